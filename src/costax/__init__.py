@@ -1,0 +1,50 @@
+"""costax: where the arithmetic and the bytes of a JAX program go, checked against XLA."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from costax.analysis import Analysis as Analysis
+    from costax.api import UncountedWarning as UncountedWarning
+    from costax.api import analyze as analyze
+    from costax.api import rules as rules
+    from costax.cost import Cost as Cost
+    from costax.equation import Body as Body
+    from costax.equation import Equation as Equation
+    from costax.equation import Operand as Operand
+    from costax.registry import body_rule as body_rule
+    from costax.registry import cost_rule as cost_rule
+    from costax.shapes import spec as spec
+    from costax.trace import Target as Target
+
+# jax takes most of a second to import, and `costax --help` needs none of it: names are found when they are asked for.
+_HOMES = {
+    "Analysis": "analysis",
+    "Body": "equation",
+    "Cost": "cost",
+    "Equation": "equation",
+    "Operand": "equation",
+    "Target": "trace",
+    "UncountedWarning": "api",
+    "analyze": "api",
+    "body_rule": "registry",
+    "cost_rule": "registry",
+    "rules": "api",
+    "spec": "shapes",
+}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'costax' has no attribute {name!r}")
+    return getattr(import_module(f"costax.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,149 @@
+"""The doors: analyze, load, rules."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+
+from costax import _jax, bodies, leaves, parameters
+from costax.analysis import Analysis
+from costax.cost import Cost, Count
+from costax.errors import InputError, MissingRuleError, TripsError
+from costax.registry import REGISTRY, Rule, cost_rule
+from costax.trace import Program, trace
+from costax.tree import Node
+from costax.walk import Findings, walk
+
+# Importing these packages registers their rules.
+_REGISTERED = (leaves, bodies)
+
+
+class UncountedWarning(UserWarning):
+    """A program holds primitives that no rule covers; they stand in `Analysis.uncounted`."""
+
+
+def analyze(
+    fn: Any,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+) -> Callable[..., Analysis]:
+    """Return a function that takes the target's arguments and returns its Analysis; nothing is executed.
+
+    fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku.
+    The arguments may be arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree.
+    static_argnums, static_argnames: as for `jax.jit`. params_argnums: which positional arguments are parameters.
+    trips: how often loops run that have no length in the program, `{"solver/while": 40}`; patterns are allowed.
+    on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted.
+    rules: cost rules for this call alone, by primitive name.
+
+    >>> import jax.numpy as jnp
+    >>> analyze(jnp.matmul)(jax.ShapeDtypeStruct((4, 8), "float32"), jax.ShapeDtypeStruct((8, 3), "float32")).total.macs
+    96
+    """
+    if on_missing not in ("raise", "warn"):
+        raise InputError(
+            f"on_missing={on_missing!r} says nothing.",
+            why="It decides what becomes of primitives without a rule.",
+            cure='Pass on_missing="raise" or on_missing="warn".',
+        )
+    answers = _checked_trips(trips or {})
+
+    def call(*args: Any, **kwargs: Any) -> Analysis:
+        program = trace(
+            fn,
+            args,
+            kwargs,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            params_argnums=params_argnums,
+        )
+        return analyze_program(program, answers, on_missing, rules or {})
+
+    return call
+
+
+def analyze_program(
+    program: Program,
+    trips: Mapping[str, Count],
+    on_missing: Literal["raise", "warn"] = "raise",
+    overrides: Mapping[str, Callable[..., Cost]] | None = None,
+) -> Analysis:
+    """Return the analysis of a traced program."""
+    table = _with_overrides(overrides or {})
+    jaxpr = _jax.live_part(program.jaxpr)
+    tree, findings = walk(jaxpr, table, trips)
+    _check_findings(findings, trips, on_missing)
+    return Analysis(
+        name=program.name,
+        total=tree.total,
+        inputs=program.inputs,
+        unknowns=tuple(findings.unknowns.values()),
+        uncounted=tuple(findings.missing.values()),
+        parameters=parameters.by_scope(program, jaxpr, tree),
+        per_device=tree.where(lambda node: 1 if node.per_device else node.times),
+        devices=_devices(tree),
+        versions={"jax": jax.__version__, "costax": _version()},
+        tree=tree,
+        program=program,
+        source_of=_jax.source,
+        dead_part=lambda: walk(program.jaxpr, table, trips)[0].total - tree.total,
+    )
+
+
+def rules() -> dict[str, Rule]:
+    """Return every rule by primitive name."""
+    return REGISTRY.snapshot()
+
+
+def _with_overrides(overrides: Mapping[str, Callable[..., Cost]]) -> Mapping[str, Rule]:
+    if not overrides:
+        return REGISTRY.snapshot()
+    with REGISTRY.restored():
+        for name, function in overrides.items():
+            cost_rule(name, override=True)(function)
+        return REGISTRY.snapshot()
+
+
+def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: str) -> None:
+    missing = tuple(findings.missing.values())
+    if missing and on_missing == "raise":
+        raise MissingRuleError(missing)
+    if missing:
+        names = ", ".join(f"{m.count} x {m.primitive} ({m.where})" for m in missing)
+        warnings.warn(f"Not counted: {names}", UncountedWarning, stacklevel=4)
+    unused = [place for place in trips if place not in findings.used_trips]
+    if unused:
+        raise TripsError(
+            f"No loop of unknown length is called {', '.join(map(repr, unused))}.",
+            where=f"loops of unknown length: {', '.join(findings.unknowns) or 'none'}",
+            why="The answer would change nothing.",
+            cure="Name a loop of that list, or a pattern such as '*/while'.",
+        )
+
+
+def _checked_trips(trips: Mapping[str, Count]) -> dict[str, Count]:
+    for place, count in trips.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise TripsError(
+                f"trips[{place!r}] = {count!r} is not a count.",
+                why="A loop runs a whole number of times.",
+                cure="Give a non-negative integer.",
+            )
+    return dict(trips)
+
+
+def _devices(tree: Node) -> int:
+    return max((node.times for _, _, node in tree.walk() if node.per_device), default=1)
+
+
+def _version() -> str:
+    return importlib.metadata.version("costax")

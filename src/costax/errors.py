@@ -1,0 +1,97 @@
+"""Every error of costax: what happened, where, why it matters, what to do.
+
+Each class derives from the natural built-in, so that `except TypeError` works as one expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class CostaxError(Exception):
+    """An error in four parts; `str()` joins the parts that are there."""
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", cure: str = "") -> None:
+        """Take the four parts as sentences."""
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.why = why
+        self.cure = cure
+
+    def __str__(self) -> str:
+        """Return the message: one part a line."""
+        head = f"{self.what} ({self.where})" if self.where else self.what
+        return "\n".join(part for part in (head, self.why, self.cure) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A primitive without a rule: where the program uses it and how often."""
+
+    primitive: str
+    where: str
+    inputs: str
+    outputs: str
+    params: str
+    count: int = 1
+
+
+class MissingRuleError(CostaxError, KeyError):
+    """Primitives that no rule covers; all those of a program are gathered into one error."""
+
+    def __init__(self, missing: Sequence[Missing]) -> None:
+        """Take every missing primitive of the program."""
+        self.missing = tuple(missing)
+        first = self.missing[0]
+        names = sorted({m.primitive for m in self.missing})
+        listed = "\n".join(
+            f"  {m.primitive} ({m.where}{f', {m.count} equations' if m.count > 1 else ''})"
+            f"\n    in: {m.inputs}   out: {m.outputs}   params: {m.params}"
+            for m in self.missing
+        )
+        what = (
+            f"No rule says what `{names[0]}` costs"
+            if len(names) == 1
+            else f"No rule says what {len(names)} primitives cost: {', '.join(f'`{name}`' for name in names)}"
+        )
+        super().__init__(
+            f"{what} ({first.where}).\n{listed}",
+            why="Counting it as nothing would be a silent zero.",
+            cure=f'Give it one with @costax.cost_rule("{names[0]}"), or pass on_missing="warn" '
+            "(--on-missing warn): it will then stand in the list of things not counted.",
+        )
+
+
+class RuleCollisionError(CostaxError, ValueError):
+    """A second rule for a primitive that has one."""
+
+    def __init__(self, name: str, *, first: str, second: str) -> None:
+        """Take the name and both places, as file:line."""
+        super().__init__(
+            f"`{name}` has a rule already: {first}.",
+            where=second,
+            why="Two rules for one primitive would make the count depend on the order of imports.",
+            cure=f'Pass override=True to replace it: @costax.cost_rule("{name}", override=True).',
+        )
+
+
+class RuleError(CostaxError, ValueError):
+    """A rule that raised, or returned something that is not a cost or not a list of bodies."""
+
+
+class TargetError(CostaxError, ValueError):
+    """A target that cannot be found, imported or analysed."""
+
+
+class InputError(CostaxError, TypeError):
+    """Arguments that do not fit the function, or a spec that does not parse."""
+
+
+class RecordError(CostaxError, ValueError):
+    """A saved record that cannot be read."""
+
+
+class TripsError(CostaxError, ValueError):
+    """An answer for a loop that the program does not have, or that is not a count."""

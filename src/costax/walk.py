@@ -1,0 +1,293 @@
+"""From a jaxpr to a tree of costs. All recursion over programs is here.
+
+A leaf equation costs what its rule says; a higher-order one runs the bodies that its rule names, and the walk goes
+into each. A body that several equations share is walked once, unless its costs depend on the caller (the bound of
+a loop that is passed in, the place of a loop that nobody answered).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from costax import _jax
+from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
+from costax.equation import Body, Equation, Operand
+from costax.errors import Missing, RuleError
+from costax.frame import Frame
+from costax.registry import Rule, no_traffic, whole_operands
+from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope
+
+# What `jax.checkpoint` puts on the name stack of what is computed again; it tells the direction and is no layer.
+_REMATTED = "rematted_computation"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as."""
+
+    place: str
+    source: str
+    assumed: Count
+    answered: bool
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a walk found beside the costs."""
+
+    unknowns: dict[str, Unknown] = field(default_factory=dict[str, Unknown])
+    missing: dict[tuple[str, str], Missing] = field(default_factory=dict[tuple[str, str], Missing])
+    used_trips: set[str] = field(default_factory=set[str])
+
+
+def walk(jaxpr: Any, rules: Mapping[str, Rule], trips: Mapping[str, Count] | None = None) -> tuple[Node, Findings]:
+    """Return the tree of a jaxpr's costs, and what was found on the way.
+
+    trips: how often loops run whose length is not in the program, by place (`solver/while`, or a pattern).
+    Raises RuleError where a rule raises or returns something else than it should.
+    """
+    walker = _Walker(rules, trips or {})
+    frame = Frame(jaxpr)
+    return Node("program", children=walker.equations(frame)), walker.findings
+
+
+class _Walker:
+    def __init__(self, rules: Mapping[str, Rule], trips: Mapping[str, Count]) -> None:
+        self.rules = rules
+        self.trips = trips
+        self.findings = Findings()
+        self._operands: dict[int, Operand] = {}
+        self._interned: dict[Operand, Operand] = {}
+        self._places: dict[int, tuple[Scope, str]] = {}
+        self._costs: dict[Any, Cost] = {}
+        self._bodies: dict[Any, Node] = {}
+        self._loops: dict[str, dict[int, int]] = {}
+        # Ids stay unique only while their objects live.
+        self._alive: list[Any] = []
+
+    def equations(self, frame: Frame, *, fused: bool = False) -> tuple[Node, ...]:
+        places, rules = self._places, self.rules
+        axes = tuple(frame.axis_sizes.items())
+        nodes: list[Node] = []
+        for eqn in frame.jaxpr.eqns:
+            stack = _jax.name_stack(eqn)
+            scope, direction = places.get(id(stack)) or self._place(stack)
+            name = eqn.primitive.name
+            rule = rules.get(name)
+            if rule is None:
+                self._miss(eqn, frame)
+                nodes.append(Node(name, scope, direction, eqn))
+            elif rule.higher_order:
+                nodes.append(self._higher_order(rule, eqn, frame, scope, direction))
+            else:
+                nodes.append(Node(name, scope, direction, eqn, self._cost(rule, eqn, frame, axes, fused)))
+        _mark_updates(nodes)
+        return tuple(nodes)
+
+    # Leaves.
+
+    def _cost(self, rule: Rule, eqn: Any, frame: Frame, axes: Any, fused: bool) -> Cost:
+        inputs = tuple([self._operand(v.aval) for v in eqn.invars])
+        outputs = tuple([self._operand(v.aval) for v in eqn.outvars])
+        params = eqn.params
+        key = (rule.name, *map(id, inputs), None, *map(id, outputs), axes, fused, *params.values())
+        try:
+            cost = self._costs.get(key)
+        except TypeError:  # a parameter that cannot be hashed
+            key, cost = None, None
+        if cost is None:
+            equation = Equation(rule.name, inputs, outputs, _jax.params(eqn), frame.axis_sizes)
+            cost = _checked_cost(rule, equation, eqn)
+            if not fused:
+                cost = cost + _traffic(rule, equation, eqn)
+            if key is not None:
+                self._costs[key] = cost
+        return cost
+
+    def _operand(self, aval: Any) -> Operand:
+        found = self._operands.get(id(aval))
+        if found is None:
+            made = _jax.operand(aval)
+            found = self._operands[id(aval)] = self._interned.setdefault(made, made)
+            self._alive.append(aval)
+        return found
+
+    def _place(self, stack: Any) -> tuple[Scope, str]:
+        place = self._places[id(stack)] = _read_name_stack(_jax.name_stack_parts(stack))
+        self._alive.append(stack)
+        return place
+
+    # Bodies.
+
+    def _higher_order(self, rule: Rule, eqn: Any, frame: Frame, scope: Scope, direction: str) -> Node:
+        inputs = tuple(self._operand(v.aval) for v in eqn.invars)
+        outputs = tuple(self._operand(v.aval) for v in eqn.outvars)
+        equation = Equation(rule.name, inputs, outputs, _jax.params(eqn), frame.axis_sizes, frame.known_inputs(eqn))
+        bodies = _checked_bodies(rule, equation, eqn)
+        nodes = [self._body(body, eqn, frame, scope) for body in bodies]
+        own = _traffic(rule, equation, eqn)
+        return Node(rule.name, scope, direction, eqn, own, children=_costliest(bodies, nodes))
+
+    def _body(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> Node:
+        axis_sizes = {**frame.axis_sizes, **body.axis_sizes}
+        times, unknown = self._times(body, eqn, frame, scope)
+        key = (id(body.jaxpr), tuple(axis_sizes.items()), body.fused, body.name, times, body.loop, body.per_device, unknown)
+        if key in self._bodies:
+            return self._bodies[key]
+        inner = Frame(body.jaxpr, frame.path + scope, frame, eqn, body, axis_sizes)
+        children = self.equations(inner, fused=body.fused)
+        node = Node(
+            body.name,
+            times=times,
+            children=children,
+            loop=body.loop,
+            fused=body.fused,
+            per_device=body.per_device,
+            unknown=unknown,
+        )
+        if not inner.contextual:
+            self._bodies[key] = node
+            self._alive.append(body.jaxpr)
+        return node
+
+    def _times(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> tuple[Count, str]:
+        if body.times is not None:
+            return body.times, ""
+        _depends_on_place(frame)
+        place = self._loop_place(eqn, frame.path + scope)
+        patterns = [pattern for pattern in self.trips if pattern == place or fnmatchcase(place, pattern)]
+        self.findings.used_trips.update(patterns)
+        if not patterns:
+            self.findings.unknowns[place] = Unknown(place, frame.source(eqn), 1, answered=False)
+            return 1, place
+        answer = self.trips[place if place in patterns else patterns[0]]
+        self.findings.unknowns[place] = Unknown(place, frame.source(eqn), answer, answered=True)
+        # The condition is tried once more than it holds.
+        return (answer + 1 if body.name == "condition" else answer), ""
+
+    def _loop_place(self, eqn: Any, path: Scope) -> str:
+        """Name a loop after its scope; the second one of a scope gets `while_2`."""
+        base = "/".join((*path, eqn.primitive.name))
+        named = self._loops.setdefault(base, {})
+        number = named.setdefault(id(eqn), len(named) + 1)
+        return base if number == 1 else f"{base}_{number}"
+
+    def _miss(self, eqn: Any, frame: Frame) -> None:
+        name, where = eqn.primitive.name, frame.source(eqn)
+        first = self.findings.missing.get((name, where))
+        if first is None:
+            shapes = [" ".join(str(self._operand(v.aval)) for v in side) for side in (eqn.invars, eqn.outvars)]
+            self.findings.missing[name, where] = Missing(name, where, *shapes, params=", ".join(eqn.params))
+        else:
+            self.findings.missing[name, where] = replace(first, count=first.count + 1)
+
+
+def _depends_on_place(frame: Frame | None) -> None:
+    while frame is not None:
+        frame.contextual = True
+        frame = frame.parent
+
+
+def _costliest(bodies: Sequence[Body], nodes: list[Node]) -> tuple[Node, ...]:
+    """Let the costliest of the bodies that exclude each other run once, and the others not at all."""
+    choices = [node for body, node in zip(bodies, nodes, strict=True) if body.choice]
+    if not choices:
+        return tuple(nodes)
+    chosen = max(choices, key=lambda node: (node.once.ops, node.once.bytes_unfused))
+    return tuple(
+        node.repeated(0) if body.choice and node is not chosen else node
+        for body, node in zip(bodies, nodes, strict=True)
+    )
+
+
+def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
+    """Return the scope path and the direction that a name stack tells.
+
+    Backward equations of a rematerialised function carry the path twice, `transpose(jvp(net))/jvp(net)`: a `jvp`
+    after which the path starts anew does not nest.
+    """
+    path: list[str] = []
+    transforms: set[str] = set()
+    for position, (is_transform, name) in enumerate(parts):
+        if not is_transform:
+            path.append(name)
+            continue
+        transforms.add(name)
+        ahead = [n for transform, n in parts[position + 1 :] if not transform]
+        if name == "jvp" and ahead[: len(path)] == path:
+            path = []
+    direction = RECOMPUTE if _REMATTED in path else BACKWARD if "transpose" in transforms else FORWARD if "jvp" in transforms else ""
+    # haiku names modules `net/~/linear`, where `~` stands for the constructor.
+    scope = tuple(part for name in path if name != _REMATTED for part in name.split("/") if part not in ("", "~"))
+    return scope, direction
+
+
+def _mark_updates(nodes: Sequence[Node]) -> None:
+    """Mark what follows the gradient: equations outside `jvp` that use gradients, or that feed no model equation."""
+    if not any(node.differentiated for node in nodes):
+        return
+    from_gradient: set[int] = set()
+    for node in nodes:
+        follows = not node.differentiated and not node.direction and not from_gradient.isdisjoint(map(id, node.equation.invars))
+        if follows:
+            node.direction = UPDATE
+        if follows or node.differentiated:
+            from_gradient.update(map(id, node.equation.outvars))
+    feeds_model: set[int] = set()
+    for node in reversed(nodes):
+        plain = not node.direction and not node.differentiated
+        if plain and feeds_model.isdisjoint(map(id, node.equation.outvars)):
+            node.direction = UPDATE
+        elif node.direction != UPDATE:
+            feeds_model.update(map(id, node.equation.invars))
+
+
+def _checked_cost(rule: Rule, equation: Equation, eqn: Any) -> Cost:
+    cost = _called(rule, rule.function, equation, eqn)
+    if not isinstance(cost, Cost):
+        raise _rule_error(rule, equation, eqn, f"returned {cost!r} of type {type(cost).__name__}, not a costax.Cost")
+    for (kind, dtype), count in cost.items():
+        if isinstance(count, float | complex | bool | str) or (isinstance(count, int) and count < 0):
+            raise _rule_error(rule, equation, eqn, f"returned {kind}[{dtype}] = {count!r}, not a non-negative integer")
+    return cost
+
+
+def _checked_bodies(rule: Rule, equation: Equation, eqn: Any) -> Sequence[Body]:
+    bodies = _called(rule, rule.function, equation, eqn)
+    if not isinstance(bodies, list | tuple) or not all(isinstance(body, Body) for body in bodies):
+        raise _rule_error(rule, equation, eqn, f"returned {bodies!r}, not a list of costax.Body")
+    for body in bodies:
+        if isinstance(body.times, float | bool | str) or (isinstance(body.times, int) and body.times < 0):
+            raise _rule_error(rule, equation, eqn, f"returned a body that runs {body.times!r} times")
+    return bodies
+
+
+def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
+    if rule.traffic is no_traffic:
+        return ZERO
+    if rule.traffic is whole_operands:
+        counts: dict[tuple[str, str], Count] = {}
+        for kind, operands in ((BYTES_READ, equation.inputs), (BYTES_WRITTEN, equation.outputs)):
+            for x in operands:
+                counts[kind, x.dtype] = counts.get((kind, x.dtype), 0) + x.nbytes
+        return Cost(counts)
+    return _called(rule, rule.traffic, equation, eqn)
+
+
+def _called(rule: Rule, function: Callable[[Equation], Any], equation: Equation, eqn: Any) -> Any:
+    try:
+        return function(equation)
+    except Exception as error:
+        raise _rule_error(rule, equation, eqn, f"raised {type(error).__name__}: {error}") from error
+
+
+def _rule_error(rule: Rule, equation: Equation, eqn: Any, what: str) -> RuleError:
+    return RuleError(
+        f"The rule of `{rule.name}` {what}.",
+        where=", ".join(part for part in (_jax.source(eqn), f"rule in {rule.file}:{rule.line}") if part),
+        why=f"The equation `{equation}` would have no trustworthy cost, nor would any total above it.",
+        cure="Mend the rule: it takes an Equation and returns a Cost of non-negative integers (a body rule: a list of Body).",
+    )

@@ -1,0 +1,47 @@
+"""Every worked example: our count is the formula's, and XLA's is ours or differs as the example says."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+import costax
+from costax.cases import Case, Differs, cases
+from costax.conventions import as_xla
+
+CASES = cases()
+IDS = [f"{c.primitive}-{i}" for i, c in enumerate(CASES)]
+
+
+def primitives(case: Case, args) -> set[str]:
+    return {node.label for _, _, node in costax.analyze(case.function)(*args).tree.walk()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_count_is_the_formula(case: Case):
+    args = [costax.spec(arg) for arg in case.args]
+    analysis = costax.analyze(case.function)(*args)
+    total = analysis.total
+    assert case.primitive in primitives(case, args)
+    assert (total.macs, total.transcendentals) == (case.macs, case.transcendentals)
+    if case.flops is not None:
+        assert total.flops == case.flops
+    if case.ops is not None:
+        assert total.ops == case.ops
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_xla_agrees_or_differs_as_the_case_says(case: Case):
+    args = [costax.spec(arg) for arg in case.args]
+    ours = as_xla(costax.analyze(case.function)(*args).total)
+    xla = jax.jit(case.function).lower(*args).cost_analysis()
+    flops, transcendentals = xla.get("flops", 0), xla.get("transcendentals", 0)
+    if isinstance(case.xla, Differs):
+        assert case.xla.why
+        assert (flops, transcendentals) != ours
+        if case.xla.flops is not None:
+            assert flops == case.xla.flops
+        if case.xla.transcendentals is not None:
+            assert transcendentals == case.xla.transcendentals
+    else:
+        assert (flops, transcendentals) == ours
