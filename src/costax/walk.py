@@ -134,7 +134,16 @@ class _Walker:
     def _body(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> Node:
         axis_sizes = {**frame.axis_sizes, **body.axis_sizes}
         times, unknown = self._times(body, eqn, frame, scope)
-        key = (id(body.jaxpr), tuple(axis_sizes.items()), body.fused, body.name, times, body.loop, body.per_device, unknown)
+        key = (
+            id(body.jaxpr),
+            tuple(axis_sizes.items()),
+            body.fused,
+            body.name,
+            times,
+            body.loop,
+            body.per_device,
+            unknown,
+        )
         if key in self._bodies:
             return self._bodies[key]
         inner = Frame(body.jaxpr, frame.path + scope, frame, eqn, body, axis_sizes)
@@ -219,7 +228,15 @@ def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
         ahead = [n for transform, n in parts[position + 1 :] if not transform]
         if name == "jvp" and ahead[: len(path)] == path:
             path = []
-    direction = RECOMPUTE if _REMATTED in path else BACKWARD if "transpose" in transforms else FORWARD if "jvp" in transforms else ""
+    direction = (
+        RECOMPUTE
+        if _REMATTED in path
+        else BACKWARD
+        if "transpose" in transforms
+        else FORWARD
+        if "jvp" in transforms
+        else ""
+    )
     # haiku names modules `net/~/linear`, where `~` stands for the constructor.
     scope = tuple(part for name in path if name != _REMATTED for part in name.split("/") if part not in ("", "~"))
     return scope, direction
@@ -231,7 +248,11 @@ def _mark_updates(nodes: Sequence[Node]) -> None:
         return
     from_gradient: set[int] = set()
     for node in nodes:
-        follows = not node.differentiated and not node.direction and not from_gradient.isdisjoint(map(id, node.equation.invars))
+        follows = (
+            not node.differentiated
+            and not node.direction
+            and not from_gradient.isdisjoint(map(id, node.equation.invars))
+        )
         if follows:
             node.direction = UPDATE
         if follows or node.differentiated:
@@ -274,7 +295,9 @@ def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
             for x in operands:
                 counts[kind, x.dtype] = counts.get((kind, x.dtype), 0) + x.nbytes
         return Cost(counts)
-    return _called(rule, rule.traffic, equation, eqn)
+    read, written = _called(rule, rule.traffic, equation, eqn)
+    dtype = (equation.outputs or equation.inputs)[0].dtype
+    return Cost({(BYTES_READ, dtype): read, (BYTES_WRITTEN, dtype): written}) if read or written else ZERO
 
 
 def _called(rule: Rule, function: Callable[[Equation], Any], equation: Equation, eqn: Any) -> Any:

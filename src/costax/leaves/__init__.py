@@ -1,5 +1,5 @@
 """Leaf primitives: what one equation costs. Importing this package registers the rules."""
 
-from costax.leaves import contractions, convolutions
+from costax.leaves import contractions, convolutions, indexing, markers, movement, sharding
 
-__all__ = ["contractions", "convolutions"]
+__all__ = ["contractions", "convolutions", "indexing", "markers", "movement", "sharding"]
