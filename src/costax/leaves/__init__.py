@@ -1,5 +1,25 @@
 """Leaf primitives: what one equation costs. Importing this package registers the rules."""
 
-from costax.leaves import contractions, convolutions, indexing, markers, movement, sharding
+from costax.leaves import (
+    casts,
+    contractions,
+    convolutions,
+    elementwise,
+    indexing,
+    markers,
+    movement,
+    reductions,
+    sharding,
+)
 
-__all__ = ["contractions", "convolutions", "indexing", "markers", "movement", "sharding"]
+__all__ = [
+    "casts",
+    "contractions",
+    "convolutions",
+    "elementwise",
+    "indexing",
+    "markers",
+    "movement",
+    "reductions",
+    "sharding",
+]

@@ -1,0 +1,53 @@
+"""Casts: the same values in another dtype."""
+
+from __future__ import annotations
+
+from costax.cost import ZERO, Cost
+from costax.equation import Equation
+from costax.registry import cost_rule, free
+
+
+@cost_rule("convert_element_type")
+def convert_element_type(eqn: Equation) -> Cost:
+    """One conversion for each output element, where the dtype changes at all; OPs, no FLOPs.
+
+    ops = |out|, filed under the new dtype; nothing where only weak typing or sharding changes.
+    XLA: 1 FLOP an element. A complex number made real takes its real part first: 2. A boolean is made by a comparison
+    with zero.
+    """
+    changes = eqn.inputs[0].dtype != eqn.out.dtype
+    return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO
+
+
+@cost_rule("real", "imag", "complex")
+def complex_parts(eqn: Equation) -> Cost:
+    """One conversion for each output element between a complex number and its two real parts; OPs, no FLOPs.
+
+    ops = |out|, filed under the new dtype.
+    XLA: 1 FLOP an element.
+    """
+    return Cost.convert(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("reduce_precision")
+def reduce_precision(eqn: Equation) -> Cost:
+    """One conversion for each output element: rounded to fewer bits, under the same dtype; OPs, no FLOPs.
+
+    ops = |out|.
+    XLA: 1 FLOP an element.
+    """
+    return Cost.convert(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("bitcast_convert_type")
+def bitcast_convert_type(eqn: Equation) -> Cost:
+    """One conversion for each output element: the same bits under another dtype; OPs, no FLOPs.
+
+    ops = |out|, filed under the new dtype; nothing where the dtype does not change. A cast to narrower elements has more of them.
+    XLA: 1 FLOP an output element.
+    """
+    changes = eqn.inputs[0].dtype != eqn.out.dtype
+    return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO
+
+
+free("to_edtype", "from_edtype", because="An extended dtype is another name for the same bits.")
