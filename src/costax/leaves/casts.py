@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from costax.cost import ZERO, Cost
 from costax.equation import Equation
-from costax.registry import cost_rule, free
+from costax.registry import cost_rule
 
 
 @cost_rule("convert_element_type")
@@ -43,11 +43,9 @@ def reduce_precision(eqn: Equation) -> Cost:
 def bitcast_convert_type(eqn: Equation) -> Cost:
     """One conversion for each output element: the same bits under another dtype; OPs, no FLOPs.
 
-    ops = |out|, filed under the new dtype; nothing where the dtype does not change. A cast to narrower elements has more of them.
+    ops = |out|, filed under the new dtype; nothing where the dtype does not change. Narrower elements are
+    more elements.
     XLA: 1 FLOP an output element.
     """
     changes = eqn.inputs[0].dtype != eqn.out.dtype
     return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO
-
-
-free("to_edtype", "from_edtype", because="An extended dtype is another name for the same bits.")

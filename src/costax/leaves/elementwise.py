@@ -31,7 +31,7 @@ from costax.registry import cost_rule
     "sub",
 )
 def arithmetic(eqn: Equation) -> Cost:
-    """One arithmetic operation for each output element: a FLOP on floating and complex dtypes, an integer OP on the others.
+    """One arithmetic operation for each output element: a FLOP on floating and complex dtypes, else an integer OP.
 
     flops = |out|, filed under the dtype of the operand, so the magnitude of c64 is c64 work.
     XLA: 1 FLOP an element of any dtype. `conj` is lowered to 4 operations, `nextafter` to 24 on bits, `max` and `min`
@@ -66,7 +66,7 @@ def logic(eqn: Equation) -> Cost:
     """One integer or logical operation for each output element: OPs, no FLOPs.
 
     ops = |out|, filed under the dtype of the output.
-    XLA: 1 FLOP an element, booleans included. Where jaxlib has no `mulhi`, jax multiplies in halves (about 30 operations).
+    XLA: 1 FLOP an element, booleans included.
     """
     return Cost.integer(eqn.out.dtype, eqn.out.size)
 
@@ -124,17 +124,17 @@ def transcendental(eqn: Equation) -> Cost:
     """One transcendental operation for each output element; no FLOPs.
 
     transcendentals = |out|, whatever polynomial, table or hardware unit works it out.
-    XLA: the same for atan, atan2, cbrt, cos, exp, expm1, log, log1p, pow, rsqrt, sin, sqrt, tan and tanh on real dtypes.
-    Others are expanded before XLA counts: for each f32 element `logistic` is 3 FLOPs and 1 transcendental, `exp2` 1 and 1,
-    `acos` 3 and 2, `acosh` 7 and 4, `asin` 5 and 2, `asinh` 11 and 3, `atanh` 6 and 2, `cosh` 3 and 2, `sinh` 10 and 3.
-    On complex dtypes nearly all are expanded (`exp` of c64 to 15 and 4).
+    XLA: the same on real dtypes for atan, atan2, cbrt, cos, exp, expm1, log, log1p, pow, rsqrt, sin, sqrt, tan and
+    tanh. Others are expanded before XLA counts: an f32 `logistic` is 3 FLOPs and 1 transcendental an element, `exp2` 1
+    and 1, `acos` 3 and 2, `acosh` 7 and 4, `asin` 5 and 2, `asinh` 11 and 3, `atanh` 6 and 2, `cosh` 3 and 2, `sinh`
+    10 and 3. On complex dtypes nearly all are expanded (`exp` of c64 to 15 and 4).
     """
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
 @cost_rule("integer_pow")
 def integer_pow(eqn: Equation) -> Cost:
-    """Binary powering: x**y takes floor(log2 |y|) squarings and a product for each further 1 bit of |y|; y < 0 adds a division.
+    """Binary powering: floor(log2 |y|) squarings, a product for each 1 bit of |y| but the first, a division if y < 0.
 
     flops = |out| * (floor(log2 |y|) + popcount(|y|) - 1 + (1 if y < 0)); y = 0 and y = 1 cost nothing.
     Source: Knuth, The Art of Computer Programming 2, section 4.6.3, the binary method.
