@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import core as _core
 from jax._src import source_info_util as _sources
 from jax._src.interpreters import partial_eval as _partial_eval
@@ -88,14 +89,23 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
     """Return the parameters of an equation under the names of jax 0.10, whatever the version.
 
     `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`.
+    Integers are Python's: numpy's would overflow in a product, silently.
     """
-    found = eqn.params
+    found = {name: _plain(value) for name, value in eqn.params.items()}
     if eqn.primitive.name == "scan" and "ft_in" in found:
         consts, carry, _ = (len(list(part)) for part in found["ft_in"].unpack())
         return {**found, "num_consts": consts, "num_carry": carry}
     if "newly_manual_axes" in found:
         return {**found, "manual_axes": found["newly_manual_axes"]}
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.integer):
+        return int(value)
+    if type(value) is tuple:
+        return tuple(_plain(part) for part in value)
+    return value
 
 
 # Names and places.
@@ -118,13 +128,18 @@ def source(eqn: Eqn) -> str:
         return ""
     codes, instructions = traceback.raw_frames()
     for code, instruction in zip(codes, instructions, strict=True):
-        found = _user_line(code, instruction)
-        if found:
-            return found
+        line = _lines.get((id(code), instruction))
+        if line is None:
+            # The code object is kept beside its line: its id is the key, for hashing code is slow.
+            line = _lines[id(code), instruction] = (_user_line(code, instruction), code)
+        if line[0]:
+            return line[0]
     return ""
 
 
-@cache
+_lines: dict[tuple[int, int], tuple[str, Any]] = {}
+
+
 def _user_line(code: Any, instruction: int) -> str:
     if not is_user_file(code.co_filename):
         return ""
@@ -145,6 +160,16 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     if not static and hasattr(fn, "trace") and hasattr(fn, "lower"):
         return fn.trace(*args, **kwargs)  # type: ignore[attr-defined]
     return jax.jit(fn, **static).trace(*args, **kwargs)
+
+
+def lower(traced_or_jaxpr: Any) -> Any:
+    """Lower a traced function, or a closed jaxpr, for the CPU."""
+    traced = traced_or_jaxpr
+    if is_jaxpr(traced):
+        avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(traced).invars]
+        traced = jax.jit(_extend_core.jaxpr_as_fun(traced)).trace(*avals)
+    with jax.default_device(jax.devices("cpu")[0]):
+        return traced.lower(lowering_platforms=("cpu",))
 
 
 def is_traced(value: object) -> bool:

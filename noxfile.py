@@ -1,0 +1,78 @@
+"""Every check of the repository as one command: `nox -s tests lint types`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "venv"
+
+FLOOR = "0.8.2"  # the lower bound of jax in pyproject.toml; tests/test_repository.py holds them equal
+NEWEST_PYTHON = "3.13"  # newer jax than the default Python can have
+
+
+def interpreter(version: str) -> str | None:
+    """Return the path of a Python of this version that runs, from the PATH or from pyenv's versions, or None."""
+    pyenv = Path(shutil.which("pyenv") or "").resolve().parents[1] if shutil.which("pyenv") else Path.home() / ".pyenv"
+    candidates = [shutil.which(f"python{version}"), *map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/python")))]
+    for candidate in filter(None, candidates):
+        found = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False)
+        if found.returncode == 0 and f" {version}." in found.stdout:
+            return candidate
+    return None
+
+
+NEWEST = interpreter(NEWEST_PYTHON)
+
+
+@nox.session
+@nox.parametrize(
+    ["python", "jax"],
+    [
+        nox.param(sys.executable, "newest", id="newest"),
+        nox.param(sys.executable, FLOOR, id="floor"),
+        nox.param(NEWEST or sys.executable, "newest of all", id=f"python-{NEWEST_PYTHON}"),
+    ],
+)
+def tests(session: nox.Session, jax: str) -> None:
+    """The test suite: newest jax of this Python, the oldest jax supported, and the newest jax of all."""
+    if jax == "newest of all" and NEWEST is None:
+        session.skip(f"no Python {NEWEST_PYTHON} on this machine, which the newest jax needs")
+    session.install(".[test]", *([f"jax=={FLOOR}", f"jaxlib=={FLOOR}"] if jax == FLOOR else []))
+    session.run("python", "-c", "import sys, jax; print('python', sys.version.split()[0], 'jax', jax.__version__)")
+    session.run("python", "-m", "pytest", "-q", "-n", "2", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules and format."""
+    session.install("ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of the library, strictly."""
+    session.install(".[examples]", "pyright")
+    session.run("pyright")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed and memory, as ratios of interleaved medians; prints the table of benchmarks/README.md."""
+    session.install(".[examples]")
+    session.run("python", "benchmarks/speed.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel and the source distribution."""
+    session.install("build")
+    session.run("python", "-m", "build")
