@@ -7,8 +7,10 @@ The numbers are written as formulas of the shapes, so that a reader sees where t
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from costax.cost import Count
@@ -65,7 +67,6 @@ def case(primitive: str, function: Callable[..., Any], *args: str, **counts: Any
 
 
 def cases() -> tuple[Case, ...]:
-    """Return every worked example. Imports jax."""
-    from costax.cases import contractions
-
-    return contractions.CASES
+    """Return the worked examples of every module of this package, one module a family. Imports jax."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(example for name in names for example in import_module(f"{__name__}.{name}").CASES)
