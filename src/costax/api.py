@@ -89,8 +89,8 @@ def analyze_program(
         unknowns=tuple(findings.unknowns.values()),
         uncounted=tuple(findings.missing.values()),
         parameters=parameters.by_scope(program, jaxpr, tree),
-        per_device=tree.where(lambda node: 1 if node.per_device else node.times),
-        devices=_devices(tree),
+        per_device=_one_device(tree) if findings.devices > 1 else tree.total,
+        devices=findings.devices,
         versions={"jax": jax.__version__, "costax": _version()},
         tree=tree,
         program=program,
@@ -141,8 +141,8 @@ def _checked_trips(trips: Mapping[str, Count]) -> dict[str, Count]:
     return dict(trips)
 
 
-def _devices(tree: Node) -> int:
-    return max((node.times for _, _, node in tree.walk() if node.per_device), default=1)
+def _one_device(tree: Node) -> Cost:
+    return tree.where(lambda node: 1 if node.per_device else node.times)
 
 
 def _version() -> str:

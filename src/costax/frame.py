@@ -105,6 +105,9 @@ class Frame:
             if a is None or b is None or (name in ("div", "rem") and b == 0):
                 return None
             return _ARITHMETIC[name](a, b)
+        if name == "clamp":
+            low, value, high = map(self.known, eqn.invars)
+            return None if low is None or value is None or high is None else min(max(low, value), high)
         if name in _CALLS:
             jaxpr = eqn.params[_CALLS[name]]
             inside = Frame(jaxpr, self.path, self, eqn, Body(jaxpr, inputs=tuple(range(len(eqn.invars)))))
