@@ -26,9 +26,16 @@ class CostaxError(Exception):
         return "\n".join(part for part in (head, self.why, self.cure) if part)
 
 
+class Uncountable(Exception):
+    """What a rule raises for an equation whose work cannot be known: the reason, as a sentence without its subject.
+
+    The equation is then treated as one without a rule: an error, or a listed entry with `on_missing="warn"`.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A primitive without a rule: where the program uses it and how often."""
+    """A primitive without a rule, or one whose rule says why it cannot know: where the program uses it, how often."""
 
     primitive: str
     where: str
@@ -36,6 +43,7 @@ class Missing:
     outputs: str
     params: str
     count: int = 1
+    reason: str = ""
 
 
 class MissingRuleError(CostaxError, KeyError):
@@ -48,6 +56,7 @@ class MissingRuleError(CostaxError, KeyError):
         names = sorted({m.primitive for m in self.missing})
         listed = "\n".join(
             f"  {m.primitive} ({m.where}{f', {m.count} equations' if m.count > 1 else ''})"
+            f"{f': it {m.reason}' if m.reason else ''}"
             f"\n    in: {m.inputs}   out: {m.outputs}   params: {m.params}"
             for m in self.missing
         )
@@ -56,10 +65,11 @@ class MissingRuleError(CostaxError, KeyError):
             if len(names) == 1
             else f"No rule says what {len(names)} primitives cost: {', '.join(f'`{name}`' for name in names)}"
         )
+        override = ", override=True" if any(m.reason for m in self.missing if m.primitive == names[0]) else ""
         super().__init__(
             f"{what} ({first.where}).\n{listed}",
             why="Counting it as nothing would be a silent zero.",
-            cure=f'Give it one with @costax.cost_rule("{names[0]}"), or pass on_missing="warn" '
+            cure=f'Give it one with @costax.cost_rule("{names[0]}"{override}), or pass on_missing="warn" '
             "(--on-missing warn): it will then stand in the list of things not counted.",
         )
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from math import prod
 from typing import Any
 
 from costax import _jax
 from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.equation import Body, Equation, Operand
-from costax.errors import Missing, RuleError
+from costax.errors import Missing, RuleError, Uncountable
 from costax.frame import Frame
 from costax.registry import Rule, no_traffic, whole_operands
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope
@@ -41,6 +42,7 @@ class Findings:
     unknowns: dict[str, Unknown] = field(default_factory=dict[str, Unknown])
     missing: dict[tuple[str, str], Missing] = field(default_factory=dict[tuple[str, str], Missing])
     used_trips: set[str] = field(default_factory=set[str])
+    devices: int = 1
 
 
 def walk(jaxpr: Any, rules: Mapping[str, Rule], trips: Mapping[str, Count] | None = None) -> tuple[Node, Findings]:
@@ -80,10 +82,15 @@ class _Walker:
             if rule is None:
                 self._miss(eqn, frame)
                 nodes.append(Node(name, scope, direction, eqn))
-            elif rule.higher_order:
-                nodes.append(self._higher_order(rule, eqn, frame, scope, direction))
-            else:
-                nodes.append(Node(name, scope, direction, eqn, self._cost(rule, eqn, frame, axes, fused)))
+                continue
+            try:
+                if rule.higher_order:
+                    nodes.append(self._higher_order(rule, eqn, frame, scope, direction))
+                else:
+                    nodes.append(Node(name, scope, direction, eqn, self._cost(rule, eqn, frame, axes, fused)))
+            except Uncountable as error:
+                self._miss(eqn, frame, str(error))
+                nodes.append(Node(name, scope, direction, eqn))
         _mark_updates(nodes)
         return tuple(nodes)
 
@@ -133,6 +140,8 @@ class _Walker:
 
     def _body(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> Node:
         axis_sizes = {**frame.axis_sizes, **body.axis_sizes}
+        if body.per_device:
+            self.findings.devices = max(self.findings.devices, prod(axis_sizes.values()))
         times, unknown = self._times(body, eqn, frame, scope)
         key = (
             id(body.jaxpr),
@@ -184,12 +193,14 @@ class _Walker:
         number = named.setdefault(id(eqn), len(named) + 1)
         return base if number == 1 else f"{base}_{number}"
 
-    def _miss(self, eqn: Any, frame: Frame) -> None:
+    def _miss(self, eqn: Any, frame: Frame, reason: str = "") -> None:
         name, where = eqn.primitive.name, frame.source(eqn)
         first = self.findings.missing.get((name, where))
         if first is None:
             shapes = [" ".join(str(self._operand(v.aval)) for v in side) for side in (eqn.invars, eqn.outvars)]
-            self.findings.missing[name, where] = Missing(name, where, *shapes, params=", ".join(eqn.params))
+            self.findings.missing[name, where] = Missing(
+                name, where, *shapes, params=", ".join(eqn.params), reason=reason
+            )
         else:
             self.findings.missing[name, where] = replace(first, count=first.count + 1)
 
@@ -296,13 +307,17 @@ def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
                 counts[kind, x.dtype] = counts.get((kind, x.dtype), 0) + x.nbytes
         return Cost(counts)
     read, written = _called(rule, rule.traffic, equation, eqn)
+    if not (read or written):
+        return ZERO
     dtype = (equation.outputs or equation.inputs)[0].dtype
-    return Cost({(BYTES_READ, dtype): read, (BYTES_WRITTEN, dtype): written}) if read or written else ZERO
+    return Cost({(BYTES_READ, dtype): read, (BYTES_WRITTEN, dtype): written})
 
 
 def _called(rule: Rule, function: Callable[[Equation], Any], equation: Equation, eqn: Any) -> Any:
     try:
         return function(equation)
+    except Uncountable:
+        raise
     except Exception as error:
         raise _rule_error(rule, equation, eqn, f"raised {type(error).__name__}: {error}") from error
 

@@ -5,11 +5,14 @@ from costax.leaves import (
     contractions,
     convolutions,
     elementwise,
+    host,
     indexing,
+    kernels,
     markers,
     movement,
     reductions,
     sharding,
+    state,
 )
 
 __all__ = [
@@ -17,9 +20,12 @@ __all__ = [
     "contractions",
     "convolutions",
     "elementwise",
+    "host",
     "indexing",
+    "kernels",
     "markers",
     "movement",
     "reductions",
     "sharding",
+    "state",
 ]
