@@ -2,6 +2,7 @@
 
 from costax.leaves import (
     casts,
+    collectives,
     contractions,
     convolutions,
     elementwise,
@@ -17,6 +18,7 @@ from costax.leaves import (
 
 __all__ = [
     "casts",
+    "collectives",
     "contractions",
     "convolutions",
     "elementwise",
