@@ -12,7 +12,7 @@ from functools import cache
 _LONG = {"float": "f", "uint": "u", "int": "i", "complex": "c", "bfloat": "bf"}
 _WIDTH = re.compile(r"(bf|f|c|i|u)(\d+)")
 # A PRNG key is stored as uint32 words. Source: jax.random, `key_shape` of each implementation.
-_KEY_BITS = {"fry": 64, "rbg": 128, "urbg": 128}
+_KEY_BITS = {"fry": 64, "fry4": 128, "phx2": 32, "phx4": 64, "rbg": 128, "urbg": 128}
 
 
 @cache

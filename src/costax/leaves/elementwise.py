@@ -145,3 +145,24 @@ def integer_pow(eqn: Equation) -> Cost:
         return ZERO
     products = abs(y).bit_length() - 1 + abs(y).bit_count() - 1
     return Cost.arithmetic(eqn.out.dtype, (products + (y < 0)) * eqn.out.size)
+
+
+@cost_rule("one_minus_square")
+def one_minus_square(eqn: Equation) -> Cost:
+    """Three arithmetic operations for each output element: 1 - x**2 as (1 + x) * (1 - x).
+
+    flops = 3 * |out|.
+    XLA: the same.
+    """
+    return Cost.arithmetic(eqn.out.dtype, 3 * eqn.out.size)
+
+
+@cost_rule("polynomial")
+def polynomial(eqn: Equation) -> Cost:
+    """Horner's rule: a product and a sum for each coefficient but the last, for each output element.
+
+    flops = 2 * (coefficients - 1) * |out|; the operands are (x, a_0, a_1, ...).
+    XLA: the same while jax unrolls it (8 coefficients or fewer, or `unroll`); else a loop, which it counts once.
+    """
+    degree = len(eqn.inputs) - 2
+    return Cost.arithmetic(eqn.out.dtype, 2 * degree * eqn.out.size)
