@@ -56,8 +56,7 @@ def live_part(jaxpr: Any) -> Any:
     """Return what is left after the dead-code elimination that `jit` does before it lowers; effects and inputs stay."""
     outer = opened(jaxpr)
     live, _ = _partial_eval.dce_jaxpr(outer, [True] * len(outer.outvars), instantiate=True)
-    consts = constants(jaxpr)
-    return _extend_core.ClosedJaxpr(live, consts) if consts and not constants(live) else live
+    return live if isinstance(jaxpr, _core.Jaxpr) else _extend_core.ClosedJaxpr(live, jaxpr.consts)
 
 
 def operand(aval: Any) -> Operand:
@@ -191,3 +190,31 @@ def leaf_paths(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield (path, leaf) of a pytree."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+# Rewriting.
+
+
+def with_equations(jaxpr: Any, eqns: Sequence[Eqn]) -> Any:
+    """Return a jaxpr, open or closed as it was, with other equations."""
+    inner = opened(jaxpr)
+    replaced = inner.replace(eqns=list(eqns))
+    return replaced if inner is jaxpr else _extend_core.ClosedJaxpr(replaced, jaxpr.consts)
+
+
+def map_jaxprs(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a parameter's value with every jaxpr in it changed; tuples, lists and named tuples are looked into."""
+    if is_jaxpr(value):
+        return change(value)
+    if isinstance(value, tuple | list) and any(is_jaxpr(part) for part in value):
+        parts = [map_jaxprs(part, change) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
+
+
+def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -> Eqn:
+    """Return an equation with other parameters, and with a scope before and after its name stack."""
+    stack = eqn.source_info.name_stack.stack
+    before = (_sources.Scope(prefix),) if prefix else ()
+    marked = _sources.NameStack((*before, *stack, _sources.Scope(suffix)))
+    return eqn.replace(params=dict(params), source_info=eqn.source_info.replace(name_stack=marked))
