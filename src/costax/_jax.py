@@ -7,7 +7,8 @@ holds an open one and its constants. Everything here hides that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -56,8 +57,7 @@ def live_part(jaxpr: Any) -> Any:
     """Return what is left after the dead-code elimination that `jit` does before it lowers; effects and inputs stay."""
     outer = opened(jaxpr)
     live, _ = _partial_eval.dce_jaxpr(outer, [True] * len(outer.outvars), instantiate=True)
-    consts = constants(jaxpr)
-    return _extend_core.ClosedJaxpr(live, consts) if consts and not constants(live) else live
+    return live if isinstance(jaxpr, _core.Jaxpr) else _extend_core.ClosedJaxpr(live, jaxpr.consts)
 
 
 def operand(aval: Any) -> Operand:
@@ -155,21 +155,33 @@ def is_user_file(filename: str) -> bool:
 # Stages.
 
 
+_JITTED = type(jax.jit(lambda: None))
+# Part of the key of jax's caches of traces. It is made here, once, because each new context empties those caches.
+_SCOPES_OF = jax.make_user_context(None)
+
+
+def isolated(key: Hashable) -> AbstractContextManager[None]:
+    """Return a context whose traces jax caches apart: the scopes that are added in it stay in it."""
+    return _SCOPES_OF(key)
+
+
+def is_jitted(fn: object) -> bool:
+    """Say whether a function is what `jax.jit` returns."""
+    return isinstance(fn, _JITTED)
+
+
+def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `@jax.named_scope(...)` decorates, or the function itself where it is not decorated so."""
+    code = getattr(function, "__code__", None)
+    decorated = code is not None and code.co_filename == _sources.__file__
+    return getattr(function, "__wrapped__", function) if decorated else function
+
+
 def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], static: Mapping[str, Any]) -> Any:
     """Trace a callable as `jit` does; a jitted one keeps its own static and donated arguments."""
-    if not static and hasattr(fn, "trace") and hasattr(fn, "lower"):
+    if not static and isinstance(fn, _JITTED):
         return fn.trace(*args, **kwargs)  # type: ignore[attr-defined]
     return jax.jit(fn, **static).trace(*args, **kwargs)
-
-
-def lower(traced_or_jaxpr: Any) -> Any:
-    """Lower a traced function, or a closed jaxpr, for the CPU."""
-    traced = traced_or_jaxpr
-    if is_jaxpr(traced):
-        avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(traced).invars]
-        traced = jax.jit(_extend_core.jaxpr_as_fun(traced)).trace(*avals)
-    with jax.default_device(jax.devices("cpu")[0]):
-        return traced.lower(lowering_platforms=("cpu",))
 
 
 def is_traced(value: object) -> bool:
