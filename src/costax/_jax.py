@@ -21,6 +21,7 @@ from jax.extend import core as _extend_core
 
 from costax import dtypes
 from costax.equation import Operand
+from costax.errors import Uncountable
 
 Jaxpr = Any
 """An open jaxpr: something with `eqns`, `invars`, `constvars` and `outvars`."""
@@ -177,11 +178,15 @@ def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(function, "__wrapped__", function) if decorated else function
 
 
-def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], static: Mapping[str, Any]) -> Any:
-    """Trace a callable as `jit` does; a jitted one keeps its own static and donated arguments."""
-    if not static and isinstance(fn, _JITTED):
-        return fn.trace(*args, **kwargs)  # type: ignore[attr-defined]
-    return jax.jit(fn, **static).trace(*args, **kwargs)
+def jitted(fn: Callable[..., Any], static: Mapping[str, Any]) -> Any:
+    """Return `jax.jit(fn)`; a jitted function keeps its own static and donated arguments."""
+    return fn if isinstance(fn, _JITTED) and not static else jax.jit(fn, **static)
+
+
+def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
+    """Return which of `count` positional arguments and which keywords a jitted function holds static."""
+    info = fn._jit_info
+    return {n % count for n in info.static_argnums if count and -count <= n < count}, set(info.static_argnames)
 
 
 def is_traced(value: object) -> bool:
@@ -203,3 +208,15 @@ def leaf_paths(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield (path, leaf) of a pytree."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+def expansion(primitive: Any) -> Any:
+    """Return the jaxpr that a hijax primitive stands for. Raises Uncountable where its operands are no arrays."""
+    avals = primitive.in_avals_flat
+    if not all(isinstance(aval, _core.ShapedArray) for aval in avals):
+        raise Uncountable("takes operands that are no arrays")
+
+    def expanded(*flat: Any) -> list[Any]:
+        return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat)))
+
+    return jax.make_jaxpr(expanded)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
