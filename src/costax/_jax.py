@@ -76,6 +76,14 @@ def _dtype_name(dtype: Any) -> str:
     return str(getattr(dtype, "name", dtype))
 
 
+def generator(name: str) -> Any:
+    """Return jax's implementation of a generator such as `philox4x32`, or None where this jax has none."""
+    try:
+        return jax.eval_shape(lambda: jax.random.key(0, impl=name)).dtype._impl
+    except ValueError:
+        return None
+
+
 def integer_value(value: Any) -> int | None:
     """Return the value of a concrete integer scalar, else None. Nothing is computed on a device."""
     if isinstance(value, int):

@@ -26,8 +26,8 @@ def sort(eqn: Equation) -> Cost:
 def top_k(eqn: Equation) -> Cost:
     """The k best of a row of n elements pass a heap of ceil(log2(k + 1)) levels: a comparison a level; OPs, no FLOPs.
 
-    ops = rows * n * ceil(log2(k + 1)), filed under the dtype of the operand: n for k = 1. `approx_top_k` counts the same,
-    which it never exceeds: on TPU it bins the elements first (Chern et al. 2022, TPU-KNN), elsewhere it is exact.
+    ops = rows * n * ceil(log2(k + 1)), filed under the dtype of the operand: n for k = 1. `approx_top_k` is counted as
+    an exact one, which it is but on TPU: there the elements are binned first (Chern et al. 2022, TPU-KNN).
     Source: Knuth, The Art of Computer Programming 3, section 5.2.3.
     XLA: `topk` counts nothing; a compiler replaces it by a sort or by a library call (-1).
     """
