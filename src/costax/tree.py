@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from costax.cost import ZERO, Cost, Count
@@ -122,6 +123,16 @@ def _sum_of_totals(children: tuple[Node, ...]) -> Cost:
     totals = {id(child.total): child.total for child in children}
     counts = Counter(id(child.total) for child in children)
     return Cost.sum(total * counts[key] for key, total in totals.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as."""
+
+    place: str
+    source: str
+    assumed: Count
+    answered: bool
 
 
 class Row(NamedTuple):

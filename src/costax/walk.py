@@ -19,20 +19,10 @@ from costax.equation import Body, Equation, Operand
 from costax.errors import Missing, RuleError, Uncountable
 from costax.frame import Frame
 from costax.registry import Rule, no_traffic, whole_operands
-from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope
+from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope, Unknown
 
 # What `jax.checkpoint` puts on the name stack of what is computed again; it tells the direction and is no layer.
 _REMATTED = "rematted_computation"
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as."""
-
-    place: str
-    source: str
-    assumed: Count
-    answered: bool
 
 
 @dataclass(slots=True)
