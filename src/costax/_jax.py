@@ -197,6 +197,16 @@ def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
     return {n % count for n in info.static_argnums if count and -count <= n < count}, set(info.static_argnames)
 
 
+def lower(traced_or_jaxpr: Any) -> Any:
+    """Lower a traced function, or a closed jaxpr, for the CPU."""
+    traced = traced_or_jaxpr
+    if is_jaxpr(traced):
+        avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(traced).invars]
+        traced = jax.jit(_extend_core.jaxpr_as_fun(traced)).trace(*avals)
+    with jax.default_device(jax.devices("cpu")[0]):
+        return traced.lower(lowering_platforms=("cpu",))
+
+
 def is_traced(value: object) -> bool:
     """Say whether a value is a `jax.stages.Traced`."""
     return isinstance(value, jax.stages.Traced)
