@@ -181,8 +181,9 @@ def is_jitted(fn: object) -> bool:
 
 def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what `@jax.named_scope(...)` decorates, or the function itself where it is not decorated so."""
-    code = getattr(function, "__code__", None)
-    decorated = code is not None and code.co_filename == _sources.__file__
+    # Before jax 0.10 the wrapper is contextlib's, and only the context manager in its closure is jax's.
+    cells = getattr(function, "__closure__", None) or ()
+    decorated = any(isinstance(cell.cell_contents, _sources.ExtendNameStackContextManager) for cell in cells)
     return getattr(function, "__wrapped__", function) if decorated else function
 
 

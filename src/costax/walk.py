@@ -126,7 +126,7 @@ class _Walker:
         bodies = _checked_bodies(rule, equation, eqn)
         nodes = [self._body(body, eqn, frame, scope) for body in bodies]
         own = _traffic(rule, equation, eqn)
-        return Node(rule.name, scope, direction, eqn, own, children=_costliest(bodies, nodes))
+        return Node(rule.name, scope, direction, eqn, own, children=_costliest(bodies, nodes), bodies=bodies)
 
     def _body(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> Node:
         axis_sizes = {**frame.axis_sizes, **body.axis_sizes}
