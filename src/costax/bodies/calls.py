@@ -87,7 +87,7 @@ def remat_opt(eqn: Equation) -> Sequence[Body]:
     return _once(eqn, eqn.params["fwd_jaxpr"])
 
 
-@body_rule("compute_on", "xla_metadata_call", "fused_call", "fusible", "custom_fusion", "cudnn_fusion", "jaxpr_call")
+@body_rule("compute_on", "xla_metadata_call", "fused_call", "fusible", "custom_fusion", "jaxpr_call")
 def annotated_call(eqn: Equation) -> Sequence[Body]:
     """A call that carries a wish (where to run, what to fuse, attributes for the compiler) runs its jaxpr once.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from costax.cost import Count
 from costax.equation import Body, Equation
-from costax.registry import body_rule
+from costax.registry import body_rule, whole_operands
 
 
 @body_rule("pallas_call")
@@ -33,6 +33,15 @@ def _steps(eqn: Equation) -> Count | None:
             return None
         steps *= bound
     return steps
+
+
+@body_rule("cudnn_fusion", traffic=whole_operands)
+def cudnn_fusion(eqn: Equation) -> Sequence[Body]:
+    """The function runs once, as one kernel of cuDNN: its operands and results move, what is between them does not.
+
+    XLA: a custom call `__cudnn$fusion` before optimisation, -1 FLOP; then a fusion, whose instructions are counted.
+    """
+    return [Body(eqn.params["jaxpr"], name="kernel", inputs=tuple(range(len(eqn.inputs))), fused=True)]
 
 
 @body_rule("run_scoped")
