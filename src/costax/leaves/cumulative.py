@@ -9,7 +9,8 @@ from costax.registry import cost_rule
 
 def joined(eqn: Equation) -> Count:
     """Count the joins: n - 1 for each lane of n elements along `axis`."""
-    x, n = eqn.out, eqn.out.shape[eqn.params["axis"]]
+    axis: int = eqn.params["axis"]
+    x, n = eqn.out, eqn.out.shape[axis]
     return x.size // n * (n - 1) if x.size else 0
 
 

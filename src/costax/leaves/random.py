@@ -97,16 +97,22 @@ def random_bits(eqn: Equation) -> Cost:
     if name not in GENERATORS:
         return drawn("philox4x32", out)
     cipher = enciphered(name, blocks=out.size, keys=key.size)
-    return counters(tuple(eqn.params["shape"])) + cipher + joined(name, eqn.params["bit_width"], out)
+    return counters(tuple(eqn.params["shape"])) + cipher + joined(name, out)
 
 
-def joined(name: str, bit_width: int, out: Operand) -> Cost:
-    """Return the cost of making numbers of this width from the words of a block each."""
-    if bit_width == 64:
-        xors = Cost.integer("u32", GENERATORS[name].xors_64 * out.size)
-        return xors + Cost.convert(out.dtype, 2 * out.size) + Cost.integer(out.dtype, 2 * out.size)
-    xors = Cost.integer("u32", GENERATORS[name].xors_32 * out.size)
-    return xors if bit_width == 32 else xors + Cost.convert(out.dtype, out.size)
+def joined(name: str, out: Operand) -> Cost:
+    """Return the cost of making each number from the words of a block of its own."""
+    generator = GENERATORS[name]
+    xors = generator.xors_64 if dtypes.bits(out.dtype) == 64 else generator.xors_32
+    return Cost.integer("u32", xors * out.size) + resized(out)
+
+
+def resized(out: Operand) -> Cost:
+    """Return the cost of 8, 16 or 64 bits from words of 32: a conversion, or two with a shift and an or."""
+    bits = dtypes.bits(out.dtype)
+    if bits == 64:
+        return Cost.convert(out.dtype, 2 * out.size) + Cost.integer(out.dtype, 2 * out.size)
+    return Cost.convert(out.dtype, out.size) if bits < 32 else ZERO
 
 
 @cost_rule("random_seed")
@@ -169,7 +175,8 @@ def rng_bit_generator(eqn: Equation) -> Cost:
     """The compiler's generator: blocks of Philox 4x32 unless the program asks for Threefry: integer OPs, no FLOPs.
 
     ops = blocks * per_block + per_key, as `philox4x32` (80 and 18) or `threefry2x32` (117 and 2) for RNG_THREE_FRY. A
-    block makes 4 or 2 words of 32 bits; a number of 64 bits takes two words and a narrower one a word.
+    block makes 4 or 2 words of 32 bits. A number of 64 bits takes two words, joined by two conversions, a shift and an
+    or; a narrower one takes a word and a conversion.
     Source: XLA rng_bit_generator_expander. A TPU draws from hardware instead.
     XLA: 1 transcendental for each element and each of the 2 words of the state.
     """
@@ -180,7 +187,8 @@ def rng_bit_generator(eqn: Equation) -> Cost:
 def drawn(name: str, numbers: Operand) -> Cost:
     """Return the cost of drawing numbers one after the other, from all words of each block."""
     words = numbers.size * (2 if dtypes.bits(numbers.dtype) == 64 else 1)
-    return enciphered(name, blocks=-(-words // GENERATORS[name].words), keys=1) if numbers.size else ZERO
+    blocks = -(-words // GENERATORS[name].words)
+    return enciphered(name, blocks=blocks, keys=1) + resized(numbers) if numbers.size else ZERO
 
 
 @cost_rule("rng_uniform", "random_gamma")

@@ -17,8 +17,8 @@ def sort(eqn: Equation) -> Cost:
     XLA: HandleSort counts n * ceil(log2 n) with n the elements of all rows together, and no work of the comparator: the
     same for a single row, more for many.
     """
-    first = eqn.inputs[0]
-    n = first.shape[eqn.params["dimension"]]
+    axis: int = eqn.params["dimension"]
+    first, n = eqn.inputs[0], eqn.inputs[0].shape[axis]
     return Cost.compare(first.dtype, first.size * (n - 1).bit_length()) if first.size else Cost()
 
 
