@@ -34,7 +34,6 @@ class Config(NamedTuple):
 
 LLAMA2_7B = Config(32, 4096, 32, 32, 11008, 32000, rope_base=1e4)
 LLAMA3_405B = Config(126, 16384, 128, 8, 53248, 128256, rope_base=5e5, scan=True)
-
 normal = jax.nn.initializers.normal(0.02, jnp.bfloat16)
 
 
@@ -45,8 +44,7 @@ def init_layer(key: jax.Array, c: Config) -> dict:
     shapes = {name: (c.width, n) for name, n in into.items()} | {"out": (c.width, c.width), "down": (c.hidden, c.width)}
     keys = jax.random.split(key, len(shapes))
     weights = {name: normal(k, s) for k, (name, s) in zip(keys, shapes.items(), strict=True)}
-    norms = {name: jnp.ones(c.width, jnp.bfloat16) for name in ("attention_norm", "ffn_norm")}
-    return weights | norms
+    return weights | {name: jnp.ones(c.width, jnp.bfloat16) for name in ("attention_norm", "ffn_norm")}
 
 
 def init(key: jax.Array, c: Config) -> dict:

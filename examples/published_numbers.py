@@ -62,7 +62,7 @@ def truth(model: Callable[[], object]) -> dict[str, int]:
     """Count a model: MACs, FLOPs of the MACs, parameters."""
     made = model()
     target = made if isinstance(made, costax.Target) else costax.Target(*made)
-    analysis = costax.analyze(target.fn, params_argnums=target.params_argnums)(*target.args)
+    analysis = costax.analyze(target)()
     macs = analysis.total.macs
     return {MACS: macs, FLOPS: 2 * macs, PARAMS: analysis.params}
 
@@ -72,23 +72,24 @@ def verdict(claim: Claim, true: dict[str, int]) -> str:
     ratio = claim.value / true[claim.quantity]
     if abs(ratio - 1) < 0.01:
         return "right"
-    wrong = f"wrong, {ratio:.2f} times the truth"
-    for name, value in (("the MACs", true[MACS]), ("1000 times the parameters", 1000 * true[PARAMS])):
+    for name, value in (("the MACs", true[MACS]), ("1000 x the parameters", 1000 * true[PARAMS])):
         if abs(claim.value / value - 1) < 0.06:
-            return f"{wrong}: near {name}"
-    return wrong
+            return f"{ratio:.2f} x: {name}"
+    return f"{ratio:.2f} x"
 
 
 def lines(claims: tuple[Claim, ...] = CLAIMS) -> Iterator[str]:
     """Yield the table, a model at a time."""
+    yield "Claims beside the truth. A MAC is 2 FLOPs; 2.00 x is twice the truth."
     counted: dict[str, dict[str, int]] = {}
     for claim in claims:
         name = claim.model.__name__
         if name not in counted:
             true = counted[name] = truth(claim.model)
-            yield f"\n{name}: {true[MACS]:,} MACs, {true[FLOPS]:,} FLOPs, {true[PARAMS]:,} parameters"
-        said = f"{claim.value / 1e6:,.1f} M {claim.quantity}"
-        yield f"  {said:<22} {claim.source:<25} {verdict(claim, counted[name])}"
+            yield f"\n{name}: {true[MACS]:,} MACs, {true[PARAMS]:,} parameters"
+        unit, letter = (1e9, "G") if claim.value >= 1e9 else (1e6, "M")
+        said = f"{claim.value / unit:,.2f} {letter} {claim.quantity}"
+        yield f"  {said:<18} {claim.source:<25} {verdict(claim, counted[name])}"
 
 
 if __name__ == "__main__":

@@ -87,12 +87,12 @@ ResNet50 = partial(ResNet, Bottleneck, (3, 4, 6, 3))
 IMAGE = costax.spec("f32[1,224,224,3]")
 
 
-def resnet18() -> tuple:
+def resnet18() -> tuple[ResNet, tuple]:
     """Return ResNet-18 on one image: 1.814 GMAC, 11.7 M parameters."""
     return ResNet18(), (IMAGE,)
 
 
-def resnet50() -> tuple:
+def resnet50() -> tuple[ResNet, tuple]:
     """Return ResNet-50 on one image: 4.089 GMAC, 25.6 M parameters."""
     return ResNet50(), (IMAGE,)
 

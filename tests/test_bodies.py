@@ -301,7 +301,7 @@ def test_scatter_combines_each_update(method, flops):
 
 
 def test_shard_map_counts_the_whole_mesh_and_one_device():
-    mesh = jax.sharding.AbstractMesh((2, 4), ("x", "y"))
+    mesh = jax.sharding.AbstractMesh((2, 4), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
     def fn(x):
         return jax.shard_map(lambda x: x @ x.T, mesh=mesh, in_specs=P("x", None), out_specs=P("x", None))(x)

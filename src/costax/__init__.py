@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from costax.analysis import Analysis as Analysis
     from costax.api import UncountedWarning as UncountedWarning
     from costax.api import analyze as analyze
+    from costax.api import compare as compare
     from costax.api import rules as rules
+    from costax.comparison import Comparison as Comparison
     from costax.cost import Cost as Cost
     from costax.equation import Body as Body
     from costax.equation import Equation as Equation
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Analysis": "analysis",
     "Body": "equation",
+    "Comparison": "comparison",
     "Cost": "cost",
     "Equation": "equation",
     "Operand": "equation",
@@ -30,6 +33,7 @@ _HOMES = {
     "UncountedWarning": "api",
     "analyze": "api",
     "body_rule": "registry",
+    "compare": "api",
     "cost_rule": "registry",
     "rules": "api",
     "spec": "shapes",

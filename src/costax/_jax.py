@@ -7,7 +7,8 @@ holds an open one and its constants. Everything here hides that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -15,11 +16,15 @@ import jax
 import numpy as np
 from jax._src import core as _core
 from jax._src import source_info_util as _sources
+from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
+from jax._src.lib.mlir import ir as _ir
+from jax._src.lib.mlir.dialects import hlo as _stablehlo
 from jax.extend import core as _extend_core
 
 from costax import dtypes
 from costax.equation import Operand
+from costax.errors import Uncountable
 
 Jaxpr = Any
 """An open jaxpr: something with `eqns`, `invars`, `constvars` and `outvars`."""
@@ -72,6 +77,14 @@ def operand(aval: Any) -> Operand:
 @cache
 def _dtype_name(dtype: Any) -> str:
     return str(getattr(dtype, "name", dtype))
+
+
+def generator(name: str) -> Any:
+    """Return jax's implementation of a generator such as `philox4x32`, or None where this jax has none."""
+    try:
+        return jax.eval_shape(lambda: jax.random.key(0, impl=name)).dtype._impl
+    except ValueError:
+        return None
 
 
 def integer_value(value: Any) -> int | None:
@@ -154,11 +167,38 @@ def is_user_file(filename: str) -> bool:
 # Stages.
 
 
-def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], static: Mapping[str, Any]) -> Any:
-    """Trace a callable as `jit` does; a jitted one keeps its own static and donated arguments."""
-    if not static and hasattr(fn, "trace") and hasattr(fn, "lower"):
-        return fn.trace(*args, **kwargs)  # type: ignore[attr-defined]
-    return jax.jit(fn, **static).trace(*args, **kwargs)
+_JITTED = type(jax.jit(lambda: None))
+# Part of the key of jax's caches of traces. It is made here, once, because each new context empties those caches.
+_SCOPES_OF = jax.make_user_context(None)
+
+
+def isolated(key: Hashable) -> AbstractContextManager[None]:
+    """Return a context whose traces jax caches apart: the scopes that are added in it stay in it."""
+    return _SCOPES_OF(key)
+
+
+def is_jitted(fn: object) -> bool:
+    """Say whether a function is what `jax.jit` returns."""
+    return isinstance(fn, _JITTED)
+
+
+def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `@jax.named_scope(...)` decorates, or the function itself where it is not decorated so."""
+    # Before jax 0.10 the wrapper is contextlib's, and only the context manager in its closure is jax's.
+    cells = getattr(function, "__closure__", None) or ()
+    decorated = any(isinstance(cell.cell_contents, _sources.ExtendNameStackContextManager) for cell in cells)
+    return getattr(function, "__wrapped__", function) if decorated else function
+
+
+def jitted(fn: Callable[..., Any], static: Mapping[str, Any]) -> Any:
+    """Return `jax.jit(fn)`; a jitted function keeps its own static and donated arguments."""
+    return fn if isinstance(fn, _JITTED) and not static else jax.jit(fn, **static)
+
+
+def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
+    """Return which of `count` positional arguments and which keywords a jitted function holds static."""
+    info = fn._jit_info
+    return {n % count for n in info.static_argnums if count and -count <= n < count}, set(info.static_argnames)
 
 
 def lower(traced_or_jaxpr: Any) -> Any:
@@ -190,6 +230,111 @@ def leaf_paths(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield (path, leaf) of a pytree."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+def expansion(primitive: Any) -> Any:
+    """Return the jaxpr that a hijax primitive stands for. Raises Uncountable where its operands are no arrays."""
+    avals = primitive.in_avals_flat
+    if not all(isinstance(aval, _core.ShapedArray) for aval in avals):
+        raise Uncountable("takes operands that are no arrays")
+
+    def expanded(*flat: Any) -> list[Any]:
+        return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat)))
+
+    return jax.make_jaxpr(expanded)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
+
+
+# StableHLO, which exported functions hold.
+
+
+def exported_module(exported: Any, inputs: Sequence[Operand]) -> Any:
+    """Return the StableHLO module of a `jax.export.Exported`, its symbolic dimensions replaced by those of a call."""
+    if not any(_symbolic(aval) for aval in exported.in_avals):
+        with _mlir.make_ir_context():
+            return _ir.Module.parse(exported.mlir_module())
+    avals = [jax.ShapeDtypeStruct(x.shape, aval.dtype) for x, aval in zip(inputs, exported.in_avals, strict=True)]
+    args, kwargs = jax.tree.unflatten(exported.in_tree, avals)
+    lowered = jax.jit(exported.call).trace(*args, **kwargs).lower(lowering_platforms=exported.platforms[:1])
+    return _mlir.refine_polymorphic_shapes(lowered.compiler_ir("stablehlo"))
+
+
+def _symbolic(aval: Any) -> bool:
+    return not all(isinstance(extent, int) for extent in aval.shape)
+
+
+_ATTRIBUTES: Mapping[str, Callable[[Any], Any]] = {
+    "dot_dimension_numbers": _stablehlo.DotDimensionNumbers,
+    "comparison_direction": lambda found: _stablehlo.ComparisonDirectionAttr(found).value,
+    "fft_type": lambda found: _stablehlo.FftTypeAttr(found).value,
+    "rng_algorithm": lambda found: _stablehlo.RngAlgorithmAttr(found).value,
+}
+
+
+def attribute(op: Any, name: str, default: Any = None) -> Any:
+    """Return an attribute of an MLIR operation as a plain value, or the default."""
+    attributes = op.operation.attributes
+    if name not in attributes:
+        return default
+    found = attributes[name]
+    if op.operation.name == "stablehlo.convolution" and name == "dimension_numbers":
+        return _stablehlo.ConvDimensionNumbers(found)
+    return _ATTRIBUTES[name](found) if name in _ATTRIBUTES else _plain_attribute(found)
+
+
+def _plain_attribute(found: Any) -> Any:
+    if isinstance(found, _ir.DictAttr):
+        return {entry.name: _plain_attribute(entry.attr) for entry in found}
+    if isinstance(found, _ir.DenseIntElementsAttr):
+        return np.array(found).tolist()
+    if isinstance(found, _ir.DenseI64ArrayAttr):
+        return tuple(found)
+    return getattr(found, "value", found)
+
+
+def constant(op: Any) -> int | None:
+    """Return the value of a `stablehlo.constant` that is an integer scalar, else None."""
+    found = op.operation.attributes["value"]
+    scalar = isinstance(found, _ir.DenseIntElementsAttr) and not _ir.RankedTensorType(found.type).shape
+    return int(np.array(found)) if scalar else None
+
+
+def literal(value: int, aval: Operand) -> Any:
+    """Return a jaxpr's literal."""
+    return _extend_core.Literal(value, aval)
+
+
+_ELEMENTS = {"i1": "bool", "complex<f32>": "c64", "complex<f64>": "c128"}
+
+
+def tensor(value: Any) -> Operand:
+    """Return shape and dtype of an MLIR value; a token is empty."""
+    if not isinstance(value.type, _ir.RankedTensorType):
+        return Operand((0,), "token")
+    found = _ir.RankedTensorType(value.type)
+    element = str(found.element_type)
+    eighth = re.fullmatch(r"f(\d)E(\d)M(\d)(\w*)", element)
+    name = f"f{eighth[1]}_e{eighth[2]}m{eighth[3]}{eighth[4].lower()}" if eighth else element
+    return Operand(tuple(found.shape), _ELEMENTS.get(name, name.replace("ui", "u")))
+
+
+def place(op: Any) -> Any:
+    """Return the source info of an MLIR operation: the scopes that its location names, outermost first."""
+    *path, _ = (getattr(op.operation.location, "name_str", "") or "").split("/")
+    return _source_info(
+        tuple(part for part in path if re.fullmatch(r"[\w.~-]+", part) and not _CONTROL.fullmatch(part))
+    )
+
+
+# What jax puts on the name stack for control flow; it names no scope of the user's.
+_CONTROL = re.compile(r"while|body|cond|closed_call|checkpoint|branch_\d+_fun|rematted_computation")
+
+
+@cache
+def _source_info(path: tuple[str, ...]) -> Any:
+    stack = _sources.NameStack()
+    for name in path:
+        stack = stack.extend(name)
+    return _sources.new_source_info().replace(name_stack=stack)
 
 
 # Rewriting.

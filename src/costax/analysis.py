@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from costax.cost import ZERO, Cost, Count
 from costax.equation import Operand
 from costax.errors import Missing
-from costax.tree import DIRECTIONS, Node, Row, Scope, rows
-from costax.walk import Unknown
+from costax.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,8 @@ class Analysis:
     """What a program asks for: ledger A, after the dead-code elimination that `jit` does.
 
     `rows` hold one cost for each (scope, direction, primitive, source line), and every table is a sum of them.
-    Numbers are for the whole program, all devices together; `per_device` is for one.
+    Numbers are for the whole program, all devices together; `per_device` is for one. An analysis that was loaded
+    from a record has its `saved_rows` and no `tree`, `program` or sources.
     """
 
     name: str
@@ -53,10 +53,13 @@ class Analysis:
     program: Any = field(default=None, repr=False)
     source_of: Callable[[Any], str] = field(default=lambda eqn: "", repr=False)
     dead_part: Callable[[], Cost] = field(default=lambda: ZERO, repr=False)
+    saved_rows: Mapping[Row, Cost] | None = field(default=None, repr=False)
 
     @cached_property
-    def rows(self) -> dict[Row, Cost]:
+    def rows(self) -> Mapping[Row, Cost]:
         """One cost for each (scope, direction, primitive, source line); they sum to `total`."""
+        if self.saved_rows is not None:
+            return self.saved_rows
         return rows(self.tree, self.source_of) if self.tree else {}
 
     @property

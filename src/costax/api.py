@@ -1,4 +1,4 @@
-"""The doors: analyze, load, rules."""
+"""The doors: analyze, compare, rules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax
 
 from costax import _jax, bodies, leaves, parameters
 from costax.analysis import Analysis
+from costax.comparison import Comparison, compare_program
 from costax.cost import Cost, Count
 from costax.errors import InputError, MissingRuleError, TripsError
 from costax.registry import REGISTRY, Rule, cost_rule
@@ -67,6 +68,45 @@ def analyze(
             params_argnums=params_argnums,
         )
         return analyze_program(program, answers, on_missing, rules or {})
+
+    return call
+
+
+def compare(
+    fn: Any,
+    *,
+    target: str = "cpu",
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+) -> Callable[..., Comparison]:
+    """Return a function that takes the target's arguments and returns a Comparison with XLA's own counts.
+
+    The program is lowered and compiled for the CPU of this machine, and not run. The other options are those of
+    `analyze`. Raises TargetError where XLA does not compile the program.
+    """
+    if target != "cpu":
+        raise InputError(
+            f"target={target!r} is not known.",
+            why="XLA's counts come from the program that it compiles for a target.",
+            cure='Pass target="cpu".',
+        )
+    analysed = analyze(
+        fn,
+        static_argnums=static_argnums,
+        static_argnames=static_argnames,
+        params_argnums=params_argnums,
+        trips=trips,
+        on_missing=on_missing,
+        rules=rules,
+    )
+
+    def call(*args: Any, **kwargs: Any) -> Comparison:
+        analysis = analysed(*args, **kwargs)
+        return compare_program(analysis.program, analysis)
 
     return call
 

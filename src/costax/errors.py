@@ -100,7 +100,15 @@ class InputError(CostaxError, TypeError):
 
 
 class RecordError(CostaxError, ValueError):
-    """A saved record that cannot be read."""
+    """A record that cannot be read or written."""
+
+
+class UnitError(CostaxError, ValueError):
+    """A text that names no number of the unit that is asked for."""
+
+
+class CheckError(CostaxError, AssertionError):
+    """A check that did not hold, such as `--strict`; the command line exits 1."""
 
 
 class TripsError(CostaxError, ValueError):

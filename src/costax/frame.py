@@ -14,8 +14,26 @@ from typing import Any
 from costax import _jax
 from costax.equation import Body
 
-_IDENTITIES = frozenset({"convert_element_type", "copy", "squeeze", "reshape", "broadcast_in_dim", "stop_gradient", "pvary", "copy_p"})
-_CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "pjit": "jaxpr"}
+_IDENTITIES = frozenset(
+    {
+        "convert_element_type",
+        "copy",
+        "squeeze",
+        "reshape",
+        "broadcast_in_dim",
+        "stop_gradient",
+        "stage",
+        "pvary",
+        "copy_p",
+    }
+)
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "eval_jaxpr": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+}
 _ARITHMETIC: Mapping[str, Callable[[int, int], int]] = {
     "add": add,
     "sub": sub,

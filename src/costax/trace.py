@@ -6,8 +6,10 @@ Nothing is executed and nothing is allocated: arrays are replaced by their shape
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import jax
@@ -16,6 +18,10 @@ import numpy as np
 from costax import _jax, frameworks
 from costax.equation import Operand
 from costax.errors import CostaxError, InputError, TargetError
+
+
+class ScopesWarning(UserWarning):
+    """A program does not trace with one scope a layer; it was traced as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,63 +73,149 @@ def trace(
 
     Raises TargetError where there is nothing to trace, InputError where the arguments do not fit.
     """
+    if isinstance(fn, Target):
+        _no_arguments(fn, args, kwargs)
+        args, kwargs = fn.args, fn.kwargs
+        params_argnums = fn.params_argnums if params_argnums is None else params_argnums
+        fn = fn.fn
     if _jax.is_traced(fn) or _jax.is_jaxpr(fn):
         _no_arguments(fn, args, kwargs)
-        return _from_traced(fn) if _jax.is_traced(fn) else _from_jaxpr(fn)
+        known = None if params_argnums is None else frameworks.arguments(params_argnums, _argument_count(fn))
+        return _from_traced(fn, known) if _jax.is_traced(fn) else _from_jaxpr(fn, known)
     if _jax.is_lowered(fn) or _jax.is_compiled(fn):
         raise TargetError(
             f"A {type(fn).__name__} program no longer has its jaxpr.",
             why="costax counts the jaxpr: what the program asks for, before the compiler changes it.",
             cure="Keep the stage before: traced = jitted.trace(*args), then costax.analyze(traced)().",
         )
-    bound = frameworks.bind(fn, args, kwargs, params_argnums)
-    static = {
-        key: value
-        for key, value in (("static_argnums", static_argnums), ("static_argnames", static_argnames))
-        if value != () and value is not None
-    }
-    if not callable(bound.function):
-        raise TargetError(
-            f"{fn!r} of type {type(fn).__name__} is not something to analyse.",
-            why="costax traces callables.",
-            cure="Pass a function, a jitted function, a Traced, a ClosedJaxpr, or a module of flax, equinox or haiku.",
-        )
-    abstract_args, abstract_kwargs = jax.tree.map(_abstract, (tuple(bound.args), dict(bound.kwargs)))
+    _check_argument_numbers(fn, args, params_argnums)
     try:
-        with bound.scopes():
-            traced = _jax.trace(bound.function, abstract_args, abstract_kwargs, static)
+        bound = frameworks.bind(fn, args, kwargs, params_argnums)
+        if not callable(bound.function):
+            raise _not_callable(fn)
+        static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
+        static = {key: value for key, value in static.items() if value != () and value is not None}
+        held = _held_static(bound, static)
+        traced, paths = _traced(fn, args, kwargs, held)
     except CostaxError:
         raise
-    except (TypeError, ValueError, IndexError, NotImplementedError) as error:
-        raise _does_not_trace(fn, bound.args, bound.kwargs, error) from error
-    return _from_traced(traced, _name(fn), bound.parameters)
+    except Exception as error:
+        raise _does_not_trace(fn, args, kwargs, error) from error
+    return _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
 
 
-def _from_traced(traced: Any, name: str = "", is_parameter: Callable[[str], bool] | None = None) -> Program:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A function of arrays alone."""
+
+    function: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    static: Mapping[str, Any]
+
+
+def _held_static(bound: frameworks.Bound, static: Mapping[str, Any]) -> _Held:
+    """Hold what is no array inside the function, and leave None in its place; a jitted function decides for itself."""
+    args, kwargs = tuple(bound.args), dict(bound.kwargs)
+    if _jax.is_jitted(bound.function):
+        return _Held(bound.function, args, kwargs, static)
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    numbers = () if bound.eager else (bool, int, float, complex)
+    constant = {i: x for i, x in enumerate(leaves) if not (frameworks.is_array(x) or isinstance(x, numbers))}
+    if not constant and not bound.module:
+        return _Held(bound.function, args, kwargs, static)
+
+    @wraps(bound.function)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        given = tree.flatten_up_to((args, kwargs))
+        args, kwargs = jax.tree.unflatten(tree, [constant.get(i, x) for i, x in enumerate(given)])
+        out = bound.function(*args, **kwargs)
+        return [x for x in jax.tree.leaves(out) if frameworks.is_array(x) or isinstance(x, (bool, int, float, complex))]
+
+    args, kwargs = jax.tree.unflatten(tree, [None if i in constant else x for i, x in enumerate(leaves)])
+    # The arguments of an eager target are not the caller's, and all that is static in them is held already.
+    return _Held(function, args, kwargs, {} if bound.eager else static)
+
+
+def _traced(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], held: _Held) -> tuple[Any, Sequence[str]]:
+    """Return the Traced and the path of each of its inputs; a program that our scopes break is traced without them."""
+    jitted = _jax.jitted(held.function, held.static)
+    scopes = frameworks.scopes(fn, args, kwargs)
+    if scopes is None:
+        traced = jitted.trace(*held.args, **held.kwargs)
+    else:
+        try:
+            with scopes:
+                traced = jitted.trace(*held.args, **held.kwargs)
+        except Exception as error:
+            traced = jitted.trace(*held.args, **held.kwargs)
+            what = f"The layers of `{_name(fn)}` have no scopes: it does not trace with them ({error})."
+            warnings.warn(what, ScopesWarning, stacklevel=5)
+    numbers, names = _jax.static_arguments(jitted, len(held.args))
+    dynamic = (
+        [None if n in numbers else arg for n, arg in enumerate(held.args)],
+        {name: None if name in names else arg for name, arg in held.kwargs.items()},
+    )
+    return traced, [path for path, _ in _jax.leaf_paths(dynamic)]
+
+
+def _from_traced(
+    traced: Any,
+    is_parameter: Callable[[str], bool] | None = None,
+    name: str = "",
+    paths: Sequence[str] = (),
+    tied: frozenset[str] = frozenset(),
+) -> Program:
     jaxpr = traced.jaxpr
     avals = [v.aval for v in _jax.opened(jaxpr).invars]
-    paths = [path for path, _ in _jax.leaf_paths(traced.args_info)]
+    own = [path for path, _ in _jax.leaf_paths(traced.args_info)]
+    if len(paths) == len(own):
+        own = list(paths)
     # jax may pass constants as leading inputs; they have no path.
-    paths = [""] * (len(avals) - len(paths)) + paths
-    inputs = tuple((path, _jax.operand(aval)) for path, aval in zip(paths, avals, strict=True))
-    parameters = None
-    if is_parameter is not None:
-        parameters = tuple(
-            Parameter(i, path, operand) for i, (path, operand) in enumerate(inputs) if path and is_parameter(path)
-        )
-    return Program(name or str(getattr(traced, "fun_name", "")), jaxpr, inputs, parameters, traced)
+    own = [""] * (len(avals) - len(own)) + own
+    inputs = tuple((path, _jax.operand(aval)) for path, aval in zip(own, avals, strict=True))
+    return Program(
+        name or str(getattr(traced, "fun_name", "")), jaxpr, inputs, _parameters(inputs, is_parameter, tied), traced
+    )
 
 
-def _from_jaxpr(jaxpr: Any) -> Program:
+def _parameters(
+    inputs: Sequence[tuple[str, Operand]],
+    is_parameter: Callable[[str], bool] | None,
+    tied: frozenset[str] = frozenset(),
+) -> tuple[Parameter, ...] | None:
+    if is_parameter is None:
+        return None
+    return tuple(
+        Parameter(i, path, operand)
+        for i, (path, operand) in enumerate(inputs)
+        if path and path not in tied and is_parameter(path)
+    )
+
+
+def _tied(bound: frameworks.Bound) -> frozenset[str]:
+    """Return the paths of parameters whose array stood at an earlier path.
+
+    Only arrays tell: one ShapeDtypeStruct may describe many arrays.
+    """
+    seen: set[int] = set()
+    tied: set[str] = set()
+    for path, leaf in _jax.leaf_paths((tuple(bound.args), dict(bound.kwargs))):
+        if isinstance(leaf, (jax.Array, np.ndarray)) and bound.parameters is not None and bound.parameters(path):
+            if id(leaf) in seen:
+                tied.add(path)
+            seen.add(id(leaf))
+    return frozenset(tied)
+
+
+def _from_jaxpr(jaxpr: Any, is_parameter: Callable[[str], bool] | None) -> Program:
     invars = _jax.opened(jaxpr).invars
-    return Program("jaxpr", jaxpr, tuple((str(i), _jax.operand(v.aval)) for i, v in enumerate(invars)))
+    inputs = tuple((f"0/{i}", _jax.operand(v.aval)) for i, v in enumerate(invars))
+    return Program("jaxpr", jaxpr, inputs, _parameters(inputs, is_parameter))
 
 
-def _abstract(leaf: Any) -> Any:
-    """Replace an array by its shape and dtype, so that no constant of its size is made."""
-    if isinstance(leaf, np.ndarray):
-        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
-    return leaf
+def _argument_count(fn: Any) -> int:
+    return len(fn.args_info[0]) if _jax.is_traced(fn) else len(_jax.opened(fn).invars)
 
 
 def _no_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -135,18 +227,44 @@ def _no_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
         )
 
 
+def _check_argument_numbers(fn: Any, args: Sequence[Any], numbers: int | Sequence[int] | None) -> None:
+    for number in () if numbers is None else (numbers,) if isinstance(numbers, int) else numbers:
+        if not -len(args) <= number < len(args):
+            raise InputError(
+                f"params_argnums says that argument {number} of `{_name(fn)}` holds parameters; it was given {len(args)}.",
+                why="The parameters would be counted as none.",
+                cure="Number the positional arguments from 0, and pass parameters by position.",
+            )
+
+
+def _not_callable(fn: Any) -> TargetError:
+    return TargetError(
+        f"{fn!r} of type {type(fn).__name__} is not something to analyse.",
+        why="costax traces callables.",
+        cure="Pass a function, a jitted function, a Traced, a ClosedJaxpr, or a module of flax, equinox or haiku.",
+    )
+
+
 def _name(fn: Any) -> str:
     return str(getattr(fn, "__name__", "") or type(fn).__name__)
 
 
-def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> InputError:
-    given = ", ".join(f"{path}: {_described(leaf)}" for path, leaf in _jax.leaf_paths((tuple(args), dict(kwargs))))
+def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> CostaxError:
+    given = ", ".join(_given(path, leaf) for path, leaf in _jax.leaf_paths((tuple(args), dict(kwargs))))
     return InputError(
-        f"`{_name(fn)}` does not accept these arguments: {str(error).strip()}",
+        f"`{_name(fn)}` does not accept these arguments: {type(error).__name__}: {str(error).strip()}",
         where=_user_frame(error),
         why=f"It was called with {given or 'no arguments'}.",
         cure="Give each argument the shape and dtype that the function expects; make arguments that are not arrays static.",
     )
+
+
+def _given(path: str, leaf: Any) -> str:
+    """Describe an argument as `argument 0, layer/w: f32[8,4]` or `train=True`."""
+    kind, _, rest = path.partition("/")
+    head, _, inside = rest.partition("/")
+    name = f"argument {head}" if kind == "0" else head
+    return f"{name}{f', {inside}' if inside else ''}: {_described(leaf)}"
 
 
 def _described(leaf: Any) -> str:

@@ -8,7 +8,8 @@ the tree shares what the program shares: scopes are relative to the parent, and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from costax.cost import ZERO, Cost, Count
@@ -25,11 +26,13 @@ class Node:
     label: the primitive's name, or the body's. scope: name-stack path below the parent's. direction: one of
     `DIRECTIONS`, or "" to take the parent's. own: cost of the equation without its bodies. times: how often the
     node runs each time that its parent runs. once: `own + sum of the children's totals`. total: `times * once`.
-    loop: it runs again and again. fused: a combiner, whose work is its parent's. per_device: every device runs it.
-    unknown: the place of a loop whose trip count nobody knows, or "". differentiated: backward work is in it.
+    bodies: what the rule of a higher-order equation named, one a child. loop: it runs again and again. fused: a
+    combiner, whose work is its parent's. per_device: every device runs it. unknown: the place of a loop whose trip
+    count nobody knows, or "". differentiated: backward work is in it.
     """
 
     __slots__ = (
+        "bodies",
         "children",
         "differentiated",
         "direction",
@@ -56,6 +59,7 @@ class Node:
         times: Count = 1,
         children: tuple[Node, ...] = (),
         *,
+        bodies: Sequence[Any] = (),
         loop: bool = False,
         fused: bool = False,
         per_device: bool = False,
@@ -69,6 +73,7 @@ class Node:
         self.own = own
         self.times = times
         self.children = children
+        self.bodies = bodies
         self.loop = loop
         self.fused = fused
         self.per_device = per_device
@@ -87,6 +92,7 @@ class Node:
             self.own,
             times,
             self.children,
+            bodies=self.bodies,
             loop=self.loop,
             fused=self.fused,
             per_device=self.per_device,
@@ -95,7 +101,9 @@ class Node:
 
     def __repr__(self) -> str:
         """Show the label, the scope and how often it runs."""
-        return f"Node({self.label!r}, scope={'/'.join(self.scope)!r}, times={self.times}, children={len(self.children)})"
+        return (
+            f"Node({self.label!r}, scope={'/'.join(self.scope)!r}, times={self.times}, children={len(self.children)})"
+        )
 
     def walk(self, scope: Scope = (), times: Count = 1) -> Iterator[tuple[Scope, Count, Node]]:
         """Yield (absolute scope, how often it runs in all, node), parents first; shared nodes come once a place."""
@@ -122,6 +130,16 @@ def _sum_of_totals(children: tuple[Node, ...]) -> Cost:
     totals = {id(child.total): child.total for child in children}
     counts = Counter(id(child.total) for child in children)
     return Cost.sum(total * counts[key] for key, total in totals.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as."""
+
+    place: str
+    source: str
+    assumed: Count
+    answered: bool
 
 
 class Row(NamedTuple):

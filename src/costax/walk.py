@@ -19,20 +19,10 @@ from costax.equation import Body, Equation, Operand
 from costax.errors import Missing, RuleError, Uncountable
 from costax.frame import Frame
 from costax.registry import Rule, no_traffic, whole_operands
-from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope
+from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope, Unknown
 
 # What `jax.checkpoint` puts on the name stack of what is computed again; it tells the direction and is no layer.
 _REMATTED = "rematted_computation"
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as."""
-
-    place: str
-    source: str
-    assumed: Count
-    answered: bool
 
 
 @dataclass(slots=True)
@@ -136,7 +126,7 @@ class _Walker:
         bodies = _checked_bodies(rule, equation, eqn)
         nodes = [self._body(body, eqn, frame, scope) for body in bodies]
         own = _traffic(rule, equation, eqn)
-        return Node(rule.name, scope, direction, eqn, own, children=_costliest(bodies, nodes))
+        return Node(rule.name, scope, direction, eqn, own, children=_costliest(bodies, nodes), bodies=bodies)
 
     def _body(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> Node:
         axis_sizes = {**frame.axis_sizes, **body.axis_sizes}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from costax import _jax
 from costax.equation import Body, Equation
+from costax.errors import Uncountable
 from costax.registry import body_rule
 
 
@@ -13,7 +15,7 @@ def _once(eqn: Equation, jaxpr: Any, name: str = "") -> list[Body]:
     return [Body(jaxpr, name=name, inputs=tuple(range(len(eqn.inputs))))]
 
 
-@body_rule("jit", "pjit", "eval_jaxpr", "stage")
+@body_rule("jit", "pjit")
 def jit(eqn: Equation) -> Sequence[Body]:
     """A jitted function runs its jaxpr once.
 
@@ -22,7 +24,7 @@ def jit(eqn: Equation) -> Sequence[Body]:
     return _once(eqn, eqn.params["jaxpr"], str(eqn.params.get("name", "")))
 
 
-@body_rule("closed_call", "core_call", "call", "core_closed_call", "custom_lin", "jaxpr_call")
+@body_rule("closed_call", "core_call", "call", "core_closed_call", "eval_jaxpr", "custom_transpose_call")
 def call(eqn: Equation) -> Sequence[Body]:
     """A call runs its jaxpr once.
 
@@ -42,7 +44,7 @@ def custom_jvp(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_vjp_call", "custom_vjp_call_jaxpr")
 def custom_vjp(eqn: Equation) -> Sequence[Body]:
-    """Undifferentiated, a custom_vjp function runs its own body once; differentiated, `fwd` and `bwd` were traced in its place.
+    """Undifferentiated, a custom_vjp function runs its own body once; in a gradient `fwd` and `bwd` stand instead.
 
     XLA: lowered to a call of the body.
     """
@@ -65,6 +67,52 @@ def remat(eqn: Equation) -> Sequence[Body]:
     XLA: behind an optimisation barrier; the CPU compiler may still merge the recomputation with the forward pass.
     """
     return _once(eqn, eqn.params["jaxpr"])
+
+
+@body_rule("custom_dce_call")
+def custom_dce(eqn: Equation) -> Sequence[Body]:
+    """A function with its own dead-code elimination runs its body once; where a part is enough, jax has put it there.
+
+    XLA: lowered to a call of the body.
+    """
+    return _once(eqn, eqn.params["fun_jaxpr"])
+
+
+@body_rule("remat_opt")
+def remat_opt(eqn: Equation) -> Sequence[Body]:
+    """The forward pass of a custom_vjp function under remat runs once, with its residuals.
+
+    XLA: lowered to a call of the forward pass.
+    """
+    return _once(eqn, eqn.params["fwd_jaxpr"])
+
+
+@body_rule("compute_on", "xla_metadata_call", "fused_call", "fusible", "custom_fusion", "jaxpr_call")
+def annotated_call(eqn: Equation) -> Sequence[Body]:
+    """A call that carries a wish (where to run, what to fuse, attributes for the compiler) runs its jaxpr once.
+
+    XLA: HandleCall sums the called computation; a fusion that a library or a kernel does is a custom call, -1 FLOP.
+    """
+    return _once(eqn, eqn.params["jaxpr"])
+
+
+@body_rule("call_hi_primitive")
+def call_hi_primitive(eqn: Equation) -> Sequence[Body]:
+    """A primitive of higher types runs its expansion into ordinary ones once.
+
+    XLA: sees the expansion only.
+    """
+    return _once(eqn, _jax.expansion(eqn.params["_prim"]))
+
+
+@body_rule("custom_lin", "call_hi_primitive_linearized")
+def custom_lin(eqn: Equation) -> Sequence[Body]:
+    """The linear part of a function that has only a backward rule: jax itself cannot run it forward.
+
+    It stands in a jaxpr only between the two halves of a gradient.
+    XLA: never sees it; lowering it is an error.
+    """
+    raise Uncountable("is half of a gradient, which jax cannot run")
 
 
 @body_rule("custom_partitioning")
@@ -105,7 +153,7 @@ def composite(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_linear_solve")
 def custom_linear_solve(eqn: Equation) -> Sequence[Body]:
-    """The solver runs once; the matrix-vector product is there for derivatives, and runs inside the solver or not at all.
+    """The solver runs once; the matrix-vector product is there for derivatives, and runs inside the solver if at all.
 
     XLA: lowered to a call of the solver.
     """

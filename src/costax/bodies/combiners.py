@@ -15,9 +15,9 @@ from costax.registry import body_rule, whole_operands
 
 
 def scattered(eqn: Equation) -> tuple[Count, Count]:
-    """Indices and updates are read; the places that they touch are read and written. Source: XLA HandleScatter.
+    """Indices and updates are read, the places that they touch read and written: 3 * updates + indices.
 
-    XLA also counts what the indices address once more: 3 x updates + indices.
+    Source: XLA HandleScatter, which reads the places of a plain scatter too.
     """
     _, indices, *updates = eqn.inputs[len(eqn.outputs) - 1 :]
     touched = sum(update.nbytes for update in updates)
@@ -59,7 +59,7 @@ def reduce_window(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("select_and_scatter", traffic=whole_operands)
 def select_and_scatter(eqn: Equation) -> Sequence[Body]:
-    """A window of w elements is searched by w - 1 runs of the selection, and one run of the scatter adds, for each source element.
+    """For each source element a window of w is searched by w - 1 runs of the selection, and one scatter adds.
 
     XLA: HandleSelectAndScatter, the same; the CPU compiler expands it into a loop first.
     """

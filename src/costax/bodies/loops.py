@@ -13,10 +13,11 @@ from costax.registry import body_rule
 def scan(eqn: Equation) -> Sequence[Body]:
     """The body runs `length` times, whatever `unroll` and `reverse` say.
 
-    XLA: a while loop whose body is counted once (`unroll` times for a partly unrolled loop), plus 2 FLOPs of loop counter.
+    XLA: a while loop whose body is counted once (`unroll` times where it is partly unrolled), plus 2 FLOPs of counter.
     """
     fixed = eqn.params["num_consts"]
-    return [Body(eqn.params["jaxpr"], eqn.params["length"], "body", tuple(range(len(eqn.inputs))), fixed=fixed, loop=True)]
+    inputs = tuple(range(len(eqn.inputs)))
+    return [Body(eqn.params["jaxpr"], eqn.params["length"], "body", inputs, fixed=fixed, loop=True)]
 
 
 @body_rule("while")

@@ -1,35 +1,64 @@
 """Modules of the neural-network libraries: their parameters, and one scope per layer while tracing.
 
-No library is imported here: a module is recognised by the modules that are loaded already.
+No library is imported here: a module is recognised by the libraries that are loaded already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import jax
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A target as a plain function of plain arguments.
+from costax import _jax
+from costax.frameworks import equinox, haiku, linen, nnx, plain
+from costax.frameworks.bound import Bound, arguments, is_array, is_optax
+from costax.frameworks.scopes import Library, layer_scopes
 
-    parameters: says of a leaf's path in `(args, kwargs)` (such as `0/0/params/w`) whether it is a parameter; None
-    where nobody knows. scopes: a context in which every layer puts its path on the name stack.
-    """
+__all__ = ["Bound", "arguments", "bind", "is_array", "scopes"]
 
-    function: Any
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    parameters: Callable[[str], bool] | None = None
-    scopes: Callable[[], AbstractContextManager[Any]] = nullcontext
+# Each returns None for a target that is not its own.
+_ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, plain.bind)
+_NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_NEXT = count()
 
 
 def bind(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums: int | Sequence[int] | None) -> Bound:
     """Return the target as a plain function: modules are initialised abstractly, and know their parameters."""
-    if params_argnums is None:
-        return Bound(fn, args, kwargs)
-    numbers = (params_argnums,) if isinstance(params_argnums, int) else tuple(params_argnums)
-    prefixes = tuple(f"0/{number}/" for number in numbers)
-    return Bound(fn, args, kwargs, lambda path: f"{path}/".startswith(prefixes))
+    found = (adapter(fn, args, kwargs, params_argnums) for adapter in _ADAPTERS)
+    return next(bound for bound in found if bound is not None)
+
+
+def scopes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractContextManager[None] | None:
+    """Return a context in which the layers of nnx and equinox put their paths on the name stack; None without them.
+
+    jax caches what is traced in it apart from the caller's own traces, by target: another target may call the same
+    jitted function from other layers.
+    """
+    libraries = [library for library in (nnx.library(), equinox.library()) if library]
+    return _apart(libraries, fn, args, kwargs) if libraries else None
+
+
+@contextmanager
+def _apart(libraries: Sequence[Library], fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
+    bases = tuple(library.base for library in libraries)
+    leaves = jax.tree.leaves((args, dict(kwargs)), is_leaf=lambda x: isinstance(x, bases) or is_optax(x))
+    roots = Counter(type(leaf) for leaf in leaves if isinstance(leaf, bases))
+    target = getattr(fn, "__wrapped__", fn) if isinstance(fn, bases) else fn
+    target = type(target) if isinstance(target, bases) else target
+    key = (_number(target), *sorted(_number(cls) for cls in roots))
+    twins = [cls for cls, number in roots.items() if number > 1]
+    with layer_scopes(libraries, twins), _jax.isolated(key):
+        yield
+
+
+def _number(key: Any) -> int:
+    """Return a number that stands for a function or class as long as it lives."""
+    try:
+        return _NUMBERS.setdefault(key, next(_NEXT))
+    except TypeError:  # it cannot be hashed, or not referred to weakly
+        return next(_NEXT)

@@ -12,8 +12,7 @@ def convert_element_type(eqn: Equation) -> Cost:
     """One conversion for each output element, where the dtype changes at all; OPs, no FLOPs.
 
     ops = |out|, filed under the new dtype; nothing where only weak typing or sharding changes.
-    XLA: 1 FLOP an element. A complex number made real takes its real part first: 2. A boolean is made by a comparison
-    with zero.
+    XLA: 1 FLOP an element; a boolean is made by a comparison with zero, also 1.
     """
     changes = eqn.inputs[0].dtype != eqn.out.dtype
     return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO

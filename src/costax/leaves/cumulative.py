@@ -9,7 +9,8 @@ from costax.registry import cost_rule
 
 def joined(eqn: Equation) -> Count:
     """Count the joins: n - 1 for each lane of n elements along `axis`."""
-    x, n = eqn.out, eqn.out.shape[eqn.params["axis"]]
+    axis: int = eqn.params["axis"]
+    x, n = eqn.out, eqn.out.shape[axis]
     return x.size // n * (n - 1) if x.size else 0
 
 
@@ -19,8 +20,8 @@ def cumulative(eqn: Equation) -> Cost:
 
     flops = lanes * (n - 1), on floating and complex dtypes; integer OPs on the others: f32[4,1000] along axis 0 is
     1000 lanes of 4, so 3 * 1000.
-    XLA: on CPU and GPU a lane is lowered to a reduce-window of n taps and counts n * (n - 1) before optimisation; a
-    parallel prefix network, into which compilers turn it, takes up to n * log2(n).
+    XLA: on CPU and TPU a lane is lowered to a reduce-window of n taps and counted as n * (n - 1) joins; the compiler
+    then turns it into a tree of short ones.
     """
     return Cost.arithmetic(eqn.out.dtype, joined(eqn))
 

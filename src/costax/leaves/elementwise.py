@@ -35,7 +35,8 @@ def arithmetic(eqn: Equation) -> Cost:
 
     flops = |out|, filed under the dtype of the operand, so the magnitude of c64 is c64 work.
     XLA: 1 FLOP an element of any dtype. `conj` is lowered to 4 operations, `nextafter` to 24 on bits, `max` and `min`
-    of complex numbers to 9 (a lexicographic comparison), `square` of complex numbers to 14.
+    of complex numbers to 9 (a lexicographic comparison), `square` of complex numbers to 14, and from jax 0.12 on `abs`
+    of complex numbers to 25 and a square root.
     """
     return Cost.arithmetic(eqn.inputs[0].dtype, eqn.out.size)
 
@@ -124,10 +125,11 @@ def transcendental(eqn: Equation) -> Cost:
     """One transcendental operation for each output element; no FLOPs.
 
     transcendentals = |out|, whatever polynomial, table or hardware unit works it out.
-    XLA: the same on real dtypes for atan, atan2, cbrt, cos, exp, expm1, log, log1p, pow, rsqrt, sin, sqrt, tan and
-    tanh. Others are expanded before XLA counts: an f32 `logistic` is 3 FLOPs and 1 transcendental an element, `exp2` 1
-    and 1, `acos` 3 and 2, `acosh` 7 and 4, `asin` 5 and 2, `asinh` 11 and 3, `atanh` 6 and 2, `cosh` 3 and 2, `sinh`
-    10 and 3. On complex dtypes nearly all are expanded (`exp` of c64 to 15 and 4).
+    XLA: the same on real dtypes for atan, atan2, cbrt, cos, exp, expm1, log, log1p, pow, rsqrt, sin, sqrt, tan, tanh.
+    Others are expanded before XLA counts: an f32 `logistic` is 3 FLOPs and 1 transcendental an element, `exp2` and
+    `log2` 1 and 1, `acos` 3 and 2, `acosh` 7 and 4, `asin` 5 and 2 (from jax 0.12 on 3 and 2), `asinh` 11 and 3,
+    `atanh` 6 and 2, `cosh` 3 and 2, `sinh` 10 and 3. On complex dtypes nearly all are expanded (`exp` of c64 to 15
+    and 4).
     """
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 

@@ -55,6 +55,11 @@ free(
     traffic=no_traffic,
 )
 free(
+    "platform_index",
+    because="The platform is known when the program is compiled. XLA: a constant, 0 FLOPs.",
+    traffic=no_traffic,
+)
+free(
     "program_id",
     "num_programs",
     "axis_index",

@@ -6,10 +6,11 @@ from costax.registry import free, no_traffic
 
 free(
     "name",
+    "stage",
     "stop_gradient",
     "consume",
     "assert_consumed_value",
-    because="An identity that differentiation reads. XLA: no instruction.",
+    because="An identity that jax reads: differentiation, staging. XLA: no instruction.",
     traffic=no_traffic,
 )
 free(

@@ -40,6 +40,7 @@ free(
     "iota",
     "empty",
     "empty2",
+    "thunky.inline_constant",
     "create_linear",
     because="The output is written without any input. XLA: iota or a broadcast constant, 0 FLOPs.",
 )

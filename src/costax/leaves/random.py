@@ -68,8 +68,8 @@ def enciphered(name: str, *, blocks: Count, keys: Count) -> Cost:
 def iota_2x32_shape(eqn: Equation) -> Cost:
     """Each element is numbered by a 64-bit counter in two words: index arithmetic over d axes.
 
-    ops = |out| * (2d + 2): d products, d - 1 sums and a shift in u64, and two conversions to u32.
-    XLA: the same.
+    ops = |out| * (2d + 1): d - 1 products (the last stride is 1), d - 1 sums and a shift in u64, two conversions.
+    XLA: the same; a product with a stride of 1 is folded.
     """
     return counters(eqn.out.shape)
 
@@ -77,16 +77,16 @@ def iota_2x32_shape(eqn: Equation) -> Cost:
 def counters(shape: tuple[Count, ...]) -> Cost:
     """Return the cost of numbering the elements of an array; a single element without axes is number 0."""
     n = prod(shape)
-    return Cost.integer("u64", 2 * len(shape) * n) + Cost.convert("u32", 2 * n) if shape else ZERO
+    return Cost.integer("u64", (2 * len(shape) - 1) * n) + Cost.convert("u32", 2 * n) if shape else ZERO
 
 
 @cost_rule("random_bits")
 def random_bits(eqn: Equation) -> Cost:
-    """Each element is numbered, its number enciphered with the key, and the block's words joined into its bits: no FLOPs.
+    """Each element is numbered, its number enciphered with the key, the block's words joined into its bits: no FLOPs.
 
-    ops = |out| * (per_block + joins) + keys * per_key + |shape| * (2d + 2), per_block and per_key of `threefry2x32` and
+    ops = |out| * (per_block + joins) + keys * per_key + |shape| * (2d + 1), per_block and per_key of `threefry2x32` and
     its kin. Joins are a xor for 32 bits of a block of two words (3 for four words); 8 and 16 bits add a conversion; 64
-    bits are two conversions, a shift and an or (threefry4x32: and 2 xors). So one 32-bit draw in a vector costs 122 from
+    bits are two conversions, a shift and an or (threefry4x32: and 2 xors). So a 32-bit draw of a vector costs 121 from
     a threefry2x32 key. An `rbg` key draws as `rng_bit_generator` does.
     With jax_threefry_partitionable set to false, threefry2x32 would take half the blocks; it is true by default.
     XLA: the same operations as jax lowers them; but threefry2x32 is on CPU a loop over its rounds, which is counted
@@ -97,36 +97,48 @@ def random_bits(eqn: Equation) -> Cost:
     if name not in GENERATORS:
         return drawn("philox4x32", out)
     cipher = enciphered(name, blocks=out.size, keys=key.size)
-    return counters(tuple(eqn.params["shape"])) + cipher + joined(name, eqn.params["bit_width"], out)
+    return counters(tuple(eqn.params["shape"])) + cipher + joined(name, out)
 
 
-def joined(name: str, bit_width: int, out: Operand) -> Cost:
-    """Return the cost of making numbers of this width from the words of a block each."""
-    if bit_width == 64:
-        xors = Cost.integer("u32", GENERATORS[name].xors_64 * out.size)
-        return xors + Cost.convert(out.dtype, 2 * out.size) + Cost.integer(out.dtype, 2 * out.size)
-    xors = Cost.integer("u32", GENERATORS[name].xors_32 * out.size)
-    return xors if bit_width == 32 else xors + Cost.convert(out.dtype, out.size)
+def joined(name: str, out: Operand) -> Cost:
+    """Return the cost of making each number from the words of a block of its own."""
+    generator = GENERATORS[name]
+    xors = generator.xors_64 if dtypes.bits(out.dtype) == 64 else generator.xors_32
+    return Cost.integer("u32", xors * out.size) + resized(out)
+
+
+def resized(out: Operand) -> Cost:
+    """Return the cost of 8, 16 or 64 bits from words of 32: a conversion, or two with a shift and an or."""
+    bits = dtypes.bits(out.dtype)
+    if bits == 64:
+        return Cost.convert(out.dtype, 2 * out.size) + Cost.integer(out.dtype, 2 * out.size)
+    return Cost.convert(out.dtype, out.size) if bits < 32 else ZERO
 
 
 @cost_rule("random_seed")
 def random_seed(eqn: Equation) -> Cost:
-    """A seed is cut into two words by a shift and a mask, each converted; some generators encipher them: no FLOPs.
+    """A seed is cut into two words, the high one by a shift; some generators encipher them: integer OPs, no FLOPs.
 
-    ops = 4 * |seeds|; threefry4x32 and the philox keys add a block and an expanded key for each.
-    XLA: the same operations, less the conversions of a seed that has the dtype already.
+    ops = |seeds| * (1 + 2 conversions unless they are u32), and a mask for 64-bit seeds; threefry4x32 and the philox
+    keys add a block and an expanded key for each seed.
+    XLA: the same; a key that enters or leaves a program adds a custom call for its sharding, -1.
     """
     seeds, name = eqn.inputs[0], generator_of(eqn.out)
-    words = Cost.integer(seeds.dtype, 2 * seeds.size) + Cost.convert("u32", 2 * seeds.size)
     hashes = name in ("threefry4x32", "philox2x32", "philox4x32")
-    return words + enciphered(name, blocks=seeds.size, keys=seeds.size) if hashes else words
+    return halves(seeds) + enciphered(name, blocks=seeds.size, keys=seeds.size) if hashes else halves(seeds)
+
+
+def halves(seeds: Operand) -> Cost:
+    """Return the cost of cutting integers into two words; the low word of 32 bits needs no mask."""
+    cuts = Cost.integer(seeds.dtype, (2 if dtypes.bits(seeds.dtype) == 64 else 1) * seeds.size)
+    return cuts if seeds.dtype == "u32" else cuts + Cost.convert("u32", 2 * seeds.size)
 
 
 @cost_rule("random_split")
 def random_split(eqn: Equation) -> Cost:
     """Each new key is a block of its number, enciphered with the old key: no FLOPs.
 
-    ops = new_keys * per_block + keys * per_key + |shape| * (2d + 2). An `rbg` key is two threefry2x32 keys; an
+    ops = new_keys * per_block + keys * per_key + |shape| * (2d + 1). An `rbg` key is two threefry2x32 keys; an
     `unsafe_rbg` key draws 40 words from `rng_bit_generator` for each new one.
     XLA: the same operations as jax lowers them; on CPU threefry2x32 is a loop over its rounds, which is counted once.
     """
@@ -134,27 +146,28 @@ def random_split(eqn: Equation) -> Cost:
     name = generator_of(keys)
     if name == "unsafe_rbg":
         return drawn("philox4x32", Operand((out.size, 10, 4), "u32"))
-    halves, cipher = (2, "threefry2x32") if name == "rbg" else (1, name)
-    return counters(tuple(eqn.params["shape"])) + enciphered(cipher, blocks=halves * out.size, keys=halves * keys.size)
+    parts, cipher = (2, "threefry2x32") if name == "rbg" else (1, name)
+    return counters(tuple(eqn.params["shape"])) + enciphered(cipher, blocks=parts * out.size, keys=parts * keys.size)
 
 
 @cost_rule("random_fold_in")
 def random_fold_in(eqn: Equation) -> Cost:
     """The new key is a block of the folded number, enciphered with the old key: no FLOPs.
 
-    ops = new_keys * per_block + keys * per_key; threefry2x32 and `rbg` keys cut each number into two words first: 2 ops.
+    ops = new_keys * per_block + keys * per_key; threefry2x32 and `rbg` keys cut each number into two words first.
     An `rbg` key is two threefry2x32 keys; an `unsafe_rbg` key draws 40 words from `rng_bit_generator` and takes 4 xors.
     XLA: the same operations as jax lowers them; on CPU threefry2x32 is a loop over its rounds, which is counted once.
     """
     (keys, numbers), out = eqn.inputs, eqn.out
     name = generator_of(keys)
-    words = Cost.integer("u32", 2 * numbers.size)
     if name == "unsafe_rbg":
-        return words + drawn("philox4x32", Operand((out.size, 10, 4), "u32")) + Cost.integer("u32", 4 * out.size)
+        return (
+            halves(numbers) + drawn("philox4x32", Operand((out.size, 10, 4), "u32")) + Cost.integer("u32", 4 * out.size)
+        )
     if name == "rbg":
-        return words + enciphered("threefry2x32", blocks=2 * out.size, keys=2 * keys.size)
+        return halves(numbers) + enciphered("threefry2x32", blocks=2 * out.size, keys=2 * keys.size)
     cipher = enciphered(name, blocks=out.size, keys=keys.size)
-    return words + cipher if name == "threefry2x32" else cipher
+    return halves(numbers) + cipher if name == "threefry2x32" else cipher
 
 
 @cost_rule("rng_bit_generator")
@@ -162,7 +175,8 @@ def rng_bit_generator(eqn: Equation) -> Cost:
     """The compiler's generator: blocks of Philox 4x32 unless the program asks for Threefry: integer OPs, no FLOPs.
 
     ops = blocks * per_block + per_key, as `philox4x32` (80 and 18) or `threefry2x32` (117 and 2) for RNG_THREE_FRY. A
-    block makes 4 or 2 words of 32 bits; a number of 64 bits takes two words and a narrower one a word.
+    block makes 4 or 2 words of 32 bits. A number of 64 bits takes two words, joined by two conversions, a shift and an
+    or; a narrower one takes a word and a conversion.
     Source: XLA rng_bit_generator_expander. A TPU draws from hardware instead.
     XLA: 1 transcendental for each element and each of the 2 words of the state.
     """
@@ -173,7 +187,8 @@ def rng_bit_generator(eqn: Equation) -> Cost:
 def drawn(name: str, numbers: Operand) -> Cost:
     """Return the cost of drawing numbers one after the other, from all words of each block."""
     words = numbers.size * (2 if dtypes.bits(numbers.dtype) == 64 else 1)
-    return enciphered(name, blocks=-(-words // GENERATORS[name].words), keys=1) if numbers.size else ZERO
+    blocks = -(-words // GENERATORS[name].words)
+    return enciphered(name, blocks=blocks, keys=1) + resized(numbers) if numbers.size else ZERO
 
 
 @cost_rule("rng_uniform", "random_gamma")

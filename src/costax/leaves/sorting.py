@@ -17,8 +17,8 @@ def sort(eqn: Equation) -> Cost:
     XLA: HandleSort counts n * ceil(log2 n) with n the elements of all rows together, and no work of the comparator: the
     same for a single row, more for many.
     """
-    first = eqn.inputs[0]
-    n = first.shape[eqn.params["dimension"]]
+    axis: int = eqn.params["dimension"]
+    first, n = eqn.inputs[0], eqn.inputs[0].shape[axis]
     return Cost.compare(first.dtype, first.size * (n - 1).bit_length()) if first.size else Cost()
 
 
@@ -26,8 +26,8 @@ def sort(eqn: Equation) -> Cost:
 def top_k(eqn: Equation) -> Cost:
     """The k best of a row of n elements pass a heap of ceil(log2(k + 1)) levels: a comparison a level; OPs, no FLOPs.
 
-    ops = rows * n * ceil(log2(k + 1)), filed under the dtype of the operand: n for k = 1. `approx_top_k` counts the same,
-    which it never exceeds: on TPU it bins the elements first (Chern et al. 2022, TPU-KNN), elsewhere it is exact.
+    ops = rows * n * ceil(log2(k + 1)), filed under the dtype of the operand: n for k = 1. `approx_top_k` is counted as
+    an exact one, which it is but on TPU: there the elements are binned first (Chern et al. 2022, TPU-KNN).
     Source: Knuth, The Art of Computer Programming 3, section 5.2.3.
     XLA: `topk` counts nothing; a compiler replaces it by a sort or by a library call (-1).
     """

@@ -1,0 +1,24 @@
+"""Worked examples of identities, references and callbacks."""
+
+from __future__ import annotations
+
+import jax
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from costax.cases import case, differs
+
+CASES = (
+    case("name", lambda x: checkpoint_name(x, "hidden"), "f32[4,8]", flops=0, ops=0),
+    case("optimization_barrier", lambda x: lax.optimization_barrier(x), "f32[4,8]", flops=0, ops=0),
+    case("stop_gradient", lambda x: lax.stop_gradient(x), "f32[4,8]", flops=0, ops=0),
+    case(
+        "pure_callback",
+        lambda x: jax.pure_callback(lambda y: y, jax.ShapeDtypeStruct((4, 8), "float32"), x),
+        "f32[4,8]",
+        flops=0,
+        ops=0,
+        xla=differs("a custom call", flops=-1),
+        note="what Python does on the host is not the program's work",
+    ),
+)

@@ -1,0 +1,98 @@
+"""The record: an Analysis as JSON, and back.
+
+Integers stay integers of any size. What adds up on writing must add up on reading. Nothing here imports jax, so
+that a saved record shows in a moment. The fields are described in `analysis.schema.json`, beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from costax.analysis import Analysis
+from costax.cost import FIELDS, Cost
+from costax.report.reading import Reader
+from costax.report.scopes import ScopeNode, scope_tree
+
+SCHEMA: Final = "costax/analysis/1"
+
+
+def to_record(analysis: Analysis) -> dict[str, Any]:
+    """Return the record of an analysis: plain dictionaries, lists, strings and integers."""
+    return {
+        "schema": SCHEMA,
+        "name": analysis.name,
+        "versions": dict(analysis.versions),
+        "total": _cost(analysis.total),
+        "per_device": _cost(analysis.per_device),
+        "devices": analysis.devices,
+        "params": analysis.params,
+        "param_bytes": analysis.param_bytes,
+        "exact": analysis.exact,
+        "unknowns": [
+            {"place": u.place, "source": u.source, "assumed": u.assumed, "answered": u.answered}
+            for u in analysis.unknowns
+        ],
+        "uncounted": [
+            {
+                "primitive": m.primitive,
+                "source": m.where,
+                "inputs": m.inputs,
+                "outputs": m.outputs,
+                "params": m.params,
+                "count": m.count,
+                "reason": m.reason,
+            }
+            for m in analysis.uncounted
+        ],
+        "dead_code": _cost(analysis.dead_code),
+        "inputs": [{"path": path, "dtype": x.dtype, "shape": list(x.shape)} for path, x in analysis.inputs],
+        "parameters": None
+        if analysis.parameters is None
+        else [
+            {"scope": "/".join(scope), "dtype": dtype, "elements": size.elements, "bytes": size.nbytes}
+            for (scope, dtype), size in analysis.parameters.items()
+        ],
+        "rows": [
+            {
+                "scope": "/".join(row.scope),
+                "direction": row.direction,
+                "primitive": row.primitive,
+                "source": row.source,
+                "counts": _counts(cost),
+            }
+            for row, cost in analysis.rows.items()
+        ],
+        "tree": _tree(scope_tree(analysis)),
+    }
+
+
+def from_record(record: Any, origin: str = "record") -> Analysis:
+    """Return the analysis that a record holds; `origin` names the record in errors. Raises RecordError."""
+    return Reader(origin).analysis(record)
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {**_fields(cost), "counts": _counts(cost)}
+
+
+def _fields(cost: Cost) -> dict[str, int]:
+    return {name: getattr(cost, name) for name in FIELDS}
+
+
+def _counts(cost: Cost) -> Mapping[str, Mapping[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for (kind, dtype), count in cost.items():
+        counts.setdefault(kind, {})[dtype] = count
+    return counts
+
+
+def _tree(node: ScopeNode) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "own": _fields(node.own),
+        "total": _fields(node.total),
+        "params": node.params.elements,
+        "param_bytes": node.params.nbytes,
+        "children": [_tree(child) for child in node.children],
+    }

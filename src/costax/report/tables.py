@@ -1,0 +1,202 @@
+"""Tables as values: columns and lines of text, the same for a terminal, Markdown or a notebook.
+
+Parents equal the sum of their children: what a scope does outside of the scopes below it has a line of its own,
+and lines that are left out hold nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from costax import units
+from costax.analysis import Analysis, Size
+from costax.cost import INTEGER, MAC, Cost, Count
+from costax.errors import InputError
+from costax.report.scopes import ScopeNode, scope_tree
+
+BY: Final = ("scope", "primitive", "source", "dtype", "direction")
+# What the lines of a table may be sorted by; "order" is the program's own.
+SORTS: Final[Mapping[str, Callable[[Cost], Count]]] = {
+    "order": lambda cost: 0,
+    "macs": lambda cost: cost.macs,
+    "flops": lambda cost: cost.flops,
+    "transcendentals": lambda cost: cost.transcendentals,
+    "ops": lambda cost: cost.ops,
+    "bytes": lambda cost: cost.bytes_unfused,
+}
+SORT_KEYS: Final = (*SORTS, "params", "name")
+# A default depth shows as many levels as fit in so many lines.
+_READABLE_LINES: Final = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: how deep it is indented, its label, and one text a column."""
+
+    depth: int
+    label: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: the heading of the labels, of the columns, the lines, their total; how deep it is cut, and could be."""
+
+    heading: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    total: Line
+    depth: int = 0
+    full_depth: int = 0
+
+
+def table(analysis: Analysis, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Table:
+    """Return the table of an analysis by scope, primitive, source, dtype or direction.
+
+    depth: how many levels of scopes, as many as fit by default. sort: one of `SORT_KEYS`; by default scopes come in
+    program order and the others by FLOPs. Raises InputError for an unknown `by` or `sort`.
+    """
+    _check("by", by, BY)
+    if sort is not None:
+        _check("sort", sort, SORT_KEYS if by == "scope" else [key for key in SORT_KEYS if key != "params"])
+    return _by_scope(analysis, depth, sort or "order") if by == "scope" else _flat(analysis, by, sort)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measures:
+    """The columns of a table: what people ask of this program."""
+
+    columns: tuple[tuple[str, Callable[[Cost], Count]], ...]
+    with_params: bool
+    share_name: str
+    share_of: Callable[[Cost], Count]
+    whole: Count
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        params = ("params",) if self.with_params else ()
+        return (*(heading for heading, _ in self.columns), *params, f"% {self.share_name}")
+
+    def line(self, depth: int, label: str, cost: Cost, params: Size | None = None) -> Line:
+        cells = [_text(heading, of(cost)) for heading, of in self.columns]
+        if self.with_params:
+            cells.append(units.short(params.elements if params else 0))
+        return Line(depth, label, (*cells, units.share(self.share_of(cost), self.whole)))
+
+    def holds(self, cost: Cost, params: Size) -> bool:
+        return any(of(cost) for _, of in self.columns) or (self.with_params and bool(params.elements))
+
+
+def _measures(analysis: Analysis, *, with_params: bool, with_traffic: bool) -> _Measures:
+    total = analysis.total
+    columns: list[tuple[str, Callable[[Cost], Count]]] = [
+        ("MACs", SORTS["macs"]),
+        ("FLOPs", SORTS["flops"]),
+        ("transc.", SORTS["transcendentals"]),
+    ]
+    quantised = any(kind == MAC and total_of_dtype.flops == 0 for total_of_dtype, kind in _kinds(total))
+    if quantised or (not total.flops and total.ops):
+        columns.insert(2, ("OPs", SORTS["ops"]))
+    if with_traffic:
+        columns.append(("traffic", SORTS["bytes"]))
+    name, of = next(
+        ((name, of) for name, of in (("FLOPs", SORTS["flops"]), ("OPs", SORTS["ops"])) if of(total)),
+        ("traffic", SORTS["bytes"]),
+    )
+    if quantised:
+        name, of = "OPs", SORTS["ops"]
+    return _Measures(tuple(columns), with_params, name, of, of(total))
+
+
+def _kinds(total: Cost) -> list[tuple[Cost, str]]:
+    return [(part, kind) for part in total.by_dtype().values() for (kind, _), _ in part.items()]
+
+
+def _by_scope(analysis: Analysis, depth: int | None, sort: str) -> Table:
+    measures = _measures(analysis, with_params=analysis.parameters is not None, with_traffic=False)
+    root = scope_tree(analysis)
+    _prune(root, measures)
+    _sort(root, sort)
+    levels = [level for level, _ in root.walk()]
+    full = max(levels)
+    if depth is None:
+        # The lines of a cut at depth d are the scopes down to d, at most doubled by lines of their own work.
+        fitting = [d for d in range(1, full + 1) if sum(level <= d for level in levels) <= _READABLE_LINES]
+        depth = max(fitting, default=1)
+    lines: list[Line] = []
+    _lines_below(root, 0, depth, measures, lines)
+    total = measures.line(0, "total", root.total, root.params)
+    return Table("scope", measures.headings, tuple(lines), total, min(depth, full), full)
+
+
+def _lines_below(node: ScopeNode, level: int, depth: int, measures: _Measures, lines: list[Line]) -> None:
+    if measures.holds(node.own, node.own_params):
+        lines.append(measures.line(level, "(own)" if level else "(no scope)", node.own, node.own_params))
+    for child in node.children:
+        lines.append(measures.line(level, child.name, child.total, child.params))
+        if level + 1 < depth and child.children:
+            _lines_below(child, level + 1, depth, measures, lines)
+
+
+def _prune(node: ScopeNode, measures: _Measures) -> None:
+    """Leave out the scopes that hold nothing of what the table shows."""
+    node.children = [child for child in node.children if measures.holds(child.total, child.params)]
+    for child in node.children:
+        _prune(child, measures)
+
+
+def _sort(node: ScopeNode, key: str) -> None:
+    if key == "name":
+        node.children.sort(key=lambda child: child.name)
+    elif key == "params":
+        node.children.sort(key=lambda child: -child.params.elements)
+    elif key != "order":
+        node.children.sort(key=lambda child: -SORTS[key](child.total))
+    for child in node.children:
+        _sort(child, key)
+
+
+def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
+    measures = _measures(analysis, with_params=False, with_traffic=True)
+    tables: Mapping[str, Callable[[], Mapping[str, Cost]]] = {
+        "primitive": analysis.by_primitive,
+        "source": analysis.by_source,
+        "dtype": analysis.by_dtype,
+        "direction": analysis.by_direction,
+    }
+    entries = [(label, cost) for label, cost in tables[by]().items() if measures.holds(cost, Size())]
+    if sort == "name":
+        entries.sort(key=lambda entry: entry[0])
+    elif sort is not None:
+        entries.sort(key=lambda entry: -SORTS[sort](entry[1]))
+    elif by != "direction":
+        entries.sort(key=lambda entry: (-entry[1].flops, -entry[1].ops, -entry[1].bytes_unfused))
+    name = short_place if by == "source" else str
+    lines = tuple(measures.line(0, name(label) or f"(no {by})", cost) for label, cost in entries)
+    return Table(by, measures.headings, lines, measures.line(0, "total", analysis.total))
+
+
+def short_place(source: str) -> str:
+    """Return `file:line` as people read it: below the current directory, or below the installed packages."""
+    path, _, line = source.rpartition(":")
+    for root in (os.getcwd() + os.sep, f"{os.sep}site-packages{os.sep}"):
+        _, found, rest = path.partition(root)
+        if found and (not root.startswith(os.getcwd()) or path.startswith(root)):
+            return f"{rest}:{line}"
+    return source
+
+
+def _text(heading: str, count: Count) -> str:
+    return units.short_bytes(count) if heading == "traffic" else units.short(count)
+
+
+def _check(option: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(
+            f"{option}={value!r} names no table.",
+            why=f"A table goes {option} one of: {', '.join(choices)}.",
+            cure=f'Pass for example {option}="{choices[1]}".',
+        )

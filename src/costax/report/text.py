@@ -1,0 +1,71 @@
+"""Tables for the terminal, through rich; in a pipe plain text without colours, and nothing cut off."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from costax.analysis import Analysis
+from costax.report import notes
+from costax.report.tables import Table, table
+
+# Wider than any line, so that rich neither wraps nor cuts.
+_UNBOUNDED: Final = 100_000
+
+
+def render(analysis: Analysis, *, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Group:
+    """Return what rich prints of an analysis: a header, one table, and what the numbers include."""
+    shown = table(analysis, by, depth, sort)
+    return Group(header(analysis), rich_table(shown), footer(notes.footing(analysis, shown)))
+
+
+def header(analysis: Analysis) -> Group:
+    """Return the name, the inputs and the totals."""
+    grid = RichTable.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(no_wrap=True, justify="right")
+    (_, _, inputs), *totals = notes.heading(analysis)
+    for what, short, exact in totals:
+        style = "red" if short == "no" else ""
+        grid.add_row(Text(what), Text(short, style=style or "bold"), Text(exact, style=style))
+    return Group(Text(analysis.name, style="bold"), Text(f"inputs: {inputs}"), grid)
+
+
+def rich_table(shown: Table) -> RichTable:
+    """Return a table for rich: labels indented by depth, numbers to the right, the total below a line."""
+    made = RichTable(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
+    made.add_column(Text(shown.heading), Text(shown.total.label), overflow="fold")
+    for name, total in zip(shown.columns, shown.total.cells, strict=True):
+        made.add_column(Text(name), Text(total), justify="right", no_wrap=True)
+    for line in shown.lines:
+        label = Text("  " * line.depth + line.label, style="dim" if line.label.startswith("(") else "")
+        made.add_row(label, *(Text(cell, style="dim" if cell in ("0", "0 B", "0.0") else "") for cell in line.cells))
+    return made
+
+
+def footer(sentences: list[str]) -> Text:
+    """Return notes, one a line."""
+    return Text("\n".join(sentences))
+
+
+def plain(renderable: Any) -> str:
+    """Return what rich prints as plain text, as wide as it needs to be."""
+    console = Console(file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+
+
+def for_output(renderable: Any) -> str:
+    """Return what rich prints as text for standard output: with colours and wrapped if that is a terminal."""
+    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
+    with console.capture() as capture:
+        console.print(renderable)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
