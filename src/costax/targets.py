@@ -158,7 +158,7 @@ def _with_inputs(value: Any, name: str, args: Sequence[Any], kwargs: Mapping[str
             return Target(made, tuple(args), kwargs)
     given = len(args) + len(kwargs)
     raise InputError(
-        f"`{name}{signature}` does not take {given} input{'s' if given != 1 else ''}.",
+        f"`{name}{_names(signature)}` does not take {given} input{'s' if given != 1 else ''}.",
         where=_place_of(value),
         why="Each --input gives one argument; --input 'name=f32[8]' gives a keyword argument.",
         cure="Give one --input for each argument that has no default, or name a factory that returns (fn, args).",
@@ -175,7 +175,7 @@ def _called(factory: Any, name: str) -> Any:
     signature = _signature(factory)
     if signature is None or not _binds(signature, (), {}):
         raise InputError(
-            f"`{name}{signature or '(...)'}` takes arguments, and none were given.",
+            f"`{name}{_names(signature) if signature else '(...)'}` takes arguments, and none were given.",
             where=_place_of(factory),
             why="costax needs the shape and dtype of each argument.",
             cure=f"Give one --input 'f32[8,128]' for each, or name a factory without arguments. {_FACTORY}",
@@ -233,6 +233,12 @@ def _signature(value: Any) -> inspect.Signature | None:
         return None
 
 
+def _names(signature: inspect.Signature) -> inspect.Signature:
+    """Return a signature without its annotations, which may fill a page."""
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=signature.empty)
+
+
 def _binds(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     try:
         signature.bind(*args, **kwargs)
@@ -275,5 +281,5 @@ def _python_files(path: Path) -> Iterable[str]:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.6)
     return f"Did you mean {' or '.join(near)}?" if near else ""
