@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from costax.equation import Body as Body
     from costax.equation import Equation as Equation
     from costax.equation import Operand as Operand
+    from costax.explanation import explain as explain
     from costax.registry import body_rule as body_rule
     from costax.registry import cost_rule as cost_rule
+    from costax.report import load as load
     from costax.shapes import spec as spec
     from costax.trace import Target as Target
 
@@ -35,6 +37,8 @@ _HOMES = {
     "body_rule": "registry",
     "compare": "api",
     "cost_rule": "registry",
+    "explain": "explanation",
+    "load": "report",
     "rules": "api",
     "spec": "shapes",
 }

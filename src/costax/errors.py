@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class CostaxError(Exception):
@@ -24,6 +25,16 @@ class CostaxError(Exception):
         """Return the message: one part a line."""
         head = f"{self.what} ({self.where})" if self.where else self.what
         return "\n".join(part for part in (head, self.why, self.cure) if part)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the parts, so that an error of a worker process arrives whole."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[CostaxError], args: tuple[Any, ...], state: dict[str, Any]) -> CostaxError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class Uncountable(Exception):

@@ -36,8 +36,8 @@ def known_deltas(analysis: Analysis) -> tuple[Delta, ...]:
     deltas = (
         Delta("padding taps", -2 * total.padding_macs, 0, f"{total.padding_macs:,} MACs touch only padding"),
         Delta("other operations", other, 0, "integers, comparisons, selections and conversions are FLOPs to XLA"),
-        Delta("loops counted once", *_minus(once, whole), f"{loops} loop bodies run more than once, or not at all"),
-        Delta("one device's share", *_minus(shard, once), f"{analysis.devices} devices run the same body"),
+        Delta("loops counted once", *_minus(once, whole), f"loop bodies that run more than once, or not at all: {loops}"),
+        Delta("one device's share", *_minus(shard, once), f"devices that run the same body: {analysis.devices}"),
     )
     return tuple(delta for delta in deltas if delta.flops or delta.transcendentals)
 

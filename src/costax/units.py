@@ -92,7 +92,7 @@ def parse(text: str, unit: str) -> int:
 def _factor(suffix: str, unit: str) -> int | None:
     if suffix in _FACTORS:
         return _FACTORS[suffix]
-    for ending in (f"{unit}s", unit):
+    for ending in (f"{unit}s", unit) if unit else ():
         if suffix.endswith(ending):
             return _FACTORS.get(suffix.removesuffix(ending))
     return None

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import jax
 from jax import lax
 
+from costax import _jax
 from costax.cases import case, differs
 
 CASES = [
@@ -159,6 +162,39 @@ CASES = [
 if hasattr(lax, "mulhi"):
     CASES += [
         case("mulhi", lambda x, y: lax.mulhi(x, y), "i32[4,5]", "i32[4,5]", flops=0, ops=4 * 5),
+    ]
+
+if "out_dtype" in inspect.signature(lax.mul).parameters:
+    CASES += [
+        case(
+            "mul",
+            lambda x, y: lax.mul(x, y, out_dtype="int32"),
+            "i8[4,5]",
+            "i8[4,5]",
+            flops=0,
+            ops=4 * 5,
+            xla=differs("both factors are converted first", flops=3 * 4 * 5),
+        ),
+        case(
+            "mul",
+            lambda x, y: lax.mul(x, y, out_dtype="float32"),
+            "bf16[4,5]",
+            "bf16[4,5]",
+            flops=4 * 5,
+            xla=differs("both factors are converted first", flops=3 * 4 * 5),
+        ),
+    ]
+
+if _jax.VERSION >= (0, 12):
+    CASES += [
+        case(
+            "one_minus_square",
+            lambda x, t: jax.jvp(lax.tanh, (x,), (t,)),
+            "f32[4,5]",
+            "f32[4,5]",
+            flops=(3 + 1) * 4 * 5,
+            transcendentals=4 * 5,
+        ),
     ]
 
 if hasattr(lax, "polynomial"):

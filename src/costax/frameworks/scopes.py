@@ -141,20 +141,22 @@ def _place(module: Any, stack: list[_Call], library: Library) -> str:
     found = around.path_of(module) if around else None
     if found is not None:
         return found
-    name = type(module).__name__
-    selves = [_Call(held, library) for held in _calling_selves(library) if held is not module]
-    for parent in selves:
+    selves = list(_calling_selves(library))
+    wrappers = [held for held in selves if library.skipped(type(held))]
+    parents = [_Call(held, library) for held in selves if held is not module and not library.skipped(type(held))]
+    for parent in parents:
         found = parent.path_of(module)
         if found is not None:
             return found if around else f"{type(parent.module).__name__}/{found}"
-    for parent in ([around] if around else []) + selves:
-        found = _look_alike(module, parent.module, library)
+    for parent in ([around] if around else []) + parents:
+        found = _of_same_arrays([module, *wrappers], parent.module, library) or _look_alike(module, parent.module, library)
         if found is not None:
             return found if around else f"{type(parent.module).__name__}/{found}"
     for outer in reversed(stack[:-1]):
         found = outer.path_of(module)
         if found is not None:
             return found
+    name = type(module).__name__
     return (_local_name(module, library) or name) if type(module) in _CALLS.twins else name
 
 
@@ -203,19 +205,29 @@ def _calling_frames() -> Iterator[Any]:
         frame = frame.f_back
 
 
+def _of_same_arrays(sources: Sequence[Any], parent: Any, library: Library) -> str | None:
+    """Return the path of the held module whose arrays a rebuilt one or a wrapper (`eqx.filter_checkpoint(block)`) has.
+
+    sources: the rebuilt module, then the wrappers that are calling it.
+    """
+    kind = type(sources[0])
+    for source in sources:
+        leaves = set(map(id, jax.tree.leaves(source)))
+        for path, held in _held(parent, library):
+            arrays = [leaf for leaf in jax.tree.leaves(held) if hasattr(leaf, "shape")] if type(held) is kind else []
+            if arrays and leaves.issuperset(map(id, arrays)):
+                return path
+    return None
+
+
 def _look_alike(module: Any, parent: Any, library: Library) -> str | None:
-    candidates = [(path, held) for path, held in _held(parent, library) if type(held) is type(module)]
-    if not candidates:
-        return None
-    leaves = jax.tree.leaves(module)
-    for path, held in candidates:
-        theirs = jax.tree.leaves(held)
-        if leaves and len(leaves) == len(theirs) and all(a is b for a, b in zip(leaves, theirs, strict=True)):
-            return path
-    alike = [path for path, held in candidates if _shapes(held) == _shapes(module)] or [path for path, _ in candidates]
-    if len(alike) == 1:
-        return alike[0]
-    shared = _shared_start([path.split("/") for path in alike])
+    """Return the path of the module that looks like this one, or what the paths of several share."""
+    alike = [(path, held) for path, held in _held(parent, library) if type(held) is type(module)]
+    shapes = _shapes(module)
+    paths = [path for path, held in alike if _shapes(held) == shapes] or [path for path, _ in alike]
+    if len(paths) < 2:
+        return paths[0] if paths else None
+    shared = _shared_start([path.split("/") for path in paths])
     return "/".join([*shared, type(module).__name__])
 
 

@@ -28,9 +28,10 @@ def group_size(eqn: Equation) -> int:
 
 
 def _named_axes(eqn: Equation) -> tuple[Any, ...]:
-    axes = eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"]
+    found: Any = eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"]
+    axes: Sequence[Any] = found if isinstance(found, tuple | list) else (found,)
     # Positional axes, which `vmap` makes of named ones, are integers: they are reduced on the device itself.
-    return tuple(axis for axis in (axes if isinstance(axes, tuple | list) else (axes,)) if not isinstance(axis, int))
+    return tuple(axis for axis in axes if not isinstance(axis, int))
 
 
 def _size(eqn: Equation, axis: Any) -> int:
@@ -166,7 +167,7 @@ free(
     "all_to_all_done",
     "pbroadcast_done",
     "ppermute_done",
-    because="The wait for a collective that was charged where it started. XLA: HandleAllGatherDone and the like, 0 FLOPs.",
+    because="The wait for a collective that was charged where it started. XLA: all-gather-done and so on, 0 FLOPs.",
     traffic=no_traffic,
 )
 free(

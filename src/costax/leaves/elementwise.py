@@ -6,6 +6,7 @@ arithmetic on real numbers does, under its complex dtype, as XLA counts it.
 
 from __future__ import annotations
 
+from costax import dtypes
 from costax.cost import ZERO, Cost
 from costax.equation import Equation
 from costax.registry import cost_rule
@@ -21,7 +22,6 @@ from costax.registry import cost_rule
     "floor",
     "max",
     "min",
-    "mul",
     "neg",
     "nextafter",
     "rem",
@@ -39,6 +39,16 @@ def arithmetic(eqn: Equation) -> Cost:
     of complex numbers to 25 and a square root.
     """
     return Cost.arithmetic(eqn.inputs[0].dtype, eqn.out.size)
+
+
+@cost_rule("mul")
+def mul(eqn: Equation) -> Cost:
+    """One product for each output element: a FLOP on floating and complex dtypes, else an integer OP.
+
+    flops = |out|. With `out_dtype` the product is wider than its factors and filed as `lhs*rhs->out`.
+    XLA: 1 FLOP an element of any dtype; with `out_dtype` both factors are converted first, 3 in all.
+    """
+    return Cost.arithmetic(dtypes.mixed(*(x.dtype for x in eqn.inputs), accumulator=eqn.out.dtype), eqn.out.size)
 
 
 @cost_rule("clamp")

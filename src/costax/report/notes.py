@@ -58,7 +58,9 @@ def _argument(name: str, operands: list[Operand]) -> str:
 
 def footing(analysis: Analysis, table: Table | None = None) -> list[str]:
     """Return what the numbers include and what they do not, one sentence a line."""
-    return [*_conventions(analysis), *_gaps(analysis), *_cut(table)]
+    dead = _sizes(analysis.dead_code)
+    dropped = [f"Not in the numbers, dropped by jit as dead code: {dead}."] if dead else []
+    return [*_conventions(analysis), *gaps(analysis), *dropped, *_cut(table)]
 
 
 def _conventions(analysis: Analysis) -> list[str]:
@@ -80,7 +82,8 @@ def _conventions(analysis: Analysis) -> list[str]:
     return notes
 
 
-def _gaps(analysis: Analysis) -> list[str]:
+def gaps(analysis: Analysis) -> list[str]:
+    """Return what keeps the numbers from being exact: things not counted, loops of unknown length."""
     notes: list[str] = []
     for m in analysis.uncounted:
         times = f"{m.count} x " if m.count > 1 else ""
@@ -93,8 +96,6 @@ def _gaps(analysis: Analysis) -> list[str]:
                 f"Length unknown, counted {times}: {unknown.place} ({short_place(unknown.source)}); "
                 f"say it with --trips '{unknown.place}=N'."
             )
-    if analysis.dead_code:
-        notes.append(f"Not in the numbers, dropped by jit as dead code: {_sizes(analysis.dead_code)}.")
     return notes
 
 

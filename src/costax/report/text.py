@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -47,6 +48,16 @@ def rich_table(shown: Table) -> RichTable:
     for line in shown.lines:
         label = Text("  " * line.depth + line.label, style="dim" if line.label.startswith("(") else "")
         made.add_row(label, *(Text(cell, style="dim" if cell in ("0", "0 B", "0.0") else "") for cell in line.cells))
+    return made
+
+
+def columns(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> RichTable:
+    """Return a table of words for rich."""
+    made = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for heading in headings:
+        made.add_column(Text(heading), overflow="fold")
+    for line in lines:
+        made.add_row(*map(Text, line))
     return made
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,14 +11,31 @@ from rich.text import Text
 
 from costax import units
 from costax.cost import Count
+from costax.report import record, text
 
 if TYPE_CHECKING:
     from costax.comparison import Comparison, XlaReport
 
 
-def render(comparison: Comparison) -> RenderableType:
-    """Return the layer table, and below it the way from our FLOPs to those of XLA's cost analysis."""
-    return Group(comparison.jaxpr, Text(), _account(comparison), Text(), _notes(comparison))
+def render(comparison: Comparison, **table: Any) -> RenderableType:
+    """Return the layer table, and below it the way from our FLOPs to those of XLA's cost analysis.
+
+    table: which table of the analysis, `by`, `depth` and `sort`.
+    """
+    layers = text.render(comparison.jaxpr, **table)
+    return Group(layers, Text(), _account(comparison), Text(), _notes(comparison))
+
+
+def to_record(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as a dictionary for JSON: the analysis, the causes, and what each stage of XLA says."""
+    return {
+        "schema": "costax/comparison/1",
+        "jaxpr": record.to_record(comparison.jaxpr),
+        "deltas": [asdict(delta) for delta in comparison.deltas],
+        "expected": comparison.expected._asdict(),
+        "lowered": asdict(comparison.lowered),
+        "compiled": asdict(comparison.compiled),
+    }
 
 
 def _account(comparison: Comparison) -> Table:
@@ -71,7 +89,7 @@ def _notes(comparison: Comparison) -> Text:
         lines.append(f"dead code: {units.exact(dead.ops, 'OPs')} that were traced are in no number; jit drops them.")
     lowered, compiled = comparison.lowered, comparison.compiled
     lines.append(
-        f"ratio: XLA's FLOPs to ours. Lowered in {lowered.seconds:.1f} s, compiled in {compiled.seconds:.1f} s for "
-        f"this machine's CPU; XLA's numbers are float32."
+        f"ratio: XLA's FLOPs to ours; XLA adds up in float32. Lowered in {lowered.seconds:.2f} s and compiled in "
+        f"{compiled.seconds:.2f} s for this machine's CPU."
     )
     return Text("\n".join(lines), style="dim")

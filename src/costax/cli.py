@@ -1,0 +1,209 @@
+"""The command line: analyze, compare, show, explain, rules."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+# Nothing here imports jax before a command needs it: help and saved records come at once.
+from costax import options, terminal
+from costax.errors import CheckError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from costax.analysis import Analysis
+
+
+@click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="costax", message="%(package)s %(version)s")
+@options.debug
+def main() -> None:
+    """Say where the arithmetic and the bytes of a JAX program go, to the last operation.
+
+    TARGET is package.module:name or path/to/file.py:name. The name is a callable or a module, or a factory without
+    arguments that returns (fn, args), (fn, args, kwargs) or costax.Target(...).
+
+    Exit codes: 0 fine, 1 a check failed, 2 wrong usage.
+    """
+
+
+@main.command(short_help="Count the work of TARGET by layer.")
+@options.tracing
+@options.table
+@options.output
+@options.debug
+def analyze(
+    target: str,
+    inputs: Sequence[str],
+    trips: Sequence[str],
+    on_missing: str | None,
+    by: str,
+    depth: int | None,
+    sort: str | None,
+    as_json: bool,
+    save: Sequence[str],
+    strict: bool,
+) -> None:
+    """Count the work of TARGET: MACs, FLOPs, transcendentals, parameters, by layer. Nothing is executed.
+
+    \b
+    costax analyze examples/resnet.py:resnet18
+    costax analyze jax.numpy:matmul --input 'f32[4,8]' --input 'f32[8,3]' --by primitive
+    """
+    _check_table(by, sort)
+    _check_files(save)
+    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
+    deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+
+
+@main.command(short_help="Count the work of TARGET beside what XLA counts.")
+@options.tracing
+@options.table
+@options.output
+@options.debug
+def compare(
+    target: str,
+    inputs: Sequence[str],
+    trips: Sequence[str],
+    on_missing: str | None,
+    by: str,
+    depth: int | None,
+    sort: str | None,
+    as_json: bool,
+    save: Sequence[str],
+    strict: bool,
+) -> None:
+    """Count the work of TARGET, and say why XLA's cost analysis of it is what it is.
+
+    The program is lowered and compiled for this machine's CPU, and not run. --save writes the analysis.
+
+    \b
+    costax compare examples/resnet.py:resnet18
+    """
+    from costax import report
+    from costax.comparison import compare_program
+    from costax.report import waterfall
+
+    _check_table(by, sort)
+    _check_files(save)
+    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
+    comparison = compare_program(analysis.program, analysis)
+    for path in save:
+        report.save(analysis, path)
+    if as_json:
+        click.echo(json.dumps(waterfall.to_record(comparison), indent=1))
+    else:
+        terminal.show(waterfall.render(comparison, by=by, depth=depth, sort=sort))
+    if strict:
+        check_exact(analysis)
+
+
+@main.command()
+@click.argument("record", type=click.Path())
+@options.table
+@options.output
+@options.debug
+def show(
+    record: str, by: str, depth: int | None, sort: str | None, as_json: bool, save: Sequence[str], strict: bool
+) -> None:
+    """Show a saved RECORD, or save it in another format."""
+    from costax.report import load
+
+    _check_table(by, sort)
+    _check_files(save)
+    deliver(load(record), {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+
+
+@main.command(short_help="Say what a PRIMITIVE costs, with worked examples.")
+@click.argument("primitive")
+@options.debug
+def explain(primitive: str) -> None:
+    """Say what a PRIMITIVE costs: its rule, the law in words, and worked examples beside XLA's count."""
+    from costax.explanation import explain as explained
+
+    click.echo(str(explained(primitive)))
+
+
+@main.command(short_help="List every primitive that has a rule.")
+@options.debug
+def rules() -> None:
+    """List every primitive that has a rule: its family, and what kind of rule it is."""
+    from costax.api import rules as every_rule
+    from costax.explanation import family, kind
+    from costax.report.text import columns
+
+    lines = [(rule.name, family(rule), kind(rule), rule.free) for rule in every_rule().values()]
+    terminal.show(columns(("primitive", "family", "kind", "why it is free"), lines))
+
+
+def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str) -> Analysis:
+    """Load and analyse a target; what it prints while it is imported and traced goes to standard error."""
+    from costax.api import UncountedWarning
+    from costax.api import analyze as analyze_function
+    from costax.targets import load_target
+
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        # The tables and the record say it themselves.
+        warnings.simplefilter("ignore", UncountedWarning)
+        found = load_target(target, inputs)
+        analysis = analyze_function(found, trips=trips, on_missing=on_missing)()  # type: ignore[arg-type]
+    # `resnet18` says more than the name of the class or function that the factory returned.
+    return replace(analysis, name=target.rpartition(":")[2])
+
+
+def deliver(
+    analysis: Analysis, table: Mapping[str, Any], *, as_json: bool, save: Sequence[str], strict: bool
+) -> None:
+    """Save, print and check an analysis as the options say. Raises CheckError if it is to be exact and is not."""
+    from costax import report
+
+    for path in save:
+        report.save(analysis, path)
+    if as_json:
+        from costax.report.record import to_record
+
+        click.echo(json.dumps(to_record(analysis), indent=1))
+    else:
+        from costax.report.text import render
+
+        terminal.show(render(analysis, **table))
+    if strict:
+        check_exact(analysis)
+
+
+def check_exact(analysis: Analysis) -> None:
+    """Raise CheckError unless every number is exact."""
+    if analysis.exact:
+        return
+    from costax.report.notes import gaps
+
+    raise CheckError(
+        f"Not every number of `{analysis.name}` is exact.",
+        why="\n".join(gaps(analysis)),
+        cure="Answer the loops with --trips and give the primitives a rule, or leave --strict out.",
+    )
+
+
+def _check_table(by: str, sort: str | None) -> None:
+    if sort == "params" and by != "scope":
+        raise click.BadParameter(f"parameters belong to scopes; --by {by} has none.", param_hint="--sort")
+
+
+def _check_files(paths: Sequence[str]) -> None:
+    """Refuse a file that could not be written before the work is done."""
+    if paths:
+        from costax.report import writer
+
+        for path in paths:
+            writer(path)
+
+
+if __name__ == "__main__":
+    main()

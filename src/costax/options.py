@@ -1,0 +1,107 @@
+"""Options that the commands share, as decorators, and what they make of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+
+from costax import units
+from costax.errors import TripsError, UnitError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+# The key of `Context.meta` under which --debug is kept: all contexts of one call share it.
+DEBUG: Final = "costax.debug"
+
+
+def _chain(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[DEBUG] = context.meta.get(DEBUG, False) or value
+
+
+debug = click.option(
+    "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_remember_debug, help="Show tracebacks."
+)
+
+# TARGET and how it is traced: `target`, `inputs`, `trips`, `on_missing`.
+tracing = _chain(
+    click.argument("target"),
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="SPEC",
+        help="Shape of an argument, as f32[8,224,224,3] or name=i32[8]; repeat for each. Factories need none.",
+    ),
+    click.option(
+        "--trips",
+        multiple=True,
+        metavar="PLACE=N",
+        help="How often a loop runs whose length is not in the program, as solver/while=40.",
+    ),
+    click.option(
+        "--on-missing",
+        type=click.Choice(["raise", "warn"]),
+        help="What becomes of primitives without a rule: an error, or a line in the list of things not counted.",
+    ),
+)
+
+# What becomes of the answer: `as_json`, `save`, `strict`.
+output = _chain(
+    click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables."),
+    click.option(
+        "--save",
+        multiple=True,
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Write to a file; its suffix names the format: .json, .md or .csv.",
+    ),
+    click.option("--strict", is_flag=True, help="Exit with 1 if anything is inexact, uncounted or unexplained."),
+)
+
+# Which table: `by`, `depth`, `sort`. The choices are those of `report.tables`, which a test compares.
+table = _chain(
+    click.option(
+        "--by",
+        type=click.Choice(["scope", "primitive", "source", "dtype", "direction"]),
+        default="scope",
+        show_default=True,
+        help="What each line of the table stands for.",
+    ),
+    click.option(
+        "--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; by default what fits in 150 lines."
+    ),
+    click.option(
+        "--sort",
+        type=click.Choice(["order", "macs", "flops", "transcendentals", "ops", "bytes", "params", "name"]),
+        help="Sort lines; by default scopes stay in program order and the others go by FLOPs.",
+    ),
+)
+
+
+def parsed_trips(texts: Sequence[str]) -> dict[str, int]:
+    """Return the answers of --trips by place. Raises TripsError where a text is not PLACE=N."""
+    answers: dict[str, int] = {}
+    for text in texts:
+        place, equals, number = text.rpartition("=")
+        try:
+            answers[place] = units.parse(number, "")
+        except UnitError:
+            equals = ""
+        if not (place and equals):
+            raise TripsError(
+                f"--trips {text!r} answers nothing.",
+                why="It says how often a loop runs: a place, an equals sign and a whole number.",
+                cure="Write for example --trips 'solver/while=40'.",
+            )
+    return answers
