@@ -6,6 +6,7 @@ holds an open one and its constants. Everything here hides that.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -201,14 +202,29 @@ def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
     return {n % count for n in info.static_argnums if count and -count <= n < count}, set(info.static_argnames)
 
 
-def lower(traced_or_jaxpr: Any) -> Any:
-    """Lower a traced function, or a closed jaxpr, for the CPU."""
-    traced = traced_or_jaxpr
-    if is_jaxpr(traced):
-        avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(traced).invars]
-        traced = jax.jit(_extend_core.jaxpr_as_fun(traced)).trace(*avals)
+def lower(traced: Any, jaxpr: Any) -> Any:
+    """Lower a jaxpr for the CPU with the names, shardings and donation of a traced function, or without (None).
+
+    jaxpr: closed, with the inputs of the traced function's own.
+    """
+    if traced is None:
+        avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(jaxpr).invars]
+        traced = jax.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*avals)
+    else:
+        traced = copy.copy(traced)
+        traced._params = {**traced._params, "jaxpr": jaxpr}
+        traced._lojax = None
     with jax.default_device(jax.devices("cpu")[0]):
         return traced.lower(lowering_platforms=("cpu",))
+
+
+def memory(compiled: Any) -> Mapping[str, int]:
+    """Return XLA's memory analysis of a compiled program, in bytes; empty for a lowered one, or where there is none."""
+    found = compiled.memory_analysis() if is_compiled(compiled) else None
+    names = ("argument", "output", "alias", "temp", "generated_code")
+    sizes = {name: getattr(found, f"{name}_size_in_bytes", None) for name in names}
+    peak = getattr(found, "peak_memory_in_bytes", None)
+    return {name: size for name, size in {**sizes, "peak": peak}.items() if size is not None}
 
 
 def is_traced(value: object) -> bool:
@@ -363,3 +379,40 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
     before = (_sources.Scope(prefix),) if prefix else ()
     marked = _sources.NameStack((*before, *stack, _sources.Scope(suffix)))
     return eqn.replace(params=dict(params), source_info=eqn.source_info.replace(name_stack=marked))
+
+
+# HLO.
+
+JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.lib.__version__)[:3])
+
+XlaError: type[Exception] = jax.errors.JaxRuntimeError
+"""What XLA raises, its HLO parser included."""
+
+
+def _hlo() -> Any:
+    """Return the module that holds HloModule: `jaxlib._hlo`, before 0.10 `jaxlib._jax`."""
+    try:
+        from jaxlib import _hlo as module
+    except ImportError:
+        from jaxlib import _jax as module
+    return module
+
+
+def hlo_from_text(text: str) -> bytes:
+    """Return the serialised HloModuleProto of HLO text; XlaError if XLA's parser refuses it."""
+    return _hlo().hlo_module_from_text(text).as_serialized_hlo_module_proto()
+
+
+def hlo_of(stage: Any) -> bytes:
+    """Return the serialised HloModuleProto of a `Lowered` (not optimised) or `Compiled` (optimised)."""
+    if is_lowered(stage):
+        return stage.compiler_ir("hlo").as_hlo_module().as_serialized_hlo_module_proto()
+    return stage.runtime_executable().hlo_modules()[0].as_serialized_hlo_module_proto()
+
+
+def xla_cost(hlo: bytes) -> Mapping[str, float]:
+    """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
+    from jax._src.lib import _jax
+
+    module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
+    return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)

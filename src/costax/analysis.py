@@ -51,6 +51,7 @@ class Analysis:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     tree: Node | None = None
     program: Any = field(default=None, repr=False)
+    live: Any = field(default=None, repr=False)
     source_of: Callable[[Any], str] = field(default=lambda eqn: "", repr=False)
     dead_part: Callable[[], Cost] = field(default=lambda: ZERO, repr=False)
     saved_rows: Mapping[Row, Cost] | None = field(default=None, repr=False)

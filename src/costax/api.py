@@ -134,6 +134,7 @@ def analyze_program(
         versions={"jax": jax.__version__, "costax": _version()},
         tree=tree,
         program=program,
+        live=jaxpr,
         source_of=_jax.source,
         dead_part=lambda: walk(program.jaxpr, table, trips)[0].total - tree.total,
     )

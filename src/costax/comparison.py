@@ -1,56 +1,62 @@
-"""Comparison: our count of a program beside XLA's, before and after compilation."""
+"""Comparison: a program's own account beside XLA's, before and after compilation, and every difference named."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from costax import _jax
+from costax import _jax, provenance
 from costax.analysis import Analysis
-from costax.conventions import XlaCounts
 from costax.errors import TargetError
-from costax.reconcile import Delta, expected, known_deltas
+from costax.ledger import Atlas, Ledger, charges
+from costax.hlo.read import read_bytes
+from costax.hlo.replay import Replay, replay
+from costax.provenance import Place
+from costax.reconcile import Delta, reconcile
+from costax.reconcile import unexplained as without_cause
 from costax.trace import Program
 
-
-@dataclass(frozen=True, slots=True)
-class XlaReport:
-    """What XLA's cost analysis says of one stage; keys that XLA leaves out are 0.
-
-    counted is False where the backend gives no analysis at all. seconds: how long the stage took to make.
-    """
-
-    stage: str
-    flops: float = 0
-    transcendentals: float = 0
-    bytes_accessed: float = 0
-    counted: bool = True
-    seconds: float = 0
+_KEYS = ("flops", "transcendentals", "bytes accessed")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparison:
-    """A program's own account and XLA's two: `lowered`, before the compiler changes it, and `compiled`, after.
+    """A program in three ledgers: what it asks for, what XLA makes of it, what XLA says.
 
-    deltas: named causes of the difference between `jaxpr.total` and `lowered`. expected: what they lead to.
+    jaxpr: our analysis. lowered, compiled: XLA's account before and after optimisation, replayed and attributed.
+    deltas: `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
+    marked: False where marking the equations changed the program, so that the plain one was used, without marks.
     """
 
     jaxpr: Analysis
-    lowered: XlaReport
-    compiled: XlaReport
-    deltas: Sequence[Delta]
+    lowered: Ledger
+    compiled: Ledger
+    deltas: Sequence[Delta] = field(repr=False)
+    marked: bool = True
 
     @property
-    def expected(self) -> XlaCounts:
-        """Our counts with every named cause applied: what XLA's rules make of the jaxpr."""
-        return expected(self.jaxpr, self.deltas)
+    def xla(self) -> Mapping[str, float]:
+        """XLA's dictionary for the compiled program; keys that XLA leaves out are 0."""
+        return {key: (self.compiled.xla or {}).get(key, 0.0) for key in _KEYS} | dict(self.compiled.xla or {})
 
-    def rest(self, report: XlaReport) -> XlaCounts:
-        """Return what a stage reports beyond the named causes: rewriting by lowering and by the compiler, and rounding."""
-        ours = self.expected
-        return XlaCounts(int(report.flops) - ours.flops, int(report.transcendentals) - ours.transcendentals)
+    @cached_property
+    def unexplained(self) -> Sequence[Delta]:
+        """The deltas that no evidence explains."""
+        return without_cause(self.deltas)
+
+    @property
+    def matches_xla(self) -> bool:
+        """Say whether the replay of both stages equals XLA's own numbers, bit for bit, where XLA gives any."""
+        return all(ledger.matches_xla is not False for ledger in (self.lowered, self.compiled))
+
+    def table(self) -> Any:
+        """Return the account by equation, largest difference first."""
+        from costax.report.waterfall import equations
+
+        return equations(self)
 
     def __rich__(self) -> Any:
         """Return what rich prints."""
@@ -66,36 +72,51 @@ class Comparison:
 
 
 def compare_program(program: Program, analysis: Analysis) -> Comparison:
-    """Lower and compile a traced program for this machine's CPU, and set XLA's counts beside the analysis."""
+    """Lower and compile a traced program for this machine's CPU, and account for every difference from the analysis.
+
+    Raises TargetError where XLA does not compile the program.
+    """
+    live = analysis.live
     start = time.perf_counter()
-    lowered = _jax.lower(program.jaxpr if program.traced is None else program.traced)
+    plain = _jax.lower(program.traced, live)
     lowering = time.perf_counter() - start
+    marks = provenance.mark(live)
+    lowered = _jax.lower(program.traced, marks.jaxpr)
+    account = replay(read_bytes(_jax.hlo_of(lowered)))
+    marked = account.total == replay(read_bytes(_jax.hlo_of(plain))).total
+    if not marked:
+        lowered, account = plain, replay(read_bytes(_jax.hlo_of(plain)))
+    start = time.perf_counter()
+    compiled = _compiled(lowered, program.name)
+    compiling = time.perf_counter() - start
+    found = tuple(provenance.places(analysis.tree, live, marks.marks)) if analysis.tree else ()
+    atlas = Atlas(found)
+    before = _ledger("lowered", lowered, account, atlas, lowering)
+    after = _ledger("compiled", compiled, replay(read_bytes(_jax.hlo_of(compiled))), atlas, compiling)
+    deltas = reconcile(found, before, after, _source)
+    return Comparison(analysis, before, after, deltas, marked)
+
+
+def _compiled(lowered: Any, name: str) -> Any:
     try:
-        compiled = lowered.compile()
+        return lowered.compile()
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise TargetError(
-            f"XLA does not compile `{program.name}`: {str(error).strip().splitlines()[0]}",
+            f"XLA does not compile `{name}`: {str(error).strip().splitlines()[0]}",
             why="Without a compiled program there is nothing to compare with.",
             cure="Use costax analyze for the count of the jaxpr, which needs no compiler.",
         ) from error
-    compiling = time.perf_counter() - start - lowering
-    return Comparison(
-        analysis,
-        _report("lowered", lowered.cost_analysis(), lowering),
-        _report("compiled", compiled.cost_analysis(), compiling),
-        known_deltas(analysis),
-    )
 
 
-def _report(stage: str, found: Mapping[str, float] | Sequence[Mapping[str, float]] | None, seconds: float) -> XlaReport:
-    if found is None:
-        return XlaReport(stage, counted=False, seconds=seconds)
+def _ledger(stage: str, made: Any, account: Replay, atlas: Atlas, seconds: float) -> Ledger:
+    found, branches = charges(account, atlas)
+    return Ledger(stage, account, found, _dictionary(made.cost_analysis()), branches, _jax.memory(made), seconds)
+
+
+def _dictionary(found: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:
     # jax returned a list of one before 0.4.38, and may again for programs of several modules.
-    properties = found if isinstance(found, Mapping) else found[0]
-    return XlaReport(
-        stage,
-        properties.get("flops", 0),
-        properties.get("transcendentals", 0),
-        properties.get("bytes accessed", 0),
-        seconds=seconds,
-    )
+    return found if found is None or isinstance(found, Mapping) else found[0]
+
+
+def _source(place: Place) -> str:
+    return _jax.source(place.node.equation)

@@ -9,12 +9,13 @@ the marks of the call sites and the inner mark together are an equation's addres
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from costax import _jax
-from costax.cost import Count
+from costax.conventions import XlaCounts, as_xla
+from costax.cost import Cost, Count
 from costax.tree import Node, Scope
 
 _ROOT = "~0~"
@@ -23,13 +24,16 @@ _MARK = re.compile(r"~(\d+)~")
 Address = tuple[int, ...]
 """The marks of the equations that lead to an equation, outermost first, its own last."""
 
+Values = tuple[Any, ...]
+"""What identifies the value of a variable: equal values have equal numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A jaxpr whose equations carry marks, and the mark of each original equation (by its id)."""
+    """A jaxpr whose equations carry marks, and the mark of each original equation, by the equation's id."""
 
     jaxpr: Any
-    marks: dict[int, int]
+    marks: Mapping[int, int]
 
 
 def mark(jaxpr: Any) -> Marked:
@@ -60,43 +64,149 @@ def address(op_name: str, caller: Address) -> Address:
     >>> address("jit(f)/~0~/jvp(net)/~3~/while/body/~7~/dot_general", (1,)), address("jit(silu)/~5~/neg", (1, 4))
     ((3, 7), (1, 4, 5))
     """
-    absolute = op_name.rpartition(_ROOT)
-    marks = tuple(map(int, _MARK.findall(absolute[2])))
-    return marks if absolute[1] else caller + marks
+    _, root, below = op_name.rpartition(_ROOT)
+    marks = tuple(map(int, _MARK.findall(below)))
+    return marks if root else caller + marks
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An equation where it is called: its address, absolute scope, node, and how often it runs in all.
+    """An equation where it is called.
 
-    once: how often XLA's cost analysis would charge it, loops and shards once. loops: nodes of the loops around it.
+    address, scope and direction are absolute. cost: of one run, combiners included and bodies left out. It runs
+    `loops * devices * others` times in all where every branch around it is taken: repeats of loops, of meshes, and of
+    everything else. branches: for each `cond` around it, its address, the branch, and whether our count takes it.
+    value: equal for equations that compute the same from the same. fixed: no input of the program reaches it.
     """
 
     address: Address
     scope: Scope
     direction: str
     node: Node
-    times: Count
-    once: Count
-    owner: Address
+    cost: Cost
+    loops: Count
+    devices: Count
+    others: Count
+    branches: tuple[tuple[Address, int, bool], ...]
+    value: Any = field(repr=False)
+    fixed: bool = False
+
+    @property
+    def primitive(self) -> str:
+        """The name of the primitive."""
+        return self.node.label
+
+    @property
+    def taken(self) -> bool:
+        """Say whether our count takes every branch around it."""
+        return all(taken for _, _, taken in self.branches)
+
+    @property
+    def by_xla(self) -> XlaCounts:
+        """One run in XLA's convention."""
+        return as_xla(self.cost)
 
 
-def places(tree: Node, marks: dict[int, int]) -> Iterator[Place]:
-    """Yield every equation of a tree at each of its call sites, callers first."""
+def places(tree: Node, jaxpr: Any, marks: Mapping[int, int]) -> Iterator[Place]:
+    """Yield every equation of a tree at each of its call sites, callers first.
 
-    def visit(nodes: Sequence[Node], outer: Place) -> Iterator[Place]:
+    jaxpr: the one that was walked.
+    """
+    inner = _jax.opened(jaxpr)
+    values = {var: ("input", i) for i, var in enumerate(inner.invars)}
+    values |= {var: ("constant", id(var)) for var in inner.constvars}
+    yield from _Visit(marks).equations(tree.children, values, _Outside())
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    address: Address = ()
+    scope: Scope = ()
+    direction: str = ""
+    loops: Count = 1
+    devices: Count = 1
+    others: Count = 1
+    branches: tuple[tuple[Address, int, bool], ...] = ()
+
+
+class _Visit:
+    def __init__(self, marks: Mapping[int, int]) -> None:
+        self._marks = marks
+        self._numbers: dict[Any, int] = {}
+        # Numbers of values that depend on no input of the program.
+        self._fixed: set[int] = set()
+
+    def equations(self, nodes: Sequence[Node], values: dict[Any, Any], outside: _Outside) -> Iterator[Place]:
         for node in nodes:
-            here = Place(
-                outer.address + (marks[id(node.equation)],) if node.equation is not None else outer.address,
-                outer.scope + node.scope,
-                node.direction or outer.direction,
+            eqn = node.equation
+            inputs = tuple(self._value(atom, values) for atom in eqn.invars)
+            value = self._number(eqn, inputs)
+            for i, out in enumerate(eqn.outvars):
+                values[out] = (value, i)
+            place = Place(
+                (*outside.address, self._marks[id(eqn)]),
+                outside.scope + node.scope,
+                node.direction or outside.direction,
                 node,
-                outer.times * node.times,
-                outer.once * (1 if node.loop or node.per_device else node.times),
-                outer.owner,
+                node.own + Cost.sum(child.total for child in node.children if child.fused),
+                outside.loops,
+                outside.devices,
+                outside.others,
+                outside.branches,
+                value,
+                value in self._fixed,
             )
-            if node.equation is not None:
-                yield here
-            yield from visit(node.children, here)
+            yield place
+            for position, child in enumerate(node.children):
+                if not child.fused:
+                    yield from self._body(place, position, child, inputs)
 
-    yield from visit(tree.children, Place((), (), "", tree, 1, 1, ()))
+    def _body(self, place: Place, position: int, child: Node, inputs: Sequence[Any]) -> Iterator[Place]:
+        body = place.node.bodies[position]
+        inner = _jax.opened(body.jaxpr)
+        fixed = len(body.inputs) if body.fixed is None else body.fixed
+        values: dict[Any, Any] = {}
+        for i, var in enumerate(inner.invars):
+            source = body.inputs[i] if i < len(body.inputs) else None
+            values[var] = inputs[source] if source is not None and i < fixed else ("body", place.value, position, i)
+        values |= {var: ("constant", id(var)) for var in inner.constvars}
+        chosen = len(place.node.bodies) > 1 and child.label.startswith("branch_")
+        repeated = 1 if chosen or child.loop or child.per_device else child.times
+        yield from self.equations(
+            child.children,
+            values,
+            _Outside(
+                place.address,
+                place.scope,
+                place.direction,
+                place.loops * (child.times if child.loop else 1),
+                place.devices * (child.times if child.per_device else 1),
+                place.others * repeated,
+                (*place.branches, (place.address, position, bool(child.times))) if chosen else place.branches,
+            ),
+        )
+
+    def _value(self, atom: Any, values: Mapping[Any, Any]) -> Any:
+        if _jax.is_literal(atom):
+            return ("literal", str(atom.val), str(atom.aval))
+        return values.get(atom, ("free", id(atom)))
+
+    def _number(self, eqn: Any, inputs: Values) -> int:
+        params = tuple((name, value if _hashable(value) else id(value)) for name, value in eqn.params.items())
+        key = (eqn.primitive.name, params, inputs)
+        # What has effects, or draws no inputs apart, is equal to nothing else.
+        number = self._numbers.setdefault(key if not eqn.effects else (id(eqn), inputs), len(self._numbers))
+        if all(self._is_fixed(value) for value in inputs) and not eqn.effects:
+            self._fixed.add(number)
+        return number
+
+    def _is_fixed(self, value: Any) -> bool:
+        return value[0] in ("literal", "constant") or value[0] in self._fixed
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -1,58 +1,301 @@
-"""From our count to XLA's: the causes of the difference that are known without reading the compiled program."""
+"""From our count to XLA's, cause by cause: what the deltas say adds up exactly.
+
+Each equation's FLOPs are followed from the jaxpr through the lowered to the compiled module. What differs at a step
+is filed under a cause, with the evidence that a test can falsify. What has none is `unexplained`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from costax.analysis import Analysis
 from costax.conventions import XlaCounts, as_xla
-from costax.cost import Cost, Count
-from costax.tree import Node
+from costax.cost import Count
+from costax.ledger import Charge, Ledger, opcodes
+from costax.provenance import Address, Place
+from costax.tree import RECOMPUTE, Scope
+
+CONVENTION: Final = "counted by another convention"
+PADDING: Final = "padding taps"
+LOOP: Final = "loop body counted once"
+DEVICES: Final = "one device's share"
+BRANCH: Final = "branch maximum"
+EXPANSION: Final = "expanded into several operations"
+DEFECT: Final = "known defect of XLA's count"
+LIBRARY: Final = "library call reported as -1"
+MERGED: Final = "merged with an equal equation"
+REMAT: Final = "rematerialisation removed"
+FOLDED: Final = "folded to a constant"
+SIMPLIFIED: Final = "simplified away"
+RECOMPUTED: Final = "recomputed in fusions"
+UPCAST: Final = "upcast"
+TREE: Final = "reduction tree"
+REWRITTEN: Final = "rewritten"
+CONTROL: Final = "loop control"
+MADE: Final = "made by the compiler"
+ROUNDING: Final = "float32 rounding"
+UNEXPLAINED: Final = "unexplained"
+
+# Primitives whose lowered form XLA charges by a law that is not that of the operation. Source: HloCostAnalysis.
+_DEFECTS: Final[Mapping[str, str]] = {
+    "fft": "HandleFft: 8 n times the product, not the sum, of the logarithms of the extents",
+    "sort": "HandleSort: n log2 n of all elements, not of each row",
+    "ragged_dot_general": "HandleRaggedDot drops the wrong dimension, or the groups are masked dense products",
+    "cumsum": "lowered to a reduce-window of n terms an element",
+    "cumprod": "lowered to a reduce-window of n terms an element",
+    "cummax": "lowered to a reduce-window of n terms an element",
+    "cummin": "lowered to a reduce-window of n terms an element",
+    "cumlogsumexp": "lowered to a reduce-window of n terms an element",
+    "top_k": "HandleTopK counts nothing",
+    "cholesky": "HandleCholesky: n^3/3 without the lower terms",
+    "triangular_solve": "HandleTriangularSolve: 2 n elements of b",
+}
+_LOOPS: Final = frozenset({"while", "scan"})
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One named part of the difference between our count and XLA's, and the evidence for it."""
+    """One named part of the difference between our count and XLA's.
+
+    stage: "jaxpr", "lowered", "compiled" or "xla": between which the difference arises. count: how many instructions
+    or equations it gathers. evidence: what the claim rests on.
+    """
 
     cause: str
+    stage: str
     flops: Count
     transcendentals: Count
+    equation: str
+    scope: Scope
+    source: str
+    count: int
     evidence: str
 
 
-def known_deltas(analysis: Analysis) -> tuple[Delta, ...]:
-    """Return what must be added to our FLOPs and transcendentals to get what XLA's rules make of the same jaxpr.
+class _Pair(NamedTuple):
+    flops: Count = 0
+    transcendentals: Count = 0
 
-    Padding taps, work on integers, loops and branches are charged as XLA charges them; what the compiler then does
-    to the program is not in here.
+    def minus(self, other: tuple[Count, Count]) -> _Pair:
+        return _Pair(self.flops - other[0], self.transcendentals - other[1])
+
+    def times(self, factor: Count) -> _Pair:
+        return _Pair(self.flops * factor, self.transcendentals * factor)
+
+
+def reconcile(
+    places: Sequence[Place], lowered: Ledger, compiled: Ledger, source: Callable[[Place], str]
+) -> tuple[Delta, ...]:
+    """Return the deltas that lead from our total to XLA's compiled one; they add up exactly.
+
+    places: every equation at each call site. source: the user's file and line of a place.
     """
-    total = analysis.total
-    whole = as_xla(total)
-    once = as_xla(_where(analysis, lambda node: 1 if node.loop else node.times))
-    shard = as_xla(_where(analysis, lambda node: 1 if node.loop or node.per_device else node.times))
-    loops = sum(1 for _, _, node in analysis.tree.walk() if node.loop and node.times != 1) if analysis.tree else 0
-    other = whole.flops + 2 * total.padding_macs - total.flops
-    deltas = (
-        Delta("padding taps", -2 * total.padding_macs, 0, f"{total.padding_macs:,} MACs touch only padding"),
-        Delta("other operations", other, 0, "integers, comparisons, selections and conversions are FLOPs to XLA"),
-        Delta("loops counted once", *_minus(once, whole), f"loop bodies that run more than once, or not at all: {loops}"),
-        Delta("one device's share", *_minus(shard, once), f"devices that run the same body: {analysis.devices}"),
-    )
-    return tuple(delta for delta in deltas if delta.flops or delta.transcendentals)
+    return tuple(_Account(places, lowered, compiled, source).deltas())
 
 
-def expected(analysis: Analysis, deltas: Sequence[Delta]) -> XlaCounts:
-    """Return our counts with the deltas added."""
-    return XlaCounts(
-        analysis.total.flops + sum(delta.flops for delta in deltas),
-        analysis.total.transcendentals + sum(delta.transcendentals for delta in deltas),
-    )
+class _Account:
+    def __init__(
+        self, places: Sequence[Place], lowered: Ledger, compiled: Ledger, source: Callable[[Place], str]
+    ) -> None:
+        self.places = places
+        self.lowered, self.compiled = lowered, compiled
+        self.source = source
+        self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
+        self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
+        self.equals: dict[object, list[Place]] = defaultdict(list)
+        for place in places:
+            self.equals[place.value].append(place)
+
+    def deltas(self) -> Iterator[Delta]:
+        for place in self.places:
+            yield from self._conventions(place)
+            yield from self._lowering(place)
+            yield from self._compiling(place)
+        yield from self._strays(self.stray_lowered, "lowered", 1)
+        # What only the lowered module has and belongs to no equation is gone from the compiled one.
+        yield from self._strays(self.stray_lowered, "compiled", -1)
+        yield from self._strays(self.stray_compiled, "compiled", 1)
+        yield from self._rounding()
+
+    # jaxpr: our count, as XLA's rules would charge the very same equations.
+
+    def _conventions(self, place: Place) -> Iterator[Delta]:
+        cost, runs = place.cost, place.loops * place.devices * place.others * place.taken
+        ours = _Pair(cost.flops, cost.transcendentals).times(runs)
+        padding = _Pair(-2 * cost.padding_macs, 0).times(runs)
+        theirs = _Pair(*as_xla(cost)).times(runs)
+        yield from self._delta(PADDING, "jaxpr", place, padding, f"{cost.padding_macs:,} MACs touch only padding")
+        kinds = sorted({kind for kind, _ in dict(cost.items())} & {"integer", "compare", "select", "convert", "mac"})
+        other = theirs.minus(ours).minus(padding)
+        yield from self._delta(CONVENTION, "jaxpr", place, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
+        once = _Pair(*as_xla(cost)).times(place.devices * place.others * place.taken)
+        yield from self._delta(
+            LOOP, "jaxpr", place, once.minus(theirs), f"runs {place.loops:,} times, charged once by HandleWhile"
+        )
+        shard = _Pair(*as_xla(cost)).times(place.others * place.taken)
+        yield from self._delta(
+            DEVICES, "jaxpr", place, shard.minus(once), f"{place.devices} devices run it, one is charged"
+        )
+        weighed = self._weighed(place)
+        yield from self._delta(
+            BRANCH, "jaxpr", place, weighed.minus(shard), f"XLA takes the maximum of each property ({self._taken(place)})"
+        )
+
+    def _weighed(self, place: Place) -> _Pair:
+        """What XLA's rules charge for a place: once, and of branches the one that XLA takes."""
+        flops, transcendentals = as_xla(place.cost)
+        pair = _Pair(flops, transcendentals).times(place.others)
+        for at, branch, taken in place.branches:
+            weights = self.lowered.branches.get(at)
+            share = weights[branch] if weights and branch < len(weights) else (int(taken), int(taken))
+            pair = _Pair(pair.flops * share[0], pair.transcendentals * share[1])
+        return pair
+
+    def _taken(self, place: Place) -> str:
+        return ", ".join(f"branch {branch}: {'ours' if taken else 'not ours'}" for _, branch, taken in place.branches)
+
+    # lowered: what jax's lowering made of the equation.
+
+    def _lowering(self, place: Place) -> Iterator[Delta]:
+        found = self.in_lowered.get(place.address, [])
+        expected, made = self._weighed(place), _sum(found)
+        difference = made.minus(expected)
+        if difference == _Pair():
+            return
+        if not found:
+            yield self._gone(place, "lowered", difference, self.in_lowered)
+            return
+        cause, evidence = self._how_lowered(place, found)
+        yield from self._delta(cause, "lowered", place, difference, evidence, len(found))
+
+    def _how_lowered(self, place: Place, found: Sequence[Charge]) -> tuple[str, str]:
+        if any(charge.flops < 0 for charge in found):
+            return LIBRARY, f"{opcodes(found)}"
+        if place.primitive in _LOOPS:
+            return CONTROL, f"{opcodes(found)} around the body"
+        if place.primitive in _DEFECTS:
+            return DEFECT, f"{_DEFECTS[place.primitive]}; lowered to {opcodes(found)}"
+        return EXPANSION, f"lowered to {opcodes(found)}"
+
+    # compiled: what the compiler made of the lowered instructions.
+
+    def _compiling(self, place: Place) -> Iterator[Delta]:
+        before, after = self.in_lowered.get(place.address, []), self.in_compiled.get(place.address, [])
+        difference = _sum(after).minus(_sum(before))
+        if difference == _Pair():
+            return
+        if not after:
+            yield self._gone(place, "compiled", difference, self.in_compiled)
+            return
+        for cause, pair, count, evidence in _changes(before, after):
+            yield from self._delta(cause, "compiled", place, pair, evidence, count)
+
+    def _gone(self, place: Place, stage: str, difference: _Pair, left: Mapping[Address, Sequence[Charge]]) -> Delta:
+        """Say why nothing of an equation is left at a stage."""
+        twin = next(
+            (other for other in self.equals[place.value] if other is not place and left.get(other.address)), None
+        )
+        if twin is not None:
+            cause = REMAT if place.direction == RECOMPUTE else MERGED
+            where = "/".join(twin.scope) or "the top"
+            evidence = f"an equal equation in {where} ({self.source(twin)}) is there: {opcodes(left[twin.address])}"
+        elif place.fixed:
+            cause, evidence = FOLDED, "no input of the program reaches it"
+        else:
+            cause, evidence = SIMPLIFIED, f"nothing of the {stage} module comes from it"
+        return self._made(cause, stage, place, difference, evidence, 1)
+
+    # What belongs to no equation.
+
+    def _strays(self, strays: Sequence[Charge], stage: str, sign: int) -> Iterator[Delta]:
+        groups: dict[str, list[Charge]] = defaultdict(list)
+        for charge in strays:
+            groups[charge.opcode].append(charge)
+        for opcode, found in sorted(groups.items()):
+            pair = _sum(found).times(sign)
+            if pair != _Pair():
+                names = ", ".join(charge.instruction.name for charge in found[:3])
+                cause = LIBRARY if any(charge.flops < 0 for charge in found) else MADE
+                yield Delta(cause, stage, *pair, opcode, (), "", len(found), f"instructions {names}")
+
+    def _rounding(self) -> Iterator[Delta]:
+        exact, printed = self.compiled.total, self.compiled.float32
+        flops = int(printed.flops) - exact.flops
+        transcendentals = int(printed.transcendentals) - exact.transcendentals
+        if flops or transcendentals:
+            evidence = f"exact {exact.flops:,} FLOPs, {exact.transcendentals:,} transcendentals; added up in float32"
+            yield Delta(ROUNDING, "xla", flops, transcendentals, "", (), "", 1, evidence)
+
+    def _delta(
+        self, cause: str, stage: str, place: Place, pair: _Pair, evidence: str, count: int = 1
+    ) -> Iterator[Delta]:
+        if pair != _Pair():
+            yield self._made(cause, stage, place, pair, evidence, count)
+
+    def _made(self, cause: str, stage: str, place: Place, pair: _Pair, evidence: str, count: int) -> Delta:
+        return Delta(cause, stage, *pair, place.primitive, place.scope, self.source(place), count, evidence)
 
 
-def _minus(a: XlaCounts, b: XlaCounts) -> XlaCounts:
-    return XlaCounts(a.flops - b.flops, a.transcendentals - b.transcendentals)
+def _by_place(charges: Iterable[Charge]) -> tuple[dict[Address, list[Charge]], list[Charge]]:
+    found: dict[Address, list[Charge]] = defaultdict(list)
+    strays: list[Charge] = []
+    for charge in charges:
+        if charge.place is not None:
+            found[charge.place.address].append(charge)
+        else:
+            strays.append(charge)
+    return found, strays
 
 
-def _where(analysis: Analysis, times_of: Callable[[Node], Count]) -> Cost:
-    return analysis.tree.where(times_of) if analysis.tree else analysis.total
+def _sum(charges: Iterable[Charge]) -> _Pair:
+    flops = transcendentals = 0
+    for charge in charges:
+        flops += charge.flops
+        transcendentals += charge.transcendentals
+    return _Pair(flops, transcendentals)
+
+
+def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tuple[str, _Pair, int, str]]:
+    """Split what the compiler changed of one equation by opcode, and name each part."""
+    old, new = _by_opcode(before), _by_opcode(after)
+    moved: list[tuple[str, _Pair]] = []
+    for opcode in sorted(old.keys() | new.keys()):
+        a, b = old.get(opcode, []), new.get(opcode, [])
+        pair = _sum(b).minus(_sum(a))
+        if pair == _Pair():
+            continue
+        if opcode.startswith("custom-call"):
+            yield LIBRARY, pair, len(b), f"{opcode} is charged -1"
+        elif opcode == "convert":
+            yield UPCAST, pair, len(b), f"{len(b)} converts, {len(a)} before"
+        elif a and len(b) > len(a):
+            yield RECOMPUTED, pair, len(b), f"{len(a)} x {opcode} became {len(b)}: {_homes(b)}"
+        else:
+            moved.append((opcode, pair))
+    total = _Pair(sum(pair.flops for _, pair in moved), sum(pair.transcendentals for _, pair in moved))
+    if total != _Pair():
+        tree = {opcode for opcode, _ in moved} <= {"reduce", "reduce-window", "add", "maximum", "minimum", "multiply"}
+        cause = TREE if tree and any(opcode == "reduce-window" for opcode, _ in moved) else REWRITTEN
+        yield cause, total, len(after), f"{opcodes(before)} became {opcodes(after)}"
+
+
+def _by_opcode(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
+    found: dict[str, list[Charge]] = defaultdict(list)
+    for charge in charges:
+        found[charge.opcode].append(charge)
+    return found
+
+
+def _homes(charges: Sequence[Charge]) -> str:
+    counts = Counter(charge.computation.name for charge in charges)
+    return ", ".join(list(counts)[:3]) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
+
+
+def unexplained(deltas: Sequence[Delta]) -> tuple[Delta, ...]:
+    """Return the deltas that no evidence explains."""
+    return tuple(delta for delta in deltas if delta.cause == UNEXPLAINED)
+
+
+__all__ = ["Delta", "XlaCounts", "reconcile", "unexplained"]
