@@ -11,9 +11,10 @@ from typing import Any
 from costax import _jax, provenance
 from costax.analysis import Analysis
 from costax.errors import TargetError
-from costax.ledger import Atlas, Ledger, charges
+from costax.attribution import Atlas, charges, rehomed
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
+from costax.ledger import Charge, Ledger
 from costax.provenance import Place
 from costax.reconcile import Delta, reconcile
 from costax.reconcile import unexplained as without_cause
@@ -92,7 +93,7 @@ def compare_program(program: Program, analysis: Analysis) -> Comparison:
     found = tuple(provenance.places(analysis.tree, live, marks.marks)) if analysis.tree else ()
     atlas = Atlas(found)
     before = _ledger("lowered", lowered, account, atlas, lowering)
-    after = _ledger("compiled", compiled, replay(read_bytes(_jax.hlo_of(compiled))), atlas, compiling)
+    after = _ledger("compiled", compiled, replay(read_bytes(_jax.hlo_of(compiled))), atlas, compiling, before.charges)
     deltas = reconcile(found, before, after, _source)
     return Comparison(analysis, before, after, deltas, marked)
 
@@ -108,8 +109,12 @@ def _compiled(lowered: Any, name: str) -> Any:
         ) from error
 
 
-def _ledger(stage: str, made: Any, account: Replay, atlas: Atlas, seconds: float) -> Ledger:
+def _ledger(
+    stage: str, made: Any, account: Replay, atlas: Atlas, seconds: float, before: Sequence[Charge] | None = None
+) -> Ledger:
     found, branches = charges(account, atlas)
+    if before is not None:
+        found = rehomed(found, before, atlas)
     return Ledger(stage, account, found, _dictionary(made.cost_analysis()), branches, _jax.memory(made), seconds)
 
 

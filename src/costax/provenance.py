@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from costax import _jax
@@ -76,7 +76,8 @@ class Place:
     address, scope and direction are absolute. cost: of one run, combiners included and bodies left out. It runs
     `loops * devices * others` times in all where every branch around it is taken: repeats of loops, of meshes, and of
     everything else. branches: for each `cond` around it, its address, the branch, and whether our count takes it.
-    value: equal for equations that compute the same from the same. fixed: no input of the program reaches it.
+    value: equal for equations that compute the same from the same; operands: the values of the equations that made
+    its operands. fixed: no input of the program reaches it.
     """
 
     address: Address
@@ -88,7 +89,8 @@ class Place:
     devices: Count
     others: Count
     branches: tuple[tuple[Address, int, bool], ...]
-    value: Any = field(repr=False)
+    value: int
+    operands: tuple[int, ...] = ()
     fixed: bool = False
 
     @property
@@ -154,6 +156,7 @@ class _Visit:
                 outside.others,
                 outside.branches,
                 value,
+                tuple(x[0] for x in inputs if isinstance(x[0], int)),
                 value in self._fixed,
             )
             yield place
