@@ -244,6 +244,17 @@ def expansion(primitive: Any) -> Any:
     return jax.make_jaxpr(expanded)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
 
 
+# Primitives.
+
+
+def lowered_primitives() -> set[Any]:
+    """Return every primitive that jax, as far as it is imported, can lower on some platform."""
+    found = set(_mlir._lowerings)  # pyright: ignore[reportPrivateUsage]
+    for table in _mlir._platform_specific_lowerings.values():  # pyright: ignore[reportPrivateUsage]
+        found |= set(table)
+    return found
+
+
 # StableHLO, which exported functions hold.
 
 

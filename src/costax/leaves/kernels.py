@@ -21,8 +21,6 @@ free(
     "semaphore_signal",
     "semaphore_wait",
     "semaphore_read",
-    "get_barrier_semaphore",
-    "barrier",
     "debug_barrier_p",
     "delay",
     because="Synchronisation: cores wait for each other and compute nothing. XLA: inside a custom call.",
@@ -30,7 +28,6 @@ free(
 )
 free(
     "get_global",
-    "trace_value",
     because="A name for memory or for a value in a trace: nothing moves. XLA: inside a custom call.",
     traffic=no_traffic,
 )
