@@ -330,7 +330,10 @@ def tensor(value: Any) -> Operand:
 
 def place(op: Any) -> Any:
     """Return the source info of an MLIR operation: the scopes that its location names, outermost first."""
-    *path, _ = (getattr(op.operation.location, "name_str", "") or "").split("/")
+    location = op.operation.location
+    # Before jax 0.9 every location has `name_str`, and reading it where there is no name ends the process.
+    named = location.is_a_name() if hasattr(location, "is_a_name") else hasattr(location, "name_str")
+    *path, _ = location.name_str.split("/") if named else ("",)
     return _source_info(
         tuple(part for part in path if re.fullmatch(r"[\w.~-]+", part) and not _CONTROL.fullmatch(part))
     )
