@@ -71,7 +71,7 @@ def plain(renderable: Any) -> str:
     console = Console(file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:
         console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
 
 def for_output(renderable: Any) -> str:
@@ -79,4 +79,4 @@ def for_output(renderable: Any) -> str:
     console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
     with console.capture() as capture:
         console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
