@@ -7,7 +7,7 @@ holds an open one and its constants. Everything here hides that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -20,6 +20,7 @@ from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.lib.mlir import ir as _ir
 from jax._src.lib.mlir.dialects import hlo as _stablehlo
+from jax._src.state import types as _states
 from jax.extend import core as _extend_core
 
 from costax import dtypes
@@ -100,7 +101,8 @@ def integer_value(value: Any) -> int | None:
 def params(eqn: Eqn) -> Mapping[str, Any]:
     """Return the parameters of an equation under the names of jax 0.10, whatever the version.
 
-    `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`.
+    `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`,
+    `dma_start` what it moves.
     Integers are Python's: numpy's would overflow in a product, silently.
     """
     found = {name: _plain(value) for name, value in eqn.params.items()}
@@ -109,7 +111,18 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
         return {**found, "num_consts": consts, "num_carry": carry}
     if "newly_manual_axes" in found:
         return {**found, "manual_axes": found["newly_manual_axes"]}
+    if eqn.primitive.name == "dma_start":
+        return {**found, **_copied(eqn)}
     return found
+
+
+def _copied(eqn: Eqn) -> Mapping[str, Any]:
+    """Return what an asynchronous copy of a kernel moves (`copied`), and whether to another device (`remote`)."""
+    source, transforms, *rest = eqn.params["tree"].unflatten([var.aval for var in eqn.invars])
+    if isinstance(transforms, tuple) and transforms:  # before jax 0.9 a reference and its transforms come apart
+        source = _states.TransformedRef(source, transforms)
+    reference = getattr(source, "ref", source)
+    return {"copied": Operand(tuple(source.shape), operand(reference).dtype), "remote": rest[-1] is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -224,12 +237,6 @@ def is_lowered(value: object) -> bool:
 def is_compiled(value: object) -> bool:
     """Say whether a value is a `jax.stages.Compiled`."""
     return isinstance(value, jax.stages.Compiled)
-
-
-def leaf_paths(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (path, leaf) of a pytree."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
 def expansion(primitive: Any) -> Any:
