@@ -97,7 +97,9 @@ def _rules_stay_as_they_are():
 
 def refused(*args: str, code: int = 2) -> str:
     """Run a command line that must fail, and return its message."""
-    before = {path: set(os.listdir(path)) for path in {str(Path(a).parent) for a in args if os.path.isdir(Path(a).parent)}}
+    before = {
+        path: set(os.listdir(path)) for path in {str(Path(a).parent) for a in args if os.path.isdir(Path(a).parent)}
+    }
     result = CliRunner().invoke(main, args)
     assert result.exit_code == code, (result.output, result.exception)
     assert "Traceback" not in result.output
@@ -260,7 +262,9 @@ def test_too_many_inputs(program):
     in_parts(refused("analyze", f"{program}:product", "--input", "f32[4,4]", "--input", "z=f32[4,4]"), "InputError")
 
 
-@pytest.mark.parametrize("text", ["", "f32", "f32[", "f32[a]", "f32[4,]", "f32[-1]", "f32[4.5]", "f33[4]", "[4]", "x=", "f32[4];f32[4]"])
+@pytest.mark.parametrize(
+    "text", ["", "f32", "f32[", "f32[a]", "f32[4,]", "f32[-1]", "f32[4.5]", "f33[4]", "[4]", "x=", "f32[4];f32[4]"]
+)
 def test_an_input_that_is_no_shape(text, program):
     message = refused("analyze", f"{program}:product", "--input", text, "--input", "f32[4,4]")
     in_parts(message, "InputError")

@@ -82,7 +82,12 @@ def ran(*args: str) -> str:
 def start(*args: str, **options) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **options.pop("env", {})}
     return subprocess.run(
-        [sys.executable, "-m", "costax.cli", *args], capture_output=True, text=True, env=environment, timeout=120, **options
+        [sys.executable, "-m", "costax.cli", *args],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        **options,
     )
 
 
@@ -96,7 +101,9 @@ def test_a_target_is_a_factory_or_ready(name, program):
     jsonschema.validate(record, SCHEMA)
 
 
-@pytest.mark.parametrize("inputs", [("f32[8,3]", "f32[4,8]"), ("f32[8,3]", "x=f32[4,8]"), ("x = f32[4,8]", "w=f32[8,3]")])
+@pytest.mark.parametrize(
+    "inputs", [("f32[8,3]", "f32[4,8]"), ("f32[8,3]", "x=f32[4,8]"), ("x = f32[4,8]", "w=f32[8,3]")]
+)
 def test_inputs_give_shapes_to_a_callable(inputs, program):
     options = [part for text in inputs for part in ("--input", text)]
     assert json.loads(ran("analyze", f"{program}:product", "--json", *options))["total"]["macs"] == 4 * 8 * 3
@@ -187,7 +194,7 @@ def test_explain_names_the_nearest_primitives():
 
 def test_the_program_of_every_example_can_be_shown():
     for case in cases():
-        assert program_text(case.function).strip("<lambda>"), case
+        assert program_text(case.function) not in ("", "<lambda>"), case
 
 
 def test_rules_lists_every_rule():
@@ -253,7 +260,9 @@ def test_a_reader_that_leaves_early_causes_no_traceback():
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_that_knows_few_characters_gets_ascii_tables(encoding, tmp_path):
     path = tmp_path / "sizes.py"
-    path.write_text("import jax\ndef f(x):\n    with jax.named_scope('größe_日本'):\n        return x @ x\n", encoding="utf-8")
+    path.write_text(
+        "import jax\ndef f(x):\n    with jax.named_scope('größe_日本'):\n        return x @ x\n", encoding="utf-8"
+    )
     few = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
     command = [sys.executable, "-m", "costax.cli", "analyze", f"{path}:f", "--input", "f32[8,8]"]
     done = subprocess.run(command, capture_output=True, env=few)

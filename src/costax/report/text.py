@@ -68,7 +68,9 @@ def footer(sentences: list[str]) -> Text:
 
 def plain(renderable: Any) -> str:
     """Return what rich prints as plain text, as wide as it needs to be."""
-    console = Console(file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(
+        file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False
+    )
     with console.capture() as capture:
         console.print(renderable)
     return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
