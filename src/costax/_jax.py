@@ -106,14 +106,23 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
     Integers are Python's: numpy's would overflow in a product, silently.
     """
     found = {name: _plain(value) for name, value in eqn.params.items()}
+    for old, new in _RENAMED.get(eqn.primitive.name, ()):
+        if new not in found and old in found:
+            found[new] = found[old]
     if eqn.primitive.name == "scan" and "ft_in" in found:
         consts, carry, _ = (len(list(part)) for part in found["ft_in"].unpack())
         return {**found, "num_consts": consts, "num_carry": carry}
-    if "newly_manual_axes" in found:
-        return {**found, "manual_axes": found["newly_manual_axes"]}
     if eqn.primitive.name == "dma_start":
         return {**found, **_copied(eqn)}
     return found
+
+
+# (name of another version, name of jax 0.10), by primitive.
+_RENAMED: Mapping[str, Sequence[tuple[str, str]]] = {
+    "call_hi_primitive": (("prim", "_prim"),),
+    "composite": (("call_jaxpr", "jaxpr"),),
+    "shard_map": (("newly_manual_axes", "manual_axes"),),
+}
 
 
 def _copied(eqn: Eqn) -> Mapping[str, Any]:
@@ -246,7 +255,8 @@ def expansion(primitive: Any) -> Any:
         raise Uncountable("takes operands that are no arrays")
 
     def expanded(*flat: Any) -> list[Any]:
-        return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat)))
+        out = primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat))
+        return primitive.out_tree.flatten_up_to(out)
 
     return jax.make_jaxpr(expanded)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
 
