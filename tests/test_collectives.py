@@ -16,9 +16,10 @@ from jax.sharding import PartitionSpec as P
 import costax
 
 MESH = AbstractMesh((4, 2), ("x", "y"))
+ROWS = P("x")
 
 
-def analyzed(function, *, spec=P("x"), out=P("x"), shape=(16, 8), dtype="float32"):
+def analyzed(function, *, spec=ROWS, out=ROWS, shape=(16, 8), dtype="float32"):
     """Analyse a function on the shards of an array over an abstract mesh of 4 x 2 devices."""
     mapped = jax.shard_map(function, mesh=MESH, in_specs=spec, out_specs=out, check_vma=False)
     argument = jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(MESH, spec))

@@ -5,7 +5,6 @@ import flax.linen as nn
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 from flax import nnx
@@ -107,7 +106,8 @@ def test_a_linen_module_in_training_writes_its_statistics():
 def test_the_layers_of_a_linen_scan_own_their_stacked_parameters():
     analysis = costax.analyze(LinenStack())(f32(2, 8))
     (scope,) = analysis.params_by_scope()
-    assert scope.startswith("LinenStack/") and scope.endswith("block")
+    assert scope.startswith("LinenStack/")
+    assert scope.endswith("block")
     assert analysis.params == 5 * (8 * 8 + 8)
 
 
@@ -368,7 +368,8 @@ def test_a_parameter_that_nothing_uses_stands_in_the_scope_without_a_name():
 
 def test_parameters_are_unknown_where_nobody_said_which_they_are():
     analysis = costax.analyze(lambda w, x: x @ w)(f32(4, 4), f32(2, 4))
-    assert analysis.params is None and analysis.param_bytes is None
+    assert analysis.params is None
+    assert analysis.param_bytes is None
 
 
 def test_params_argnums_takes_several_and_counts_from_the_end():

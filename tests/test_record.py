@@ -104,10 +104,14 @@ def test_scopes_of_the_tree_equal_own_and_children():
 
 names = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=4)
 costs = st.dictionaries(
-    st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(["f32", "i8*i8->i32", "key<fry>"])), st.integers(0, 10**60), max_size=3
+    st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(["f32", "i8*i8->i32", "key<fry>"])),
+    st.integers(0, 10**60),
+    max_size=3,
 ).map(Cost)
 rows = st.dictionaries(
-    st.builds(Row, st.lists(names, max_size=3).map(tuple), st.sampled_from(DIRECTIONS), names, st.text(max_size=5)), costs, max_size=5
+    st.builds(Row, st.lists(names, max_size=3).map(tuple), st.sampled_from(DIRECTIONS), names, st.text(max_size=5)),
+    costs,
+    max_size=5,
 )
 
 

@@ -16,7 +16,7 @@ FLOORS = [
     {"dtypes"},
     {"cost", "errors"},
     {"equation", "conventions", "tree", "units"},
-    {"_jax", "registry"},
+    {"_jax", "pytrees", "registry"},
     {"frame", "shapes", "frameworks"},
     {"leaves", "bodies", "trace", "walk", "cases"},
     {"analysis", "targets", "options"},

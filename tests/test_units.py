@@ -35,7 +35,9 @@ def test_text_names_a_count(text, unit, count):
     assert units.parse(text, unit) == count
 
 
-@pytest.mark.parametrize("text", ["", "many", "4 GFLOP/s", "4 GMAC", "4 gFLOP", "4..5", "1 2", "nan", "inf", "1e9999", "0x10", "٣"])
+@pytest.mark.parametrize(
+    "text", ["", "many", "4 GFLOP/s", "4 GMAC", "4 gFLOP", "4..5", "1 2", "nan", "inf", "1e9999", "0x10", "٣"]
+)
 def test_text_that_names_no_count_is_an_error(text):
     with pytest.raises(UnitError, match="is not a number of FLOP"):
         units.parse(text, "FLOP")
@@ -67,7 +69,8 @@ def test_a_number_just_below_a_prefix_takes_the_next_one(power, near):
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(999_499, "999 k"), (999_500, "1 M"), (999_999_999, "1 G"), (1005, "1 k"), (1015, "1.02 k"), (10**33, "1e33")]
+    ("count", "text"),
+    [(999_499, "999 k"), (999_500, "1 M"), (999_999_999, "1 G"), (1005, "1 k"), (1015, "1.02 k"), (10**33, "1e33")],
 )
 def test_rounding_moves_to_the_next_prefix(count, text):
     assert units.short(count) == text

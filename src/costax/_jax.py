@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.lib.mlir import ir as _ir
 from jax._src.lib.mlir.dialects import hlo as _stablehlo
+from jax._src.state import types as _states
 from jax.extend import core as _extend_core
 
 from costax import dtypes
@@ -101,16 +102,37 @@ def integer_value(value: Any) -> int | None:
 def params(eqn: Eqn) -> Mapping[str, Any]:
     """Return the parameters of an equation under the names of jax 0.10, whatever the version.
 
-    `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`.
+    `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`,
+    `dma_start` what it moves.
     Integers are Python's: numpy's would overflow in a product, silently.
     """
     found = {name: _plain(value) for name, value in eqn.params.items()}
+    for old, new in _RENAMED.get(eqn.primitive.name, ()):
+        if new not in found and old in found:
+            found[new] = found[old]
     if eqn.primitive.name == "scan" and "ft_in" in found:
         consts, carry, _ = (len(list(part)) for part in found["ft_in"].unpack())
         return {**found, "num_consts": consts, "num_carry": carry}
-    if "newly_manual_axes" in found:
-        return {**found, "manual_axes": found["newly_manual_axes"]}
+    if eqn.primitive.name == "dma_start":
+        return {**found, **_copied(eqn)}
     return found
+
+
+# (name of another version, name of jax 0.10), by primitive.
+_RENAMED: Mapping[str, Sequence[tuple[str, str]]] = {
+    "call_hi_primitive": (("prim", "_prim"),),
+    "composite": (("call_jaxpr", "jaxpr"),),
+    "shard_map": (("newly_manual_axes", "manual_axes"),),
+}
+
+
+def _copied(eqn: Eqn) -> Mapping[str, Any]:
+    """Return what an asynchronous copy of a kernel moves (`copied`), and whether to another device (`remote`)."""
+    source, transforms, *rest = eqn.params["tree"].unflatten([var.aval for var in eqn.invars])
+    if isinstance(transforms, tuple) and transforms:  # before jax 0.9 a reference and its transforms come apart
+        source = _states.TransformedRef(source, transforms)
+    reference = getattr(source, "ref", source)
+    return {"copied": Operand(tuple(source.shape), operand(reference).dtype), "remote": rest[-1] is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -242,12 +264,6 @@ def is_compiled(value: object) -> bool:
     return isinstance(value, jax.stages.Compiled)
 
 
-def leaf_paths(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (path, leaf) of a pytree."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
-
-
 def expansion(primitive: Any) -> Any:
     """Return the jaxpr that a hijax primitive stands for. Raises Uncountable where its operands are no arrays."""
     avals = primitive.in_avals_flat
@@ -255,9 +271,21 @@ def expansion(primitive: Any) -> Any:
         raise Uncountable("takes operands that are no arrays")
 
     def expanded(*flat: Any) -> list[Any]:
-        return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat)))
+        out = primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat))
+        return primitive.out_tree.flatten_up_to(out)
 
     return jax.make_jaxpr(expanded)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
+
+
+# Primitives.
+
+
+def lowered_primitives() -> set[Any]:
+    """Return every primitive that jax, as far as it is imported, can lower on some platform."""
+    found = set(_mlir._lowerings)  # pyright: ignore[reportPrivateUsage]
+    for table in _mlir._platform_specific_lowerings.values():  # pyright: ignore[reportPrivateUsage]
+        found |= set(table)
+    return found
 
 
 # StableHLO, which exported functions hold.
@@ -335,7 +363,10 @@ def tensor(value: Any) -> Operand:
 
 def place(op: Any) -> Any:
     """Return the source info of an MLIR operation: the scopes that its location names, outermost first."""
-    *path, _ = (getattr(op.operation.location, "name_str", "") or "").split("/")
+    location = op.operation.location
+    # Before jax 0.9 every location has `name_str`, and reading it where there is no name ends the process.
+    named = location.is_a_name() if hasattr(location, "is_a_name") else hasattr(location, "name_str")
+    *path, _ = location.name_str.split("/") if named else ("",)
     return _source_info(
         tuple(part for part in path if re.fullmatch(r"[\w.~-]+", part) and not _CONTROL.fullmatch(part))
     )

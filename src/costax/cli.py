@@ -158,9 +158,7 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
     return replace(analysis, name=target.rpartition(":")[2])
 
 
-def deliver(
-    analysis: Analysis, table: Mapping[str, Any], *, as_json: bool, save: Sequence[str], strict: bool
-) -> None:
+def deliver(analysis: Analysis, table: Mapping[str, Any], *, as_json: bool, save: Sequence[str], strict: bool) -> None:
     """Save, print and check an analysis as the options say. Raises CheckError if it is to be exact and is not."""
     from costax import report
 

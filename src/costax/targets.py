@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from costax.errors import CostaxError, InputError, TargetError
 from costax.shapes import spec
@@ -77,7 +77,9 @@ def _from_file(place: str) -> ModuleType:
     _search_first(str(path.parent))
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
-        raise TargetError(f"{place!r} is not a Python file.", why="costax imports it to find the target.", cure=_GRAMMAR)
+        raise TargetError(
+            f"{place!r} is not a Python file.", why="costax imports it to find the target.", cure=_GRAMMAR
+        )
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     loader = found.loader
@@ -131,8 +133,9 @@ def _attribute(module: ModuleType, name: str, place: str) -> Any:
         try:
             value = getattr(value, part)
         except AttributeError as error:
-            public = [n for n, v in vars(value).items() if not n.startswith("_") and callable(v)]
-            own = [n for n in public if getattr(getattr(value, n), "__module__", "") == module.__name__]
+            held: Mapping[str, Any] = getattr(cast(object, value), "__dict__", {})
+            public = [n for n, v in held.items() if not n.startswith("_") and callable(v)]
+            own = [n for n in public if getattr(held[n], "__module__", "") == module.__name__]
             raise TargetError(
                 f"{place!r} has no {name!r}.",
                 why=f"It offers: {', '.join(sorted(own or public)) or 'nothing that can be called'}.",
@@ -196,7 +199,7 @@ def _called(factory: Any, name: str) -> Any:
 def _as_target(value: Any, name: str, where: str = "") -> Target:
     if isinstance(value, Target):
         return value
-    parts: tuple[Any, ...] = tuple(value) if type(value) is tuple else ()  # pyright: ignore[reportUnknownArgumentType]
+    parts = cast(tuple[Any, ...], value if type(value) is tuple else ())
     reason = ""
     if len(parts) not in (2, 3):
         reason = f"returned {f'{len(parts)} things' if parts else _brief(value)}"
@@ -207,7 +210,8 @@ def _as_target(value: Any, name: str, where: str = "") -> Target:
     if reason:
         cure = f"{_FACTORY} If `{name}` is itself the program, give its arguments with --input 'f32[8,128]'."
         raise TargetError(f"`{name}` {reason}.", where=where, why="costax cannot tell the program from it.", cure=cure)
-    return Target(parts[0], tuple(parts[1]), parts[2] if len(parts) == 3 else {})
+    fn, args, kwargs = cast(tuple[Any, Sequence[Any], Mapping[str, Any]], parts if len(parts) == 3 else (*parts, {}))
+    return Target(fn, tuple(args), kwargs)
 
 
 def _no_inputs_wanted(name: str) -> NoReturn:

@@ -15,9 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from costax import _jax, frameworks
+from costax import _jax, frameworks, pytrees
 from costax.equation import Operand
 from costax.errors import CostaxError, InputError, TargetError
+
+_CONCRETE: Any = (jax.Array, np.ndarray)
 
 
 class ScopesWarning(UserWarning):
@@ -94,7 +96,7 @@ def trace(
         if not callable(bound.function):
             raise _not_callable(fn)
         static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
-        static = {key: value for key, value in static.items() if value != () and value is not None}
+        static = {name: value for name, value in static.items() if value != ()}
         held = _held_static(bound, static)
         traced, paths = _traced(fn, args, kwargs, held)
     except CostaxError:
@@ -119,20 +121,20 @@ def _held_static(bound: frameworks.Bound, static: Mapping[str, Any]) -> _Held:
     args, kwargs = tuple(bound.args), dict(bound.kwargs)
     if _jax.is_jitted(bound.function):
         return _Held(bound.function, args, kwargs, static)
-    leaves, tree = jax.tree.flatten((args, kwargs))
+    leaves, tree = pytrees.flatten((args, kwargs))
     numbers = () if bound.eager else (bool, int, float, complex)
-    constant = {i: x for i, x in enumerate(leaves) if not (frameworks.is_array(x) or isinstance(x, numbers))}
+    constant = {i: x for i, x in enumerate(leaves) if not (pytrees.is_array(x) or isinstance(x, numbers))}
     if not constant and not bound.module:
         return _Held(bound.function, args, kwargs, static)
 
     @wraps(bound.function)
     def function(*args: Any, **kwargs: Any) -> Any:
         given = tree.flatten_up_to((args, kwargs))
-        args, kwargs = jax.tree.unflatten(tree, [constant.get(i, x) for i, x in enumerate(given)])
+        args, kwargs = pytrees.unflatten(tree, [constant.get(i, x) for i, x in enumerate(given)])
         out = bound.function(*args, **kwargs)
-        return [x for x in jax.tree.leaves(out) if frameworks.is_array(x) or isinstance(x, (bool, int, float, complex))]
+        return [x for x in pytrees.leaves(out) if pytrees.is_array(x) or isinstance(x, (bool, int, float, complex))]
 
-    args, kwargs = jax.tree.unflatten(tree, [None if i in constant else x for i, x in enumerate(leaves)])
+    args, kwargs = pytrees.unflatten(tree, [None if i in constant else x for i, x in enumerate(leaves)])
     # The arguments of an eager target are not the caller's, and all that is static in them is held already.
     return _Held(function, args, kwargs, {} if bound.eager else static)
 
@@ -156,7 +158,7 @@ def _traced(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], held: _Held
         [None if n in numbers else arg for n, arg in enumerate(held.args)],
         {name: None if name in names else arg for name, arg in held.kwargs.items()},
     )
-    return traced, [path for path, _ in _jax.leaf_paths(dynamic)]
+    return traced, [path for path, _ in pytrees.leaf_paths(dynamic)]
 
 
 def _from_traced(
@@ -168,7 +170,7 @@ def _from_traced(
 ) -> Program:
     jaxpr = traced.jaxpr
     avals = [v.aval for v in _jax.opened(jaxpr).invars]
-    own = [path for path, _ in _jax.leaf_paths(traced.args_info)]
+    own = [path for path, _ in pytrees.leaf_paths(traced.args_info)]
     if len(paths) == len(own):
         own = list(paths)
     # jax may pass constants as leading inputs; they have no path.
@@ -200,8 +202,8 @@ def _tied(bound: frameworks.Bound) -> frozenset[str]:
     """
     seen: set[int] = set()
     tied: set[str] = set()
-    for path, leaf in _jax.leaf_paths((tuple(bound.args), dict(bound.kwargs))):
-        if isinstance(leaf, (jax.Array, np.ndarray)) and bound.parameters is not None and bound.parameters(path):
+    for path, leaf in pytrees.leaf_paths((tuple(bound.args), dict(bound.kwargs))):
+        if isinstance(leaf, _CONCRETE) and bound.parameters is not None and bound.parameters(path):
             if id(leaf) in seen:
                 tied.add(path)
             seen.add(id(leaf))
@@ -231,7 +233,7 @@ def _check_argument_numbers(fn: Any, args: Sequence[Any], numbers: int | Sequenc
     for number in () if numbers is None else (numbers,) if isinstance(numbers, int) else numbers:
         if not -len(args) <= number < len(args):
             raise InputError(
-                f"params_argnums says that argument {number} of `{_name(fn)}` holds parameters; it was given {len(args)}.",
+                f"params_argnums names argument {number} of `{_name(fn)}`, which was given {len(args)}.",
                 why="The parameters would be counted as none.",
                 cure="Number the positional arguments from 0, and pass parameters by position.",
             )
@@ -249,13 +251,18 @@ def _name(fn: Any) -> str:
     return str(getattr(fn, "__name__", "") or type(fn).__name__)
 
 
+# How many arguments an error lists.
+_SHOWN = 12
+
+
 def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> CostaxError:
-    given = ", ".join(_given(path, leaf) for path, leaf in _jax.leaf_paths((tuple(args), dict(kwargs))))
+    leaves = [_given(path, leaf) for path, leaf in pytrees.leaf_paths((tuple(args), dict(kwargs)))]
+    given = ", ".join(leaves[:_SHOWN]) + (f" and {len(leaves) - _SHOWN} more" if len(leaves) > _SHOWN else "")
     return InputError(
         f"`{_name(fn)}` does not accept these arguments: {type(error).__name__}: {str(error).strip()}",
         where=_user_frame(error),
         why=f"It was called with {given or 'no arguments'}.",
-        cure="Give each argument the shape and dtype that the function expects; make arguments that are not arrays static.",
+        cure="Give each argument the shape and dtype that the function expects; what is no array, hold static.",
     )
 
 

@@ -6,20 +6,18 @@ No library is imported here: a module is recognised by the libraries that are lo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import jax
-
-from costax import _jax
+from costax import _jax, pytrees
 from costax.frameworks import equinox, haiku, linen, nnx, plain
-from costax.frameworks.bound import Bound, arguments, is_array, is_optax
+from costax.frameworks.bound import Bound, arguments, class_of, is_optax
 from costax.frameworks.scopes import Library, layer_scopes
 
-__all__ = ["Bound", "arguments", "bind", "is_array", "scopes"]
+__all__ = ["Bound", "arguments", "bind", "scopes"]
 
 # Each returns None for a target that is not its own.
 _ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, plain.bind)
@@ -44,12 +42,12 @@ def scopes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractC
 
 
 @contextmanager
-def _apart(libraries: Sequence[Library], fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
+def _apart(libraries: Sequence[Library], fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Generator[None]:
     bases = tuple(library.base for library in libraries)
-    leaves = jax.tree.leaves((args, dict(kwargs)), is_leaf=lambda x: isinstance(x, bases) or is_optax(x))
-    roots = Counter(type(leaf) for leaf in leaves if isinstance(leaf, bases))
+    leaves = pytrees.leaves((args, dict(kwargs)), is_leaf=lambda x: isinstance(x, bases) or is_optax(x))
+    roots = Counter(class_of(leaf) for leaf in leaves if isinstance(leaf, bases))
     target = getattr(fn, "__wrapped__", fn) if isinstance(fn, bases) else fn
-    target = type(target) if isinstance(target, bases) else target
+    target = class_of(target) if isinstance(target, bases) else target
     key = (_number(target), *sorted(_number(cls) for cls in roots))
     twins = [cls for cls, number in roots.items() if number > 1]
     with layer_scopes(libraries, twins), _jax.isolated(key):

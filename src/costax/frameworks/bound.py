@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
+from costax import pytrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Bound:
     module: bool = False
 
 
-def is_array(leaf: Any) -> bool:
-    """Say whether a leaf stands for an array: it has a shape and a dtype, and is not a class."""
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, type)
+def class_of(value: Any) -> type[Any]:
+    """Return the class of a value."""
+    return type(value)
 
 
 def is_optax(node: Any) -> bool:
@@ -55,11 +55,11 @@ def arguments(numbers: int | Sequence[int], count: int) -> Callable[[str], bool]
 
 def abstract_init(init: Callable[..., Any], key: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the shapes of `init(key, *args, **kwargs)`; arguments that are not arrays are passed as they are."""
-    leaves, tree = jax.tree.flatten((tuple(args), dict(kwargs)))
-    arrays = {i: leaf for i, leaf in enumerate(leaves) if is_array(leaf)}
+    leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
+    arrays = {i: leaf for i, leaf in enumerate(leaves) if pytrees.is_array(leaf)}
 
     def initialise(key: Any, given: Mapping[int, Any]) -> Any:
-        arguments, named = jax.tree.unflatten(tree, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
+        arguments, named = pytrees.unflatten(tree, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
         return init(key, *arguments, **named)
 
-    return jax.eval_shape(initialise, key, arrays)
+    return pytrees.shapes_of(initialise, key, arrays)

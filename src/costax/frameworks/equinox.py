@@ -1,19 +1,19 @@
 """equinox: a module is a pytree, so it is an argument like any other; what is not an array in it is held static.
 
+As with `eqx.filter_jit`, Python numbers are static (`inference=False` of a BatchNorm is one).
 Parameters are the inexact array leaves of modules. Modules inside optax states (first and second moments) are not.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from costax import _jax
-from costax.frameworks.bound import Bound, arguments, is_array, is_optax, within
+from costax import _jax, pytrees
+from costax.frameworks.bound import Bound, arguments, class_of, is_optax, within
 from costax.frameworks.scopes import Library
 
 
@@ -25,12 +25,15 @@ def bind(
     if equinox is None:
         return None
     if isinstance(fn, equinox.Module):
-        if _is_wrapper(type(fn)):
-            function = getattr(fn, "__wrapped__", None)
-            return _of(equinox, _renamed(fn, function), args, kwargs, params_argnums, eager=True)
-        return _of(equinox, _renamed(_call, type(fn)), (fn, *args), kwargs, _shifted(params_argnums), eager=True)
+        wrapper = _is_wrapper(class_of(fn))
+        name = str(
+            getattr(getattr(fn, "__wrapped__", None) if wrapper else class_of(fn), "__name__", class_of(fn).__name__)
+        )
+        if wrapper and not any(map(pytrees.is_array, pytrees.leaves(fn))):
+            return _of(equinox, _renamed(fn, name), args, kwargs, params_argnums)
+        return _of(equinox, _renamed(_call, name), (fn, *args), kwargs, _shifted(params_argnums))
     if _modules(equinox, (args, kwargs)):
-        return _of(equinox, fn, args, kwargs, params_argnums, eager=False)
+        return _of(equinox, fn, args, kwargs, params_argnums)
     return None
 
 
@@ -63,25 +66,23 @@ def _of(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     params_argnums: int | Sequence[int] | None,
-    *,
-    eager: bool,
 ) -> Bound:
     if params_argnums is not None:
         parameters = arguments(params_argnums, len(args))
     else:
         parameters = within(*_inexact_leaves(equinox, (tuple(args), dict(kwargs))))
-    return Bound(fn, args, kwargs, parameters, eager=eager, module=True)
+    return Bound(fn, args, kwargs, parameters, eager=True, module=True)
 
 
 def _call(module: Any, /, *args: Any, **kwargs: Any) -> Any:
     return module(*args, **kwargs)
 
 
-def _renamed(fn: Any, named: Any) -> Any:
+def _renamed(fn: Callable[..., Any], name: str) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
-    function.__name__ = str(getattr(named, "__name__", "function"))
+    function.__name__ = name
     return function
 
 
@@ -93,19 +94,18 @@ def _shifted(numbers: int | Sequence[int] | None) -> int | Sequence[int] | None:
 
 
 def _modules(equinox: Any, tree: Any) -> list[Any]:
-    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, equinox.Module))
+    leaves = pytrees.leaves(tree, is_leaf=lambda x: isinstance(x, equinox.Module))
     return [leaf for leaf in leaves if isinstance(leaf, equinox.Module)]
 
 
 def _inexact_leaves(equinox: Any, tree: Any) -> list[str]:
     """Return the paths of the floating-point arrays of the modules in a pytree, but for those of optax states."""
-    inner = jax.tree_util.tree_flatten_with_path
     paths: list[str] = []
-    for start, value in inner(tree, is_leaf=lambda x: isinstance(x, equinox.Module) or is_optax(x))[0]:
+    for start, value in pytrees.leaf_paths(tree, is_leaf=lambda x: isinstance(x, equinox.Module) or is_optax(x)):
         if isinstance(value, equinox.Module):
-            paths += [
-                jax.tree_util.keystr((*start, *path), simple=True, separator="/")
-                for path, leaf in inner(value)[0]
-                if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
-            ]
+            paths += [f"{start}/{path}" for path, leaf in pytrees.leaf_paths(value) if _is_inexact(leaf)]
     return paths
+
+
+def _is_inexact(leaf: Any) -> bool:
+    return pytrees.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
+from costax import pytrees
 from costax.errors import TargetError
 from costax.frameworks.bound import Bound, abstract_init, within
 
@@ -37,7 +36,7 @@ def bind(
 def _applied(transformed: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, with_state: bool) -> Bound:
     function = transformed.apply
     if not callable(function):
-        functions = jax.tree.leaves(function)
+        functions = pytrees.leaves(function)
         if len(functions) != 1:
             raise TargetError(
                 f"A multi-transformed haiku function has {len(functions)} functions to apply, and not one.",
@@ -46,7 +45,7 @@ def _applied(transformed: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *
                 "then costax.analyze(f.apply.encode)(params, key, x).",
             )
         function = functions[0]
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = pytrees.random_key()
     initial = abstract_init(transformed.init, key, args, kwargs)
     variables = tuple(initial) if with_state else (initial,)
     draws = "rng" in inspect.signature(function).parameters

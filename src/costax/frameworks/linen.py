@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import jax
-
-from costax.frameworks.bound import Bound, abstract_init, within
+from costax import pytrees
+from costax.frameworks.bound import Bound, abstract_init, class_of, within
 
 # What `apply` takes beside the arguments of the method, unless the method has an argument of that name.
 _APPLY_OPTIONS = ("rngs", "method", "mutable", "capture_intermediates")
@@ -52,7 +51,7 @@ def _applied(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Bou
     taken = _argument_names(module, kwargs)
     options = {name: kwargs[name] for name in _APPLY_OPTIONS if name in kwargs and name not in taken}
     inner = {name: value for name, value in kwargs.items() if name not in options}
-    rngs = options.pop("rngs", None) or {"params": _key()}
+    rngs = options.pop("rngs", None) or {"params": pytrees.random_key()}
     if variables is None:
         variables = _initialised(module, rngs, args, inner, options)
 
@@ -68,7 +67,7 @@ def _applied(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Bou
 
 def _argument_names(module: Any, kwargs: Mapping[str, Any]) -> frozenset[str]:
     method = kwargs.get("method", "__call__")
-    function = getattr(type(module), method, None) if isinstance(method, str) else method
+    function = getattr(class_of(module), method, None) if isinstance(method, str) else method
     return frozenset(inspect.signature(function).parameters) if callable(function) else frozenset()
 
 
@@ -76,14 +75,6 @@ def _initialised(
     module: Any, rngs: Any, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Any:
     method = {"method": options["method"]} if "method" in options else {}
-    # linen draws every random stream that is not given from `params`.
-    keys = rngs if isinstance(rngs, Mapping) and "params" in rngs else _with_params(rngs)
+    # linen draws every random stream that is not given from `params`; one key is the key of `params`.
+    keys: Any = {"params": pytrees.random_key(), **rngs} if isinstance(rngs, dict) else rngs
     return abstract_init(partial(module.init, **method), keys, args, kwargs)
-
-
-def _with_params(rngs: Any) -> Any:
-    return {**rngs, "params": _key()} if isinstance(rngs, Mapping) else rngs
-
-
-def _key() -> Any:
-    return jax.eval_shape(lambda: jax.random.key(0))

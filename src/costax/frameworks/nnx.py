@@ -12,9 +12,7 @@ from inspect import isgeneratorfunction
 from types import FunctionType, MethodType
 from typing import Any
 
-import jax
-
-from costax import _jax
+from costax import _jax, pytrees
 from costax.frameworks.bound import Bound, within
 from costax.frameworks.scopes import Library
 
@@ -31,7 +29,7 @@ def bind(
         fn, args = _call, (fn, *args)
     elif isinstance(fn, MethodType) and isinstance(fn.__self__, nnx.Module):
         fn, args, eager = fn.__func__, (fn.__self__, *args), True
-    leaves, tree = jax.tree.flatten((tuple(args), dict(kwargs)), is_leaf=lambda x: isinstance(x, nnx.Pytree))
+    leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)), is_leaf=lambda x: isinstance(x, nnx.Pytree))
     objects = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, nnx.Pytree)}
     if not objects or _jax.is_jitted(fn):
         return _of_arrays(nnx, fn, args, kwargs) if params_argnums is None else None
@@ -41,13 +39,13 @@ def bind(
         merged = nnx.merge(graph, params, rest)
         at = dict(zip(objects, merged, strict=True))
         given = [at.get(i, leaf) for i, leaf in enumerate(tree.flatten_up_to((args, kwargs)))]
-        arguments, named = jax.tree.unflatten(tree, given)
+        arguments, named = pytrees.unflatten(tree, given)
         out = fn(*arguments, **named)
         # What the function writes into its modules is a result too.
         return out, nnx.split(merged)[1]
 
     function.__name__ = type(objects[0]).__name__ if eager else str(getattr(fn, "__name__", "function"))
-    others = jax.tree.unflatten(tree, [None if i in objects else leaf for i, leaf in enumerate(leaves)])
+    others = pytrees.unflatten(tree, [None if i in objects else leaf for i, leaf in enumerate(leaves)])
     chosen = within("0/0") if params_argnums is None else _chosen(args, objects, params_argnums)
     return Bound(function, (params, rest, *others), {}, chosen, eager=eager, module=True)
 
@@ -76,15 +74,13 @@ def _chosen(args: Sequence[Any], objects: Mapping[int, Any], numbers: int | Sequ
     """Return the test for the parameters of some positional arguments: of modules the `nnx.Param`, of others all."""
     chosen = {n % len(args) for n in ((numbers,) if isinstance(numbers, int) else numbers)}
     ids = set(map(id, objects.values()))
-    inside = {id(leaf) for n in chosen for leaf in jax.tree.leaves(args[n], is_leaf=lambda x: id(x) in ids)}
+    inside = {id(leaf) for n in chosen for leaf in pytrees.leaves(args[n], is_leaf=lambda x: id(x) in ids)}
     modules = (f"0/0/{k}" for k, module in enumerate(objects.values()) if id(module) in inside)
     return within(*modules, *(f"0/2/{n}" for n in chosen))
 
 
 def _of_arrays(nnx: Any, fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Bound | None:
     """Bind a function of states, or a jitted one; None where nothing among the arguments is an `nnx.Param`."""
-    found = jax.tree_util.tree_flatten_with_path(
-        (tuple(args), dict(kwargs)), is_leaf=lambda x: isinstance(x, nnx.Variable)
-    )[0]
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, x in found if isinstance(x, nnx.Param)]
+    found = pytrees.leaf_paths((tuple(args), dict(kwargs)), is_leaf=lambda x: isinstance(x, nnx.Variable))
+    paths = [path for path, leaf in found if isinstance(leaf, nnx.Param)]
     return Bound(fn, args, kwargs, within(*paths), module=True) if paths else None

@@ -15,15 +15,18 @@ last one puts the very same class attributes back, whatever was raised in betwee
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from inspect import currentframe
 from typing import Any, Final
 
 import jax
+
+from costax import pytrees
+from costax.frameworks.bound import class_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ _USERS: Final[dict[type, int]] = {}
 
 
 @contextmanager
-def layer_scopes(libraries: Sequence[Library], twins: Collection[type] = ()) -> Iterator[None]:
+def layer_scopes(libraries: Sequence[Library], twins: Collection[type] = ()) -> Generator[None]:
     """Return a context in which each call of a module puts its path on the name stack.
 
     twins: classes of which the program has several roots; they are told apart by the caller's names for them.
@@ -142,14 +145,16 @@ def _place(module: Any, stack: list[_Call], library: Library) -> str:
     if found is not None:
         return found
     selves = list(_calling_selves(library))
-    wrappers = [held for held in selves if library.skipped(type(held))]
-    parents = [_Call(held, library) for held in selves if held is not module and not library.skipped(type(held))]
+    wrappers = [held for held in selves if library.skipped(class_of(held))]
+    parents = [_Call(held, library) for held in selves if held is not module and not library.skipped(class_of(held))]
     for parent in parents:
         found = parent.path_of(module)
         if found is not None:
             return found if around else f"{type(parent.module).__name__}/{found}"
     for parent in ([around] if around else []) + parents:
-        found = _of_same_arrays([module, *wrappers], parent.module, library) or _look_alike(module, parent.module, library)
+        found = _of_same_arrays([module, *wrappers], parent.module, library) or _look_alike(
+            module, parent.module, library
+        )
         if found is not None:
             return found if around else f"{type(parent.module).__name__}/{found}"
     for outer in reversed(stack[:-1]):
@@ -179,11 +184,15 @@ def _held(module: Any, library: Library) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(value: Any, library: Library) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of what a module, a mapping or a sequence holds."""
+    named: Any
     if isinstance(value, library.base):
-        return ((name, inner) for name, inner in vars(value).items() if not name.startswith("_pytree__"))
-    if isinstance(value, Mapping):
-        return ((str(name), inner) for name, inner in value.items())
-    return ((str(position), inner) for position, inner in enumerate(value))
+        # nnx keeps books of its own there.
+        named = [(name, inner) for name, inner in vars(value).items() if not name.startswith("_pytree__")]
+    else:
+        named = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for name, inner in named:
+        yield str(name), inner
 
 
 def _calling_selves(library: Library) -> Iterator[Any]:
@@ -197,7 +206,7 @@ def _calling_selves(library: Library) -> Iterator[Any]:
 
 
 def _calling_frames() -> Iterator[Any]:
-    frame = sys._getframe(1)
+    frame = currentframe()
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
     while frame is not None and not (frame.f_code.co_filename == __file__ and frame.f_code.co_name == "scoped_call"):
@@ -210,11 +219,11 @@ def _of_same_arrays(sources: Sequence[Any], parent: Any, library: Library) -> st
 
     sources: the rebuilt module, then the wrappers that are calling it.
     """
-    kind = type(sources[0])
+    kind = class_of(sources[0])
     for source in sources:
-        leaves = set(map(id, jax.tree.leaves(source)))
+        leaves = set(map(id, pytrees.leaves(source)))
         for path, held in _held(parent, library):
-            arrays = [leaf for leaf in jax.tree.leaves(held) if hasattr(leaf, "shape")] if type(held) is kind else []
+            arrays = [leaf for leaf in pytrees.leaves(held) if hasattr(leaf, "shape")] if type(held) is kind else []
             if arrays and leaves.issuperset(map(id, arrays)):
                 return path
     return None
@@ -232,7 +241,7 @@ def _look_alike(module: Any, parent: Any, library: Library) -> str | None:
 
 
 def _shapes(module: Any) -> list[Any]:
-    return [(getattr(leaf, "shape", None), str(getattr(leaf, "dtype", leaf))) for leaf in jax.tree.leaves(module)]
+    return [(getattr(leaf, "shape", None), str(getattr(leaf, "dtype", leaf))) for leaf in pytrees.leaves(module)]
 
 
 def _shared_start(paths: Sequence[Sequence[str]]) -> list[str]:

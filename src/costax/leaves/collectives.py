@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 from costax.cost import ZERO, Cost, Count
 from costax.equation import Equation
@@ -29,7 +29,7 @@ def group_size(eqn: Equation) -> int:
 
 def _named_axes(eqn: Equation) -> tuple[Any, ...]:
     found: Any = eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"]
-    axes: Sequence[Any] = found if isinstance(found, tuple | list) else (found,)
+    axes = cast("Sequence[Any]", found) if isinstance(found, tuple | list) else (found,)
     # Positional axes, which `vmap` makes of named ones, are integers: they are reduced on the device itself.
     return tuple(axis for axis in axes if not isinstance(axis, int))
 

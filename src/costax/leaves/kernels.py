@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from costax.cost import Cost
+from costax.cost import Cost, Count
 from costax.equation import Equation
 from costax.registry import cost_rule, free, no_traffic
 
@@ -17,12 +17,28 @@ def reciprocal(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.out.dtype, eqn.out.size)
 
 
+def copied(eqn: Equation) -> tuple[Count, Count]:
+    """A copy reads its source and writes as many bytes to its destination."""
+    return eqn.params["copied"].nbytes, eqn.params["copied"].nbytes
+
+
+@cost_rule("dma_start", traffic=copied)
+def dma_start(eqn: Equation) -> Cost:
+    """A copy between two memories, or to another device: bytes are read, written, and sent where a device is named.
+
+    bytes = 2 * copied; sent = copied to another device. With `add`, one addition for each element.
+    XLA: inside a custom call.
+    """
+    part = eqn.params["copied"]
+    cost = Cost.sent(part.dtype, part.nbytes) if eqn.params["remote"] else Cost()
+    return cost + Cost.arithmetic(part.dtype, part.size) if eqn.params["add"] else cost
+
+
 free(
+    "dma_wait",
     "semaphore_signal",
     "semaphore_wait",
     "semaphore_read",
-    "get_barrier_semaphore",
-    "barrier",
     "debug_barrier_p",
     "delay",
     because="Synchronisation: cores wait for each other and compute nothing. XLA: inside a custom call.",
@@ -30,7 +46,6 @@ free(
 )
 free(
     "get_global",
-    "trace_value",
     because="A name for memory or for a value in a trace: nothing moves. XLA: inside a custom call.",
     traffic=no_traffic,
 )

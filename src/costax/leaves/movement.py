@@ -22,7 +22,6 @@ free(
     "transpose",
     "rev",
     "copy",
-    "copy_p",
     "roll",
     because="Every element goes to another place: the input is read and the output written. "
     "XLA: 0 FLOPs; a transpose that leaves the layout as it is costs no bytes either.",

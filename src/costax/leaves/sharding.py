@@ -16,7 +16,6 @@ def moved(eqn: Equation) -> tuple[Count, Count]:
 free(
     "sharding_constraint",
     "reshard",
-    "mesh_cast",
     "shard_alike",
     "inspect_sharding",
     "full_to_shard",
@@ -29,7 +28,6 @@ free(
 )
 free(
     "pvary",
-    "pcast",
     "preduced",
     "reduced_vary_cast",
     "reduced_vary_cast_p",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from costax.analysis import Analysis, Size
@@ -15,7 +15,13 @@ FAMILY: Final = "costax/analysis/"
 NEWEST: Final = 1
 
 _T = TypeVar("_T")
-_WORDS: Final = {str: "a string", int: "an integer", bool: "true or false", list: "a list", dict: "an object"}
+_WORDS: Final[Mapping[Any, str]] = {
+    str: "a string",
+    int: "an integer",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
 
 
 class Reader:
@@ -74,7 +80,7 @@ class Reader:
         if number.isdecimal() and int(number) > NEWEST:
             raise RecordError(
                 f"{self.origin} was written by a newer costax: its schema is {schema}.",
-                why=f"This costax reads {FAMILY}1 to {FAMILY}{NEWEST}; a later one may mean other things by its fields.",
+                why=f"This costax reads {FAMILY}{NEWEST}; a later one may mean other things by its fields.",
                 cure="Upgrade: pip install --upgrade costax.",
             )
         if number != str(NEWEST):
@@ -97,7 +103,7 @@ class Reader:
         return sizes
 
     def _versions(self, record: Any) -> dict[str, str]:
-        versions = self._get(record, "versions", dict)
+        versions = self._object(record, "versions")
         return {name: self._get(versions, name, str, "versions.") for name in versions}
 
     def _dead_part(self, record: Any) -> Any:
@@ -105,19 +111,20 @@ class Reader:
         return lambda: dead
 
     def _cost(self, record: Any, key: str) -> Cost:
-        return self._counts(self._get(record, key, dict), f"{key}.")
+        return self._counts(self._object(record, key), f"{key}.")
 
     def _counts(self, entry: Any, place: str) -> Cost:
         counts: dict[tuple[str, str], int] = {}
-        for kind, by_dtype in self._get(entry, "counts", dict, place).items():
+        for kind, by_dtype in self._object(entry, "counts", place).items():
             if kind not in KINDS:
                 raise self._wrong(f"{place}counts has the unknown kind {kind!r}")
-            for dtype in self._typed(by_dtype, dict, f"{place}counts.{kind}"):
+            self._typed(by_dtype, dict, f"{place}counts.{kind}")
+            for dtype in by_dtype:
                 counts[kind, dtype] = self._get(by_dtype, dtype, int, f"{place}counts.{kind}.")
         return Cost(counts)
 
     def _shape(self, x: Any, place: str) -> tuple[int, ...]:
-        extents = self._get(x, "shape", list, place)
+        extents = self._list(x, "shape", place)
         return tuple(self._typed(extent, int, f"{place}shape[{i}]") for i, extent in enumerate(extents))
 
     def _scope(self, entry: Any, key: str, place: str) -> Scope:
@@ -130,8 +137,14 @@ class Reader:
         return value
 
     def _entries(self, record: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
-        entries = self._get(record, key, list)
+        entries = self._list(record, key)
         return [(f"{key}[{i}].", self._typed(entry, dict, f"{key}[{i}]")) for i, entry in enumerate(entries)]
+
+    def _object(self, entry: Any, key: str, place: str = "") -> dict[str, Any]:
+        return cast(dict[str, Any], self._get(entry, key, dict, place))
+
+    def _list(self, entry: Any, key: str, place: str = "") -> list[Any]:
+        return cast(list[Any], self._get(entry, key, list, place))
 
     def _get(self, entry: Any, key: str, kind: type[_T], place: str = "") -> _T:
         if key not in entry:

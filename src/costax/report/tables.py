@@ -13,7 +13,7 @@ from typing import Final
 
 from costax import units
 from costax.analysis import Analysis, Size
-from costax.cost import INTEGER, MAC, Cost, Count
+from costax.cost import MAC, Cost, Count
 from costax.errors import InputError
 from costax.report.scopes import ScopeNode, scope_tree
 

@@ -68,10 +68,12 @@ def footer(sentences: list[str]) -> Text:
 
 def plain(renderable: Any) -> str:
     """Return what rich prints as plain text, as wide as it needs to be."""
-    console = Console(file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(
+        file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False
+    )
     with console.capture() as capture:
         console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
 
 def for_output(renderable: Any) -> str:
@@ -79,4 +81,4 @@ def for_output(renderable: Any) -> str:
     console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
     with console.capture() as capture:
         console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())

@@ -1,0 +1,460 @@
+"""Bad input: one clear message in four parts, the right exit code, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import pytest
+from click.testing import CliRunner
+
+import costax
+from costax.cli import main
+from costax.errors import CostaxError, MissingRuleError, RuleCollisionError, RuleError
+from costax.registry import REGISTRY
+
+PROGRAM = """
+    import jax.numpy as jnp
+
+    import costax
+    from jax import lax
+
+    def product(x, y):
+        return x @ y  # product
+
+    def fails(x):
+        raise ZeroDivisionError("one over nothing")  # fails
+
+    def asserts(x):
+        assert x.shape == (3,), "x has three elements"  # asserts
+
+    def branches(x):
+        return x if x.sum() > 0 else -x  # branches
+
+    def factory_that_raises():
+        raise KeyError("weights")  # factory_that_raises
+
+    def factory_that_exits():
+        raise SystemExit(3)  # factory_that_exits
+
+    def factory_that_needs(size, depth=3):
+        return product, ()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    def none():
+        return None
+
+    def bare():
+        return product
+
+    def single():
+        return (product,)
+
+    def four():
+        return product, (), {}, 7
+
+    def loose():
+        return product, costax.spec("f32[4,4]")
+
+    def pairs():
+        return product, (), [1]
+
+    def number():
+        return 7, ()
+
+    def array():
+        return jnp.zeros(3)
+
+    def fine():
+        return product, (costax.spec("f32[4,8]"), costax.spec("f32[8,3]"))
+
+    def loop():
+        return (lambda x: lax.while_loop(lambda c: c.sum() < 3, lambda c: c * 2, x)), (costax.spec("f32[4]"),)
+
+    three = 3
+"""
+
+
+@pytest.fixture
+def program(tmp_path) -> str:
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(PROGRAM))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _rules_stay_as_they_are():
+    with REGISTRY.restored():
+        yield
+
+
+def refused(*args: str, code: int = 2) -> str:
+    """Run a command line that must fail, and return its message."""
+    before = {
+        path: set(os.listdir(path)) for path in {str(Path(a).parent) for a in args if os.path.isdir(Path(a).parent)}
+    }
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == code, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    assert all(set(os.listdir(path)) - {"__pycache__"} <= names for path, names in before.items())
+    return result.stderr
+
+
+def in_parts(message: str, kind: str, *, where: str = "") -> None:
+    """Check that a message says its kind and what happened, where, why it matters, and what to do."""
+    lines = message.strip().splitlines()
+    assert lines[0].startswith(f"{kind}: "), message
+    assert len(lines) >= 3, message
+    assert all(line.strip().endswith((".", "?", ")")) for line in (lines[0], lines[-1])), message
+    assert where in message
+
+
+def line_of(mark: str, file: str) -> str:
+    lines = Path(file).read_text().splitlines()
+    return f"{file}:{next(i for i, line in enumerate(lines, 1) if line.endswith(f'# {mark}'))}"
+
+
+# Targets.
+
+
+@pytest.mark.parametrize("target", ["resnet18", ":resnet18", "examples/resnet.py:", "", ":"])
+def test_a_text_that_is_no_target(target):
+    message = refused("analyze", target)
+    in_parts(message, "TargetError")
+    assert "package.module:name or path/to/file.py:name" in message
+
+
+def test_a_file_that_is_not_there(program):
+    message = refused("analyze", program.replace("program.py", "programm.py") + ":fine")
+    in_parts(message, "TargetError")
+    assert "There is no file" in message
+    assert "Did you mean program.py?" in message
+
+
+def test_a_file_in_a_directory_that_is_not_there():
+    in_parts(refused("analyze", "nowhere/at/all.py:fine"), "TargetError")
+
+
+def test_a_directory(tmp_path):
+    message = refused("analyze", f"{tmp_path}/:fine")
+    in_parts(message, "TargetError")
+    assert "is a directory" in message
+
+
+def test_a_module_that_is_not_there():
+    message = refused("analyze", "no_such_package.models:net")
+    in_parts(message, "TargetError")
+    assert "There is no module 'no_such_package'." in message
+
+
+@pytest.mark.parametrize("place", ["a b", "..", "x.", ".models"])
+def test_a_module_name_that_is_none(place):
+    in_parts(refused("analyze", f"{place}:net"), "TargetError")
+
+
+def test_a_name_that_the_file_does_not_have(program):
+    message = refused("analyze", f"{program}:produkt")
+    in_parts(message, "TargetError")
+    assert "It offers: array, asserts, bare" in message
+    assert "Did you mean product?" in message
+    in_parts(refused("analyze", f"{program}:product.inner"), "TargetError")
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "line"),
+    [
+        ("x = 1\ndef f(:\n", "is not Python that can be read", 2),
+        ("import jax\nimport no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package'", 2),
+        ("from jax import no_such_thing\n", "ImportError: cannot import name 'no_such_thing'", 1),
+        ("def f():\n    raise RuntimeError('no disk')\nf()\n", "RuntimeError: no disk", 2),
+        ("import sys\nsys.exit(0)\n", "SystemExit: 0", 2),
+        ("assert False\n", "raised AssertionError.", 1),
+        ("x = 'a\0b'\n", "null bytes", 1),
+    ],
+)
+def test_a_file_that_does_not_import(text, what, line, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    message = refused("analyze", f"{path}:f")
+    in_parts(message, "TargetError", where=f"{path}:{line}")
+    assert what in message
+    assert "broken" not in sys.modules
+
+
+def test_a_binary_file(tmp_path):
+    path = tmp_path / "weights.py"
+    path.write_bytes(bytes(range(256)))
+    in_parts(refused("analyze", f"{path}:f"), "TargetError")
+    (tmp_path / "weights.npz").write_bytes(bytes(range(256)))
+    in_parts(refused("analyze", f"{tmp_path}/weights.npz:f"), "TargetError")
+
+
+# Factories and inputs.
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "mark"),
+    [
+        ("factory_that_raises", "raised KeyError: 'weights'.", "factory_that_raises"),
+        ("factory_that_exits", "raised SystemExit: 3.", "factory_that_exits"),
+    ],
+)
+def test_a_factory_that_raises(name, what, mark, program):
+    message = refused("analyze", f"{program}:{name}")
+    in_parts(message, "TargetError", where=line_of(mark, program))
+    assert what in message
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("none", "returned None of type NoneType"),
+        ("bare", "returned <function product"),
+        ("single", "returned 1 things"),
+        ("four", "returned 4 things"),
+        ("loose", "returned as its arguments ShapeDtypeStruct"),
+        ("pairs", "returned as its keyword arguments [1] of type list, not a dict"),
+        ("array", "returned Array([0., 0., 0.]"),
+    ],
+)
+def test_a_factory_that_returns_the_wrong_thing(name, what, program):
+    message = refused("analyze", f"{program}:{name}")
+    in_parts(message, "TargetError", where=f"{program}:")
+    assert what in message
+    assert "Return (fn, args)" in message
+
+
+def test_a_factory_of_something_that_is_no_program(program):
+    in_parts(refused("analyze", f"{program}:number"), "TargetError")
+    in_parts(refused("analyze", f"{program}:three"), "TargetError")
+    in_parts(refused("analyze", f"{program}:three", "--input", "f32[]"), "TargetError")
+
+
+def test_a_factory_that_needs_arguments(program):
+    message = refused("analyze", f"{program}:factory_that_needs")
+    in_parts(message, "InputError", where=f"{program}:")
+    assert "`factory_that_needs(size, depth=3)` takes arguments" in message
+
+
+def test_a_callable_without_its_inputs(program):
+    message = refused("analyze", f"{program}:product")
+    in_parts(message, "InputError")
+    assert "--input 'f32[8,128]'" in message
+
+
+def test_inputs_for_a_target_that_has_its_own(program):
+    message = refused("analyze", f"{program}:fine", "--input", "f32[4,4]")
+    in_parts(message, "InputError")
+    assert "brings its own arguments" in message
+
+
+def test_too_many_inputs(program):
+    message = refused("analyze", f"{program}:product", *["--input", "f32[4,4]"] * 3)
+    in_parts(message, "InputError", where=f"{program}:")
+    assert "`product(x, y)` does not take 3 inputs" in message
+    in_parts(refused("analyze", f"{program}:product", "--input", "f32[4,4]", "--input", "z=f32[4,4]"), "InputError")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "f32", "f32[", "f32[a]", "f32[4,]", "f32[-1]", "f32[4.5]", "f33[4]", "[4]", "x=", "f32[4];f32[4]"]
+)
+def test_an_input_that_is_no_shape(text, program):
+    message = refused("analyze", f"{program}:product", "--input", text, "--input", "f32[4,4]")
+    in_parts(message, "InputError")
+    assert "f32[8,224,224,3]" in message
+
+
+def test_shapes_that_do_not_fit(program):
+    message = refused("analyze", f"{program}:product", "--input", "f32[4,8]", "--input", "f32[7,3]")
+    in_parts(message, "InputError", where=f"{program}:")
+    assert "got (8,) and (7,)" in message
+    assert "f32[4,8]" in message
+    assert "f32[7,3]" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("fails", "ZeroDivisionError: one over nothing"),
+        ("asserts", "AssertionError: x has three elements"),
+        ("branches", "TracerBoolConversionError"),
+    ],
+)
+def test_a_program_that_raises_while_it_is_traced(name, what, program):
+    message = refused("analyze", f"{program}:{name}", "--input", "f32[4]")
+    in_parts(message, "InputError", where=line_of(name, program))
+    assert what in message
+
+
+# Options.
+
+
+def test_an_unknown_table_or_command(program):
+    assert "'layer' is not one of 'scope', 'primitive'" in refused("analyze", f"{program}:fine", "--by", "layer")
+    assert "'speed' is not one of" in refused("analyze", f"{program}:fine", "--sort", "speed")
+    assert "parameters belong to scopes" in refused("analyze", f"{program}:fine", "--sort", "params", "--by", "dtype")
+    assert "0 is not in the range" in refused("analyze", f"{program}:fine", "--depth", "0")
+    assert "No such command 'analyse'" in refused("analyse", f"{program}:fine")
+
+
+@pytest.mark.parametrize("text", ["while", "while=", "=3", "while=many", "while=-1"])
+def test_trips_that_are_none(text, program):
+    in_parts(refused("analyze", f"{program}:loop", "--trips", text), "TripsError")
+
+
+def test_trips_of_a_loop_that_is_not_there(program):
+    message = refused("analyze", f"{program}:loop", "--trips", "solver/while=3")
+    in_parts(message, "TripsError", where="loops of unknown length: while")
+    in_parts(refused("analyze", f"{program}:fine", "--trips", "while=3"), "TripsError", where="none")
+
+
+# Rules.
+
+
+def test_a_missing_rule(program):
+    del REGISTRY._rules["dot_general"]
+    message = refused("analyze", f"{program}:fine")
+    in_parts(message, "MissingRuleError", where=line_of("product", program))
+    assert "No rule says what `dot_general` costs" in message
+    assert "in: f32[4,8] f32[8,3]   out: f32[4,3]" in message
+    assert '@costax.cost_rule("dot_general")' in message
+    strict = refused("analyze", f"{program}:fine", "--strict", code=1)
+    in_parts(strict, "CheckError", where="program.py:8")
+    warned = CliRunner().invoke(main, ["analyze", f"{program}:fine", "--on-missing", "warn"])
+    assert warned.exit_code == 0
+    assert "Not counted: dot_general (" in warned.stdout
+    assert warned.stderr == ""
+
+
+def test_many_missing_rules_are_one_error():
+    for name in ("dot_general", "tanh", "sin"):
+        del REGISTRY._rules[name]
+    with pytest.raises(MissingRuleError, match="3 primitives") as caught:
+        costax.analyze(lambda x: jax.numpy.sin(jax.numpy.tanh(x @ x)))(costax.spec("f32[4,4]"))
+    assert isinstance(caught.value, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        (None, "returned None of type NoneType, not a costax.Cost"),
+        (3, "returned 3 of type int, not a costax.Cost"),
+        (costax.Cost.arithmetic("f32", -1), "= -1, not a non-negative integer"),
+        (costax.Cost.arithmetic("f32", 1.5), "= 1.5, not a non-negative integer"),
+        (costax.Cost.arithmetic("f32", "9"), "= '9', not a non-negative integer"),
+        (ZeroDivisionError("by zero"), "raised ZeroDivisionError: by zero"),
+    ],
+)
+def test_a_rule_that_is_wrong(returned, what, program):
+    @costax.cost_rule("dot_general", override=True)
+    def rule(eqn):
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    message = refused("analyze", f"{program}:fine")
+    in_parts(message, "RuleError", where=line_of("product", program))
+    assert what in message
+    assert __file__ in message
+
+
+@pytest.mark.parametrize("returned", [None, 3, ["body"], [costax.Body(None, times=-1)], [costax.Body(None, times=1.5)]])
+def test_a_body_rule_that_is_wrong(returned):
+    costax.body_rule("scan", override=True)(lambda eqn: returned)
+    with pytest.raises(RuleError, match="rule of `scan` returned"):
+        costax.analyze(lambda x: jax.lax.scan(lambda c, _: (c * 2, None), x, length=3))(costax.spec("f32[4]"))
+
+
+def test_a_second_rule_names_the_first():
+    first = costax.rules()["dot_general"]
+    with pytest.raises(RuleCollisionError, match=f"{first.file}:{first.line}") as caught:
+        costax.cost_rule("dot_general")(lambda eqn: costax.Cost())
+    assert "override=True" in caught.value.cure
+
+
+def test_a_second_rule_in_the_users_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import costax\n@costax.cost_rule('dot_general')\ndef mine(eqn):\n    return costax.Cost()\n")
+    message = refused("analyze", f"{path}:mine", "--input", "f32[]")
+    in_parts(message, "RuleCollisionError", where=f"{path}:2")
+    assert "contractions.py" in message
+
+
+def test_an_unknown_primitive():
+    in_parts(refused("explain", "no_such_primitive_at_all"), "TargetError")
+
+
+# Records and files.
+
+
+@pytest.mark.parametrize("name", ["missing.json", "empty.json", "binary.json", "foreign.json", ""])
+def test_a_record_that_is_none(name, tmp_path):
+    (tmp_path / "empty.json").write_text("")
+    (tmp_path / "binary.json").write_bytes(bytes(range(256)))
+    (tmp_path / "foreign.json").write_text('{"schema": "other/1", "total": 3}')
+    in_parts(refused("show", str(tmp_path / name)), "RecordError", where=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.json.gz", "missing/a.json"])
+def test_a_file_that_cannot_be_saved(name, program, tmp_path):
+    # The text of a factory that would raise shows that nothing is done before the path is refused.
+    message = refused("analyze", f"{program}:factory_that_raises", "--save", str(tmp_path / name))
+    in_parts(message, "RecordError")
+    assert ".json, .md, .csv" in message or "no directory" in message
+
+
+def test_a_directory_in_place_of_a_file(program, tmp_path):
+    (tmp_path / "a.json").mkdir()
+    assert "is a directory" in refused("analyze", f"{program}:fine", "--save", str(tmp_path / "a.json"))
+
+
+# Endings.
+
+
+def test_debug_shows_the_traceback(program):
+    for args in (["--debug", "analyze", f"{program}:fails"], ["analyze", "--debug", f"{program}:fails"]):
+        result = CliRunner().invoke(main, [*args, "--input", "f32[4]"])
+        assert result.exit_code == 2
+        assert "Traceback" in result.stderr
+        assert "ZeroDivisionError: one over nothing" in result.stderr
+
+
+def test_a_fault_of_costax_asks_for_a_report(program, monkeypatch):
+    monkeypatch.setattr("costax.targets.load_target", lambda *args: 1 // 0)
+    message = refused("analyze", f"{program}:fine")
+    assert "costax itself failed: ZeroDivisionError" in message
+    assert "Please report it" in message
+
+
+def test_an_interrupt_ends_with_the_shells_code(program):
+    assert refused("analyze", f"{program}:interrupted", code=130) == "Interrupted. Nothing was written.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+def test_ctrl_c_leaves_no_traceback(tmp_path):
+    path = tmp_path / "slow.py"
+    path.write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "costax.cli", "analyze", f"{path}:f", "--save", str(tmp_path / "a.json")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    assert process.stderr.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert (process.returncode, message) == (130, "Interrupted. Nothing was written.\n")
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_every_error_has_a_natural_base():
+    kinds = CostaxError.__subclasses__()
+    assert len(kinds) >= 8
+    for kind in kinds:
+        assert issubclass(kind, (TypeError, ValueError, LookupError, AssertionError)), kind

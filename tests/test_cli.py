@@ -1,0 +1,299 @@
+"""The command line: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+import costax
+from costax.cases import cases
+from costax.cli import main
+from costax.explanation import program_text
+
+SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
+
+PROGRAM = """
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    import costax
+
+    def product(w, x):
+        with jax.named_scope("layer"):
+            return jnp.tanh(x @ w)
+
+    def solve(w, x):
+        with jax.named_scope("solver"):
+            return lax.while_loop(lambda c: jnp.sum(c) < 3, lambda c: c * 2, product(w, x))
+
+    SHAPES = (costax.spec("f32[8,3]"), costax.spec("f32[4,8]"))
+
+    def pair():
+        print("a factory may print")
+        return product, SHAPES
+
+    def triple():
+        return product, SHAPES[:1], {"x": SHAPES[1]}
+
+    def target():
+        return costax.Target(product, SHAPES, params_argnums=0)
+
+    def loop():
+        return solve, SHAPES
+
+    ready = costax.Target(product, SHAPES)
+
+    class Box:
+        @staticmethod
+        def inside(x):
+            return x @ x
+"""
+
+
+@pytest.fixture
+def program(tmp_path) -> str:
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(PROGRAM))
+    return str(path)
+
+
+def run(*args: str):
+    return CliRunner().invoke(main, args)
+
+
+def ran(*args: str) -> str:
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def start(*args: str, **options) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, "-m", "costax.cli", *args],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", ["pair", "triple", "target", "ready"])
+def test_a_target_is_a_factory_or_ready(name, program):
+    record = json.loads(ran("analyze", f"{program}:{name}", "--json"))
+    assert record["total"]["macs"] == 4 * 8 * 3
+    assert record["total"]["transcendentals"] == 4 * 3
+    assert record["name"] == name
+    assert record["params"] == (8 * 3 if name == "target" else None)
+    jsonschema.validate(record, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "inputs", [("f32[8,3]", "f32[4,8]"), ("f32[8,3]", "x=f32[4,8]"), ("x = f32[4,8]", "w=f32[8,3]")]
+)
+def test_inputs_give_shapes_to_a_callable(inputs, program):
+    options = [part for text in inputs for part in ("--input", text)]
+    assert json.loads(ran("analyze", f"{program}:product", "--json", *options))["total"]["macs"] == 4 * 8 * 3
+
+
+def test_a_target_may_stand_in_a_module_or_a_class(program):
+    assert " 96 " in ran("analyze", "jax.numpy:matmul", "--input", "f32[4,8]", "--input", "f32[8,3]")
+    assert " 512 " in ran("analyze", f"{program}:Box.inside", "--input", "f32[8,8]")
+
+
+def test_a_module_of_the_current_directory_is_found(program, monkeypatch):
+    monkeypatch.chdir(Path(program).parent)
+    monkeypatch.delitem(sys.modules, "program", raising=False)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(Path(program).parent))])
+    assert "layer" in ran("analyze", "program:pair")
+    sys.modules.pop("program", None)
+
+
+def test_a_file_that_is_called_like_a_module_leaves_that_module_alone(tmp_path):
+    (tmp_path / "json.py").write_text("def double(x):\n    return x + x\n")
+    assert " 8 " in ran("analyze", f"{tmp_path / 'json.py'}:double", "--input", "f32[8]")
+    assert sys.modules["json"] is json
+
+
+def test_what_a_target_prints_goes_to_standard_error(program):
+    result = run("analyze", f"{program}:pair", "--json")
+    assert json.loads(result.stdout)
+    assert "a factory may print" in result.stderr
+
+
+@pytest.mark.parametrize("by", ["scope", "primitive", "source", "dtype", "direction"])
+def test_a_live_and_a_saved_analysis_show_the_same(by, program, tmp_path):
+    saved = str(tmp_path / "a.json")
+    options = ("--by", by, "--sort", "name")
+    live = ran("analyze", f"{program}:target", "--save", saved, *options)
+    assert ran("show", saved, *options) == live
+    assert live.splitlines()[0] == "target"
+
+
+def test_a_record_is_shown_and_converted(program, tmp_path):
+    record, page = str(tmp_path / "a.json"), tmp_path / "a.md"
+    printed = ran("analyze", f"{program}:target", "--save", record, "--json")
+    assert json.loads(printed) == json.loads(Path(record).read_text())
+    assert ran("show", record, "--json") == printed
+    ran("show", record, "--save", str(page))
+    assert "| layer |" in page.read_text()
+
+
+def test_trips_answer_a_loop(program):
+    once = json.loads(ran("analyze", f"{program}:loop", "--json"))
+    often = json.loads(ran("analyze", f"{program}:loop", "--json", "--trips", "solver/while=1k"))
+    assert not once["exact"]
+    assert often["exact"]
+    # The body doubles 4 x 3 numbers; the condition sums them, 11 additions, once more than it holds.
+    assert often["total"]["flops"] - once["total"]["flops"] == 999 * 4 * 3 + 1000 * 11
+    assert often["unknowns"] == [{**once["unknowns"][0], "assumed": 1000, "answered": True}]
+
+
+def test_strict_exits_1_on_a_loop_that_nobody_answered(program, tmp_path):
+    result = run("analyze", f"{program}:loop", "--strict", "--save", str(tmp_path / "a.json"))
+    assert result.exit_code == 1
+    assert "CheckError: Not every number of `loop` is exact." in result.stderr
+    assert "solver/while" in result.stderr
+    assert "total" in result.stdout
+    assert run("show", str(tmp_path / "a.json"), "--strict").exit_code == 1
+    assert run("analyze", f"{program}:loop", "--strict", "--trips", "*/while=3").exit_code == 0
+
+
+def test_explain_shows_the_rule_the_law_and_live_examples():
+    text = ran("explain", "dot_general")
+    assert re.search(r"leaf rule, .*contractions\.py:\d+", text)
+    assert "macs = |out| * k" in text
+    assert "lambda a, b: a @ b" in text
+    assert "macs 96, flops 192" in text
+    assert "XLA:    flops 192, transcendentals 0 (the same)" in text
+
+
+def test_explain_knows_every_kind_of_rule():
+    assert "higher-order rule" in ran("explain", "scan")
+    assert "Free: " in ran("explain", "reshape")
+
+
+def test_explain_names_the_nearest_primitives():
+    result = run("explain", "cumsm")
+    assert result.exit_code == 2
+    assert "Did you mean cumsum" in result.stderr
+
+
+def test_the_program_of_every_example_can_be_shown():
+    for case in cases():
+        assert program_text(case.function) not in ("", "<lambda>"), case
+
+
+def test_rules_lists_every_rule():
+    text = ran("rules")
+    for name, rule in costax.rules().items():
+        assert re.search(rf"^ {re.escape(name)} .*{'higher-order' if rule.higher_order else ''}", text, re.MULTILINE)
+
+
+def test_help_names_every_command():
+    text = ran("--help")
+    assert all(f"\n  {name} " in text for name in main.commands)
+    for name in main.commands:
+        ran(name, "--help")
+
+
+def test_version_is_that_of_the_package():
+    assert re.fullmatch(r"costax \d+\.\d+\.\d+\n", ran("--version"))
+
+
+# Real processes.
+
+CHECK = (
+    "import sys; from costax.cli import main; sys.argv[0] = 'costax'\n"
+    "try: main()\n"
+    "finally: assert not {m.partition('.')[0] for m in sys.modules} & {'jax', 'jaxlib', 'numpy'}, 'imports jax'"
+)
+
+
+def test_help_and_saved_records_import_no_jax(program, tmp_path):
+    record = str(tmp_path / "a.json")
+    ran("analyze", f"{program}:target", "--save", record)
+    for args in (["--help"], ["analyze", "--help"], ["show", record], ["show", record, "--by", "source", "--json"]):
+        done = subprocess.run([sys.executable, "-c", CHECK, *args], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_pipe_gets_no_colours_and_nothing_cut_off(program):
+    long = "a_layer_with_a_name_that_is_longer_than_any_terminal_is_wide_" * 3
+    path = Path(program).with_name("long.py")
+    path.write_text(
+        f"import jax\ndef f(x):\n    with jax.named_scope('{long}'):\n        return x @ x\n", encoding="utf-8"
+    )
+    done = start("analyze", f"{path}:f", "--input", "f32[8,8]", env={"COLUMNS": "40"})
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert f" {long}" in done.stdout
+    assert "…" not in done.stdout
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "costax.cli", "rules"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=120) == 141
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_few_characters_gets_ascii_tables(encoding, tmp_path):
+    path = tmp_path / "sizes.py"
+    path.write_text(
+        "import jax\ndef f(x):\n    with jax.named_scope('größe_日本'):\n        return x @ x\n", encoding="utf-8"
+    )
+    few = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "costax.cli", "analyze", f"{path}:f", "--input", "f32[8,8]"]
+    done = subprocess.run(command, capture_output=True, env=few)
+    assert done.returncode == 0, done.stderr
+    assert b"+----" in done.stdout
+    # click writes UTF-8 where Python was told ASCII: the locale C says nothing of the terminal.
+    scope = {"latin-1": "größe_??".encode("latin-1"), "ascii": "größe_日本".encode()}[encoding]
+    assert b"|" + scope in done.stdout
+    assert re.search(rb"total\W+512\W", done.stdout)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_terminal_gets_colours_within_its_width(program):
+    import pty
+
+    here, there = pty.openpty()
+    variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        variables.pop(name, None)
+    command = [sys.executable, "-m", "costax.cli", "analyze", f"{program}:target"]
+    process = subprocess.Popen(command, stdout=there, stdin=there, stderr=there, env=variables)
+    os.close(there)
+    shown = b""
+    # Linux says by an error that the other side has gone.
+    with suppress(OSError):
+        while part := os.read(here, 4096):
+            shown += part
+    os.close(here)
+    assert process.wait(timeout=120) == 0
+    text = shown.decode()
+    assert "\x1b[1m" in text
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text)
+    assert "layer" in plain
+    assert max(len(line.rstrip("\r")) for line in plain.split("\n")) <= 80

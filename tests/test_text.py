@@ -1,0 +1,229 @@
+"""Tables for people: what they show, and that they add up."""
+
+from __future__ import annotations
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import costax
+from costax.analysis import Analysis, Size
+from costax.cost import Cost
+from costax.equation import Operand
+from costax.errors import InputError, Missing
+from costax.options import table as table_options
+from costax.report.tables import BY, SORT_KEYS, short_place, table
+from costax.report.text import plain, render
+from costax.tree import Row, Unknown
+
+GOLDEN = """\
+two_layers
+inputs: f32[8,16], f32[16,3], x=f32[4,8]
+MACs                   704           704
+FLOPs                1.5 k         1,500
+transcendentals         64            64
+OPs                 1.56 k         1,564
+traffic, unfused  2.01 KiB       2,060 B
+parameters             176  176 in 704 B
+exact                  yes
+
+ scope     MACs    FLOPs   transc.   params   % FLOPs
+ ────────────────────────────────────────────────────
+ first      512   1.02 k        64      128      68.3
+ second     192      476         0       48      31.7
+   (own)      0       92         0        0       6.1
+   head     192      384         0       48      25.6
+
+ total      704    1.5 k        64      176     100.0
+
+FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted apart."""
+
+
+def two_layers() -> Analysis:
+    costs = {
+        ("first", "dot_general"): Cost.macs_of("f32", 4 * 8 * 16),
+        ("first", "tanh"): Cost.transcendental("f32", 4 * 16),
+        ("second", "add"): Cost.arithmetic("f32", 92) + Cost.of("bytes_read", "f32", 2060),
+        ("second/head", "dot_general"): Cost.macs_of("f32", 4 * 16 * 3),
+        ("nothing", "copy"): Cost(),
+    }
+    rows = {Row(tuple(s.split("/")), "forward", p, "a.py:1"): cost for (s, p), cost in costs.items()}
+    return Analysis(
+        "two_layers",
+        Cost.sum(rows.values()),
+        inputs=(
+            ("0/0", Operand((8, 16), "f32")),
+            ("0/1", Operand((16, 3), "f32")),
+            ("1/x", Operand((4, 8), "f32")),
+        ),
+        parameters={(("first",), "f32"): Size(128, 512), (("second", "head"), "f32"): Size(48, 192)},
+        saved_rows=rows,
+    )
+
+
+def test_a_small_table_reads_as_it_should():
+    assert plain(two_layers()) == GOLDEN
+    assert str(two_layers()) == GOLDEN
+
+
+def column(text: str, name: str, heading: str = "scope") -> dict[str, str]:
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[:1] == [heading])
+    position = lines[start].replace("% ", "%").split().index(name)
+    found = {}
+    for line in lines[start + 2 :]:
+        cells = [cell.strip() for cell in line.strip().split("  ") if cell.strip()]
+        if not line.strip():
+            continue
+        found[cells[0]] = cells[position]
+        if cells[0] == "total":
+            break
+    return found
+
+
+def test_parents_equal_the_sum_of_their_lines():
+    names = st.lists(st.sampled_from("abc"), min_size=0, max_size=4).map(tuple)
+
+    @given(st.dictionaries(names, st.integers(0, 10**6), min_size=1), st.integers(1, 5))
+    def check(scopes, depth):
+        rows = {Row(s, "forward", "add", ""): Cost.arithmetic("f32", n) for s, n in scopes.items()}
+        analysis = Analysis("any", Cost.sum(rows.values()), saved_rows=rows)
+        shown = table(analysis, depth=depth)
+        # One line's FLOPs, exactly: those of its scope path.
+        exact = {"/".join(s[:d]): 0 for s in scopes for d in range(len(s) + 1)}
+        for s, n in scopes.items():
+            for d in range(len(s) + 1):
+                exact["/".join(s[:d])] += n
+        path: list[str] = []
+        sums: dict[str, int] = {}
+        for line in shown.lines:
+            path = path[: line.depth]
+            own = line.label.startswith("(")
+            cost = scopes[tuple(path)] if own else exact["/".join([*path, line.label])]
+            sums["/".join(path)] = sums.get("/".join(path), 0) + cost
+            path.append(line.label)
+        assert all(sums[p] == exact[p] for p in sums)
+        assert sums or not analysis.total
+
+    check()
+
+
+@pytest.mark.parametrize("by", BY)
+def test_every_table_ends_in_the_total(by):
+    lines = plain(render(two_layers(), by=by)).splitlines()
+    assert any(line.split()[:2] == ["total", "704"] for line in lines)
+
+
+def test_sorting_orders_siblings():
+    assert [x.label for x in table(two_layers(), "primitive", sort="name").lines] == ["add", "dot_general", "tanh"]
+    assert table(two_layers(), "primitive", sort="transcendentals").lines[0].label == "tanh"
+    assert [x.label for x in table(two_layers(), sort="name").lines] == ["first", "second", "(own)", "head"]
+    assert [x.label for x in table(two_layers(), depth=1, sort="params").lines] == ["first", "second"]
+
+
+def test_the_options_of_the_command_line_are_those_of_the_tables():
+    command = table_options(lambda: None)
+    choices = {p.name: p.type for p in command.__click_params__}
+    assert tuple(choices["by"].choices) == BY
+    assert tuple(choices["sort"].choices) == SORT_KEYS
+
+
+@pytest.mark.parametrize(("by", "sort"), [("layer", None), ("scope", "speed"), ("dtype", "params")])
+def test_an_unknown_table_is_an_error_that_lists_the_known(by, sort):
+    with pytest.raises(InputError, match="one of: "):
+        render(two_layers(), by=by, sort=sort)
+
+
+def test_depth_cuts_and_says_so():
+    text = plain(render(two_layers(), depth=1))
+    assert "head" not in text
+    assert "Scopes are cut at depth 1 of 2; --depth 2 shows all." in text
+
+
+def test_a_deep_model_is_cut_to_a_readable_length():
+    rows = {
+        Row((f"layer{i}", f"part{j}"), "forward", "add", ""): Cost.arithmetic("f32", 1)
+        for i in range(100)
+        for j in range(10)
+    }
+    analysis = Analysis("deep", Cost.sum(rows.values()), saved_rows=rows)
+    assert len(table(analysis).lines) == 100
+    assert len(table(analysis, depth=2).lines) == 1100
+
+
+def test_scopes_without_work_are_left_out():
+    assert "nothing" not in plain(two_layers())
+
+
+def test_what_is_missing_is_said():
+    analysis = Analysis(
+        "f",
+        Cost.macs_of("f32", 1000, padding=200),
+        unknowns=(Unknown("solver/while", "ode.py:31", 1, False), Unknown("fit/while", "fit.py:5", 40, True)),
+        uncounted=(Missing("io_callback", "train.py:88", "f32[]", "", "", count=2, reason="runs Python"),),
+        dead_part=lambda: Cost.macs_of("f32", 3) + Cost.integer("i32", 7),
+        devices=8,
+        per_device=Cost.macs_of("f32", 125),
+        saved_rows={Row((), "forward", "dot_general", ""): Cost.macs_of("f32", 1000, padding=200)},
+    )
+    text = plain(analysis)
+    for sentence in (
+        "MACs include 200 taps on padding.",
+        "Numbers are for all 8 devices together; one device: 125 MAC, 250 FLOP.",
+        "Not counted: 2 x io_callback (train.py:88): it runs Python.",
+        "Length unknown, counted once: solver/while (ode.py:31); say it with --trips 'solver/while=N'.",
+        "fit/while (fit.py:5) runs 40 times, as told.",
+        "dropped by jit as dead code: 3 MAC, 6 FLOP.",
+    ):
+        assert sentence in text
+    assert column(text, "MACs") == {"(no scope)": "1 k", "total": "1 k"}
+
+
+def test_integer_programs_show_ops():
+    total = costax.analyze(lambda a, b: jnp.matmul(a, b, preferred_element_type="int32"))(
+        costax.spec("i8[4,8]"), costax.spec("i8[8,3]")
+    )
+    text = plain(total)
+    assert column(text, "OPs")["total"] == str(2 * 4 * 8 * 3)
+    assert column(text, "%OPs")["total"] == "100.0"
+
+
+def test_a_program_without_any_work_has_a_table():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "total" in plain(costax.analyze(lambda x: x)(costax.spec("f32[4]")))
+
+
+def test_markup_in_names_stays_text():
+    rows = {Row(("[red]x[/red]", "日本"), "forward", "add", ""): Cost.arithmetic("f32", 1)}
+    text = plain(Analysis("[bold]f", Cost.arithmetic("f32", 1), saved_rows=rows))
+    assert text.startswith("[bold]f\n")
+    assert "[red]x[/red]" in text
+    assert "日本" in text
+
+
+def test_tables_are_readable_at_80_columns():
+    from rich.console import Console
+
+    analysis = costax.analyze(jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w))), params_argnums=0)(
+        costax.spec("f32[4096,4096]"), costax.spec("f32[4096,4096]")
+    )
+    console = Console(width=80, color_system=None)
+    for by in BY:
+        with console.capture() as capture:
+            console.print(render(analysis, by=by))
+        assert max(map(len, capture.get().splitlines())) <= 80
+        assert "…" not in capture.get()
+        assert column(capture.get(), "MACs", by)["total"] == "137 G"
+
+
+def test_places_are_shown_as_people_say_them(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert short_place(f"{tmp_path}/a/b.py:3") == "a/b.py:3"
+    assert short_place("/x/lib/python3.11/site-packages/flax/linen/linear.py:7") == "flax/linen/linear.py:7"
+    assert short_place(f"/elsewhere{tmp_path}/b.py:3") == f"/elsewhere{tmp_path}/b.py:3"
+    assert short_place("") == ""
