@@ -166,3 +166,40 @@ def leaf_paths(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield (path, leaf) of a pytree."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+# HLO.
+
+JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.lib.__version__)[:3])
+
+XlaError: type[Exception] = jax.errors.JaxRuntimeError
+"""What XLA raises, its HLO parser included."""
+
+
+def _hlo() -> Any:
+    """Return the module that holds HloModule: `jaxlib._hlo`, before 0.10 `jaxlib._jax`."""
+    try:
+        from jaxlib import _hlo as module
+    except ImportError:
+        from jaxlib import _jax as module
+    return module
+
+
+def hlo_from_text(text: str) -> bytes:
+    """Return the serialised HloModuleProto of HLO text; XlaError if XLA's parser refuses it."""
+    return _hlo().hlo_module_from_text(text).as_serialized_hlo_module_proto()
+
+
+def hlo_of(stage: Any) -> bytes:
+    """Return the serialised HloModuleProto of a `Lowered` (not optimised) or `Compiled` (optimised)."""
+    if is_lowered(stage):
+        return stage.compiler_ir("hlo").as_hlo_module().as_serialized_hlo_module_proto()
+    return stage.runtime_executable().hlo_modules()[0].as_serialized_hlo_module_proto()
+
+
+def xla_cost(hlo: bytes) -> Mapping[str, float]:
+    """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
+    from jax._src.lib import _jax
+
+    module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
+    return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
