@@ -23,10 +23,10 @@ def of(value: int | Fraction) -> float:
     >>> of(2**24 + 1), of(2**63), of(Fraction(9, 2))
     (16777216.0, -9.223372036854775808e+18, 4.5)
     """
-    if isinstance(value, Fraction):
-        return of(value.numerator) / value.denominator
     if -_EXACT < value < _EXACT:
         return float(value)
+    if isinstance(value, Fraction):
+        return of(value.numerator) / value.denominator
     if not -(2**63) <= value < 2**63:
         value = (value + 2**63) % _WRAP - 2**63
     size = abs(value)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from costax.hlo.errors import HloError, malformed
+from costax.hlo.pause import uncollected
 from costax.hlo.records import Computation, Instruction, Module, decode, text
 from costax.hlo.schema import MESSAGES
 from costax.hlo.shapes import Shape, decoded
@@ -50,7 +51,8 @@ def read_bytes(data: bytes) -> Module:
     for _ in range(3):
         found = decode("Module", data, "")
         if found.computations:
-            return _Reader().module(found)
+            with uncollected():
+                return _Reader().module(found)
         # The first field of a wrapper is the module where the module has its name.
         data = found.name
     raise malformed("These bytes hold no HLO module: there is no computation")

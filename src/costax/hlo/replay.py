@@ -14,6 +14,7 @@ from typing import NamedTuple
 import costax.hlo.opcodes  # noqa: F401 (registers the laws)
 from costax.hlo import float32
 from costax.hlo.laws import Law, Work, handler, law_of
+from costax.hlo.pause import uncollected
 from costax.hlo.records import Computation, Instruction, Module
 
 
@@ -138,9 +139,10 @@ def replay(module: Module, law: Law | None = None) -> Replay:
     reached = _reached(module)
     sums: dict[int, Sum] = {}
     # Callees stand before callers in the module.
-    for key, computation in module.computations.items():
-        if key in reached:
-            sums[key] = _sum(computation, law, sums)
+    with uncollected():
+        for key, computation in module.computations.items():
+            if key in reached:
+                sums[key] = _sum(computation, law, sums)
     times = {module.entry.id: _ONCE}
     for key in reversed(sums):
         mine = times.get(key)
