@@ -1,0 +1,20 @@
+"""The error of everything that reads or costs HLO."""
+
+from __future__ import annotations
+
+from costax.errors import CostaxError
+
+
+class HloError(CostaxError, ValueError):
+    """An HLO module that cannot be read, or an instruction that XLA's law does not fit."""
+
+
+def malformed(what: str, *, where: str = "") -> HloError:
+    """Return the error for a file that is no well-formed HLO module."""
+    return HloError(
+        what,
+        where=where,
+        why="A cost made from a damaged module would be wrong without looking wrong.",
+        cure="Write the module again: compiled.runtime_executable().hlo_modules()[0]"
+        ".as_serialized_hlo_module_proto(), or XLA_FLAGS=--xla_dump_to=DIR --xla_dump_hlo_as_proto.",
+    )

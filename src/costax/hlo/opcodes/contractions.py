@@ -1,0 +1,104 @@
+"""Dots and convolutions: two FLOPs a multiply-accumulate."""
+
+from __future__ import annotations
+
+from math import gcd, prod
+
+from costax.hlo.errors import malformed
+from costax.hlo.laws import Law, Work, opcode
+from costax.hlo.records import DotDimensions, Instruction, WindowDimension
+from costax.hlo.shapes import Shape
+
+# XLA walks kernel x output positions one by one and would not end on more; a file that asks for it is damaged.
+_MOST_POSITIONS = 2**21
+
+
+def _dot_flops(lhs: Shape, elements: int, dims: DotDimensions) -> int:
+    return 2 * elements * prod([lhs.extent(d) for d in dims.lhs_contracting])
+
+
+@opcode("dot")
+def dot(ins: Instruction, law: Law) -> Work:
+    """Each output element is a sum of k products: flops = 2 |out| k, the same for every dtype.
+
+    XLA: HandleDot.
+    """
+    return Work(flops=_dot_flops(ins.operand(0).shape, ins.shape.elements, ins.dot_dimensions), bytes=law.whole(ins))
+
+
+@opcode("scaled-dot")
+def scaled_dot(ins: Instruction, law: Law) -> Work:
+    """As `dot`; the scales are not counted.
+
+    XLA: HandleScaledDot.
+    """
+    return dot(ins, law)
+
+
+@opcode("ragged-dot")
+def ragged_dot(ins: Instruction, law: Law) -> Work:
+    """As `dot` on an output that lacks its first dimension: XLA means to drop the group dimension and drops m.
+
+    For each i below the number of group dimensions, dimension i of what is left is deleted. XLA: HandleRaggedDot.
+    """
+    dims = ins.ragged_dimensions
+    extents = list(ins.shape.dims)
+    for i in range(len(dims.rhs_group)):
+        if i >= len(extents):
+            raise malformed(f"{ins.shape} has no dimension {i} to delete", where=ins.name)
+        del extents[i]
+    return Work(flops=_dot_flops(ins.operand(0).shape, prod(extents), dims.dot), bytes=law.whole(ins))
+
+
+@opcode("convolution")
+def convolution(ins: Instruction, law: Law) -> Work:
+    """Only taps that meet an input element count: padding and the holes of a dilation are left out.
+
+    flops = 2 * (channels in / feature groups) * channels out * (batch / batch groups) * prod(valid taps of each
+    spatial dimension). XLA: HandleConvolution, GetConvolutionFlops.
+    """
+    lhs, rhs, out = ins.operand(0).shape, ins.operand(1).shape, ins.shape
+    dims = ins.convolution_dimensions
+    window = ins.window
+    places = (dims.kernel_spatial, dims.output_spatial, dims.input_spatial)
+    if ins.feature_group_count < 1 or ins.batch_group_count < 1 or any(len(p) < len(window) for p in places):
+        raise malformed("The groups or the spatial dimensions of a convolution do not fit", where=ins.name)
+    valid = [
+        _valid_taps(w, rhs.extent(kernel), out.extent(output), lhs.extent(source))
+        for w, kernel, output, source in zip(window, *places, strict=False)
+    ]
+    channels_in = lhs.extent(dims.input_feature) // ins.feature_group_count
+    batch = lhs.extent(dims.input_batch) // ins.batch_group_count
+    return Work(flops=2 * channels_in * out.extent(dims.output_feature) * batch * prod(valid), bytes=law.whole(ins))
+
+
+def _valid_taps(w: WindowDimension, kernel: int, output: int, source: int) -> int:
+    """Pairs (k, o) with o * stride - padding + k * window_dilation = base_dilation * i for an input i.
+
+    For each k (or each o, whichever are fewer) the others form an arithmetic progression, which is counted.
+    """
+    if min(w.stride, w.window_dilation, w.base_dilation) < 1:
+        raise malformed(f"A window has a stride or dilation below 1: {w}")
+    short, short_step, long, long_step = kernel, w.window_dilation, output, w.stride
+    if output < kernel:
+        short, short_step, long, long_step = output, w.stride, kernel, w.window_dilation
+    if short > _MOST_POSITIONS:
+        raise malformed(f"A convolution with {kernel} taps at {output} positions")
+    return sum(_meeting(long_step, long, i * short_step - w.padding_low, w.base_dilation, source) for i in range(short))
+
+
+def _meeting(step: int, steps: int, offset: int, dilation: int, source: int) -> int:
+    """How many j in [0, steps) have offset + j * step = dilation * i with 0 <= i < source."""
+    if step == dilation == 1:
+        return max(0, min(steps, source - offset) - max(0, -offset))
+    common = gcd(step, dilation)
+    if offset % common:
+        return 0
+    # j = first (mod period) makes the sum divisible by the dilation.
+    period = dilation // common
+    first = (-offset // common * pow(step // common, -1, period)) % period if period > 1 else 0
+    low = max(0, -(offset // step))
+    high = min(steps - 1, (dilation * (source - 1) - offset) // step)
+    if source < 1 or high < low:
+        return 0
+    return (high - first) // period - (low - 1 - first) // period

@@ -1,0 +1,349 @@
+"""HLO as plain records: modules, computations, instructions.
+
+References are resolved: an instruction holds its operands, its users and the computations that it calls.
+Whatever only a few opcodes have is decoded when it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from costax.hlo.errors import malformed
+from costax.hlo.schema import MESSAGES
+from costax.hlo.shapes import Shape
+
+# At most 18 digits: what fits a C++ int64, so that no file can ask for a number of a million digits.
+_TRIP_COUNT: Final = re.compile(rb'"known_trip_count"\s*:\s*\{\s*"n"\s*:\s*"?(\d{1,18})"?\s*[,}]')
+
+
+class WindowDimension(NamedTuple):
+    """How a window moves along one dimension."""
+
+    size: int
+    stride: int
+    padding_low: int
+    padding_high: int
+    window_dilation: int
+    base_dilation: int
+
+
+class DotDimensions(NamedTuple):
+    """Which dimensions of a dot are contracted, and which are batch."""
+
+    lhs_contracting: tuple[int, ...]
+    rhs_contracting: tuple[int, ...]
+    lhs_batch: tuple[int, ...]
+    rhs_batch: tuple[int, ...]
+
+
+class RaggedDimensions(NamedTuple):
+    """Dimensions of a ragged dot: those of the dot, the ragged one of lhs, the groups of rhs."""
+
+    dot: DotDimensions
+    lhs_ragged: tuple[int, ...]
+    rhs_group: tuple[int, ...]
+
+
+class ConvolutionDimensions(NamedTuple):
+    """Which dimension of a convolution's input, kernel and output is which."""
+
+    input_batch: int
+    input_feature: int
+    input_spatial: tuple[int, ...]
+    kernel_input_feature: int
+    kernel_output_feature: int
+    kernel_spatial: tuple[int, ...]
+    output_batch: int
+    output_feature: int
+    output_spatial: tuple[int, ...]
+
+
+class SliceDimension(NamedTuple):
+    """One dimension of a static slice."""
+
+    start: int
+    limit: int
+    stride: int
+
+
+class Metadata(NamedTuple):
+    """Where an instruction comes from, as jax wrote it and XLA carried it along."""
+
+    op_type: str
+    op_name: str
+    source_file: str
+    source_line: int
+    stack_frame_id: int
+
+
+class Frame(NamedTuple):
+    """One frame of the Python stack that made an instruction."""
+
+    file: str
+    function: str
+    line: int
+
+
+def text(raw: bytes) -> str:
+    """Return a name of the file as text; bytes that are not UTF-8 show as replacement characters."""
+    return raw.decode("utf-8", "replace")
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Instruction:
+    """One instruction. `users` are those of its own computation, each once, in the order of first use."""
+
+    id: int
+    name: str
+    opcode: str
+    shape: Shape
+    operands: tuple[Instruction, ...]
+    control_predecessors: tuple[Instruction, ...]
+    called: tuple[Computation, ...]
+    index: int = 0
+    has_control_successors: bool = False
+    users: list[Instruction] = field(default_factory=list["Instruction"])
+    raw: Any = None
+    raw_metadata: bytes = b""
+
+    def __repr__(self) -> str:
+        """Return `name = shape opcode(operands)`."""
+        return f"{self.name} = {self.shape} {self.opcode}({', '.join(x.name for x in self.operands)})"
+
+    def operand(self, i: int) -> Instruction:
+        """Return operand `i`; HloError if there is none."""
+        if i >= len(self.operands):
+            raise malformed(f"`{self.opcode}` has {len(self.operands)} operands and needs {i + 1}", where=self.name)
+        return self.operands[i]
+
+    def callee(self, i: int) -> Computation:
+        """Return called computation `i`; HloError if there is none."""
+        if i >= len(self.called):
+            raise malformed(f"`{self.opcode}` calls {len(self.called)} computations, needs {i + 1}", where=self.name)
+        return self.called[i]
+
+    @property
+    def operand_ids(self) -> tuple[int, ...]:
+        """The ids of the operands."""
+        return tuple(x.id for x in self.operands)
+
+    @property
+    def metadata(self) -> Metadata:
+        """Operation name and source, empty where XLA kept none."""
+        found = decode("Metadata", self.raw_metadata, self.name)
+        return Metadata(
+            text(found.op_type), text(found.op_name), text(found.source_file), found.source_line, found.stack_frame_id
+        )
+
+    @property
+    def op_name(self) -> str:
+        """`jit(fn)/name/stack/primitive`; relative to the call site inside a shared function before optimisation."""
+        return self.metadata.op_name
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """The dimensions of a broadcast, transpose, reduce, concatenate, sort ..."""
+        return tuple(self.raw.dimensions)
+
+    @property
+    def window(self) -> tuple[WindowDimension, ...]:
+        """The window of a convolution, reduce-window or select-and-scatter, one entry a dimension."""
+        found = decode("Window", self.raw.window, self.name)
+        return tuple(
+            WindowDimension(d.size, d.stride, d.padding_low, d.padding_high, d.window_dilation, d.base_dilation)
+            for d in found.dimensions
+        )
+
+    @property
+    def convolution_dimensions(self) -> ConvolutionDimensions:
+        """The dimension numbers of a convolution."""
+        d = decode("ConvolutionDimensionNumbers", self.raw.convolution_dimension_numbers, self.name)
+        return ConvolutionDimensions(
+            d.input_batch_dimension,
+            d.input_feature_dimension,
+            tuple(d.input_spatial_dimensions),
+            d.kernel_input_feature_dimension,
+            d.kernel_output_feature_dimension,
+            tuple(d.kernel_spatial_dimensions),
+            d.output_batch_dimension,
+            d.output_feature_dimension,
+            tuple(d.output_spatial_dimensions),
+        )
+
+    @property
+    def dot_dimensions(self) -> DotDimensions:
+        """The dimension numbers of a dot."""
+        return _dot_dimensions(self.raw.dot_dimension_numbers, self.name)
+
+    @property
+    def ragged_dimensions(self) -> RaggedDimensions:
+        """The dimension numbers of a ragged dot."""
+        found = self.raw.ragged_dot_dimension_numbers
+        return RaggedDimensions(
+            _dot_dimensions(found.dot_dimension_numbers, self.name),
+            tuple(found.lhs_ragged_dimensions),
+            tuple(found.rhs_group_dimensions),
+        )
+
+    @property
+    def slices(self) -> tuple[SliceDimension, ...]:
+        """The range of a static slice, one entry a dimension."""
+        return tuple(SliceDimension(d.start, d.limit, d.stride) for d in self.raw.slice_dimensions)
+
+    @property
+    def fft_length(self) -> tuple[int, ...]:
+        """The lengths of an fft."""
+        return tuple(self.raw.fft_length)
+
+    @property
+    def tuple_index(self) -> int:
+        """Which element a get-tuple-element takes."""
+        return self.raw.tuple_index
+
+    @property
+    def parameter_number(self) -> int:
+        """Which parameter of its computation this is."""
+        return self.raw.parameter_number
+
+    @property
+    def fusion_kind(self) -> str:
+        """`kLoop`, `kInput`, `kOutput` or `kCustom`."""
+        return text(self.raw.fusion_kind)
+
+    @property
+    def custom_call_target(self) -> str:
+        """The library function that a custom call names."""
+        return text(self.raw.custom_call_target)
+
+    @property
+    def backend_config(self) -> bytes:
+        """What the backend wrote for itself, most often JSON."""
+        return self.raw.backend_config
+
+    @property
+    def known_trip_count(self) -> int | None:
+        """How often a while loop runs, where the compiler proved it."""
+        found = _TRIP_COUNT.search(self.raw.backend_config)
+        return int(found[1]) if found else None
+
+    @property
+    def feature_group_count(self) -> int:
+        """Groups of channels of a convolution."""
+        return self.raw.feature_group_count
+
+    @property
+    def batch_group_count(self) -> int:
+        """Groups of the batch of a convolution."""
+        return self.raw.batch_group_count
+
+    @property
+    def channel_id(self) -> int:
+        """The channel of a collective, 0 if it has none."""
+        return self.raw.channel_id
+
+    @property
+    def replica_groups(self) -> tuple[tuple[int, ...], ...]:
+        """The groups of devices of a collective, where they are listed one by one."""
+        groups = self.raw.replica_groups or self.raw.collective_device_list.replica_groups
+        return tuple(tuple(group.replica_ids) for group in groups)
+
+    @property
+    def source_target_pairs(self) -> tuple[tuple[int, int], ...]:
+        """Who sends to whom in a collective permute."""
+        return tuple((pair.source, pair.target) for pair in self.raw.source_target_pairs)
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Computation:
+    """A computation; its instructions stand in the order of XLA's memory, which is that of their ids."""
+
+    id: int
+    name: str
+    instructions: tuple[Instruction, ...]
+    root: Instruction
+    is_fusion: bool
+
+    def __repr__(self) -> str:
+        """Return the name and how many instructions it has."""
+        return f"Computation({self.name}, {len(self.instructions)} instructions)"
+
+    @property
+    def parameters(self) -> tuple[Instruction, ...]:
+        """The parameters by number."""
+        found = [x for x in self.instructions if x.opcode == "parameter"]
+        return tuple(sorted(found, key=lambda x: x.parameter_number))
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Module:
+    """A module: computations by id, each after those that it calls, and the stack frames of its instructions."""
+
+    name: str
+    computations: Mapping[int, Computation]
+    entry: Computation
+    raw_frames: Any
+
+    def __repr__(self) -> str:
+        """Return the name and how many computations it has."""
+        return f"Module({self.name}, {len(self.computations)} computations)"
+
+    def frame(self, stack_frame_id: int) -> Frame | None:
+        """Return the innermost frame behind a stack frame id; None for 0 and for ids that the module lacks."""
+        return self._frame(stack_frame_id)[0]
+
+    def stack(self, stack_frame_id: int) -> list[Frame]:
+        """Return the frames behind a stack frame id, innermost first."""
+        frames: list[Frame] = []
+        seen: set[int] = set()
+        while stack_frame_id not in seen:
+            seen.add(stack_frame_id)
+            frame, stack_frame_id = self._frame(stack_frame_id)
+            if frame is None:
+                break
+            frames.append(frame)
+        return frames
+
+    def source(self, instruction: Instruction) -> tuple[str, int]:
+        """Return (file, line) of an instruction, ("", 0) where XLA kept none."""
+        metadata = instruction.metadata
+        frame = self.frame(metadata.stack_frame_id)
+        return (frame.file, frame.line) if frame else (metadata.source_file, metadata.source_line)
+
+    def _frame(self, frame_id: int) -> tuple[Frame | None, int]:
+        table = self.raw_frames
+        # All ids count from 1; 0 means none.
+        if not 1 <= frame_id <= len(table.stack_frames):
+            return None, 0
+        entry = table.stack_frames[frame_id - 1]
+        if not 1 <= entry.file_location_id <= len(table.file_locations):
+            return None, 0
+        place = table.file_locations[entry.file_location_id - 1]
+        file, function = (
+            text(names[i - 1]) if 1 <= i <= len(names) else ""
+            for names, i in ((table.file_names, place.file_name_id), (table.function_names, place.function_name_id))
+        )
+        return Frame(file, function, place.line), entry.parent_frame_id
+
+
+def decode(message: str, raw: bytes, where: str) -> Any:
+    """Return a message of the schema; HloError if the bytes are none."""
+    # upb's DecodeError is the only thing that FromString raises.
+    from google.protobuf.message import DecodeError
+
+    try:
+        return MESSAGES[message].FromString(raw)
+    except DecodeError as fault:
+        raise malformed(f"The {message.lower()} does not decode: {fault}", where=where) from fault
+
+
+def _dot_dimensions(raw: bytes, where: str) -> DotDimensions:
+    d = decode("DotDimensionNumbers", raw, where)
+    return DotDimensions(
+        tuple(d.lhs_contracting_dimensions),
+        tuple(d.rhs_contracting_dimensions),
+        tuple(d.lhs_batch_dimensions),
+        tuple(d.rhs_batch_dimensions),
+    )

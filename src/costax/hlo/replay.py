@@ -1,0 +1,270 @@
+"""XLA's cost analysis, replayed: as exact integers, split over the instructions, and as XLA's own float32.
+
+XLA visits a computation depth first, dead instructions first, and adds each property in float32 as it goes; a
+computation that is called is analysed afresh with sums of its own. Both sums are made here in one pass over the
+computations, callees before callers, so depth and repeated calls cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import costax.hlo.opcodes  # noqa: F401 (registers the laws)
+from costax.hlo import float32
+from costax.hlo.laws import Law, Work, handler, law_of
+from costax.hlo.pause import uncollected
+from costax.hlo.records import Computation, Instruction, Module
+
+
+class Properties(NamedTuple):
+    """The three properties that XLA reports, exact."""
+
+    flops: int = 0
+    transcendentals: int = 0
+    bytes: int = 0
+
+    def scaled(self, times: Properties) -> Properties:
+        """Return each property times its own factor."""
+        return Properties(
+            self.flops * times.flops, self.transcendentals * times.transcendentals, self.bytes * times.bytes
+        )
+
+    def plus(self, other: Properties) -> Properties:
+        """Return the sum, property by property."""
+        return Properties(
+            self.flops + other.flops, self.transcendentals + other.transcendentals, self.bytes + other.bytes
+        )
+
+
+class Float32(NamedTuple):
+    """The three properties as XLA prints them."""
+
+    flops: float = 0.0
+    transcendentals: float = 0.0
+    bytes: float = 0.0
+
+
+_NONE = Properties()
+_ONCE = Properties(1, 1, 1)
+
+
+class Row(NamedTuple):
+    """One instruction and what it adds to the module's total.
+
+    `own` is its cost without the computations that it runs, `times` how often XLA counts it, per property: once per
+    call, loop bodies once, and of a conditional's branches only the one with the maximum.
+    """
+
+    computation: Computation
+    instruction: Instruction
+    own: Properties
+    times: Properties
+
+    @property
+    def flops(self) -> int:
+        """FLOPs in the total."""
+        return self.own.flops * self.times.flops
+
+    @property
+    def transcendentals(self) -> int:
+        """Transcendentals in the total."""
+        return self.own.transcendentals * self.times.transcendentals
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the total."""
+        return self.own.bytes * self.times.bytes
+
+
+class Call(NamedTuple):
+    """An instruction that runs a computation, and the factor of each property (0: another branch has the maximum)."""
+
+    instruction: Instruction
+    callee: Computation
+    times: Properties
+
+
+@dataclass(slots=True)
+class Sum:
+    """The cost of one run of a computation: total, float32 total, own cost by instruction, calls."""
+
+    exact: Properties
+    float32: Float32
+    own: list[tuple[Instruction, Properties]]
+    calls: list[Call]
+
+
+@dataclass(slots=True)
+class Replay:
+    """XLA's account of a module. `total` is exact, `float32` is what XLA prints."""
+
+    module: Module
+    law: Law
+    sums: Mapping[int, Sum] = field(repr=False)
+    times: Mapping[int, Properties] = field(repr=False)
+
+    @property
+    def total(self) -> Properties:
+        """The exact sum over all instructions."""
+        return self.sums[self.module.entry.id].exact
+
+    @property
+    def float32(self) -> Float32:
+        """The sum in XLA's order and in its float32."""
+        return self.sums[self.module.entry.id].float32
+
+    @property
+    def instructions(self) -> Iterator[Row]:
+        """Yield one row per instruction of every computation that is run; together they are `total`."""
+        for key, times in self.times.items():
+            computation = self.module.computations[key]
+            for instruction, own in self.sums[key].own:
+                yield Row(computation, instruction, own, times)
+
+    def calls(self, computation: Computation) -> list[Call]:
+        """Return the calls that a computation makes, in XLA's order: shared functions differ by call site."""
+        return self.sums[computation.id].calls
+
+    def matches(self, xla: Mapping[str, float]) -> bool:
+        """Say whether XLA's own dictionary has the same numbers, bit for bit. A key that is absent means 0."""
+        names = ("flops", "transcendentals", "bytes accessed")
+        return all(xla.get(name, 0.0) == mine for name, mine in zip(names, self.float32, strict=True))
+
+
+def replay(module: Module, law: Law | None = None) -> Replay:
+    """Cost a module as the installed jaxlib does, or another one whose law is given."""
+    law = law or law_of()
+    reached = _reached(module)
+    sums: dict[int, Sum] = {}
+    # Callees stand before callers in the module.
+    with uncollected():
+        for key, computation in module.computations.items():
+            if key in reached:
+                sums[key] = _sum(computation, law, sums)
+    times = {module.entry.id: _ONCE}
+    for key in reversed(sums):
+        mine = times.get(key)
+        for call in sums[key].calls if mine else ():
+            there = times.get(call.callee.id, _NONE)
+            times[call.callee.id] = there.plus(call.times.scaled(mine))
+    return Replay(module, law, sums, times)
+
+
+def _reached(module: Module) -> set[int]:
+    reached = {module.entry.id}
+    pending = [module.entry]
+    while pending:
+        for instruction in pending.pop().instructions:
+            for callee in instruction.called:
+                if callee.id not in reached:
+                    reached.add(callee.id)
+                    pending.append(callee)
+    return reached
+
+
+def _sum(computation: Computation, law: Law, sums: Mapping[int, Sum]) -> Sum:
+    exact = _NONE
+    flops = transcendentals = moved = 0.0
+    own: list[tuple[Instruction, Properties]] = []
+    calls: list[Call] = []
+    for instruction in visit_order(computation):
+        work = handler(instruction.opcode)(instruction, law)
+        mine, rounded = _own(work, sums)
+        if mine != _NONE:
+            own.append((instruction, mine))
+        if work.runs:
+            made, ran, rounded = _run(work, sums, instruction, rounded)
+            calls += made
+            exact = exact.plus(ran)
+        exact = Properties(exact[0] + mine[0], exact[1] + mine[1], exact[2] + mine[2])
+        flops = float32.rounded(flops + rounded[0])
+        transcendentals = float32.rounded(transcendentals + rounded[1])
+        moved = float32.rounded(moved + rounded[2])
+    return Sum(exact, Float32(flops, transcendentals, moved), own, calls)
+
+
+def _own(work: Work, sums: Mapping[int, Sum]) -> tuple[Properties, Float32]:
+    """Cost without what is run: exact, and rounded as the handler does."""
+    flops, transcendentals = work.flops, work.transcendentals
+    f32_flops, f32_transcendentals = float32.of(flops), float32.of(transcendentals)
+    for callee, count in work.applied:
+        inner, inner32 = sums[callee.id].exact, sums[callee.id].float32
+        flops += inner.flops * count
+        transcendentals += inner.transcendentals * count
+        repeated = float32.of(count)
+        f32_flops = float32.add(f32_flops, float32.times(inner32.flops, repeated))
+        f32_transcendentals = float32.add(f32_transcendentals, float32.times(inner32.transcendentals, repeated))
+    moved = 0.0
+    for term in work.bytes:
+        moved = float32.rounded(moved + float32.of(term))
+    # The half byte of an odd triangle is dropped.
+    exact = Properties(flops, transcendentals, int(sum(work.bytes)))
+    return exact, Float32(f32_flops, f32_transcendentals, moved)
+
+
+def _run(
+    work: Work, sums: Mapping[int, Sum], instruction: Instruction, own: Float32
+) -> tuple[list[Call], Properties, Float32]:
+    """What the computations that an instruction runs add: the calls, exact, and rounded together with its own."""
+    costs = [sums[callee.id] for callee in work.runs]
+    if work.joined == "fusion":
+        inner = costs[0]
+        factor = Properties(1, 1, 0)
+        rounded = Float32(inner.float32.flops, inner.float32.transcendentals, own.bytes)
+        return [Call(instruction, work.runs[0], factor)], inner.exact.scaled(factor), rounded
+    if work.joined == "call":
+        rounded = Float32()
+        total = _NONE
+        for cost in costs:
+            rounded = Float32(*map(float32.add, rounded, cost.float32))
+            total = total.plus(cost.exact)
+        return [Call(instruction, callee, _ONCE) for callee in work.runs], total, rounded
+    chosen = [_branch([cost.exact[i] for cost in costs]) for i in range(3)]
+    calls = [
+        Call(instruction, callee, Properties(*[int(branch == j) for branch in chosen]))
+        for j, callee in enumerate(work.runs)
+    ]
+    total = Properties(*[costs[branch].exact[i] for i, branch in enumerate(chosen)])
+    rounded = Float32(
+        *[values[_branch(values)] for i in range(3) for values in [[cost.float32[i] for cost in costs]]]
+    )
+    return calls, total, rounded
+
+
+def _branch(values: list[int] | list[float]) -> int:
+    """Return which branch XLA takes a property from: the first with the maximum, later zeros left out."""
+    best = 0
+    for j, value in enumerate(values):
+        if value != 0 and value > values[best]:
+            best = j
+    return best
+
+
+def visit_order(computation: Computation) -> list[Instruction]:
+    """Return the instructions as XLA visits them: depth first, operands before users, dead instructions first.
+
+    XLA: HloComputation::Accept visits every instruction without users or control successors that is not the root,
+    in memory order, then the root; PostOrderDFS finishes operands left to right, then control predecessors.
+    """
+    new, open_, done = 0, 1, 2
+    state = bytearray(len(computation.instructions))
+    order: list[Instruction] = []
+    root = computation.root
+    dead = [x for x in computation.instructions if not x.users and not x.has_control_successors and x is not root]
+    for start in (*dead, root):
+        stack = [start]
+        while stack:
+            instruction = stack[-1]
+            seen = state[instruction.index]
+            if seen == new:
+                state[instruction.index] = open_
+                stack += [x for x in reversed(instruction.control_predecessors) if state[x.index] == new]
+                stack += [x for x in reversed(instruction.operands) if state[x.index] == new]
+                continue
+            stack.pop()
+            if seen == open_:
+                state[instruction.index] = done
+                order.append(instruction)
+    return order

@@ -1,0 +1,164 @@
+"""Shapes of HLO: element type, extents, layout; tuples, tokens, buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from costax.hlo.errors import malformed
+
+LIMIT: Final = 2**63
+"""XLA counts elements in int64."""
+
+# PrimitiveType of xla_data.proto, under the names that costax uses everywhere, and bits of an element in memory.
+# A type of fewer than 8 bits takes a byte unless the layout says that it is packed.
+_TYPES: Final[dict[int, tuple[str, int]]] = {
+    1: ("bool", 8),
+    2: ("i8", 8),
+    3: ("i16", 16),
+    4: ("i32", 32),
+    5: ("i64", 64),
+    6: ("u8", 8),
+    7: ("u16", 16),
+    8: ("u32", 32),
+    9: ("u64", 64),
+    10: ("f16", 16),
+    11: ("f32", 32),
+    12: ("f64", 64),
+    13: ("tuple", 0),
+    14: ("opaque", 0),
+    15: ("c64", 64),
+    16: ("bf16", 16),
+    17: ("token", 0),
+    18: ("c128", 128),
+    19: ("f8_e5m2", 8),
+    20: ("f8_e4m3fn", 8),
+    21: ("i4", 8),
+    22: ("u4", 8),
+    23: ("f8_e4m3b11fnuz", 8),
+    24: ("f8_e5m2fnuz", 8),
+    25: ("f8_e4m3fnuz", 8),
+    26: ("i2", 8),
+    27: ("u2", 8),
+    28: ("f8_e4m3", 8),
+    29: ("f8_e3m4", 8),
+    30: ("i1", 8),
+    31: ("u1", 8),
+    32: ("f4_e2m1fn", 8),
+    33: ("f8_e8m0fnu", 8),
+    34: ("buffer", 0),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """How an array lies in memory: order of dimensions, tiles, bits of an element if not the type's own."""
+
+    minor_to_major: tuple[int, ...]
+    tiles: tuple[tuple[int, ...], ...] = ()
+    element_bits: int = 0
+    memory_space: int = 0
+    tail_padding: int = 1
+    splits: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """An array, or a tuple, token, opaque or buffer (`dtype` says which; `parts` are the tuple's elements)."""
+
+    dtype: str
+    dims: tuple[int, ...]
+    elements: int
+    element_bits: int
+    layout: Layout | None = None
+    dynamic: tuple[bool, ...] = ()
+    parts: tuple[Shape, ...] = ()
+
+    @property
+    def is_tuple(self) -> bool:
+        """Say whether this is a tuple."""
+        return self.dtype == "tuple"
+
+    @property
+    def is_array(self) -> bool:
+        """Say whether this is an array."""
+        return self.dtype not in ("tuple", "token", "opaque", "buffer")
+
+    def leaves(self) -> Iterator[Shape]:
+        """Yield what a tuple holds, tuples in tuples opened, in order; a shape that is no tuple yields itself."""
+        if not self.is_tuple:
+            yield self
+        for part in self.parts if self.is_tuple else ():
+            yield from part.leaves()
+
+    def arrays(self) -> Iterator[Shape]:
+        """Yield the arrays among the leaves."""
+        return (leaf for leaf in self.leaves() if leaf.is_array)
+
+    def first(self) -> Shape:
+        """Return the shape itself, or the first element of a tuple."""
+        if not self.is_tuple:
+            return self
+        if not self.parts:
+            raise malformed("An empty tuple stands where an array is needed")
+        return self.parts[0]
+
+    def extent(self, dimension: int) -> int:
+        """Return the extent of a dimension; HloError if there is no such dimension."""
+        if not 0 <= dimension < len(self.dims):
+            raise malformed(f"{self} has no dimension {dimension}")
+        return self.dims[dimension]
+
+    def __str__(self) -> str:
+        """Return it as HLO text writes it, without the layout."""
+        if self.is_tuple:
+            return f"({', '.join(map(str, self.parts))})"
+        if self.dtype == "buffer":
+            return f"b({self.parts[0] if self.parts else ''})"
+        bounds = self.dynamic or (False,) * len(self.dims)
+        return f"{self.dtype}[{','.join('<=' * b + str(d) for d, b in zip(self.dims, bounds, strict=False))}]"
+
+
+def count(extents: Iterable[int], *, what: str = "elements") -> int:
+    """Return the product of extents; HloError if one is negative or the product does not fit int64."""
+    total = 1
+    extents = tuple(extents)
+    if 0 in extents:
+        return 0
+    for extent in extents:
+        total *= extent
+        # Stops early: a million factors would otherwise make a number of a million digits.
+        if not 0 < total < LIMIT:
+            raise malformed(f"{'x'.join(map(str, extents[:8]))} {what} do not fit int64")
+    return total
+
+
+def decoded(raw: Any) -> Shape:
+    """Return the shape of a proto message. Tuples nest at most as deep as the protobuf decoder allows (100)."""
+    dtype, bits = _TYPES.get(raw.element_type, ("", 0))
+    if not dtype:
+        raise malformed(f"Element type {raw.element_type} is not one that costax knows")
+    dims = tuple(raw.dimensions)
+    if any(extent < 0 for extent in dims):
+        raise malformed(f"{dtype}{list(dims[:8])} has an extent below 0 (unbounded, or damaged)")
+    layout = _layout(raw.layout, len(dims)) if raw.HasField("layout") else None
+    parts = tuple(map(decoded, raw.tuple_shapes))
+    if dtype == "buffer" and len(parts) != 1:
+        raise malformed("A buffer holds one array")
+    elements = count(dims) if bits else 0
+    return Shape(dtype, dims, elements, bits, layout, tuple(raw.is_dynamic_dimension), parts)
+
+
+def _layout(raw: Any, rank: int) -> Layout:
+    order = tuple(raw.minor_to_major)
+    if sorted(order) != list(range(rank)):
+        raise malformed(f"The layout {list(order[:8])} does not order {rank} dimensions")
+    return Layout(
+        order,
+        tuple(tuple(tile.dimensions) for tile in raw.tiles),
+        raw.element_size_in_bits,
+        raw.memory_space,
+        raw.tail_padding_alignment_in_elements or 1,
+        tuple((split.dimension, tuple(split.split_indices)) for split in raw.split_configs),
+    )
