@@ -6,10 +6,10 @@ left: the instructions that use the result or give the operands, and the equatio
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from costax.cost import Count
 from costax.hlo.records import Computation, Instruction
@@ -67,10 +67,23 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 """For each conditional, how much of each branch XLA counts: (FLOPs, transcendentals), 0 or 1 each."""
 
 
-def charges(replay: Replay, atlas: Atlas) -> tuple[list[Charge], Branches]:
-    """Return what each instruction of a module is charged at each call site, and how branches are weighed."""
+class Attribution(NamedTuple):
+    """What each instruction of a module is charged at each call site.
+
+    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not look at,
+    and the fusion that holds them: of a custom fusion with a gather or a scatter it charges that one instruction.
+    """
+
+    charges: list[Charge]
+    branches: Branches
+    hidden: dict[Address, str]
+
+
+def attribute(replay: Replay, atlas: Atlas) -> Attribution:
+    """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
     visit = _Charging(replay, atlas)
-    return list(visit.computation(replay.module.entry, (), _ONCE)), visit.branches
+    found = list(visit.computation(replay.module.entry, (), _ONCE))
+    return Attribution(found, visit.branches, visit.hidden)
 
 
 class _Charging:
@@ -78,6 +91,7 @@ class _Charging:
         self._replay = replay
         self._atlas = atlas
         self.branches: Branches = {}
+        self.hidden: dict[Address, str] = {}
         self._names: dict[int, str] = {}
 
     def computation(self, computation: Computation, caller: Address, times: Properties) -> Iterator[Charge]:
@@ -86,6 +100,8 @@ class _Charging:
             here = own.scaled(times)
             if here.flops or here.transcendentals or here.bytes:
                 yield self._charge(ins, computation, here, caller)
+            if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
+                self._hide(ins, caller)
         for call in mine.calls:
             inner, _ = self._address(call.instruction, caller)
             if call.instruction.opcode == "conditional":
@@ -119,6 +135,12 @@ class _Charging:
                 return marked
         return None
 
+    def _hide(self, fusion: Instruction, caller: Address) -> None:
+        inside = fusion.callee(0).instructions
+        if any(ins.opcode in ("gather", "scatter") for ins in inside):
+            places = (self._atlas.find(self._address(ins, caller)[0]) for ins in inside)
+            self.hidden.update({place.address: fusion.name for place in places if place is not None})
+
     def _weigh(self, ins: Instruction, callee: Computation, at: Address, times: Properties) -> None:
         weights = self.branches.setdefault(at, [(0, 0)] * len(ins.called))
         for position, computation in enumerate(ins.called):
@@ -136,39 +158,55 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas)
     """Return the charges of a compiled module with those put right that its names misplace.
 
     A dot that took in the transposition of its result bears the transpose's name; it belongs to the equation whose
-    result is moved. An operation without a name of its own belongs to the equation that had the same operation with
-    the same FLOPs before, if nothing of that one is left.
+    result is moved. An operation without a name, whose neighbours had no such operation before, belongs to the
+    equation that had the same operation with the same FLOPs, if nothing of that one is left; to the nearest of them.
     """
-    had: dict[tuple[Address, str], Count] = defaultdict(int)
-    for charge in lowered:
-        if charge.place is not None:
-            had[charge.place.address, charge.opcode] += charge.flops + charge.transcendentals
-    moved = [_past_movement(charge, had, atlas) for charge in compiled]
-    left = {(c.place.address, c.opcode) for c in moved if c.place is not None and (c.flops or c.transcendentals)}
+    before = Counter(_operation(charge) for charge in lowered if charge.place is not None)
+    moved = [_past_movement(charge, before, atlas) for charge in compiled]
+    left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.place is not None)
     orphans: dict[tuple[str, Count], list[Place]] = defaultdict(list)
+    homeless: set[int] = set()
+    for position, charge in enumerate(moved):
+        if charge.flops <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
+            continue
+        # A neighbour's name is believed as long as its equation still misses such an operation.
+        if charge.evidence != MARKED and left[_operation(charge)] < before[_operation(charge)]:
+            left[_operation(charge)] += 1
+        else:
+            homeless.add(position)
     for charge in lowered:
-        if charge.place is not None and charge.flops > 0 and (charge.place.address, charge.opcode) not in left:
+        if charge.place is not None and charge.flops > 0 and not left[_operation(charge)]:
             orphans[charge.opcode, charge.flops].append(charge.place)
-    return [_adopted(charge, orphans) for charge in moved]
+    return [_adopted(charge, orphans) if i in homeless else charge for i, charge in enumerate(moved)]
 
 
-def _past_movement(charge: Charge, had: dict[tuple[Address, str], Count], atlas: Atlas) -> Charge:
+def _operation(charge: Charge) -> tuple[Address, str]:
+    return (charge.place.address if charge.place is not None else (), charge.opcode)
+
+
+def _past_movement(charge: Charge, before: Mapping[tuple[Address, str], int], atlas: Atlas) -> Charge:
     place = charge.place
     while place is not None and (charge.flops or charge.transcendentals) and not place.cost.ops:
-        if had.get((place.address, charge.opcode)):
+        if before.get((place.address, charge.opcode)):
             break
         place = atlas.operand(place)
-    if place is None or place is charge.place or not had.get((place.address, charge.opcode)):
+    if place is None or place is charge.place or not before.get((place.address, charge.opcode)):
         return charge
     return replace(charge, place=place, evidence="inferred: bears the name of what moves its result")
 
 
 def _adopted(charge: Charge, orphans: dict[tuple[str, Count], list[Place]]) -> Charge:
-    if charge.evidence == MARKED:
-        return charge
     waiting = orphans.get((charge.opcode, charge.flops))
     if not waiting:
         return charge
-    place = waiting.pop(0)
-    evidence = f"inferred: the same operation and FLOPs as the {charge.opcode} of which nothing else is left"
+    here = charge.place.address if charge.place is not None else ()
+    place = min(waiting, key=lambda other: _distance(other.address, here))
+    waiting.remove(place)
+    evidence = f"inferred: the {charge.opcode} of these FLOPs of which nothing else is left"
     return replace(charge, place=place, executed=place.loops, evidence=evidence)
+
+
+def _distance(a: Address, b: Address) -> tuple[int, int]:
+    """How far two equations are from each other: marks are numbered in program order."""
+    common = _in_common(a, b)
+    return -common, abs(a[common] - b[common]) if common < min(len(a), len(b)) else 0

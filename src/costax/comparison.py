@@ -11,7 +11,7 @@ from typing import Any
 from costax import _jax, provenance
 from costax.analysis import Analysis
 from costax.errors import TargetError
-from costax.attribution import Atlas, charges, rehomed
+from costax.attribution import Atlas, attribute, rehomed
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
@@ -112,10 +112,11 @@ def _compiled(lowered: Any, name: str) -> Any:
 def _ledger(
     stage: str, made: Any, account: Replay, atlas: Atlas, seconds: float, before: Sequence[Charge] | None = None
 ) -> Ledger:
-    found, branches = charges(account, atlas)
+    found, branches, hidden = attribute(account, atlas)
     if before is not None:
         found = rehomed(found, before, atlas)
-    return Ledger(stage, account, found, _dictionary(made.cost_analysis()), branches, _jax.memory(made), seconds)
+    xla = _dictionary(made.cost_analysis())
+    return Ledger(stage, account, found, xla, branches, hidden, _jax.memory(made), seconds)
 
 
 def _dictionary(found: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:

@@ -45,7 +45,8 @@ class Ledger:
     """XLA's account of one stage, `lowered` or `compiled`.
 
     xla: XLA's own dictionary, cleaned (an absent key is 0), or None where the backend gives none. branches: for each
-    `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals).
+    `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals). hidden:
+    equations with instructions that XLA does not look at, and the fusion that holds them.
     memory: XLA's memory analysis, in bytes. seconds: how long the stage took to make.
     """
 
@@ -54,6 +55,7 @@ class Ledger:
     charges: Sequence[Charge] = field(repr=False)
     xla: Mapping[str, float] | None
     branches: Mapping[Address, Sequence[tuple[Count, Count]]] = field(default_factory=dict, repr=False)
+    hidden: Mapping[Address, str] = field(default_factory=dict[Address, str], repr=False)
     memory: Mapping[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0
 
@@ -109,6 +111,7 @@ class Ledger:
 
 
 def opcodes(found: Sequence[Charge]) -> str:
-    """Return the opcodes of some charges with their numbers: `convert x 2, dot`."""
-    counts = Counter(charge.opcode for charge in found if charge.flops or charge.transcendentals)
+    """Return the opcodes of some charges with their numbers, those that compute if any does: `convert x 2, dot`."""
+    computing = [charge for charge in found if charge.flops or charge.transcendentals]
+    counts = Counter(charge.opcode for charge in computing or found)
     return ", ".join(f"{opcode} x {n}" if n > 1 else opcode for opcode, n in sorted(counts.items())) or "nothing"

@@ -8,8 +8,10 @@ the marks of the call sites and the inner mark together are an equation's addres
 
 from __future__ import annotations
 
+import math
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,26 @@ from costax.tree import Node, Scope
 
 _ROOT = "~0~"
 _MARK = re.compile(r"~(\d+)~")
+# Primitives whose result holds nothing but the elements of their first operand.
+_SPREADS = frozenset({"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy", "transpose", "slice"})
+_ARITHMETIC: Mapping[str, Callable[..., float]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "max": max,
+    "min": min,
+    "pow": operator.pow,
+    "sqrt": math.sqrt,
+    "square": lambda x: x * x,
+    "abs": abs,
+    "exp": math.exp,
+    "log": math.log,
+    "tanh": math.tanh,
+    "sin": math.sin,
+    "cos": math.cos,
+}
 
 Address = tuple[int, ...]
 """The marks of the equations that lead to an equation, outermost first, its own last."""
@@ -77,7 +99,8 @@ class Place:
     `loops * devices * others` times in all where every branch around it is taken: repeats of loops, of meshes, and of
     everything else. branches: for each `cond` around it, its address, the branch, and whether our count takes it.
     value: equal for equations that compute the same from the same; operands: the values of the equations that made
-    its operands. fixed: no input of the program reaches it.
+    its operands; scalars: those operands that are one known number everywhere. fixed: no input of the program reaches
+    it; fixed_operands: none reaches one of its operands that is no plain literal.
     """
 
     address: Address
@@ -91,7 +114,9 @@ class Place:
     branches: tuple[tuple[Address, int, bool], ...]
     value: int
     operands: tuple[int, ...] = ()
+    scalars: tuple[str, ...] = ()
     fixed: bool = False
+    fixed_operands: bool = False
 
     @property
     def primitive(self) -> str:
@@ -135,7 +160,8 @@ class _Visit:
     def __init__(self, marks: Mapping[int, int]) -> None:
         self._marks = marks
         self._numbers: dict[Any, int] = {}
-        # Numbers of values that depend on no input of the program.
+        # By number: what is the same for all elements, and known; then what depends on no input of the program.
+        self._scalars: dict[int, str] = {}
         self._fixed: set[int] = set()
 
     def equations(self, nodes: Sequence[Node], values: dict[Any, Any], outside: _Outside) -> Iterator[Place]:
@@ -157,14 +183,22 @@ class _Visit:
                 outside.branches,
                 value,
                 tuple(x[0] for x in inputs if isinstance(x[0], int)),
+                tuple(scalar for x in inputs if (scalar := self._scalar(x))),
                 value in self._fixed,
+                any(x[0] in self._fixed for x in inputs),
             )
             yield place
+            results: list[Any] = []
             for position, child in enumerate(node.children):
                 if not child.fused:
-                    yield from self._body(place, position, child, inputs)
+                    results = yield from self._body(place, position, child, inputs)
+            # A call gives what its body gives; a loop or a branch gives something of its own.
+            if len(node.children) == 1 and not (node.children[0].loop or node.children[0].per_device):
+                values.update(zip(eqn.outvars, results, strict=False))
 
-    def _body(self, place: Place, position: int, child: Node, inputs: Sequence[Any]) -> Iterator[Place]:
+    def _body(
+        self, place: Place, position: int, child: Node, inputs: Sequence[Any]
+    ) -> Generator[Place, None, list[Any]]:
         body = place.node.bodies[position]
         inner = _jax.opened(body.jaxpr)
         fixed = len(body.inputs) if body.fixed is None else body.fixed
@@ -188,6 +222,7 @@ class _Visit:
                 (*place.branches, (place.address, position, bool(child.times))) if chosen else place.branches,
             ),
         )
+        return [self._value(atom, values) for atom in inner.outvars]
 
     def _value(self, atom: Any, values: Mapping[Any, Any]) -> Any:
         if _jax.is_literal(atom):
@@ -196,15 +231,38 @@ class _Visit:
 
     def _number(self, eqn: Any, inputs: Values) -> int:
         params = tuple((name, value if _hashable(value) else id(value)) for name, value in eqn.params.items())
-        key = (eqn.primitive.name, params, inputs)
-        # What has effects, or draws no inputs apart, is equal to nothing else.
-        number = self._numbers.setdefault(key if not eqn.effects else (id(eqn), inputs), len(self._numbers))
-        if all(self._is_fixed(value) for value in inputs) and not eqn.effects:
+        # What has effects is equal to nothing else.
+        key = (eqn.primitive.name, params, inputs) if not eqn.effects else (id(eqn), inputs)
+        number = self._numbers.setdefault(key, len(self._numbers))
+        if not eqn.effects and all(x[0] in ("literal", "constant") or x[0] in self._fixed for x in inputs):
             self._fixed.add(number)
+        if number not in self._scalars and (scalar := self._computed(eqn, inputs)):
+            self._scalars[number] = scalar
         return number
 
-    def _is_fixed(self, value: Any) -> bool:
-        return value[0] in ("literal", "constant") or value[0] in self._fixed
+    def _computed(self, eqn: Any, inputs: Values) -> str:
+        """Return the number that all elements of a result are, where the operands are such numbers."""
+        name = eqn.primitive.name
+        if name in _SPREADS:
+            return self._scalar(inputs[0])
+        known = [self._scalar(x) for x in inputs]
+        if name in _ARITHMETIC and all(known):
+            try:
+                return str(_ARITHMETIC[name](*map(float, known)))
+            except (ValueError, ArithmeticError):
+                return ""
+        return "0.0" if name == "mul" and any(x and float(x) == 0 for x in known if _is_number(x)) else ""
+
+    def _scalar(self, value: Any) -> str:
+        return value[1] if value[0] == "literal" else self._scalars.get(value[0], "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _hashable(value: Any) -> bool:

@@ -53,6 +53,12 @@ _DEFECTS: Final[Mapping[str, str]] = {
     "triangular_solve": "HandleTriangularSolve: 2 n elements of b",
 }
 _LOOPS: Final = frozenset({"while", "scan"})
+# Operands that leave the other operand, or nothing of it, whatever it is: x + 0, x * 1, x * 0, max(x, -inf).
+_NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("add", "sub", "add_any", "or", "xor"), ("0", "0.0", "-0.0", "False")),
+    **dict.fromkeys(("mul", "div", "pow", "and"), ("1", "1.0", "0", "0.0", "True", "False")),
+    **dict.fromkeys(("max", "min"), ("inf", "-inf")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +110,12 @@ class _Account:
         self.source = source
         self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
         self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
-        self.equals: dict[object, list[Place]] = defaultdict(list)
+        self.equals: dict[int, list[Place]] = defaultdict(list)
+        self.users: dict[int, list[Place]] = defaultdict(list)
         for place in places:
             self.equals[place.value].append(place)
+            for value in place.operands:
+                self.users[value].append(place)
 
     def deltas(self) -> Iterator[Delta]:
         for place in self.places:
@@ -189,6 +198,9 @@ class _Account:
         if not after:
             yield self._gone(place, "compiled", difference, self.in_compiled)
             return
+        if place.address in self.compiled.hidden:
+            yield self._made(DEFECT, "compiled", place, difference, self._hidden(place), len(after))
+            return
         for cause, pair, count, evidence in _changes(before, after):
             yield from self._delta(cause, "compiled", place, pair, evidence, count)
 
@@ -201,11 +213,33 @@ class _Account:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
             evidence = f"an equal equation in {where} ({self.source(twin)}) is there: {opcodes(left[twin.address])}"
+        elif stage == "compiled" and place.address in self.compiled.hidden:
+            cause, evidence = DEFECT, self._hidden(place)
         elif place.fixed:
             cause, evidence = FOLDED, "no input of the program reaches it"
         else:
-            cause, evidence = SIMPLIFIED, f"nothing of the {stage} module comes from it"
+            cause, evidence = self._simplified(place, left)
         return self._made(cause, stage, place, difference, evidence, 1)
+
+    def _hidden(self, place: Place) -> str:
+        return f"HandleFusion charges one instruction of the custom fusion {self.compiled.hidden[place.address]}"
+
+    def _simplified(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> tuple[str, str]:
+        """Say which rule of algebra, or which other equation, made an equation unnecessary."""
+        neutral = next((x for x in place.scalars if x in _NEUTRAL.get(place.primitive, ())), None)
+        if neutral is not None:
+            return SIMPLIFIED, f"{place.primitive} with {neutral}"
+        if place.fixed_operands:
+            return SIMPLIFIED, "no input of the program reaches one of its operands"
+        users = self.users[place.value]
+        if not any(left.get(user.address) for user in users):
+            return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
+        near = [*users, *(other for value in place.operands for other in self.equals[value])]
+        for other in near:
+            before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
+            if _sum(before) != _sum(after) and after:
+                return REWRITTEN, f"{other.primitive} beside it took it over: {opcodes(before)} became {opcodes(after)}"
+        return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
 
     # What belongs to no equation.
 
