@@ -15,13 +15,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import compiler as _compiler
 from jax._src import core as _core
 from jax._src import source_info_util as _sources
 from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
+from jax._src.interpreters import pxla as _pxla
 from jax._src.lib.mlir import ir as _ir
 from jax._src.lib.mlir.dialects import hlo as _stablehlo
 from jax._src.state import types as _states
+from jax.experimental import topologies as _topologies
 from jax.extend import core as _extend_core
 
 from costax import dtypes
@@ -224,8 +227,8 @@ def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
     return {n % count for n in info.static_argnums if count and -count <= n < count}, set(info.static_argnames)
 
 
-def lower(traced: Any, jaxpr: Any) -> Any:
-    """Lower a jaxpr for the CPU with the names, shardings and donation of a traced function, or without (None).
+def lower(traced: Any, jaxpr: Any, platform: str = "cpu") -> Any:
+    """Lower a jaxpr for a platform with the names, shardings and donation of a traced function, or without (None).
 
     jaxpr: closed, with the inputs of the traced function's own.
     """
@@ -237,12 +240,15 @@ def lower(traced: Any, jaxpr: Any) -> Any:
         traced._params = {**traced._params, "jaxpr": jaxpr}
         traced._lojax = None
     with jax.default_device(jax.devices("cpu")[0]):
-        return traced.lower(lowering_platforms=("cpu",))
+        return traced.lower(lowering_platforms=(platform,))
 
 
 def memory(compiled: Any) -> Mapping[str, int]:
     """Return XLA's memory analysis of a compiled program, in bytes; empty for a lowered one, or where there is none."""
-    found = compiled.memory_analysis() if is_compiled(compiled) else None
+    return _memory_sizes(compiled.memory_analysis() if is_compiled(compiled) else None)
+
+
+def _memory_sizes(found: Any) -> Mapping[str, int]:
     names = ("argument", "output", "alias", "temp", "generated_code")
     sizes = {name: getattr(found, f"{name}_size_in_bytes", None) for name in names}
     peak = getattr(found, "peak_memory_in_bytes", None)
@@ -447,3 +453,69 @@ def xla_cost(hlo: bytes) -> Mapping[str, float]:
 
     module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
     return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
+
+
+# Ahead of time, for devices that this machine lacks.
+
+
+def lowered_program(lowered: Any) -> tuple[bytes, Mapping[str, Any]]:
+    """Return what crosses to another process: StableHLO as bytecode, with its names, and what jax compiles it with.
+
+    The second part is made of plain values: which inputs and outputs the compiler may shard as it likes, and options.
+    """
+    lowering = lowered._lowering
+    found = lowering.compile_args
+    inputs, outputs = _pxla.get_prop_to_input_output(
+        found["in_shardings"], found["out_shardings"], len(found["ordered_effects"])
+    )
+    options = {"inputs": list(inputs), "outputs": list(outputs), "tupled": bool(found["tuple_args"])}
+    overrides = {key: value for key, value in getattr(lowering, "_compiler_options_kvs", ())}
+    return _mlir.module_to_bytecode(lowered.compiler_ir("stablehlo")), {**options, "overrides": overrides}
+
+
+def partitions(lowered: Any) -> int:
+    """Return how many devices a lowered program runs on."""
+    attributes = lowered.compiler_ir("stablehlo").operation.attributes
+    return attributes["mhlo.num_partitions"].value if "mhlo.num_partitions" in attributes else 1
+
+
+def compile_ahead(platform: str, topology: str, description: Mapping[str, Any], program: bytes, how: Mapping[str, Any]) -> Any:
+    """Compile StableHLO for devices that are only described; what comes back has `hlo_modules()` and cannot run.
+
+    topology, description: for `jax.experimental.topologies`. how: as `lowered_program` returns it.
+    """
+    devices = _topologies.get_topology_desc(platform=platform, topology_name=topology, **description).devices
+    client = devices[0].client
+    with _mlir.make_ir_context():
+        module = _ir.Module.parse(program)
+        count = module.operation.attributes["mhlo.num_partitions"].value
+        used = np.array(devices[:count], dtype=object)
+        options = _compiler.get_compile_options(
+            num_replicas=1,
+            num_partitions=count,
+            device_assignment=used.reshape(1, count),
+            env_options_overrides=dict(how["overrides"]),
+            backend=client,
+        )
+        options.parameter_is_tupled_arguments = how["tupled"]
+        build = options.executable_build_options
+        build.allow_spmd_sharding_propagation_to_parameters = how["inputs"]
+        build.allow_spmd_sharding_propagation_to_output = how["outputs"]
+        chosen = _sources.xla_client.DeviceList(tuple(used))
+        return client.compile(module, executable_devices=chosen, compile_options=options)
+
+
+def compiled_memory(executable: Any) -> Mapping[str, int]:
+    """Return the memory analysis of an executable that `compile_ahead` made."""
+    return _memory_sizes(executable.get_compiled_memory_stats())
+
+
+def compiled_cost(executable: Any) -> Mapping[str, float] | None:
+    """Return the compiler's own cost dictionary of an executable, None where it has none (GPU)."""
+    try:
+        found = executable.cost_analysis()
+    except XlaError as error:
+        if "UNIMPLEMENTED" in str(error):
+            return None
+        raise
+    return found if found is None or isinstance(found, Mapping) else found[0]

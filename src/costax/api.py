@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 
 from costax import _jax, bodies, leaves, parameters
+from costax.ahead import TIMEOUT, machine
 from costax.analysis import Analysis
 from costax.comparison import Comparison, compare_program
 from costax.cost import Cost, Count
@@ -82,18 +83,18 @@ def compare(
     trips: Mapping[str, Count] | None = None,
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
+    timeout: float = TIMEOUT,
 ) -> Callable[..., Comparison]:
-    """Return a function that takes the target's arguments and returns a Comparison with XLA's own counts.
+    """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
 
-    The program is lowered and compiled for the CPU of this machine, and not run. The other options are those of
-    `analyze`. Raises TargetError where XLA does not compile the program.
+    The program is lowered and compiled for the CPU of this machine, and not run.
+    target: "cpu", or what to compile for ahead of time, on a machine that has none: "tpu:v5e" (needs costax[tpu]),
+    "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8". timeout: seconds that its compiler may take.
+    The other options are those of `analyze`.
+    Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
+    DeviceMemoryError where the compiler says that the program does not fit the target's memory.
     """
-    if target != "cpu":
-        raise InputError(
-            f"target={target!r} is not known.",
-            why="XLA's counts come from the program that it compiles for a target.",
-            cure='Pass target="cpu".',
-        )
+    compiled_for = machine(target)
     analysed = analyze(
         fn,
         static_argnums=static_argnums,
@@ -106,7 +107,7 @@ def compare(
 
     def call(*args: Any, **kwargs: Any) -> Comparison:
         analysis = analysed(*args, **kwargs)
-        return compare_program(analysis.program, analysis)
+        return compare_program(analysis.program, analysis, compiled_for, timeout)
 
     return call
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from costax import _jax, provenance
+from costax.ahead import TIMEOUT, Machine
 from costax.analysis import Analysis
-from costax.errors import TargetError
 from costax.attribution import Atlas, attribute, rehomed
+from costax.hlo.laws import law_of
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
+from costax.lower import Stage, compile_stage, lower
 from costax.provenance import Place
 from costax.reconcile import Delta, reconcile
 from costax.reconcile import unexplained as without_cause
@@ -29,6 +30,7 @@ class Comparison:
 
     jaxpr: our analysis. lowered, compiled: XLA's account before and after optimisation, replayed and attributed.
     deltas: `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
+    target: what the program was compiled for.
     marked: False where marking the equations changed the program, so that the plain one was used, without marks.
     """
 
@@ -37,6 +39,7 @@ class Comparison:
     compiled: Ledger
     deltas: Sequence[Delta] = field(repr=False)
     marked: bool = True
+    target: str = "cpu"
 
     @property
     def xla(self) -> Mapping[str, float]:
@@ -72,56 +75,39 @@ class Comparison:
         return plain(self)
 
 
-def compare_program(program: Program, analysis: Analysis) -> Comparison:
-    """Lower and compile a traced program for this machine's CPU, and account for every difference from the analysis.
+def compare_program(
+    program: Program, analysis: Analysis, machine: Machine | None = None, timeout: float = TIMEOUT
+) -> Comparison:
+    """Lower and compile a traced program, and account for every difference from the analysis.
 
+    machine: what to compile for, ahead of time; None for this machine's CPU. timeout: seconds that it may take.
     Raises TargetError where XLA does not compile the program.
     """
     live = analysis.live
-    start = time.perf_counter()
-    plain = _jax.lower(program.traced, live)
-    lowering = time.perf_counter() - start
+    plain = lower(program.traced, live, program.name, machine)
     marks = provenance.mark(live)
-    lowered = _jax.lower(program.traced, marks.jaxpr)
-    account = replay(read_bytes(_jax.hlo_of(lowered)))
-    marked = account.total == replay(read_bytes(_jax.hlo_of(plain))).total
+    lowered = lower(program.traced, marks.jaxpr, program.name, machine)
+    account, unmarked = replay(read_bytes(lowered.hlo)), replay(read_bytes(plain.hlo))
+    marked = account.total == unmarked.total
     if not marked:
-        lowered, account = plain, replay(read_bytes(_jax.hlo_of(plain)))
-    start = time.perf_counter()
-    compiled = _compiled(lowered, program.name)
-    compiling = time.perf_counter() - start
+        lowered, account = plain, unmarked
+    compiled = compile_stage(lowered, program.name, machine, timeout)
     found = tuple(provenance.places(analysis.tree, live, marks.marks)) if analysis.tree else ()
     atlas = Atlas(found)
-    before = _ledger("lowered", lowered, account, atlas, lowering)
-    after = _ledger("compiled", compiled, replay(read_bytes(_jax.hlo_of(compiled))), atlas, compiling, before.charges)
+    before = _ledger("lowered", lowered, account, atlas)
+    law = law_of(tpu=machine is not None and machine.platform == "tpu")
+    after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)
     deltas = reconcile(found, before, after, _source)
-    return Comparison(analysis, before, after, deltas, marked)
-
-
-def _compiled(lowered: Any, name: str) -> Any:
-    try:
-        return lowered.compile()
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        raise TargetError(
-            f"XLA does not compile `{name}`: {str(error).strip().splitlines()[0]}",
-            why="Without a compiled program there is nothing to compare with.",
-            cure="Use costax analyze for the count of the jaxpr, which needs no compiler.",
-        ) from error
+    return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
 
 
 def _ledger(
-    stage: str, made: Any, account: Replay, atlas: Atlas, seconds: float, before: Sequence[Charge] | None = None
+    stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None
 ) -> Ledger:
     found, branches, hidden = attribute(account, atlas)
     if before is not None:
         found = rehomed(found, before, atlas)
-    xla = _dictionary(made.cost_analysis())
-    return Ledger(stage, account, found, xla, branches, hidden, _jax.memory(made), seconds)
-
-
-def _dictionary(found: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:
-    # jax returned a list of one before 0.4.38, and may again for programs of several modules.
-    return found if found is None or isinstance(found, Mapping) else found[0]
+    return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds)
 
 
 def _source(place: Place) -> str:

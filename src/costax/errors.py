@@ -106,6 +106,10 @@ class TargetError(CostaxError, ValueError):
     """A target that cannot be found, imported or analysed."""
 
 
+class DeviceMemoryError(CostaxError, MemoryError):
+    """A program that does not fit the memory of the machine that it is compiled for; the compiler says so."""
+
+
 class InputError(CostaxError, TypeError):
     """Arguments that do not fit the function, or a spec that does not parse."""
 

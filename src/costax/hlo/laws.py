@@ -45,9 +45,12 @@ NOTHING: Final = Work()
 class Law:
     """XLA's law of one jaxlib. Holds the sizes of the shapes that it was asked for."""
 
-    def __init__(self, version: tuple[int, ...]) -> None:
-        """Take the version of the jaxlib, as in (0, 10, 2)."""
+    def __init__(self, version: tuple[int, ...], *, tpu: bool = False) -> None:
+        """Take the version of the jaxlib, as in (0, 10, 2), and whether libtpu counts."""
         self.version = version
+        # libtpu adds padding and leaves out what stays on the chip; its bytes are not replayed.
+        self.properties = ("flops", "transcendentals") if tpu else ("flops", "transcendentals", "bytes accessed")
+        self.reads_estimates = tpu
         # jaxlib 0.12 asks PJRT for the size of a buffer: tiles are padded, and a tuple's table has 4 bytes an entry.
         self.pads_tiles = version >= (0, 12)
         self.pointer_bytes = 4 if version >= (0, 12) else 8
@@ -57,6 +60,9 @@ class Law:
             if version >= (0, 12)
             else frozenset[str]()
         )
+        if tpu:
+            # libtpu charges -1 for its other custom calls, too.
+            self.free_targets |= {"AllocateBuffer"}
         self._sizes: dict[Shape, int] = {}
         self._reads: dict[Instruction, int] = {}
         self._depth = 0
@@ -139,13 +145,13 @@ def _largest_piece(extent: int, indices: tuple[int, ...]) -> int:
     return max(b - a for a, b in zip(edges, edges[1:], strict=False))
 
 
-def law_of(version: str | None = None) -> Law:
-    """Return the law of a jaxlib version; without one, of the jaxlib that is installed."""
+def law_of(version: str | None = None, *, tpu: bool = False) -> Law:
+    """Return the law of a jaxlib version; without one, of the jaxlib that is installed. tpu: as libtpu counts."""
     if version is None:
         from costax import _jax
 
-        return Law(_jax.JAXLIB_VERSION)
-    return Law(tuple(int(part) for part in re.findall(r"\d+", version)[:3]))
+        return Law(_jax.JAXLIB_VERSION, tpu=tpu)
+    return Law(tuple(int(part) for part in re.findall(r"\d+", version)[:3]), tpu=tpu)
 
 
 # Opcodes.

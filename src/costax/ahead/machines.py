@@ -1,0 +1,152 @@
+"""Machines to compile for: what their names mean, and what a compiler must know of them.
+
+A name is `tpu:v5e` for one chip, `tpu:v5e:2x4` for a slice of eight, `cuda:h100` for one GPU, `cuda:h100:8` for eight
+in one host and `cuda:h100:2x8` for two such hosts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Final, NamedTuple
+
+from costax.errors import TargetError
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What to compile for.
+
+    platform: as jax lowers for it, `tpu` or `cuda`. devices: how many jax sees. topology, options: how the plugin is
+    asked for a description of them. memory: bytes of one device, where the compiler does not refuse what is too large.
+    """
+
+    name: str
+    platform: str
+    devices: int
+    topology: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    memory: int | None = None
+
+
+class _Tpu(NamedTuple):
+    """A generation: what libtpu calls it, how many dimensions its slices have, and how many devices a chip is to jax."""
+
+    name: str
+    dimensions: int
+    devices: int = 1
+    configuration: str = ""
+
+
+# Names that libtpu 0.0.42 takes. The two cores of a v4 chip work as one, as they do in the cloud.
+_TPUS: Final[Mapping[str, _Tpu]] = {
+    "v2": _Tpu("v2", 2, 2),
+    "v3": _Tpu("v3", 2, 2),
+    "v4": _Tpu("v4", 3, configuration="megacore"),
+    "v5e": _Tpu("v5e", 2),
+    "v5p": _Tpu("v5p", 3),
+    "v6e": _Tpu("v6e", 2),
+    "v7x": _Tpu("tpu7x", 3, 2),
+}
+
+
+class _Gpu(NamedTuple):
+    """What XLA reads of a GPU. Sizes in bytes, bandwidth in bytes per second, shared memory per multiprocessor."""
+
+    description: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    fpus: int
+    bandwidth: int
+    l2: int
+    ghz: float
+    memory: int
+    shared: int
+
+
+# Source: the specifications that XLA ships (xla/backends/gpu/target_config/specs), and NVIDIA's data sheets for H200.
+_GPUS: Final[Mapping[str, _Gpu]] = {
+    "a100": _Gpu("NVIDIA A100-SXM4-80GB", (8, 0), 108, 64, 2039 * 10**9, 40 << 20, 1.41, 84987740160, 167936),
+    "h100": _Gpu("NVIDIA H100 80GB HBM3", (9, 0), 132, 128, 3352320 * 10**6, 50 << 20, 1.98, 84942979072, 233472),
+    "h200": _Gpu("NVIDIA H200", (9, 0), 132, 128, 4800 * 10**9, 50 << 20, 1.98, 141 * 10**9, 233472),
+    "b200": _Gpu("NVIDIA B200", (10, 0), 148, 128, 7672320 * 10**6, 132644864, 1.965, 191514411008, 233472),
+    "l4": _Gpu("NVIDIA L4", (8, 9), 58, 128, 300096 * 10**6, 48 << 20, 2.04, 23633920000, 102400),
+}
+
+_ONE: Final = re.compile(r"(\d+)(?:x(\d+))?")
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of single chips and GPUs; each may be followed by a shape."""
+    return ("cpu", *(f"tpu:{name}" for name in _TPUS), *(f"cuda:{name}" for name in _GPUS))
+
+
+def machine(name: str) -> Machine | None:
+    """Return the machine of a name, None for this machine's CPU. Raises TargetError where there is none."""
+    if name == "cpu":
+        return None
+    platform, _, rest = name.partition(":")
+    model, colon, shape = rest.partition(":")
+    if platform == "tpu" and model in _TPUS:
+        return _tpu(name, _TPUS[model], shape if colon else "1")
+    if platform == "cuda" and model in _GPUS:
+        return _gpus(name, _GPUS[model], shape if colon else "1")
+    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+    raise TargetError(
+        f"There is no machine {name!r} to compile for.",
+        why=f"costax knows: {', '.join(names())}. A TPU may have a shape (tpu:v5e:2x4), a GPU a number (cuda:h100:8).",
+        cure=f"Did you mean {near[0]}?" if near else "Name one of these.",
+    )
+
+
+def _tpu(name: str, tpu: _Tpu, shape: str) -> Machine:
+    extents = _extents(name, shape, tpu.dimensions, "2x4" if tpu.dimensions == 2 else "2x2x4")
+    extents = (*extents, *[1] * (tpu.dimensions - len(extents)))
+    # A single chip is a part of a host, and libtpu wants to hear that.
+    options: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if prod(extents) == 1 else {}
+    if tpu.configuration:
+        options["chip_config_name"] = tpu.configuration
+    return Machine(name, "tpu", prod(extents) * tpu.devices, f"{tpu.name}:{'x'.join(map(str, extents))}", options)
+
+
+def _gpus(name: str, gpu: _Gpu, shape: str) -> Machine:
+    extents = _extents(name, shape, 2, "2x8")
+    hosts, each = extents if len(extents) == 2 else (1, *extents)
+    options = {"target_config": _config(gpu), "topology": f"1x{hosts}x{each}"}
+    return Machine(name, "cuda", hosts * each, "", options, gpu.memory)
+
+
+def _extents(name: str, shape: str, most: int, example: str) -> tuple[int, ...]:
+    parts = shape.split("x")
+    if len(parts) > most or not all(part.isascii() and part.isdigit() and 0 < int(part) < 10_000 for part in parts):
+        raise TargetError(
+            f"{shape!r} in {name!r} is no shape of such a machine.",
+            why=f"A shape has up to {most} extents, joined by x.",
+            cure=f"Write for example {name.rpartition(':')[0]}:{example}.",
+        )
+    return tuple(map(int, parts))
+
+
+def _config(gpu: _Gpu) -> str:
+    """Return the GpuTargetConfigProto of a GPU, as text; unknown fields are errors, so only what is needed is there."""
+    # Kernels of a block may opt in to all of a multiprocessor's shared memory but 1 KiB.
+    optin = gpu.shared - 1024
+    # Tensor cores of Hopper need instructions that later architectures drop.
+    extension = "feature_extension: ACCELERATED_FEATURES" if gpu.capability >= (9, 0) else ""
+    return f"""
+gpu_device_info {{
+  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  core_count: {gpu.multiprocessors} fpus_per_core: {gpu.fpus} clock_rate_ghz: {gpu.ghz}
+  shared_memory_per_block: 49152 shared_memory_per_core: {gpu.shared} shared_memory_per_block_optin: {optin}
+  memory_bandwidth: {gpu.bandwidth} l2_cache_size: {gpu.l2} device_memory_size: {gpu.memory}
+  cuda_compute_capability {{ major: {gpu.capability[0]} minor: {gpu.capability[1]} {extension} }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 8 patch: 0 }}
+device_description_str: "{gpu.description}"
+"""

@@ -1,0 +1,79 @@
+"""The stages of XLA: a program lowered, and compiled, on this machine or ahead of time for a named one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from costax import _jax
+from costax.ahead import Machine, build
+from costax.errors import TargetError
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What XLA made at one stage: the HLO, and what it says of it.
+
+    xla: the compiler's own dictionary; where a GPU's gives none, that of the CPU's client for the same HLO.
+    memory: in bytes, for one device; empty for a lowered program. seconds: how long it took.
+    """
+
+    hlo: bytes = field(repr=False)
+    xla: Mapping[str, float] | None
+    memory: Mapping[str, int]
+    seconds: float
+    made: Any = field(default=None, repr=False)
+
+
+def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Stage:
+    """Return a traced program, with this jaxpr in it, before optimisation; without a machine for this one's CPU.
+
+    Raises TargetError where jax does not lower it.
+    """
+    start = time.perf_counter()
+    try:
+        made = _jax.lower(traced, jaxpr, machine.platform if machine else "cpu")
+        seconds = time.perf_counter() - start
+        hlo = _jax.hlo_of(made)
+        xla = _jax.xla_cost(hlo) if machine else _dictionary(made.cost_analysis())
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise _failed(f"jax does not lower `{name}` for {_place(machine)}", error) from error
+    return Stage(hlo, xla, {}, seconds, made)
+
+
+def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: float) -> Stage:
+    """Return the program of a lowered stage after optimisation.
+
+    timeout: seconds that a compiler ahead of time may take. Raises TargetError where XLA does not compile it.
+    """
+    if machine is not None:
+        built = build(lowered.made, machine, name, timeout)
+        xla = _jax.xla_cost(built.hlo) if built.cost is None else built.cost
+        memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
+        return Stage(built.hlo, xla, memory, built.seconds)
+    start = time.perf_counter()
+    try:
+        made = lowered.made.compile()
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise _failed(f"XLA does not compile `{name}`", error) from error
+    seconds = time.perf_counter() - start
+    return Stage(_jax.hlo_of(made), _dictionary(made.cost_analysis()), _jax.memory(made), seconds, made)
+
+
+def _failed(what: str, error: Exception) -> TargetError:
+    return TargetError(
+        f"{what}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
+        why="Without a compiled program there is nothing to compare with.",
+        cure="Use costax analyze for the count of the jaxpr, which needs no compiler.",
+    )
+
+
+def _place(machine: Machine | None) -> str:
+    return machine.name if machine else "the CPU"
+
+
+def _dictionary(found: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:
+    # jax returned a list of one before 0.4.38, and may again for programs of several modules.
+    return found if found is None or isinstance(found, Mapping) else found[0]
