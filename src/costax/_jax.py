@@ -6,6 +6,7 @@ holds an open one and its constants. Everything here hides that.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -31,6 +32,8 @@ Jaxpr = Any
 """An open jaxpr: something with `eqns`, `invars`, `constvars` and `outvars`."""
 Var = Any
 Eqn = Any
+
+_OWN_FILES = os.path.dirname(__file__) + os.sep
 
 VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.__version__)[:3])
 
@@ -182,8 +185,8 @@ def _user_line(code: Any, instruction: int) -> str:
 
 
 def is_user_file(filename: str) -> bool:
-    """Say whether a file belongs to the user and not to jax."""
-    return _sources.is_user_filename(filename)
+    """Say whether a file belongs to the user: neither to jax nor to costax, whose frames lie between the two."""
+    return _sources.is_user_filename(filename) and not filename.startswith(_OWN_FILES)
 
 
 # Stages.
