@@ -1,4 +1,4 @@
-"""Real programs: nothing is left uncounted, parts add up to their wholes, and XLA counts the same or the reason is known."""
+"""Real programs: all is counted, parts add up to their wholes, and XLA counts the same or the reason is known."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import jax
 import pytest
-from corpus import LIBRARY, Program, programs
-from corpus.random_programs import Step
-from corpus.random_programs import programs as random_programs
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
 import costax
+from corpus import LIBRARY, Program, programs
+from corpus.random_programs import Step
+from corpus.random_programs import programs as random_programs
 from costax import Cost
 from costax.cost import FIELDS
 from costax.reconcile import expected, known_deltas

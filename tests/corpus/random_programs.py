@@ -170,15 +170,14 @@ def _slice(a: Array, b: Array, n: int, m: int) -> Array:
 
 
 def _gather(a: Array, b: Array, n: int, m: int) -> Array:
-    a = _at_least_1d(a)
-    axis = _axis(a, n)
-    return jnp.take(a, _indices(b, a.shape[axis]).reshape(-1)[:4], axis, mode="clip")
+    a = jnp.moveaxis(_at_least_1d(a), _axis(a, n), 0)
+    return a.at[_indices(b, a.shape[0]).reshape(-1)[:4]].get(mode="promise_in_bounds")
 
 
 def _scatter(a: Array, b: Array, n: int, m: int) -> Array:
     a = _at_least_1d(_number(a))
     at = a.at[_indices(b, a.shape[0]).reshape(-1)[:3]]
-    return (at.set, at.add)[n % 2](_first(b).astype(a.dtype), mode="clip")
+    return (at.set, at.add)[n % 2](_first(b).astype(a.dtype), mode="promise_in_bounds")
 
 
 def _concatenate(a: Array, b: Array, n: int, m: int) -> Array:
