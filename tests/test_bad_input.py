@@ -458,3 +458,9 @@ def test_every_error_has_a_natural_base():
     assert len(kinds) >= 8
     for kind in kinds:
         assert issubclass(kind, (TypeError, ValueError, LookupError, AssertionError)), kind
+
+
+def test_a_message_never_blames_a_line_of_costax():
+    with pytest.raises(CostaxError) as caught:
+        costax.analyze(lambda x: x)(costax.spec("f32[3]"), costax.spec("f32[3]"))
+    assert os.path.dirname(costax.__file__) not in str(caught.value)

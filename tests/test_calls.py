@@ -122,6 +122,7 @@ def test_every_device_of_a_pmap_runs_its_body():
     assert analysis.total.macs == MACS
 
 
+@pytest.mark.filterwarnings("ignore:jax.experimental.pallas.core_map is deprecated")
 def test_cores_of_a_device_share_a_kernel():
     pl = importlib.import_module("jax.experimental.pallas")
     tpu = importlib.import_module("jax.experimental.pallas.tpu")

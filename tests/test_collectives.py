@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax._src.lax import parallel
 from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -136,6 +137,39 @@ def test_where_a_device_stands_is_free():
 def test_the_mesh_sends_what_its_devices_send():
     analysis = analyzed(lambda x: lax.psum(x, "x"), out=P())
     assert analysis.total.collective_bytes == analysis.devices * analysis.per_device.collective_bytes
+
+
+STARTED = {
+    "all_gather": (lambda x: lax.all_gather(x, "x"), ("x",)),
+    "all_to_all": (lambda x: lax.all_to_all(x, "x", 0, 0), ("x", 0, 0)),
+    "ppermute": (lambda x: lax.ppermute(x, "x", [(0, 1), (1, 0)]), ("x", [(0, 1), (1, 0)])),
+}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_a_collective_in_two_halves_costs_what_the_whole_one_does(name):
+    whole, args = STARTED[name]
+    start = getattr(parallel, f"{name}_start", None) or pytest.skip("this jax has no collectives in two halves")
+
+    def halves(x):
+        handle = start(x, *args)
+        return handle.done() if hasattr(handle, "done") else getattr(parallel, f"{name}_done")(handle)
+
+    first, second = analyzed(halves).per_device, analyzed(whole).per_device
+    assert first.collective_bytes == second.collective_bytes
+    assert first.bytes_unfused == second.bytes_unfused
+
+
+def test_one_of_n_keeps_what_it_broadcasts():
+    assert sent(lambda x: lax.pbroadcast(x, "x", 0)) == 4 * (4 * 8) * 3 // 4
+
+
+def test_a_ragged_exchange_counts_equal_parts():
+    def exchanged(x):
+        offsets, sizes = jnp.arange(4), jnp.ones(4, int)
+        return lax.ragged_all_to_all(x, jnp.zeros((16, 8)), offsets, sizes, offsets, sizes, axis_name="x")
+
+    assert sent(exchanged) == 4 * (4 * 8) * 3 // 4
 
 
 def test_the_gradient_of_a_gather_is_a_reduce_scatter():

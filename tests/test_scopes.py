@@ -274,6 +274,39 @@ def test_equinox_layers_in_sequences_and_dictionaries_have_their_keys():
     }
 
 
+def test_a_module_that_holds_modules_of_its_own_class_is_found_by_identity():
+    class Tree(eqx.Module):
+        layer: eqx.nn.Linear
+        children: list
+
+        def __call__(self, x):
+            x = self.layer(x)
+            for child in self.children:
+                x = child(x)
+            return x
+
+    def linear():
+        return eqx.nn.Linear(4, 4, key=KEY)
+
+    tree = Tree(linear(), [Tree(linear(), []), Tree(linear(), [Tree(linear(), [])])])
+    assert set(macs(costax.analyze(tree)(f32(4)))) == {
+        "Tree/layer",
+        "Tree/children/0/layer",
+        "Tree/children/1/layer",
+        "Tree/children/1/children/0/layer",
+    }
+
+
+def test_the_subscripts_of_an_einsum_are_no_layer():
+    with jax.named_scope("caller"):
+
+        def f(a, b):
+            with jax.named_scope("scores"):
+                return jnp.einsum("ij,jk->ik", a, b)
+
+        assert set(macs(costax.analyze(f)(f32(4, 4), f32(4, 4)))) == {"scores"}
+
+
 def test_two_roots_of_one_class_are_told_apart_by_the_names_that_the_caller_gives_them():
     def losses(actor, critic, x):
         return jax.vmap(actor)(x).sum() + jax.vmap(critic)(x).sum()

@@ -390,6 +390,15 @@ def test_params_argnums_beyond_the_arguments_is_an_error():
         costax.analyze(matmul, params_argnums=2)(W, X)
 
 
+def test_the_line_of_an_error_is_the_users_and_not_the_librarys():
+    def f(x):
+        return nnx.Linear(8, 3, rngs=nnx.Rngs(0))(x)
+
+    with pytest.raises(InputError) as error:
+        costax.analyze(f)(f32(4, 7))
+    assert error.value.where == f"{__file__}:{f.__code__.co_firstlineno + 1}"
+
+
 def test_a_long_list_of_arguments_is_cut():
     with pytest.raises(InputError, match=r"argument 0, 11: f32\[1\] and 88 more"):
         costax.analyze(lambda params: params.missing)([f32(1)] * 100)

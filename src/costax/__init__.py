@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from costax.equation import Body as Body
     from costax.equation import Equation as Equation
     from costax.equation import Operand as Operand
+    from costax.errors import Uncountable as Uncountable
     from costax.explanation import explain as explain
     from costax.registry import body_rule as body_rule
     from costax.registry import cost_rule as cost_rule
@@ -32,6 +33,7 @@ _HOMES = {
     "Equation": "equation",
     "Operand": "equation",
     "Target": "trace",
+    "Uncountable": "errors",
     "UncountedWarning": "api",
     "analyze": "api",
     "body_rule": "registry",

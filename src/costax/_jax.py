@@ -7,11 +7,12 @@ holds an open one and its constants. Everything here hides that.
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -21,11 +22,11 @@ from jax._src import source_info_util as _sources
 from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.interpreters import pxla as _pxla
-from jax._src.lib.mlir import ir as _ir
 from jax._src.lib.mlir.dialects import hlo as _stablehlo
 from jax._src.state import types as _states
 from jax.experimental import topologies as _topologies
 from jax.extend import core as _extend_core
+from jaxlib.mlir import ir as _ir
 
 from costax import dtypes
 from costax.equation import Operand
@@ -35,6 +36,12 @@ Jaxpr = Any
 """An open jaxpr: something with `eqns`, `invars`, `constvars` and `outvars`."""
 Var = Any
 Eqn = Any
+
+_OWN_FILES = os.path.dirname(__file__) + os.sep
+
+# Parts whose annotations name less than they hold.
+_api: Any = jax
+_mlir_api: Any = _ir
 
 VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.__version__)[:3])
 
@@ -131,9 +138,10 @@ _RENAMED: Mapping[str, Sequence[tuple[str, str]]] = {
 
 def _copied(eqn: Eqn) -> Mapping[str, Any]:
     """Return what an asynchronous copy of a kernel moves (`copied`), and whether to another device (`remote`)."""
+    source: Any
     source, transforms, *rest = eqn.params["tree"].unflatten([var.aval for var in eqn.invars])
-    if isinstance(transforms, tuple) and transforms:  # before jax 0.9 a reference and its transforms come apart
-        source = _states.TransformedRef(source, transforms)
+    if type(transforms) is tuple and transforms:  # before jax 0.9 a reference and its transforms come apart
+        source = _states.TransformedRef(source, cast("tuple[Any, ...]", transforms))
     reference = getattr(source, "ref", source)
     return {"copied": Operand(tuple(source.shape), operand(reference).dtype), "remote": rest[-1] is not None}
 
@@ -186,8 +194,8 @@ def _user_line(code: Any, instruction: int) -> str:
 
 
 def is_user_file(filename: str) -> bool:
-    """Say whether a file belongs to the user and not to jax."""
-    return _sources.is_user_filename(filename)
+    """Say whether a file belongs to the user: neither to jax nor to costax, whose frames lie between the two."""
+    return _sources.is_user_filename(filename) and not filename.startswith(_OWN_FILES)
 
 
 # Stages.
@@ -272,15 +280,20 @@ def is_compiled(value: object) -> bool:
 
 def expansion(primitive: Any) -> Any:
     """Return the jaxpr that a hijax primitive stands for. Raises Uncountable where its operands are no arrays."""
-    avals = primitive.in_avals_flat
+    avals = tuple(primitive.in_avals_flat)
     if not all(isinstance(aval, _core.ShapedArray) for aval in avals):
         raise Uncountable("takes operands that are no arrays")
+    return _expanded(primitive, avals)
 
-    def expanded(*flat: Any) -> list[Any]:
-        out = primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat))
+
+@lru_cache(maxsize=256)
+def _expanded(primitive: Any, avals: tuple[Any, ...]) -> Any:
+    def expand(*flat: Any) -> list[Any]:
+        out = primitive.expand(*_api.tree.unflatten(primitive.in_tree, flat))
         return primitive.out_tree.flatten_up_to(out)
 
-    return jax.make_jaxpr(expanded)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
+    shapes = (jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type) for aval in avals)
+    return _api.make_jaxpr(expand)(*shapes)
 
 
 # Primitives.
@@ -301,10 +314,10 @@ def exported_module(exported: Any, inputs: Sequence[Operand]) -> Any:
     """Return the StableHLO module of a `jax.export.Exported`, its symbolic dimensions replaced by those of a call."""
     if not any(_symbolic(aval) for aval in exported.in_avals):
         with _mlir.make_ir_context():
-            return _ir.Module.parse(exported.mlir_module())
+            return _mlir_api.Module.parse(exported.mlir_module())
     avals = [jax.ShapeDtypeStruct(x.shape, aval.dtype) for x, aval in zip(inputs, exported.in_avals, strict=True)]
-    args, kwargs = jax.tree.unflatten(exported.in_tree, avals)
-    lowered = jax.jit(exported.call).trace(*args, **kwargs).lower(lowering_platforms=exported.platforms[:1])
+    args, kwargs = _api.tree.unflatten(exported.in_tree, avals)
+    lowered = _api.jit(exported.call).trace(*args, **kwargs).lower(lowering_platforms=exported.platforms[:1])
     return _mlir.refine_polymorphic_shapes(lowered.compiler_ir("stablehlo"))
 
 
@@ -387,7 +400,15 @@ def _source_info(path: tuple[str, ...]) -> Any:
     stack = _sources.NameStack()
     for name in path:
         stack = stack.extend(name)
-    return _sources.new_source_info().replace(name_stack=stack)
+    info: Any = _sources.new_source_info()
+    return info.replace(name_stack=stack)
+
+
+def implementation(eqn: Equation) -> Any:
+    """Return the jaxpr of the function of jax that implements a primitive and that its lowering inlines."""
+    primitive = next(known for known in _mlir._lowerings if known.name == eqn.name)
+    avals = [jax.ShapeDtypeStruct(x.shape, _long_dtype(x.dtype)) for x in eqn.inputs]
+    return jax.make_jaxpr(lambda *args: primitive.impl(*args, **eqn.params))(*avals)
 
 
 # Rewriting.

@@ -38,6 +38,11 @@ def leaf_paths(tree: Any, is_leaf: IsLeaf | None = None) -> Iterator[tuple[str, 
         yield _tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
+def items(mapping: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the (key, value) pairs of a mapping of anything."""
+    return mapping.items()
+
+
 def shapes_of(function: Callable[..., Any], *args: Any) -> Any:
     """Return the shapes of what a function returns, without running it."""
     return _jax.eval_shape(function, *args)

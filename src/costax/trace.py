@@ -262,7 +262,8 @@ def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], err
         f"`{_name(fn)}` does not accept these arguments: {type(error).__name__}: {str(error).strip()}",
         where=_user_frame(error),
         why=f"It was called with {given or 'no arguments'}.",
-        cure="Give each argument the shape and dtype that the function expects; what is no array, hold static.",
+        cure="Give each argument the shape and dtype that the function expects; "
+        "hold Python values static with static_argnums or static_argnames.",
     )
 
 
@@ -280,5 +281,7 @@ def _described(leaf: Any) -> str:
 
 
 def _user_frame(error: BaseException) -> str:
+    """Return the innermost line of the user's own, or else of the library that the user calls."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _jax.is_user_file(frame.filename)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    own = [frame for frame in frames if not frameworks.is_library_file(frame.filename)] or frames
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""

@@ -238,8 +238,9 @@ def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
         if "jvp" in transforms
         else ""
     )
-    # haiku names modules `net/~/linear`, where `~` stands for the constructor.
-    scope = tuple(part for name in path if name != _REMATTED for part in name.split("/") if part not in ("", "~"))
+    # haiku names modules `net/~/linear`, where `~` stands for the constructor; einsum names its subscripts `ij,jk->ik`.
+    names = [name for name in path if name != _REMATTED and "->" not in name]
+    scope = tuple(part for name in names for part in name.split("/") if part not in ("", "~"))
     return scope, direction
 
 

@@ -5,6 +5,8 @@ No library is imported here: a module is recognised by the libraries that are lo
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,10 +19,11 @@ from costax.frameworks import equinox, haiku, linen, nnx, plain
 from costax.frameworks.bound import Bound, arguments, class_of, is_optax
 from costax.frameworks.scopes import Library, layer_scopes
 
-__all__ = ["Bound", "arguments", "bind", "scopes"]
+__all__ = ["Bound", "arguments", "bind", "is_library_file", "scopes"]
 
 # Each returns None for a target that is not its own.
 _ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, plain.bind)
+_LIBRARIES = ("flax", "equinox", "haiku", "optax")
 _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 _NEXT = count()
 
@@ -39,6 +42,12 @@ def scopes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractC
     """
     libraries = [library for library in (nnx.library(), equinox.library()) if library]
     return _apart(libraries, fn, args, kwargs) if libraries else None
+
+
+def is_library_file(filename: str) -> bool:
+    """Say whether a file belongs to one of the libraries and not to who uses them."""
+    folders = [folder for name in _LIBRARIES if name in sys.modules for folder in sys.modules[name].__path__]
+    return filename.startswith(tuple(f"{folder}{os.sep}" for folder in folders))
 
 
 @contextmanager

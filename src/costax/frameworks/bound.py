@@ -26,7 +26,7 @@ class Bound:
     module: bool = False
 
 
-def class_of(value: Any) -> type[Any]:
+def class_of(value: object) -> type[Any]:
     """Return the class of a value."""
     return type(value)
 

@@ -76,5 +76,5 @@ def _initialised(
 ) -> Any:
     method = {"method": options["method"]} if "method" in options else {}
     # linen draws every random stream that is not given from `params`; one key is the key of `params`.
-    keys: Any = {"params": pytrees.random_key(), **rngs} if isinstance(rngs, dict) else rngs
+    keys = {"params": pytrees.random_key(), **dict(pytrees.items(rngs))} if isinstance(rngs, Mapping) else rngs
     return abstract_init(partial(module.init, **method), keys, args, kwargs)

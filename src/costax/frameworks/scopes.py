@@ -37,7 +37,7 @@ class Library:
     original: what to call in place of a class attribute. skipped: classes that are wrappers and no layers.
     """
 
-    base: type
+    base: Any
     methods: Callable[[type], Sequence[str]]
     original: Callable[[type, Any], Any] = lambda cls, attribute: attribute
     skipped: Callable[[type], bool] = lambda cls: False
@@ -185,14 +185,14 @@ def _held(module: Any, library: Library) -> Iterator[tuple[str, Any]]:
 
 def _parts(value: Any, library: Library) -> Iterator[tuple[str, Any]]:
     """Yield (name, value) of what a module, a mapping or a sequence holds."""
-    named: Any
     if isinstance(value, library.base):
-        # nnx keeps books of its own there.
-        named = [(name, inner) for name, inner in vars(value).items() if not name.startswith("_pytree__")]
+        # nnx keeps its own books there.
+        attributes = pytrees.items(vars(value))
+        yield from ((name, inner) for name, inner in attributes if not name.startswith("_pytree__"))
+    elif isinstance(value, Mapping):
+        yield from ((str(name), inner) for name, inner in pytrees.items(value))
     else:
-        named = value.items() if isinstance(value, Mapping) else enumerate(value)
-    for name, inner in named:
-        yield str(name), inner
+        yield from ((str(position), inner) for position, inner in enumerate(value))
 
 
 def _calling_selves(library: Library) -> Iterator[Any]:
@@ -206,10 +206,11 @@ def _calling_selves(library: Library) -> Iterator[Any]:
 
 
 def _calling_frames() -> Iterator[Any]:
+    """Yield the frames between the module's call and the wrapped call around it, or the trace."""
     frame = currentframe()
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
-    while frame is not None and not (frame.f_code.co_filename == __file__ and frame.f_code.co_name == "scoped_call"):
+    while frame is not None and not str(frame.f_globals.get("__name__")).startswith("costax."):
         yield frame
         frame = frame.f_back
 
