@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from costax.cost import Count
+from costax.hlo.libraries import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Properties, Replay
 from costax.ledger import Charge
@@ -82,7 +83,7 @@ class Attribution(NamedTuple):
 def attribute(replay: Replay, atlas: Atlas) -> Attribution:
     """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
     visit = _Charging(replay, atlas)
-    found = list(visit.computation(replay.module.entry, (), _ONCE))
+    found = list(visit.computation(replay.module.entry, (), _ONCE, 1))
     return Attribution(found, visit.branches, visit.hidden)
 
 
@@ -94,25 +95,39 @@ class _Charging:
         self.hidden: dict[Address, str] = {}
         self._names: dict[int, str] = {}
 
-    def computation(self, computation: Computation, caller: Address, times: Properties) -> Iterator[Charge]:
+    def computation(self, computation: Computation, caller: Address, times: Properties, runs: Count) -> Iterator[Charge]:
         mine = self._replay.sums[computation.id]
         for ins, own in mine.own:
             here = own.scaled(times)
             if here.flops or here.transcendentals or here.bytes:
-                yield self._charge(ins, computation, here, caller)
+                yield self._charge(ins, computation, here, caller, times, runs)
             if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
                 self._hide(ins, caller)
         for call in mine.calls:
             inner, _ = self._address(call.instruction, caller)
             if call.instruction.opcode == "conditional":
                 self._weigh(call.instruction, call.callee, inner, call.times)
-            yield from self.computation(call.callee, inner, times.scaled(call.times))
+            trips = self._trips(call.instruction, inner, caller) if call.instruction.opcode == "while" else 1
+            yield from self.computation(call.callee, inner, times.scaled(call.times), runs * trips)
 
-    def _charge(self, ins: Instruction, computation: Computation, here: Properties, caller: Address) -> Charge:
+    def _charge(
+        self, ins: Instruction, computation: Computation, here: Properties, caller: Address, times: Properties, runs: Count
+    ) -> Charge:
         found, evidence = self._address(ins, caller)
         place = self._atlas.find(found)
-        executed = place.loops if place is not None else 1
-        return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, executed, place, evidence)
+        true = true_cost(ins, self._replay.law)
+        work = here if true is None else true.scaled(times)
+        if is_opaque(ins):
+            work = Properties()
+        return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, runs, place, evidence, work)
+
+    def _trips(self, loop: Instruction, at: Address, caller: Address) -> Count:
+        """Return how often a loop runs: as the compiler proved, else as the equation says that the loop is."""
+        known = loop.known_trip_count
+        if known is not None:
+            return known
+        place = self._atlas.find(at) if at != caller else None
+        return max((child.times for child in place.node.children if child.loop), default=1) if place else 1
 
     def _address(self, ins: Instruction, caller: Address) -> tuple[Address, str]:
         name = self._name(ins)
@@ -203,7 +218,7 @@ def _adopted(charge: Charge, orphans: dict[tuple[str, Count], list[Place]]) -> C
     place = min(waiting, key=lambda other: _distance(other.address, here))
     waiting.remove(place)
     evidence = f"inferred: the {charge.opcode} of these FLOPs of which nothing else is left"
-    return replace(charge, place=place, executed=place.loops, evidence=evidence)
+    return replace(charge, place=place, evidence=evidence)
 
 
 def _distance(a: Address, b: Address) -> tuple[int, int]:

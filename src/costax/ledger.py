@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from costax.cost import Count
+from costax.hlo.libraries import is_opaque
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
 from costax.provenance import Address, Place
@@ -22,6 +23,7 @@ class Charge:
 
     place: the equation that it came from, or None. evidence: "marked" (its name carries the mark), "enclosed" (it has
     no mark and lies in what the equation runs), or "inferred: ..." with the reason.
+    executed: how often it runs. work: what it does each time; the charge, but of a library call what the library does.
     """
 
     instruction: Instruction
@@ -32,6 +34,7 @@ class Charge:
     executed: Count
     place: Place | None
     evidence: str
+    work: Properties
 
     @property
     def opcode(self) -> str:
@@ -47,7 +50,7 @@ class Ledger:
     xla: XLA's own dictionary, cleaned (an absent key is 0), or None where the backend gives none. branches: for each
     `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals). hidden:
     equations with instructions that XLA does not look at, and the fusion that holds them.
-    memory: XLA's memory analysis, in bytes. seconds: how long the stage took to make.
+    memory: XLA's memory analysis of one device, in bytes; "device" is what a GPU has. seconds: how long the stage took to make.
     """
 
     stage: str
@@ -82,12 +85,24 @@ class Ledger:
 
     @cached_property
     def executed(self) -> Properties:
-        """What runs: loop bodies as often as the jaxpr runs them."""
-        return Properties(
-            sum(c.flops * c.executed for c in self.charges),
-            sum(c.transcendentals * c.executed for c in self.charges),
-            sum(c.bytes * c.executed for c in self.charges),
-        )
+        """What the machine really does: loop bodies as often as they run, library calls at their true cost.
+
+        A call of which nothing tells the work (`opaque`) adds nothing.
+        """
+        return Properties(*(sum(c.work[i] * c.executed for c in self.charges) for i in range(3)))
+
+    @property
+    def opaque(self) -> dict[str, int]:
+        """How many calls there are, by target, of which nothing tells the work."""
+        return dict(Counter(c.instruction.custom_call_target for c in self.charges if is_opaque(c.instruction)))
+
+    @property
+    def fits(self) -> bool | None:
+        """Say whether the program fits the memory of one device; None where that is not known."""
+        if "device" not in self.memory:
+            return None
+        held = {name: self.memory.get(name, 0) for name in ("argument", "output", "alias", "temp")}
+        return held["argument"] + held["output"] + held["temp"] - held["alias"] <= self.memory["device"]
 
     def by_scope(self, depth: int | None = None) -> dict[str, Properties]:
         """Return what each scope is charged; "" holds what belongs to no scope."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Final, NamedTuple
 
 from costax.hlo.errors import malformed
@@ -17,6 +18,9 @@ from costax.hlo.shapes import Shape
 
 # At most 18 digits: what fits a C++ int64, so that no file can ask for a number of a million digits.
 _TRIP_COUNT: Final = re.compile(rb'"known_trip_count"\s*:\s*\{\s*"n"\s*:\s*"?(\d{1,18})"?\s*[,}]')
+
+_ESTIMATE: Final = re.compile(rb'"cost_estimate"\s*:\s*\{([^{}]*)\}')
+_NUMBER: Final = re.compile(rb'"(\w+)"\s*:\s*"?(-?\d{1,18})"?\s*(?:,|$)')
 
 
 class WindowDimension(NamedTuple):
@@ -199,6 +203,11 @@ class Instruction:
         return tuple(self.raw.fft_length)
 
     @property
+    def fft_type(self) -> str:
+        """Which transform: `FFT`, `IFFT`, `RFFT` or `IRFFT`."""
+        return ("FFT", "IFFT", "RFFT", "IRFFT")[self.raw.fft_type & 3]
+
+    @property
     def tuple_index(self) -> int:
         """Which element a get-tuple-element takes."""
         return self.raw.tuple_index
@@ -224,6 +233,15 @@ class Instruction:
         return self.raw.backend_config
 
     @property
+    def cost_estimate(self) -> tuple[int, int, int] | None:
+        """FLOPs, transcendentals and bytes that a kernel says of itself (`pallas_call(cost_estimate=...)`)."""
+        found = _ESTIMATE.search(self.raw.backend_config)
+        if not found:
+            return None
+        numbers = {name: int(value) for name, value in _NUMBER.findall(found[1])}
+        return tuple(numbers.get(name, 0) for name in (b"flops", b"transcendentals", b"bytes_accessed"))  # type: ignore[return-value]
+
+    @property
     def known_trip_count(self) -> int | None:
         """How often a while loop runs, where the compiler proved it."""
         found = _TRIP_COUNT.search(self.raw.backend_config)
@@ -246,9 +264,11 @@ class Instruction:
 
     @property
     def replica_groups(self) -> tuple[tuple[int, ...], ...]:
-        """The groups of devices of a collective, where they are listed one by one."""
-        groups = self.raw.replica_groups or self.raw.collective_device_list.replica_groups
-        return tuple(tuple(group.replica_ids) for group in groups)
+        """The groups of devices that communicate with each other; none means one group of all."""
+        listed = self.raw.replica_groups or self.raw.collective_device_list.replica_groups
+        if listed:
+            return tuple(tuple(group.replica_ids) for group in listed)
+        return _iota_groups(self.raw.collective_device_list.iota, self.name)
 
     @property
     def source_target_pairs(self) -> tuple[tuple[int, int], ...]:
@@ -337,6 +357,25 @@ def decode(message: str, raw: bytes, where: str) -> Any:
         return MESSAGES[message].FromString(raw)
     except DecodeError as fault:
         raise malformed(f"The {message.lower()} does not decode: {fault}", where=where) from fault
+
+
+# More devices than any machine has; a file that asks for more is damaged.
+_MOST_DEVICES: Final = 2**20
+
+
+def _iota_groups(raw: Any, where: str) -> tuple[tuple[int, ...], ...]:
+    """Return groups that are given as an iota of devices, reshaped, transposed and cut into rows."""
+    extents, order = tuple(raw.reshape), tuple(raw.transpose) or tuple(range(len(raw.reshape)))
+    if not extents:
+        return ()
+    total = raw.groups * raw.devices
+    if sorted(order) != list(range(len(extents))) or not 0 < total <= _MOST_DEVICES or prod(extents) != total:
+        raise malformed(f"{raw.groups} groups of {raw.devices} devices do not fit {list(extents[:8])}", where=where)
+    strides = [prod(extents[i + 1 :]) for i in range(len(extents))]
+    devices = [0]
+    for axis in order:
+        devices = [base + i * strides[axis] for base in devices for i in range(extents[axis])]
+    return tuple(tuple(devices[i : i + raw.devices]) for i in range(0, total, raw.devices))
 
 
 def _dot_dimensions(raw: bytes, where: str) -> DotDimensions:

@@ -47,6 +47,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "channel_id": (26, "int"),
         "custom_call_target": (28, "bytes"),
         "dot_dimension_numbers": (30, "bytes"),
+        "fft_type": (31, "int"),
         "fft_length": (32, "int*"),
         "id": (35, "int"),
         "operand_ids": (36, "int*"),
@@ -117,7 +118,13 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "rhs_group_dimensions": (3, "int*"),
     },
     "ReplicaGroup": {"replica_ids": (1, "int*")},
-    "CollectiveDeviceList": {"replica_groups": (1, "ReplicaGroup*")},
+    "CollectiveDeviceList": {"replica_groups": (1, "ReplicaGroup*"), "iota": (2, "IotaReplicaGroups")},
+    "IotaReplicaGroups": {
+        "groups": (1, "int"),
+        "devices": (2, "int"),
+        "reshape": (3, "int*"),
+        "transpose": (4, "int*"),
+    },
     "SourceTarget": {"source": (1, "int"), "target": (2, "int")},
     "StackFrameIndex": {
         "file_names": (1, "bytes*"),

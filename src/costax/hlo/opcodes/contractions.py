@@ -13,7 +13,8 @@ from costax.hlo.shapes import Shape
 _MOST_POSITIONS = 2**21
 
 
-def _dot_flops(lhs: Shape, elements: int, dims: DotDimensions) -> int:
+def dot_flops(lhs: Shape, elements: int, dims: DotDimensions) -> int:
+    """Return 2 FLOPs for each output element and each product that it sums."""
     return 2 * elements * prod([lhs.extent(d) for d in dims.lhs_contracting])
 
 
@@ -23,7 +24,7 @@ def dot(ins: Instruction, law: Law) -> Work:
 
     XLA: HandleDot.
     """
-    return Work(flops=_dot_flops(ins.operand(0).shape, ins.shape.elements, ins.dot_dimensions), bytes=law.whole(ins))
+    return Work(flops=dot_flops(ins.operand(0).shape, ins.shape.elements, ins.dot_dimensions), bytes=law.whole(ins))
 
 
 @opcode("scaled-dot")
@@ -47,7 +48,7 @@ def ragged_dot(ins: Instruction, law: Law) -> Work:
         if i >= len(extents):
             raise malformed(f"{ins.shape} has no dimension {i} to delete", where=ins.name)
         del extents[i]
-    return Work(flops=_dot_flops(ins.operand(0).shape, prod(extents), dims.dot), bytes=law.whole(ins))
+    return Work(flops=dot_flops(ins.operand(0).shape, prod(extents), dims.dot), bytes=law.whole(ins))
 
 
 @opcode("convolution")
@@ -57,7 +58,12 @@ def convolution(ins: Instruction, law: Law) -> Work:
     flops = 2 * (channels in / feature groups) * channels out * (batch / batch groups) * prod(valid taps of each
     spatial dimension). XLA: HandleConvolution, GetConvolutionFlops.
     """
-    lhs, rhs, out = ins.operand(0).shape, ins.operand(1).shape, ins.shape
+    lhs, rhs = ins.operand(0).shape, ins.operand(1).shape
+    return Work(flops=convolution_flops(ins, lhs, rhs, ins.shape), bytes=law.whole(ins))
+
+
+def convolution_flops(ins: Instruction, lhs: Shape, rhs: Shape, out: Shape) -> int:
+    """Return the FLOPs of a convolution of these shapes, with the window and dimension numbers of an instruction."""
     dims = ins.convolution_dimensions
     window = ins.window
     places = (dims.kernel_spatial, dims.output_spatial, dims.input_spatial)
@@ -69,7 +75,7 @@ def convolution(ins: Instruction, law: Law) -> Work:
     ]
     channels_in = lhs.extent(dims.input_feature) // ins.feature_group_count
     batch = lhs.extent(dims.input_batch) // ins.batch_group_count
-    return Work(flops=2 * channels_in * out.extent(dims.output_feature) * batch * prod(valid), bytes=law.whole(ins))
+    return 2 * channels_in * out.extent(dims.output_feature) * batch * prod(valid)
 
 
 def _valid_taps(w: WindowDimension, kernel: int, output: int, source: int) -> int:
