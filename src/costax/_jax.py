@@ -500,6 +500,18 @@ def partitions(lowered: Any) -> int:
     return attributes["mhlo.num_partitions"].value if "mhlo.num_partitions" in attributes else 1
 
 
+def meshes(lowered: Any) -> tuple[Mapping[str, int], ...]:
+    """Return the meshes that a lowered program names, as sizes by axis; their devices are the program's, in order."""
+    found: list[Mapping[str, int]] = []
+    for op in lowered.compiler_ir("stablehlo").body.operations:
+        if op.operation.name == "sdy.mesh":
+            axes = re.search(r"<\[([^\]]*)\](?!, device_ids)", str(op))
+            sizes = {name: int(size) for name, size in re.findall(r'"([^"]+)"=(\d+)', axes[1])} if axes else {}
+            if sizes and sizes not in found:
+                found.append(sizes)
+    return tuple(found)
+
+
 def compile_ahead(platform: str, topology: str, description: Mapping[str, Any], program: bytes, how: Mapping[str, Any]) -> Any:
     """Compile StableHLO for devices that are only described; what comes back has `hlo_modules()` and cannot run.
 

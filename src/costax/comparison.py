@@ -107,7 +107,7 @@ def _ledger(
     found, branches, hidden = attribute(account, atlas)
     if before is not None:
         found = rehomed(found, before, atlas)
-    return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds)
+    return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
 
 
 def _source(place: Place) -> str:

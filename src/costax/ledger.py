@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
+from costax.communication import Collective, Mesh, collective, kind
 from costax.cost import Count
 from costax.hlo.libraries import is_opaque
 from costax.hlo.records import Computation, Instruction
@@ -50,7 +51,8 @@ class Ledger:
     xla: XLA's own dictionary, cleaned (an absent key is 0), or None where the backend gives none. branches: for each
     `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals). hidden:
     equations with instructions that XLA does not look at, and the fusion that holds them.
-    memory: XLA's memory analysis of one device, in bytes; "device" is what a GPU has. seconds: how long the stage took to make.
+    memory: XLA's memory analysis of one device, in bytes; "device" is what a GPU has. seconds: how long the stage took to make. meshes: that the program is sharded over; a
+    sharded program's ledger is that of one device.
     """
 
     stage: str
@@ -61,6 +63,7 @@ class Ledger:
     hidden: Mapping[Address, str] = field(default_factory=dict[Address, str], repr=False)
     memory: Mapping[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0
+    meshes: Sequence[Mesh] = ()
 
     @property
     def total(self) -> Properties:
@@ -90,6 +93,15 @@ class Ledger:
         A call of which nothing tells the work (`opaque`) adds nothing.
         """
         return Properties(*(sum(c.work[i] * c.executed for c in self.charges) for i in range(3)))
+
+    @cached_property
+    def collectives(self) -> tuple[Collective, ...]:
+        """What one device exchanges with others, in program order."""
+        return tuple(
+            collective(c.instruction, self.meshes, c.executed, "/".join(c.place.scope) if c.place else "")
+            for c in self.charges
+            if kind(c.instruction)
+        )
 
     @property
     def opaque(self) -> dict[str, int]:

@@ -17,13 +17,15 @@ class Stage:
     """What XLA made at one stage: the HLO, and what it says of it.
 
     xla: the compiler's own dictionary; where a GPU's gives none, that of the CPU's client for the same HLO.
-    memory: in bytes, for one device; empty for a lowered program. seconds: how long it took.
+    memory: in bytes, for one device; empty for a lowered program. seconds: how long it took. meshes: that the program
+    is sharded over.
     """
 
     hlo: bytes = field(repr=False)
     xla: Mapping[str, float] | None
     memory: Mapping[str, int]
     seconds: float
+    meshes: Sequence[Mapping[str, int]] = ()
     made: Any = field(default=None, repr=False)
 
 
@@ -40,7 +42,7 @@ def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) ->
         xla = _jax.xla_cost(hlo) if machine else _dictionary(made.cost_analysis())
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise _failed(f"jax does not lower `{name}` for {_place(machine)}", error) from error
-    return Stage(hlo, xla, {}, seconds, made)
+    return Stage(hlo, xla, {}, seconds, _jax.meshes(made), made)
 
 
 def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: float) -> Stage:
@@ -52,14 +54,14 @@ def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: f
         built = build(lowered.made, machine, name, timeout)
         xla = _jax.xla_cost(built.hlo) if built.cost is None else built.cost
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
-        return Stage(built.hlo, xla, memory, built.seconds)
+        return Stage(built.hlo, xla, memory, built.seconds, lowered.meshes)
     start = time.perf_counter()
     try:
         made = lowered.made.compile()
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise _failed(f"XLA does not compile `{name}`", error) from error
     seconds = time.perf_counter() - start
-    return Stage(_jax.hlo_of(made), _dictionary(made.cost_analysis()), _jax.memory(made), seconds, made)
+    return Stage(_jax.hlo_of(made), _dictionary(made.cost_analysis()), _jax.memory(made), seconds, lowered.meshes, made)
 
 
 def _failed(what: str, error: Exception) -> TargetError:
