@@ -7,6 +7,8 @@ holds an open one and its constants. Everything here hides that.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -188,6 +190,35 @@ def _hlo() -> Any:
 def hlo_from_text(text: str) -> bytes:
     """Return the serialised HloModuleProto of HLO text; XlaError if XLA's parser refuses it."""
     return _hlo().hlo_module_from_text(text).as_serialized_hlo_module_proto()
+
+
+_PARSE = """
+import sys
+try:
+    from jaxlib import _hlo
+except ImportError:
+    from jaxlib import _jax as _hlo
+try:
+    data = _hlo.hlo_module_from_text(sys.stdin.read()).as_serialized_hlo_module_proto()
+except Exception as fault:
+    sys.exit(str(fault))
+sys.stdout.buffer.write(data)
+"""
+
+
+def hlo_from_foreign_text(text: str, *, seconds: float = 60.0) -> bytes:
+    """As `hlo_from_text`, in a process of its own: XLA's parser ends the whole process on some malformed text.
+
+    Raises XlaError with the parser's message, or with the last words of the process.
+    """
+    command = [sys.executable, "-c", _PARSE]
+    try:
+        done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as fault:
+        raise XlaError(f"the parser did not end within {seconds:g} seconds") from fault
+    if done.returncode:
+        raise XlaError(done.stderr.decode("utf-8", "replace").strip() or f"the parser died ({done.returncode})")
+    return done.stdout
 
 
 def hlo_of(stage: Any) -> bytes:

@@ -23,7 +23,9 @@ def same(mine: Replay, xla: dict[str, float]) -> None:
     assert tuple(mine.float32) == tuple(xla.get(key, 0.0) for key in KEYS)
     assert mine.matches(xla)
     rows = list(mine.instructions)
-    assert tuple(mine.total) == tuple(sum(values) for values in zip((0, 0, 0), *[(r.flops, r.transcendentals, r.bytes) for r in rows]))
+    assert tuple(mine.total) == tuple(
+        sum(values) for values in zip((0, 0, 0), *[(r.flops, r.transcendentals, r.bytes) for r in rows])
+    )
 
 
 def from_text(text: str) -> bytes:

@@ -103,9 +103,7 @@ def compare(draw, op):
 def ternary(draw, op):
     d, dtype = draw(dims), draw(st.sampled_from(FLOATS))
     first = "pred" if op == "select" else dtype
-    return one(
-        f"{shape(draw, dtype, d)} {op}(p0, p1, p2)", *[shape(draw, kind, d) for kind in (first, dtype, dtype)]
-    )
+    return one(f"{shape(draw, dtype, d)} {op}(p0, p1, p2)", *[shape(draw, kind, d) for kind in (first, dtype, dtype)])
 
 
 @instruction("complex")
@@ -123,9 +121,7 @@ def real(draw, op):
 @instruction("reduce-precision")
 def reduce_precision(draw, op):
     d = draw(dims)
-    return one(
-        f"{shape(draw, 'f32', d)} {op}(p0), exponent_bits=5, mantissa_bits=10", shape(draw, "f32", d)
-    )
+    return one(f"{shape(draw, 'f32', d)} {op}(p0), exponent_bits=5, mantissa_bits=10", shape(draw, "f32", d))
 
 
 @instruction("stochastic-convert")
@@ -138,10 +134,20 @@ def stochastic_convert(draw, op):
 def dot(draw, op):
     batch, left, right, inner = (draw(st.lists(extent, max_size=2)) for _ in range(4))
     dtype = draw(st.sampled_from(NUMBERS))
-    lhs = draw(st.permutations([("b", i, n) for i, n in enumerate(batch)] + [("l", i, n) for i, n in enumerate(left)]
-                               + [("k", i, n) for i, n in enumerate(inner)]))
-    rhs = draw(st.permutations([("b", i, n) for i, n in enumerate(batch)] + [("r", i, n) for i, n in enumerate(right)]
-                               + [("k", i, n) for i, n in enumerate(inner)]))
+    lhs = draw(
+        st.permutations(
+            [("b", i, n) for i, n in enumerate(batch)]
+            + [("l", i, n) for i, n in enumerate(left)]
+            + [("k", i, n) for i, n in enumerate(inner)]
+        )
+    )
+    rhs = draw(
+        st.permutations(
+            [("b", i, n) for i, n in enumerate(batch)]
+            + [("r", i, n) for i, n in enumerate(right)]
+            + [("k", i, n) for i, n in enumerate(inner)]
+        )
+    )
 
     def places(side, kind):
         return joined(p for i in range(4) for p, (k, j, _) in enumerate(side) if k == kind and j == i)
@@ -297,7 +303,9 @@ def select_and_scatter(draw, op):
     d = draw(st.lists(st.integers(5, 12), min_size=1, max_size=3))
     sizes, strides, pads, text = window(draw, len(d))
     out = [max(0, (n + a + b - s) // t + 1) for n, s, t, (a, b) in zip(d, sizes, strides, pads, strict=True)]
-    before = "g {\n  a = f32[] parameter(0)\n  b = f32[] parameter(1)\n  ROOT r = pred[] compare(a, b), direction=GE\n}\n"
+    before = (
+        "g {\n  a = f32[] parameter(0)\n  b = f32[] parameter(1)\n  ROOT r = pred[] compare(a, b), direction=GE\n}\n"
+    )
     return one(
         f"{shape(draw, 'f32', d)} select-and-scatter(p0, p1, p2), {text}, select=g, scatter=c",
         shape(draw, "f32", d),
@@ -321,7 +329,9 @@ def map_(draw, op):
 def sort(draw, op):
     d = draw(dims.filter(bool))
     dimension = draw(st.integers(0, len(d) - 1))
-    before = "g {\n  a = f32[] parameter(0)\n  b = f32[] parameter(1)\n{}  ROOT r = pred[] compare(a, b), direction=LT\n}\n"
+    before = (
+        "g {\n  a = f32[] parameter(0)\n  b = f32[] parameter(1)\n{}  ROOT r = pred[] compare(a, b), direction=LT\n}\n"
+    )
     if draw(st.booleans()):
         return one(
             f"{shape(draw, 'f32', d)} sort(p0), dimensions={{{dimension}}}, to_apply=g",
@@ -340,31 +350,34 @@ def sort(draw, op):
 def topk(draw, op):
     rows, n = draw(positive), draw(positive)
     k = draw(st.integers(1, n))
-    return one(
-        f"(f32[{rows},{k}], s32[{rows},{k}]) topk(p0), k={k}, largest=true", shape(draw, "f32", [rows, n])
-    )
+    return one(f"(f32[{rows},{k}], s32[{rows},{k}]) topk(p0), k={k}, largest=true", shape(draw, "f32", [rows, n]))
 
 
 @instruction("fft")
 def fft(draw, op):
     d = draw(st.lists(positive, min_size=1, max_size=3))
     n = draw(st.integers(1, len(d)))
-    return one(
-        f"{shape(draw, 'c64', d)} fft(p0), fft_type=FFT, fft_length={{{joined(d[-n:])}}}", shape(draw, "c64", d)
-    )
+    return one(f"{shape(draw, 'c64', d)} fft(p0), fft_type=FFT, fft_length={{{joined(d[-n:])}}}", shape(draw, "c64", d))
 
 
 @instruction("cholesky")
 def cholesky(draw, op):
     # n^2 |batch| n stays below 2^63: beyond, XLA divides a number that has wrapped.
-    batch, n, dtype = draw(st.lists(st.integers(1, 9), max_size=2)), draw(positive), draw(st.sampled_from(FLOATS + COMPLEX))
+    batch, n, dtype = (
+        draw(st.lists(st.integers(1, 9), max_size=2)),
+        draw(positive),
+        draw(st.sampled_from(FLOATS + COMPLEX)),
+    )
     return one(f"{shape(draw, dtype, [*batch, n, n])} cholesky(p0), lower=true", shape(draw, dtype, [*batch, n, n]))
 
 
 @instruction("triangular-solve")
 def triangular_solve(draw, op):
-    batch, n, m, dtype = draw(st.lists(st.integers(1, 9), max_size=2)), draw(positive), draw(positive), draw(
-        st.sampled_from(FLOATS + COMPLEX)
+    batch, n, m, dtype = (
+        draw(st.lists(st.integers(1, 9), max_size=2)),
+        draw(positive),
+        draw(positive),
+        draw(st.sampled_from(FLOATS + COMPLEX)),
     )
     return one(
         f"{shape(draw, dtype, [*batch, n, m])} triangular-solve(p0, p1), left_side=true, lower=true, "
@@ -522,7 +535,8 @@ def broadcast(draw, op):
     d = draw(dims)
     kept = sorted(draw(st.sets(st.sampled_from(range(len(d))))) if d else [])
     return one(
-        f"{shape(draw, 'f32', d)} broadcast(p0), dimensions={{{joined(kept)}}}", shape(draw, "f32", [d[i] for i in kept])
+        f"{shape(draw, 'f32', d)} broadcast(p0), dimensions={{{joined(kept)}}}",
+        shape(draw, "f32", [d[i] for i in kept]),
     )
 
 
@@ -573,7 +587,9 @@ def tuple_(draw, op):
 
 @instruction("get-tuple-element", "opt-barrier", "parameter")
 def of_tuple(draw, op):
-    parts = [shape(draw, draw(st.sampled_from(NUMBERS)), draw(dims), plain=True) for _ in range(draw(st.integers(1, 4)))]
+    parts = [
+        shape(draw, draw(st.sampled_from(NUMBERS)), draw(dims), plain=True) for _ in range(draw(st.integers(1, 4)))
+    ]
     whole = f"({', '.join(parts)}, (f32[3], (s8[5])), token[])"
     if op == "opt-barrier":
         return one(f"{whole} opt-barrier(p0)", whole)
@@ -839,4 +855,4 @@ def collective_reduce(draw, op):
 @instruction("shuffle")
 def shuffle(draw, op):
     whole = shape(draw, "f32", draw(dims.filter(bool)))
-    return one(f"{whole} shuffle(p0), dimensions={{0}}", whole)
+    return one(f"{whole} shuffle(p0), dimensions={{0}}, mode=rotate, shifts={{1}}", whole)

@@ -13,7 +13,14 @@ from costax.hlo import HloError, read_bytes, replay
 from costax.hlo.laws import opcodes
 
 # The first jaxlib that knows the opcode.
-NEWER = {"exp2": (0, 12), "log2": (0, 12), "collective-reduce": (0, 12), "shuffle": (0, 12), "mulhi": (0, 9), "scan": (0, 9)}
+NEWER = {
+    "exp2": (0, 12),
+    "log2": (0, 12),
+    "collective-reduce": (0, 12),
+    "shuffle": (0, 12),
+    "mulhi": (0, 9),
+    "scan": (0, 9),
+}
 
 WITHOUT_GENERATOR = {"fusion": "test_hlo_fusions.py"}
 

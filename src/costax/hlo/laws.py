@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from math import prod
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from costax.hlo.errors import HloError
+from costax.hlo.errors import HloError, malformed
 from costax.hlo.records import Computation, Instruction
-from costax.hlo.shapes import Layout, Shape
+from costax.hlo.shapes import Layout, Shape, count
 
 Term = int | Fraction
 """A summand: XLA computes it in int64, then adds it to others in float32. A fraction is a half of a byte."""
@@ -21,6 +20,8 @@ Term = int | Fraction
 
 # Fusions are read inside out, so that one level is enough; only custom fusions of gathers are not.
 _DEEPEST_FUSION: Final = 100
+# A damaged file can ask for windows with 2^60 positions, which nobody could walk.
+_MOST_POSITIONS: Final = 2**22
 
 
 class Work(NamedTuple):
@@ -60,6 +61,10 @@ class Law:
         self._sizes: dict[Shape, int] = {}
         self._reads: dict[Instruction, int] = {}
         self._depth = 0
+        self._parameters: dict[Computation, tuple[Instruction, ...]] = {}
+        self._places: dict[Instruction, dict[Instruction, list[int]]] = {}
+        self._taps: dict[tuple[object, ...], int] = {}
+        self._budget = _MOST_POSITIONS
 
     def size(self, shape: Shape) -> int:
         """Return the bytes of a shape's own buffer: of a tuple, only its table of pointers.
@@ -83,10 +88,36 @@ class Law:
         found = self._reads.get(parameter)
         if found is None:
             if self._depth > _DEEPEST_FUSION:
-                raise HloError(f"Fusions nest more than {_DEEPEST_FUSION} deep", where=parameter.name)
+                raise malformed(f"Fusions nest more than {_DEEPEST_FUSION} deep", where=parameter.name)
             self._depth += 1
             found = self._reads[parameter] = rule(parameter, self)
             self._depth -= 1
+        return found
+
+    def parameters(self, computation: Computation) -> tuple[Instruction, ...]:
+        """Return the parameters of a computation by number."""
+        found = self._parameters.get(computation)
+        if found is None:
+            found = self._parameters[computation] = computation.parameters
+        return found
+
+    def places(self, user: Instruction) -> dict[Instruction, list[int]]:
+        """Return at which places an instruction has each operand."""
+        found = self._places.get(user)
+        if found is None:
+            found = self._places[user] = {}
+            for i, operand in enumerate(user.operands):
+                found.setdefault(operand, []).append(i)
+        return found
+
+    def taps(self, window: tuple[object, ...], positions: int, walk: Callable[[], int]) -> int:
+        """Return what `walk` counts over the positions of a window, walked once; HloError beyond any real module."""
+        found = self._taps.get(window)
+        if found is None:
+            self._budget -= positions
+            if self._budget < 0:
+                raise malformed(f"The convolutions have more than {_MOST_POSITIONS} different window positions")
+            found = self._taps[window] = walk()
         return found
 
     def _size(self, shape: Shape) -> int:
@@ -130,7 +161,7 @@ def _padded(shape: Shape, layout: Layout) -> int:
     if any(extent <= 0 for extent in tile):
         return 0
     rounded = [-(-extent // t) * t for extent, t in zip(extents, reversed(tile), strict=False)]
-    elements = prod(rounded) * prod(extents[len(tile) :])
+    elements = count([*rounded, *extents[len(tile) :]], what="padded elements")
     return -(-elements // layout.tail_padding) * layout.tail_padding
 
 
