@@ -6,6 +6,7 @@ holds an open one and its constants. Everything here hides that.
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -181,10 +182,9 @@ XlaError: type[Exception] = jax.errors.JaxRuntimeError
 def _hlo() -> Any:
     """Return the module that holds HloModule: `jaxlib._hlo`, before 0.10 `jaxlib._jax`."""
     try:
-        from jaxlib import _hlo as module
-    except ImportError:
-        from jaxlib import _jax as module
-    return module
+        return importlib.import_module("jaxlib._hlo")
+    except ModuleNotFoundError:
+        return importlib.import_module("jaxlib._jax")
 
 
 def hlo_from_text(text: str) -> bytes:
@@ -230,7 +230,7 @@ def hlo_of(stage: Any) -> bytes:
 
 def xla_cost(hlo: bytes) -> Mapping[str, float]:
     """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
-    from jax._src.lib import _jax
-
     module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
-    return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
+    xla: Any = importlib.import_module("jaxlib._jax")
+    cpu: Any = jax.devices("cpu")[0]
+    return xla.hlo_module_cost_analysis(cpu.client, module)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from hlo_oracle import one, reducer
+from hlo_oracle import from_text, one, reducer
 from hypothesis import strategies as st
 
 FLOATS = ("f16", "bf16", "f32", "f64", "f8e4m3fn", "f8e5m2")
@@ -266,7 +266,7 @@ def reduce(draw, op):
     )
 
 
-def window(draw, rank: int, *, whole: bool = False):
+def window(draw, rank: int):
     sizes = [draw(st.integers(1, 5)) for _ in range(rank)]
     strides = [draw(st.integers(1, 3)) for _ in range(rank)]
     pads = [(draw(st.integers(-1, 4)), draw(st.integers(-1, 4))) for _ in range(rank)]
@@ -635,8 +635,6 @@ def all_reduce_start(draw, op):
 
 
 def _after(start: str, whole: str, op: str, before: str = "", result: str = "") -> bytes:
-    from hlo_oracle import from_text
-
     return from_text(
         f"{before}ENTRY e {{\n  p0 = {whole} parameter(0)\n  s = {start}\n  ROOT r = {result or whole} {op}(s)\n}}\n"
     )
@@ -712,8 +710,6 @@ def outfeed(draw, op):
 
 @instruction("send", "send-done", "recv", "recv-done")
 def send(draw, op):
-    from hlo_oracle import from_text
-
     whole = f"f32[{draw(positive)}]"
     kind, end = op.split("-")[0], op.endswith("done")
     first = (
@@ -756,7 +752,12 @@ def dimension_size(draw, op):
 @instruction("call")
 def call(draw, op):
     whole = f"f32[{joined(draw(dims))}]"
-    before = f"g {{\n  a = {whole} parameter(0)\n  b = {whole} exponential(a)\n  ROOT d = ({whole}, {whole}) tuple(b, a)\n}}\n"
+    before = f"""g {{
+  a = {whole} parameter(0)
+  b = {whole} exponential(a)
+  ROOT d = ({whole}, {whole}) tuple(b, a)
+}}
+"""
     return one(f"({whole}, {whole}) call(p0), to_apply=g", whole, before=before)
 
 

