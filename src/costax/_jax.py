@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jaxlib
 from jax._src import core as _core
 from jax._src import source_info_util as _sources
 from jax._src.interpreters import partial_eval as _partial_eval
@@ -173,7 +174,7 @@ def leaf_paths(tree: Any) -> Iterator[tuple[str, Any]]:
 
 # HLO.
 
-JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.lib.__version__)[:3])
+JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jaxlib.__version__)[:3])
 
 XlaError: type[Exception] = jax.errors.JaxRuntimeError
 """What XLA raises, its HLO parser included."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hlo_texts_arithmetic
+import hlo_texts_control
+import hlo_texts_movement
+import hlo_texts_reductions
 import pytest
 from hlo_oracle import KEYS, agree, from_text, one, reducer
 from hlo_texts import INSTRUCTIONS
@@ -21,6 +25,9 @@ NEWER = {
     "mulhi": (0, 10),
     "scan": (0, 10),
 }
+
+FILLED = (hlo_texts_arithmetic, hlo_texts_control, hlo_texts_movement, hlo_texts_reductions)
+"""Importing these fills the table."""
 
 WITHOUT_GENERATOR = {"fusion": "test_hlo_fusions.py"}
 
