@@ -7,14 +7,18 @@ holds an open one and its constants. Everything here hides that.
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from typing import Any, cast
 
 import jax
+import jaxlib
 import numpy as np
 from jax._src import core as _core
 from jax._src import source_info_util as _sources
@@ -435,7 +439,7 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
 
 # HLO.
 
-JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.lib.__version__)[:3])
+JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jaxlib.__version__)[:3])
 
 XlaError: type[Exception] = jax.errors.JaxRuntimeError
 """What XLA raises, its HLO parser included."""
@@ -444,15 +448,43 @@ XlaError: type[Exception] = jax.errors.JaxRuntimeError
 def _hlo() -> Any:
     """Return the module that holds HloModule: `jaxlib._hlo`, before 0.10 `jaxlib._jax`."""
     try:
-        from jaxlib import _hlo as module
-    except ImportError:
-        from jaxlib import _jax as module
-    return module
+        return importlib.import_module("jaxlib._hlo")
+    except ModuleNotFoundError:
+        return importlib.import_module("jaxlib._jax")
 
 
 def hlo_from_text(text: str) -> bytes:
     """Return the serialised HloModuleProto of HLO text; XlaError if XLA's parser refuses it."""
     return _hlo().hlo_module_from_text(text).as_serialized_hlo_module_proto()
+
+
+_PARSE = """
+import sys
+try:
+    from jaxlib import _hlo
+except ImportError:
+    from jaxlib import _jax as _hlo
+try:
+    data = _hlo.hlo_module_from_text(sys.stdin.read()).as_serialized_hlo_module_proto()
+except Exception as fault:
+    sys.exit(str(fault))
+sys.stdout.buffer.write(data)
+"""
+
+
+def hlo_from_foreign_text(text: str, *, seconds: float = 60.0) -> bytes:
+    """As `hlo_from_text`, in a process of its own: XLA's parser ends the whole process on some malformed text.
+
+    Raises XlaError with the parser's message, or with the last words of the process.
+    """
+    command = [sys.executable, "-c", _PARSE]
+    try:
+        done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as fault:
+        raise XlaError(f"the parser did not end within {seconds:g} seconds") from fault
+    if done.returncode:
+        raise XlaError(done.stderr.decode("utf-8", "replace").strip() or f"the parser died ({done.returncode})")
+    return done.stdout
 
 
 def hlo_of(stage: Any) -> bytes:
@@ -464,7 +496,7 @@ def hlo_of(stage: Any) -> bytes:
 
 def xla_cost(hlo: bytes) -> Mapping[str, float]:
     """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
-    from jax._src.lib import _jax
-
     module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
-    return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
+    xla: Any = importlib.import_module("jaxlib._jax")
+    cpu: Any = jax.devices("cpu")[0]
+    return xla.hlo_module_cost_analysis(cpu.client, module)

@@ -7,14 +7,11 @@ from math import gcd, prod
 from costax.hlo.errors import malformed
 from costax.hlo.laws import Law, Work, opcode
 from costax.hlo.records import DotDimensions, Instruction, WindowDimension
-from costax.hlo.shapes import Shape
-
-# XLA walks kernel x output positions one by one and would not end on more; a file that asks for it is damaged.
-_MOST_POSITIONS = 2**21
+from costax.hlo.shapes import Shape, count
 
 
 def _dot_flops(lhs: Shape, elements: int, dims: DotDimensions) -> int:
-    return 2 * elements * prod([lhs.extent(d) for d in dims.lhs_contracting])
+    return 2 * elements * count([lhs.extent(d) for d in dims.lhs_contracting])
 
 
 @opcode("dot")
@@ -64,15 +61,15 @@ def convolution(ins: Instruction, law: Law) -> Work:
     if ins.feature_group_count < 1 or ins.batch_group_count < 1 or any(len(p) < len(window) for p in places):
         raise malformed("The groups or the spatial dimensions of a convolution do not fit", where=ins.name)
     valid = [
-        _valid_taps(w, rhs.extent(kernel), out.extent(output), lhs.extent(source))
+        _valid_taps(law, w, rhs.extent(kernel), out.extent(output), lhs.extent(source))
         for w, kernel, output, source in zip(window, *places, strict=False)
     ]
     channels_in = lhs.extent(dims.input_feature) // ins.feature_group_count
     batch = lhs.extent(dims.input_batch) // ins.batch_group_count
-    return Work(flops=2 * channels_in * out.extent(dims.output_feature) * batch * prod(valid), bytes=law.whole(ins))
+    return Work(flops=2 * channels_in * out.extent(dims.output_feature) * batch * count(valid), bytes=law.whole(ins))
 
 
-def _valid_taps(w: WindowDimension, kernel: int, output: int, source: int) -> int:
+def _valid_taps(law: Law, w: WindowDimension, kernel: int, output: int, source: int) -> int:
     """Pairs (k, o) with o * stride - padding + k * window_dilation = base_dilation * i for an input i.
 
     For each k (or each o, whichever are fewer) the others form an arithmetic progression, which is counted.
@@ -82,9 +79,12 @@ def _valid_taps(w: WindowDimension, kernel: int, output: int, source: int) -> in
     short, short_step, long, long_step = kernel, w.window_dilation, output, w.stride
     if output < kernel:
         short, short_step, long, long_step = output, w.stride, kernel, w.window_dilation
-    if short > _MOST_POSITIONS:
-        raise malformed(f"A convolution with {kernel} taps at {output} positions")
-    return sum(_meeting(long_step, long, i * short_step - w.padding_low, w.base_dilation, source) for i in range(short))
+
+    def walk() -> int:
+        offsets = (i * short_step - w.padding_low for i in range(short))
+        return sum(_meeting(long_step, long, offset, w.base_dilation, source) for offset in offsets)
+
+    return law.taps((w, kernel, output, source), short, walk)
 
 
 def _meeting(step: int, steps: int, offset: int, dilation: int, source: int) -> int:
