@@ -7,24 +7,25 @@ holds an open one and its constants. Everything here hides that.
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from typing import Any, cast
 
 import jax
+import jaxlib
 import numpy as np
-from jax._src import compiler as _compiler
 from jax._src import core as _core
 from jax._src import source_info_util as _sources
 from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
-from jax._src.interpreters import pxla as _pxla
 from jax._src.lib.mlir.dialects import hlo as _stablehlo
 from jax._src.state import types as _states
-from jax.experimental import topologies as _topologies
 from jax.extend import core as _extend_core
 from jaxlib.mlir import ir as _ir
 
@@ -253,10 +254,11 @@ def lower(traced: Any, jaxpr: Any, platform: str = "cpu") -> Any:
 
 def memory(compiled: Any) -> Mapping[str, int]:
     """Return XLA's memory analysis of a compiled program, in bytes; empty for a lowered one, or where there is none."""
-    return _memory_sizes(compiled.memory_analysis() if is_compiled(compiled) else None)
+    return memory_sizes(compiled.memory_analysis() if is_compiled(compiled) else None)
 
 
-def _memory_sizes(found: Any) -> Mapping[str, int]:
+def memory_sizes(found: Any) -> Mapping[str, int]:
+    """Return the sizes in XLA's memory statistics, as far as it gives them; none of None."""
     names = ("argument", "output", "alias", "temp", "generated_code")
     sizes = {name: getattr(found, f"{name}_size_in_bytes", None) for name in names}
     peak = getattr(found, "peak_memory_in_bytes", None)
@@ -441,7 +443,7 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
 
 # HLO.
 
-JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.lib.__version__)[:3])
+JAXLIB_VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jaxlib.__version__)[:3])
 
 XlaError: type[Exception] = jax.errors.JaxRuntimeError
 """What XLA raises, its HLO parser included."""
@@ -450,15 +452,43 @@ XlaError: type[Exception] = jax.errors.JaxRuntimeError
 def _hlo() -> Any:
     """Return the module that holds HloModule: `jaxlib._hlo`, before 0.10 `jaxlib._jax`."""
     try:
-        from jaxlib import _hlo as module
-    except ImportError:
-        from jaxlib import _jax as module
-    return module
+        return importlib.import_module("jaxlib._hlo")
+    except ModuleNotFoundError:
+        return importlib.import_module("jaxlib._jax")
 
 
 def hlo_from_text(text: str) -> bytes:
     """Return the serialised HloModuleProto of HLO text; XlaError if XLA's parser refuses it."""
     return _hlo().hlo_module_from_text(text).as_serialized_hlo_module_proto()
+
+
+_PARSE = """
+import sys
+try:
+    from jaxlib import _hlo
+except ImportError:
+    from jaxlib import _jax as _hlo
+try:
+    data = _hlo.hlo_module_from_text(sys.stdin.read()).as_serialized_hlo_module_proto()
+except Exception as fault:
+    sys.exit(str(fault))
+sys.stdout.buffer.write(data)
+"""
+
+
+def hlo_from_foreign_text(text: str, *, seconds: float = 60.0) -> bytes:
+    """As `hlo_from_text`, in a process of its own: XLA's parser ends the whole process on some malformed text.
+
+    Raises XlaError with the parser's message, or with the last words of the process.
+    """
+    command = [sys.executable, "-c", _PARSE]
+    try:
+        done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as fault:
+        raise XlaError(f"the parser did not end within {seconds:g} seconds") from fault
+    if done.returncode:
+        raise XlaError(done.stderr.decode("utf-8", "replace").strip() or f"the parser died ({done.returncode})")
+    return done.stdout
 
 
 def hlo_of(stage: Any) -> bytes:
@@ -470,85 +500,7 @@ def hlo_of(stage: Any) -> bytes:
 
 def xla_cost(hlo: bytes) -> Mapping[str, float]:
     """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
-    from jax._src.lib import _jax
-
     module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
-    return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
-
-
-# Ahead of time, for devices that this machine lacks.
-
-
-def lowered_program(lowered: Any) -> tuple[bytes, Mapping[str, Any]]:
-    """Return what crosses to another process: StableHLO as bytecode, with its names, and what jax compiles it with.
-
-    The second part is made of plain values: which inputs and outputs the compiler may shard as it likes, and options.
-    """
-    lowering = lowered._lowering
-    found = lowering.compile_args
-    inputs, outputs = _pxla.get_prop_to_input_output(
-        found["in_shardings"], found["out_shardings"], len(found["ordered_effects"])
-    )
-    options = {"inputs": list(inputs), "outputs": list(outputs), "tupled": bool(found["tuple_args"])}
-    overrides = {key: value for key, value in getattr(lowering, "_compiler_options_kvs", ())}
-    return _mlir.module_to_bytecode(lowered.compiler_ir("stablehlo")), {**options, "overrides": overrides}
-
-
-def partitions(lowered: Any) -> int:
-    """Return how many devices a lowered program runs on."""
-    attributes = lowered.compiler_ir("stablehlo").operation.attributes
-    return attributes["mhlo.num_partitions"].value if "mhlo.num_partitions" in attributes else 1
-
-
-def meshes(lowered: Any) -> tuple[Mapping[str, int], ...]:
-    """Return the meshes that a lowered program names, as sizes by axis; their devices are the program's, in order."""
-    found: list[Mapping[str, int]] = []
-    for op in lowered.compiler_ir("stablehlo").body.operations:
-        if op.operation.name == "sdy.mesh":
-            axes = re.search(r"<\[([^\]]*)\](?!, device_ids)", str(op))
-            sizes = {name: int(size) for name, size in re.findall(r'"([^"]+)"=(\d+)', axes[1])} if axes else {}
-            if sizes and sizes not in found:
-                found.append(sizes)
-    return tuple(found)
-
-
-def compile_ahead(platform: str, topology: str, description: Mapping[str, Any], program: bytes, how: Mapping[str, Any]) -> Any:
-    """Compile StableHLO for devices that are only described; what comes back has `hlo_modules()` and cannot run.
-
-    topology, description: for `jax.experimental.topologies`. how: as `lowered_program` returns it.
-    """
-    devices = _topologies.get_topology_desc(platform=platform, topology_name=topology, **description).devices
-    client = devices[0].client
-    with _mlir.make_ir_context():
-        module = _ir.Module.parse(program)
-        count = module.operation.attributes["mhlo.num_partitions"].value
-        used = np.array(devices[:count], dtype=object)
-        options = _compiler.get_compile_options(
-            num_replicas=1,
-            num_partitions=count,
-            device_assignment=used.reshape(1, count),
-            env_options_overrides=dict(how["overrides"]),
-            backend=client,
-        )
-        options.parameter_is_tupled_arguments = how["tupled"]
-        build = options.executable_build_options
-        build.allow_spmd_sharding_propagation_to_parameters = how["inputs"]
-        build.allow_spmd_sharding_propagation_to_output = how["outputs"]
-        chosen = _sources.xla_client.DeviceList(tuple(used))
-        return client.compile(module, executable_devices=chosen, compile_options=options)
-
-
-def compiled_memory(executable: Any) -> Mapping[str, int]:
-    """Return the memory analysis of an executable that `compile_ahead` made."""
-    return _memory_sizes(executable.get_compiled_memory_stats())
-
-
-def compiled_cost(executable: Any) -> Mapping[str, float] | None:
-    """Return the compiler's own cost dictionary of an executable, None where it has none (GPU)."""
-    try:
-        found = executable.cost_analysis()
-    except XlaError as error:
-        if "UNIMPLEMENTED" in str(error):
-            return None
-        raise
-    return found if found is None or isinstance(found, Mapping) else found[0]
+    xla: Any = importlib.import_module("jaxlib._jax")
+    cpu: Any = jax.devices("cpu")[0]
+    return xla.hlo_module_cost_analysis(cpu.client, module)

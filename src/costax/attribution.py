@@ -54,6 +54,19 @@ class Atlas:
         found = self._by_value.get(place.operands[0], []) if place.operands else []
         return max(found, key=lambda other: _in_common(other.address, place.address), default=None)
 
+    def adjacent(self, a: Place, b: Place) -> bool:
+        """Say whether one of two places uses the other's result, past what only moves it."""
+        return any(self._uses(x, y) for x, y in ((a, b), (b, a)))
+
+    def _uses(self, user: Place, maker: Place) -> bool:
+        for value in user.operands:
+            if value == maker.value:
+                return True
+            for between in self._by_value.get(value, [])[:1]:
+                if not between.cost.ops and maker.value in between.operands:
+                    return True
+        return False
+
 
 def _is_part(part: Address, whole: Address) -> bool:
     rest = iter(whole)
@@ -117,7 +130,7 @@ class _Charging:
         place = self._atlas.find(found)
         true = true_cost(ins, self._replay.law)
         work = here if true is None else true.scaled(times)
-        if is_opaque(ins):
+        if is_opaque(ins, self._replay.law):
             work = Properties()
         return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, runs, place, evidence, work)
 
@@ -179,7 +192,6 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas)
     before = Counter(_operation(charge) for charge in lowered if charge.place is not None)
     moved = [_past_movement(charge, before, atlas) for charge in compiled]
     left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.place is not None)
-    orphans: dict[tuple[str, Count], list[Place]] = defaultdict(list)
     homeless: set[int] = set()
     for position, charge in enumerate(moved):
         if charge.flops <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
@@ -189,10 +201,11 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas)
             left[_operation(charge)] += 1
         else:
             homeless.add(position)
-    for charge in lowered:
-        if charge.place is not None and charge.flops > 0 and not left[_operation(charge)]:
-            orphans[charge.opcode, charge.flops].append(charge.place)
-    return [_adopted(charge, orphans) if i in homeless else charge for i, charge in enumerate(moved)]
+    missing = [
+        charge for charge in lowered if charge.place is not None and charge.flops > 0 and not left[_operation(charge)]
+    ]
+    adopting = _Adoption(missing, atlas)
+    return [adopting.adopted(charge) if i in homeless else charge for i, charge in enumerate(moved)]
 
 
 def _operation(charge: Charge) -> tuple[Address, str]:
@@ -210,15 +223,36 @@ def _past_movement(charge: Charge, before: Mapping[tuple[Address, str], int], at
     return replace(charge, place=place, evidence="inferred: bears the name of what moves its result")
 
 
-def _adopted(charge: Charge, orphans: dict[tuple[str, Count], list[Place]]) -> Charge:
-    waiting = orphans.get((charge.opcode, charge.flops))
-    if not waiting:
-        return charge
-    here = charge.place.address if charge.place is not None else ()
-    place = min(waiting, key=lambda other: _distance(other.address, here))
-    waiting.remove(place)
-    evidence = f"inferred: the {charge.opcode} of these FLOPs of which nothing else is left"
-    return replace(charge, place=place, evidence=evidence)
+class _Adoption:
+    """Operations of lowered equations of which nothing is left, waiting for instructions without a home."""
+
+    def __init__(self, missing: Sequence[Charge], atlas: Atlas) -> None:
+        self._waiting = list(missing)
+        self._atlas = atlas
+
+    def adopted(self, charge: Charge) -> Charge:
+        """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
+
+        Beside counts the same operation, or any with as many FLOPs: x - c becomes x + (-c), x / c becomes x * (1 / c).
+        """
+        here = charge.place
+        same = [x for x in self._waiting if x.opcode == charge.opcode]
+        equal = [x for x in same if x.flops == charge.flops]
+        sized = [x for x in self._waiting if x.flops == charge.flops]
+        beside = [self._beside(found, here) for found in (equal, sized, same)] if charge.evidence != MARKED else []
+        fitting = next((found for found in (*beside, equal) if found), [])
+        if not fitting:
+            return charge
+        address = here.address if here is not None else ()
+        chosen = min(fitting, key=lambda other: _distance(_operation(other)[0], address))
+        self._waiting.remove(chosen)
+        place = chosen.place
+        assert place is not None
+        evidence = f"inferred: the {chosen.opcode} of {place.primitive} became it; nothing else of that one is left"
+        return replace(charge, place=place, evidence=evidence)
+
+    def _beside(self, found: Sequence[Charge], here: Place | None) -> list[Charge]:
+        return [x for x in found if here is not None and x.place is not None and self._atlas.adjacent(x.place, here)]
 
 
 def _distance(a: Address, b: Address) -> tuple[int, int]:

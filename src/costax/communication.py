@@ -55,7 +55,9 @@ def kind(ins: Instruction) -> str:
     return opcode if opcode in _RULES else ""
 
 
-def collective(ins: Instruction, meshes: Sequence[Mesh], executed: Count, scope: str = "", source: str = "") -> Collective:
+def collective(
+    ins: Instruction, meshes: Sequence[Mesh], executed: Count, scope: str = "", source: str = ""
+) -> Collective:
     """Return what an instruction that `kind` names exchanges.
 
     meshes: those of the program; each has the program's devices in order.

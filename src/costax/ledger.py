@@ -106,7 +106,8 @@ class Ledger:
     @property
     def opaque(self) -> dict[str, int]:
         """How many calls there are, by target, of which nothing tells the work."""
-        return dict(Counter(c.instruction.custom_call_target for c in self.charges if is_opaque(c.instruction)))
+        calls = (c.instruction for c in self.charges if is_opaque(c.instruction, self.replay.law))
+        return dict(Counter(call.custom_call_target for call in calls))
 
     @property
     def fits(self) -> bool | None:

@@ -24,6 +24,11 @@ _ROOT = "~0~"
 _MARK = re.compile(r"~(\d+)~")
 # Primitives whose result holds nothing but the elements of their first operand.
 _SPREADS = frozenset({"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy", "transpose", "slice"})
+_RESHAPES = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims"})
+_IDENTITIES = frozenset({"stop_gradient", "copy", "copy_p", "name", "pvary", "sharding_constraint", "optimization_barrier"})
+# What leaves the other operand as it is; a sum or product may have it on either side.
+_ZERO, _ONE = ("0", "0.0", "-0.0"), ("1", "1.0")
+_NEUTRAL = {"add": _ZERO, "add_any": _ZERO, "sub": _ZERO, "mul": _ONE, "div": _ONE}
 _ARITHMETIC: Mapping[str, Callable[..., float]] = {
     "add": operator.add,
     "sub": operator.sub,
@@ -98,9 +103,10 @@ class Place:
     address, scope and direction are absolute. cost: of one run, combiners included and bodies left out. It runs
     `loops * devices * others` times in all where every branch around it is taken: repeats of loops, of meshes, and of
     everything else. branches: for each `cond` around it, its address, the branch, and whether our count takes it.
-    value: equal for equations that compute the same from the same; operands: the values of the equations that made
+    value: equal for equations that compute the same from the same; loose: equal where that holds up to
+    broadcasting and reshaping of operands; operands: the values of the equations that made
     its operands; scalars: those operands that are one known number everywhere. fixed: no input of the program reaches
-    it; fixed_operands: none reaches one of its operands that is no plain literal.
+    it; fixed_operands: none reaches one of its operands that is no plain literal. alike: two operands are equal.
     """
 
     address: Address
@@ -113,10 +119,12 @@ class Place:
     others: Count
     branches: tuple[tuple[Address, int, bool], ...]
     value: int
+    loose: int
     operands: tuple[int, ...] = ()
     scalars: tuple[str, ...] = ()
     fixed: bool = False
     fixed_operands: bool = False
+    alike: bool = False
 
     @property
     def primitive(self) -> str:
@@ -160,6 +168,8 @@ class _Visit:
     def __init__(self, marks: Mapping[int, int]) -> None:
         self._marks = marks
         self._numbers: dict[Any, int] = {}
+        # By number of a broadcast or reshape: the value that it spreads.
+        self._spread: dict[int, Any] = {}
         # By number: what is the same for all elements, and known; then what depends on no input of the program.
         self._scalars: dict[int, str] = {}
         self._fixed: set[int] = set()
@@ -169,8 +179,9 @@ class _Visit:
             eqn = node.equation
             inputs = tuple(self._value(atom, values) for atom in eqn.invars)
             value = self._number(eqn, inputs)
+            same = self._unchanged(eqn, inputs)
             for i, out in enumerate(eqn.outvars):
-                values[out] = (value, i)
+                values[out] = same if same is not None else (value, i)
             place = Place(
                 (*outside.address, self._marks[id(eqn)]),
                 outside.scope + node.scope,
@@ -182,10 +193,12 @@ class _Visit:
                 outside.others,
                 outside.branches,
                 value,
+                self._loosely(eqn, inputs),
                 tuple(x[0] for x in inputs if isinstance(x[0], int)),
                 tuple(scalar for x in inputs if (scalar := self._scalar(x))),
                 value in self._fixed,
                 any(x[0] in self._fixed for x in inputs),
+                len(set(inputs)) < len(inputs),
             )
             yield place
             results: list[Any] = []
@@ -232,20 +245,50 @@ class _Visit:
     def _number(self, eqn: Any, inputs: Values) -> int:
         params = tuple((name, value if _hashable(value) else id(value)) for name, value in eqn.params.items())
         # What has effects is equal to nothing else.
-        key = (eqn.primitive.name, params, inputs) if not eqn.effects else (id(eqn), inputs)
+        key = _canonical(eqn.primitive.name, params, inputs) if not eqn.effects else (id(eqn), inputs)
         number = self._numbers.setdefault(key, len(self._numbers))
         if not eqn.effects and all(x[0] in ("literal", "constant") or x[0] in self._fixed for x in inputs):
             self._fixed.add(number)
+        if eqn.primitive.name in _RESHAPES:
+            self._spread[number] = self._within(inputs[0])
         if number not in self._scalars and (scalar := self._computed(eqn, inputs)):
             self._scalars[number] = scalar
         return number
+
+    def _loosely(self, eqn: Any, inputs: Values) -> int:
+        params = tuple((name, value if _hashable(value) else id(value)) for name, value in eqn.params.items())
+        within = tuple(self._within(x) for x in inputs)
+        size = math.prod(getattr(eqn.outvars[0].aval, "shape", ())) if eqn.outvars else 0
+        key = ("loose", size, _canonical(eqn.primitive.name, params, within)) if not eqn.effects else (id(eqn), within)
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def _within(self, value: Any) -> Any:
+        return self._spread.get(value[0], value)
+
+    def _unchanged(self, eqn: Any, inputs: Values) -> Any:
+        """Return the operand whose value a result is: of an identity, a neutral operand, a choice between equals."""
+        name = eqn.primitive.name
+        if name in _IDENTITIES and len(inputs) == 1:
+            return inputs[0]
+        if name == "select_n" and len(set(inputs[1:])) == 1:
+            return inputs[1]
+        if name in _NEUTRAL and len(inputs) == 2:
+            for operand, other in ((0, 1), (1, 0)) if name in ("add", "add_any", "mul") else ((0, 1),):
+                kept = eqn.invars[operand].aval.shape == eqn.outvars[0].aval.shape
+                if kept and self._scalar(inputs[other]) in _NEUTRAL[name]:
+                    return inputs[operand]
+        return None
 
     def _computed(self, eqn: Any, inputs: Values) -> str:
         """Return the number that all elements of a result are, where the operands are such numbers."""
         name = eqn.primitive.name
         if name in _SPREADS:
             return self._scalar(inputs[0])
+        if name == "pad" and 0 in eqn.invars[0].aval.shape:
+            return self._scalar(inputs[1])
         known = [self._scalar(x) for x in inputs]
+        if name == "select_n":
+            return known[1] if len(set(known[1:])) == 1 else ""
         if name in _ARITHMETIC and all(known):
             try:
                 return str(_ARITHMETIC[name](*map(float, known)))
@@ -255,6 +298,15 @@ class _Visit:
 
     def _scalar(self, value: Any) -> str:
         return value[1] if value[0] == "literal" else self._scalars.get(value[0], "")
+
+
+def _canonical(name: str, params: Any, inputs: Values) -> Any:
+    """Return what equal operations have in common: x**2 is x*x, and operands of a sum or product may change places."""
+    if name == "square" or (name == "integer_pow" and ("y", 2) in params):
+        return ("mul", (), inputs * 2)
+    if name in ("add", "add_any", "mul", "max", "min", "and", "or", "eq", "ne"):
+        return (name.removesuffix("_any"), (), tuple(sorted(inputs, key=repr)))
+    return (name, params, inputs)
 
 
 def _is_number(text: str) -> bool:

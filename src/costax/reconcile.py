@@ -56,9 +56,14 @@ _LOOPS: Final = frozenset({"while", "scan"})
 # Operands that leave the other operand, or nothing of it, whatever it is: x + 0, x * 1, x * 0, max(x, -inf).
 _NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("add", "sub", "add_any", "or", "xor"), ("0", "0.0", "-0.0", "False")),
-    **dict.fromkeys(("mul", "div", "pow", "and"), ("1", "1.0", "0", "0.0", "True", "False")),
+    **dict.fromkeys(("mul", "div", "pow", "and", "dot_general"), ("1", "1.0", "0", "0.0", "True", "False")),
     **dict.fromkeys(("max", "min"), ("inf", "-inf")),
+    "ne": ("False",),
+    "eq": ("True",),
 }
+_POWERS: Final = frozenset({"integer_pow", "square", "mul"})
+# What they make of equal operands is known: x - x, x != x, max(x, x), a choice between x and x.
+_IDEMPOTENT: Final = frozenset({"sub", "div", "eq", "ne", "lt", "le", "gt", "ge", "max", "min", "and", "or", "xor", "select_n"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +116,11 @@ class _Account:
         self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
         self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
         self.equals: dict[int, list[Place]] = defaultdict(list)
+        self.alike: dict[int, list[Place]] = defaultdict(list)
         self.users: dict[int, list[Place]] = defaultdict(list)
         for place in places:
             self.equals[place.value].append(place)
+            self.alike[place.loose].append(place)
             for value in place.operands:
                 self.users[value].append(place)
 
@@ -206,9 +213,8 @@ class _Account:
 
     def _gone(self, place: Place, stage: str, difference: _Pair, left: Mapping[Address, Sequence[Charge]]) -> Delta:
         """Say why nothing of an equation is left at a stage."""
-        twin = next(
-            (other for other in self.equals[place.value] if other is not place and left.get(other.address)), None
-        )
+        twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place))
+        twin = next((other for other in twins if other is not place and left.get(other.address)), None)
         if twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
@@ -221,6 +227,12 @@ class _Account:
             cause, evidence = self._simplified(place, left)
         return self._made(cause, stage, place, difference, evidence, 1)
 
+    def _powers(self, place: Place) -> Sequence[Place]:
+        """Return the other powers of an operand: x * x is a part of x**3."""
+        if place.primitive not in _POWERS:
+            return ()
+        return [other for value in set(place.operands) for other in self.users[value] if other.primitive in _POWERS]
+
     def _hidden(self, place: Place) -> str:
         return f"HandleFusion charges one instruction of the custom fusion {self.compiled.hidden[place.address]}"
 
@@ -231,13 +243,17 @@ class _Account:
             return SIMPLIFIED, f"{place.primitive} with {neutral}"
         if place.fixed_operands:
             return SIMPLIFIED, "no input of the program reaches one of its operands"
+        if place.alike and place.primitive in _IDEMPOTENT:
+            return SIMPLIFIED, f"{place.primitive} of equal operands"
         users = self.users[place.value]
         if not any(left.get(user.address) for user in users):
             return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
+        if place.scalars and any(other.scalars and left.get(other.address) for other in users):
+            return SIMPLIFIED, "its constant is combined with that of the equation that uses its result"
         near = [*users, *(other for value in place.operands for other in self.equals[value])]
         for other in near:
             before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
-            if _sum(before) != _sum(after) and after:
+            if after and opcodes(before) != opcodes(after):
                 return REWRITTEN, f"{other.primitive} beside it took it over: {opcodes(before)} became {opcodes(after)}"
         return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
 

@@ -22,8 +22,8 @@ def agree(data: bytes) -> Replay:
 def same(mine: Replay, xla: dict[str, float]) -> None:
     assert tuple(mine.float32) == tuple(xla.get(key, 0.0) for key in KEYS)
     assert mine.matches(xla)
-    rows = list(mine.instructions)
-    assert tuple(mine.total) == tuple(sum(values) for values in zip((0, 0, 0), *[(r.flops, r.transcendentals, r.bytes) for r in rows]))
+    rows = [(row.flops, row.transcendentals, row.bytes) for row in mine.instructions]
+    assert tuple(mine.total) == tuple(map(sum, zip((0, 0, 0), *rows, strict=True)))
 
 
 def from_text(text: str) -> bytes:

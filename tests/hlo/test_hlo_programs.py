@@ -102,7 +102,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "mlp": (mlp, (MLP, f32(32, 64))),
     "mlp gradient": (jax.value_and_grad(mlp), (MLP, f32(32, 64))),
     "mlp, per-example gradients": (jax.vmap(jax.grad(mlp), (None, 0)), (MLP, f32(32, 64))),
-    "mlp, bfloat16": (jax.grad(mlp), (jax.tree.map(lambda s: of(jnp.bfloat16, *s.shape), MLP), of(jnp.bfloat16, 32, 64))),
+    "mlp, bfloat16": (
+        jax.grad(mlp),
+        (jax.tree.map(lambda s: of(jnp.bfloat16, *s.shape), MLP), of(jnp.bfloat16, 32, 64)),
+    ),
     "mlp, rematerialised": (jax.grad(jax.checkpoint(mlp)), (MLP, f32(32, 64))),
     "cnn": (cnn, (CNN, f32(2, 32, 32, 3))),
     "cnn gradient": (jax.value_and_grad(cnn), (CNN, f32(2, 32, 32, 3))),
@@ -156,7 +159,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         loss_of(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")),
         (f32(2, 8, 8, 3),),
     ),
-    "average pooling": (lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 2, 2, 1), "SAME"), (f32(2, 9, 9, 3),)),
+    "average pooling": (
+        lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 2, 2, 1), "SAME"),
+        (f32(2, 9, 9, 3),),
+    ),
     "cumulative": (lambda x: (jnp.cumsum(x), jnp.cumprod(x), lax.cummax(x), lax.cumlogsumexp(x)), (f32(100),)),
     "associative scan": (lambda x: lax.associative_scan(jnp.multiply, x), (f32(64, 3),)),
     "argmax and reductions": (
@@ -184,10 +190,15 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (of(jnp.int8, 33, 47), of(jnp.int8, 47, 65)),
     ),
     "int4": (lambda a: (a.astype(jnp.int8) * 3).sum(), (of(jnp.int4, 33, 47),)),
-    "float8": (lambda a: (a.astype(jnp.float32) @ a.T.astype(jnp.float32)), (of(jnp.float8_e4m3fn, 33, 47),)),
+    "float8": (lambda a: a.astype(jnp.float32) @ a.T.astype(jnp.float32), (of(jnp.float8_e4m3fn, 33, 47),)),
     "complex": (lambda a: jnp.exp(a @ a.conj().T) / jnp.abs(a).sum(), (of(jnp.complex64, 9, 9),)),
     "special functions": (
-        lambda x: (jax.scipy.special.gammaln(x), jax.scipy.special.erfinv(x), jax.scipy.special.digamma(x), jnp.sinc(x)),
+        lambda x: (
+            jax.scipy.special.gammaln(x),
+            jax.scipy.special.erfinv(x),
+            jax.scipy.special.digamma(x),
+            jnp.sinc(x),
+        ),
         (f32(77),),
     ),
     "incomplete gamma": (jax.scipy.special.gammainc, (f32(5), f32(5))),

@@ -38,7 +38,7 @@ def of(value: int | Fraction) -> float:
 
 
 def add(a: float, b: float) -> float:
-    """Return the float32 sum. A double holds the sum of two float32 closely enough to round it once."""
+    """Return the float32 sum of whole or half numbers, which a double holds closely enough to round it once."""
     return rounded(a + b)
 
 

@@ -1,6 +1,7 @@
 """What a jaxlib counts by: the sizes of shapes, and the few rules that changed between versions.
 
-Measured on jaxlib 0.8.2, 0.10.2 and 0.12.0.1 (tests/hlo/test_laws.py asks the jaxlib that is installed).
+Measured on jaxlib 0.8.2, 0.9.0, 0.10.2, 0.11.0, 0.11.1, 0.11.2, 0.12.0 and 0.12.0.1; tests/hlo/test_hlo_laws.py asks
+the one that is installed.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from math import prod
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from costax.hlo.errors import HloError
+from costax.hlo.errors import HloError, malformed
 from costax.hlo.records import Computation, Instruction
-from costax.hlo.shapes import Layout, Shape
+from costax.hlo.shapes import Layout, Shape, count
 
 Term = int | Fraction
 """A summand: XLA computes it in int64, then adds it to others in float32. A fraction is a half of a byte."""
@@ -21,6 +22,8 @@ Term = int | Fraction
 
 # Fusions are read inside out, so that one level is enough; only custom fusions of gathers are not.
 _DEEPEST_FUSION: Final = 100
+# A damaged file can ask for windows with 2^60 positions, which nobody could walk.
+_MOST_POSITIONS: Final = 2**22
 
 
 class Work(NamedTuple):
@@ -51,13 +54,13 @@ class Law:
         # libtpu adds padding and leaves out what stays on the chip; its bytes are not replayed.
         self.properties = ("flops", "transcendentals") if tpu else ("flops", "transcendentals", "bytes accessed")
         self.reads_estimates = tpu
-        # jaxlib 0.12 asks PJRT for the size of a buffer: tiles are padded, and a tuple's table has 4 bytes an entry.
-        self.pads_tiles = version >= (0, 12)
-        self.pointer_bytes = 4 if version >= (0, 12) else 8
-        # XLA 365558c6 (2026-07-13): markers around inlined calls are free, other custom calls count -1.
+        # From jaxlib 0.11.2 on PJRT gives the size of a buffer: tiles are padded, a tuple's table has 4 bytes an entry.
+        self.pads_tiles = version >= (0, 11, 2)
+        self.pointer_bytes = 4 if version >= (0, 11, 2) else 8
+        # jaxlib 0.11.0 (XLA 365558c6): markers around inlined calls are free, other custom calls count -1.
         self.free_targets = (
             frozenset({"__xla_internal_call_marker_before", "__xla_internal_call_marker_after"})
-            if version >= (0, 12)
+            if version >= (0, 11)
             else frozenset[str]()
         )
         if tpu:
@@ -66,6 +69,10 @@ class Law:
         self._sizes: dict[Shape, int] = {}
         self._reads: dict[Instruction, int] = {}
         self._depth = 0
+        self._parameters: dict[Computation, tuple[Instruction, ...]] = {}
+        self._places: dict[Instruction, dict[Instruction, list[int]]] = {}
+        self._taps: dict[tuple[object, ...], int] = {}
+        self._budget = _MOST_POSITIONS
 
     def size(self, shape: Shape) -> int:
         """Return the bytes of a shape's own buffer: of a tuple, only its table of pointers.
@@ -89,10 +96,36 @@ class Law:
         found = self._reads.get(parameter)
         if found is None:
             if self._depth > _DEEPEST_FUSION:
-                raise HloError(f"Fusions nest more than {_DEEPEST_FUSION} deep", where=parameter.name)
+                raise malformed(f"Fusions nest more than {_DEEPEST_FUSION} deep", where=parameter.name)
             self._depth += 1
             found = self._reads[parameter] = rule(parameter, self)
             self._depth -= 1
+        return found
+
+    def parameters(self, computation: Computation) -> tuple[Instruction, ...]:
+        """Return the parameters of a computation by number."""
+        found = self._parameters.get(computation)
+        if found is None:
+            found = self._parameters[computation] = computation.parameters
+        return found
+
+    def places(self, user: Instruction) -> dict[Instruction, list[int]]:
+        """Return at which places an instruction has each operand."""
+        found = self._places.get(user)
+        if found is None:
+            found = self._places[user] = {}
+            for i, operand in enumerate(user.operands):
+                found.setdefault(operand, []).append(i)
+        return found
+
+    def taps(self, window: tuple[object, ...], positions: int, walk: Callable[[], int]) -> int:
+        """Return what `walk` counts over the positions of a window, walked once; HloError beyond any real module."""
+        found = self._taps.get(window)
+        if found is None:
+            self._budget -= positions
+            if self._budget < 0:
+                raise malformed(f"The convolutions have more than {_MOST_POSITIONS} different window positions")
+            found = self._taps[window] = walk()
         return found
 
     def _size(self, shape: Shape) -> int:
@@ -136,13 +169,13 @@ def _padded(shape: Shape, layout: Layout) -> int:
     if any(extent <= 0 for extent in tile):
         return 0
     rounded = [-(-extent // t) * t for extent, t in zip(extents, reversed(tile), strict=False)]
-    elements = prod(rounded) * prod(extents[len(tile) :])
+    elements = count([*rounded, *extents[len(tile) :]], what="padded elements")
     return -(-elements // layout.tail_padding) * layout.tail_padding
 
 
 def _largest_piece(extent: int, indices: tuple[int, ...]) -> int:
     edges = (0, *indices, extent)
-    return max(b - a for a, b in zip(edges, edges[1:], strict=False))
+    return max(b - a for a, b in pairwise(edges))
 
 
 def law_of(version: str | None = None, *, tpu: bool = False) -> Law:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from costax.conventions import as_xla
@@ -33,35 +33,35 @@ def true_cost(ins: Instruction, law: Law) -> Properties | None:
 
     bytes: every operand is read and every result written, workspace included.
     """
-    work = _work(ins)
+    work = _work(ins, law)
     if work is None:
         return None
     shapes = [ins.shape, *[x.shape for x in ins.operands]]
     return Properties(*work, sum(law.size(leaf) for shape in shapes for leaf in shape.leaves()))
 
 
-def is_opaque(ins: Instruction) -> bool:
+def is_opaque(ins: Instruction, law: Law) -> bool:
     """Say whether an instruction is a call of which nothing tells the work."""
-    return ins.opcode == "custom-call" and ins.custom_call_target not in _IDLE and _work(ins) is None
+    return ins.opcode == "custom-call" and ins.custom_call_target not in _IDLE and _work(ins, law) is None
 
 
-def _work(ins: Instruction) -> Work | None:
+def _work(ins: Instruction, law: Law) -> Work | None:
     if ins.opcode in ("fft", "sort"):
         return _by_rule(*_TRANSFORMS[ins.opcode](ins))
     if ins.opcode != "custom-call":
         return None
     target = ins.custom_call_target
-    for pattern, law in _TARGETS:
+    for pattern, read in _TARGETS:
         found = pattern.fullmatch(target)
         if found:
-            return law(ins, found)
+            return read(ins, found, law)
     return None
 
 
 # cuBLAS.
 
 
-def _cublas(ins: Instruction, _: re.Match[str]) -> Work | None:
+def _cublas(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     """Two FLOPs a multiply-accumulate, and what the epilogue does with each element of the result.
 
     alpha A B + beta C: one more FLOP an element where alpha is not 1, one for C, one where beta is neither 0 nor 1.
@@ -102,7 +102,7 @@ def _epilogue(name: str) -> Work:
 # cuDNN.
 
 
-def _cudnn_convolution(ins: Instruction, found: re.Match[str]) -> Work:
+def _cudnn_convolution(ins: Instruction, found: re.Match[str], law: Law) -> Work:
     """The convolution's valid taps, as XLA counts them; a gradient has those of the convolution that it belongs to.
 
     Activation, bias, scale and side input: one FLOP an element of the result each.
@@ -118,11 +118,11 @@ def _cudnn_convolution(ins: Instruction, found: re.Match[str]) -> Work:
     extra += float(config.get("conv_result_scale", 1)) != 1
     side = float(config.get("side_input_scale", 0))
     extra += (side != 0) + (side not in (0, 1))
-    return convolution_flops(ins, lhs, rhs, out) + extra * result.elements, 0
+    return convolution_flops(ins, lhs, rhs, out, law) + extra * result.elements, 0
 
 
-def _cudnn_attention(ins: Instruction, found: re.Match[str]) -> Work | None:
-    """Fused attention by the law of jax's own primitive, from the configuration, which holds the shape of the scores."""
+def _cudnn_attention(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
+    """Fused attention by the law of jax's own primitive; the configuration holds the shape of the scores."""
     config = _json(ins).get("cudnn_fmha_backend_config", {})
     extents = [int(extent) for extent in config.get("intermediate_tensor_shape", {}).get("dimensions", ())]
     if len(extents) != 4 or len(ins.operands) < 3:
@@ -185,7 +185,7 @@ _ROUTINES: Final[Mapping[str, str]] = {
 _V, _A, _S, _U = (ord(letter) for letter in "VASU")
 
 
-def _routine(ins: Instruction, found: re.Match[str]) -> Work | None:
+def _routine(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
     name = _ROUTINES.get(found[1])
     return _by_rule(name, ins, _parameters(name, _attributes(ins))) if name else None
 
@@ -203,22 +203,22 @@ def _parameters(name: str, given: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _triangular_solve(ins: Instruction, _: re.Match[str]) -> Work | None:
+def _triangular_solve(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     return _by_rule("triangular_solve", ins, {"unit_diagonal": bool(_json(ins).get("unit_diagonal"))})
 
 
-def _factorised(ins: Instruction, _: re.Match[str]) -> Work | None:
+def _factorised(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     return _by_rule("cholesky", ins, {})
 
 
 # Selecting, sorting, transforming.
 
 
-def _top_k(ins: Instruction, _: re.Match[str]) -> Work | None:
+def _top_k(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     return _by_rule("top_k", ins, {"k": ins.shape.first().dims[-1]})
 
 
-def _radix_sort(ins: Instruction, _: re.Match[str]) -> Work | None:
+def _radix_sort(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     return _by_rule("sort", ins, {"dimension": len(ins.operand(0).shape.dims) - 1})
 
 
@@ -231,15 +231,16 @@ _TRANSFORMS: Final[Mapping[str, Callable[[Instruction], tuple[str, Instruction, 
 # Kernels of the user's.
 
 
-def _kernel(ins: Instruction, _: re.Match[str]) -> Work | None:
+def _kernel(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     """A Pallas kernel does what its `cost_estimate` says."""
     estimate = ins.cost_estimate
     return None if estimate is None else estimate[:2]
 
 
-_TARGETS: Final[tuple[tuple[re.Pattern[str], Callable[[Instruction, re.Match[str]], Work | None]], ...]] = tuple(
-    (re.compile(pattern), law)
-    for pattern, law in (
+_Reader = Callable[[Instruction, re.Match[str], Law], Work | None]
+_TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
+    (re.compile(pattern), read)
+    for pattern, read in (
         (r"__cublas\$(?:lt\$matmul.*|gemm)", _cublas),
         (r"__cudnn\$conv(.*)", _cudnn_convolution),
         (r"__cudnn\$fmha.*", _cudnn_attention),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected() -> Generator[None]:
     """Pause the cyclic collector: all that is made meanwhile stays, and each pass would walk every object of jax.
 
     Reference counting goes on; the collector is left as it was found. Halves the time on 30,000 instructions.

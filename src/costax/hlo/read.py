@@ -11,9 +11,9 @@ from typing import Any
 
 from costax.hlo.errors import HloError, malformed
 from costax.hlo.pause import uncollected
-from costax.hlo.records import Computation, Instruction, Module, decode, text
-from costax.hlo.schema import MESSAGES
-from costax.hlo.shapes import Shape, decoded
+from costax.hlo.records import Computation, Instruction, Module, text
+from costax.hlo.schema import MESSAGES, decode
+from costax.hlo.shapes import Shapes
 
 _NOTHING = MESSAGES["Instruction"]()
 
@@ -34,11 +34,11 @@ def read_file(path: str | Path) -> Module:
 
 
 def read_text(hlo: str) -> Module:
-    """Read HLO text with the parser of the installed jaxlib."""
+    """Read HLO text with the parser of the installed jaxlib, in a process of its own, since it may abort."""
     from costax import _jax
 
     try:
-        return read_bytes(_jax.hlo_from_text(hlo))
+        return read_bytes(_jax.hlo_from_foreign_text(hlo))
     except _jax.XlaError as fault:
         raise malformed(f"XLA's parser refuses the text: {str(fault)[:400]}") from fault
 
@@ -62,7 +62,7 @@ class _Reader:
     """What is shared while one module is read: shapes by their bytes, opcodes by theirs, computations by id."""
 
     def __init__(self) -> None:
-        self.shapes: dict[bytes, Shape] = {}
+        self.shapes = Shapes()
         self.opcodes: dict[bytes, str] = {}
         self.computations: dict[int, Computation] = {}
 
@@ -91,9 +91,7 @@ class _Reader:
             for operand in instruction.operands:
                 if not operand.users or operand.users[-1] is not instruction:
                     operand.users.append(instruction)
-        self.computations[raw.id] = Computation(
-            raw.id, name, ordered, known[raw.root_id], raw.is_fusion_computation
-        )
+        self.computations[raw.id] = Computation(raw.id, name, ordered, known[raw.root_id], raw.is_fusion_computation)
 
     def instruction(self, data: bytes, known: dict[int, Instruction], computation: str) -> None:
         raw = decode("Instruction", data, computation)
@@ -113,7 +111,7 @@ class _Reader:
             raw.id,
             text(raw.name),
             opcode,
-            self.shape(raw.shape, name),
+            self.shapes.read(raw.shape, name),
             operands,
             controls,
             called,
@@ -129,9 +127,3 @@ class _Reader:
                 raise malformed("An instruction has no opcode", where=where)
             opcode = self.opcodes[raw] = text(raw)
         return opcode
-
-    def shape(self, raw: bytes, where: str) -> Shape:
-        shape = self.shapes.get(raw)
-        if shape is None:
-            shape = self.shapes[raw] = decoded(decode("Shape", raw, where))
-        return shape

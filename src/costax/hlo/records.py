@@ -13,7 +13,7 @@ from math import prod
 from typing import Any, Final, NamedTuple
 
 from costax.hlo.errors import malformed
-from costax.hlo.schema import MESSAGES
+from costax.hlo.schema import decode
 from costax.hlo.shapes import Shape
 
 # At most 18 digits: what fits a C++ int64, so that no file can ask for a number of a million digits.
@@ -21,6 +21,8 @@ _TRIP_COUNT: Final = re.compile(rb'"known_trip_count"\s*:\s*\{\s*"n"\s*:\s*"?(\d
 
 _ESTIMATE: Final = re.compile(rb'"cost_estimate"\s*:\s*\{([^{}]*)\}')
 _NUMBER: Final = re.compile(rb'"(\w+)"\s*:\s*"?(-?\d{1,18})"?\s*(?:,|$)')
+# XLA's arrays have a handful of dimensions; a window has as many as its array.
+_HIGHEST_RANK: Final = 64
 
 
 class WindowDimension(NamedTuple):
@@ -155,11 +157,10 @@ class Instruction:
     @property
     def window(self) -> tuple[WindowDimension, ...]:
         """The window of a convolution, reduce-window or select-and-scatter, one entry a dimension."""
-        found = decode("Window", self.raw.window, self.name)
-        return tuple(
-            WindowDimension(d.size, d.stride, d.padding_low, d.padding_high, d.window_dilation, d.base_dilation)
-            for d in found.dimensions
-        )
+        dimensions = decode("Window", self.raw.window, self.name).dimensions
+        if len(dimensions) > _HIGHEST_RANK:
+            raise malformed(f"A window with {len(dimensions)} dimensions", where=self.name)
+        return tuple([_window_dimension(decode("WindowDimension", raw, self.name)) for raw in dimensions])
 
     @property
     def convolution_dimensions(self) -> ConvolutionDimensions:
@@ -195,7 +196,8 @@ class Instruction:
     @property
     def slices(self) -> tuple[SliceDimension, ...]:
         """The range of a static slice, one entry a dimension."""
-        return tuple(SliceDimension(d.start, d.limit, d.stride) for d in self.raw.slice_dimensions)
+        found = [decode("SliceDimension", raw, self.name) for raw in self.raw.slice_dimensions]
+        return tuple([SliceDimension(d.start, d.limit, d.stride) for d in found])
 
     @property
     def fft_length(self) -> tuple[int, ...]:
@@ -267,13 +269,14 @@ class Instruction:
         """The groups of devices that communicate with each other; none means one group of all."""
         listed = self.raw.replica_groups or self.raw.collective_device_list.replica_groups
         if listed:
-            return tuple(tuple(group.replica_ids) for group in listed)
+            return tuple([tuple(decode("ReplicaGroup", raw, self.name).replica_ids) for raw in listed])
         return _iota_groups(self.raw.collective_device_list.iota, self.name)
 
     @property
     def source_target_pairs(self) -> tuple[tuple[int, int], ...]:
         """Who sends to whom in a collective permute."""
-        return tuple((pair.source, pair.target) for pair in self.raw.source_target_pairs)
+        pairs = [decode("SourceTarget", raw, self.name) for raw in self.raw.source_target_pairs]
+        return tuple([(pair.source, pair.target) for pair in pairs])
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -337,10 +340,10 @@ class Module:
         # All ids count from 1; 0 means none.
         if not 1 <= frame_id <= len(table.stack_frames):
             return None, 0
-        entry = table.stack_frames[frame_id - 1]
+        entry = decode("StackFrame", table.stack_frames[frame_id - 1])
         if not 1 <= entry.file_location_id <= len(table.file_locations):
             return None, 0
-        place = table.file_locations[entry.file_location_id - 1]
+        place = decode("FileLocation", table.file_locations[entry.file_location_id - 1])
         file, function = (
             text(names[i - 1]) if 1 <= i <= len(names) else ""
             for names, i in ((table.file_names, place.file_name_id), (table.function_names, place.function_name_id))
@@ -348,15 +351,8 @@ class Module:
         return Frame(file, function, place.line), entry.parent_frame_id
 
 
-def decode(message: str, raw: bytes, where: str) -> Any:
-    """Return a message of the schema; HloError if the bytes are none."""
-    # upb's DecodeError is the only thing that FromString raises.
-    from google.protobuf.message import DecodeError
-
-    try:
-        return MESSAGES[message].FromString(raw)
-    except DecodeError as fault:
-        raise malformed(f"The {message.lower()} does not decode: {fault}", where=where) from fault
+def _window_dimension(d: Any) -> WindowDimension:
+    return WindowDimension(d.size, d.stride, d.padding_low, d.padding_high, d.window_dilation, d.base_dilation)
 
 
 # More devices than any machine has; a file that asks for more is damaged.

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import costax.hlo.opcodes  # noqa: F401 (registers the laws)
 from costax.hlo import float32
-from costax.hlo.laws import Law, Work, handler, law_of
+from costax.hlo.errors import malformed
+from costax.hlo.laws import Law, Work, law_of
+from costax.hlo.opcodes import handler
 from costax.hlo.pause import uncollected
 from costax.hlo.records import Computation, Instruction, Module
 
@@ -48,6 +49,8 @@ class Float32(NamedTuple):
 
 _NONE = Properties()
 _ONCE = Properties(1, 1, 1)
+# XLA's float32 ends at 2^128; only a damaged file gets here, with numbers that would never end.
+_LARGEST = 2**1024
 
 
 class Row(NamedTuple):
@@ -144,10 +147,10 @@ def replay(module: Module, law: Law | None = None) -> Replay:
                 sums[key] = _sum(computation, law, sums)
     times = {module.entry.id: _ONCE}
     for key in reversed(sums):
-        mine = times.get(key)
-        for call in sums[key].calls if mine else ():
-            there = times.get(call.callee.id, _NONE)
-            times[call.callee.id] = there.plus(call.times.scaled(mine))
+        if key in times:
+            for call in sums[key].calls:
+                there = times.get(call.callee.id, _NONE)
+                times[call.callee.id] = there.plus(call.times.scaled(times[key]))
     return Replay(module, law, sums, times)
 
 
@@ -181,6 +184,8 @@ def _sum(computation: Computation, law: Law, sums: Mapping[int, Sum]) -> Sum:
         flops = float32.rounded(flops + rounded[0])
         transcendentals = float32.rounded(transcendentals + rounded[1])
         moved = float32.rounded(moved + rounded[2])
+    if max(map(abs, exact)) >= _LARGEST:
+        raise malformed(f"{computation.name} costs more than float64 can hold", where=computation.name)
     return Sum(exact, Float32(flops, transcendentals, moved), own, calls)
 
 
@@ -226,9 +231,7 @@ def _run(
         for j, callee in enumerate(work.runs)
     ]
     total = Properties(*[costs[branch].exact[i] for i, branch in enumerate(chosen)])
-    rounded = Float32(
-        *[values[_branch(values)] for i in range(3) for values in [[cost.float32[i] for cost in costs]]]
-    )
+    rounded = Float32(*[values[_branch(values)] for i in range(3) for values in [[cost.float32[i] for cost in costs]]])
     return calls, total, rounded
 
 

@@ -2,8 +2,8 @@
 
 The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`); the package and
 the descriptor pool are costax's own, so the schema meets no other package's descriptors. What it does not name,
-literals first of all, is dropped. Names are `bytes`: XLA does not promise UTF-8. Messages that repeat a lot
-(shapes, metadata, windows) are `bytes` too, so that equal ones are decoded once.
+literals first of all, is skipped. Names are `bytes`: XLA does not promise UTF-8. So is every message that repeats:
+equal shapes are decoded once, and a hostile file cannot turn two bytes into a large message a million times.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from costax.hlo.errors import malformed
 
 _PACKAGE: Final = "costax.hlo.schema"
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
@@ -43,7 +46,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "dimensions": (14, "int*"),
         "window": (15, "bytes"),
         "convolution_dimension_numbers": (16, "bytes"),
-        "slice_dimensions": (17, "SliceDimension*"),
+        "slice_dimensions": (17, "bytes*"),
         "channel_id": (26, "int"),
         "custom_call_target": (28, "bytes"),
         "dot_dimension_numbers": (30, "bytes"),
@@ -54,9 +57,9 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "control_predecessor_ids": (37, "int*"),
         "called_computation_ids": (38, "int*"),
         "backend_config": (43, "bytes"),
-        "replica_groups": (49, "ReplicaGroup*"),
+        "replica_groups": (49, "bytes*"),
         "feature_group_count": (50, "int"),
-        "source_target_pairs": (52, "SourceTarget*"),
+        "source_target_pairs": (52, "bytes*"),
         "batch_group_count": (58, "int"),
         "collective_device_list": (87, "CollectiveDeviceList"),
         "ragged_dot_dimension_numbers": (90, "RaggedDotDimensionNumbers"),
@@ -64,17 +67,17 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
     "Shape": {
         "element_type": (2, "int"),
         "dimensions": (3, "int*"),
-        "tuple_shapes": (4, "Shape*"),
+        "tuple_shapes": (4, "bytes*"),
         "layout": (5, "Layout"),
         "is_dynamic_dimension": (6, "bool*"),
     },
     "Layout": {
         "minor_to_major": (1, "int*"),
-        "tiles": (6, "Tile*"),
+        "tiles": (6, "bytes*"),
         "element_size_in_bits": (7, "int"),
         "memory_space": (8, "int"),
         "tail_padding_alignment_in_elements": (16, "int"),
-        "split_configs": (17, "SplitConfig*"),
+        "split_configs": (17, "bytes*"),
     },
     "Tile": {"dimensions": (1, "int*")},
     "SplitConfig": {"dimension": (1, "int"), "split_indices": (2, "int*")},
@@ -86,7 +89,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "stack_frame_id": (15, "int"),
     },
     "SliceDimension": {"start": (1, "int"), "limit": (2, "int"), "stride": (3, "int")},
-    "Window": {"dimensions": (1, "WindowDimension*")},
+    "Window": {"dimensions": (1, "bytes*")},
     "WindowDimension": {
         "size": (1, "int"),
         "stride": (2, "int"),
@@ -118,7 +121,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "rhs_group_dimensions": (3, "int*"),
     },
     "ReplicaGroup": {"replica_ids": (1, "int*")},
-    "CollectiveDeviceList": {"replica_groups": (1, "ReplicaGroup*"), "iota": (2, "IotaReplicaGroups")},
+    "CollectiveDeviceList": {"replica_groups": (1, "bytes*"), "iota": (2, "IotaReplicaGroups")},
     "IotaReplicaGroups": {
         "groups": (1, "int"),
         "devices": (2, "int"),
@@ -129,8 +132,8 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
     "StackFrameIndex": {
         "file_names": (1, "bytes*"),
         "function_names": (2, "bytes*"),
-        "file_locations": (3, "FileLocation*"),
-        "stack_frames": (4, "StackFrame*"),
+        "file_locations": (3, "bytes*"),
+        "stack_frames": (4, "bytes*"),
     },
     "FileLocation": {"file_name_id": (1, "int"), "function_name_id": (2, "int"), "line": (3, "int")},
     "StackFrame": {"file_location_id": (1, "int"), "parent_frame_id": (2, "int")},
@@ -163,4 +166,12 @@ def _messages() -> dict[str, Any]:
 
 
 MESSAGES: Final[dict[str, Any]] = _messages()
-"""Message class by name; `MESSAGES["Shape"].FromString(data)` decodes."""
+"""Message class by name."""
+
+
+def decode(message: str, raw: bytes, where: str = "") -> Any:
+    """Return a message of the schema; HloError if the bytes are none."""
+    try:
+        return MESSAGES[message].FromString(raw)
+    except DecodeError as fault:
+        raise malformed(f"The {message.lower()} does not decode: {fault}", where=where) from fault

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from costax.hlo.errors import malformed
+from costax.hlo.schema import decode
 
 LIMIT: Final = 2**63
 """XLA counts elements in int64."""
+
+_DEEPEST_TUPLE: Final = 16
 
 # PrimitiveType of xla_data.proto, under the names that costax uses everywhere, and bits of an element in memory.
 # A type of fewer than 8 bits takes a byte unless the layout says that it is packed.
@@ -120,7 +123,7 @@ class Shape:
         return f"{self.dtype}[{','.join('<=' * b + str(d) for d, b in zip(self.dims, bounds, strict=False))}]"
 
 
-def count(extents: Iterable[int], *, what: str = "elements") -> int:
+def count(extents: Iterable[int], *, what: str = "elements", where: str = "") -> int:
     """Return the product of extents; HloError if one is negative or the product does not fit int64."""
     total = 1
     extents = tuple(extents)
@@ -130,35 +133,52 @@ def count(extents: Iterable[int], *, what: str = "elements") -> int:
         total *= extent
         # Stops early: a million factors would otherwise make a number of a million digits.
         if not 0 < total < LIMIT:
-            raise malformed(f"{'x'.join(map(str, extents[:8]))} {what} do not fit int64")
+            raise malformed(f"{'x'.join(map(str, extents[:8]))} {what} do not fit int64", where=where)
     return total
 
 
-def decoded(raw: Any) -> Shape:
-    """Return the shape of a proto message. Tuples nest at most as deep as the protobuf decoder allows (100)."""
-    dtype, bits = _TYPES.get(raw.element_type, ("", 0))
-    if not dtype:
-        raise malformed(f"Element type {raw.element_type} is not one that costax knows")
-    dims = tuple(raw.dimensions)
-    if any(extent < 0 for extent in dims):
-        raise malformed(f"{dtype}{list(dims[:8])} has an extent below 0 (unbounded, or damaged)")
-    layout = _layout(raw.layout, len(dims)) if raw.HasField("layout") else None
-    parts = tuple(map(decoded, raw.tuple_shapes))
-    if dtype == "buffer" and len(parts) != 1:
-        raise malformed("A buffer holds one array")
-    elements = count(dims) if bits else 0
-    return Shape(dtype, dims, elements, bits, layout, tuple(raw.is_dynamic_dimension), parts)
+class Shapes:
+    """Decodes shapes; equal bytes give the same `Shape`, so that most of a module's shapes are decoded once."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._known: dict[bytes, Shape] = {}
+
+    def read(self, raw: bytes, where: str, depth: int = 0) -> Shape:
+        """Return the shape of a serialised `ShapeProto`."""
+        shape = self._known.get(raw)
+        if shape is None:
+            shape = self._known[raw] = self._decoded(raw, where, depth)
+        return shape
+
+    def _decoded(self, raw: bytes, where: str, depth: int) -> Shape:
+        if depth > _DEEPEST_TUPLE:
+            raise malformed(f"Tuples nest more than {_DEEPEST_TUPLE} deep", where=where)
+        found = decode("Shape", raw, where)
+        dtype, bits = _TYPES.get(found.element_type, ("", 0))
+        if not dtype:
+            raise malformed(f"Element type {found.element_type} is not one that costax knows", where=where)
+        dims = tuple(found.dimensions)
+        if any(extent < 0 for extent in dims):
+            raise malformed(f"{dtype}{list(dims[:8])} has an extent below 0 (unbounded, or damaged)", where=where)
+        layout = _layout(found.layout, len(dims), where) if found.HasField("layout") else None
+        parts = tuple([self.read(part, where, depth + 1) for part in found.tuple_shapes])
+        if dtype == "buffer" and len(parts) != 1:
+            raise malformed("A buffer holds one array", where=where)
+        elements = count(dims, where=where) if bits else 0
+        return Shape(dtype, dims, elements, bits, layout, tuple(found.is_dynamic_dimension), parts)
 
 
-def _layout(raw: Any, rank: int) -> Layout:
+def _layout(raw: Any, rank: int, where: str) -> Layout:
     order = tuple(raw.minor_to_major)
     if sorted(order) != list(range(rank)):
-        raise malformed(f"The layout {list(order[:8])} does not order {rank} dimensions")
+        raise malformed(f"The layout {list(order[:8])} does not order {rank} dimensions", where=where)
+    splits = [decode("SplitConfig", split, where) for split in raw.split_configs]
     return Layout(
         order,
-        tuple(tuple(tile.dimensions) for tile in raw.tiles),
+        tuple([tuple(decode("Tile", tile, where).dimensions) for tile in raw.tiles]),
         raw.element_size_in_bits,
         raw.memory_space,
         raw.tail_padding_alignment_in_elements or 1,
-        tuple((split.dimension, tuple(split.split_indices)) for split in raw.split_configs),
+        tuple([(split.dimension, tuple(split.split_indices)) for split in splits]),
     )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from math import gcd, prod
+from math import gcd
 
 from costax.hlo.errors import malformed
 from costax.hlo.laws import Law, Work, opcode
 from costax.hlo.records import DotDimensions, Instruction, WindowDimension
-from costax.hlo.shapes import Shape
-
-# XLA walks kernel x output positions one by one and would not end on more; a file that asks for it is damaged.
-_MOST_POSITIONS = 2**21
+from costax.hlo.shapes import Shape, count
 
 
 def dot_flops(lhs: Shape, elements: int, dims: DotDimensions) -> int:
     """Return 2 FLOPs for each output element and each product that it sums."""
-    return 2 * elements * prod([lhs.extent(d) for d in dims.lhs_contracting])
+    return 2 * elements * count([lhs.extent(d) for d in dims.lhs_contracting])
 
 
 @opcode("dot")
@@ -48,7 +45,7 @@ def ragged_dot(ins: Instruction, law: Law) -> Work:
         if i >= len(extents):
             raise malformed(f"{ins.shape} has no dimension {i} to delete", where=ins.name)
         del extents[i]
-    return Work(flops=dot_flops(ins.operand(0).shape, prod(extents), dims.dot), bytes=law.whole(ins))
+    return Work(flops=dot_flops(ins.operand(0).shape, count(extents), dims.dot), bytes=law.whole(ins))
 
 
 @opcode("convolution")
@@ -59,10 +56,10 @@ def convolution(ins: Instruction, law: Law) -> Work:
     spatial dimension). XLA: HandleConvolution, GetConvolutionFlops.
     """
     lhs, rhs = ins.operand(0).shape, ins.operand(1).shape
-    return Work(flops=convolution_flops(ins, lhs, rhs, ins.shape), bytes=law.whole(ins))
+    return Work(flops=convolution_flops(ins, lhs, rhs, ins.shape, law), bytes=law.whole(ins))
 
 
-def convolution_flops(ins: Instruction, lhs: Shape, rhs: Shape, out: Shape) -> int:
+def convolution_flops(ins: Instruction, lhs: Shape, rhs: Shape, out: Shape, law: Law) -> int:
     """Return the FLOPs of a convolution of these shapes, with the window and dimension numbers of an instruction."""
     dims = ins.convolution_dimensions
     window = ins.window
@@ -70,15 +67,15 @@ def convolution_flops(ins: Instruction, lhs: Shape, rhs: Shape, out: Shape) -> i
     if ins.feature_group_count < 1 or ins.batch_group_count < 1 or any(len(p) < len(window) for p in places):
         raise malformed("The groups or the spatial dimensions of a convolution do not fit", where=ins.name)
     valid = [
-        _valid_taps(w, rhs.extent(kernel), out.extent(output), lhs.extent(source))
+        _valid_taps(law, w, rhs.extent(kernel), out.extent(output), lhs.extent(source))
         for w, kernel, output, source in zip(window, *places, strict=False)
     ]
     channels_in = lhs.extent(dims.input_feature) // ins.feature_group_count
     batch = lhs.extent(dims.input_batch) // ins.batch_group_count
-    return 2 * channels_in * out.extent(dims.output_feature) * batch * prod(valid)
+    return 2 * channels_in * out.extent(dims.output_feature) * batch * count(valid)
 
 
-def _valid_taps(w: WindowDimension, kernel: int, output: int, source: int) -> int:
+def _valid_taps(law: Law, w: WindowDimension, kernel: int, output: int, source: int) -> int:
     """Pairs (k, o) with o * stride - padding + k * window_dilation = base_dilation * i for an input i.
 
     For each k (or each o, whichever are fewer) the others form an arithmetic progression, which is counted.
@@ -88,9 +85,12 @@ def _valid_taps(w: WindowDimension, kernel: int, output: int, source: int) -> in
     short, short_step, long, long_step = kernel, w.window_dilation, output, w.stride
     if output < kernel:
         short, short_step, long, long_step = output, w.stride, kernel, w.window_dilation
-    if short > _MOST_POSITIONS:
-        raise malformed(f"A convolution with {kernel} taps at {output} positions")
-    return sum(_meeting(long_step, long, i * short_step - w.padding_low, w.base_dilation, source) for i in range(short))
+
+    def walk() -> int:
+        offsets = (i * short_step - w.padding_low for i in range(short))
+        return sum(_meeting(long_step, long, offset, w.base_dilation, source) for offset in offsets)
+
+    return law.taps((w, kernel, output, source), short, walk)
 
 
 def _meeting(step: int, steps: int, offset: int, dilation: int, source: int) -> int:

@@ -18,7 +18,7 @@ def free(ins: Instruction, law: Law) -> Work:
 
 @opcode("tuple")
 def tuple_(ins: Instruction, law: Law) -> Work:
-    """The table of pointers is written: 8 bytes an element, 4 since jaxlib 0.12.
+    """The table of pointers is written: 8 bytes an element, 4 since jaxlib 0.11.2.
 
     XLA: HandleTuple.
     """
@@ -29,7 +29,7 @@ def tuple_(ins: Instruction, law: Law) -> Work:
 def custom_call(ins: Instruction, law: Law) -> Work:
     """Minus one flop and minus one byte: XLA's way to say that it does not know. It is summed like any number.
 
-    XLA: HandleCustomCall. Since jaxlib 0.12 the markers around inlined calls are free.
+    XLA: HandleCustomCall. Since jaxlib 0.11 the markers around inlined calls are free.
     """
     if ins.custom_call_target in law.free_targets:
         return NOTHING

@@ -50,7 +50,7 @@ def _constants(inside: Computation, law: Law) -> Iterator[int]:
 
 
 def _parameters(inside: Computation, law: Law) -> Iterator[int]:
-    for parameter in inside.parameters:
+    for parameter in law.parameters(inside):
         if parameter.shape.is_tuple:
             yield sum(law.read(x, _read) for x in _elements(parameter))
         else:
@@ -65,9 +65,11 @@ def _elements(parameter: Instruction) -> Iterator[Instruction]:
         if not shape.is_tuple:
             yield taken
             continue
-        for i in reversed(range(len(shape.parts))):
-            takers = (x for x in taken.users if x.opcode == "get-tuple-element" and x.tuple_index == i)
-            pending.append((next(takers, taken), shape.parts[i]))
+        takers: dict[int, Instruction] = {}
+        for user in taken.users:
+            if user.opcode == "get-tuple-element":
+                takers.setdefault(user.tuple_index, user)
+        pending += [(takers.get(i, taken), shape.parts[i]) for i in reversed(range(len(shape.parts)))]
 
 
 def _read(source: Instruction, law: Law) -> int:
@@ -82,7 +84,7 @@ def _read(source: Instruction, law: Law) -> int:
     for user in source.users:
         match user.opcode:
             case "fusion":
-                size += sum(_read_nested(user, i, law) for i, x in enumerate(user.operands) if x is source)
+                size += sum(_read_nested(user, i, law) for i in law.places(user)[source])
             case "slice":
                 size += law.size(user.shape)
             case "dynamic-slice" if user.operand(0) is source:
@@ -100,10 +102,11 @@ def _read(source: Instruction, law: Law) -> int:
 def _read_nested(user: Instruction, i: int, law: Law) -> int:
     """Bytes that a fusion inside the fusion reads of its operand `i`.
 
-    If the parameter feeds the nested root directly, slices of the nested result read only their output.
+    If the parameter feeds the nested root directly, slices of the nested result read only their output. (XLA looks at
+    the root's first operand without asking whether there is one; no compiler makes such a root.)
     """
     inside = user.callee(0)
-    parameters = inside.parameters
+    parameters = law.parameters(inside)
     if i >= len(parameters):
         raise malformed(f"A fusion has {len(user.operands)} operands and {len(parameters)} parameters", where=user.name)
     simple = bool(inside.root.operands) and parameters[i] is inside.root.operands[0]

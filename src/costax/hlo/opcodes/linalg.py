@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import prod
 
 from costax.hlo.laws import Law, Term, Work, opcode
 from costax.hlo.records import Instruction
+from costax.hlo.shapes import count
 
 
 @opcode("cholesky")
@@ -37,7 +37,7 @@ def fft(ins: Instruction, law: Law) -> Work:
 
     A sum of the logarithms would be right; for one dimension they agree. XLA: HandleFft.
     """
-    logs = prod([length.bit_length() - 1 for length in ins.fft_length])
+    logs = count([max(0, length.bit_length() - 1) for length in ins.fft_length], what="logarithms", where=ins.name)
     return Work(flops=8 * logs * ins.operand(0).shape.first().elements, bytes=law.whole(ins))
 
 
