@@ -65,6 +65,7 @@ def analyze(
 
 @main.command(short_help="Count the work of TARGET beside what XLA counts.")
 @options.tracing
+@options.machine
 @options.table
 @options.output
 @options.debug
@@ -73,6 +74,8 @@ def compare(
     inputs: Sequence[str],
     trips: Sequence[str],
     on_missing: str | None,
+    compile_for: str,
+    timeout: float,
     by: str,
     depth: int | None,
     sort: str | None,
@@ -82,19 +85,23 @@ def compare(
 ) -> None:
     """Count the work of TARGET, and say why XLA's cost analysis of it is what it is.
 
-    The program is lowered and compiled for this machine's CPU, and not run. --save writes the analysis.
+    The program is lowered and compiled, for this machine's CPU or ahead of time for the one that --target names, and
+    not run. --save writes the analysis.
 
     \b
     costax compare examples/resnet.py:resnet18
+    costax compare examples/gpt2.py:gpt2_train_step --target tpu:v5e
     """
     from costax import report
+    from costax.ahead import machine
     from costax.comparison import compare_program
     from costax.report import waterfall
 
     _check_table(by, sort)
     _check_files(save)
+    compiled_for = machine(compile_for)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
-    comparison = compare_program(analysis.program, analysis)
+    comparison = compare_program(analysis.program, analysis, compiled_for, timeout)
     for path in save:
         report.save(analysis, path)
     if as_json:

@@ -56,6 +56,26 @@ tracing = _chain(
     ),
 )
 
+# What to compile for, and how long that may take: `compile_for`, `timeout`.
+machine = _chain(
+    click.option(
+        "--target",
+        "compile_for",
+        default="cpu",
+        show_default=True,
+        metavar="MACHINE",
+        help="What to compile for; it need not be here: tpu:v5e, tpu:v5e:2x4, cuda:h100, cuda:h100:8 ...",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=1800.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long the compiler of another machine may take.",
+    ),
+)
+
 # What becomes of the answer: `as_json`, `save`, `strict`.
 output = _chain(
     click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables."),
