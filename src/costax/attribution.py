@@ -179,7 +179,7 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas)
     left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.place is not None)
     homeless: set[int] = set()
     for position, charge in enumerate(moved):
-        if charge.flops <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
+        if charge.work <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
             continue
         # A neighbour's name is believed as long as its equation still misses such an operation.
         if charge.evidence != MARKED and left[_operation(charge)] < before[_operation(charge)]:
@@ -187,7 +187,7 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas)
         else:
             homeless.add(position)
     missing = [
-        charge for charge in lowered if charge.place is not None and charge.flops > 0 and not left[_operation(charge)]
+        charge for charge in lowered if charge.place is not None and charge.work > 0 and not left[_operation(charge)]
     ]
     adopting = _Adoption(missing, atlas)
     return [adopting.adopted(charge) if i in homeless else charge for i, charge in enumerate(moved)]
@@ -199,7 +199,7 @@ def _operation(charge: Charge) -> tuple[Address, str]:
 
 def _past_movement(charge: Charge, before: Mapping[tuple[Address, str], int], atlas: Atlas) -> Charge:
     place = charge.place
-    while place is not None and (charge.flops or charge.transcendentals) and not place.cost.ops:
+    while place is not None and charge.work and not place.cost.ops:
         if before.get((place.address, charge.opcode)):
             break
         place = atlas.operand(place)
@@ -222,8 +222,8 @@ class _Adoption:
         """
         here = charge.place
         same = [x for x in self._waiting if x.opcode == charge.opcode]
-        equal = [x for x in same if x.flops == charge.flops]
-        sized = [x for x in self._waiting if x.flops == charge.flops]
+        equal = [x for x in same if x.work == charge.work]
+        sized = [x for x in self._waiting if x.work == charge.work]
         beside = [self._beside(found, here) for found in (equal, sized, same)] if charge.evidence != MARKED else []
         fitting = next((found for found in (*beside, equal) if found), [])
         if not fitting:

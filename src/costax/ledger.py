@@ -34,6 +34,11 @@ class Charge:
     evidence: str
 
     @property
+    def work(self) -> Count:
+        """FLOPs and transcendentals together."""
+        return self.flops + self.transcendentals
+
+    @property
     def opcode(self) -> str:
         """The opcode; a custom call is named by its target."""
         ins = self.instruction

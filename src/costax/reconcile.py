@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from costax.conventions import XlaCounts, as_xla
 from costax.cost import Count
@@ -89,6 +89,10 @@ class _Pair(NamedTuple):
     flops: Count = 0
     transcendentals: Count = 0
 
+    @property
+    def work(self) -> Count:
+        return self.flops + self.transcendentals
+
     def minus(self, other: tuple[Count, Count]) -> _Pair:
         return _Pair(self.flops - other[0], self.transcendentals - other[1])
 
@@ -116,8 +120,8 @@ class _Account:
         self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
         self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
         self.equals: dict[int, list[Place]] = defaultdict(list)
-        self.alike: dict[int, list[Place]] = defaultdict(list)
-        self.users: dict[int, list[Place]] = defaultdict(list)
+        self.alike: dict[Any, list[Place]] = defaultdict(list)
+        self.users: dict[Any, list[Place]] = defaultdict(list)
         for place in places:
             self.equals[place.value].append(place)
             self.alike[place.loose].append(place)
@@ -213,7 +217,7 @@ class _Account:
 
     def _gone(self, place: Place, stage: str, difference: _Pair, left: Mapping[Address, Sequence[Charge]]) -> Delta:
         """Say why nothing of an equation is left at a stage."""
-        twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place))
+        twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place), *self._past(place))
         twin = next((other for other in twins if other is not place and left.get(other.address)), None)
         if twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
@@ -226,6 +230,15 @@ class _Account:
         else:
             cause, evidence = self._simplified(place, left)
         return self._made(cause, stage, place, difference, evidence, 1)
+
+    def _near(self, place: Place) -> list[Place]:
+        return [*self.users[place.value], *(other for value in place.operands for other in self.equals[value])]
+
+    def _past(self, place: Place) -> Sequence[Place]:
+        """Return the same operation before the movement of its operand: f(concatenate(x)) is concatenate(f(x))."""
+        moving = [x for value in place.operands for x in self.equals[value] if not x.cost.ops]
+        makers = [other for x in moving for value in x.operands for other in self.users[value]]
+        return [other for other in makers if other.primitive == place.primitive]
 
     def _powers(self, place: Place) -> Sequence[Place]:
         """Return the other powers of an operand: x * x is a part of x**3."""
@@ -248,9 +261,16 @@ class _Account:
         users = self.users[place.value]
         if not any(left.get(user.address) for user in users):
             return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
-        if place.scalars and any(other.scalars and left.get(other.address) for other in users):
-            return SIMPLIFIED, "its constant is combined with that of the equation that uses its result"
-        near = [*users, *(other for value in place.operands for other in self.equals[value])]
+        near = self._near(place)
+        further = [other for at in near for other in self._near(at)]
+        constant = next((x for x in (*near, *further) if x.scalars and x is not place and left.get(x.address)), None)
+        if place.scalars and constant is not None:
+            return SIMPLIFIED, f"its constant is combined with that of {constant.primitive} beside it"
+        siblings = [other for value in place.operands for other in self.users[value] if other is not place]
+        for other in siblings:
+            before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
+            if other.primitive == place.primitive and _sum(after).work > _sum(before).work > 0:
+                return MERGED, f"one {opcodes(after)} does both this and the {other.primitive} that shares an operand"
         for other in near:
             before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
             if after and opcodes(before) != opcodes(after):
