@@ -22,6 +22,8 @@ ENCLOSED: Final = "enclosed"
 _ONCE: Final = Properties(1, 1, 1)
 # How many instructions away a neighbour may be; a split reduction or an upcast is one to three away.
 _REACH: Final = 4
+# Operations whose number of FLOPs tells them apart wherever they stand.
+_LARGE: Final = frozenset({"dot", "convolution"})
 
 
 class Atlas:
@@ -83,8 +85,8 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 class Attribution(NamedTuple):
     """What each instruction of a module is charged at each call site.
 
-    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not look at,
-    and the fusion that holds them: of a custom fusion with a gather or a scatter it charges that one instruction.
+    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not charge, and
+    why: of a custom fusion with a gather or a scatter it charges that one, of a conditional one branch a property.
     """
 
     charges: list[Charge]
@@ -111,6 +113,8 @@ class _Charging:
         mine = self._replay.sums[computation.id]
         for ins, own in mine.own:
             here = own.scaled(times)
+            if (own.flops and not times.flops) or (own.transcendentals and not times.transcendentals):
+                self._skip(ins, caller)
             if here.flops or here.transcendentals or here.bytes:
                 yield self._charge(ins, computation, here, caller)
             if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
@@ -148,11 +152,17 @@ class _Charging:
                 return marked
         return None
 
+    def _skip(self, ins: Instruction, caller: Address) -> None:
+        place = self._atlas.find(self._address(ins, caller)[0])
+        if place is not None:
+            self.hidden[place.address] = "HandleConditional takes this property from another branch"
+
     def _hide(self, fusion: Instruction, caller: Address) -> None:
         inside = fusion.callee(0).instructions
         if any(ins.opcode in ("gather", "scatter") for ins in inside):
             places = (self._atlas.find(self._address(ins, caller)[0]) for ins in inside)
-            self.hidden.update({place.address: fusion.name for place in places if place is not None})
+            why = f"HandleFusion charges one instruction of the custom fusion {fusion.name}"
+            self.hidden.update({place.address: why for place in places if place is not None})
 
     def _weigh(self, ins: Instruction, callee: Computation, at: Address, times: Properties) -> None:
         weights = self.branches.setdefault(at, [(0, 0)] * len(ins.called))
@@ -218,14 +228,20 @@ class _Adoption:
     def adopted(self, charge: Charge) -> Charge:
         """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
 
-        Beside counts the same operation, or any with as many FLOPs: x - c becomes x + (-c), x / c becomes x * (1 / c).
+        Beside counts the same operation, or any with as many FLOPs.
         """
         here = charge.place
+        # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
+        constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
+        scalar = [x for x in self._waiting if constant and x.place is not None and x.place.scalars]
         same = [x for x in self._waiting if x.opcode == charge.opcode]
         equal = [x for x in same if x.work == charge.work]
         sized = [x for x in self._waiting if x.work == charge.work]
-        beside = [self._beside(found, here) for found in (equal, sized, same)] if charge.evidence != MARKED else []
-        fitting = next((found for found in (*beside, equal) if found), [])
+        scalar = [x for x in scalar if x.work == charge.work]
+        candidates = [self._beside(found, here) for found in (scalar, equal)]
+        candidates += [equal] if charge.opcode in _LARGE else []
+        candidates += [self._beside(found, here) for found in (sized, same)]
+        fitting = next((found for found in (*(candidates if charge.evidence != MARKED else ()), equal) if found), [])
         if not fitting:
             return charge
         address = here.address if here is not None else ()

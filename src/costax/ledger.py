@@ -51,7 +51,7 @@ class Ledger:
 
     xla: XLA's own dictionary, cleaned (an absent key is 0), or None where the backend gives none. branches: for each
     `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals). hidden:
-    equations with instructions that XLA does not look at, and the fusion that holds them.
+    equations with instructions that XLA does not charge, and why.
     memory: XLA's memory analysis, in bytes. seconds: how long the stage took to make.
     """
 

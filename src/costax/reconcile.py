@@ -210,7 +210,7 @@ class _Account:
             yield self._gone(place, "compiled", difference, self.in_compiled)
             return
         if place.address in self.compiled.hidden:
-            yield self._made(DEFECT, "compiled", place, difference, self._hidden(place), len(after))
+            yield self._made(DEFECT, "compiled", place, difference, self.compiled.hidden[place.address], len(after))
             return
         for cause, pair, count, evidence in _changes(before, after):
             yield from self._delta(cause, "compiled", place, pair, evidence, count)
@@ -224,7 +224,7 @@ class _Account:
             where = "/".join(twin.scope) or "the top"
             evidence = f"an equal equation in {where} ({self.source(twin)}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self.compiled.hidden:
-            cause, evidence = DEFECT, self._hidden(place)
+            cause, evidence = (BRANCH if place.branches else DEFECT), self.compiled.hidden[place.address]
         elif place.fixed:
             cause, evidence = FOLDED, "no input of the program reaches it"
         else:
@@ -245,9 +245,6 @@ class _Account:
         if place.primitive not in _POWERS:
             return ()
         return [other for value in set(place.operands) for other in self.users[value] if other.primitive in _POWERS]
-
-    def _hidden(self, place: Place) -> str:
-        return f"HandleFusion charges one instruction of the custom fusion {self.compiled.hidden[place.address]}"
 
     def _simplified(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> tuple[str, str]:
         """Say which rule of algebra, or which other equation, made an equation unnecessary."""
