@@ -23,6 +23,8 @@ ENCLOSED: Final = "enclosed"
 _ONCE: Final = Properties(1, 1, 1)
 # How many instructions away a neighbour may be; a split reduction or an upcast is one to three away.
 _REACH: Final = 4
+# Operations whose number of FLOPs tells them apart wherever they stand.
+_LARGE: Final = frozenset({"dot", "convolution"})
 
 
 class Atlas:
@@ -84,8 +86,8 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 class Attribution(NamedTuple):
     """What each instruction of a module is charged at each call site.
 
-    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not look at,
-    and the fusion that holds them: of a custom fusion with a gather or a scatter it charges that one instruction.
+    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not charge, and
+    why: of a custom fusion with a gather or a scatter it charges that one, of a conditional one branch a property.
     """
 
     charges: list[Charge]
@@ -112,6 +114,8 @@ class _Charging:
         mine = self._replay.sums[computation.id]
         for ins, own in mine.own:
             here = own.scaled(times)
+            if (own.flops and not times.flops) or (own.transcendentals and not times.transcendentals):
+                self._skip(ins, caller)
             if here.flops or here.transcendentals or here.bytes:
                 yield self._charge(ins, computation, here, caller, times, runs)
             if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
@@ -163,11 +167,17 @@ class _Charging:
                 return marked
         return None
 
+    def _skip(self, ins: Instruction, caller: Address) -> None:
+        place = self._atlas.find(self._address(ins, caller)[0])
+        if place is not None:
+            self.hidden[place.address] = "HandleConditional takes this property from another branch"
+
     def _hide(self, fusion: Instruction, caller: Address) -> None:
         inside = fusion.callee(0).instructions
         if any(ins.opcode in ("gather", "scatter") for ins in inside):
             places = (self._atlas.find(self._address(ins, caller)[0]) for ins in inside)
-            self.hidden.update({place.address: fusion.name for place in places if place is not None})
+            why = f"HandleFusion charges one instruction of the custom fusion {fusion.name}"
+            self.hidden.update({place.address: why for place in places if place is not None})
 
     def _weigh(self, ins: Instruction, callee: Computation, at: Address, times: Properties) -> None:
         weights = self.branches.setdefault(at, [(0, 0)] * len(ins.called))
@@ -194,7 +204,7 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas)
     left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.place is not None)
     homeless: set[int] = set()
     for position, charge in enumerate(moved):
-        if charge.flops <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
+        if charge.work <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
             continue
         # A neighbour's name is believed as long as its equation still misses such an operation.
         if charge.evidence != MARKED and left[_operation(charge)] < before[_operation(charge)]:
@@ -202,7 +212,7 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas)
         else:
             homeless.add(position)
     missing = [
-        charge for charge in lowered if charge.place is not None and charge.flops > 0 and not left[_operation(charge)]
+        charge for charge in lowered if charge.place is not None and charge.work > 0 and not left[_operation(charge)]
     ]
     adopting = _Adoption(missing, atlas)
     return [adopting.adopted(charge) if i in homeless else charge for i, charge in enumerate(moved)]
@@ -214,7 +224,7 @@ def _operation(charge: Charge) -> tuple[Address, str]:
 
 def _past_movement(charge: Charge, before: Mapping[tuple[Address, str], int], atlas: Atlas) -> Charge:
     place = charge.place
-    while place is not None and (charge.flops or charge.transcendentals) and not place.cost.ops:
+    while place is not None and charge.work and not place.cost.ops:
         if before.get((place.address, charge.opcode)):
             break
         place = atlas.operand(place)
@@ -233,14 +243,20 @@ class _Adoption:
     def adopted(self, charge: Charge) -> Charge:
         """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
 
-        Beside counts the same operation, or any with as many FLOPs: x - c becomes x + (-c), x / c becomes x * (1 / c).
+        Beside counts the same operation, or any with as many FLOPs.
         """
         here = charge.place
+        # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
+        constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
+        scalar = [x for x in self._waiting if constant and x.place is not None and x.place.scalars]
         same = [x for x in self._waiting if x.opcode == charge.opcode]
-        equal = [x for x in same if x.flops == charge.flops]
-        sized = [x for x in self._waiting if x.flops == charge.flops]
-        beside = [self._beside(found, here) for found in (equal, sized, same)] if charge.evidence != MARKED else []
-        fitting = next((found for found in (*beside, equal) if found), [])
+        equal = [x for x in same if x.work == charge.work]
+        sized = [x for x in self._waiting if x.work == charge.work]
+        scalar = [x for x in scalar if x.work == charge.work]
+        candidates = [self._beside(found, here) for found in (scalar, equal)]
+        candidates += [equal] if charge.opcode in _LARGE else []
+        candidates += [self._beside(found, here) for found in (sized, same)]
+        fitting = next((found for found in (*(candidates if charge.evidence != MARKED else ()), equal) if found), [])
         if not fitting:
             return charge
         address = here.address if here is not None else ()

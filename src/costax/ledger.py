@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import TypeVar
 
 from costax.communication import Collective, Mesh, collective, kind
@@ -38,6 +39,11 @@ class Charge:
     work: Properties
 
     @property
+    def work(self) -> Count:
+        """FLOPs and transcendentals together."""
+        return self.flops + self.transcendentals
+
+    @property
     def opcode(self) -> str:
         """The opcode; a custom call is named by its target."""
         ins = self.instruction
@@ -50,9 +56,9 @@ class Ledger:
 
     xla: XLA's own dictionary, cleaned (an absent key is 0), or None where the backend gives none. branches: for each
     `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals). hidden:
-    equations with instructions that XLA does not look at, and the fusion that holds them.
-    memory: XLA's memory analysis of one device, in bytes; "device" is what a GPU has. seconds: how long the stage took to make. meshes: that the program is sharded over; a
-    sharded program's ledger is that of one device.
+    equations with instructions that XLA does not charge, and why.
+    memory: XLA's memory analysis of one device, in bytes; "device" is what a GPU has. seconds: how long the stage took
+    to make. meshes: that the program is sharded over; a sharded program's ledger is that of one device.
     """
 
     stage: str
@@ -102,6 +108,11 @@ class Ledger:
             for c in self.charges
             if kind(c.instruction)
         )
+
+    @property
+    def devices(self) -> int:
+        """How many devices the program is sharded over."""
+        return max((prod(mesh.values()) for mesh in self.meshes), default=1)
 
     @property
     def opaque(self) -> dict[str, int]:

@@ -104,8 +104,8 @@ class Place:
     `loops * devices * others` times in all where every branch around it is taken: repeats of loops, of meshes, and of
     everything else. branches: for each `cond` around it, its address, the branch, and whether our count takes it.
     value: equal for equations that compute the same from the same; loose: equal where that holds up to
-    broadcasting and reshaping of operands; operands: the values of the equations that made
-    its operands; scalars: those operands that are one known number everywhere. fixed: no input of the program reaches
+    broadcasting and reshaping of operands; operands: what made its operands,
+    the values of equations or inputs of the program; scalars: those operands that are one known number everywhere. fixed: no input of the program reaches
     it; fixed_operands: none reaches one of its operands that is no plain literal. alike: two operands are equal.
     """
 
@@ -119,8 +119,8 @@ class Place:
     others: Count
     branches: tuple[tuple[Address, int, bool], ...]
     value: int
-    loose: int
-    operands: tuple[int, ...] = ()
+    loose: Any
+    operands: tuple[Any, ...] = ()
     scalars: tuple[str, ...] = ()
     fixed: bool = False
     fixed_operands: bool = False
@@ -168,8 +168,8 @@ class _Visit:
     def __init__(self, marks: Mapping[int, int]) -> None:
         self._marks = marks
         self._numbers: dict[Any, int] = {}
-        # By number of a broadcast or reshape: the value that it spreads.
-        self._spread: dict[int, Any] = {}
+        # By number: the loose one; of a broadcast or reshape, that of what it spreads.
+        self._loose: dict[int, Any] = {}
         # By number: what is the same for all elements, and known; then what depends on no input of the program.
         self._scalars: dict[int, str] = {}
         self._fixed: set[int] = set()
@@ -193,8 +193,8 @@ class _Visit:
                 outside.others,
                 outside.branches,
                 value,
-                self._loosely(eqn, inputs),
-                tuple(x[0] for x in inputs if isinstance(x[0], int)),
+                self._loose[value],
+                tuple(x[0] if isinstance(x[0], int) else x for x in inputs if x[0] != "literal"),
                 tuple(scalar for x in inputs if (scalar := self._scalar(x))),
                 value in self._fixed,
                 any(x[0] in self._fixed for x in inputs),
@@ -249,21 +249,19 @@ class _Visit:
         number = self._numbers.setdefault(key, len(self._numbers))
         if not eqn.effects and all(x[0] in ("literal", "constant") or x[0] in self._fixed for x in inputs):
             self._fixed.add(number)
-        if eqn.primitive.name in _RESHAPES:
-            self._spread[number] = self._within(inputs[0])
+        self._loose[number] = self._loosely(eqn, inputs)
         if number not in self._scalars and (scalar := self._computed(eqn, inputs)):
             self._scalars[number] = scalar
         return number
 
-    def _loosely(self, eqn: Any, inputs: Values) -> int:
+    def _loosely(self, eqn: Any, inputs: Values) -> Any:
+        within = tuple((self._loose.get(x[0], x[0]), *x[1:]) for x in inputs)
+        if eqn.primitive.name in _RESHAPES:
+            return within[0][0] if within[0][1:] in ((), (0,)) else within[0]
         params = tuple((name, value if _hashable(value) else id(value)) for name, value in eqn.params.items())
-        within = tuple(self._within(x) for x in inputs)
         size = math.prod(getattr(eqn.outvars[0].aval, "shape", ())) if eqn.outvars else 0
         key = ("loose", size, _canonical(eqn.primitive.name, params, within)) if not eqn.effects else (id(eqn), within)
         return self._numbers.setdefault(key, len(self._numbers))
-
-    def _within(self, value: Any) -> Any:
-        return self._spread.get(value[0], value)
 
     def _unchanged(self, eqn: Any, inputs: Values) -> Any:
         """Return the operand whose value a result is: of an identity, a neutral operand, a choice between equals."""

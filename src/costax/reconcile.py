@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from costax.communication import kind
 from costax.conventions import XlaCounts, as_xla
 from costax.cost import Count
 from costax.ledger import Charge, Ledger, opcodes
@@ -89,6 +90,10 @@ class _Pair(NamedTuple):
     flops: Count = 0
     transcendentals: Count = 0
 
+    @property
+    def work(self) -> Count:
+        return self.flops + self.transcendentals
+
     def minus(self, other: tuple[Count, Count]) -> _Pair:
         return _Pair(self.flops - other[0], self.transcendentals - other[1])
 
@@ -116,8 +121,8 @@ class _Account:
         self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
         self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
         self.equals: dict[int, list[Place]] = defaultdict(list)
-        self.alike: dict[int, list[Place]] = defaultdict(list)
-        self.users: dict[int, list[Place]] = defaultdict(list)
+        self.alike: dict[Any, list[Place]] = defaultdict(list)
+        self.users: dict[Any, list[Place]] = defaultdict(list)
         for place in places:
             self.equals[place.value].append(place)
             self.alike[place.loose].append(place)
@@ -206,35 +211,41 @@ class _Account:
             yield self._gone(place, "compiled", difference, self.in_compiled)
             return
         if place.address in self.compiled.hidden:
-            yield self._made(DEFECT, "compiled", place, difference, self._hidden(place), len(after))
+            yield self._made(DEFECT, "compiled", place, difference, self.compiled.hidden[place.address], len(after))
             return
-        for cause, pair, count, evidence in _changes(before, after):
+        for cause, pair, count, evidence in _partitioned(before, after, self.compiled.devices):
             yield from self._delta(cause, "compiled", place, pair, evidence, count)
 
     def _gone(self, place: Place, stage: str, difference: _Pair, left: Mapping[Address, Sequence[Charge]]) -> Delta:
         """Say why nothing of an equation is left at a stage."""
-        twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place))
+        twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place), *self._past(place))
         twin = next((other for other in twins if other is not place and left.get(other.address)), None)
         if twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
             evidence = f"an equal equation in {where} ({self.source(twin)}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self.compiled.hidden:
-            cause, evidence = DEFECT, self._hidden(place)
+            cause, evidence = (BRANCH if place.branches else DEFECT), self.compiled.hidden[place.address]
         elif place.fixed:
             cause, evidence = FOLDED, "no input of the program reaches it"
         else:
             cause, evidence = self._simplified(place, left)
         return self._made(cause, stage, place, difference, evidence, 1)
 
+    def _near(self, place: Place) -> list[Place]:
+        return [*self.users[place.value], *(other for value in place.operands for other in self.equals[value])]
+
+    def _past(self, place: Place) -> Sequence[Place]:
+        """Return the same operation before the movement of its operand: f(concatenate(x)) is concatenate(f(x))."""
+        moving = [x for value in place.operands for x in self.equals[value] if not x.cost.ops]
+        makers = [other for x in moving for value in x.operands for other in self.users[value]]
+        return [other for other in makers if other.primitive == place.primitive]
+
     def _powers(self, place: Place) -> Sequence[Place]:
         """Return the other powers of an operand: x * x is a part of x**3."""
         if place.primitive not in _POWERS:
             return ()
         return [other for value in set(place.operands) for other in self.users[value] if other.primitive in _POWERS]
-
-    def _hidden(self, place: Place) -> str:
-        return f"HandleFusion charges one instruction of the custom fusion {self.compiled.hidden[place.address]}"
 
     def _simplified(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> tuple[str, str]:
         """Say which rule of algebra, or which other equation, made an equation unnecessary."""
@@ -248,9 +259,16 @@ class _Account:
         users = self.users[place.value]
         if not any(left.get(user.address) for user in users):
             return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
-        if place.scalars and any(other.scalars and left.get(other.address) for other in users):
-            return SIMPLIFIED, "its constant is combined with that of the equation that uses its result"
-        near = [*users, *(other for value in place.operands for other in self.equals[value])]
+        near = self._near(place)
+        further = [other for at in near for other in self._near(at)]
+        constant = next((x for x in (*near, *further) if x.scalars and x is not place and left.get(x.address)), None)
+        if place.scalars and constant is not None:
+            return SIMPLIFIED, f"its constant is combined with that of {constant.primitive} beside it"
+        siblings = [other for value in place.operands for other in self.users[value] if other is not place]
+        for other in siblings:
+            before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
+            if other.primitive == place.primitive and _sum(after).work > _sum(before).work > 0:
+                return MERGED, f"one {opcodes(after)} does both this and the {other.primitive} that shares an operand"
         for other in near:
             before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
             if after and opcodes(before) != opcodes(after):
@@ -307,11 +325,43 @@ def _sum(charges: Iterable[Charge]) -> _Pair:
     return _Pair(flops, transcendentals)
 
 
+def _partitioned(
+    before: Sequence[Charge], after: Sequence[Charge], devices: int
+) -> Iterator[tuple[str, _Pair, int, str]]:
+    """Name what the compiler changed of one equation; the share of one device first, where it split the work."""
+    if not any(kind(charge.instruction) for charge in before):
+        exchanged = [charge for charge in after if kind(charge.instruction)]
+        yield MADE, _sum(exchanged), len(exchanged), f"{opcodes(exchanged)} between devices"
+        after = [charge for charge in after if not kind(charge.instruction)]
+    old, new = _by_opcode(before), _by_opcode(after)
+    split = {opcode for opcode in old if _share(_sum(old[opcode]), _sum(new.get(opcode, [])), devices)}
+    rest = [[c for c in found if c.opcode not in split] for found in (before, after)]
+    whole = _share(_sum(rest[0]), _sum(rest[1]), devices)
+    if whole:
+        rest, split = [[], []], {*old, *new}
+    one = [c for c in after if c.opcode in split]
+    pair = _sum(one).minus(_sum(c for c in before if c.opcode in split))
+    yield DEVICES, pair, len(one), f"split over {devices} devices: {opcodes(one)} on one of them"
+    yield from _changes(rest[0], rest[1])
+
+
+def _share(before: _Pair, after: _Pair, devices: int) -> int:
+    """Return k where after is a k-th of before and k divides the devices; 0 where it is none."""
+    shares = (k for k in range(2, devices + 1) if devices % k == 0)
+    return next((k for k in shares if before != _Pair() and after.times(k) == before), 0)
+
+
 def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tuple[str, _Pair, int, str]]:
     """Split what the compiler changed of one equation by opcode, and name each part."""
     old, new = _by_opcode(before), _by_opcode(after)
     moved: list[tuple[str, _Pair]] = []
-    for opcode in sorted(old.keys() | new.keys()):
+    calls = [c for c in after if c.opcode.startswith("custom-call") and c.opcode not in old]
+    replaced = [c for c in before if calls and c.opcode not in new]
+    if calls:
+        does = sum(c.work.flops for c in calls)
+        evidence = f"{opcodes(replaced)} became {opcodes(calls)}, charged -1 each, which does {does:,} FLOPs"
+        yield LIBRARY, _sum(calls).minus(_sum(replaced)), len(calls), evidence
+    for opcode in sorted((old.keys() | new.keys()) - {c.opcode for c in (*calls, *replaced)}):
         a, b = old.get(opcode, []), new.get(opcode, [])
         pair = _sum(b).minus(_sum(a))
         if pair == _Pair():
