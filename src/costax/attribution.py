@@ -132,11 +132,11 @@ class _Charging:
     ) -> Charge:
         found, evidence = self._address(ins, caller)
         place = self._atlas.find(found)
-        true = true_cost(ins, self._replay.law)
-        work = here if true is None else true.scaled(times)
+        library = true_cost(ins, self._replay.law)
+        true = here if library is None else library.scaled(times)
         if is_opaque(ins, self._replay.law):
-            work = Properties()
-        return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, runs, place, evidence, work)
+            true = Properties()
+        return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, runs, place, evidence, true)
 
     def _trips(self, loop: Instruction, at: Address, caller: Address) -> Count:
         """Return how often a loop runs: as the compiler proved, else as the equation says that the loop is."""

@@ -25,7 +25,7 @@ class Charge:
 
     place: the equation that it came from, or None. evidence: "marked" (its name carries the mark), "enclosed" (it has
     no mark and lies in what the equation runs), or "inferred: ..." with the reason.
-    executed: how often it runs. work: what it does each time; the charge, but of a library call what the library does.
+    executed: how often it runs. true: what it does each time: its charge, or what the library does that it calls.
     """
 
     instruction: Instruction
@@ -36,7 +36,7 @@ class Charge:
     executed: Count
     place: Place | None
     evidence: str
-    work: Properties
+    true: Properties
 
     @property
     def work(self) -> Count:
@@ -98,7 +98,7 @@ class Ledger:
 
         A call of which nothing tells the work (`opaque`) adds nothing.
         """
-        return Properties(*(sum(c.work[i] * c.executed for c in self.charges) for i in range(3)))
+        return Properties(*(sum(c.true[i] * c.executed for c in self.charges) for i in range(3)))
 
     @cached_property
     def collectives(self) -> tuple[Collective, ...]:

@@ -358,7 +358,7 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
     calls = [c for c in after if c.opcode.startswith("custom-call") and c.opcode not in old]
     replaced = [c for c in before if calls and c.opcode not in new]
     if calls:
-        does = sum(c.work.flops for c in calls)
+        does = sum(c.true.flops for c in calls)
         evidence = f"{opcodes(replaced)} became {opcodes(calls)}, charged -1 each, which does {does:,} FLOPs"
         yield LIBRARY, _sum(calls).minus(_sum(replaced)), len(calls), evidence
     for opcode in sorted((old.keys() | new.keys()) - {c.opcode for c in (*calls, *replaced)}):
