@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from costax.conventions import as_xla
 from costax.cost import Count
 from costax.hlo.libraries import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
@@ -135,7 +136,9 @@ class _Charging:
         library = true_cost(ins, self._replay.law)
         true = here if library is None else library.scaled(times)
         if is_opaque(ins, self._replay.law):
-            true = Properties()
+            # A kernel that says nothing of itself does what its jaxpr asks for.
+            kernel = place is not None and place.primitive == "pallas_call"
+            true = Properties(*as_xla(place.node.total)).scaled(times) if kernel else Properties()
         return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, runs, place, evidence, true)
 
     def _trips(self, loop: Instruction, at: Address, caller: Address) -> Count:

@@ -117,8 +117,8 @@ class Ledger:
     @property
     def opaque(self) -> dict[str, int]:
         """How many calls there are, by target, of which nothing tells the work."""
-        calls = (c.instruction for c in self.charges if is_opaque(c.instruction, self.replay.law))
-        return dict(Counter(call.custom_call_target for call in calls))
+        silent = (c.instruction for c in self.charges if c.true == Properties())
+        return dict(Counter(call.custom_call_target for call in silent if is_opaque(call, self.replay.law)))
 
     @property
     def fits(self) -> bool | None:

@@ -50,6 +50,8 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
     # libtpu locks the machine for one process, for the sake of a TPU that is not there.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_LOG_DIR": "disabled",
+    # The CUDA plugin looks for CUDA's libraries when it is loaded; to describe and compile it needs none.
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
     # Any valid value silences a warning.
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-1",

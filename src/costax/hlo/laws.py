@@ -53,7 +53,7 @@ class Law:
         self.version = version
         # libtpu adds padding and leaves out what stays on the chip; its bytes are not replayed.
         self.properties = ("flops", "transcendentals") if tpu else ("flops", "transcendentals", "bytes accessed")
-        self.reads_estimates = tpu
+        self.tpu = tpu
         # From jaxlib 0.11.2 on PJRT gives the size of a buffer: tiles are padded, a tuple's table has 4 bytes an entry.
         self.pads_tiles = version >= (0, 11, 2)
         self.pointer_bytes = 4 if version >= (0, 11, 2) else 8

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, Final, NamedTuple
 
+from costax.hlo import groups
 from costax.hlo.errors import malformed
 from costax.hlo.schema import decode
 from costax.hlo.shapes import Shape
@@ -270,7 +270,8 @@ class Instruction:
         listed = self.raw.replica_groups or self.raw.collective_device_list.replica_groups
         if listed:
             return tuple([tuple(decode("ReplicaGroup", raw, self.name).replica_ids) for raw in listed])
-        return _iota_groups(self.raw.collective_device_list.iota, self.name)
+        by_mesh = decode("MeshGroups", self.raw.mesh_groups, self.name)
+        return groups.iota(self.raw.collective_device_list.iota, self.name) or groups.of_mesh(by_mesh, self.name)
 
     @property
     def source_target_pairs(self) -> tuple[tuple[int, int], ...]:
@@ -353,25 +354,6 @@ class Module:
 
 def _window_dimension(d: Any) -> WindowDimension:
     return WindowDimension(d.size, d.stride, d.padding_low, d.padding_high, d.window_dilation, d.base_dilation)
-
-
-# More devices than any machine has; a file that asks for more is damaged.
-_MOST_DEVICES: Final = 2**20
-
-
-def _iota_groups(raw: Any, where: str) -> tuple[tuple[int, ...], ...]:
-    """Return groups that are given as an iota of devices, reshaped, transposed and cut into rows."""
-    extents, order = tuple(raw.reshape), tuple(raw.transpose) or tuple(range(len(raw.reshape)))
-    if not extents:
-        return ()
-    total = raw.groups * raw.devices
-    if sorted(order) != list(range(len(extents))) or not 0 < total <= _MOST_DEVICES or prod(extents) != total:
-        raise malformed(f"{raw.groups} groups of {raw.devices} devices do not fit {list(extents[:8])}", where=where)
-    strides = [prod(extents[i + 1 :]) for i in range(len(extents))]
-    devices = [0]
-    for axis in order:
-        devices = [base + i * strides[axis] for base in devices for i in range(extents[axis])]
-    return tuple(tuple(devices[i : i + raw.devices]) for i in range(0, total, raw.devices))
 
 
 def _dot_dimensions(raw: bytes, where: str) -> DotDimensions:

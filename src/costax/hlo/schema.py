@@ -62,6 +62,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "source_target_pairs": (52, "bytes*"),
         "batch_group_count": (58, "int"),
         "collective_device_list": (87, "CollectiveDeviceList"),
+        "mesh_groups": (93, "bytes"),
         "ragged_dot_dimension_numbers": (90, "RaggedDotDimensionNumbers"),
     },
     "Shape": {
@@ -122,6 +123,11 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
     },
     "ReplicaGroup": {"replica_ids": (1, "int*")},
     "CollectiveDeviceList": {"replica_groups": (1, "bytes*"), "iota": (2, "IotaReplicaGroups")},
+    "MeshGroups": {"mesh": (1, "Mesh"), "axes": (2, "MeshAxisPart*")},
+    "Mesh": {"axes": (1, "MeshAxis*")},
+    "MeshAxis": {"name": (1, "bytes"), "size": (2, "int")},
+    "MeshAxisPart": {"index": (1, "int"), "part": (2, "AxisPart")},
+    "AxisPart": {"before": (1, "int"), "size": (2, "int")},
     "IotaReplicaGroups": {
         "groups": (1, "int"),
         "devices": (2, "int"),

@@ -29,8 +29,12 @@ def tuple_(ins: Instruction, law: Law) -> Work:
 def custom_call(ins: Instruction, law: Law) -> Work:
     """Minus one flop and minus one byte: XLA's way to say that it does not know. It is summed like any number.
 
+    libtpu takes what a Pallas kernel says of itself (`cost_estimate`), and nothing where it says nothing.
     XLA: HandleCustomCall. Since jaxlib 0.11 the markers around inlined calls are free.
     """
     if ins.custom_call_target in law.free_targets:
         return NOTHING
+    if law.tpu and ins.custom_call_target == "tpu_custom_call":
+        flops, transcendentals, moved = ins.cost_estimate or (0, 0, 0)
+        return Work(flops=flops, transcendentals=transcendentals, bytes=(moved,))
     return Work(flops=-1, bytes=(-1,))
