@@ -50,6 +50,14 @@ def tests(session: nox.Session, jax: str) -> None:
 
 
 @nox.session
+def aot(session: nox.Session) -> None:
+    """The tests that compile ahead of time for an H100 and a TPU v5e; `nox -s aot -- cuda` installs that one alone."""
+    chosen = [name for name in ("cuda", "tpu") if name in session.posargs] or ["cuda", "tpu"]
+    session.install(f".[test,{','.join(chosen)}]")
+    session.run("python", "-m", "pytest", "-q", "tests/aot", env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Rules and format."""
     session.install("ruff")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from contextlib import redirect_stdout
@@ -92,6 +93,8 @@ def compare(
     costax compare examples/resnet.py:resnet18
     costax compare examples/gpt2.py:gpt2_train_step --target tpu:v5e
     """
+    if compile_for != "cpu":
+        quieten_plugins()
     from costax import report
     from costax.ahead import machine
     from costax.comparison import compare_program
@@ -181,6 +184,13 @@ def deliver(analysis: Analysis, table: Mapping[str, Any], *, as_json: bool, save
         terminal.show(render(analysis, **table))
     if strict:
         check_exact(analysis)
+
+
+def quieten_plugins() -> None:
+    """Have jax start the CPU alone: plugins of machines that are not here would only complain that they are not."""
+    quiet = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
 
 
 def check_exact(analysis: Analysis) -> None:

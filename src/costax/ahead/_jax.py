@@ -65,12 +65,13 @@ def compile_ahead(
     with _mlir.make_ir_context():
         module = _ir.Module.parse(program)
         count = module.operation.attributes["mhlo.num_partitions"].value
+        overrides = {**_untuned(platform), **how["overrides"]}
         used = np.array(devices[:count], dtype=object)
         options = _compiler.get_compile_options(
             num_replicas=1,
             num_partitions=count,
             device_assignment=used.reshape(1, count),
-            env_options_overrides=dict(how["overrides"]),
+            env_options_overrides=overrides,
             backend=client,
         )
         options.parameter_is_tupled_arguments = how["tupled"]
@@ -79,6 +80,11 @@ def compile_ahead(
         build.allow_spmd_sharding_propagation_to_output = how["outputs"]
         chosen = _xla_client.DeviceList(tuple(used))
         return client.compile(module, executable_devices=chosen, compile_options=options)
+
+
+def _untuned(platform: str) -> Mapping[str, Any]:
+    """Return the options without which a plugin wants a GPU to time kernels on. jax 0.10 and newer want none."""
+    return {"xla_gpu_autotune_level": 0} if platform == "cuda" and _jax.VERSION < (0, 10) else {}
 
 
 def compiled_memory(executable: Any) -> Mapping[str, int]:

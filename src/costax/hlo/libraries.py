@@ -255,7 +255,14 @@ _TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
 # They reserve memory, mark a place or permute indices.
 _IDLE: Final = frozenset(
     {
-        *("AllocateBuffer", "ConcatBitcast", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "annotate_device_placement"),
+        *(
+            "AllocateBuffer",
+            "ConcatBitcast",
+            "Sharding",
+            "SPMDFullToShardShape",
+            "SPMDShardToFullShape",
+            "annotate_device_placement",
+        ),
         *("cu_lu_pivots_to_permutation", "__xla_internal_call_marker_before", "__xla_internal_call_marker_after"),
     }
 )

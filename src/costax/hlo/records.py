@@ -267,11 +267,13 @@ class Instruction:
     @property
     def replica_groups(self) -> tuple[tuple[int, ...], ...]:
         """The groups of devices that communicate with each other; none means one group of all."""
-        listed = self.raw.replica_groups or self.raw.collective_device_list.replica_groups
+        older = self.raw.collective_device_list
+        listed = self.raw.replica_groups or older.replica_groups
         if listed:
             return tuple([tuple(decode("ReplicaGroup", raw, self.name).replica_ids) for raw in listed])
+        iota = decode("IotaReplicaGroups", self.raw.iota_groups or older.iota, self.name)
         by_mesh = decode("MeshGroups", self.raw.mesh_groups, self.name)
-        return groups.iota(self.raw.collective_device_list.iota, self.name) or groups.of_mesh(by_mesh, self.name)
+        return groups.iota(iota, self.name) or groups.of_mesh(by_mesh, self.name)
 
     @property
     def source_target_pairs(self) -> tuple[tuple[int, int], ...]:

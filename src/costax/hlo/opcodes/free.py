@@ -35,6 +35,6 @@ def custom_call(ins: Instruction, law: Law) -> Work:
     if ins.custom_call_target in law.free_targets:
         return NOTHING
     if law.tpu and ins.custom_call_target == "tpu_custom_call":
-        flops, transcendentals, moved = ins.cost_estimate or (0, 0, 0)
+        flops, transcendentals, moved = ins.cost_estimate or (0, 0, -1)
         return Work(flops=flops, transcendentals=transcendentals, bytes=(moved,))
     return Work(flops=-1, bytes=(-1,))
