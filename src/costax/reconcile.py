@@ -31,12 +31,15 @@ def known_deltas(analysis: Analysis) -> tuple[Delta, ...]:
     whole = as_xla(total)
     once = as_xla(_where(analysis, lambda node: 1 if node.loop else node.times))
     shard = as_xla(_where(analysis, lambda node: 1 if node.loop or node.per_device else node.times))
-    loops = sum(1 for _, _, node in analysis.tree.walk() if node.loop and node.times != 1) if analysis.tree else 0
+    nodes = analysis.tree.distinct() if analysis.tree else ()
+    loops = sum(1 for node in nodes if node.loop and node.times != 1)
     other = whole.flops + 2 * total.padding_macs - total.flops
     deltas = (
         Delta("padding taps", -2 * total.padding_macs, 0, f"{total.padding_macs:,} MACs touch only padding"),
         Delta("other operations", other, 0, "integers, comparisons, selections and conversions are FLOPs to XLA"),
-        Delta("loops counted once", *_minus(once, whole), f"loop bodies that run more than once, or not at all: {loops}"),
+        Delta(
+            "loops counted once", *_minus(once, whole), f"loop bodies that run more than once, or not at all: {loops}"
+        ),
         Delta("one device's share", *_minus(shard, once), f"devices that run the same body: {analysis.devices}"),
     )
     return tuple(delta for delta in deltas if delta.flops or delta.transcendentals)
