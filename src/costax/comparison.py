@@ -37,6 +37,7 @@ class Comparison:
     compiled: Ledger
     deltas: Sequence[Delta] = field(repr=False)
     marked: bool = True
+    target: str = "cpu"
 
     @property
     def xla(self) -> Mapping[str, float]:
