@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import operator
+
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import costax
 from costax.errors import TripsError
+from costax.reconcile import known_deltas
 
 X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
 MACS = 8 * 8 * 8
@@ -71,11 +76,17 @@ LOOPS = {
     "strides": lambda x: lax.while_loop(lambda s: s[0] < 10, lambda s: (s[0] + 3, matmul(s[1])), (0, x))[1],
     "counts down": lambda x: lax.while_loop(lambda s: s[0] > 0, lambda s: (s[0] - 2, matmul(s[1])), (9, x))[1],
     "includes the end": lambda x: lax.while_loop(lambda s: s[0] <= 4, lambda s: (s[0] + 1, matmul(s[1])), (0, x))[1],
-    "bound on the left": lambda x: lax.while_loop(lambda s: 5 > s[0], lambda s: (1 + s[0], matmul(s[1])), (0, x))[1],
+    "bound on the left": lambda x: lax.while_loop(
+        lambda s: lax.gt(5, s[0]), lambda s: (1 + s[0], matmul(s[1])), (0, x)
+    )[1],
     "until equal": lambda x: lax.while_loop(lambda s: s[0] != 6, lambda s: (s[0] + 2, matmul(s[1])), (0, x))[1],
-    "two steps in one": lambda x: lax.while_loop(lambda s: s[0] < 9, lambda s: ((s[0] + 1) + 1, matmul(s[1])), (0, x))[1],
+    "two steps in one": lambda x: lax.while_loop(lambda s: s[0] < 9, lambda s: ((s[0] + 1) + 1, matmul(s[1])), (0, x))[
+        1
+    ],
     "never": lambda x: lax.while_loop(lambda s: s[0] < 0, lambda s: (s[0] + 1, matmul(s[1])), (0, x))[1],
-    "bound is carried": lambda x: lax.while_loop(lambda s: s[0] < s[1], lambda s: (s[0] + 1, s[1], matmul(s[2])), (0, 6, x))[2],
+    "bound is carried": lambda x: lax.while_loop(
+        lambda s: s[0] < s[1], lambda s: (s[0] + 1, s[1], matmul(s[2])), (0, 6, x)
+    )[2],
     "bound through a jit": lambda x: jax.jit(
         lambda n, x: lax.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, matmul(s[1])), (0, x))[1]
     )(7, x),
@@ -84,7 +95,10 @@ LOOPS = {
         lambda s: s[0] < 5, lambda s: (s[0] + 1, matmul(s[1])), (jnp.asarray(np.int8(2)).astype(jnp.int32), x)
     )[1],
     "inside a scan": lambda x: lax.scan(
-        lambda c, _: (lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, matmul(s[1])), (0, c))[1], None), x, None, length=2
+        lambda c, _: (lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, matmul(s[1])), (0, c))[1], None),
+        x,
+        None,
+        length=2,
     )[0],
 }
 
@@ -118,6 +132,12 @@ def test_known_trip_counts_are_those_of_the_running_program(name):
     assert analysis.total.macs == runs(LOOPS[name]) * MACS
 
 
+def doubled(n, times):
+    for _ in range(times):
+        n = n + n
+    return n
+
+
 UNKNOWN_LOOPS = {
     "ends on data": lambda x: lax.while_loop(lambda c: c.sum() < 3, matmul, x),
     "bound is an argument": lambda x, n: lax.fori_loop(0, n, lambda i, c: matmul(c), x),
@@ -126,6 +146,19 @@ UNKNOWN_LOOPS = {
     "bound moves": lambda x: lax.while_loop(
         lambda s: s[0] < s[1], lambda s: (s[0] + 1, s[1] - 1, matmul(s[2])), (0, 9, x)
     )[2],
+    "counter and bound change places": lambda x: lax.while_loop(
+        lambda s: s[0] < s[1], lambda s: (s[1] + 1, s[0], matmul(s[2])), (0, 9, x)
+    )[2],
+    "counter wraps around": lambda x: lax.while_loop(
+        lambda s: s[0] <= 127, lambda s: (s[0] + 1, matmul(s[1])), (jnp.int8(0), x)
+    )[1],
+    "condition narrows the counter": lambda x: lax.while_loop(
+        lambda s: s[0].astype(jnp.int8) < 100, lambda s: (s[0] + 1, matmul(s[1])), (300, x)
+    )[1],
+    "bound is the outer counter": lambda x: lax.fori_loop(
+        0, 1, lambda i, c: lax.while_loop(lambda s: s[0] < i + 5, lambda s: (s[0] + 1, matmul(s[1])), (0, c))[1], x
+    ),
+    "bound hangs on a long chain": lambda x, n: lax.fori_loop(0, doubled(n, 2000), lambda i, c: matmul(c), x),
     "steps away for ever": lambda x: lax.while_loop(lambda s: s[0] < 9, lambda s: (s[0] - 1, matmul(s[1])), (0, x))[1],
 }
 
@@ -141,6 +174,34 @@ def test_unknown_trip_counts_are_named_and_can_be_answered(name):
     answered = costax.analyze(fn, trips={"while": 40})(*args)
     assert answered.exact
     assert answered.total.macs == 40 * MACS
+
+
+RELATIONS = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "ne": operator.ne}
+
+
+@hypothesis.given(
+    st.sampled_from([np.int8, np.uint8]),
+    st.sampled_from(sorted(RELATIONS)),
+    st.integers(-128, 127),
+    st.integers(-128, 127),
+    st.sampled_from([-100, -7, -1, 0, 1, 3, 100]),
+)
+def test_trip_counts_of_narrow_counters_are_right_or_unknown(dtype, relation, start, end, step):
+    wrapped = [np.asarray(value).astype(dtype) for value in (start, end, step)]
+    counter, bound, by = wrapped
+    runs = 0
+    with np.errstate(over="ignore"):
+        while RELATIONS[relation](counter, bound) and runs <= 256:
+            counter, runs = (counter + by).astype(dtype), runs + 1
+
+    def fn(x):
+        i, end, step = map(jnp.asarray, wrapped)
+        return lax.while_loop(
+            lambda s: getattr(lax, relation)(s[0], end), lambda s: (s[0] + step, matmul(s[1])), (i, x)
+        )[1]
+
+    analysis = costax.analyze(fn)(X)
+    assert analysis.total.macs == runs * MACS if analysis.exact else analysis.total.macs == MACS
 
 
 def test_unknown_loops_are_named_after_their_scope():
@@ -277,6 +338,53 @@ def test_a_shared_function_is_charged_at_every_call():
 
 
 # combiners
+
+
+def twice(f):
+    return jax.jit(lambda *args: f(f(*args), *args[1:]))
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        lambda x, n: matmul(x),
+        lambda x, n: lax.fori_loop(0, 3, lambda i, c: matmul(c), x),
+        lambda x, n: lax.fori_loop(0, n, lambda i, c: matmul(c), x),
+    ],
+)
+def test_forty_functions_that_call_the_next_one_twice_are_counted_at_once(loop):
+    f = loop
+    for _ in range(40):
+        f = twice(f)
+    analysis = costax.analyze(f)(X, jax.ShapeDtypeStruct((), jnp.int32))
+    assert analysis.total.macs == 2**40 * macs(loop, X, jax.ShapeDtypeStruct((), jnp.int32))
+    assert known_deltas(analysis) is not None
+    assert macs(lambda x: f(x, 5), X) == 2**40 * macs(lambda x: loop(x, 5), X)
+
+
+def test_a_shared_loop_runs_as_often_as_each_call_says():
+    loop = jax.jit(lambda x, n: lax.fori_loop(0, n, lambda i, c: matmul(c), x))
+    assert macs(lambda x: loop(loop(loop(x, 3), 5), 3), X) == (3 + 5 + 3) * MACS
+
+
+def test_an_answer_for_a_shared_loop_reaches_every_path_to_it():
+    loop = jax.jit(lambda x, n: lax.fori_loop(0, n, lambda i, c: matmul(c), x))
+
+    @jax.jit
+    def layers(x, n):
+        for name in ("a", "b"):
+            with jax.named_scope(name):
+                x = loop(x, n)
+        return x
+
+    def fn(x, n):
+        for name in ("p", "q"):
+            with jax.named_scope(name):
+                x = layers(x, n)
+        return x
+
+    answers = {"p/a/while": 2, "p/b/while": 3, "q/*": 10}
+    assert macs(fn, X, jax.ShapeDtypeStruct((), jnp.int32), trips=answers) == (2 + 3 + 10 + 10) * MACS
 
 
 def test_a_general_reduction_runs_its_combiner_n_minus_one_times():

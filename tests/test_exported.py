@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import export, lax
+from jax._src.interpreters import mlir
+from jaxlib.mlir import ir
 
 import costax
+from costax.bodies.stablehlo import Reader
 
 
 def counts(function, *args):
@@ -116,3 +119,48 @@ def test_a_library_call_inside_is_listed_by_its_name():
 def test_nothing_of_an_exported_function_is_run():
     exported = export.export(jax.jit(lambda x: x @ x))(costax.spec("f32[100000,100000]"))
     assert counts(exported.call, costax.spec("f32[100000,100000]"))[0] == 10**15
+
+
+def read(text: str):
+    with mlir.make_ir_context():
+        return Reader(ir.Module.parse(f"module {{ {text} }}")).function("main")
+
+
+def test_an_operation_without_a_name_in_jax_keeps_its_own():
+    main = read("""
+        func.func @main(%x: tensor<4x8xf32>, %s: tensor<8xf32>) -> tensor<4x8xf32> {
+          %y = "stablehlo.batch_norm_inference"(%x, %s, %s, %s, %s) <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+            : (tensor<4x8xf32>, tensor<8xf32>, tensor<8xf32>, tensor<8xf32>, tensor<8xf32>) -> tensor<4x8xf32>
+          return %y : tensor<4x8xf32>
+        }""")
+    (instruction,) = main.eqns
+    assert instruction.primitive.name == "stablehlo.batch_norm_inference"
+    assert instruction.primitive.name not in costax.rules()
+
+
+def test_the_true_branch_of_an_if_is_the_second_one():
+    main = read("""
+        func.func @main(%p: tensor<i1>, %x: tensor<4xf32>) -> tensor<4xf32> {
+          %y = "stablehlo.if"(%p) ({
+            %a = stablehlo.tanh %x : tensor<4xf32>
+            stablehlo.return %a : tensor<4xf32>
+          }, {
+            stablehlo.return %x : tensor<4xf32>
+          }) : (tensor<i1>) -> tensor<4xf32>
+          return %y : tensor<4xf32>
+        }""")
+    false, true = main.eqns[0].params["branches"]
+    assert [len(branch.eqns) for branch in (false, true)] == [0, 1]
+
+
+def test_a_collective_keeps_its_groups():
+    main = read("""
+        func.func @main(%x: tensor<4xf32>) -> tensor<16xf32> {
+          %y = "stablehlo.all_gather"(%x) <{
+            all_gather_dim = 0 : i64,
+            replica_groups = dense<[[0, 1, 2, 3]]> : tensor<1x4xi64>
+          }> : (tensor<4xf32>) -> tensor<16xf32>
+          return %y : tensor<16xf32>
+        }""")
+    assert main.eqns[0].primitive.name == "all_gather"
+    assert main.eqns[0].params["axis_index_groups"] == [[0, 1, 2, 3]]

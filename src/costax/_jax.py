@@ -406,11 +406,15 @@ def _source_info(path: tuple[str, ...]) -> Any:
     return info.replace(name_stack=stack)
 
 
-def implementation(eqn: Equation) -> Any:
-    """Return the jaxpr of the function of jax that implements a primitive and that its lowering inlines."""
-    primitive = next(known for known in _mlir._lowerings if known.name == eqn.name)
-    avals = [jax.ShapeDtypeStruct(x.shape, _long_dtype(x.dtype)) for x in eqn.inputs]
-    return jax.make_jaxpr(lambda *args: primitive.impl(*args, **eqn.params))(*avals)
+def implementation(name: str, avals: Sequence[Any], params: Mapping[str, Any]) -> Any:
+    """Return the jaxpr of the function that implements a primitive which jax lowers by inlining that function."""
+    lowered: Mapping[Any, Any] = vars(_mlir)["_lowerings"]
+    primitive = next(known for known in lowered if known.name == name)
+
+    def implemented(*args: Any) -> Any:
+        return primitive.impl(*args, **params)
+
+    return _api.make_jaxpr(implemented)(*avals)
 
 
 # Rewriting.

@@ -43,6 +43,21 @@ def bits(name: str) -> int:
 
 
 @cache
+def integers(name: str) -> range | None:
+    """Return the values that an integer dtype holds, a boolean's 0 and 1 included; None for any other dtype.
+
+    >>> integers("i8"), integers("u4"), integers("f32")
+    (range(-128, 128), range(0, 16), None)
+    """
+    if name == "bool":
+        return range(2)
+    if not re.fullmatch(r"[iu]\d+", name):
+        return None
+    size = 1 << int(name[1:])
+    return range(size) if name[0] == "u" else range(-size // 2, size // 2)
+
+
+@cache
 def is_complex(name: str) -> bool:
     """Say whether elements are complex numbers."""
     return re.fullmatch(r"c\d+", name) is not None
@@ -52,8 +67,10 @@ def is_complex(name: str) -> bool:
 def is_floating(name: str) -> bool:
     """Say whether arithmetic on the dtype is FLOPs: floating or complex. `a*b->c` names a mixed contraction.
 
-    >>> is_floating("bf16"), is_floating("c64"), is_floating("i8"), is_floating("i8*i8->i32"), is_floating("bf16*bf16->f32")
-    (True, True, False, False, True)
+    >>> is_floating("bf16"), is_floating("c64"), is_floating("i8")
+    (True, True, False)
+    >>> is_floating("i8*i8->i32"), is_floating("bf16*bf16->f32")
+    (False, True)
     """
     accumulator = name.rpartition("->")[2]
     return re.fullmatch(r"(bf|f|c)\d+(_\w+)?", accumulator) is not None

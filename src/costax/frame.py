@@ -1,22 +1,21 @@
 """Frame: a jaxpr where it is called, and the integer scalars that the program fixes there.
 
 The trip count of a `while` often hides behind a few equations and call boundaries: a literal that is converted,
-passed into a `jit`, and compared with in the loop's condition. A frame follows a variable back through them.
+passed into a `jit`, and compared with in the loop's condition. A frame follows a variable back through them. Where a
+value would not fit its dtype, nothing is known: no arithmetic that wraps around is ever relied on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import copysign
 from operator import add, mul, sub
 from typing import Any
 
-from costax import _jax
+from costax import _jax, dtypes
 from costax.equation import Body
 
 _IDENTITIES = frozenset(
     {
-        "convert_element_type",
         "copy",
         "squeeze",
         "reshape",
@@ -34,25 +33,50 @@ _CALLS = {
     "eval_jaxpr": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
 }
+
+
+def _quotient(a: int, b: int) -> int:
+    """Return what `lax.div` does: it truncates towards zero."""
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+
+def _remainder(a: int, b: int) -> int:
+    """Return what `lax.rem` does: it takes the dividend's sign."""
+    return a - b * _quotient(a, b)
+
+
 _ARITHMETIC: Mapping[str, Callable[[int, int], int]] = {
     "add": add,
     "sub": sub,
     "mul": mul,
     "max": max,
     "min": min,
-    # lax.div truncates towards zero, lax.rem takes the dividend's sign.
-    "div": lambda a, b: int(copysign(1, a) * copysign(1, b)) * (abs(a) // abs(b)),
-    "rem": lambda a, b: int(copysign(1, a)) * (abs(a) % abs(b)),
+    "div": _quotient,
+    "rem": _remainder,
 }
 
 
 class Frame:
     """One jaxpr, the equation that calls it and the frame of that equation.
 
-    `contextual` turns true when an answer came from outside, so that what was derived holds for this call only.
+    What is derived in a frame holds wherever the same jaxpr is called, as long as the caller gives the same `answers`
+    (by input: the value, or None where the caller does not fix it) and, where `placed`, the path is the same.
     """
 
-    __slots__ = ("_constants", "_definitions", "axis_sizes", "body", "contextual", "eqn", "jaxpr", "parent", "path")
+    __slots__ = (
+        "_constants",
+        "_definitions",
+        "_positions",
+        "_values",
+        "answers",
+        "axis_sizes",
+        "body",
+        "eqn",
+        "jaxpr",
+        "parent",
+        "path",
+        "placed",
+    )
 
     def __init__(
         self,
@@ -67,23 +91,38 @@ class Frame:
         self.jaxpr = _jax.opened(jaxpr)
         self._constants = dict(zip(self.jaxpr.constvars, _jax.constants(jaxpr), strict=False))
         self._definitions: dict[Any, Any] | None = None
+        self._positions: dict[Any, int] | None = None
+        self._values: dict[Any, int | None] = {}
         self.path = path
         self.parent = parent
         self.eqn = eqn
         self.body = body
         self.axis_sizes: Mapping[str, int] = axis_sizes or {}
-        self.contextual = False
+        self.answers: dict[int, int | None] = {}
+        self.placed = False
 
     def known(self, atom: Any) -> int | None:
         """Return the value of an atom if it is an integer scalar that the program fixes, else None."""
         if _jax.is_literal(atom):
             return _jax.integer_value(atom.val)
-        if atom in self._constants:
-            return _jax.integer_value(self._constants[atom])
-        if getattr(atom.aval, "shape", None) != ():
-            return None
-        definition = self._definition(atom)
-        return self._from_caller(atom) if definition is None else self._from_equation(definition, atom)
+        # A stack and no recursion: scalars may hang on chains of thousands of equations.
+        pending = [] if atom in self._values else [atom]
+        while pending:
+            definition = self._definition(pending[-1])
+            needed = definition.invars if definition is not None and _is_arithmetic(definition) else ()
+            unseen = [v for v in needed if not _jax.is_literal(v) and v not in self._values]
+            if unseen:
+                pending.extend(unseen)
+            else:
+                var = pending.pop()
+                self._values[var] = self._value(var, definition)
+        return self._values[atom]
+
+    def answer(self, position: int) -> int | None:
+        """Return the value of an input of the jaxpr that the caller fixes and no run of the body changes, else None."""
+        if position not in self.answers:
+            self.answers[position] = self._asked(position)
+        return self.answers[position]
 
     def known_inputs(self, eqn: Any) -> KnownInputs:
         """Return the known values of an equation's inputs, each worked out when it is asked for."""
@@ -103,34 +142,58 @@ class Frame:
             self._definitions = {out: eqn for eqn in self.jaxpr.eqns for out in eqn.outvars}
         return self._definitions.get(var)
 
-    def _from_caller(self, var: Any) -> int | None:
-        if self.parent is None or self.body is None or var not in self.jaxpr.invars:
+    def position(self, atom: Any) -> int | None:
+        """Return which input of the jaxpr an atom is, or None."""
+        if self._positions is None:
+            self._positions = {var: position for position, var in enumerate(self.jaxpr.invars)}
+        return None if _jax.is_literal(atom) else self._positions.get(atom)
+
+    def _value(self, var: Any, definition: Any) -> int | None:
+        operand = _jax.operand(var.aval)
+        held = dtypes.integers(operand.dtype)
+        if operand.shape != () or held is None:
             return None
-        position = self.jaxpr.invars.index(var)
+        if var in self._constants:
+            return _jax.integer_value(self._constants[var])
+        if definition is not None:
+            value = self._from_equation(definition, var)
+        else:
+            position = self.position(var)
+            value = None if position is None else self.answer(position)
+        return value if value is not None and value in held else None
+
+    def _asked(self, position: int) -> int | None:
+        if self.parent is None or self.body is None:
+            return None
         fixed = len(self.body.inputs) if self.body.fixed is None else self.body.fixed
-        if position >= min(fixed, len(self.body.inputs)):
-            return None
-        source = self.body.inputs[position]
-        self.contextual = True
+        source = self.body.inputs[position] if position < min(fixed, len(self.body.inputs)) else None
         return None if source is None else self.parent.known(self.eqn.invars[source])
 
     def _from_equation(self, eqn: Any, var: Any) -> int | None:
         name = eqn.primitive.name
-        if name in _IDENTITIES and len(eqn.invars) == 1:
-            return self.known(eqn.invars[0])
-        if name in _ARITHMETIC:
-            a, b = self.known(eqn.invars[0]), self.known(eqn.invars[1])
-            if a is None or b is None or (name in ("div", "rem") and b == 0):
-                return None
-            return _ARITHMETIC[name](a, b)
-        if name == "clamp":
-            low, value, high = map(self.known, eqn.invars)
-            return None if low is None or value is None or high is None else min(max(low, value), high)
         if name in _CALLS:
             jaxpr = eqn.params[_CALLS[name]]
             inside = Frame(jaxpr, self.path, self, eqn, Body(jaxpr, inputs=tuple(range(len(eqn.invars)))))
             return inside.known(inside.jaxpr.outvars[eqn.outvars.index(var)])
-        return None
+        if not _is_arithmetic(eqn):
+            return None
+        operands = [value for value in map(self.known, eqn.invars) if value is not None]
+        if len(operands) < len(eqn.invars):
+            return None
+        if name == "convert_element_type":
+            return int(operands[0] != 0) if _jax.operand(var.aval).dtype == "bool" else operands[0]
+        if name in _IDENTITIES:
+            return operands[0] if len(operands) == 1 else None
+        if name == "clamp":
+            low, value, high = operands
+            return min(max(low, value), high)
+        a, b = operands
+        return None if name in ("div", "rem") and b == 0 else _ARITHMETIC[name](a, b)
+
+
+def _is_arithmetic(eqn: Any) -> bool:
+    name = eqn.primitive.name
+    return name in _ARITHMETIC or name in _IDENTITIES or name in ("clamp", "convert_element_type")
 
 
 class KnownInputs(Sequence[int | None]):

@@ -112,6 +112,18 @@ class Node:
         for child in self.children:
             yield from child.walk(scope, times)
 
+    def distinct(self) -> Iterator[Node]:
+        """Yield every node once, however many places share it."""
+        seen = {id(self)}
+        waiting: list[Node] = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            for child in node.children:
+                if id(child) not in seen:
+                    seen.add(id(child))
+                    waiting.append(child)
+
     def where(self, times_of: Callable[[Node], Count]) -> Cost:
         """Return the total with other repeat counts: what the tree costs if each node runs `times_of(node)` times."""
         memo: dict[int, Cost] = {}

@@ -44,6 +44,15 @@ def short(count: Count, unit: str = "") -> str:
     return _scaled(count, unit, 1000, _DECIMAL)
 
 
+def signed(count: Count) -> str:
+    """Return three significant digits with a sign; nothing for 0.
+
+    >>> signed(1500), signed(-2_000_000), signed(0)
+    ('+1.5 k', '-2 M', '')
+    """
+    return f"{'+' if count > 0 else ''}{short(count)}" if count else ""
+
+
 def short_bytes(count: Count) -> str:
     """Return three significant digits of bytes with a binary prefix.
 

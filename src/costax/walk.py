@@ -1,8 +1,9 @@
 """From a jaxpr to a tree of costs. All recursion over programs is here.
 
 A leaf equation costs what its rule says; a higher-order one runs the bodies that its rule names, and the walk goes
-into each. A body that several equations share is walked once, unless its costs depend on the caller (the bound of
-a loop that is passed in, the place of a loop that nobody answered).
+into each. A body that several equations share is walked once for all calls that it cannot tell apart: those that give
+the same answer to what it asked of its caller (the bound of a loop that is passed in), and, where it has a loop that
+the program does not bound, those of the same place.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from costax import _jax
 from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
@@ -55,7 +56,8 @@ class _Walker:
         self._interned: dict[Operand, Operand] = {}
         self._places: dict[int, tuple[Scope, str]] = {}
         self._costs: dict[Any, Cost] = {}
-        self._bodies: dict[Any, Node] = {}
+        # By body, and what its walk asked for (inputs, and whether the path): the nodes by the answers.
+        self._bodies: dict[Any, dict[_Asked, dict[Any, Node]]] = {}
         self._loops: dict[str, dict[int, int]] = {}
         # Ids stay unique only while their objects live.
         self._alive: list[Any] = []
@@ -143,9 +145,14 @@ class _Walker:
             body.per_device,
             unknown,
         )
-        if key in self._bodies:
-            return self._bodies[key]
         inner = Frame(body.jaxpr, frame.path + scope, frame, eqn, body, axis_sizes)
+        walked = self._bodies.setdefault(key, {})
+        for asked, nodes in walked.items():
+            found = nodes.get(_answers(inner, asked))
+            if found is not None:
+                if asked.path:
+                    _depends_on_place(frame)
+                return found
         children = self.equations(inner, fused=body.fused)
         node = Node(
             body.name,
@@ -156,9 +163,9 @@ class _Walker:
             per_device=body.per_device,
             unknown=unknown,
         )
-        if not inner.contextual:
-            self._bodies[key] = node
-            self._alive.append(body.jaxpr)
+        asked = _Asked(tuple(inner.answers), path=inner.placed)
+        walked.setdefault(asked, {})[_answers(inner, asked)] = node
+        self._alive.append(body.jaxpr)
         return node
 
     def _times(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> tuple[Count, str]:
@@ -195,9 +202,20 @@ class _Walker:
             self.findings.missing[name, where] = replace(first, count=first.count + 1)
 
 
+class _Asked(NamedTuple):
+    """What a walk of a body asked of its caller: the values of some inputs, and maybe the path."""
+
+    inputs: tuple[int, ...]
+    path: bool
+
+
+def _answers(frame: Frame, asked: _Asked) -> Any:
+    return tuple(map(frame.answer, asked.inputs)), frame.path if asked.path else None
+
+
 def _depends_on_place(frame: Frame | None) -> None:
-    while frame is not None:
-        frame.contextual = True
+    while frame is not None and not frame.placed:
+        frame.placed = True
         frame = frame.parent
 
 
@@ -273,7 +291,9 @@ def _checked_cost(rule: Rule, equation: Equation, eqn: Any) -> Cost:
     if not isinstance(cost, Cost):
         raise _rule_error(rule, equation, eqn, f"returned {cost!r} of type {type(cost).__name__}, not a costax.Cost")
     for (kind, dtype), count in cost.items():
-        if isinstance(count, float | complex | bool | str) or (isinstance(count, int) and count < 0):
+        # A count may be symbolic: neither an int nor comparable with 0.
+        number: Any = count
+        if isinstance(number, float | complex | bool | str) or (isinstance(number, int) and number < 0):
             raise _rule_error(rule, equation, eqn, f"returned {kind}[{dtype}] = {count!r}, not a non-negative integer")
     return cost
 
@@ -282,10 +302,10 @@ def _checked_bodies(rule: Rule, equation: Equation, eqn: Any) -> Sequence[Body]:
     bodies = _called(rule, rule.function, equation, eqn)
     if not isinstance(bodies, list | tuple) or not all(isinstance(body, Body) for body in bodies):
         raise _rule_error(rule, equation, eqn, f"returned {bodies!r}, not a list of costax.Body")
-    for body in bodies:
-        if isinstance(body.times, float | bool | str) or (isinstance(body.times, int) and body.times < 0):
-            raise _rule_error(rule, equation, eqn, f"returned a body that runs {body.times!r} times")
-    return bodies
+    for times in (body.times for body in cast("Sequence[Any]", bodies)):
+        if isinstance(times, float | bool | str) or (isinstance(times, int) and times < 0):
+            raise _rule_error(rule, equation, eqn, f"returned a body that runs {times!r} times")
+    return cast("Sequence[Body]", bodies)
 
 
 def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
@@ -318,5 +338,6 @@ def _rule_error(rule: Rule, equation: Equation, eqn: Any, what: str) -> RuleErro
         f"The rule of `{rule.name}` {what}.",
         where=", ".join(part for part in (_jax.source(eqn), f"rule in {rule.file}:{rule.line}") if part),
         why=f"The equation `{equation}` would have no trustworthy cost, nor would any total above it.",
-        cure="Mend the rule: it takes an Equation and returns a Cost of non-negative integers (a body rule: a list of Body).",
+        cure="Mend the rule: it takes an Equation and returns a Cost of non-negative integers "
+        "(a body rule: a list of Body).",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from corpus import EXPANDED, FOLDED, factory
+from corpus import EXPANDED, FOLDED, LIBRARY, LOWERED, factory
 
 IMAGES = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
 TOKENS = jax.ShapeDtypeStruct((2, 8, 16), jnp.float32)
@@ -105,6 +105,26 @@ def equinox_mlp_gradient():
     return jax.grad(loss), (arrays, "f32[8,16]")
 
 
+@factory(needs="equinox", differs=LOWERED)
+def equinox_loop_gradient():
+    import equinox.internal as eqxi
+
+    def end(x, a):
+        def step(x):
+            return jnp.tanh(a @ x)
+
+        return eqxi.while_loop(lambda x: x[0] < 0.5, step, x, max_steps=16, kind="checkpointed").sum()
+
+    return jax.grad(end), ("f32[4]", "f32[4,4]")
+
+
+@factory(needs="equinox")
+def equinox_error():
+    import equinox as eqx
+
+    return lambda x: eqx.error_if(x, jnp.any(x < 0), "negative") * 2, ("f32[4]",)
+
+
 @factory(needs="haiku")
 def haiku_convnet():
     import haiku as hk
@@ -151,7 +171,7 @@ def diffrax_adjoint():
     return jax.grad(end), ("f32[4]", "f32[4,4]")
 
 
-@factory(needs="lineax", differs=EXPANDED)
+@factory(needs="lineax")
 def lineax_conjugate_gradient():
     import lineax
 
@@ -162,7 +182,7 @@ def lineax_conjugate_gradient():
     return solve, ("f32[6,6]", "f32[6]")
 
 
-@factory(needs="optimistix", differs=EXPANDED)
+@factory(needs="optimistix", differs=LIBRARY)
 def optimistix_newton():
     import optimistix
 
@@ -184,7 +204,7 @@ def jraph_message_passing():
     return jraph.GraphNetwork(update, lambda nodes, sent, received, globals_: nodes * 2), (graph,)
 
 
-@factory(needs="numpyro", differs=EXPANDED)
+@factory(needs="numpyro", differs=FOLDED)
 def numpyro_density():
     import numpyro
     from numpyro import distributions as dist

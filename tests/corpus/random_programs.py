@@ -218,8 +218,16 @@ def _pool(a: Array, b: Array, n: int, m: int) -> Array:
     return lax.reduce_window(a, a.dtype.type(0), lax.add, window, (m % 2 + 1,) * a.ndim, "SAME")
 
 
-_UNARY = {"neg": lax.neg, "abs": jnp.abs, "sign": jnp.sign, "square": lax.square}
-_FLOATING = {"exp": lax.exp, "sin": lax.sin, "tanh": lax.tanh, "sqrt": lax.sqrt, "log1p": lax.log1p, "floor": lax.floor}
+_UNARY = {"neg": lax.neg, "abs": jnp.abs, "square": lax.square}
+_FLOATING = {
+    "exp": lax.exp,
+    "sin": lax.sin,
+    "tanh": lax.tanh,
+    "sqrt": lax.sqrt,
+    "log1p": lax.log1p,
+    "floor": lax.floor,
+    "sign": lax.sign,
+}
 _BINARY = {"add": lax.add, "mul": lax.mul, "sub": lax.sub, "max": lax.max, "min": lax.min, "div": lax.div}
 _COMPARISONS = {"lt": lax.lt, "eq": lax.eq, "ge": lax.ge}
 _REDUCTIONS = {"sum": jnp.sum, "reduce_max": jnp.max, "prod": jnp.prod, "argmax": jnp.argmax}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from costax import _jax
+from costax import _jax, dtypes
 from costax.equation import Equation
 from costax.frame import Frame
 
@@ -30,7 +30,8 @@ def trip_count(eqn: Equation) -> int | None:
         start, step, end = loop.initial(position), loop.step(position), loop.bound(bound)
         if start is None or step is None or end is None:
             continue
-        return _steps(order, start, step, end)
+        steps = _steps(order, start, step, end)
+        return steps if steps is not None and start + steps * step in loop.range_of(position) else None
     return None
 
 
@@ -65,14 +66,19 @@ class _Loop:
         self.body = Frame(eqn.params["body_jaxpr"])
 
     def carry_position(self, atom: Any) -> int | None:
-        """Return which carry an atom of the condition is, seen through conversions."""
-        invars = self.condition.jaxpr.invars
+        """Return which carry an atom of the condition is, seen through conversions that keep every value."""
         definition = self.condition.definition(atom)
         if definition is not None and definition.primitive.name == "convert_element_type":
-            return self.carry_position(definition.invars[0])
-        if _jax.is_literal(atom) or atom not in invars or invars.index(atom) < self.condition_consts:
-            return None
-        return invars.index(atom) - self.condition_consts
+            inner = definition.invars[0]
+            narrow, wide = _integers(inner), _integers(atom)
+            keeps = narrow and wide and narrow[0] in wide and narrow[-1] in wide
+            return self.carry_position(inner) if keeps else None
+        position = self.condition.position(atom)
+        return None if position is None or position < self.condition_consts else position - self.condition_consts
+
+    def range_of(self, carry: int) -> range:
+        """Return the values that a carry can hold."""
+        return _integers(self.body.jaxpr.invars[self.body_consts + carry]) or range(0)
 
     def initial(self, carry: int) -> int | None:
         """Return the value that a carry starts with."""
@@ -83,36 +89,38 @@ class _Loop:
         here = self.condition.known(atom)
         if here is not None or _jax.is_literal(atom):
             return here
-        invars = self.condition.jaxpr.invars
-        if atom in invars and invars.index(atom) < self.condition_consts:
-            return self.eqn.known[invars.index(atom)]
-        position = self.carry_position(atom)
-        return self.initial(position) if position is not None and self.step(position) == 0 else None
+        position = self.condition.position(atom)
+        if position is not None and position < self.condition_consts:
+            return self.eqn.known[position]
+        carry = self.carry_position(atom)
+        return self.initial(carry) if carry is not None and self.step(carry) == 0 else None
 
     def step(self, carry: int) -> int | None:
         """Return what one run of the body adds to a carry, or None where it does something else."""
-        return self._moved(self.body.jaxpr.outvars[carry], self.body.jaxpr.invars[self.body_consts + carry])
-
-    def _moved(self, atom: Any, origin: Any) -> int | None:
-        if atom is origin:
-            return 0
-        definition = self.body.definition(atom)
-        if definition is None:
-            return None
-        name, operands = definition.primitive.name, definition.invars
-        if name == "add":
-            for moving, amount in (operands, operands[::-1]):
-                before, by = self._moved(moving, origin), self._fixed(amount)
-                if before is not None and by is not None:
-                    return before + by
-        if name == "sub":
-            before, by = self._moved(operands[0], origin), self._fixed(operands[1])
-            return before - by if before is not None and by is not None else None
-        return None
+        atom, origin = self.body.jaxpr.outvars[carry], self.body.jaxpr.invars[self.body_consts + carry]
+        step = 0
+        while atom is not origin:
+            definition = self.body.definition(atom)
+            if definition is None or definition.primitive.name not in ("add", "sub"):
+                return None
+            left, right = definition.invars
+            amounts = self._fixed(left), self._fixed(right)
+            if amounts[1] is not None and amounts[0] is None:
+                step += amounts[1] if definition.primitive.name == "add" else -amounts[1]
+                atom = left
+            elif amounts[0] is not None and amounts[1] is None and definition.primitive.name == "add":
+                step += amounts[0]
+                atom = right
+            else:
+                return None
+        return step
 
     def _fixed(self, atom: Any) -> int | None:
-        here = self.body.known(atom)
-        invars = self.body.jaxpr.invars
-        if here is None and not _jax.is_literal(atom) and atom in invars and invars.index(atom) < self.body_consts:
-            return self.eqn.known[self.condition_consts + invars.index(atom)]
-        return here
+        position = self.body.position(atom)
+        if position is not None and position < self.body_consts:
+            return self.eqn.known[self.condition_consts + position]
+        return self.body.known(atom)
+
+
+def _integers(atom: Any) -> range | None:
+    return dtypes.integers(_jax.operand(atom.aval).dtype)

@@ -1,10 +1,13 @@
-"""The account from our count to XLA's: one line a named cause, then what each stage of XLA says."""
+"""The account from our count to XLA's: one line a cause, stage by stage, and the equations that differ most."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +17,18 @@ from costax.cost import Count
 from costax.report import record, text
 
 if TYPE_CHECKING:
-    from costax.comparison import Comparison, XlaReport
+    from costax.comparison import Comparison
+    from costax.ledger import Ledger
+    from costax.reconcile import Delta
+
+# What each stage's causes lead to.
+_LEADS_TO: Final = {
+    "jaxpr": "= by XLA's rules",
+    "lowered": "= XLA, lowered",
+    "compiled": "= XLA, compiled",
+    "xla": "= XLA says",
+}
+_MOST: Final = 8
 
 
 def render(comparison: Comparison, **table: Any) -> RenderableType:
@@ -23,73 +37,131 @@ def render(comparison: Comparison, **table: Any) -> RenderableType:
     table: which table of the analysis, `by`, `depth` and `sort`.
     """
     layers = text.render(comparison.jaxpr, **table)
-    return Group(layers, Text(), _account(comparison), Text(), _notes(comparison))
+    return Group(
+        layers,
+        Text(),
+        *_alarms(comparison),
+        _account(comparison),
+        Text(),
+        equations(comparison, _MOST),
+        Text(),
+        _notes(comparison),
+    )
 
 
 def to_record(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as a dictionary for JSON: the analysis, the causes, and what each stage of XLA says."""
+    """Return the comparison as a dictionary for JSON: the analysis, the deltas, and what each stage of XLA says."""
     return {
         "schema": "costax/comparison/1",
+        "target": comparison.target,
         "jaxpr": record.to_record(comparison.jaxpr),
-        "deltas": [asdict(delta) for delta in comparison.deltas],
-        "expected": comparison.expected._asdict(),
-        "lowered": asdict(comparison.lowered),
-        "compiled": asdict(comparison.compiled),
+        "deltas": [{**asdict(delta), "scope": "/".join(delta.scope)} for delta in comparison.deltas],
+        "unexplained": len(comparison.unexplained),
+        "lowered": _stage(comparison.lowered),
+        "compiled": _stage(comparison.compiled),
+        "xla": dict(comparison.xla),
     }
 
 
-def _account(comparison: Comparison) -> Table:
-    table = Table(title="From this program to XLA's cost analysis", title_justify="left", box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("FLOPs", justify="right", no_wrap=True)
-    table.add_column("transcendentals", justify="right", no_wrap=True)
-    table.add_column("ratio", justify="right", no_wrap=True)
-    total = comparison.jaxpr.total
-    _line(table, "this program (jaxpr)", total.flops, total.transcendentals, style="bold")
+def _stage(ledger: Ledger) -> dict[str, Any]:
+    return {
+        "total": ledger.total._asdict(),
+        "float32": ledger.float32._asdict(),
+        "executed": ledger.executed._asdict(),
+        "xla": None if ledger.xla is None else dict(ledger.xla),
+        "matches_xla": ledger.matches_xla,
+        "attributed": ledger.attributed,
+        "memory": dict(ledger.memory),
+        "seconds": ledger.seconds,
+    }
+
+
+def equations(comparison: Comparison, most: int | None = None) -> Table:
+    """Return the equations whose counts differ, largest difference first; those of one line and cause together."""
+    groups: dict[tuple[str, str, str, str], list[Delta]] = defaultdict(list)
     for delta in comparison.deltas:
-        _line(table, f"  {delta.cause}", delta.flops, delta.transcendentals, signed=True)
-    ours = comparison.expected
-    _line(table, "= by XLA's rules", ours.flops, ours.transcendentals)
-    for report in (comparison.lowered, comparison.compiled):
-        _stage(table, comparison, report)
+        groups[delta.cause, delta.equation, delta.source, delta.evidence].append(delta)
+    ordered = sorted(groups.values(), key=lambda found: -abs(sum(d.flops + d.transcendentals for d in found)))
+    shown = ordered[:most]
+    title = f"Largest differences, {len(shown)} of {len(ordered)}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("cause", "equation"):
+        table.add_column(name, overflow="fold")
+    table.add_column("FLOPs", justify="right", no_wrap=True)
+    table.add_column("transc.", justify="right", no_wrap=True)
+    table.add_column("line", overflow="fold")
+    table.add_column("evidence", overflow="fold")
+    for found in shown:
+        first = found[0]
+        times = f" x {len(found)}" if len(found) > 1 else ""
+        table.add_row(
+            Text(first.cause),
+            Text(f"{first.equation}{times}"),
+            units.signed(sum(d.flops for d in found)),
+            units.signed(sum(d.transcendentals for d in found)),
+            Text(first.source.rpartition("/")[2]),
+            Text(first.evidence),
+        )
     return table
 
 
-def _stage(table: Table, comparison: Comparison, report: XlaReport) -> None:
-    if not report.counted:
-        table.add_row(f"XLA, {report.stage}", "no cost analysis", "", "", style="bold")
-        return
-    rest = comparison.rest(report)
-    if rest.flops or rest.transcendentals:
-        done_by = "lowering" if report.stage == "lowered" else "lowering and the compiler"
-        _line(table, f"  rewritten by {done_by}", rest.flops, rest.transcendentals, signed=True)
-    flops = comparison.jaxpr.total.flops
-    ratio = f"{report.flops / flops:.3f}" if flops else "-"
-    _line(table, f"XLA, {report.stage}", int(report.flops), int(report.transcendentals), ratio=ratio, style="bold")
+def _alarms(comparison: Comparison) -> list[RenderableType]:
+    alarms: list[RenderableType] = []
+    if comparison.unexplained:
+        worth = sum(abs(delta.flops) + abs(delta.transcendentals) for delta in comparison.unexplained)
+        lines = [f"  {d.equation} ({d.source}): {d.flops:+,} FLOPs, {d.stage}" for d in comparison.unexplained[:5]]
+        head = f"Unexplained: {len(comparison.unexplained)} differences, {worth:,} operations. This is a bug of costax."
+        alarms.append(Text("\n".join([head, *lines, ""]), style="bold red"))
+    for ledger in (comparison.lowered, comparison.compiled):
+        if ledger.matches_xla is False:
+            theirs = ledger.xla or {}
+            said = f"ours {ledger.float32.flops:.0f}, XLA's {theirs.get('flops', 0):.0f} FLOPs"
+            alarms.append(Text(f"The replay of the {ledger.stage} module is not XLA's: {said}.\n", style="bold red"))
+    return alarms
 
 
-def _line(
-    table: Table,
-    label: str,
-    flops: Count,
-    transcendentals: Count,
-    *,
-    ratio: str = "",
-    signed: bool = False,
-    style: str = "",
-) -> None:
-    sign = "+" if signed else ""
-    table.add_row(label, f"{flops:{sign},}", f"{transcendentals:{sign},}", ratio, style=style)
+def _account(comparison: Comparison) -> Table:
+    title = f"From this program to XLA's cost analysis ({comparison.target})"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for name in ("FLOPs", "transcendentals", "equations"):
+        table.add_column(name, justify="right", no_wrap=True)
+    flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
+    table.add_row("this program (jaxpr)", f"{flops:,}", f"{transcendentals:,}", "", style="bold")
+    for stage, leads_to in _LEADS_TO.items():
+        causes: dict[str, list[Delta]] = defaultdict(list)
+        for delta in comparison.deltas:
+            if delta.stage == stage:
+                causes[delta.cause].append(delta)
+        for cause, found in sorted(causes.items(), key=lambda item: -abs(sum(d.flops for d in item[1]))):
+            table.add_row(f"  {cause}", *_sums(found), style="red" if cause == "unexplained" else "")
+        flops += sum(d.flops for found in causes.values() for d in found)
+        transcendentals += sum(d.transcendentals for found in causes.values() for d in found)
+        if stage != "xla" or causes:
+            table.add_row(leads_to, f"{flops:,}", f"{transcendentals:,}", "", style="bold")
+    return table
+
+
+def _sums(found: Sequence[Delta]) -> tuple[str, str, str]:
+    flops: Count = sum(delta.flops for delta in found)
+    transcendentals: Count = sum(delta.transcendentals for delta in found)
+    return f"{flops:+,}", f"{transcendentals:+,}", f"{len(found):,}"
 
 
 def _notes(comparison: Comparison) -> Text:
-    lines = [f"{delta.cause}: {delta.evidence}." for delta in comparison.deltas]
-    dead = comparison.jaxpr.dead_code
-    if dead:
-        lines.append(f"dead code: {units.exact(dead.ops, 'OPs')} that were traced are in no number; jit drops them.")
     lowered, compiled = comparison.lowered, comparison.compiled
-    lines.append(
-        f"ratio: XLA's FLOPs to ours; XLA adds up in float32. Lowered in {lowered.seconds:.2f} s and compiled in "
-        f"{compiled.seconds:.2f} s for this machine's CPU."
-    )
-    return Text("\n".join(lines), style="dim")
+    kept = "" if comparison.marked else " The marks changed the program, so equations were found by scope alone."
+    replayed = ", ".join(f"{ledger.stage} {_agreement(ledger)}" for ledger in (lowered, compiled))
+    executed = compiled.executed
+    lines = [
+        f"Replay of XLA's own sum, in float32: {replayed}.",
+        f"{compiled.attributed:.1%} of the compiled FLOPs belong to an equation.{kept}",
+        f"Executed, loops as often as they run: {units.short(executed.flops, 'FLOP')}, "
+        f"{units.short(executed.transcendentals)} transcendentals.",
+        f"Lowered in {lowered.seconds:.2f} s, compiled in {compiled.seconds:.2f} s for {comparison.target}.",
+    ]
+    return Text("\n".join(lines))
+
+
+def _agreement(ledger: Ledger) -> str:
+    return {True: "equal bit for bit", False: "NOT equal", None: "not reported by XLA"}[ledger.matches_xla]
