@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from costax.conventions import as_xla
-from costax.cost import Count
+from costax.cost import ZERO, Count
 from costax.hlo.libraries import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Properties, Replay
@@ -99,8 +99,16 @@ class Attribution(NamedTuple):
 def attribute(replay: Replay, atlas: Atlas) -> Attribution:
     """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
     visit = _Charging(replay, atlas)
-    found = list(visit.computation(replay.module.entry, (), _ONCE, 1))
+    found = list(visit.computation(replay.module.entry, _Site((), _ONCE, 1)))
     return Attribution(found, visit.branches, visit.hidden)
+
+
+class _Site(NamedTuple):
+    """Where a computation is called: the address, how often XLA counts it, and how often it runs."""
+
+    caller: Address
+    times: Properties
+    runs: Count
 
 
 class _Charging:
@@ -111,14 +119,14 @@ class _Charging:
         self.hidden: dict[Address, str] = {}
         self._names: dict[int, str] = {}
 
-    def computation(self, computation: Computation, caller: Address, times: Properties, runs: Count) -> Iterator[Charge]:
-        mine = self._replay.sums[computation.id]
+    def computation(self, computation: Computation, site: _Site) -> Iterator[Charge]:
+        mine, caller, times = self._replay.sums[computation.id], site.caller, site.times
         for ins, own in mine.own:
             here = own.scaled(times)
             if (own.flops and not times.flops) or (own.transcendentals and not times.transcendentals):
                 self._skip(ins, caller)
             if here.flops or here.transcendentals or here.bytes:
-                yield self._charge(ins, computation, here, caller, times, runs)
+                yield self._charge(ins, computation, here, site)
             if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
                 self._hide(ins, caller)
         for call in mine.calls:
@@ -126,20 +134,22 @@ class _Charging:
             if call.instruction.opcode == "conditional":
                 self._weigh(call.instruction, call.callee, inner, call.times)
             trips = self._trips(call.instruction, inner, caller) if call.instruction.opcode == "while" else 1
-            yield from self.computation(call.callee, inner, times.scaled(call.times), runs * trips)
+            yield from self.computation(call.callee, _Site(inner, times.scaled(call.times), site.runs * trips))
 
-    def _charge(
-        self, ins: Instruction, computation: Computation, here: Properties, caller: Address, times: Properties, runs: Count
-    ) -> Charge:
-        found, evidence = self._address(ins, caller)
+    def _charge(self, ins: Instruction, computation: Computation, here: Properties, site: _Site) -> Charge:
+        found, evidence = self._address(ins, site.caller)
         place = self._atlas.find(found)
-        library = true_cost(ins, self._replay.law)
-        true = here if library is None else library.scaled(times)
+        true = self._true(ins, here, site, place)
+        return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true)
+
+    def _true(self, ins: Instruction, here: Properties, site: _Site, place: Place | None) -> Properties:
+        """Return what an instruction does each time: its charge, unless it calls a library."""
         if is_opaque(ins, self._replay.law):
             # A kernel that says nothing of itself does what its jaxpr asks for.
-            kernel = place is not None and place.primitive == "pallas_call"
-            true = Properties(*as_xla(place.node.total)).scaled(times) if kernel else Properties()
-        return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, runs, place, evidence, true)
+            kernel = place.node.total if place is not None and place.primitive == "pallas_call" else ZERO
+            return Properties(*as_xla(kernel)).scaled(site.times)
+        library = true_cost(ins, self._replay.law)
+        return here if library is None else library.scaled(site.times)
 
     def _trips(self, loop: Instruction, at: Address, caller: Address) -> Count:
         """Return how often a loop runs: as the compiler proved, else as the equation says that the loop is."""

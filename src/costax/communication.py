@@ -8,7 +8,7 @@ from itertools import combinations, product
 from math import prod
 from typing import Final
 
-from costax.cost import BYTES_SENT, Count
+from costax.cost import BYTES_SENT, Cost, Count
 from costax.equation import Equation, Operand
 from costax.hlo.records import Instruction
 from costax.registry import REGISTRY
@@ -63,12 +63,12 @@ def collective(
     meshes: those of the program; each has the program's devices in order.
     """
     devices = max((prod(mesh.values()) for mesh in meshes), default=0)
-    listed = ins.replica_groups or (tuple(range(devices)),)
-    groups = () if ins.source_target_pairs else listed
-    operands = [Operand(leaf.dims, leaf.dtype) for x in ins.operands for leaf in x.shape.arrays()]
     pairs = ins.source_target_pairs
+    everyone = tuple(range(devices))
+    groups = () if pairs else ins.replica_groups or (everyone,)
+    operands = [Operand(leaf.dims, leaf.dtype) for x in ins.operands for leaf in x.shape.arrays()]
     axes = next((found for mesh in meshes if (found := _axes(groups, pairs, mesh)) is not None), ())
-    members = devices if pairs else len(groups[0])
+    members = len(next(iter(groups), everyone))
     brought = sum(x.nbytes for x in operands)
     sent = _sent(kind(ins), operands, members, pairs)
     return Collective(ins.name, kind(ins), brought, sent, groups, axes, executed, scope, source)
@@ -79,11 +79,8 @@ def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequenc
     if rule is None or not members:
         return None
     params = {"axes": (), "axis_size": members, "perm": pairs}
-    total = 0
-    for operand in operands:
-        cost = rule.function(Equation(rule.name, (operand,), (operand,), params))
-        total += cost.of_kind(BYTES_SENT)  # type: ignore[union-attr]
-    return total
+    costs = [rule.function(Equation(rule.name, (operand,), (operand,), params)) for operand in operands]
+    return sum(cost.of_kind(BYTES_SENT) for cost in costs if isinstance(cost, Cost))
 
 
 def _axes(groups: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int]], mesh: Mesh) -> tuple[str, ...] | None:
@@ -112,7 +109,7 @@ def _groups(mesh: Mesh, axes: Sequence[str]) -> set[frozenset[int]]:
 def _crossed(source: int, target: int, mesh: Mesh) -> set[str]:
     """Return the axes along which two devices differ."""
     crossed: set[str] = set()
-    for name, size in reversed(mesh.items()):
+    for name, size in reversed(list(mesh.items())):
         if source % size != target % size:
             crossed.add(name)
         source, target = source // size, target // size

@@ -5,19 +5,22 @@ Tried with jax 0.8.2, 0.10.2 and 0.12.0.1.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from jax._src import compiler as _compiler
-from jax._src.interpreters import mlir as _mlir
-from jax._src.interpreters import pxla as _pxla
-from jax._src.lib import xla_client as _xla_client
-from jax._src.lib.mlir import ir as _ir
-from jax.experimental import topologies as _topologies
 
 from costax import _jax
+
+# jax's types say nothing of what lies beyond its Python.
+_compiler: Any = importlib.import_module("jax._src.compiler")
+_mlir: Any = importlib.import_module("jax._src.interpreters.mlir")
+_pxla: Any = importlib.import_module("jax._src.interpreters.pxla")
+_xla: Any = importlib.import_module("jaxlib._jax")
+_ir: Any = importlib.import_module("jaxlib.mlir.ir")
+_topologies: Any = importlib.import_module("jax.experimental.topologies")
 
 
 def lowered_program(lowered: Any) -> tuple[bytes, Mapping[str, Any]]:
@@ -78,7 +81,7 @@ def compile_ahead(
         build = options.executable_build_options
         build.allow_spmd_sharding_propagation_to_parameters = how["inputs"]
         build.allow_spmd_sharding_propagation_to_output = how["outputs"]
-        chosen = _xla_client.DeviceList(tuple(used))
+        chosen = _xla.DeviceList(tuple(used))
         return client.compile(module, executable_devices=chosen, compile_options=options)
 
 
@@ -95,9 +98,9 @@ def compiled_memory(executable: Any) -> Mapping[str, int]:
 def compiled_cost(executable: Any) -> Mapping[str, float] | None:
     """Return the compiler's own cost dictionary of an executable, None where it has none (GPU)."""
     try:
-        found = executable.cost_analysis()
+        found: Any = executable.cost_analysis()
     except _jax.XlaError as error:
         if "UNIMPLEMENTED" in str(error):
             return None
         raise
-    return found if found is None or isinstance(found, Mapping) else found[0]
+    return cast("list[Any]", found)[0] if isinstance(found, list) else found

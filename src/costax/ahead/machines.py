@@ -33,7 +33,7 @@ class Machine:
 
 
 class _Tpu(NamedTuple):
-    """A generation: what libtpu calls it, how many dimensions its slices have, and how many devices a chip is to jax."""
+    """A generation: its name to libtpu, the dimensions of its slices, and how many devices a chip is to jax."""
 
     name: str
     dimensions: int

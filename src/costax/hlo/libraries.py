@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from costax.conventions import as_xla
 from costax.cost import Cost
@@ -286,10 +286,10 @@ def _operand(shape: Shape) -> Operand:
 
 def _json(ins: Instruction) -> dict[str, Any]:
     try:
-        found = json.loads(ins.backend_config or b"{}")
+        found: Any = json.loads(ins.backend_config or b"{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _attributes(ins: Instruction) -> dict[str, int]:

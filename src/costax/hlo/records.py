@@ -207,7 +207,8 @@ class Instruction:
     @property
     def fft_type(self) -> str:
         """Which transform: `FFT`, `IFFT`, `RFFT` or `IRFFT`."""
-        return ("FFT", "IFFT", "RFFT", "IRFFT")[self.raw.fft_type & 3]
+        kind: int = self.raw.fft_type
+        return ("FFT", "IFFT", "RFFT", "IRFFT")[kind & 3]
 
     @property
     def tuple_index(self) -> int:
@@ -240,8 +241,8 @@ class Instruction:
         found = _ESTIMATE.search(self.raw.backend_config)
         if not found:
             return None
-        numbers = {name: int(value) for name, value in _NUMBER.findall(found[1])}
-        return tuple(numbers.get(name, 0) for name in (b"flops", b"transcendentals", b"bytes_accessed"))  # type: ignore[return-value]
+        said: dict[bytes, int] = {name: int(value) for name, value in _NUMBER.findall(found[1])}
+        return said.get(b"flops", 0), said.get(b"transcendentals", 0), said.get(b"bytes_accessed", 0)
 
     @property
     def known_trip_count(self) -> int | None:
