@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 from costax.communication import kind
 from costax.conventions import XlaCounts, as_xla
 from costax.cost import Count
+from costax.hlo.libraries import is_idle
+from costax.hlo.records import Instruction
 from costax.ledger import Charge, Ledger, opcodes
 from costax.provenance import Address, Place
 from costax.tree import RECOMPUTE, Scope
@@ -53,6 +55,7 @@ _DEFECTS: Final[Mapping[str, str]] = {
     "cholesky": "HandleCholesky: n^3/3 without the lower terms",
     "triangular_solve": "HandleTriangularSolve: 2 n elements of b",
 }
+_ADDITIONS: Final = frozenset({"add", "add_any"})
 _LOOPS: Final = frozenset({"while", "scan"})
 # Operands that leave the other operand, or nothing of it, whatever it is: x + 0, x * 1, x * 0, max(x, -inf).
 _NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -235,6 +238,13 @@ class _Account:
     def _near(self, place: Place) -> list[Place]:
         return [*self.users[place.value], *(other for value in place.operands for other in self.equals[value])]
 
+    def _scatters_into(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> Instruction | None:
+        """Return the scatter of one operand of an addition that no longer starts from a constant."""
+        operands = [x for value in place.operands for x in self.equals[value] if x.primitive == "scatter-add"]
+        found = [c.instruction for x in operands for c in left.get(x.address, []) if c.opcode == "scatter"]
+        starts = (ins for ins in found if ins.operand(0).opcode not in ("broadcast", "constant"))
+        return next(starts, None) if place.primitive in _ADDITIONS else None
+
     def _past(self, place: Place) -> Sequence[Place]:
         """Return the same operation before the movement of its operand: f(concatenate(x)) is concatenate(f(x))."""
         moving = [x for value in place.operands for x in self.equals[value] if not x.cost.ops]
@@ -256,6 +266,9 @@ class _Account:
             return SIMPLIFIED, "no input of the program reaches one of its operands"
         if place.alike and place.primitive in _IDEMPOTENT:
             return SIMPLIFIED, f"{place.primitive} of equal operands"
+        started = self._scatters_into(place, left)
+        if started is not None:
+            return SIMPLIFIED, f"{started.name} adds into its other operand instead of into zeros"
         users = self.users[place.value]
         if not any(left.get(user.address) for user in users):
             return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
@@ -355,7 +368,8 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
     """Split what the compiler changed of one equation by opcode, and name each part."""
     old, new = _by_opcode(before), _by_opcode(after)
     moved: list[tuple[str, _Pair]] = []
-    calls = [c for c in after if c.opcode.startswith("custom-call") and c.opcode not in old]
+    called = [c for c in after if c.opcode.startswith("custom-call") and c.opcode not in old]
+    calls = [c for c in called if not is_idle(c.instruction)]
     replaced = [c for c in before if calls and c.opcode not in new]
     if calls:
         does = sum(c.true.flops for c in calls)

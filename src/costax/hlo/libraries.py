@@ -33,6 +33,8 @@ def true_cost(ins: Instruction, law: Law) -> Properties | None:
 
     bytes: every operand is read and every result written, workspace included.
     """
+    if is_idle(ins):
+        return Properties()
     work = _work(ins, law)
     if work is None:
         return None
@@ -42,7 +44,12 @@ def true_cost(ins: Instruction, law: Law) -> Properties | None:
 
 def is_opaque(ins: Instruction, law: Law) -> bool:
     """Say whether an instruction is a call of which nothing tells the work."""
-    return ins.opcode == "custom-call" and ins.custom_call_target not in _IDLE and _work(ins, law) is None
+    return ins.opcode == "custom-call" and not is_idle(ins) and _work(ins, law) is None
+
+
+def is_idle(ins: Instruction) -> bool:
+    """Say whether an instruction is a call that only reserves memory, marks a place or moves indices."""
+    return ins.opcode == "custom-call" and ins.custom_call_target in _IDLE
 
 
 def _work(ins: Instruction, law: Law) -> Work | None:
