@@ -121,12 +121,15 @@ class Ledger:
         return dict(Counter(call.custom_call_target for call in silent if is_opaque(call, self.replay.law)))
 
     @property
+    def held(self) -> int:
+        """Bytes that one device holds at once: arguments, results that no argument lends its place, and temporaries."""
+        found = {name: self.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
+        return found["argument"] + found["output"] + found["temp"] - found["alias"]
+
+    @property
     def fits(self) -> bool | None:
         """Say whether the program fits the memory of one device; None where that is not known."""
-        if "device" not in self.memory:
-            return None
-        held = {name: self.memory.get(name, 0) for name in ("argument", "output", "alias", "temp")}
-        return held["argument"] + held["output"] + held["temp"] - held["alias"] <= self.memory["device"]
+        return self.held <= self.memory["device"] if "device" in self.memory else None
 
     def by_scope(self, depth: int | None = None) -> dict[str, Properties]:
         """Return what each scope is charged; "" holds what belongs to no scope."""

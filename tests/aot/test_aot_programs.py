@@ -45,9 +45,9 @@ def recurrent(w, x):
 
 
 def algebra(a, b):
-    l = jnp.linalg.cholesky(a @ a.T + jnp.eye(32))
+    factor = jnp.linalg.cholesky(a @ a.T + jnp.eye(32))
     q, _ = jnp.linalg.qr(a)
-    return jnp.linalg.solve(a, b).sum() + l.sum() + q.sum() + jnp.linalg.eigvalsh(a + a.T).sum()
+    return jnp.linalg.solve(a, b).sum() + factor.sum() + q.sum() + jnp.linalg.eigvalsh(a + a.T).sum()
 
 
 def branches(x, i):

@@ -73,6 +73,15 @@ def test_cusolver_does_what_the_equation_asks_for(name):
         assert sum(c.true.flops for c in calls(comparison.compiled)) == asked_for(comparison, name)
 
 
+@pytest.mark.parametrize("target", [V5E])
+@pytest.mark.parametrize("name", ["cholesky", "lu"])
+def test_a_block_of_a_tpus_factorisation_does_what_the_equation_asks_for(target, name):
+    fn, matrices = LAPACK[name]
+    comparison = costax.compare(fn, target=target)(f32(*matrices.shape[1:]))
+    (call,) = [c for c in calls(comparison.compiled) if c.true.flops]
+    assert call.true.flops == asked_for(comparison, name)
+
+
 def convolution(stride, groups):
     def fn(x, w):
         return lax.conv_general_dilated(

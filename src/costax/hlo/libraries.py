@@ -214,6 +214,18 @@ def _triangular_solve(ins: Instruction, _: re.Match[str], law: Law) -> Work | No
     return _by_rule("triangular_solve", ins, {"unit_diagonal": bool(_json(ins).get("unit_diagonal"))})
 
 
+# Blocks of XLA:TPU's own factorisations.
+_BLOCKS: Final[Mapping[str, str]] = {
+    "Cholesky": "cholesky",
+    "LuDecompositionBlock": "lu",
+    "QrDecompositionBlock": "geqrf",
+}
+
+
+def _block(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
+    return _by_rule(_BLOCKS[found[0]], ins, {})
+
+
 def _factorised(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     return _by_rule("cholesky", ins, {})
 
@@ -254,12 +266,13 @@ _TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
         (r"(?:lapack_[sdcz]|cu\w*?_|hip\w*?_|roc\w*?_)([a-z]+\d?)(?:_batched)?(?:_ffi)?", _routine),
         (r"__(?:cublas|onednn)\$triangularSolve", _triangular_solve),
         (r"__cusolver\$cholesky", _factorised),
+        ("|".join(_BLOCKS), _block),
         (r"TopK|__gpu\$TopK", _top_k),
         (r"__cub\$DeviceRadixSort", _radix_sort),
         (r"tpu_custom_call", _kernel),
     )
 )
-# They reserve memory, mark a place or permute indices.
+# They reserve memory, mark a place, permute indices, or cut and join the halves of complex numbers.
 _IDLE: Final = frozenset(
     {
         *(
@@ -268,6 +281,9 @@ _IDLE: Final = frozenset(
             "Sharding",
             "SPMDFullToShardShape",
             "SPMDShardToFullShape",
+            "X64Combine",
+            "X64SplitHigh",
+            "X64SplitLow",
             "annotate_device_placement",
         ),
         *("cu_lu_pivots_to_permutation", "__xla_internal_call_marker_before", "__xla_internal_call_marker_after"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,7 +71,11 @@ def _stage(ledger: Ledger) -> dict[str, Any]:
         "xla": None if ledger.xla is None else dict(ledger.xla),
         "matches_xla": ledger.matches_xla,
         "attributed": ledger.attributed,
+        "opaque": ledger.opaque,
+        "collectives": [asdict(exchange) for exchange in ledger.collectives],
+        "devices": ledger.devices,
         "memory": dict(ledger.memory),
+        "fits": ledger.fits,
         "seconds": ledger.seconds,
     }
 
@@ -117,6 +121,11 @@ def _alarms(comparison: Comparison) -> list[RenderableType]:
             theirs = ledger.xla or {}
             said = f"ours {ledger.float32.flops:.0f}, XLA's {theirs.get('flops', 0):.0f} FLOPs"
             alarms.append(Text(f"The replay of the {ledger.stage} module is not XLA's: {said}.\n", style="bold red"))
+    compiled = comparison.compiled
+    if compiled.fits is False:
+        room = units.short_bytes(compiled.memory["device"])
+        said = f"It does not fit {comparison.target}: it holds {units.short_bytes(compiled.held)} of {room}.\n"
+        alarms.append(Text(said, style="bold red"))
     return alarms
 
 
@@ -156,11 +165,29 @@ def _notes(comparison: Comparison) -> Text:
     lines = [
         f"Replay of XLA's own sum, in float32: {replayed}.",
         f"{compiled.attributed:.1%} of the compiled FLOPs belong to an equation.{kept}",
-        f"Executed, loops as often as they run: {units.short(executed.flops, 'FLOP')}, "
+        f"Executed, loops as often as they run and libraries in full: {units.short(executed.flops, 'FLOP')}, "
         f"{units.short(executed.transcendentals)} transcendentals.",
         f"Lowered in {lowered.seconds:.2f} s, compiled in {compiled.seconds:.2f} s for {comparison.target}.",
     ]
-    return Text("\n".join(lines))
+    return Text("\n".join([*lines, *_machine(compiled)]))
+
+
+def _machine(ledger: Ledger) -> Iterator[str]:
+    """Say what one device holds and exchanges, and which calls tell nothing of their work."""
+    if ledger.memory:
+        temporaries = units.short_bytes(ledger.memory.get("temp", 0))
+        yield f"One device holds {units.short_bytes(ledger.held)}, {temporaries} of it temporaries."
+    if ledger.devices > 1:
+        yield f"Sharded over {ledger.devices} devices; the compiled numbers are those of one."
+    groups: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    for found in ledger.collectives:
+        groups[found.opcode, found.axes].append((found.sent or 0) * found.executed)
+    for (opcode, axes), sent in groups.items():
+        over = f" over {', '.join(axes)}" if axes else ""
+        yield f"{opcode}{over}: {len(sent)} x, each device sends {units.short_bytes(sum(sent))}."
+    if ledger.opaque:
+        calls = ", ".join(f"{target} x {count}" for target, count in sorted(ledger.opaque.items()))
+        yield f"Not in what is executed, for nothing tells their work: {calls}."
 
 
 def _agreement(ledger: Ledger) -> str:
