@@ -92,7 +92,7 @@ def family(rule: Rule) -> str:
 
 def _run(case: Case) -> Example:
     analysis = analyze(case.function)(*(spec(arg) for arg in case.args))
-    found: Mapping[str, float] = _jax.lower(analysis.program.traced).cost_analysis() or {}
+    found: Mapping[str, float] = _jax.lower(analysis.program.traced, analysis.program.jaxpr).cost_analysis() or {}
     xla = XlaCounts(int(found.get("flops", 0)), int(found.get("transcendentals", 0)))
     return Example(case, program_text(case.function), analysis.total, xla)
 

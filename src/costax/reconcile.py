@@ -351,7 +351,7 @@ def _partitioned(
     rest = [[c for c in found if c.opcode not in split] for found in (before, after)]
     whole = _share(_sum(rest[0]), _sum(rest[1]), devices)
     if whole:
-        rest, split = [[], []], {*old, *new}
+        rest, split = [list[Charge](), list[Charge]()], {*old, *new}
     one = [c for c in after if c.opcode in split]
     pair = _sum(one).minus(_sum(c for c in before if c.opcode in split))
     yield DEVICES, pair, len(one), f"split over {devices} devices: {opcodes(one)} on one of them"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -54,7 +56,7 @@ def test_a_missing_compiler_is_answered_with_the_line_that_installs_it(monkeypat
 def test_a_program_that_does_not_fit_is_refused_in_the_compilers_words(target):
     with pytest.raises(DeviceMemoryError, match="does not fit") as caught:
         costax.compare(big, target=target)(f32(100_000, 100_000))
-    assert "exceeds available HBM (15.75G)" in caught.value.why
+    assert re.search(r"15\.75G", caught.value.why)
     assert isinstance(caught.value, MemoryError)
 
 

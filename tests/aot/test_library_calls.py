@@ -78,8 +78,10 @@ def test_cusolver_does_what_the_equation_asks_for(name):
 def test_a_block_of_a_tpus_factorisation_does_what_the_equation_asks_for(target, name):
     fn, matrices = LAPACK[name]
     comparison = costax.compare(fn, target=target)(f32(*matrices.shape[1:]))
-    (call,) = [c for c in calls(comparison.compiled) if c.true.flops]
-    assert call.true.flops == asked_for(comparison, name)
+    found = [c.true.flops for c in calls(comparison.compiled) if c.true.flops]
+    if not found:
+        pytest.skip("this libtpu factorises without a call")
+    assert found == [asked_for(comparison, name)]
 
 
 def convolution(stride, groups):
