@@ -56,7 +56,7 @@ def test_a_missing_compiler_is_answered_with_the_line_that_installs_it(monkeypat
 def test_a_program_that_does_not_fit_is_refused_in_the_compilers_words(target):
     with pytest.raises(DeviceMemoryError, match="does not fit") as caught:
         costax.compare(big, target=target)(f32(100_000, 100_000))
-    assert re.search(r"15\.75G", caught.value.why)
+    assert re.search(r"15\.75G|17179869184", caught.value.why)  # 16 GiB, less what the system keeps
     assert isinstance(caught.value, MemoryError)
 
 
