@@ -460,3 +460,16 @@ def test_scan_of_checkpoint_of_gradient_is_a_product(length):
     assert analysis.by_direction()["recompute"].macs == length * MACS
     assert analysis.by_direction()["forward"].macs == length * MACS
     assert analysis.by_direction()["backward"].macs == 2 * length * MACS
+
+
+def test_a_linear_transpose_is_forward_work_and_a_gradient_through_it_is_not():
+    weights = jnp.ones((8, 8))
+
+    def transposed(y):
+        return jax.linear_transpose(lambda x: x @ weights, y)(y)[0]
+
+    assert {direction: cost.macs for direction, cost in costax.analyze(transposed)(X).by_direction().items()} == {
+        "forward": MACS
+    }
+    gradient = costax.analyze(jax.grad(lambda y: (transposed(y) ** 2).sum()))(X).by_direction()
+    assert gradient["backward"].macs >= MACS

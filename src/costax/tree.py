@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -84,20 +85,9 @@ class Node:
 
     def repeated(self, times: Count) -> Node:
         """Return the node with another repeat count."""
-        return Node(
-            self.label,
-            self.scope,
-            self.direction,
-            self.equation,
-            self.own,
-            times,
-            self.children,
-            bodies=self.bodies,
-            loop=self.loop,
-            fused=self.fused,
-            per_device=self.per_device,
-            unknown=self.unknown,
-        )
+        node = copy(self)
+        node.times, node.total = times, self.once * times
+        return node
 
     def __repr__(self) -> str:
         """Show the label, the scope and how often it runs."""
