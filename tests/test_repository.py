@@ -37,7 +37,7 @@ def home(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """The costax modules that a file imports when it is loaded, by home; not those for type checkers or inside functions."""
+    """The costax modules, by home, that a file imports when it is loaded: not for type checkers, not in functions."""
     tree = ast.parse(path.read_text())
     checking = {
         id(node)

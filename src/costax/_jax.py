@@ -38,6 +38,7 @@ _OWN_FILES = os.path.dirname(__file__) + os.sep
 # Parts whose annotations name less than they hold.
 _api: Any = jax
 _mlir_api: Any = _ir
+_frames: Any = _sources
 
 VERSION: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", jax.__version__)[:3])
 
@@ -90,7 +91,7 @@ def _dtype_name(dtype: Any) -> str:
 def generator(name: str) -> Any:
     """Return jax's implementation of a generator such as `philox4x32`, or None where this jax has none."""
     try:
-        return jax.eval_shape(lambda: jax.random.key(0, impl=name)).dtype._impl
+        return _api.eval_shape(lambda: jax.random.key(0, impl=name)).dtype._impl
     except ValueError:
         return None
 
@@ -144,9 +145,9 @@ def _copied(eqn: Eqn) -> Mapping[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.integer):
-        return int(value)
+        return int(cast("Any", value))
     if type(value) is tuple:
-        return tuple(_plain(part) for part in value)
+        return tuple(map(_plain, cast("tuple[Any, ...]", value)))
     return value
 
 
@@ -185,7 +186,7 @@ _lines: dict[tuple[int, int], tuple[str, Any]] = {}
 def _user_line(code: Any, instruction: int) -> str:
     if not is_user_file(code.co_filename):
         return ""
-    line = _sources.xla_client.Traceback.code_addr2line(code, instruction)
+    line = _frames.xla_client.Traceback.code_addr2line(code, instruction)
     return f"{code.co_filename}:{line}"
 
 
@@ -197,9 +198,9 @@ def is_user_file(filename: str) -> bool:
 # Stages.
 
 
-_JITTED = type(jax.jit(lambda: None))
+_JITTED: type[Any] = cast("Any", type(_api.jit(lambda: None)))
 # Part of the key of jax's caches of traces. It is made here, once, because each new context empties those caches.
-_SCOPES_OF = jax.make_user_context(None)
+_SCOPES_OF = _api.make_user_context(None)
 
 
 def isolated(key: Hashable) -> AbstractContextManager[None]:
@@ -222,7 +223,7 @@ def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def jitted(fn: Callable[..., Any], static: Mapping[str, Any]) -> Any:
     """Return `jax.jit(fn)`; a jitted function keeps its own static and donated arguments."""
-    return fn if isinstance(fn, _JITTED) and not static else jax.jit(fn, **static)
+    return fn if isinstance(fn, _JITTED) and not static else _api.jit(fn, **static)
 
 
 def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
@@ -236,8 +237,8 @@ def lower(traced_or_jaxpr: Any) -> Any:
     traced = traced_or_jaxpr
     if is_jaxpr(traced):
         avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(traced).invars]
-        traced = jax.jit(_extend_core.jaxpr_as_fun(traced)).trace(*avals)
-    with jax.default_device(jax.devices("cpu")[0]):
+        traced = _api.jit(_extend_core.jaxpr_as_fun(traced)).trace(*avals)
+    with jax.default_device(_api.devices("cpu")[0]):
         return traced.lower(lowering_platforms=("cpu",))
 
 
