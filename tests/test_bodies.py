@@ -48,6 +48,18 @@ def test_scan_counts_the_same_in_reverse_and_unrolled(options):
     assert macs(fn, X) == 10 * MACS
 
 
+@pytest.mark.parametrize("length", [0, 1, 3, 7, 8])
+@pytest.mark.parametrize("unroll", [1, 2, 3, 10, True])
+def test_xla_sees_the_copies_of_the_body_that_unrolling_leaves(length, unroll):
+    def fn(x):
+        return lax.scan(lambda c, _: (jnp.tanh(c @ c), None), x, None, length=length, unroll=unroll)[0]
+
+    found = costax.compare(fn)(X)
+    # XLA counts an addition and a comparison for the counter, too, where a loop is left.
+    assert found.rest(found.lowered).transcendentals == 0
+    assert found.rest(found.lowered).flops in (0, 2)
+
+
 def test_scans_in_scans_multiply():
     def inner(c, _):
         return lax.scan(lambda c, _: (matmul(c), None), c, None, length=3)[0], None
@@ -255,6 +267,11 @@ def test_the_costliest_branch_is_charged():
     assert analysis.total.macs == 2 * MACS
     branches = [node for _, _, node in analysis.tree.walk() if node.label.startswith("branch_")]
     assert [(node.once.macs, node.times) for node in branches] == [(MACS, 0), (2 * MACS, 1)]
+
+
+def test_a_branch_that_does_nothing_is_no_primitive():
+    analysis = costax.analyze(lambda x: lax.cond(x.sum() > 0, jnp.sin, lambda x: x, x))(X)
+    assert set(analysis.by_primitive()) <= set(costax.rules())
 
 
 def test_switch_charges_one_of_its_branches():

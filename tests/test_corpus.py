@@ -69,18 +69,19 @@ def nodes(root: Node) -> Iterator[Node]:
 
 def loop_counters(node: Node, times: int = 1) -> int:
     """XLA's FLOPs for the counter of each scan: a comparison and an add, two more to find a place from the end."""
-    times *= 1 if node.loop else node.times
+    times *= node.copies if node.loop else node.times
     own = 0
     if node.label == "scan":
         params = costax._jax.params(node.equation)
         sliced = len(node.equation.invars) > params["num_consts"] + params["num_carry"]
-        own = 4 if params["reverse"] and sliced else 2
+        flattened = params["length"] <= (params["unroll"] if params["unroll"] > 1 else 0)
+        own = 0 if flattened else 4 if params["reverse"] and sliced else 2
     return own * times + sum(loop_counters(child, times) for child in node.children)
 
 
 def once(program: Program) -> Cost:
-    """The cost with every loop body run once, as XLA counts it."""
-    return analysis(program).tree.where(lambda node: 1 if node.loop else node.times)
+    """The cost with every loop body run as often as it stands in the program, as XLA counts it."""
+    return analysis(program).tree.where(lambda node: node.copies if node.loop else node.times)
 
 
 def expected_of_xla(found: costax.Analysis) -> tuple[int, int]:

@@ -29,16 +29,18 @@ def known_deltas(analysis: Analysis) -> tuple[Delta, ...]:
     """
     total = analysis.total
     whole = as_xla(total)
-    once = as_xla(_where(analysis, lambda node: 1 if node.loop else node.times))
-    shard = as_xla(_where(analysis, lambda node: 1 if node.loop or node.per_device else node.times))
+    once = as_xla(_where(analysis, _times_in_hlo))
+    shard = as_xla(_where(analysis, lambda node: 1 if node.per_device else _times_in_hlo(node)))
     nodes = analysis.tree.distinct() if analysis.tree else ()
-    loops = sum(1 for node in nodes if node.loop and node.times != 1)
+    loops = sum(1 for node in nodes if node.loop and node.times != node.copies)
     other = whole.flops + 2 * total.padding_macs - total.flops
     deltas = (
         Delta("padding taps", -2 * total.padding_macs, 0, f"{total.padding_macs:,} MACs touch only padding"),
         Delta("other operations", other, 0, "integers, comparisons, selections and conversions are FLOPs to XLA"),
         Delta(
-            "loops counted once", *_minus(once, whole), f"loop bodies that run more than once, or not at all: {loops}"
+            "loops counted once",
+            *_minus(once, whole),
+            f"loop bodies that run more or fewer times than XLA sees them: {loops}",
         ),
         Delta("one device's share", *_minus(shard, once), f"devices that run the same body: {analysis.devices}"),
     )
@@ -51,6 +53,10 @@ def expected(analysis: Analysis, deltas: Sequence[Delta]) -> XlaCounts:
         analysis.total.flops + sum(delta.flops for delta in deltas),
         analysis.total.transcendentals + sum(delta.transcendentals for delta in deltas),
     )
+
+
+def _times_in_hlo(node: Node) -> Count:
+    return node.copies if node.loop else node.times
 
 
 def _minus(a: XlaCounts, b: XlaCounts) -> XlaCounts:

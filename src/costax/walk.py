@@ -142,6 +142,7 @@ class _Walker:
             body.name,
             times,
             body.loop,
+            body.copies,
             body.per_device,
             unknown,
         )
@@ -159,6 +160,7 @@ class _Walker:
             times=times,
             children=children,
             loop=body.loop,
+            copies=body.copies,
             fused=body.fused,
             per_device=body.per_device,
             unknown=unknown,
