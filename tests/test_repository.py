@@ -26,6 +26,7 @@ FLOORS = [
     {"api"},
     {"explanation", "terminal"},
     {"cli", "__init__"},
+    {"__main__"},
 ]
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -201,7 +201,7 @@ class Cost:
 
     @property
     def ops(self) -> Count:
-        """Elementary operations on any dtype: 2 a MAC; 1 for arithmetic, transcendentals, comparison, selection, conversion."""
+        """Elementary operations on any dtype: 2 a MAC, 1 for each operation of another kind."""
         counts = self._counts.items()
         return sum(2 * count if kind == MAC else count for (kind, _), count in counts if kind == MAC or kind in _OPS)
 
