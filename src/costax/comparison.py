@@ -48,7 +48,7 @@ class Comparison:
         return expected(self.jaxpr, self.deltas)
 
     def rest(self, report: XlaReport) -> XlaCounts:
-        """Return what a stage reports beyond the named causes: rewriting by lowering and by the compiler, and rounding."""
+        """Return what a stage reports beyond the named causes: rewriting by lowering and the compiler, and rounding."""
         ours = self.expected
         return XlaCounts(int(report.flops) - ours.flops, int(report.transcendentals) - ours.transcendentals)
 
