@@ -186,6 +186,7 @@ def test_a_file_that_does_not_import(text, what, line, tmp_path):
     message = refused("analyze", f"{path}:f")
     assert_in_parts(message, "TargetError", where=f"{path}:{line}")
     assert what in message
+    assert ("Install the package that brings `no_such_package`." in message) == ("ModuleNotFoundError" in what)
     assert "broken" not in sys.modules
 
 
