@@ -155,6 +155,13 @@ def test_a_deep_model_is_cut_to_a_readable_length():
     assert len(table(analysis, depth=2).lines) == 1100
 
 
+def test_scopes_may_nest_deeper_than_python_calls():
+    nested = tuple(f"level_{i}" for i in range(2000))
+    cost = Cost.arithmetic("f32", 7)
+    analysis = Analysis("deep", cost, saved_rows={Row(nested, "forward", "add", ""): cost})
+    assert table(analysis, sort="flops").full_depth == len(nested)
+
+
 def test_scopes_without_work_are_left_out():
     assert "nothing" not in plain(two_layers())
 

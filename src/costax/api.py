@@ -172,7 +172,7 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
         )
 
 
-def _checked_trips(trips: Mapping[str, Count]) -> dict[str, Count]:
+def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Count]:
     for place, count in trips.items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise TripsError(

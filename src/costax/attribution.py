@@ -53,7 +53,7 @@ class Atlas:
         return None
 
     def operand(self, place: Place) -> Place | None:
-        """Return the place that computes the first operand of a place, the one with the most of the address in common."""
+        """Return the place that computes the first operand of a place: the one with most of the address in common."""
         found = self._by_value.get(place.operands[0], []) if place.operands else []
         return max(found, key=lambda other: _in_common(other.address, place.address), default=None)
 
@@ -87,8 +87,8 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 class Attribution(NamedTuple):
     """What each instruction of a module is charged at each call site.
 
-    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not charge, and
-    why: of a custom fusion with a gather or a scatter it charges that one, of a conditional one branch a property.
+    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not charge,
+    and why: of a custom fusion with a gather or a scatter it charges that one, of a conditional one branch a property.
     """
 
     charges: list[Charge]
@@ -157,7 +157,11 @@ class _Charging:
         if known is not None:
             return known
         place = self._atlas.find(at) if at != caller else None
-        return max((child.times for child in place.node.children if child.loop), default=1) if place else 1
+        if place is None:
+            return 1
+        # An unrolled scan goes round less often, and what is left over stands behind it.
+        unrolled = max(place.node.equation.params.get("unroll", 1), 1)
+        return max((child.times for child in place.node.children if child.loop), default=1) // unrolled
 
     def _address(self, ins: Instruction, caller: Address) -> tuple[Address, str]:
         name = self._name(ins)

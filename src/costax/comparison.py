@@ -101,9 +101,7 @@ def compare_program(
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
 
 
-def _ledger(
-    stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None
-) -> Ledger:
+def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None) -> Ledger:
     found, branches, hidden = attribute(account, atlas)
     if before is not None:
         found = rehomed(found, before, atlas)

@@ -201,8 +201,9 @@ class Cost:
 
     @property
     def ops(self) -> Count:
-        """Elementary operations on any dtype: 2 a MAC, arithmetic, transcendentals, integer, comparison, selection, conversion."""
-        return sum(2 * count if kind == MAC else count for (kind, _), count in self._counts.items() if kind == MAC or kind in _OPS)
+        """Elementary operations on any dtype: 2 a MAC, 1 for each operation of another kind."""
+        counts = self._counts.items()
+        return sum(2 * count if kind == MAC else count for (kind, _), count in counts if kind == MAC or kind in _OPS)
 
     @property
     def bytes_read(self) -> Count:

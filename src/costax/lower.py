@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from costax import _jax
-from costax.ahead import Machine, build, meshes
+from costax.ahead import Machine, build
 from costax.errors import TargetError
 
 
@@ -42,7 +42,7 @@ def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) ->
         xla = _jax.xla_cost(hlo) if machine else _dictionary(made.cost_analysis())
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise _failed(f"jax does not lower `{name}` for {_place(machine)}", error) from error
-    return Stage(hlo, xla, {}, seconds, meshes(made), made)
+    return Stage(hlo, xla, {}, seconds, _jax.meshes(made), made)
 
 
 def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: float) -> Stage:

@@ -25,7 +25,9 @@ _MARK = re.compile(r"~(\d+)~")
 # Primitives whose result holds nothing but the elements of their first operand.
 _SPREADS = frozenset({"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy", "transpose", "slice"})
 _RESHAPES = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims"})
-_IDENTITIES = frozenset({"stop_gradient", "copy", "copy_p", "name", "pvary", "sharding_constraint", "optimization_barrier"})
+_IDENTITIES = frozenset(
+    {"stop_gradient", "copy", "copy_p", "name", "pvary", "sharding_constraint", "optimization_barrier"}
+)
 # What leaves the other operand as it is; a sum or product may have it on either side.
 _ZERO, _ONE = ("0", "0.0", "-0.0"), ("1", "1.0")
 _NEUTRAL = {"add": _ZERO, "add_any": _ZERO, "sub": _ZERO, "mul": _ONE, "div": _ONE}
@@ -102,11 +104,12 @@ class Place:
 
     address, scope and direction are absolute. cost: of one run, combiners included and bodies left out. It runs
     `loops * devices * others` times in all where every branch around it is taken: repeats of loops, of meshes, and of
-    everything else. branches: for each `cond` around it, its address, the branch, and whether our count takes it.
-    value: equal for equations that compute the same from the same; loose: equal where that holds up to
-    broadcasting and reshaping of operands; operands: what made its operands,
-    the values of equations or inputs of the program; scalars: those operands that are one known number everywhere. fixed: no input of the program reaches
-    it; fixed_operands: none reaches one of its operands that is no plain literal. alike: two operands are equal.
+    everything else; in the lowered module the bodies of its loops leave `copies` of it. branches: for each `cond`
+    around it, its address, the branch, and whether our count takes it.
+    value: equal for equations that compute the same from the same; loose: equal where that holds up to broadcasting
+    and reshaping of operands. operands: what made its operands, the values of equations or inputs of the program;
+    scalars: those operands that are one known number everywhere. fixed: no input of the program reaches it;
+    fixed_operands: none reaches one of its operands that is no plain literal. alike: two operands are equal.
     """
 
     address: Address
@@ -115,6 +118,7 @@ class Place:
     node: Node
     cost: Cost
     loops: Count
+    copies: Count
     devices: Count
     others: Count
     branches: tuple[tuple[Address, int, bool], ...]
@@ -159,6 +163,7 @@ class _Outside:
     scope: Scope = ()
     direction: str = ""
     loops: Count = 1
+    copies: Count = 1
     devices: Count = 1
     others: Count = 1
     branches: tuple[tuple[Address, int, bool], ...] = ()
@@ -189,6 +194,7 @@ class _Visit:
                 node,
                 node.own + Cost.sum(child.total for child in node.children if child.fused),
                 outside.loops,
+                outside.copies,
                 outside.devices,
                 outside.others,
                 outside.branches,
@@ -230,6 +236,7 @@ class _Visit:
                 place.scope,
                 place.direction,
                 place.loops * (child.times if child.loop else 1),
+                place.copies * (child.copies if child.loop else 1),
                 place.devices * (child.times if child.per_device else 1),
                 place.others * repeated,
                 (*place.branches, (place.address, position, bool(child.times))) if chosen else place.branches,

@@ -67,7 +67,9 @@ _NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _POWERS: Final = frozenset({"integer_pow", "square", "mul"})
 # What they make of equal operands is known: x - x, x != x, max(x, x), a choice between x and x.
-_IDEMPOTENT: Final = frozenset({"sub", "div", "eq", "ne", "lt", "le", "gt", "ge", "max", "min", "and", "or", "xor", "select_n"})
+_IDEMPOTENT: Final = frozenset(
+    {"sub", "div", "eq", "ne", "lt", "le", "gt", "ge", "max", "min", "and", "or", "xor", "select_n"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +156,27 @@ class _Account:
         kinds = sorted({kind for kind, _ in dict(cost.items())} & {"integer", "compare", "select", "convert", "mac"})
         other = theirs.minus(ours).minus(padding)
         yield from self._delta(CONVENTION, "jaxpr", place, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
-        once = _Pair(*as_xla(cost)).times(place.devices * place.others * place.taken)
+        once = _Pair(*as_xla(cost)).times(place.copies * place.devices * place.others * place.taken)
+        charged = "once" if place.copies == 1 else f"{place.copies:,} times, as often as it stands there,"
         yield from self._delta(
-            LOOP, "jaxpr", place, once.minus(theirs), f"runs {place.loops:,} times, charged once by HandleWhile"
+            LOOP, "jaxpr", place, once.minus(theirs), f"runs {place.loops:,} times, charged {charged} by HandleWhile"
         )
-        shard = _Pair(*as_xla(cost)).times(place.others * place.taken)
+        shard = _Pair(*as_xla(cost)).times(place.copies * place.others * place.taken)
         yield from self._delta(
             DEVICES, "jaxpr", place, shard.minus(once), f"{place.devices} devices run it, one is charged"
         )
         weighed = self._weighed(place)
         yield from self._delta(
-            BRANCH, "jaxpr", place, weighed.minus(shard), f"XLA takes the maximum of each property ({self._taken(place)})"
+            BRANCH,
+            "jaxpr",
+            place,
+            weighed.minus(shard),
+            f"XLA takes the maximum of each property ({self._taken(place)})",
         )
 
     def _weighed(self, place: Place) -> _Pair:
-        """What XLA's rules charge for a place: once, and of branches the one that XLA takes."""
-        flops, transcendentals = as_xla(place.cost)
-        pair = _Pair(flops, transcendentals).times(place.others)
+        """What XLA's rules charge for a place: each copy once, and of branches the one that XLA takes."""
+        pair = _Pair(*as_xla(place.cost)).times(place.copies * place.others)
         for at, branch, taken in place.branches:
             weights = self.lowered.branches.get(at)
             share = weights[branch] if weights and branch < len(weights) else (int(taken), int(taken))

@@ -7,7 +7,7 @@ names the first, unless it says `override=True`. Free is written by hand, with a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -74,7 +74,7 @@ class Registry:
         return dict(sorted(self._rules.items()))
 
     @contextmanager
-    def restored(self) -> Iterator[None]:
+    def restored(self) -> Generator[None]:
         """Put the rules back as they are now when the block ends."""
         before = dict(self._rules)
         try:
@@ -94,7 +94,9 @@ def _same_place(first: Rule, second: Rule) -> bool:
 REGISTRY: Final = Registry()
 
 
-def _rule(name: str, function: CostFunction | BodyFunction, traffic: Traffic, *, higher_order: bool, free: str = "") -> Rule:
+def _rule(
+    name: str, function: CostFunction | BodyFunction, traffic: Traffic, *, higher_order: bool, free: str = ""
+) -> Rule:
     code = inspect.unwrap(function).__code__
     law = free or inspect.cleandoc(function.__doc__ or "")
     return Rule(name, function, traffic, law, code.co_filename, code.co_firstlineno, higher_order, free)

@@ -119,11 +119,14 @@ def _imported(load: Callable[[], Any], place: str) -> Any:
             cure="Mend the line, or name another file.",
         ) from error
     except (Exception, SystemExit) as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
         raise TargetError(
             f"Importing {place!r} raised {_described(error)}.",
             where=_user_line(error),
             why="costax imports it to find the target in it.",
-            cure="Make `python -c 'import ...'` of it work first; --debug shows the traceback.",
+            cure=f"Install the package that brings `{absent.partition('.')[0]}`."
+            if absent
+            else "Make `python -c 'import ...'` of it work first; --debug shows the traceback.",
         ) from error
 
 

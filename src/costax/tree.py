@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,14 +27,16 @@ class Node:
     label: the primitive's name, or the body's. scope: name-stack path below the parent's. direction: one of
     `DIRECTIONS`, or "" to take the parent's. own: cost of the equation without its bodies. times: how often the
     node runs each time that its parent runs. once: `own + sum of the children's totals`. total: `times * once`.
-    bodies: what the rule of a higher-order equation named, one a child. loop: it runs again and again. fused: a
-    combiner, whose work is its parent's. per_device: every device runs it. unknown: the place of a loop whose trip
-    count nobody knows, or "". differentiated: backward work is in it.
+    bodies: what the rule of a higher-order equation named, one a child. loop: it runs again and again. copies: how
+    often the body of a loop stands in the program that XLA sees. fused: a combiner, whose work is its parent's.
+    per_device: every device runs it. unknown: the place of a loop whose trip count nobody knows, or "".
+    differentiated: backward work is in it.
     """
 
     __slots__ = (
         "bodies",
         "children",
+        "copies",
         "differentiated",
         "direction",
         "equation",
@@ -61,6 +64,7 @@ class Node:
         *,
         bodies: Sequence[Any] = (),
         loop: bool = False,
+        copies: Count = 1,
         fused: bool = False,
         per_device: bool = False,
         unknown: str = "",
@@ -75,6 +79,7 @@ class Node:
         self.children = children
         self.bodies = bodies
         self.loop = loop
+        self.copies = copies
         self.fused = fused
         self.per_device = per_device
         self.unknown = unknown
@@ -84,20 +89,9 @@ class Node:
 
     def repeated(self, times: Count) -> Node:
         """Return the node with another repeat count."""
-        return Node(
-            self.label,
-            self.scope,
-            self.direction,
-            self.equation,
-            self.own,
-            times,
-            self.children,
-            bodies=self.bodies,
-            loop=self.loop,
-            fused=self.fused,
-            per_device=self.per_device,
-            unknown=self.unknown,
-        )
+        node = copy(self)
+        node.times, node.total = times, self.once * times
+        return node
 
     def __repr__(self) -> str:
         """Show the label, the scope and how often it runs."""
@@ -185,9 +179,14 @@ def rows(root: Node, source: Callable[[Any], str]) -> dict[Row, Cost]:
 def _gather(node: Node, fold: Callable[[Node], dict[Row, Cost]], source: Callable[[Any], str]) -> dict[Row, Cost]:
     parts: dict[Row, list[Cost]] = {}
     here = source(node.equation) if node.equation is not None else ""
-    if node.own or not node.children:
+    if node.own or (node.equation is not None and not node.children):
         parts[Row((), "", node.label, here)] = [node.own]
     for child in node.children:
+        if child.equation is not None and not child.children:
+            # Almost every node is a leaf, and needs no table of its own.
+            line = source(child.equation) or here
+            parts.setdefault(Row(child.scope, child.direction, child.label, line), []).append(child.total)
+            continue
         for row, cost in fold(child).items():
             # A combiner's arithmetic is the work of the primitive that it combines for, on that one's line. Where
             # jax kept no line of the user's (a cached trace), the caller's stands for it.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 from costax import _jax
 from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
@@ -142,6 +142,7 @@ class _Walker:
             body.name,
             times,
             body.loop,
+            body.copies,
             body.per_device,
             unknown,
         )
@@ -159,6 +160,7 @@ class _Walker:
             times=times,
             children=children,
             loop=body.loop,
+            copies=body.copies,
             fused=body.fused,
             per_device=body.per_device,
             unknown=unknown,
@@ -235,15 +237,15 @@ def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
     """Return the scope path and the direction that a name stack tells.
 
     Backward equations of a rematerialised function carry the path twice, `transpose(jvp(net))/jvp(net)`: a `jvp`
-    after which the path starts anew does not nest.
+    after which the path starts anew does not nest. A `transpose` of no `jvp` is a `jax.linear_transpose`, forward work.
     """
     path: list[str] = []
-    transforms: set[str] = set()
+    transforms: list[str] = []
     for position, (is_transform, name) in enumerate(parts):
         if not is_transform:
             path.append(name)
             continue
-        transforms.add(name)
+        transforms.append(name)
         ahead = [n for transform, n in parts[position + 1 :] if not transform]
         if name == "jvp" and ahead[: len(path)] == path:
             path = []
@@ -251,7 +253,7 @@ def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
         RECOMPUTE
         if _REMATTED in path
         else BACKWARD
-        if "transpose" in transforms
+        if "transpose" in transforms and "jvp" in transforms[transforms.index("transpose") :]
         else FORWARD
         if "jvp" in transforms
         else ""
@@ -300,12 +302,16 @@ def _checked_cost(rule: Rule, equation: Equation, eqn: Any) -> Cost:
 
 def _checked_bodies(rule: Rule, equation: Equation, eqn: Any) -> Sequence[Body]:
     bodies = _called(rule, rule.function, equation, eqn)
-    if not isinstance(bodies, list | tuple) or not all(isinstance(body, Body) for body in bodies):
+    if not _are_bodies(bodies):
         raise _rule_error(rule, equation, eqn, f"returned {bodies!r}, not a list of costax.Body")
     for times in (body.times for body in cast("Sequence[Any]", bodies)):
         if isinstance(times, float | bool | str) or (isinstance(times, int) and times < 0):
             raise _rule_error(rule, equation, eqn, f"returned a body that runs {times!r} times")
-    return cast("Sequence[Body]", bodies)
+    return bodies
+
+
+def _are_bodies(found: Any) -> TypeGuard[Sequence[Body]]:
+    return isinstance(found, list | tuple) and all(isinstance(body, Body) for body in cast("Sequence[Any]", found))
 
 
 def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:

@@ -10,11 +10,15 @@ XLA counts a lowered program as costax does, once loops, padding and integers ar
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+
+import pytest
 
 FAMILIES = ("layers", "training", "control", "derivatives", "numerics", "functions", "sharded", "kernels", "libraries")
 
@@ -25,10 +29,8 @@ MERGED = "equal operations are merged on the way to HLO"
 LIBRARY = "a library call is reported as -1"
 LOWERED = "lowering adds operations: index arithmetic, masks, loop counters"
 DENSE = "ragged and batched groups are lowered to a dense product with a mask"
-DROPPED = "a loop that never runs is left out"
 FOURIER = "XLA charges 8 FLOPs for each point and step of a transform, and multiplies the steps of several dimensions"
 BRANCHES = "XLA takes the maximum of each property over the branches, costax the costliest branch"
-UNROLLED = "a loop that is partly unrolled holds several copies of its body"
 PLATFORM = "what only the branch of another platform needs is left out"
 SHARDED = "markers of sharding are reported as -1, and collectives are charged as if two devices took part"
 
@@ -60,6 +62,15 @@ class Program:
     def __str__(self) -> str:
         """Return the name."""
         return self.name
+
+
+@functools.cache
+def made(program: Program) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return the function and its arguments; the test is skipped where a module is missing that they need."""
+    for module in program.needs:
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    return program.make()
 
 
 _REGISTERED: dict[str, Program] = {}

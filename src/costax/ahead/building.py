@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from costax.ahead import _jax
+from costax import _jax
 from costax.ahead.machines import Machine
 from costax.errors import DeviceMemoryError, TargetError
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from costax.ahead import _jax
+from costax import _jax
 
 
 def main(folder: Path) -> None:

@@ -13,11 +13,13 @@ from costax.registry import body_rule
 def scan(eqn: Equation) -> Sequence[Body]:
     """The body runs `length` times, whatever `unroll` and `reverse` say.
 
-    XLA: a while loop whose body is counted once (`unroll` times where it is partly unrolled), plus 2 FLOPs of counter.
+    XLA: a while loop whose body is counted once, plus 2 FLOPs of counter; where it is unrolled, `unroll` copies of the
+    body stand in the loop, and those of the steps that are left over behind it.
     """
-    fixed = eqn.params["num_consts"]
+    length, unroll, fixed = eqn.params["length"], eqn.params["unroll"], eqn.params["num_consts"]
     inputs = tuple(range(len(eqn.inputs)))
-    return [Body(eqn.params["jaxpr"], eqn.params["length"], "body", inputs, fixed=fixed, loop=True)]
+    copies = unroll + length % unroll if 0 < unroll <= length else length
+    return [Body(eqn.params["jaxpr"], length, "body", inputs, fixed=fixed, loop=True, copies=copies)]
 
 
 @body_rule("while")

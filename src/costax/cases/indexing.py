@@ -1,5 +1,8 @@
 """Worked examples of slices, gathers and scatters: what is touched moves, and nothing is computed but sums."""
 
+# pyright: basic
+# The examples are written as users write them, without annotations.
+
 from __future__ import annotations
 
 from jax import lax

@@ -1,5 +1,8 @@
 """Worked examples of linear algebra. XLA sees library calls, whose work it does not know."""
 
+# pyright: basic
+# The examples are written as users write them, without annotations.
+
 from __future__ import annotations
 
 import jax.numpy as jnp

@@ -1,5 +1,8 @@
 """Worked examples of identities, references and callbacks."""
 
+# pyright: basic
+# The examples are written as users write them, without annotations.
+
 from __future__ import annotations
 
 import jax

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from costax import dtypes
 from costax.cost import Cost, Count
 from costax.equation import Equation, Operand
+from costax.errors import Uncountable
 from costax.registry import cost_rule
 
 # jax.nn.dot_product_attention: AttentionLayout.BNTH.value; the other one is BTNH.
@@ -106,9 +107,7 @@ class _Attention(NamedTuple):
 def _attention(eqn: Equation) -> _Attention:
     for name in ("score_mod", "score_mod_jaxpr"):
         if eqn.params.get(name) is not None:
-            raise NotImplementedError(
-                f"{name} runs the user's function inside the kernel, and its cost is not known here"
-            )
+            raise Uncountable(f"runs the user's {name} inside the kernel, and what that costs is not in the program")
     query, key, value = eqn.inputs[:3]
     batch, queries, heads = _extents(query, eqn.params["layout"])
     # A paged cache holds (blocks, positions in a block); all blocks together are batch * keys positions.

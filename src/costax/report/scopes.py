@@ -22,11 +22,13 @@ class ScopeNode:
     params: Size = field(default_factory=Size)
     children: list[ScopeNode] = field(default_factory=list["ScopeNode"])
 
-    def walk(self, depth: int = 0) -> Iterator[tuple[int, ScopeNode]]:
-        """Yield (depth, scope), parents first; the root has depth 0."""
-        yield depth, self
-        for child in self.children:
-            yield from child.walk(depth + 1)
+    def walk(self) -> Iterator[tuple[int, ScopeNode]]:
+        """Yield (depth, scope), parents first; the root has depth 0. Children may be changed on the way."""
+        waiting: list[tuple[int, ScopeNode]] = [(0, self)]
+        while waiting:
+            depth, node = waiting.pop()
+            yield depth, node
+            waiting.extend((depth + 1, child) for child in reversed(node.children))
 
 
 def scope_tree(analysis: Analysis) -> ScopeNode:

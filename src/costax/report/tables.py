@@ -143,20 +143,18 @@ def _lines_below(node: ScopeNode, level: int, depth: int, measures: _Measures, l
 
 def _prune(node: ScopeNode, measures: _Measures) -> None:
     """Leave out the scopes that hold nothing of what the table shows."""
-    node.children = [child for child in node.children if measures.holds(child.total, child.params)]
-    for child in node.children:
-        _prune(child, measures)
+    for _, scope in node.walk():
+        scope.children = [child for child in scope.children if measures.holds(child.total, child.params)]
 
 
 def _sort(node: ScopeNode, key: str) -> None:
-    if key == "name":
-        node.children.sort(key=lambda child: child.name)
-    elif key == "params":
-        node.children.sort(key=lambda child: -child.params.elements)
-    elif key != "order":
-        node.children.sort(key=lambda child: -SORTS[key](child.total))
-    for child in node.children:
-        _sort(child, key)
+    for _, scope in node.walk():
+        if key == "name":
+            scope.children.sort(key=lambda child: child.name)
+        elif key == "params":
+            scope.children.sort(key=lambda child: -child.params.elements)
+        elif key != "order":
+            scope.children.sort(key=lambda child: -SORTS[key](child.total))
 
 
 def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:

@@ -1,4 +1,4 @@
-"""jax's and jaxlib's internals for compiling ahead of time; what `costax._jax` is to the rest.
+"""Compiling ahead of time for devices that are only described.
 
 Tried with jax 0.8.2, 0.10.2 and 0.12.0.1.
 """
@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from costax import _jax
+from costax._jax.hlo import XlaError
+from costax._jax.stages import memory_sizes
+from costax._jax.versions import VERSION
 
 # jax's types say nothing of what lies beyond its Python.
 _compiler: Any = importlib.import_module("jax._src.compiler")
@@ -87,19 +89,19 @@ def compile_ahead(
 
 def _untuned(platform: str) -> Mapping[str, Any]:
     """Return the options without which a plugin wants a GPU to time kernels on. jax 0.10 and newer want none."""
-    return {"xla_gpu_autotune_level": 0} if platform == "cuda" and _jax.VERSION < (0, 10) else {}
+    return {"xla_gpu_autotune_level": 0} if platform == "cuda" and VERSION < (0, 10) else {}
 
 
 def compiled_memory(executable: Any) -> Mapping[str, int]:
     """Return the memory analysis of an executable that `compile_ahead` made."""
-    return _jax.memory_sizes(executable.get_compiled_memory_stats())
+    return memory_sizes(executable.get_compiled_memory_stats())
 
 
 def compiled_cost(executable: Any) -> Mapping[str, float] | None:
     """Return the compiler's own cost dictionary of an executable, None where it has none (GPU)."""
     try:
         found: Any = executable.cost_analysis()
-    except _jax.XlaError as error:
+    except XlaError as error:
         if "UNIMPLEMENTED" in str(error):
             return None
         raise

@@ -1,0 +1,205 @@
+"""Jaxprs: what one holds, its equations' parameters under one name for all versions, and the same jaxpr changed.
+
+From jax 0.12 on `Jaxpr` and `ClosedJaxpr` are one class; before, a closed jaxpr holds an open one and its constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any, cast
+
+import jax
+import numpy as np
+from jax._src import core as _core
+from jax._src import source_info_util as _sources
+from jax._src.interpreters import mlir as _mlir
+from jax._src.interpreters import partial_eval as _partial_eval
+from jax._src.state import types as _states
+from jax.extend import core as _extend_core
+
+from costax import dtypes
+from costax.equation import Operand
+from costax.errors import Uncountable
+
+# Parts whose annotations name less than they hold.
+_api: Any = jax
+
+Jaxpr = Any
+"""An open jaxpr: something with `eqns`, `invars`, `constvars` and `outvars`."""
+
+Var = Any
+
+Eqn = Any
+
+
+def is_jaxpr(value: object) -> bool:
+    """Say whether a value is a jaxpr, open or closed."""
+    return isinstance(value, (_core.Jaxpr, _extend_core.ClosedJaxpr))
+
+
+def opened(jaxpr: Any) -> Jaxpr:
+    """Return the open jaxpr of an open or closed one."""
+    return jaxpr if isinstance(jaxpr, _core.Jaxpr) else jaxpr.jaxpr
+
+
+def constants(jaxpr: Any) -> Sequence[Any]:
+    """Return the values of the constant variables, as far as the jaxpr holds them."""
+    return () if not isinstance(jaxpr, _extend_core.ClosedJaxpr) else jaxpr.consts
+
+
+def is_literal(atom: Any) -> bool:
+    """Say whether an atom is a literal and not a variable."""
+    return isinstance(atom, _extend_core.Literal)
+
+
+def literal(value: int, aval: Operand) -> Any:
+    """Return a jaxpr's literal."""
+    return _extend_core.Literal(value, aval)
+
+
+def live_part(jaxpr: Any) -> Any:
+    """Return what is left after the dead-code elimination that `jit` does before it lowers; effects and inputs stay."""
+    outer = opened(jaxpr)
+    live, _ = _partial_eval.dce_jaxpr(outer, [True] * len(outer.outvars), instantiate=True)
+    return live if isinstance(jaxpr, _core.Jaxpr) else _extend_core.ClosedJaxpr(live, jaxpr.consts)
+
+
+def operand(aval: Any) -> Operand:
+    """Return the plain value of an abstract value; a reference is the array behind it, a token is empty."""
+    inner = getattr(aval, "inner_aval", aval)
+    shape = getattr(inner, "shape", None)
+    dtype = getattr(inner, "dtype", None)
+    if shape is None or dtype is None:
+        return Operand((0,), "token")
+    return Operand(tuple(shape), dtypes.short_name(_dtype_name(dtype)))
+
+
+@cache
+def _dtype_name(dtype: Any) -> str:
+    return str(getattr(dtype, "name", dtype))
+
+
+def generator(name: str) -> Any:
+    """Return jax's implementation of a generator such as `philox4x32`, or None where this jax has none."""
+    try:
+        return _api.eval_shape(lambda: jax.random.key(0, impl=name)).dtype._impl
+    except ValueError:
+        return None
+
+
+def integer_value(value: Any) -> int | None:
+    """Return the value of a concrete integer scalar, else None. Nothing is computed on a device."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, _core.Tracer) or getattr(value, "shape", None) != ():
+        return None
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return int(value) if kind in "iub" and kind else None
+
+
+def params(eqn: Eqn) -> Mapping[str, Any]:
+    """Return the parameters of an equation under the names of jax 0.10, whatever the version.
+
+    `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`,
+    `dma_start` what it moves.
+    Integers are Python's: numpy's would overflow in a product, silently.
+    """
+    found = {name: _plain(value) for name, value in eqn.params.items()}
+    for old, new in _RENAMED.get(eqn.primitive.name, ()):
+        if new not in found and old in found:
+            found[new] = found[old]
+    if eqn.primitive.name == "scan" and "ft_in" in found:
+        consts, carry, _ = (len(list(part)) for part in found["ft_in"].unpack())
+        return {**found, "num_consts": consts, "num_carry": carry}
+    if eqn.primitive.name == "dma_start":
+        return {**found, **_copied(eqn)}
+    return found
+
+
+# (name of another version, name of jax 0.10), by primitive.
+_RENAMED: Mapping[str, Sequence[tuple[str, str]]] = {
+    "call_hi_primitive": (("prim", "_prim"),),
+    "composite": (("call_jaxpr", "jaxpr"),),
+    "shard_map": (("newly_manual_axes", "manual_axes"),),
+}
+
+
+def _copied(eqn: Eqn) -> Mapping[str, Any]:
+    """Return what an asynchronous copy of a kernel moves (`copied`), and whether to another device (`remote`)."""
+    source: Any
+    source, transforms, *rest = eqn.params["tree"].unflatten([var.aval for var in eqn.invars])
+    if type(transforms) is tuple and transforms:  # before jax 0.9 a reference and its transforms come apart
+        source = _states.TransformedRef(source, cast("tuple[Any, ...]", transforms))
+    reference = getattr(source, "ref", source)
+    return {"copied": Operand(tuple(source.shape), operand(reference).dtype), "remote": rest[-1] is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.integer):
+        return int(cast("Any", value))
+    if type(value) is tuple:
+        return tuple(map(_plain, cast("tuple[Any, ...]", value)))
+    return value
+
+
+def expansion(primitive: Any) -> Any:
+    """Return the jaxpr that a hijax primitive stands for. Raises Uncountable where its operands are no arrays."""
+    avals = tuple(primitive.in_avals_flat)
+    if not all(isinstance(aval, _core.ShapedArray) for aval in avals):
+        raise Uncountable("takes operands that are no arrays")
+    return _expanded(primitive, avals)
+
+
+@lru_cache(maxsize=256)
+def _expanded(primitive: Any, avals: tuple[Any, ...]) -> Any:
+    def expand(*flat: Any) -> list[Any]:
+        out = primitive.expand(*_api.tree.unflatten(primitive.in_tree, flat))
+        return primitive.out_tree.flatten_up_to(out)
+
+    shapes = (jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type) for aval in avals)
+    return _api.make_jaxpr(expand)(*shapes)
+
+
+def lowered_primitives() -> set[Any]:
+    """Return every primitive that jax, as far as it is imported, can lower on some platform."""
+    found = set(_mlir._lowerings)  # pyright: ignore[reportPrivateUsage]
+    for table in _mlir._platform_specific_lowerings.values():  # pyright: ignore[reportPrivateUsage]
+        found |= set(table)
+    return found
+
+
+def implementation(name: str, avals: Sequence[Any], params: Mapping[str, Any]) -> Any:
+    """Return the jaxpr of the function that implements a primitive which jax lowers by inlining that function."""
+    lowered: Mapping[Any, Any] = vars(_mlir)["_lowerings"]
+    primitive = next(known for known in lowered if known.name == name)
+
+    def implemented(*args: Any) -> Any:
+        return primitive.impl(*args, **params)
+
+    return _api.make_jaxpr(implemented)(*avals)
+
+
+def with_equations(jaxpr: Any, eqns: Sequence[Eqn]) -> Any:
+    """Return a jaxpr, open or closed as it was, with other equations."""
+    inner = opened(jaxpr)
+    replaced = inner.replace(eqns=list(eqns))
+    return replaced if inner is jaxpr else _extend_core.ClosedJaxpr(replaced, jaxpr.consts)
+
+
+def map_jaxprs(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a parameter's value with every jaxpr in it changed; tuples, lists and named tuples are looked into."""
+    if is_jaxpr(value):
+        return change(value)
+    if isinstance(value, tuple | list) and any(is_jaxpr(part) for part in value):
+        parts = [map_jaxprs(part, change) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
+
+
+def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -> Eqn:
+    """Return an equation with other parameters, and with a scope before and after its name stack."""
+    stack = eqn.source_info.name_stack.stack
+    before = (_sources.Scope(prefix),) if prefix else ()
+    marked = _sources.NameStack((*before, *stack, _sources.Scope(suffix)))
+    return eqn.replace(params=dict(params), source_info=eqn.source_info.replace(name_stack=marked))

@@ -1,0 +1,78 @@
+"""Where an equation comes from: its name stack, and the user's file and line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax._src import source_info_util as _sources
+
+from costax._jax.jaxprs import Eqn
+
+# Parts whose annotations name less than they hold.
+_api: Any = jax
+_frames: Any = _sources
+
+_OWN_FILES = f"{Path(__file__).parents[1]}{os.sep}"
+
+
+def name_stack(eqn: Eqn) -> Any:
+    """Return the name stack of an equation: an object that many equations share."""
+    return eqn.source_info.name_stack
+
+
+def name_stack_parts(stack: Any) -> list[tuple[bool, str]]:
+    """Return (is a transform, name) for each part of a name stack, outermost first."""
+    return [(isinstance(part, _sources.Transform), part.name) for part in stack.stack]
+
+
+def source(eqn: Eqn) -> str:
+    """Return the user's file and line of an equation as `path:line`, or "" where jax kept none."""
+    traceback = eqn.source_info.traceback
+    if traceback is None:
+        return ""
+    codes, instructions = traceback.raw_frames()
+    for code, instruction in zip(codes, instructions, strict=True):
+        line = _lines.get((id(code), instruction))
+        if line is None:
+            # The code object is kept beside its line: its id is the key, for hashing code is slow.
+            line = _lines[id(code), instruction] = (_user_line(code, instruction), code)
+        if line[0]:
+            return line[0]
+    return ""
+
+
+_lines: dict[tuple[int, int], tuple[str, Any]] = {}
+
+
+def _user_line(code: Any, instruction: int) -> str:
+    if not is_user_file(code.co_filename):
+        return ""
+    line = _frames.xla_client.Traceback.code_addr2line(code, instruction)
+    return f"{code.co_filename}:{line}"
+
+
+def is_user_file(filename: str) -> bool:
+    """Say whether a file belongs to the user: neither to jax nor to costax, whose frames lie between the two."""
+    return _sources.is_user_filename(filename) and not filename.startswith(_OWN_FILES)
+
+
+# Part of the key of jax's caches of traces. It is made here, once, because each new context empties those caches.
+_SCOPES_OF = _api.make_user_context(None)
+
+
+def isolated(key: Hashable) -> AbstractContextManager[None]:
+    """Return a context whose traces jax caches apart: the scopes that are added in it stay in it."""
+    return _SCOPES_OF(key)
+
+
+def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `@jax.named_scope(...)` decorates, or the function itself where it is not decorated so."""
+    # Before jax 0.10 the wrapper is contextlib's, and only the context manager in its closure is jax's.
+    cells = getattr(function, "__closure__", None) or ()
+    decorated = any(isinstance(cell.cell_contents, _sources.ExtendNameStackContextManager) for cell in cells)
+    return getattr(function, "__wrapped__", function) if decorated else function

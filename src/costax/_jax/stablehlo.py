@@ -1,0 +1,110 @@
+"""StableHLO, which exported functions hold: operations, attributes and places as plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax._src import source_info_util as _sources
+from jax._src.interpreters import mlir as _mlir
+from jax._src.lib.mlir.dialects import hlo as _stablehlo
+from jaxlib.mlir import ir as _ir
+
+from costax.equation import Operand
+
+# Parts whose annotations name less than they hold.
+_api: Any = jax
+_mlir_api: Any = _ir
+
+
+def exported_module(exported: Any, inputs: Sequence[Operand]) -> Any:
+    """Return the StableHLO module of a `jax.export.Exported`, its symbolic dimensions replaced by those of a call."""
+    if not any(_symbolic(aval) for aval in exported.in_avals):
+        with _mlir.make_ir_context():
+            return _mlir_api.Module.parse(exported.mlir_module())
+    avals = [jax.ShapeDtypeStruct(x.shape, aval.dtype) for x, aval in zip(inputs, exported.in_avals, strict=True)]
+    args, kwargs = _api.tree.unflatten(exported.in_tree, avals)
+    lowered = _api.jit(exported.call).trace(*args, **kwargs).lower(lowering_platforms=exported.platforms[:1])
+    return _mlir.refine_polymorphic_shapes(lowered.compiler_ir("stablehlo"))
+
+
+def _symbolic(aval: Any) -> bool:
+    return not all(isinstance(extent, int) for extent in aval.shape)
+
+
+_ATTRIBUTES: Mapping[str, Callable[[Any], Any]] = {
+    "dot_dimension_numbers": _stablehlo.DotDimensionNumbers,
+    "comparison_direction": lambda found: _stablehlo.ComparisonDirectionAttr(found).value,
+    "fft_type": lambda found: _stablehlo.FftTypeAttr(found).value,
+    "rng_algorithm": lambda found: _stablehlo.RngAlgorithmAttr(found).value,
+}
+
+
+def attribute(op: Any, name: str, default: Any = None) -> Any:
+    """Return an attribute of an MLIR operation as a plain value, or the default."""
+    attributes = op.operation.attributes
+    if name not in attributes:
+        return default
+    found = attributes[name]
+    if op.operation.name == "stablehlo.convolution" and name == "dimension_numbers":
+        return _stablehlo.ConvDimensionNumbers(found)
+    return _ATTRIBUTES[name](found) if name in _ATTRIBUTES else _plain_attribute(found)
+
+
+def _plain_attribute(found: Any) -> Any:
+    if isinstance(found, _ir.DictAttr):
+        return {entry.name: _plain_attribute(entry.attr) for entry in found}
+    if isinstance(found, _ir.DenseIntElementsAttr):
+        return np.array(found).tolist()
+    if isinstance(found, _ir.DenseI64ArrayAttr):
+        return tuple(found)
+    return getattr(found, "value", found)
+
+
+def constant(op: Any) -> int | None:
+    """Return the value of a `stablehlo.constant` that is an integer scalar, else None."""
+    found = op.operation.attributes["value"]
+    scalar = isinstance(found, _ir.DenseIntElementsAttr) and not _ir.RankedTensorType(found.type).shape
+    return int(np.array(found)) if scalar else None
+
+
+_ELEMENTS = {"i1": "bool", "complex<f32>": "c64", "complex<f64>": "c128"}
+
+
+def tensor(value: Any) -> Operand:
+    """Return shape and dtype of an MLIR value; a token is empty."""
+    if not isinstance(value.type, _ir.RankedTensorType):
+        return Operand((0,), "token")
+    found = _ir.RankedTensorType(value.type)
+    element = str(found.element_type)
+    eighth = re.fullmatch(r"f(\d)E(\d)M(\d)(\w*)", element)
+    name = f"f{eighth[1]}_e{eighth[2]}m{eighth[3]}{eighth[4].lower()}" if eighth else element
+    return Operand(tuple(found.shape), _ELEMENTS.get(name, name.replace("ui", "u")))
+
+
+def place(op: Any) -> Any:
+    """Return the source info of an MLIR operation: the scopes that its location names, outermost first."""
+    location = op.operation.location
+    # Before jax 0.9 every location has `name_str`, and reading it where there is no name ends the process.
+    named = location.is_a_name() if hasattr(location, "is_a_name") else hasattr(location, "name_str")
+    *path, _ = location.name_str.split("/") if named else ("",)
+    return _source_info(
+        tuple(part for part in path if re.fullmatch(r"[\w.~-]+", part) and not _CONTROL.fullmatch(part))
+    )
+
+
+# What jax puts on the name stack for control flow; it names no scope of the user's.
+_CONTROL = re.compile(r"while|body|cond|closed_call|checkpoint|branch_\d+_fun|rematted_computation")
+
+
+@cache
+def _source_info(path: tuple[str, ...]) -> Any:
+    stack = _sources.NameStack()
+    for name in path:
+        stack = stack.extend(name)
+    info: Any = _sources.new_source_info()
+    return info.replace(name_stack=stack)

@@ -1,0 +1,77 @@
+"""jax's stages: jitted, traced, lowered, compiled."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import jax
+from jax.extend import core as _extend_core
+
+from costax._jax.jaxprs import opened
+
+# Parts whose annotations name less than they hold.
+_api: Any = jax
+
+_JITTED: type[Any] = cast("Any", type(_api.jit(lambda: None)))
+
+
+def is_jitted(fn: object) -> bool:
+    """Say whether a function is what `jax.jit` returns."""
+    return isinstance(fn, _JITTED)
+
+
+def jitted(fn: Callable[..., Any], static: Mapping[str, Any]) -> Any:
+    """Return `jax.jit(fn)`; a jitted function keeps its own static and donated arguments."""
+    return fn if isinstance(fn, _JITTED) and not static else _api.jit(fn, **static)
+
+
+def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
+    """Return which of `count` positional arguments and which keywords a jitted function holds static."""
+    info = fn._jit_info
+    return {n % count for n in info.static_argnums if count and -count <= n < count}, set(info.static_argnames)
+
+
+def lower(traced: Any, jaxpr: Any, platform: str = "cpu") -> Any:
+    """Lower a jaxpr for a platform with the names, shardings and donation of a traced function, or without (None).
+
+    jaxpr: closed, with the inputs of the traced function's own.
+    """
+    if traced is None:
+        avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(jaxpr).invars]
+        traced = jax.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*avals)
+    else:
+        traced = copy.copy(traced)
+        traced._params = {**traced._params, "jaxpr": jaxpr}
+        traced._lojax = None
+    with jax.default_device(jax.devices("cpu")[0]):
+        return traced.lower(lowering_platforms=(platform,))
+
+
+def memory(compiled: Any) -> Mapping[str, int]:
+    """Return XLA's memory analysis of a compiled program, in bytes; empty for a lowered one, or where there is none."""
+    return memory_sizes(compiled.memory_analysis() if is_compiled(compiled) else None)
+
+
+def memory_sizes(found: Any) -> Mapping[str, int]:
+    """Return the sizes in XLA's memory statistics, as far as it gives them; none of None."""
+    names = ("argument", "output", "alias", "temp", "generated_code")
+    sizes = {name: getattr(found, f"{name}_size_in_bytes", None) for name in names}
+    peak = getattr(found, "peak_memory_in_bytes", None)
+    return {name: size for name, size in {**sizes, "peak": peak}.items() if size is not None}
+
+
+def is_traced(value: object) -> bool:
+    """Say whether a value is a `jax.stages.Traced`."""
+    return isinstance(value, jax.stages.Traced)
+
+
+def is_lowered(value: object) -> bool:
+    """Say whether a value is a `jax.stages.Lowered`."""
+    return isinstance(value, jax.stages.Lowered)
+
+
+def is_compiled(value: object) -> bool:
+    """Say whether a value is a `jax.stages.Compiled`."""
+    return isinstance(value, jax.stages.Compiled)

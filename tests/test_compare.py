@@ -1,0 +1,171 @@
+"""`costax compare` on the command line: its table, its record, its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from importlib.resources import files
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jsonschema
+import pytest
+from click.testing import CliRunner
+from jax import lax
+
+from costax.cli import main
+
+SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
+
+STEPS = 5
+LAYER = 2 * 4 * 8 * 8
+PROGRAM = """
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    import costax
+
+    WEIGHTS = costax.spec("f32[8,8]")
+    STATE = costax.spec("f32[4,8]")
+
+    def layer(w, x):
+        with jax.named_scope("layer"):
+            return jnp.tanh(x @ w)
+
+    def plain():
+        return layer, (WEIGHTS, STATE)
+
+    def looped():
+        def repeat(w, x):
+            return lax.scan(lambda c, _: (layer(w, c), None), x, None, length=5)[0]
+        return repeat, (WEIGHTS, STATE)
+
+    def searching():
+        def search(w, x):
+            return lax.while_loop(lambda c: jnp.sum(c) < 3, lambda c: layer(w, c), x)
+        return search, (WEIGHTS, STATE)
+
+    def padded():
+        def conv(w, x):
+            return lax.conv_general_dilated(x, w, (1,), ((1, 1),))
+        return conv, (costax.spec("f32[3,2,3]"), costax.spec("f32[1,2,9]"))
+"""
+
+
+@pytest.fixture
+def program(tmp_path) -> str:
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(PROGRAM))
+    return str(path)
+
+
+def run(*args: str):
+    return CliRunner().invoke(main, ["compare", *args])
+
+
+def ran(*args: str) -> str:
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def record(*args: str):
+    return json.loads(ran(*args, "--json"))
+
+
+def line(text: str, label: str) -> list[int]:
+    """The whole numbers of the line that starts with a label."""
+    found = next(line.strip() for line in text.splitlines() if line.strip().startswith(label))
+    return [int(number.replace(",", "")) for number in re.findall(r"[+-]?\d[\d,]*(?![.\d])", found.removeprefix(label))]
+
+
+def test_the_table_leads_from_our_count_to_xlas(program):
+    text = ran(f"{program}:looped")
+    assert line(text, "this program (jaxpr)")[:2] == [STEPS * LAYER, STEPS * 4 * 8]
+    assert line(text, "loop body counted once")[:2] == [-(STEPS - 1) * LAYER, -(STEPS - 1) * 4 * 8]
+    lowered = jax.jit(
+        lambda w, x: lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=STEPS)[0]
+    ).lower(jnp.zeros((8, 8)), jnp.zeros((4, 8)))  # fmt: skip
+    assert line(text, "= XLA, lowered")[0] == lowered.cost_analysis()["flops"]
+    assert line(text, "= XLA, compiled")[0] == lowered.compile().cost_analysis()["flops"]
+
+
+def test_the_layer_table_stands_above(program):
+    text = ran(f"{program}:plain", "--by", "primitive")
+    assert text.splitlines()[0] == "plain"
+    assert text.index("dot_general") < text.index("From this program to XLA's cost analysis")
+
+
+def test_the_record_adds_up(program):
+    found = record(f"{program}:padded")
+    assert found["schema"] == "costax/comparison/1"
+    jsonschema.validate(found["jaxpr"], SCHEMA)
+    # 9 outputs of 3 channels meet 3 taps of 2 channels; at either end one tap lies on the padding.
+    assert found["jaxpr"]["total"]["flops"] == 2 * 9 * 3 * 3 * 2
+    assert [(delta["flops"], delta["transcendentals"]) for delta in found["deltas"]] == [(-2 * 2 * 3 * 2, 0)]
+    for field in ("flops", "transcendentals"):
+        ours = found["jaxpr"]["total"][field] + sum(delta[field] for delta in found["deltas"])
+        assert ours == found["xla"][field] == found["compiled"]["total"][field] == found["lowered"]["total"][field]
+
+
+def test_a_record_holds_the_analysis_that_is_saved(program, tmp_path):
+    saved = tmp_path / "a.json"
+    found = record(f"{program}:looped", "--save", str(saved))
+    assert json.loads(saved.read_text()) == found["jaxpr"]
+
+
+def test_shapes_may_come_with_the_command(program):
+    found = record("jax.numpy:matmul", "--input", "f32[4,8]", "--input", "f32[8,3]")
+    assert found["jaxpr"]["total"]["flops"] == found["lowered"]["total"]["flops"] == 2 * 4 * 8 * 3
+
+
+def test_strict_exits_1_where_a_number_is_not_exact(program):
+    result = run(f"{program}:searching", "--strict")
+    assert result.exit_code == 1
+    assert "CheckError: Not every number of `searching` is exact." in result.stderr
+    assert "= XLA, lowered" in result.stdout
+    assert run(f"{program}:searching", "--strict", "--trips", "while=7").exit_code == 0
+    assert run(f"{program}:looped", "--strict").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("nowhere.py:net",), "There is no file"),
+        (("{program}:nothing",), "nothing"),
+        (("{program}:layer",), "takes arguments, and none were given"),
+        (("{program}:layer", "--input", "f32[8,3]", "--input", "f32[4,9]"), "does not accept these arguments"),
+        (("{program}:layer", "--input", "f32[8"), "f32[8"),
+        (("{program}:layer", "--input", "f32[8,3]", "--input", "f32[4,8]", "--trips", "while=3"), "No loop"),
+        (("{program}:plain", "--sort", "params", "--by", "dtype"), "--sort"),
+        (("{program}:plain", "--save", "a.xlsx"), ".json, .md, .csv"),
+        ((), "TARGET"),
+    ],
+    ids=["file", "name", "arguments", "shapes", "input", "trips", "sort", "save", "none"],
+)
+def test_wrong_input_gets_one_message_and_prints_nothing(args, message, program):
+    result = run(*(arg.format(program=program) for arg in args))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("args", [("--version",), ("rules",), ("explain", "cumsum")], ids=lambda args: args[0])
+def test_python_m_costax_is_the_command(args):
+    done = subprocess.run([sys.executable, "-m", "costax", *args], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == CliRunner().invoke(main, args, prog_name="costax").stdout
+
+
+def test_python_m_costax_ends_with_the_same_codes():
+    done = subprocess.run(
+        [sys.executable, "-m", "costax", "analyze", str(Path("nowhere.py:f"))], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("TargetError: ")
