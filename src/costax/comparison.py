@@ -21,8 +21,6 @@ from costax.reconcile import Delta, reconcile
 from costax.reconcile import unexplained as without_cause
 from costax.trace import Program
 
-_KEYS = ("flops", "transcendentals", "bytes accessed")
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -44,7 +42,7 @@ class Comparison:
     @property
     def xla(self) -> Mapping[str, float]:
         """XLA's dictionary for the compiled program; keys that XLA leaves out are 0."""
-        return {key: (self.compiled.xla or {}).get(key, 0.0) for key in _KEYS} | dict(self.compiled.xla or {})
+        return self.compiled.xla or {}
 
     @cached_property
     def unexplained(self) -> Sequence[Delta]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from costax import _jax
 from costax.ahead import Machine, build
 from costax.errors import TargetError
+
+PROPERTIES: Final = ("flops", "transcendentals", "bytes accessed")
+"""What every dictionary of XLA's tells, if only by leaving it out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What XLA made at one stage: the HLO, and what it says of it.
 
-    xla: the compiler's own dictionary; where a GPU's gives none, that of the CPU's client for the same HLO.
+    xla: the compiler's own dictionary, every key of PROPERTIES in it; where a GPU's compiler gives none, that of the
+    CPU's client for the same HLO.
     memory: in bytes, for one device; empty for a lowered program. seconds: how long it took. meshes: that the program
     is sharded over.
     """
@@ -39,7 +43,7 @@ def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) ->
         made = _jax.lower(traced, jaxpr, machine.platform if machine else "cpu")
         seconds = time.perf_counter() - start
         hlo = _jax.hlo_of(made)
-        xla = _jax.xla_cost(hlo) if machine else _dictionary(made.cost_analysis())
+        xla = _cleaned(_jax.xla_cost(hlo) if machine else made.cost_analysis())
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise _failed(f"jax does not lower `{name}` for {_place(machine)}", error) from error
     return Stage(hlo, xla, {}, seconds, _jax.meshes(made), made)
@@ -52,7 +56,7 @@ def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: f
     """
     if machine is not None:
         built = build(lowered.made, machine, name, timeout)
-        xla = _jax.xla_cost(built.hlo) if built.cost is None else built.cost
+        xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
         return Stage(built.hlo, xla, memory, built.seconds, lowered.meshes)
     start = time.perf_counter()
@@ -61,7 +65,7 @@ def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: f
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise _failed(f"XLA does not compile `{name}`", error) from error
     seconds = time.perf_counter() - start
-    return Stage(_jax.hlo_of(made), _dictionary(made.cost_analysis()), _jax.memory(made), seconds, lowered.meshes, made)
+    return Stage(_jax.hlo_of(made), _cleaned(made.cost_analysis()), _jax.memory(made), seconds, lowered.meshes, made)
 
 
 def _failed(what: str, error: Exception) -> TargetError:
@@ -76,6 +80,10 @@ def _place(machine: Machine | None) -> str:
     return machine.name if machine else "the CPU"
 
 
-def _dictionary(found: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:
+def _cleaned(found: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:
+    """Return XLA's dictionary with the properties that it leaves out, which are 0; None where there is none."""
+    if found is None:
+        return None
     # jax returned a list of one before 0.4.38, and may again for programs of several modules.
-    return found if found is None or isinstance(found, Mapping) else found[0]
+    first = found if isinstance(found, Mapping) else found[0]
+    return {**dict.fromkeys(PROPERTIES, 0.0), **first}
