@@ -273,7 +273,9 @@ class _Adoption:
         candidates = [self._beside(found, here) for found in (scalar, equal)]
         candidates += [equal] if charge.opcode in _LARGE else []
         candidates += [self._beside(found, here) for found in (sized, same)]
-        fitting = next((found for found in (*(candidates if charge.evidence != MARKED else ()), equal) if found), [])
+        fitting = next(
+            (found for found in (*(candidates if charge.evidence != MARKED else ()), equal) if found), list[Charge]()
+        )
         if not fitting:
             return charge
         address = here.address if here is not None else ()

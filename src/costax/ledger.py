@@ -65,7 +65,9 @@ class Ledger:
     replay: Replay = field(repr=False)
     charges: Sequence[Charge] = field(repr=False)
     xla: Mapping[str, float] | None
-    branches: Mapping[Address, Sequence[tuple[Count, Count]]] = field(default_factory=dict, repr=False)
+    branches: Mapping[Address, Sequence[tuple[Count, Count]]] = field(
+        default_factory=dict[Address, Sequence[tuple[Count, Count]]], repr=False
+    )
     hidden: Mapping[Address, str] = field(default_factory=dict[Address, str], repr=False)
     memory: Mapping[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0

@@ -9,7 +9,6 @@ the marks of the call sites and the inner mark together are an equation's addres
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,17 +31,16 @@ _IDENTITIES = frozenset(
 _ZERO, _ONE = ("0", "0.0", "-0.0"), ("1", "1.0")
 _NEUTRAL = {"add": _ZERO, "add_any": _ZERO, "sub": _ZERO, "mul": _ONE, "div": _ONE}
 _ARITHMETIC: Mapping[str, Callable[..., float]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "neg": operator.neg,
+    "add": float.__add__,
+    "sub": float.__sub__,
+    "mul": float.__mul__,
+    "div": float.__truediv__,
+    "neg": float.__neg__,
     "max": max,
     "min": min,
-    "pow": operator.pow,
+    "pow": math.pow,
     "sqrt": math.sqrt,
-    "square": lambda x: x * x,
-    "abs": abs,
+    "abs": float.__abs__,
     "exp": math.exp,
     "log": math.log,
     "tanh": math.tanh,
@@ -294,6 +292,8 @@ class _Visit:
         known = [self._scalar(x) for x in inputs]
         if name == "select_n":
             return known[1] if len(set(known[1:])) == 1 else ""
+        if name == "square":
+            name, known = "mul", known * 2
         if name in _ARITHMETIC and all(known):
             try:
                 return str(_ARITHMETIC[name](*map(float, known)))

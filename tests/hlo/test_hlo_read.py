@@ -22,7 +22,7 @@ def all_instructions(module: Module):
 @pytest.mark.parametrize("fn", SPECS)
 def test_every_instruction_of_the_text_is_there_with_shape_opcode_and_operands(fn, compiled):
     data = module_bytes(fn, compiled)
-    text = _jax._hlo().HloModule.from_serialized_hlo_module_proto(data).to_string()
+    text = _jax.hlo_text(data)
     line = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([a-z][\w-]*)\((.*?)\)", re.M)
     printed = {}
     for name, shape, opcode, operands in line.findall(text):
@@ -136,7 +136,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         assert [x.name for x in all_instructions(read_file(tmp_path / name))] == names
-    text = _jax._hlo().HloModule.from_serialized_hlo_module_proto(data).to_string()
+    text = _jax.hlo_text(data)
     (tmp_path / "module.txt").write_text(text)
     assert replay(read_file(tmp_path / "module.txt")).total == replay(read_bytes(data)).total
     with pytest.raises(HloError, match="cannot be read"):

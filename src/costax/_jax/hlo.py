@@ -12,7 +12,10 @@ import jax
 
 from costax._jax.stages import is_lowered
 
-XlaError: type[Exception] = jax.errors.JaxRuntimeError
+# A part whose annotations name less than it holds.
+_api: Any = jax
+
+XlaError: type[Exception] = _api.errors.JaxRuntimeError
 """What XLA raises, its HLO parser included."""
 
 
@@ -69,5 +72,9 @@ def xla_cost(hlo: bytes) -> Mapping[str, float]:
     """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
     module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
     xla: Any = importlib.import_module("jaxlib._jax")
-    cpu: Any = jax.devices("cpu")[0]
-    return xla.hlo_module_cost_analysis(cpu.client, module)
+    return xla.hlo_module_cost_analysis(_api.devices("cpu")[0].client, module)
+
+
+def hlo_text(hlo: bytes) -> str:
+    """Return a serialised module as XLA's text."""
+    return _hlo().HloModule.from_serialized_hlo_module_proto(hlo).to_string()

@@ -40,12 +40,12 @@ def lower(traced: Any, jaxpr: Any, platform: str = "cpu") -> Any:
     """
     if traced is None:
         avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(jaxpr).invars]
-        traced = jax.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*avals)
+        traced = _api.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*avals)
     else:
         traced = copy.copy(traced)
         traced._params = {**traced._params, "jaxpr": jaxpr}
         traced._lojax = None
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(_api.devices("cpu")[0]):
         return traced.lower(lowering_platforms=(platform,))
 
 
