@@ -24,6 +24,7 @@ from costax.errors import Uncountable
 
 # Parts whose annotations name less than they hold.
 _api: Any = jax
+_SEQUENCES: Any = (tuple, list)
 
 Jaxpr = Any
 """An open jaxpr: something with `eqns`, `invars`, `constvars` and `outvars`."""
@@ -191,10 +192,9 @@ def map_jaxprs(value: Any, change: Callable[[Any], Any]) -> Any:
     """Return a parameter's value with every jaxpr in it changed; tuples, lists and named tuples are looked into."""
     if is_jaxpr(value):
         return change(value)
-    if isinstance(value, tuple | list) and any(map(is_jaxpr, cast("Sequence[Any]", value))):
-        parts = [map_jaxprs(part, change) for part in cast("Sequence[Any]", value)]
-        made: Callable[..., Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
-        return made(*parts) if hasattr(made, "_fields") else made(parts)
+    if isinstance(value, _SEQUENCES) and any(is_jaxpr(part) for part in value):
+        parts = [map_jaxprs(part, change) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 
 
