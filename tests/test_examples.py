@@ -135,6 +135,10 @@ STEM_OF_RESNET = 112 * 112 * 7 * 7 * 3 * 64
 
 CLOSED_FORMS = {
     "first_conv.py:first_conv": 224 * 224 * 64 * 3 * 3 * 3,
+    "conv.py:standard": 56 * 56 * 9 * 128 * 128,
+    "conv.py:grouped": 56 * 56 * 9 * 128 * 32,
+    "conv.py:depthwise_separable": 56 * 56 * (9 + 128) * 128,
+    "conv.py:bottleneck": 56 * 56 * (128 * 32 + 9 * 32 * 32 + 32 * 128),
     "first_conv.py:first_conv_gradient": 2 * 224 * 224 * 64 * 3 * 3 * 3,
     "gpt2.py:gpt2_small": gpt2_forward(1024),
     "gpt2.py:gpt2_train_step": 3 * 8 * gpt2_forward(1024),

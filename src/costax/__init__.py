@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from costax.api import rules as rules
     from costax.comparison import Comparison as Comparison
     from costax.cost import Cost as Cost
+    from costax.difference import Diff as Diff
+    from costax.difference import diff as diff
     from costax.equation import Body as Body
     from costax.equation import Equation as Equation
     from costax.equation import Operand as Operand
@@ -30,6 +32,7 @@ _HOMES = {
     "Body": "equation",
     "Comparison": "comparison",
     "Cost": "cost",
+    "Diff": "difference",
     "Equation": "equation",
     "Operand": "equation",
     "Target": "trace",
@@ -39,6 +42,7 @@ _HOMES = {
     "body_rule": "registry",
     "compare": "api",
     "cost_rule": "registry",
+    "diff": "difference",
     "explain": "explanation",
     "load": "report",
     "rules": "api",

@@ -14,6 +14,7 @@ import click
 
 # Nothing here imports jax before a command needs it: help and saved records come at once.
 from costax import options, terminal
+from costax.commands.diff import diff
 from costax.errors import CheckError
 
 if TYPE_CHECKING:
@@ -151,6 +152,9 @@ def rules() -> None:
 
     lines = [(rule.name, family(rule), kind(rule), rule.free) for rule in every_rule().values()]
     terminal.show(columns(("primitive", "family", "kind", "why it is free"), lines))
+
+
+main.add_command(diff)
 
 
 def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str) -> Analysis:

@@ -1,0 +1,60 @@
+"""`costax diff`: what a substitution buys, layer by layer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from costax import options, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from costax.analysis import Analysis
+
+
+@click.command(short_help="Show what changes from BEFORE to AFTER, layer by layer.")
+@click.argument("before")
+@click.argument("after")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; all by default.")
+@click.option("--field", "fields", multiple=True, metavar="FIELD", help="What to show: macs, params, flops, ops ...")
+@click.option("--changed", "only_changed", is_flag=True, help="Leave out the layers that are the same in both.")
+@click.option("--json", "as_json", is_flag=True, help="Print every field of every layer as JSON.")
+@options.debug
+def diff(before: str, after: str, depth: int | None, fields: Sequence[str], only_changed: bool, as_json: bool) -> None:
+    """Show what changes from BEFORE to AFTER, layer by layer. Each is a TARGET or a saved record (.json).
+
+    \b
+    costax diff examples/conv.py:standard examples/conv.py:depthwise_separable
+    costax diff before.json examples/resnet.py:resnet18 --changed
+    """
+    from costax.difference import diff as difference
+    from costax.report import changes
+
+    _check(fields)
+    found = difference(_analysis(before), _analysis(after))
+    if as_json:
+        click.echo(json.dumps(changes.to_record(found, depth), indent=1))
+    else:
+        shown = fields or changes.DEFAULT
+        terminal.show(changes.render(found, fields=shown, depth=depth, only_changed=only_changed))
+
+
+def _check(names: Sequence[str]) -> None:
+    from costax.difference import fields
+
+    for name in names:
+        if name not in fields():
+            raise click.BadParameter(f"{name!r} is none of {', '.join(fields())}.", param_hint="--field")
+
+
+def _analysis(text: str) -> Analysis:
+    if text.endswith(".json"):
+        from costax.report import load
+
+        return load(text)
+    from costax.cli import analysed
+
+    return analysed(text, (), {}, "raise")
