@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from costax.analysis import Analysis
+    from costax.report import Account
 
 
 @click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +39,7 @@ def main() -> None:
 @main.command(short_help="Count the work of TARGET by layer.")
 @options.tracing
 @options.table
+@options.view
 @options.output
 @options.debug
 def analyze(
@@ -49,6 +50,7 @@ def analyze(
     by: str,
     depth: int | None,
     sort: str | None,
+    view: Mapping[str, Any],
     as_json: bool,
     save: Sequence[str],
     strict: bool,
@@ -62,13 +64,15 @@ def analyze(
     _check_table(by, sort)
     _check_files(save)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
-    deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+    choice = {"by": by, "depth": depth, "sort": sort, **view}
+    deliver(analysis, choice, form="json" if as_json else None, save=save, strict=strict)
 
 
 @main.command(short_help="Count the work of TARGET beside what XLA counts.")
 @options.tracing
 @options.machine
 @options.table
+@options.view
 @options.output
 @options.debug
 def compare(
@@ -81,6 +85,7 @@ def compare(
     by: str,
     depth: int | None,
     sort: str | None,
+    view: Mapping[str, Any],
     as_json: bool,
     save: Sequence[str],
     strict: bool,
@@ -88,7 +93,7 @@ def compare(
     """Count the work of TARGET, and say why XLA's cost analysis of it is what it is.
 
     The program is lowered and compiled, for this machine's CPU or ahead of time for the one that --target names, and
-    not run. --save writes the analysis.
+    not run.
 
     \b
     costax compare examples/resnet.py:resnet18
@@ -96,40 +101,49 @@ def compare(
     """
     if compile_for != "cpu":
         quieten_plugins()
-    from costax import report
     from costax.ahead import machine
     from costax.comparison import compare_program
-    from costax.report import waterfall
 
     _check_table(by, sort)
     _check_files(save)
     compiled_for = machine(compile_for)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
     comparison = compare_program(analysis.program, analysis, compiled_for, timeout)
-    for path in save:
-        report.save(analysis, path)
-    if as_json:
-        click.echo(json.dumps(waterfall.to_record(comparison), indent=1))
-    else:
-        terminal.show(waterfall.render(comparison, by=by, depth=depth, sort=sort))
-    if strict:
-        check_exact(analysis)
+    choice = {"by": by, "depth": depth, "sort": sort, **view}
+    deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)
 
 
 @main.command()
 @click.argument("record", type=click.Path())
+@options.formats
 @options.table
+@options.view
 @options.output
 @options.debug
 def show(
-    record: str, by: str, depth: int | None, sort: str | None, as_json: bool, save: Sequence[str], strict: bool
+    record: str,
+    form: str | None,
+    by: str,
+    depth: int | None,
+    sort: str | None,
+    view: Mapping[str, Any],
+    as_json: bool,
+    save: Sequence[str],
+    strict: bool,
 ) -> None:
-    """Show a saved RECORD, or save it in another format."""
-    from costax.report import load
+    """Show a saved RECORD, print it in another format, or save it in one. Imports no jax.
+
+    \b
+    costax show gpt2.json --top 5
+    costax show gpt2.json --format markdown --by primitive > gpt2.md
+    costax show gpt2.json --save gpt2.speedscope.json --save gpt2.html
+    """
+    from costax.report import load_any
 
     _check_table(by, sort)
     _check_files(save)
-    deliver(load(record), {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+    choice = {"by": by, "depth": depth, "sort": sort, **view}
+    deliver(load_any(record), choice, form=form or ("json" if as_json else None), save=save, strict=strict)
 
 
 @main.command(short_help="Say what a PRIMITIVE costs, with worked examples.")
@@ -172,22 +186,25 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
     return replace(analysis, name=target.rpartition(":")[2])
 
 
-def deliver(analysis: Analysis, table: Mapping[str, Any], *, as_json: bool, save: Sequence[str], strict: bool) -> None:
-    """Save, print and check an analysis as the options say. Raises CheckError if it is to be exact and is not."""
+def deliver(
+    account: Account, table: Mapping[str, Any], *, form: str | None, save: Sequence[str], strict: bool
+) -> None:
+    """Save, print and check an account as the options say. Raises CheckError if it is to be exact and is not.
+
+    form: the format that is printed, one of `report.FORMATS`, or None for the terminal's.
+    """
     from costax import report
 
     for path in save:
-        report.save(analysis, path)
-    if as_json:
-        from costax.report.record import to_record
-
-        click.echo(json.dumps(to_record(analysis), indent=1))
+        report.save(account, path, **table)
+    if form is not None:
+        terminal.write(report.as_format(form)(account, **table))
     else:
-        from costax.report.text import render
+        from costax.report.text import rendered
 
-        terminal.show(render(analysis, **table))
+        terminal.show(rendered(account, **table))
     if strict:
-        check_exact(analysis)
+        check_exact(getattr(account, "jaxpr", account))
 
 
 def quieten_plugins() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, Final, TypeVar
 
 import click
@@ -84,7 +85,7 @@ output = _chain(
         multiple=True,
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="Write to a file; its suffix names the format: .json, .md or .csv.",
+        help="Write to a file; its suffix names the format: .json .md .csv .html .speedscope.json .pb.gz.",
     ),
     click.option("--strict", is_flag=True, help="Exit with 1 if anything is inexact, uncounted or unexplained."),
 )
@@ -99,13 +100,48 @@ table = _chain(
         help="What each line of the table stands for.",
     ),
     click.option(
-        "--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; by default what fits in 150 lines."
+        "--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; by default what fits."
     ),
     click.option(
         "--sort",
         type=click.Choice(["order", "macs", "flops", "transcendentals", "ops", "bytes", "params", "name"]),
         help="Sort lines; by default scopes stay in program order and the others go by FLOPs.",
     ),
+)
+
+
+def _as_view(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gather the options of `view` into one argument."""
+
+    @wraps(function)
+    def gathered(*args: Any, **kwargs: Any) -> Any:
+        view = {name: kwargs.pop(name) for name in ("merge", "top", "direction")}
+        return function(*args, view=view, **kwargs)
+
+    return gathered
+
+
+# Which lines of the table: `view`, what `report.tables.table` takes by these names.
+view = _chain(
+    click.option("--merge/--no-merge", default=True, help="Equal layers share a line, or each has its own."),
+    click.option(
+        "--top", type=click.IntRange(min=1), metavar="N", help="The N costliest lines of a level; the others are one."
+    ),
+    click.option(
+        "--direction",
+        type=click.Choice(["forward", "backward", "recompute", "update"]),
+        help="Only this part of a training step.",
+    ),
+    _as_view,
+)
+
+
+# In which format: `form`. The choices are those of `report.FORMATS`, which a test compares.
+formats = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "markdown", "csv", "html", "speedscope", "pprof"]),
+    help="Print this format instead of tables.",
 )
 
 

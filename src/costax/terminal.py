@@ -76,3 +76,8 @@ def show(renderable: Any) -> None:
     from costax.report.text import for_output
 
     click.echo(for_output(renderable))
+
+
+def write(contents: str | bytes) -> None:
+    """Print the contents of a file as they are."""
+    click.echo(contents, nl=False)

@@ -7,34 +7,45 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from costax.errors import RecordError
 
 if TYPE_CHECKING:
     from costax.analysis import Analysis
+    from costax.comparison import Comparison
+    from costax.report.comparisons import SavedComparison
 
-# Suffix -> (module of this package, function that turns an analysis into the file's text).
-_FORMATS: Final[Mapping[str, tuple[str, str]]] = {
-    ".json": ("files", "as_json"),
-    ".md": ("files", "as_markdown"),
-    ".csv": ("files", "as_csv"),
+    Account = Analysis | Comparison | SavedComparison
+
+# Name -> (suffix, module of this package, function that turns an analysis or a comparison into the file's contents).
+FORMATS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "speedscope": (".speedscope.json", "files", "as_speedscope"),
+    "json": (".json", "files", "as_json"),
+    "markdown": (".md", "files", "as_markdown"),
+    "csv": (".csv", "files", "as_csv"),
+    "html": (".html", "page", "as_html"),
+    "pprof": (".pb.gz", "files", "as_pprof"),
 }
 
 
-def save(analysis: Analysis, path: str | Path) -> None:
-    """Write an analysis to a file in the format of its suffix: .json, .md or .csv.
+def save(account: Account, path: str | Path, **choice: Any) -> None:
+    """Write an analysis or a comparison to a file in the format of its suffix: one of `FORMATS`.
 
-    The file is there whole or not at all. Raises RecordError for a suffix that nobody knows, or where the file
-    cannot be written.
+    choice: which table, for the formats that hold one. The file is there whole or not at all.
+    Raises RecordError for a suffix that nobody knows, or where the file cannot be written.
     """
+    write(path, writer(path)(account, **choice))
+
+
+def write(path: str | Path, text: str | bytes) -> None:
+    """Write a file, whole or not at all. Raises RecordError where it cannot be written."""
     target = Path(os.path.realpath(path))
-    text = writer(path)(analysis)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with unfinished.open("x", encoding="utf-8", newline="") as file:
+        with unfinished.open("xb") as file:
             try:
-                file.write(text)
+                file.write(text.encode() if isinstance(text, str) else text)
                 file.close()
                 os.replace(unfinished, target)
             except BaseException:
@@ -44,33 +55,45 @@ def save(analysis: Analysis, path: str | Path) -> None:
         raise _unwritable(path, error) from error
 
 
-def writer(path: str | Path) -> Callable[[Analysis], str]:
-    """Return what turns an analysis into the text of a file of this name.
+def writer(path: str | Path) -> Callable[..., str | bytes]:
+    """Return what turns an analysis or a comparison into the contents of a file of this name.
 
     Raises RecordError for a suffix that nobody knows, or a directory that is not there.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
+    file = Path(path)
+    name = next((name for name, (suffix, *_) in FORMATS.items() if file.name.lower().endswith(suffix)), None)
+    if name is None:
         raise RecordError(
-            f"{str(path)!r} has {f'the suffix {suffix!r}' if suffix else 'no suffix'}, which names no format.",
+            f"{str(path)!r} has {f'the suffix {file.suffix!r}' if file.suffix else 'no suffix'}, which names no format.",
             why="The suffix says how the analysis is written.",
-            cure=f"Use one of {', '.join(_FORMATS)}.",
+            cure=f"Use one of {', '.join(suffix for suffix, *_ in FORMATS.values())}.",
         )
-    if not Path(path).parent.is_dir():
+    if not file.parent.is_dir():
         raise RecordError(
-            f"{str(path)!r} cannot be written: there is no directory {str(Path(path).parent)!r}.",
+            f"{str(path)!r} cannot be written: there is no directory {str(file.parent)!r}.",
             why="costax makes files, not directories.",
             cure="Make the directory first, or give another path.",
         )
-    module, function = _FORMATS[suffix]
+    return as_format(name)
+
+
+def as_format(name: str) -> Callable[..., str | bytes]:
+    """Return what turns an analysis or a comparison into one of `FORMATS`."""
+    _, module, function = FORMATS[name]
     return getattr(import_module(f"costax.report.{module}"), function)
 
 
 def load(path: str | Path) -> Analysis:
     """Return the analysis of a saved record; its tables are those of the analysis that was saved. Imports no jax.
 
-    Raises RecordError where the file cannot be read, or is not a record of costax.
+    The record of a comparison holds one. Raises RecordError where the file cannot be read, or is not a record.
     """
+    account = load_any(path)
+    return getattr(account, "jaxpr", account)  # type: ignore[return-value]
+
+
+def load_any(path: str | Path) -> Analysis | SavedComparison:
+    """Return the analysis or the comparison of a saved record. Imports no jax. Raises RecordError."""
     from costax.report.record import from_record
 
     try:
@@ -87,6 +110,10 @@ def load(path: str | Path) -> Analysis:
             why="A record of costax is a JSON file; the other formats are for reading, not for loading.",
             cure="Save it as .json: costax analyze TARGET --save FILE.json.",
         ) from error
+    if isinstance(record, dict) and str(record.get("schema")).startswith("costax/comparison/"):  # pyright: ignore
+        from costax.report.comparisons import ComparisonReader
+
+        return ComparisonReader(str(path)).comparison(record)
     return from_record(record, str(path))
 
 

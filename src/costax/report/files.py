@@ -1,4 +1,4 @@
-"""An analysis as the text of a file: JSON, Markdown, CSV."""
+"""An analysis or a comparison as the contents of a file: JSON, Markdown, CSV, flame graphs."""
 
 from __future__ import annotations
 
@@ -6,56 +6,103 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from costax.analysis import Analysis
 from costax.cost import FIELDS
-from costax.report import notes
+from costax.report import flames, notes
 from costax.report.record import to_record
 from costax.report.tables import table
 
+if TYPE_CHECKING:
+    from costax.report import Account
 
-def as_json(analysis: Analysis) -> str:
+
+def analysis_of(account: Account) -> Analysis:
+    """Return the analysis, or that of a comparison."""
+    return account if isinstance(account, Analysis) else account.jaxpr
+
+
+def as_json(account: Account, **_: Any) -> str:
     """Return the record as JSON text."""
-    return json.dumps(to_record(analysis), indent=1) + "\n"
+    if isinstance(account, Analysis):
+        return json.dumps(to_record(account), indent=1) + "\n"
+    from costax.report.waterfall import to_record as compared
+
+    return json.dumps(compared(account), indent=1) + "\n"
 
 
-def as_csv(analysis: Analysis) -> str:
+def as_csv(account: Account, **_: Any) -> str:
     """Return one line for each (scope, direction, primitive, source line), with every field, exactly."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("scope", "direction", "primitive", "source", *FIELDS))
-    for row, cost in analysis.rows.items():
-        place = ("/".join(row.scope), row.direction, row.primitive, row.source)
-        writer.writerow((*place, *(getattr(cost, name) for name in FIELDS)))
+    writer.writerow(HEADINGS)
+    writer.writerows(lines(analysis_of(account)))
     return out.getvalue()
 
 
-def as_markdown(analysis: Analysis) -> str:
-    """Return the header, the table by scope and its notes as GitHub-flavoured Markdown."""
-    shown = table(analysis)
+HEADINGS = ("scope", "direction", "primitive", "source", *FIELDS)
+"""The columns of the CSV, and of the data frame."""
+
+
+def lines(analysis: Analysis) -> list[tuple[Any, ...]]:
+    """Return one tuple for each (scope, direction, primitive, source line), as `HEADINGS` names its fields."""
+    return [
+        ("/".join(row.scope), row.direction, row.primitive, row.source, *(getattr(cost, name) for name in FIELDS))
+        for row, cost in analysis.rows.items()
+    ]
+
+
+def as_speedscope(account: Account, **_: Any) -> str:
+    """Return a flame graph for speedscope."""
+    return flames.as_speedscope(analysis_of(account))
+
+
+def as_pprof(account: Account, **_: Any) -> bytes:
+    """Return a flame graph for pprof."""
+    return flames.as_pprof(analysis_of(account))
+
+
+def as_markdown(account: Account, **choice: Any) -> str:
+    """Return the header, a table and its notes as GitHub-flavoured Markdown; of a comparison, the account too.
+
+    choice: which table, as `costax.report.tables.table` takes it.
+    """
+    analysis = analysis_of(account)
+    shown = table(analysis, **choice)
     (_, _, inputs), *totals = notes.heading(analysis)
-    lines = [f"# {_escaped(analysis.name)}", "", f"inputs: {_escaped(inputs)}", ""]
-    lines += _grid(("total", "", "exactly"), totals, numeric_from=1)
-    lines.append("")
+    text = [f"# {escaped(analysis.name)}", "", f"inputs: {escaped(inputs)}", ""]
+    text += grid(("total", "", "exactly"), totals, numeric_from=1)
+    text.append("")
     # Markdown drops leading spaces in a cell.
-    body = [("&emsp;" * line.depth + _escaped(line.label), *line.cells) for line in shown.lines]
+    body = [("&emsp;" * line.depth + escaped(line.label), *line.cells) for line in shown.lines]
     total = tuple(f"**{cell}**" for cell in (shown.total.label, *shown.total.cells))
-    lines += _grid((shown.heading, *shown.columns), [*body, total], numeric_from=1, escaped=True)
-    lines.append("")
-    lines += [f"* {_escaped(note)}" for note in notes.footing(analysis, shown)]
-    return "\n".join(lines) + "\n"
+    text += grid((shown.heading, *shown.columns), [*body, total], numeric_from=1, raw=True)
+    text.append("")
+    text += [f"* {escaped(note)}" for note in notes.footing(analysis, shown)]
+    if not isinstance(account, Analysis):
+        from costax.report.waterfall import steps
+
+        title = f"## From this program to XLA's cost analysis ({escaped(account.target)})"
+        heading = ("", "FLOPs", "transcendentals", "equations")
+        body = [
+            (f"**{escaped(step.label)}**" if step.is_sum else f"&emsp;{escaped(step.label)}", *step.cells())
+            for step in steps(account)
+        ]
+        text += ["", title, "", *grid(heading, body, numeric_from=1, raw=True)]
+    return "\n".join(text) + "\n"
 
 
-def _grid(
-    heading: Sequence[str], rows: Sequence[Sequence[str]], *, numeric_from: int, escaped: bool = False
-) -> list[str]:
+def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], *, numeric_from: int, raw: bool = False) -> list[str]:
+    """Return the lines of a Markdown table; columns from `numeric_from` on stand to the right. raw: escaped already."""
     rule = ["---"] * numeric_from + ["--:"] * (len(heading) - numeric_from)
-    texts = rows if escaped else [[_escaped(cell) for cell in row] for row in rows]
+    texts = rows if raw else [[escaped(cell) for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in (heading, rule, *texts)]
 
 
-def _escaped(text: str) -> str:
-    escaped = text
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    found = text
     for character in "\\|*_<>`#":
-        escaped = escaped.replace(character, f"\\{character}")
-    return escaped
+        found = found.replace(character, f"\\{character}")
+    return found

@@ -100,9 +100,17 @@ def gaps(analysis: Analysis) -> list[str]:
 
 
 def _cut(table: Table | None) -> list[str]:
-    if table is None or table.depth >= table.full_depth:
+    if table is None:
         return []
-    return [f"Scopes are cut at depth {table.depth} of {table.full_depth}; --depth {table.full_depth} shows all."]
+    notes: list[str] = []
+    if table.direction:
+        notes.append(f"The table holds the {table.direction} part alone.")
+    if table.merged:
+        notes.append("Equal layers share a line, which is their sum; --no-merge shows each.")
+    if table.depth < table.full_depth:
+        full = table.full_depth
+        notes.append(f"Scopes are cut at depth {table.depth} of {full}; --depth {full} shows all.")
+    return notes
 
 
 def _sizes(cost: Cost) -> str:

@@ -33,7 +33,7 @@ class Reader:
 
     def analysis(self, record: Any) -> Analysis:
         """Return the analysis that a record holds. Raises RecordError."""
-        self._check_schema(record)
+        self.check_schema(record, FAMILY, NEWEST)
         rows: dict[Row, Cost] = {}
         for place, entry in self._entries(record, "rows"):
             row = Row(
@@ -71,19 +71,20 @@ class Reader:
             saved_rows=rows,
         )
 
-    def _check_schema(self, record: Any) -> None:
+    def check_schema(self, record: Any, family: str, newest: int) -> None:
+        """Refuse what is no record of this family, or one of a newer costax. Raises RecordError."""
         schema = cast(dict[str, Any], record).get("schema") if isinstance(record, dict) else None
-        if not isinstance(schema, str) or not schema.startswith(FAMILY):
+        if not isinstance(schema, str) or not schema.startswith(family):
             found = "it names no schema" if schema is None else f"its schema is {schema!r}"
-            raise self._wrong(f"{found}, not {FAMILY}{NEWEST}")
-        number = schema.removeprefix(FAMILY)
-        if number.isdecimal() and int(number) > NEWEST:
+            raise self._wrong(f"{found}, not {family}{newest}")
+        number = schema.removeprefix(family)
+        if number.isdecimal() and int(number) > newest:
             raise RecordError(
                 f"{self.origin} was written by a newer costax: its schema is {schema}.",
-                why=f"This costax reads {FAMILY}{NEWEST}; a later one may mean other things by its fields.",
+                why=f"This costax reads {family}{newest}; a later one may mean other things by its fields.",
                 cure="Upgrade: pip install --upgrade costax.",
             )
-        if number != str(NEWEST):
+        if number not in map(str, range(1, newest + 1)):
             raise self._wrong(f"no costax wrote the schema {schema!r}")
 
     def _missing(self, x: Any, place: str) -> Missing:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from costax import units
 from costax.analysis import Analysis, Size
 from costax.cost import MAC, Cost, Count
 from costax.errors import InputError
+from costax.report import passes
 from costax.report.scopes import ScopeNode, scope_tree
+from costax.tree import DIRECTIONS
 
 BY: Final = ("scope", "primitive", "source", "dtype", "direction")
+MOST_LINES: Final = 150
+"""A default depth shows as many levels as fit in so many lines."""
 # What the lines of a table may be sorted by; "order" is the program's own.
 SORTS: Final[Mapping[str, Callable[[Cost], Count]]] = {
     "order": lambda cost: 0,
@@ -28,8 +32,6 @@ SORTS: Final[Mapping[str, Callable[[Cost], Count]]] = {
     "bytes": lambda cost: cost.bytes_unfused,
 }
 SORT_KEYS: Final = (*SORTS, "params", "name")
-# A default depth shows as many levels as fit in so many lines.
-_READABLE_LINES: Final = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: the heading of the labels, of the columns, the lines, their total; how deep it is cut, and could be."""
+    """A table: the heading of the labels, of the columns, the lines, their total.
+
+    depth, full_depth: how deep the scopes are cut, and could be. merged: equal layers share a line.
+    direction: the only one that is in it, or None for all.
+    """
 
     heading: str
     columns: tuple[str, ...]
@@ -51,18 +57,55 @@ class Table:
     total: Line
     depth: int = 0
     full_depth: int = 0
+    merged: bool = False
+    direction: str | None = None
 
 
-def table(analysis: Analysis, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Table:
+def table(
+    analysis: Analysis,
+    by: str = "scope",
+    depth: int | None = None,
+    sort: str | None = None,
+    *,
+    merge: bool = True,
+    top: int | None = None,
+    direction: str | None = None,
+    most_lines: int = MOST_LINES,
+) -> Table:
     """Return the table of an analysis by scope, primitive, source, dtype or direction.
 
-    depth: how many levels of scopes, as many as fit by default. sort: one of `SORT_KEYS`; by default scopes come in
-    program order and the others by FLOPs. Raises InputError for an unknown `by` or `sort`.
+    depth: how many levels of scopes, by default as many as fit in `most_lines`. sort: one of `SORT_KEYS`; by default
+    scopes come in program order and the others by FLOPs. merge: equal layers share a line, which is their sum.
+    top: keep so many lines a level, the costliest; the others are one. direction: leave the other directions out.
+    Raises InputError for an unknown `by`, `sort` or `direction`.
     """
     _check("by", by, BY)
     if sort is not None:
         _check("sort", sort, SORT_KEYS if by == "scope" else [key for key in SORT_KEYS if key != "params"])
-    return _by_scope(analysis, depth, sort or "order") if by == "scope" else _flat(analysis, by, sort)
+    if direction is not None:
+        _check("direction", direction, DIRECTIONS)
+        analysis = passes.selected(analysis, direction)
+    if by != "scope":
+        return replace(_flat(_topmost(analysis, by, top, sort), by, sort), direction=direction)
+    shown = passes.merged(analysis) if merge else analysis
+    if top is not None:
+        shown = passes.top(shown, top, _by_cost(sort, analysis))
+    made = _by_scope(shown, depth, sort or "order", most_lines)
+    return replace(made, merged=shown.rows is not analysis.rows, direction=direction)
+
+
+def _topmost(analysis: Analysis, by: str, top: int | None, sort: str | None) -> Analysis:
+    if top is None or by not in ("primitive", "source"):
+        return analysis
+    keep = passes.top_primitives if by == "primitive" else passes.top_sources
+    return replace(analysis, saved_rows=keep(analysis.rows, top, _by_cost(sort, analysis)))
+
+
+def _by_cost(sort: str | None, analysis: Analysis) -> Callable[[Cost], Count]:
+    """Return what makes a line one of the costliest: what the table is sorted by, or its share."""
+    if sort in SORTS and sort != "order":
+        return SORTS[sort]
+    return _measures(analysis, with_params=False, with_traffic=False).share_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +158,7 @@ def _kinds(total: Cost) -> list[tuple[Cost, str]]:
     return [(part, kind) for part in total.by_dtype().values() for (kind, _), _ in part.items()]
 
 
-def _by_scope(analysis: Analysis, depth: int | None, sort: str) -> Table:
+def _by_scope(analysis: Analysis, depth: int | None, sort: str, most_lines: int) -> Table:
     measures = _measures(analysis, with_params=analysis.parameters is not None, with_traffic=False)
     root = scope_tree(analysis)
     _prune(root, measures)
@@ -124,7 +167,7 @@ def _by_scope(analysis: Analysis, depth: int | None, sort: str) -> Table:
     full = max(levels)
     if depth is None:
         # The lines of a cut at depth d are the scopes down to d, at most doubled by lines of their own work.
-        fitting = [d for d in range(1, full + 1) if sum(level <= d for level in levels) <= _READABLE_LINES]
+        fitting = [d for d in range(1, full + 1) if sum(level <= d for level in levels) <= most_lines]
         depth = max(fitting, default=1)
     lines: list[Line] = []
     _lines_below(root, 0, depth, measures, lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -16,14 +16,29 @@ from costax.analysis import Analysis
 from costax.report import notes
 from costax.report.tables import Table, table
 
+if TYPE_CHECKING:
+    from costax.report import Account
+
 # Wider than any line, so that rich neither wraps nor cuts.
 _UNBOUNDED: Final = 100_000
 
 
-def render(analysis: Analysis, *, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Group:
-    """Return what rich prints of an analysis: a header, one table, and what the numbers include."""
-    shown = table(analysis, by, depth, sort)
+def render(analysis: Analysis, **choice: Any) -> Group:
+    """Return what rich prints of an analysis: a header, one table, and what the numbers include.
+
+    choice: which table, as `costax.report.tables.table` takes it.
+    """
+    shown = table(analysis, **choice)
     return Group(header(analysis), rich_table(shown), footer(notes.footing(analysis, shown)))
+
+
+def rendered(account: Account, **choice: Any) -> Any:
+    """Return what rich prints of an analysis or a comparison."""
+    if isinstance(account, Analysis):
+        return render(account, **choice)
+    from costax.report import waterfall
+
+    return waterfall.render(account, **choice)
 
 
 def header(analysis: Analysis) -> Group:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from costax.comparison import Comparison
     from costax.ledger import Ledger
     from costax.reconcile import Delta
+    from costax.report.comparisons import SavedComparison, SavedStage
 
 # What each stage's causes lead to.
 _LEADS_TO: Final = {
@@ -29,14 +30,16 @@ _LEADS_TO: Final = {
     "xla": "= XLA says",
 }
 _MOST: Final = 8
+# The account is what one came for: the layers leave it on the screen.
+_LAYER_LINES: Final = 40
 
 
-def render(comparison: Comparison, **table: Any) -> RenderableType:
+def render(comparison: Comparison | SavedComparison, **table: Any) -> RenderableType:
     """Return the layer table, and below it the way from our FLOPs to those of XLA's cost analysis.
 
     table: which table of the analysis, `by`, `depth` and `sort`.
     """
-    layers = text.render(comparison.jaxpr, **table)
+    layers = text.render(comparison.jaxpr, **{"most_lines": _LAYER_LINES, **table})
     return Group(
         layers,
         Text(),
@@ -49,11 +52,12 @@ def render(comparison: Comparison, **table: Any) -> RenderableType:
     )
 
 
-def to_record(comparison: Comparison) -> dict[str, Any]:
+def to_record(comparison: Comparison | SavedComparison) -> dict[str, Any]:
     """Return the comparison as a dictionary for JSON: the analysis, the deltas, and what each stage of XLA says."""
     return {
         "schema": "costax/comparison/1",
         "target": comparison.target,
+        "marked": comparison.marked,
         "jaxpr": record.to_record(comparison.jaxpr),
         "deltas": [{**asdict(delta), "scope": "/".join(delta.scope)} for delta in comparison.deltas],
         "unexplained": len(comparison.unexplained),
@@ -63,7 +67,7 @@ def to_record(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _stage(ledger: Ledger) -> dict[str, Any]:
+def _stage(ledger: Ledger | SavedStage) -> dict[str, Any]:
     return {
         "total": ledger.total._asdict(),
         "float32": ledger.float32._asdict(),
@@ -80,7 +84,7 @@ def _stage(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def equations(comparison: Comparison, most: int | None = None) -> Table:
+def equations(comparison: Comparison | SavedComparison, most: int | None = None) -> Table:
     """Return the equations whose counts differ, largest difference first; those of one line and cause together."""
     groups: dict[tuple[str, str, str, str], list[Delta]] = defaultdict(list)
     for delta in comparison.deltas:
@@ -109,7 +113,7 @@ def equations(comparison: Comparison, most: int | None = None) -> Table:
     return table
 
 
-def _alarms(comparison: Comparison) -> list[RenderableType]:
+def _alarms(comparison: Comparison | SavedComparison) -> list[RenderableType]:
     alarms: list[RenderableType] = []
     if comparison.unexplained:
         worth = sum(abs(delta.flops) + abs(delta.transcendentals) for delta in comparison.unexplained)
@@ -129,35 +133,57 @@ def _alarms(comparison: Comparison) -> list[RenderableType]:
     return alarms
 
 
-def _account(comparison: Comparison) -> Table:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the account: a sum, or one cause with what it adds and the deltas behind it."""
+
+    label: str
+    flops: Count
+    transcendentals: Count
+    deltas: Sequence[Delta] | None = None
+
+    @property
+    def is_sum(self) -> bool:
+        """Say whether the line is a sum, and no cause."""
+        return self.deltas is None
+
+    def cells(self) -> tuple[str, str, str]:
+        """Return FLOPs, transcendentals and how many equations as text."""
+        if self.deltas is None:
+            return f"{self.flops:,}", f"{self.transcendentals:,}", ""
+        return f"{self.flops:+,}", f"{self.transcendentals:+,}", f"{len(self.deltas):,}"
+
+
+def steps(comparison: Comparison | SavedComparison) -> Iterator[Step]:
+    """Yield the account, line by line: our count, causes and sums in turn, and what XLA says."""
+    flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
+    yield Step("this program (jaxpr)", flops, transcendentals)
+    for stage, leads_to in _LEADS_TO.items():
+        causes: dict[str, list[Delta]] = defaultdict(list)
+        for delta in comparison.deltas:
+            if delta.stage == stage:
+                causes[delta.cause].append(delta)  # type: ignore[arg-type]
+        for cause, found in sorted(causes.items(), key=lambda item: -abs(sum(d.flops for d in item[1]))):
+            step = Step(cause, sum(d.flops for d in found), sum(d.transcendentals for d in found), found)
+            flops, transcendentals = flops + step.flops, transcendentals + step.transcendentals
+            yield step
+        if stage != "xla" or causes:
+            yield Step(leads_to, flops, transcendentals)
+
+
+def _account(comparison: Comparison | SavedComparison) -> Table:
     title = f"From this program to XLA's cost analysis ({comparison.target})"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for name in ("FLOPs", "transcendentals", "equations"):
         table.add_column(name, justify="right", no_wrap=True)
-    flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
-    table.add_row("this program (jaxpr)", f"{flops:,}", f"{transcendentals:,}", "", style="bold")
-    for stage, leads_to in _LEADS_TO.items():
-        causes: dict[str, list[Delta]] = defaultdict(list)
-        for delta in comparison.deltas:
-            if delta.stage == stage:
-                causes[delta.cause].append(delta)
-        for cause, found in sorted(causes.items(), key=lambda item: -abs(sum(d.flops for d in item[1]))):
-            table.add_row(f"  {cause}", *_sums(found), style="red" if cause == "unexplained" else "")
-        flops += sum(d.flops for found in causes.values() for d in found)
-        transcendentals += sum(d.transcendentals for found in causes.values() for d in found)
-        if stage != "xla" or causes:
-            table.add_row(leads_to, f"{flops:,}", f"{transcendentals:,}", "", style="bold")
+    for step in steps(comparison):
+        style = "bold" if step.is_sum else "red" if step.label == "unexplained" else ""
+        table.add_row(step.label if step.is_sum else f"  {step.label}", *step.cells(), style=style)
     return table
 
 
-def _sums(found: Sequence[Delta]) -> tuple[str, str, str]:
-    flops: Count = sum(delta.flops for delta in found)
-    transcendentals: Count = sum(delta.transcendentals for delta in found)
-    return f"{flops:+,}", f"{transcendentals:+,}", f"{len(found):,}"
-
-
-def _notes(comparison: Comparison) -> Text:
+def _notes(comparison: Comparison | SavedComparison) -> Text:
     lowered, compiled = comparison.lowered, comparison.compiled
     kept = "" if comparison.marked else " The marks changed the program, so equations were found by scope alone."
     replayed = ", ".join(f"{ledger.stage} {_agreement(ledger)}" for ledger in (lowered, compiled))
@@ -172,7 +198,7 @@ def _notes(comparison: Comparison) -> Text:
     return Text("\n".join([*lines, *_machine(compiled)]))
 
 
-def _machine(ledger: Ledger) -> Iterator[str]:
+def _machine(ledger: Ledger | SavedStage) -> Iterator[str]:
     """Say what one device holds and exchanges, and which calls tell nothing of their work."""
     if ledger.memory:
         temporaries = units.short_bytes(ledger.memory.get("temp", 0))
@@ -190,5 +216,5 @@ def _machine(ledger: Ledger) -> Iterator[str]:
         yield f"Not in what is executed, for nothing tells their work: {calls}."
 
 
-def _agreement(ledger: Ledger) -> str:
+def _agreement(ledger: Ledger | SavedStage) -> str:
     return {True: "equal bit for bit", False: "NOT equal", None: "not reported by XLA"}[ledger.matches_xla]
