@@ -22,7 +22,7 @@ FLOORS = [
     {"leaves", "bodies", "trace", "walk", "cases", "hlo", "lower"},
     {"analysis", "targets", "options", "provenance", "communication"},
     {"ledger", "parameters", "difference"},
-    {"attribution", "reconcile"},
+    {"attribution", "reconcile", "peers"},
     {"comparison"},
     {"report"},
     {"api"},

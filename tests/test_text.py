@@ -151,8 +151,8 @@ def test_a_deep_model_is_cut_to_a_readable_length():
         for j in range(10)
     }
     analysis = Analysis("deep", Cost.sum(rows.values()), saved_rows=rows)
-    assert len(table(analysis).lines) == 100
-    assert len(table(analysis, depth=2).lines) == 1100
+    assert len(table(analysis, merge=False).lines) == 100
+    assert len(table(analysis, depth=2, merge=False).lines) == 1100
 
 
 def test_scopes_may_nest_deeper_than_python_calls():

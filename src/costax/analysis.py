@@ -15,6 +15,7 @@ from costax.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from costax.peers.answers import Answer
 
 _K = TypeVar("_K")
 
@@ -133,6 +134,21 @@ class Analysis:
             sizes[dtype] = sizes.get(dtype, Size()) + size
         return sizes
 
+    # As others count.
+
+    def as_(self, tool: str) -> Count:
+        """Return the number that another tool or paper would print, such as "fvcore" or "palm-mfu".
+
+        Raises InputError for one that nobody knows; its message lists them.
+        """
+        return self.explain_vs(tool).count
+
+    def explain_vs(self, tool: str) -> Answer:
+        """Return the way from our number to that of another tool, line by line, with its known defects."""
+        from costax.peers.answers import answer
+
+        return answer(self, tool)
+
     # Showing.
 
     def save(self, path: str | Path) -> None:
@@ -140,6 +156,12 @@ class Analysis:
         from costax.report import save
 
         save(self, path)
+
+    def to_pandas(self) -> Any:
+        """Return a data frame of the rows: scope, direction, primitive, source line and every field of their cost."""
+        from costax.report.frames import frame
+
+        return frame(self)
 
     def __rich__(self) -> Any:
         """Return what rich prints."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from costax import _jax, provenance
@@ -59,6 +60,12 @@ class Comparison:
         from costax.report.waterfall import equations
 
         return equations(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the comparison to a file; the suffix names the format. Raises RecordError for a suffix nobody knows."""
+        from costax.report import save
+
+        save(self, path)
 
     def __rich__(self) -> Any:
         """Return what rich prints."""

@@ -128,3 +128,15 @@ class CheckError(CostaxError, AssertionError):
 
 class TripsError(CostaxError, ValueError):
     """An answer for a loop that the program does not have, or that is not a count."""
+
+
+class ExtraError(CostaxError, ImportError):
+    """A package that is not installed, of one of costax's extras."""
+
+    def __init__(self, package: str, what: str, extra: str = "") -> None:
+        """Take the package, what needs it, and the extra that brings it, by default of the same name."""
+        super().__init__(
+            f"{what} needs {package}, which is not installed.",
+            why="costax itself needs only what it counts with.",
+            cure=f"pip install 'costax[{extra or package}]'",
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 
@@ -39,7 +39,7 @@ class Parameter:
 class Program:
     """A traced function: its jaxpr before dead-code elimination, its inputs and which of them are parameters.
 
-    `traced` is what jax can lower, where there is such a thing.
+    `traced` is what jax can lower, where there is such a thing. `kinds` names the class of the module that a scope is.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Program:
     inputs: tuple[tuple[str, Operand], ...]
     parameters: tuple[Parameter, ...] | None = None
     traced: Any = None
+    kinds: Mapping[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,13 @@ def trace(
         static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
         static = {name: value for name, value in static.items() if value != ()}
         held = _held_static(bound, static)
-        traced, paths = _traced(fn, args, kwargs, held)
+        with frameworks.collected() as kinds:
+            traced, paths = _traced(fn, args, kwargs, held)
     except CostaxError:
         raise
     except Exception as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
-    return _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
+    return replace(_from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound)), kinds=kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from costax._jax.jaxprs import operand as operand
 from costax._jax.jaxprs import params as params
 from costax._jax.jaxprs import with_equations as with_equations
 from costax._jax.jaxprs import with_scopes as with_scopes
+from costax._jax.places import current_scope as current_scope
 from costax._jax.places import is_user_file as is_user_file
 from costax._jax.places import isolated as isolated
 from costax._jax.places import name_stack as name_stack

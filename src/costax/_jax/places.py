@@ -76,3 +76,10 @@ def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
     cells = getattr(function, "__closure__", None) or ()
     decorated = any(isinstance(cell.cell_contents, _sources.ExtendNameStackContextManager) for cell in cells)
     return getattr(function, "__wrapped__", function) if decorated else function
+
+
+def current_scope() -> tuple[str, ...]:
+    """Return the name-stack path of what is being traced now."""
+    stack: Any = _sources.current_name_stack()
+    names = (name for transform, name in name_stack_parts(stack) if not transform)
+    return tuple(part for name in names for part in name.split("/") if part)

@@ -17,9 +17,10 @@ from weakref import WeakKeyDictionary
 from costax import _jax, pytrees
 from costax.frameworks import equinox, haiku, linen, nnx, plain
 from costax.frameworks.bound import Bound, arguments, class_of, is_optax
+from costax.frameworks.kinds import Kinds, collected
 from costax.frameworks.scopes import Library, layer_scopes
 
-__all__ = ["Bound", "arguments", "bind", "is_library_file", "scopes"]
+__all__ = ["Bound", "Kinds", "arguments", "bind", "collected", "is_library_file", "scopes"]
 
 # Each returns None for a target that is not its own.
 _ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, plain.bind)

@@ -27,6 +27,7 @@ import jax
 
 from costax import pytrees
 from costax.frameworks.bound import class_of
+from costax.frameworks.kinds import note
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ def _scoped(library: Library, function: Any) -> Callable[..., Any]:
         stack.append(_Call(self, library))
         try:
             with jax.named_scope(scope):
+                note(self)
                 return function.__get__(self, type(self))(*args, **kwargs)
         finally:
             stack.pop()

@@ -54,7 +54,7 @@ def top(analysis: Analysis, most: int, key: Callable[[Cost], Count]) -> Analysis
     names: dict[Scope, Scope] = {}
 
     def place(node: ScopeNode, path: Scope) -> None:
-        names[_scope(node)] = path
+        names[node.scope] = path
         ranked = sorted(node.children, key=lambda child: -key(child.total))
         kept = ranked if len(ranked) <= most + 1 else ranked[:most]
         for child in node.children:
@@ -62,7 +62,7 @@ def top(analysis: Analysis, most: int, key: Callable[[Cost], Count]) -> Analysis
                 place(child, (*path, child.name))
             else:
                 for _, below in child.walk():
-                    names[_scope(below)] = (*path, f"({len(ranked) - most} others)")
+                    names[below.scope] = (*path, f"({len(ranked) - most} others)")
 
     place(scope_tree(analysis), ())
     return view(analysis, names)
@@ -136,11 +136,11 @@ def _merged_names(analysis: Analysis) -> dict[Scope, Scope]:
             label = _label([child.name for child in members])
             labels.update({id(child): label for child in members})
         below = frozenset((labels.get(id(child), child.name), alike[id(child)]) for child in node.children)
-        content = (contents.get(_scope(node), frozenset()), below)
+        content = (contents.get(node.scope, frozenset()), below)
         alike[id(node)] = known.setdefault(content, len(known))
     names: dict[Scope, Scope] = {(): ()}
     for node in nodes[1:]:
-        scope = _scope(node)
+        scope = node.scope
         names[scope] = (*names[scope[:-1]], labels.get(id(node), node.name))
     return names
 
@@ -203,10 +203,6 @@ def _label(names: Sequence[str]) -> str:
     else:
         shown = ",".join([*numbers[: _NUMBERS_LISTED - 1], "...", numbers[-1]])
     return f"{before}{shown}{after} x {len(names)}"
-
-
-def _scope(node: ScopeNode) -> Scope:
-    return tuple(node.path.split("/")) if node.path else ()
 
 
 def _summed(rows: Iterable[tuple[Row, Cost]]) -> dict[Row, Cost]:

@@ -15,7 +15,7 @@ class ScopeNode:
     """One scope. own: what its equations cost outside of deeper scopes; total: own plus the children's totals."""
 
     name: str
-    path: str = ""
+    scope: Scope = ()
     own: Cost = ZERO
     own_params: Size = field(default_factory=Size)
     total: Cost = ZERO
@@ -44,7 +44,7 @@ def scope_tree(analysis: Analysis) -> ScopeNode:
         for length in range(1, len(scope) + 1):
             path = scope[:length]
             if path not in nodes:
-                nodes[path] = ScopeNode(path[-1], "/".join(path))
+                nodes[path] = ScopeNode(path[-1], path)
                 nodes[path[:-1]].children.append(nodes[path])
     for scope, node in sorted(nodes.items(), key=lambda item: -len(item[0])):
         node.own = Cost.sum(costs.get(scope, ()))

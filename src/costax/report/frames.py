@@ -1,0 +1,19 @@
+"""An analysis as a pandas data frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from costax.analysis import Analysis
+from costax.errors import ExtraError
+from costax.report.files import HEADINGS, lines
+
+
+def frame(analysis: Analysis) -> Any:
+    """Return the rows of an analysis as a data frame. Counts are Python integers: they may be beyond 64 bits."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ExtraError("pandas", "A data frame") from error
+    made: Any = pandas
+    return made.DataFrame(lines(analysis), columns=list(HEADINGS), dtype=object)

@@ -1,0 +1,333 @@
+"""Passes and formats: what they show adds up, and what they write is what other programs read."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import subprocess
+import sys
+import time
+from importlib.resources import files
+
+import jax
+import jax.numpy as jnp
+import jsonschema
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from hypothesis import given
+from hypothesis import strategies as st
+
+import costax
+from costax import report
+from costax.analysis import Analysis, Size
+from costax.cost import Cost
+from costax.report import flames, passes
+from costax.report.files import as_csv, as_markdown
+from costax.report.tables import table
+from costax.report.text import plain, rendered
+from costax.tree import DIRECTIONS, Row
+
+COMPARISON = json.loads(files("costax.report").joinpath("comparison.schema.json").read_text())
+
+
+def analysis_of(work: dict[str, int], params: dict[str, int] | None = None) -> Analysis:
+    rows = {Row(tuple(s.split("/")), "forward", "add", "a.py:3"): Cost.arithmetic("f32", n) for s, n in work.items()}
+    sizes = {(tuple(s.split("/")), "f32"): Size(n, 4 * n) for s, n in params.items()} if params else None
+    return Analysis("model", Cost.sum(rows.values()), parameters=sizes, saved_rows=rows)
+
+
+def labels(analysis: Analysis, **choice) -> list[str]:
+    return [line.label for line in table(analysis, **choice).lines]
+
+
+def flops(analysis: Analysis, **choice) -> list[str]:
+    return [line.cells[1] for line in table(analysis, **choice).lines]
+
+
+def test_equal_layers_share_a_line_which_is_their_sum():
+    model = analysis_of({f"layer_{i}/{part}": n for i in range(12) for part, n in (("up", 3), ("down", 4))})
+    assert labels(model) == ["layer_0..11 x 12", "up", "down"]
+    assert flops(model) == [str(12 * 7), str(12 * 3), str(12 * 4)]
+    assert len(labels(model, merge=False)) == 12 * 3
+
+
+def test_a_layer_that_differs_keeps_its_line():
+    model = analysis_of({"layer_0": 5, "layer_1": 7, "layer_2": 7, "layer_3": 5})
+    assert labels(model) == ["layer_0", "layer_1..2 x 2", "layer_3"]
+    model = analysis_of({"layer_0": 7, "layer_1": 7}, params={"layer_0": 2, "layer_1": 3})
+    assert labels(model) == ["layer_0", "layer_1"]
+
+
+def test_layers_within_layers_are_merged_first():
+    model = analysis_of({f"stage{s}/block{b}/conv": 5 for s in range(2) for b in range(3)})
+    assert labels(model) == ["stage0..1 x 2", "block0..2 x 3", "conv"]
+    assert flops(model) == ["30", "30", "30"]
+
+
+def test_layers_that_stand_apart_are_gathered_if_they_hold_layers():
+    work = {f"layer_{i}/{'mamba' if i % 2 else 'attention'}": 2 + i % 2 for i in range(6)}
+    assert labels(analysis_of(work), depth=1) == ["layer_0,2,4 x 3", "layer_1,3,5 x 3"]
+    norms = {"norm1": 2, "up": 9, "norm2": 2, "down": 9, "norm3": 2}
+    assert labels(analysis_of(norms)) == list(norms)
+
+
+names = st.lists(st.sampled_from(["a0", "a1", "a2", "b_0", "b_1", "x"]), max_size=3).map(tuple)
+tables = st.dictionaries(
+    st.builds(Row, names, st.sampled_from(DIRECTIONS), st.sampled_from("pq"), st.sampled_from(["", "f:1"])),
+    st.integers(1, 3).map(lambda n: Cost.arithmetic("f32", n)),
+    max_size=20,
+)
+
+
+@given(tables, st.integers(1, 4))
+def test_passes_that_rename_keep_the_total(rows, most):
+    analysis = Analysis("any", Cost.sum(rows.values()), saved_rows=rows)
+    whole = analysis.total
+    for shown in (
+        passes.merged(analysis).rows,
+        passes.top(analysis, most, lambda c: c.flops).rows,
+        passes.top_primitives(rows, most, lambda c: c.flops),
+        passes.top_sources(rows, most, lambda c: c.flops),
+        passes.cut(rows, most),
+        passes.without_sources(rows),
+        passes.without_free(rows),
+    ):
+        assert Cost.sum(shown.values()) == whole
+    assert sum((Cost.sum(passes.only(rows, d).values()) for d in DIRECTIONS), Cost()) == whole
+
+
+@given(tables)
+def test_merging_twice_changes_nothing(rows):
+    once = passes.merged(Analysis("any", Cost.sum(rows.values()), saved_rows=rows))
+    assert passes.merged(once).rows == once.rows
+
+
+def test_top_keeps_the_costliest_of_each_level_and_sums_the_others():
+    model = analysis_of({"a": 1, "b": 9, "c": 2, "d/x": 5, "d/y": 1})
+    assert labels(model, top=2) == ["(2 others)", "b", "d", "x", "y"]
+    assert flops(model, top=2) == ["3", "9", "6", "5", "1"]
+    assert len(labels(model, top=1)) == 4
+    assert labels(model, by="source", top=1) == ["a.py:3"]
+
+
+def test_a_direction_shows_its_own_rows_alone():
+    step = costax.analyze(jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w))), params_argnums=0)(
+        costax.spec("f32[8,3]"), costax.spec("f32[4,8]")
+    )
+    text = plain(rendered(step, direction="backward"))
+    assert "The table holds the backward part alone." in text
+    backward = table(step, direction="backward")
+    assert backward.total.cells[0] == "96"
+    assert "params" not in backward.columns
+
+
+def looped(w, x):
+    def layer(c, _):
+        with jax.named_scope("layer"):
+            return jnp.tanh(c @ w), None
+
+    return jax.lax.scan(layer, x, None, length=5)[0]
+
+
+SHAPES = (costax.spec("f32[8,8]"), costax.spec("f32[4,8]"))
+
+
+def test_a_saved_comparison_shows_what_the_comparison_shows(tmp_path):
+    found = costax.compare(looped)(*SHAPES)
+    report.save(found, tmp_path / "c.json")
+    loaded = report.load_any(tmp_path / "c.json")
+    assert str(loaded) == str(found)
+    assert (loaded.matches_xla, loaded.xla, len(loaded.unexplained)) == (True, found.xla, 0)
+    report.save(loaded, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "c.json").read_text()
+    assert costax.load(tmp_path / "c.json").total == found.jaxpr.total
+    assert as_markdown(loaded) == as_markdown(found)
+
+
+def test_the_record_of_a_comparison_fits_its_published_schema(tmp_path):
+    costax.compare(looped)(*SHAPES).save(tmp_path / "c.json")
+    record = json.loads((tmp_path / "c.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(COMPARISON)
+    jsonschema.validate(record, COMPARISON)
+    assert set(COMPARISON["required"]) == set(record) == set(COMPARISON["properties"])
+    stage = COMPARISON["$defs"]["stage"]
+    assert set(stage["required"]) == set(record["compiled"]) == set(stage["properties"])
+
+
+GOLDEN_MARKDOWN = """\
+# model
+
+inputs: none
+
+| total |  | exactly |
+| --- | --: | --: |
+| MACs | 0 | 0 |
+| FLOPs | 22 | 22 |
+| transcendentals | 0 | 0 |
+| OPs | 22 | 22 |
+| traffic, unfused | 0 B | 0 B |
+| exact | yes |  |
+
+| scope | MACs | FLOPs | transc. | % FLOPs |
+| --- | --: | --: | --: | --: |
+| block\\_0..1 x 2 | 0 | 22 | 0 | 100.0 |
+| &emsp;up | 0 | 8 | 0 | 36.4 |
+| &emsp;down | 0 | 14 | 0 | 63.6 |
+| **total** | **0** | **22** | **0** | **100.0** |
+
+* FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted apart.
+* Equal layers share a line, which is their sum; --no-merge shows each.
+"""
+
+
+def small() -> Analysis:
+    return analysis_of({"block_0/up": 4, "block_0/down": 7, "block_1/up": 4, "block_1/down": 7})
+
+
+def test_markdown_reads_as_it_should():
+    assert as_markdown(small()) == GOLDEN_MARKDOWN
+
+
+def test_csv_reads_as_it_should():
+    first, second, *_ = as_csv(small()).splitlines()
+    assert first == (
+        "scope,direction,primitive,source,macs,padding_macs,flops,transcendentals,ops,"
+        "bytes_read,bytes_written,bytes_unfused,collective_bytes"
+    )
+    assert second == "block_0/up,forward,add,a.py:3,0,0,4,0,4,0,0,0,0"
+
+
+def test_a_data_frame_has_the_rows_of_the_csv():
+    pandas = pytest.importorskip("pandas", reason="pandas is an extra: costax[pandas]")
+    step = costax.analyze(looped)(*SHAPES)
+    frame = step.to_pandas()
+    assert frame["macs"].sum() == step.total.macs == 5 * 4 * 8 * 8
+    written = pandas.read_csv(io.StringIO(as_csv(step)), keep_default_na=False)
+    assert list(frame.columns) == list(written.columns)
+    assert frame.astype(str).equals(written.astype(str))
+
+
+def step() -> Analysis:
+    def loss(w, x):
+        with jax.named_scope("net"):
+            return jnp.sum(jnp.tanh(x @ w) * 2)
+
+    return costax.analyze(jax.grad(loss), params_argnums=0)(costax.spec("f32[8,3]"), costax.spec("f32[4,8]"))
+
+
+def test_speedscope_profiles_add_up_to_the_totals():
+    analysis = step()
+    record = json.loads(flames.as_speedscope(analysis))
+    totals = {p["name"].partition(", ")[2]: p for p in record["profiles"]}
+    assert totals["FLOPs"]["endValue"] == sum(totals["FLOPs"]["weights"]) == analysis.total.flops
+    assert totals["bytes, unfused"]["unit"] == "bytes"
+    frames = record["shared"]["frames"]
+    for profile in record["profiles"]:
+        # The rules of file-format-schema.json for a sampled profile.
+        assert profile["type"] == "sampled"
+        assert len(profile["samples"]) == len(profile["weights"])
+        assert all(0 <= frame < len(frames) for sample in profile["samples"] for frame in sample)
+        assert profile["unit"] in ("none", "bytes", "seconds", "milliseconds", "microseconds", "nanoseconds")
+    dots = [s for s in totals["MACs"]["samples"] if frames[s[-1]]["name"] == "dot_general"]
+    assert [[frames[f]["name"] for f in s] for s in dots] == [
+        ["forward", "net", "dot_general"],
+        ["backward", "net", "dot_general"],
+    ]
+    assert frames[dots[0][-1]]["file"] == __file__
+
+
+# The parts of pprof's profile.proto that a flame graph needs, so that protobuf itself reads the bytes.
+FIELDS = {
+    "ValueType": [("type", 1, "int64"), ("unit", 2, "int64")],
+    "Sample": [("location_id", 1, "uint64*"), ("value", 2, "int64*")],
+    "Line": [("function_id", 1, "uint64"), ("line", 2, "int64")],
+    "Location": [("id", 1, "uint64"), ("line", 4, "Line*")],
+    "Function": [("id", 1, "uint64"), ("name", 2, "int64"), ("system_name", 3, "int64"), ("filename", 4, "int64")],
+    "Profile": [
+        ("sample_type", 1, "ValueType*"),
+        ("sample", 2, "Sample*"),
+        ("location", 4, "Location*"),
+        ("function", 5, "Function*"),
+        ("string_table", 6, "string*"),
+        ("default_sample_type", 14, "int64"),
+    ],
+}
+
+
+def profile_class():
+    file = descriptor_pb2.FileDescriptorProto(name="profile.proto", package="pprof", syntax="proto3")
+    types = descriptor_pb2.FieldDescriptorProto
+    for name, fields in FIELDS.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind in fields:
+            bare = kind.rstrip("*")
+            made = message.field.add(name=field, number=number)
+            made.label = types.LABEL_REPEATED if kind.endswith("*") else types.LABEL_OPTIONAL
+            if bare in FIELDS:
+                made.type, made.type_name = types.TYPE_MESSAGE, f".pprof.{bare}"
+            else:
+                made.type = getattr(types, f"TYPE_{bare.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("pprof.Profile"))
+
+
+def test_pprof_profiles_are_read_by_protobuf_and_add_up():
+    analysis = step()
+    profile = profile_class().FromString(gzip.decompress(flames.as_pprof(analysis)))
+    strings = profile.string_table
+    assert strings[0] == ""
+    kinds = [strings[kind.type] for kind in profile.sample_type]
+    sums = {kind: sum(s.value[i] for s in profile.sample) for i, kind in enumerate(kinds)}
+    assert sums["FLOPs"] == analysis.total.flops
+    assert sums["bytes, unfused"] == analysis.total.bytes_unfused
+    functions = {f.id: strings[f.name] for f in profile.function}
+    at = {location.id: functions[location.line[0].function_id] for location in profile.location}
+    # Leaf first.
+    assert ["dot_general", "net", "backward"] in [[at[i] for i in s.location_id] for s in profile.sample]
+
+
+def test_a_profile_of_a_program_beyond_64_bits_says_its_scale():
+    profile = profile_class().FromString(gzip.decompress(flames.as_pprof(analysis_of({"a": 10**24, "b": 5}))))
+    assert "FLOPs x 1,000,000" in profile.string_table
+    assert profile.sample[0].value[0] == 10**18
+
+
+@pytest.mark.parametrize("form", report.FORMATS)
+def test_show_prints_every_format_without_jax(form, tmp_path):
+    small().save(tmp_path / "a.json")
+    code = (
+        "import sys; from costax.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not any(m.partition('.')[0] in ('jax', 'jaxlib', 'numpy') for m in sys.modules) or 'html' in sys.argv"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, "show", str(tmp_path / "a.json"), "--format", form]
+    shown = subprocess.run(command, check=True, capture_output=True).stdout
+    assert shown == report_bytes(small(), form)
+
+
+def report_bytes(analysis: Analysis, form: str) -> bytes:
+    contents = report.as_format(form)(analysis)
+    return contents.encode() if isinstance(contents, str) else contents
+
+
+def test_showing_a_record_takes_less_than_a_fifth_of_a_second(tmp_path):
+    work = {f"net/layer_{i}/{part}": i + 1 for i in range(200) for part in ("up", "down")}
+    analysis_of(work).save(tmp_path / "a.json")
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "costax", "show", str(tmp_path / "a.json")]
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    # The best of several: other processes share the machine.
+    assert min(seconds() for _ in range(5)) < 0.2
+
+
+def test_the_formats_of_the_command_line_are_those_of_the_report():
+    command = costax.options.formats(lambda: None)
+    assert set(command.__click_params__[0].type.choices) == set(report.FORMATS)
