@@ -45,7 +45,9 @@ def torch_training(model: torch.nn.Module, shape: tuple[int, ...]) -> int:
 def fvcore(model: torch.nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
     from fvcore.nn import FlopCountAnalysis
 
-    found = FlopCountAnalysis(model, torch.zeros(shape)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    found = (
+        FlopCountAnalysis(model, torch.zeros(shape)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    )
     return {"total": found.total(), **found.by_operator()}
 
 

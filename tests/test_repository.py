@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "costax"
 # A file imports from floors below its own; files of one floor never import each other, but those of one folder may.
 FLOORS = [
     {"dtypes"},
-    {"cost", "errors"},
+    {"cost", "errors", "progress"},
     {"equation", "conventions", "tree", "units"},
     {"_jax", "pytrees", "registry"},
     {"frame", "shapes", "frameworks", "ahead"},

@@ -169,6 +169,12 @@ class Analysis:
 
         return render(self)
 
+    def _repr_html_(self) -> str:
+        """Return the tables for a notebook."""
+        from costax.report.notebook import as_html
+
+        return as_html(self)
+
     def __str__(self) -> str:
         """Return the tables as plain text."""
         from costax.report.text import plain

@@ -17,6 +17,7 @@ from costax.hlo.libraries import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Properties, Replay
 from costax.ledger import Charge
+from costax.progress import stage
 from costax.provenance import Address, Place, address
 
 MARKED: Final = "marked"
@@ -96,6 +97,7 @@ class Attribution(NamedTuple):
     hidden: dict[Address, str]
 
 
+@stage("attributing")
 def attribute(replay: Replay, atlas: Atlas) -> Attribution:
     """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
     visit = _Charging(replay, atlas)

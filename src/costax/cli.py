@@ -15,6 +15,7 @@ import click
 from costax import options, terminal
 from costax.commands.diff import diff
 from costax.errors import CheckError
+from costax.progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,7 +109,8 @@ def compare(
     _check_files(save)
     compiled_for = machine(compile_for)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
-    comparison = compare_program(analysis.program, analysis, compiled_for, timeout)
+    with shown():
+        comparison = compare_program(analysis.program, analysis, compiled_for, timeout)
     choice = {"by": by, "depth": depth, "sort": sort, **view}
     deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)
 
@@ -177,7 +179,7 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
     from costax.api import analyze as analyze_function
     from costax.targets import load_target
 
-    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+    with shown(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         # The tables and the record say it themselves.
         warnings.simplefilter("ignore", UncountedWarning)
         found = load_target(target, inputs)
@@ -186,9 +188,7 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
     return replace(analysis, name=target.rpartition(":")[2])
 
 
-def deliver(
-    account: Account, table: Mapping[str, Any], *, form: str | None, save: Sequence[str], strict: bool
-) -> None:
+def deliver(account: Account, table: Mapping[str, Any], *, form: str | None, save: Sequence[str], strict: bool) -> None:
     """Save, print and check an account as the options say. Raises CheckError if it is to be exact and is not.
 
     form: the format that is printed, one of `report.FORMATS`, or None for the terminal's.
@@ -204,7 +204,7 @@ def deliver(
 
         terminal.show(rendered(account, **table))
     if strict:
-        check_exact(getattr(account, "jaxpr", account))
+        check_exact(report.analysis_of(account))
 
 
 def quieten_plugins() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from costax import _jax
 from costax.ahead import Machine, build
 from costax.errors import TargetError
+from costax.progress import stage
 
 PROPERTIES: Final = ("flops", "transcendentals", "bytes accessed")
 """What every dictionary of XLA's tells, if only by leaving it out."""
@@ -33,6 +34,7 @@ class Stage:
     made: Any = field(default=None, repr=False)
 
 
+@stage("lowering")
 def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Stage:
     """Return a traced program, with this jaxpr in it, before optimisation; without a machine for this one's CPU.
 
@@ -49,6 +51,7 @@ def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) ->
     return Stage(hlo, xla, {}, seconds, _jax.meshes(made), made)
 
 
+@stage("compiling")
 def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: float) -> Stage:
     """Return the program of a lowered stage after optimisation.
 

@@ -99,9 +99,7 @@ table = _chain(
         show_default=True,
         help="What each line of the table stands for.",
     ),
-    click.option(
-        "--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; by default what fits."
-    ),
+    click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; by default what fits."),
     click.option(
         "--sort",
         type=click.Choice(["order", "macs", "flops", "transcendentals", "ops", "bytes", "params", "name"]),

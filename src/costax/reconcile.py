@@ -17,6 +17,7 @@ from costax.cost import Count
 from costax.hlo.libraries import is_idle
 from costax.hlo.records import Instruction
 from costax.ledger import Charge, Ledger, opcodes
+from costax.progress import stage
 from costax.provenance import Address, Place
 from costax.tree import RECOMPUTE, Scope
 
@@ -106,6 +107,7 @@ class _Pair(NamedTuple):
         return _Pair(self.flops * factor, self.transcendentals * factor)
 
 
+@stage("reconciling")
 def reconcile(
     places: Sequence[Place], lowered: Ledger, compiled: Ledger, source: Callable[[Place], str]
 ) -> tuple[Delta, ...]:

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
 from costax.errors import CostaxError, InputError, TargetError
+from costax.progress import stage
 from costax.shapes import spec
 from costax.trace import Target
 
@@ -26,6 +27,7 @@ _GRAMMAR: Final = "Write package.module:name or path/to/file.py:name, for exampl
 _FACTORY: Final = "Return (fn, args), (fn, args, kwargs) or costax.Target(fn, args, kwargs)."
 
 
+@stage("importing")
 def load_target(text: str, inputs: Sequence[str] = ()) -> Target:
     """Return the program that a target names, with its arguments.
 

@@ -18,6 +18,7 @@ import numpy as np
 from costax import _jax, frameworks, pytrees
 from costax.equation import Operand
 from costax.errors import CostaxError, InputError, TargetError
+from costax.progress import stage
 
 _CONCRETE: Any = (jax.Array, np.ndarray)
 
@@ -63,6 +64,7 @@ class Target:
     params_argnums: int | Sequence[int] | None = None
 
 
+@stage("tracing")
 def trace(
     fn: Any,
     args: Sequence[Any],

@@ -19,6 +19,7 @@ from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.equation import Body, Equation, Operand
 from costax.errors import Missing, RuleError, Uncountable
 from costax.frame import Frame
+from costax.progress import stage
 from costax.registry import Rule, no_traffic, whole_operands
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope, Unknown
 
@@ -36,6 +37,7 @@ class Findings:
     devices: int = 1
 
 
+@stage("counting")
 def walk(jaxpr: Any, rules: Mapping[str, Rule], trips: Mapping[str, Count] | None = None) -> tuple[Node, Findings]:
     """Return the tree of a jaxpr's costs, and what was found on the way.
 

@@ -17,6 +17,7 @@ from costax.hlo.laws import Law, Work, law_of
 from costax.hlo.opcodes import handler
 from costax.hlo.pause import uncollected
 from costax.hlo.records import Computation, Instruction, Module
+from costax.progress import stage
 
 
 class Properties(NamedTuple):
@@ -135,6 +136,7 @@ class Replay:
         return all(xla.get(name, 0.0) == mine for name, mine in zip(self.law.properties, self.float32, strict=False))
 
 
+@stage("replaying")
 def replay(module: Module, law: Law | None = None) -> Replay:
     """Cost a module as the installed jaxlib does, or another one whose law is given."""
     law = law or law_of()

@@ -126,7 +126,7 @@ def _counted(analysis: Analysis, tool: Tool, name: str, found: list[Part]) -> An
 
 
 def _xla(analysis: Analysis, tree: Node) -> Answer:
-    """Return what XLA's laws make of the jaxpr: one run of each loop body, one device, integers as FLOPs, no padding."""
+    """Return what XLA's laws make of the jaxpr: loop bodies once, one device, integers as FLOPs, no padding."""
     ours = analysis.total.flops
     once = tree.where(lambda node: 1 if node.per_device else node.copies if node.loop else node.times)
     loops = once.flops - ours

@@ -24,18 +24,20 @@ CONTRACTIONS: Final = (CONVOLUTION, LINEAR, ATTENTION, PRODUCT)
 NORMS: Final = (BATCH_NORM, LAYER_NORM, GROUP_NORM)
 
 # Functions that jax and the libraries keep as one call, by its name.
-_ACTIVATIONS: Final = frozenset(
-    "relu relu6 leaky_relu elu selu celu gelu silu swish sigmoid log_sigmoid softplus soft_sign hard_swish hard_silu "
-    "hard_sigmoid hard_tanh mish squareplus".split()
-)
+_ACTIVATIONS: Final = frozenset({"celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh"}) | {
+    *("leaky_relu", "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus"),
+    *("squareplus", "swish"),
+}
 # Functions that jax inlines, by what is left of them.
 _TRACES: Final = frozenset({"erf", "erfc", "tanh", "logistic"})
 _CALLS: Final = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
-_MOVES: Final = frozenset(
-    "broadcast_in_dim convert_element_type copy copy_p device_put expand_dims reshape reduce_precision rev squeeze slice "
-    "split transpose optimization_barrier sharding_constraint pvary".split()
-)
-_SMALL: Final = frozenset("add sub mul div max min neg integer_pow square pow rsqrt sqrt stop_gradient".split())
+_MOVES: Final = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "device_put"}) | {
+    *("expand_dims", "optimization_barrier", "pvary", "reduce_precision", "reshape", "rev", "sharding_constraint"),
+    *("slice", "split", "squeeze", "transpose"),
+}
+_SMALL: Final = frozenset({"add", "sub", "mul", "div", "max", "min", "neg", "integer_pow", "square", "pow"}) | {
+    *("rsqrt", "sqrt", "stop_gradient"),
+}
 _POOLS: Final = {"reduce_window_max": MAX_POOL, "reduce_window_sum": AVERAGE_POOL, "reduce_window": MAX_POOL}
 _ATTENTION_MODULES: Final = frozenset(
     {"MultiHeadDotProductAttention", "MultiHeadAttention", "MultiheadAttention", "SelfAttention"}
@@ -69,9 +71,9 @@ class Part:
 
 class _Value(NamedTuple):
     """What is known of a value. weight: elements of the parameter that it is, moved, or 0. product: the part that made
-    it, a contraction, or -1. scale: size of the 1 / sqrt(variance) that it is, or 0; affine, scales: it was multiplied by
-    a parameter of so many elements. axes: it comes from a reduction over these, of an array of this rank. normed: the
-    norm that it is the result of, or -1. size: its elements.
+    it, a contraction, or -1. scale: size of the 1 / sqrt(variance) that it is, or 0; affine, scales: it was multiplied
+    by a parameter of so many elements. axes: it comes from a reduction over these, of an array of this rank. normed:
+    the norm that it is the result of, or -1. size: its elements.
     """
 
     size: Count = 0
@@ -230,9 +232,7 @@ class _Equation:
 
     def _add(self, kind: str, count: Count, **more: Any) -> int:
         contraction = kind in CONTRACTIONS
-        fused = any(
-            self.reading.kinds.get(self.scope[:n]) in _ATTENTION_MODULES for n in range(1, len(self.scope) + 1)
-        )
+        fused = any(self.reading.kinds.get(self.scope[:n]) in _ATTENTION_MODULES for n in range(1, len(self.scope) + 1))
         more = {name: x * self.times if name == "outputs" else x for name, x in more.items()}
         total = count if contraction else count * self.times
         self.reading.parts.append(Part(kind, self.scope, self.direction, total, fused=fused, **more))

@@ -81,7 +81,9 @@ def _linear_modules(part: Part) -> Count:
     return 0 if part.fused else part.count
 
 
-_LINEAR_MODULES: Final = Weight(_linear_modules, "the projections of nn.MultiheadAttention are functions: 0", defect=True)
+_LINEAR_MODULES: Final = Weight(
+    _linear_modules, "the projections of nn.MultiheadAttention are functions: 0", defect=True
+)
 
 FVCORE: Final = Tool(
     "MACs",
@@ -210,4 +212,4 @@ TOOLS: Final[Mapping[str, Tool]] = {
         training=True,
     ),
 }
-"""The tools that count parts. A number of one that hides attention assumes torch's fused attention, as models use it."""
+"""The tools that count parts. Attention is taken to be torch's fused attention, as models use it."""

@@ -63,8 +63,9 @@ def writer(path: str | Path) -> Callable[..., str | bytes]:
     file = Path(path)
     name = next((name for name, (suffix, *_) in FORMATS.items() if file.name.lower().endswith(suffix)), None)
     if name is None:
+        suffix = f"the suffix {file.suffix!r}" if file.suffix else "no suffix"
         raise RecordError(
-            f"{str(path)!r} has {f'the suffix {file.suffix!r}' if file.suffix else 'no suffix'}, which names no format.",
+            f"{str(path)!r} has {suffix}, which names no format.",
             why="The suffix says how the analysis is written.",
             cure=f"Use one of {', '.join(suffix for suffix, *_ in FORMATS.values())}.",
         )
@@ -83,13 +84,17 @@ def as_format(name: str) -> Callable[..., str | bytes]:
     return getattr(import_module(f"costax.report.{module}"), function)
 
 
+def analysis_of(account: Account) -> Analysis:
+    """Return the analysis, or that of a comparison."""
+    return getattr(account, "jaxpr", account)  # type: ignore[return-value]
+
+
 def load(path: str | Path) -> Analysis:
     """Return the analysis of a saved record; its tables are those of the analysis that was saved. Imports no jax.
 
     The record of a comparison holds one. Raises RecordError where the file cannot be read, or is not a record.
     """
-    account = load_any(path)
-    return getattr(account, "jaxpr", account)  # type: ignore[return-value]
+    return analysis_of(load_any(path))
 
 
 def load_any(path: str | Path) -> Analysis | SavedComparison:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
 
 from costax.analysis import Analysis
 from costax.cost import Count
@@ -109,11 +110,23 @@ class SavedComparison:
         """Say whether the replay of both stages equals XLA's own numbers, bit for bit, where XLA gives any."""
         return all(stage.matches_xla is not False for stage in (self.lowered, self.compiled))
 
+    def save(self, path: str | Path) -> None:
+        """Write the comparison to a file; the suffix names the format. Raises RecordError for a suffix nobody knows."""
+        from costax.report import save
+
+        save(self, path)
+
     def __rich__(self) -> Any:
         """Return what rich prints."""
         from costax.report.waterfall import render
 
         return render(self)
+
+    def _repr_html_(self) -> str:
+        """Return the tables for a notebook."""
+        from costax.report.notebook import as_html
+
+        return as_html(self)
 
     def __str__(self) -> str:
         """Return the tables as plain text."""
@@ -171,8 +184,9 @@ class ComparisonReader(Reader):
         name, opcode, scope, source = (self._get(x, key, str, place) for key in ("name", "opcode", "scope", "source"))
         axes = tuple(self._typed(axis, str, f"{place}axes[{i}]") for i, axis in enumerate(self._list(x, "axes", place)))
         groups = tuple(
-            tuple(self._typed(device, int, f"{place}groups[{i}]") for device in self._typed(group, list, place))
+            tuple(self._typed(device, int, f"{place}groups[{i}]") for device in cast(list[Any], group))
             for i, group in enumerate(self._list(x, "groups", place))
+            if self._typed(group, list, f"{place}groups[{i}]") is not None
         )
         sent = None if x.get("sent", ...) is None else self._get(x, "sent", int, place)
         size, executed = self._get(x, "bytes", int, place), self._get(x, "executed", int, place)

@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from costax.analysis import Analysis
 from costax.cost import FIELDS
-from costax.report import flames, notes
+from costax.report import analysis_of, flames, notes
 from costax.report.record import to_record
 from costax.report.tables import table
 
 if TYPE_CHECKING:
     from costax.report import Account
-
-
-def analysis_of(account: Account) -> Analysis:
-    """Return the analysis, or that of a comparison."""
-    return account if isinstance(account, Analysis) else account.jaxpr
 
 
 def as_json(account: Account, **_: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from costax.analysis import Analysis
@@ -12,8 +13,7 @@ from costax.report.files import HEADINGS, lines
 def frame(analysis: Analysis) -> Any:
     """Return the rows of an analysis as a data frame. Counts are Python integers: they may be beyond 64 bits."""
     try:
-        import pandas
+        pandas: Any = import_module("pandas")
     except ImportError as error:
         raise ExtraError("pandas", "A data frame") from error
-    made: Any = pandas
-    return made.DataFrame(lines(analysis), columns=list(HEADINGS), dtype=object)
+    return pandas.DataFrame(lines(analysis), columns=list(HEADINGS), dtype=object)

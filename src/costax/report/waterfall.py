@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from costax.comparison import Comparison
     from costax.ledger import Ledger
     from costax.reconcile import Delta
-    from costax.report.comparisons import SavedComparison, SavedStage
+    from costax.report.comparisons import SavedComparison, SavedDelta, SavedStage
 
 # What each stage's causes lead to.
 _LEADS_TO: Final = {
@@ -140,7 +140,7 @@ class Step:
     label: str
     flops: Count
     transcendentals: Count
-    deltas: Sequence[Delta] | None = None
+    deltas: Sequence[Delta | SavedDelta] | None = None
 
     @property
     def is_sum(self) -> bool:
@@ -159,10 +159,10 @@ def steps(comparison: Comparison | SavedComparison) -> Iterator[Step]:
     flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
     yield Step("this program (jaxpr)", flops, transcendentals)
     for stage, leads_to in _LEADS_TO.items():
-        causes: dict[str, list[Delta]] = defaultdict(list)
+        causes: dict[str, list[Delta | SavedDelta]] = defaultdict(list)
         for delta in comparison.deltas:
             if delta.stage == stage:
-                causes[delta.cause].append(delta)  # type: ignore[arg-type]
+                causes[delta.cause].append(delta)
         for cause, found in sorted(causes.items(), key=lambda item: -abs(sum(d.flops for d in item[1]))):
             step = Step(cause, sum(d.flops for d in found), sum(d.transcendentals for d in found), found)
             flops, transcendentals = flops + step.flops, transcendentals + step.transcendentals

@@ -1,0 +1,62 @@
+"""An analysis or a comparison in a notebook: its tables as HTML, without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from costax.analysis import Analysis
+from costax.report import analysis_of, notes
+from costax.report.tables import Line, table
+
+if TYPE_CHECKING:
+    from costax.report import Account
+
+# Colours come from the notebook's own theme; the class keeps the rules from its other tables.
+_STYLE = """<style>
+.costax {font-variant-numeric: tabular-nums; font-size: 0.9em}
+.costax table {border-collapse: collapse; margin: 0.5em 0}
+.costax td, .costax th {padding: 0.15em 0.8em; text-align: right; border: 0; background: none}
+.costax td:first-child, .costax th:first-child {text-align: left; white-space: pre}
+.costax thead th {border-bottom: 1px solid currentcolor}
+.costax tfoot th {border-top: 1px solid currentcolor}
+.costax p {margin: 0.2em 0; opacity: 0.8}
+</style>"""
+
+
+def as_html(account: Account, **choice: Any) -> str:
+    """Return a fragment of HTML: the totals, a table and its notes; of a comparison, the account too."""
+    analysis = analysis_of(account)
+    shown = table(analysis, **choice)
+    (_, _, inputs), *totals = notes.heading(analysis)
+    parts = [
+        f"<div class='costax'>{_STYLE}<b>{escape(analysis.name)}</b><p>inputs: {escape(inputs)}</p>",
+        *_grid((), totals),
+        *_grid((shown.heading, *shown.columns), map(_cells, shown.lines), _cells(shown.total)),
+        *(f"<p>{escape(note)}</p>" for note in notes.footing(analysis, shown)),
+    ]
+    if not isinstance(account, Analysis):
+        from costax.report.waterfall import steps
+
+        lines = [(step.label if step.is_sum else f"    {step.label}", *step.cells()) for step in steps(account)]
+        title = f"From this program to XLA's cost analysis ({account.target})"
+        parts += [f"<b>{escape(title)}</b>", *_grid(("", "FLOPs", "transcendentals", "equations"), lines)]
+    return "\n".join([*parts, "</div>"])
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    return ("    " * line.depth + line.label, *line.cells)
+
+
+def _grid(heading: Sequence[str], rows: Any, total: Sequence[str] = ()) -> Iterator[str]:
+    yield "<table>"
+    if heading:
+        yield f"<thead><tr>{''.join(f'<th scope=col>{escape(cell)}</th>' for cell in heading)}</tr></thead>"
+    yield "<tbody>"
+    for row in rows:
+        yield f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
+    yield "</tbody>"
+    if total:
+        yield f"<tfoot><tr>{''.join(f'<th>{escape(cell)}</th>' for cell in total)}</tr></tfoot>"
+    yield "</table>"
