@@ -338,4 +338,4 @@ def test_a_notebook_shows_the_table_and_escapes_names():
     assert "&lt;b&gt;x" in html
     assert html.count("<tr>") == html.count("</tr>") > 5
     assert "<script" not in html
-    assert "= XLA says" in costax.compare(looped)(*SHAPES)._repr_html_()
+    assert "= XLA, compiled" in costax.compare(looped)(*SHAPES)._repr_html_()

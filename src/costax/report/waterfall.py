@@ -86,7 +86,7 @@ def _stage(ledger: Ledger | SavedStage) -> dict[str, Any]:
 
 def equations(comparison: Comparison | SavedComparison, most: int | None = None) -> Table:
     """Return the equations whose counts differ, largest difference first; those of one line and cause together."""
-    groups: dict[tuple[str, str, str, str], list[Delta]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str], list[Delta | SavedDelta]] = defaultdict(list)
     for delta in comparison.deltas:
         groups[delta.cause, delta.equation, delta.source, delta.evidence].append(delta)
     ordered = sorted(groups.values(), key=lambda found: -abs(sum(d.flops + d.transcendentals for d in found)))
