@@ -184,15 +184,14 @@ class ComparisonReader(Reader):
         name, opcode, scope, source = (self._get(x, key, str, place) for key in ("name", "opcode", "scope", "source"))
         axes = tuple(self._typed(axis, str, f"{place}axes[{i}]") for i, axis in enumerate(self._list(x, "axes", place)))
         groups = tuple(
-            tuple(self._typed(device, int, f"{place}groups[{i}]") for device in self._group(group, f"{place}groups[{i}]"))
-            for i, group in enumerate(self._list(x, "groups", place))
+            self._devices(group, f"{place}groups[{i}]") for i, group in enumerate(self._list(x, "groups", place))
         )
         sent = None if x.get("sent", ...) is None else self._get(x, "sent", int, place)
         size, executed = self._get(x, "bytes", int, place), self._get(x, "executed", int, place)
         return Exchange(name, opcode, size, sent, groups, axes, executed, scope, source)
 
-    def _group(self, group: Any, place: str) -> list[Any]:
-        return cast(list[Any], self._typed(group, list, place))
+    def _devices(self, group: Any, place: str) -> tuple[int, ...]:
+        return tuple(self._typed(device, int, place) for device in cast(list[Any], self._typed(group, list, place)))
 
     def _three(self, stage: Any, key: str, place: str) -> Counts:
         values = self._floats(stage, key, place)
