@@ -39,6 +39,7 @@ from costax._jax.stablehlo import constant as constant
 from costax._jax.stablehlo import exported_module as exported_module
 from costax._jax.stablehlo import place as place
 from costax._jax.stablehlo import tensor as tensor
+from costax._jax.stages import donated as donated
 from costax._jax.stages import is_compiled as is_compiled
 from costax._jax.stages import is_jitted as is_jitted
 from costax._jax.stages import is_lowered as is_lowered
