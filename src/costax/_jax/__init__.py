@@ -34,6 +34,14 @@ from costax._jax.places import name_stack as name_stack
 from costax._jax.places import name_stack_parts as name_stack_parts
 from costax._jax.places import source as source
 from costax._jax.places import without_named_scope as without_named_scope
+from costax._jax.running import Executable as Executable
+from costax._jax.running import avals as avals
+from costax._jax.running import copied as copied
+from costax._jax.running import device as device
+from costax._jax.running import made_up as made_up
+from costax._jax.running import peak_memory as peak_memory
+from costax._jax.running import profile as profile
+from costax._jax.running import ready as ready
 from costax._jax.stablehlo import attribute as attribute
 from costax._jax.stablehlo import constant as constant
 from costax._jax.stablehlo import exported_module as exported_module

@@ -102,7 +102,7 @@ class _Run:
         return Lives(region, fusion, sizes, peak - base, moment, at_peak, self.inner, last)
 
     def _runs(self, step: Step) -> bool:
-        return step.name not in FUSED or any(x in self.fusion.buffers for x in step.outputs)
+        return bool(step.regions) or not step.outputs or any(x in self.fusion.buffers for x in step.outputs)
 
     def _size(self, x: int) -> Count:
         value = self.region.values[x]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from costax import _jax
 from costax.cost import Count
@@ -62,7 +62,8 @@ class Value:
 class Step:
     """An equation that reads and writes arrays, numbers of `Region.values`; None is a literal.
 
-    regions: what it runs inside: the body of a loop, its condition, or the branches of a choice.
+    regions: what it runs inside: the body of a loop, its condition, or the branches of a choice; `nodes` are their
+    costs. node: the cost of the equation. axis_sizes: of the mesh axes that are manual here.
     """
 
     name: str
@@ -70,8 +71,15 @@ class Step:
     outputs: tuple[int, ...]
     scope: Scope
     direction: str
-    equation: Any
+    node: Node
     regions: tuple[Region, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    axis_sizes: Mapping[str, Count] = field(default_factory=dict[str, Count])
+
+    @property
+    def equation(self) -> Any:
+        """The equation of the jaxpr."""
+        return self.node.equation
 
 
 @dataclass(slots=True)
@@ -108,32 +116,47 @@ def program(jaxpr: Any, tree: Node, names: Sequence[str], donated: Sequence[bool
     region.inputs = [env[var] for var in inner.invars]
     given = [number for number, gift in zip(region.inputs, donated, strict=False) if gift]
     region.donated = frozenset(given)
-    _Reader().equations(tree.children, env, region, (), "")
+    _Reader().equations(tree.children, env, region, _Place())
     region.outputs = [_lookup(env, var) for var in inner.outvars]
     region.carries = [None] * len(region.outputs)
     return region
+
+
+class _Place(NamedTuple):
+    """Where equations stand: their scope and direction below the region, and the mesh axes that are manual."""
+
+    scope: Scope = ()
+    direction: str = ""
+    axis_sizes: Mapping[str, Count] = {}
+
+    def of(self, node: Node, body: Body | None = None) -> _Place:
+        """Return the place of what an equation runs."""
+        axes = {**self.axis_sizes, **body.axis_sizes} if body is not None and body.axis_sizes else self.axis_sizes
+        return _Place(self.scope + node.scope, node.direction or self.direction, axes)
 
 
 class _Reader:
     def __init__(self) -> None:
         self._regions: dict[Any, Region] = {}
 
-    def equations(
-        self, nodes: Sequence[Node], env: dict[Any, int], region: Region, scope: Scope, direction: str
-    ) -> None:
+    def equations(self, nodes: Sequence[Node], env: dict[Any, int], region: Region, place: _Place) -> None:
         for node in nodes:
             eqn = node.equation
             if node.label in VIEWS:
                 self._view(eqn, env, region)
             elif (called := _called(node)) is not None:
-                self._inline(node, *called, env, region, scope, direction)
+                self._inline(node, *called, env, region, place)
             else:
-                regions = self._inside(node)
+                inside = self._inside(node, place)
                 number = len(region.steps)
                 outputs = tuple(region.add(_jax.operand(v.aval), "made", number) for v in eqn.outvars)
                 inputs = tuple(_lookup(env, v) for v in eqn.invars)
-                place, way = scope + node.scope, node.direction or direction
-                region.steps.append(Step(node.label, inputs, outputs, place, way, eqn, regions))
+                here = place.of(node)
+                regions, costs = tuple(r for r, _ in inside), tuple(n for _, n in inside)
+                step = Step(
+                    node.label, inputs, outputs, here.scope, here.direction, node, regions, costs, here.axis_sizes
+                )
+                region.steps.append(step)
                 env.update(zip(eqn.outvars, outputs, strict=True))
 
     def _view(self, eqn: Any, env: dict[Any, int], region: Region) -> None:
@@ -148,8 +171,7 @@ class _Reader:
         child: Node,
         env: dict[Any, int],
         region: Region,
-        scope: Scope,
-        direction: str,
+        place: _Place,
     ) -> None:
         inner, eqn = _jax.opened(body.jaxpr), node.equation
         local: dict[Any, int] = {var: region.add(_jax.operand(var.aval), "constant") for var in inner.constvars}
@@ -162,30 +184,33 @@ class _Reader:
                 # Outside stands the whole array, inside the shard that one device holds.
                 region.values[found].nbytes = min(region.values[found].nbytes, operand.nbytes)
             local[var] = found
-        self.equations(child.children, local, region, scope + node.scope, node.direction or direction)
+        self.equations(child.children, local, region, place.of(node, body))
         for made, var in zip(eqn.outvars, inner.outvars, strict=True):
             found = _lookup(local, var)
             env[made] = region.add(_jax.operand(made.aval), "constant") if found is None else found
 
-    def _inside(self, node: Node) -> tuple[Region, ...]:
+    def _inside(self, node: Node, place: _Place) -> list[tuple[Region, Node]]:
+        pairs = list(zip(node.bodies, node.children, strict=True))
         if node.label == "scan":
             carried = _jax.params(node.equation)["num_carry"]
-            return (self._region(node.bodies[0], node.children[0], carried),)
+            return [self._region(*pairs[0], carried, place)]
         if node.label == "while":
-            condition, body = zip(node.bodies, node.children, strict=True)
+            condition, body = pairs
             carried = len(node.equation.outvars)
-            return (self._region(*body, carried), self._region(*condition, carried, results=False))
-        if all(body.choice for body in node.bodies):
-            return tuple(self._region(b, c, 0) for b, c in zip(node.bodies, node.children, strict=True))
-        return ()
+            return [self._region(*body, carried, place), self._region(*condition, carried, place, results=False)]
+        if all(body.choice for body, _ in pairs):
+            return [self._region(*pair, 0, place) for pair in pairs]
+        return []
 
-    def _region(self, body: Body, child: Node, carried: int, *, results: bool = True) -> Region:
-        key = id(body.jaxpr), carried, results
+    def _region(
+        self, body: Body, child: Node, carried: int, place: _Place, *, results: bool = True
+    ) -> tuple[Region, Node]:
+        key = id(body.jaxpr), id(child), carried, results, tuple(place.axis_sizes.items())
         if key not in self._regions:
-            self._regions[key] = self._read(body, child, carried, results)
-        return self._regions[key]
+            self._regions[key] = self._read(body, child, carried, _Place(axis_sizes=place.axis_sizes), results)
+        return self._regions[key], child
 
-    def _read(self, body: Body, child: Node, carried: int, results: bool) -> Region:
+    def _read(self, body: Body, child: Node, carried: int, place: _Place, results: bool) -> Region:
         inner, region = _jax.opened(body.jaxpr), Region()
         env: dict[Any, int] = {var: region.add(_jax.operand(var.aval), "constant") for var in inner.constvars}
         fixed = len(inner.invars) if body.fixed is None else body.fixed
@@ -193,7 +218,7 @@ class _Reader:
             kind: Kind = "outer" if position < fixed else "carry" if position < fixed + carried else "slice"
             env[var] = region.add(_jax.operand(var.aval), kind)
         region.inputs = [env[var] for var in inner.invars]
-        self.equations(child.children, env, region, (), "")
+        self.equations(child.children, env, region, place)
         region.outputs = [_lookup(env, var) for var in inner.outvars]
         into = region.inputs[fixed : fixed + carried] if results else []
         region.carries = [*into, *[None] * (len(region.outputs) - len(into))]
