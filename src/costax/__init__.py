@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from costax.equation import Operand as Operand
     from costax.errors import Uncountable as Uncountable
     from costax.explanation import explain as explain
+    from costax.hardware import Device as Device
+    from costax.hardware import device as device
+    from costax.hardware import devices as devices
+    from costax.measurement import Measurement as Measurement
+    from costax.measurement import measure as measure
+    from costax.prediction import Prediction as Prediction
+    from costax.prediction import predict as predict
     from costax.registry import body_rule as body_rule
     from costax.registry import cost_rule as cost_rule
     from costax.report import load as load
@@ -43,8 +50,15 @@ _HOMES = {
     "compare": "api",
     "cost_rule": "registry",
     "diff": "difference",
+    "Device": "hardware",
+    "Measurement": "measurement",
+    "Prediction": "prediction",
+    "device": "hardware",
+    "devices": "hardware",
     "explain": "explanation",
     "load": "report",
+    "measure": "measurement",
+    "predict": "prediction",
     "rules": "api",
     "spec": "shapes",
 }

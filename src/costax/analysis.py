@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from costax.cost import ZERO, Cost, Count
 from costax.equation import Operand
-from costax.errors import Missing
+from costax.errors import InputError, Missing
 from costax.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from costax.memory import Account, Buffer, Moment, Residual
     from costax.peers.answers import Answer
+
 
 _K = TypeVar("_K")
 
@@ -148,6 +150,83 @@ class Analysis:
         from costax.peers.answers import answer
 
         return answer(self, tool)
+    def model_size(self, bits: int | Mapping[str, int] | None = None) -> Count:
+        """Return the bits of the stored parameters, or of so many bits an element.
+
+        bits: for all parameters, or by scope pattern (`{"*/embedding": 8, "*": 4}`, the first that fits); None for
+        those of their dtypes.
+        """
+        from costax.sizes import model_size
+
+        return model_size(self.parameters or {}, bits)
+
+    # Activations and memory.
+
+    def activations(self, kind: str) -> Count:
+        """Return the elements of the activations: "mit", "contractions" or "all". See `costax.activations`."""
+        return self.activation_size(kind).elements
+
+    def activation_size(self, kind: str) -> Size:
+        """Return elements and bytes of the activations of a kind."""
+        from costax.activations import activations
+
+        return activations(kind, self.live, self._whole(), self._fixed())
+
+    def peak_activations(self, kind: str = "mit") -> Count:
+        """Return the largest sum of a layer's input and output, in elements (MIT 6.5940)."""
+        from costax.activations import checked_peak
+
+        return checked_peak(kind, self.live, self._whole(), self._fixed()).elements
+
+    @cached_property
+    def memory(self) -> Account:
+        """The memory of the program: live ranges, without fusion and with it."""
+        from costax._jax import donated
+        from costax.memory import account
+
+        names = [path for path, _ in self.inputs]
+        given = donated(self.program.traced) if self.program is not None else ()
+        given = (*(False,) * (len(names) - len(given)), *given)
+        return account(self.live, self._whole(), names, given)
+
+    @property
+    def peak_bytes(self) -> Count:
+        """The framework peak: bytes alive at once if every equation has its result in a buffer of its own."""
+        return self.memory.framework_peak
+
+    @property
+    def fused_peak_bytes(self) -> Count:
+        """The fused estimate: bytes that a compiler is expected to take, elementwise chains fused."""
+        return self.memory.fused_estimate
+
+    def memory_timeline(self, *, fused: bool = False) -> list[Moment]:
+        """Return what is alive at each step of the program."""
+        return self.memory.timeline(fused=fused)
+
+    def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
+        """Return the largest buffers alive at the peak: their scopes, shapes, lines, and why they are kept."""
+        return self.memory.live_at_peak(n, fused=fused)
+
+    def saved_residuals(self) -> list[Residual]:
+        """Return what the forward pass leaves for the backward pass."""
+        from costax.memory import residuals
+
+        return residuals(self.memory.region)
+
+    def _whole(self) -> Node:
+        if self.tree is None:
+            raise InputError(
+                f"`{self.name}` was loaded from a record, which has no equations.",
+                why="Memory and activations follow the arrays from equation to equation.",
+                cure="Analyse the program again.",
+            )
+        return self.tree
+
+    def _fixed(self) -> tuple[bool, ...]:
+        """Say of each input whether it is a parameter."""
+        found = self.program.parameters if self.program is not None else None
+        positions = {parameter.position for parameter in found or ()}
+        return tuple(position in positions for position in range(len(self.inputs)))
 
     # Showing.
 

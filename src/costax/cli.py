@@ -13,7 +13,7 @@ import click
 
 # Nothing here imports jax before a command needs it: help and saved records come at once.
 from costax import options, terminal
-from costax.commands.diff import diff
+from costax.commands import COMMANDS
 from costax.errors import CheckError
 from costax.progress import shown
 
@@ -170,7 +170,8 @@ def rules() -> None:
     terminal.show(columns(("primitive", "family", "kind", "why it is free"), lines))
 
 
-main.add_command(diff)
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str) -> Analysis:

@@ -110,6 +110,10 @@ class DeviceMemoryError(CostaxError, MemoryError):
     """A program that does not fit the memory of the machine that it is compiled for; the compiler says so."""
 
 
+class DeviceError(CostaxError, LookupError):
+    """A device that nobody knows, a file that describes none, or a figure that it lacks."""
+
+
 class InputError(CostaxError, TypeError):
     """Arguments that do not fit the function, or a spec that does not parse."""
 

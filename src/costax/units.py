@@ -62,6 +62,27 @@ def short_bytes(count: Count) -> str:
     return _scaled(count, "B", 1024, _BINARY)
 
 
+def seconds(value: float) -> str:
+    """Return three significant digits of seconds, with a unit that people read.
+
+    >>> seconds(0.00123), seconds(90.0), seconds(2.5e-7), seconds(7200), seconds(0)
+    ('1.23 ms', '90 s', '250 ns', '2 h', '0 s')
+    """
+    for size, unit in ((86400.0, "d"), (3600.0, "h"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")):
+        if abs(value) >= size * (2 if unit == "d" else 1):
+            return f"{float(f'{value / size:.3g}'):,.10g} {unit}"
+    return f"{value / 1e-9:.3g} ns" if value else "0 s"
+
+
+def rate(value: float, unit: str = "") -> str:
+    """Return three significant digits of a rate with a decimal prefix.
+
+    >>> rate(989.4e12, "FLOP/s"), rate(12345.6), rate(0.25)
+    ('989 TFLOP/s', '12.3 k', '0.25')
+    """
+    return f"{float(f'{value:.3g}'):g} {unit}".rstrip() if abs(value) < 1000 else short(round(value), unit)
+
+
 def share(part: Count, whole: Count) -> str:
     """Return a part as a percentage of the whole with one decimal; "-" of nothing.
 

@@ -75,3 +75,8 @@ def is_lowered(value: object) -> bool:
 def is_compiled(value: object) -> bool:
     """Say whether a value is a `jax.stages.Compiled`."""
     return isinstance(value, jax.stages.Compiled)
+
+
+def donated(traced: Any) -> tuple[bool, ...]:
+    """Return for each argument of a traced function, in the order of its leaves, whether its memory is given away."""
+    return () if traced is None else tuple(bool(leaf.donated) for leaf in _api.tree.leaves(traced.args_info))

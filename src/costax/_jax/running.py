@@ -1,0 +1,98 @@
+"""Running a program: arguments of its shapes, the executable, the device's memory, and a profile of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core as _extend_core
+
+from costax._jax.jaxprs import opened
+
+# Parts whose annotations name less than they hold.
+_api: Any = jax
+
+
+def made_up(aval: Any, seed: int) -> Any:
+    """Return an array of a shape and dtype: normal numbers if it is floating, zeros of an integer, a key."""
+    if _api.dtypes.issubdtype(aval.dtype, _api.dtypes.prng_key):
+        keys = _api.random.split(_api.random.key(seed, impl=_api.dtypes.prng_key and aval.dtype._impl.name), aval.shape)
+        return keys if aval.shape else keys.reshape(())
+    dtype: Any = aval.dtype
+    if _api.numpy.issubdtype(dtype, np.inexact):
+        real = np.random.default_rng(seed).standard_normal(aval.shape, dtype=np.float32)
+        return _api.numpy.asarray(real / 8).astype(dtype)
+    return _api.numpy.zeros(aval.shape, dtype)
+
+
+def avals(jaxpr: Any) -> list[Any]:
+    """Return the abstract values of a jaxpr's inputs."""
+    return [var.aval for var in opened(jaxpr).invars]
+
+
+class Executable:
+    """A compiled program that takes its arguments as a flat list, in the order of the jaxpr's inputs."""
+
+    def __init__(self, traced: Any, jaxpr: Any) -> None:
+        """Lower and compile for jax's default device; `traced` may be None."""
+        if traced is None:
+            shapes = [_api.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals(jaxpr)]
+            traced = _api.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*shapes)
+        self._tree = _api.tree.structure(traced.args_info)
+        self.donated = [bool(leaf.donated) for leaf in _api.tree.leaves(traced.args_info)]
+        self._compiled = traced.lower().compile()
+
+    def __call__(self, values: Sequence[Any]) -> Any:
+        """Start a run; what comes back may not be ready yet."""
+        args, kwargs = _api.tree.unflatten(self._tree, values)
+        return self._compiled(*args, **kwargs)
+
+    @property
+    def arguments(self) -> int:
+        """How many arrays it takes."""
+        return len(self.donated)
+
+
+def ready(value: Any) -> Any:
+    """Return a result when it is there."""
+    return _api.block_until_ready(value)
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of an array, which may be given away."""
+    return _api.numpy.array(value, copy=True)
+
+
+def device() -> tuple[str, str]:
+    """Return (platform, kind) of jax's default device, such as ("gpu", "NVIDIA H100 80GB HBM3")."""
+    first: Any = _api.devices()[0]
+    return str(first.platform), str(first.device_kind)
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that the default device has had in use, where its backend tells."""
+    stats: Any = _api.devices()[0].memory_stats()
+    found = (stats or {}).get("peak_bytes_in_use")
+    return None if found is None else int(found)
+
+
+def profile(run: Callable[[], object]) -> Iterator[tuple[str, float]]:
+    """Yield (HLO instruction, seconds) for each that a profiled run executes."""
+    with tempfile.TemporaryDirectory(prefix="costax-") as folder:
+        with _api.profiler.trace(folder):
+            run()
+        for path in Path(folder).rglob("*.xplane.pb"):
+            yield from _events(_api.profiler.ProfileData.from_file(str(path)))
+
+
+def _events(data: Any) -> Iterator[tuple[str, float]]:
+    for plane in data.planes:
+        for line in plane.lines:
+            for event in line.events:
+                stats: Mapping[str, Any] = dict(event.stats)
+                if "hlo_op" in stats and event.duration_ns:
+                    yield str(stats["hlo_op"]), event.duration_ns / 1e9

@@ -1,0 +1,74 @@
+"""`costax predict`: how long a program takes on a device that need not be here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from costax import options, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@click.command(short_help="Predict how long TARGET takes on a device.")
+@options.tracing
+@click.option("--device", "name", required=True, help="A device of `costax devices`, or the path of a device file.")
+@click.option("--mesh", metavar="AXIS=N,...", default="", help="Sizes of the axes of the mesh, as data=8,model=4.")
+@click.option("--xla", is_flag=True, help="Compile for the device, or for this CPU, and take XLA's own fusions.")
+@click.option("--examples", type=click.IntRange(min=1), help="Examples in one call, for the throughput.")
+@click.option("--tokens", type=click.IntRange(min=1), help="Tokens in one call, for the throughput.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
+@options.debug
+def predict(
+    target: str,
+    inputs: Sequence[str],
+    trips: Sequence[str],
+    on_missing: str | None,
+    name: str,
+    mesh: str,
+    xla: bool,
+    examples: int | None,
+    tokens: int | None,
+    depth: int | None,
+    as_json: bool,
+) -> None:
+    """Predict how long TARGET takes on a device, by scope and by kernel, and what each is bound by. Nothing is run.
+
+    \b
+    costax predict examples/resnet.py:resnet50 --device h100-sxm
+    costax predict examples/gpt2.py:gpt2_train_step --device v5e --tokens 8192
+    """
+    from costax.cli import analysed
+    from costax.hardware import device
+    from costax.prediction import predict as predicted
+    from costax.report import forecast
+
+    chosen = device(name)
+    sizes = parsed_mesh(mesh)
+    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
+    program = analysis
+    if xla:
+        from costax.ahead import machine
+        from costax.comparison import compare_program
+
+        program = compare_program(analysis.program, analysis, machine(chosen.compile_for or "cpu"))
+    found = predicted(program, chosen, sizes, examples=examples, tokens=tokens)
+    if as_json:
+        click.echo(json.dumps(forecast.to_record(found), indent=1))
+    else:
+        terminal.show(forecast.render(found, depth=depth))
+
+
+def parsed_mesh(text: str) -> dict[str, int]:
+    """Return the sizes that a text such as `data=8,model=4` names. Raises click's BadParameter where it names none."""
+    sizes: dict[str, int] = {}
+    for part in text.split(",") if text else ():
+        axis, equals, number = part.strip().partition("=")
+        if not (axis and equals and number.isascii() and number.isdigit() and int(number) > 0):
+            raise click.BadParameter(f"{part!r} is no AXIS=N.", param_hint="--mesh")
+        sizes[axis] = int(number)
+    return sizes
