@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from costax.api import analyze as analyze
     from costax.api import compare as compare
     from costax.api import rules as rules
+    from costax.budgets import Budget as Budget
+    from costax.budgets import budget as budget
     from costax.comparison import Comparison as Comparison
     from costax.cost import Cost as Cost
     from costax.difference import Diff as Diff
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Analysis": "analysis",
     "Body": "equation",
+    "Budget": "budgets",
     "Comparison": "comparison",
     "Cost": "cost",
     "Diff": "difference",
@@ -47,6 +50,7 @@ _HOMES = {
     "UncountedWarning": "api",
     "analyze": "api",
     "body_rule": "registry",
+    "budget": "budgets",
     "compare": "api",
     "cost_rule": "registry",
     "diff": "difference",

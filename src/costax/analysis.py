@@ -15,6 +15,7 @@ from costax.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from costax.budgets import Budget
     from costax.memory import Account, Buffer, Moment, Residual
     from costax.peers.answers import Answer
 
@@ -150,6 +151,7 @@ class Analysis:
         from costax.peers.answers import answer
 
         return answer(self, tool)
+
     def model_size(self, bits: int | Mapping[str, int] | None = None) -> Count:
         """Return the bits of the stored parameters, or of so many bits an element.
 
@@ -227,6 +229,19 @@ class Analysis:
         found = self.program.parameters if self.program is not None else None
         positions = {parameter.position for parameter in found or ()}
         return tuple(position in positions for position in range(len(self.inputs)))
+
+    # Checks.
+
+    def check(self, budget: Budget | None = None, **limits: int | str | None) -> Analysis:
+        """Raise BudgetError if the program costs more than a budget or some limits; return the analysis itself.
+
+        >>> Analysis("f", Cost.macs_of("f32", 96)).check(flops="1 kFLOP").total.flops
+        192
+        """
+        from costax.budgets import Budget, check
+
+        check(self, budget or Budget(**limits))
+        return self
 
     # Showing.
 

@@ -130,6 +130,10 @@ class CheckError(CostaxError, AssertionError):
     """A check that did not hold, such as `--strict`; the command line exits 1."""
 
 
+class BudgetError(CheckError):
+    """A program that costs more than its budget, or that changed where it should not."""
+
+
 class TripsError(CostaxError, ValueError):
     """An answer for a loop that the program does not have, or that is not a count."""
 

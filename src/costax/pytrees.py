@@ -56,3 +56,8 @@ def is_array(leaf: Any) -> bool:
 def random_key(implementation: str | None = None) -> Any:
     """Return the shape of a typed random key, of jax's default generator or another."""
     return shapes_of(lambda: jax.random.key(0, impl=implementation))
+
+
+def shaped(leaf: Any) -> Any:
+    """Return the shape and dtype of an array or a tracer; any other leaf as it is."""
+    return _jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_array(leaf) else leaf

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, log
 from typing import Any, Final
 
@@ -172,7 +173,7 @@ def interpolated(table: Sequence[Sequence[float]], size: float) -> float:
     if size <= table[0][0]:
         # Below the smallest the time stays what it was: the rate falls with the size.
         return table[0][1] * max(size, 1.0) / table[0][0]
-    for (x, a), (y, b) in zip(table, table[1:], strict=False):
+    for (x, a), (y, b) in pairwise(table):
         if size <= y:
             share = (log(size) - log(x)) / (log(y) - log(x))
             return round(exp(log(a) + share * (log(b) - log(a))), 9)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from costax import options, terminal
+from costax.errors import BudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,25 +22,50 @@ if TYPE_CHECKING:
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; all by default.")
 @click.option("--field", "fields", multiple=True, metavar="FIELD", help="What to show: macs, params, flops, ops ...")
 @click.option("--changed", "only_changed", is_flag=True, help="Leave out the layers that are the same in both.")
+@click.option(
+    "--fail-on", multiple=True, metavar="CONDITION", help="Exit with 1 where it holds: 'flops > +1%'. Repeat."
+)
+@click.option("--markdown", is_flag=True, help="Print a summary for a pull request instead of the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print every field of every layer as JSON.")
 @options.debug
-def diff(before: str, after: str, depth: int | None, fields: Sequence[str], only_changed: bool, as_json: bool) -> None:
+def diff(
+    before: str,
+    after: str,
+    depth: int | None,
+    fields: Sequence[str],
+    only_changed: bool,
+    fail_on: Sequence[str],
+    markdown: bool,
+    as_json: bool,
+) -> None:
     """Show what changes from BEFORE to AFTER, layer by layer. Each is a TARGET or a saved record (.json).
 
     \b
     costax diff examples/conv.py:standard examples/conv.py:depthwise_separable
     costax diff before.json examples/resnet.py:resnet18 --changed
+    costax diff main.json branch.json --fail-on 'flops > +1%' --fail-on 'params > +0' --markdown
     """
+    from costax import conditions
     from costax.difference import diff as difference
-    from costax.report import changes
+    from costax.report import changes, summary
 
     _check(fields)
+    asked = [conditions.parse(text) for text in fail_on]
     found = difference(_analysis(before), _analysis(after))
+    failures = conditions.failures(found, asked)
     if as_json:
         click.echo(json.dumps(changes.to_record(found, depth), indent=1))
+    elif markdown:
+        click.echo(summary.as_markdown(found, failures), nl=False)
     else:
         shown = fields or changes.DEFAULT
         terminal.show(changes.render(found, fields=shown, depth=depth, only_changed=only_changed))
+    if failures:
+        raise BudgetError(
+            f"`{found.after.name}` costs more than it may.",
+            why="\n".join(f"  {failure}" for failure in failures),
+            cure="Make it cheaper, or raise the limits of --fail-on.",
+        )
 
 
 def _check(names: Sequence[str]) -> None:

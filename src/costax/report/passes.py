@@ -133,8 +133,8 @@ def _merged_names(analysis: Analysis) -> dict[Scope, Scope]:
     # Children come after their parents, so that the reverse has them first: their labels are part of what they are.
     for node in reversed(nodes):
         for members in _groups(node.children, alike):
-            label = _label([child.name for child in members])
-            labels.update({id(child): label for child in members})
+            name = label([child.name for child in members])
+            labels.update({id(child): name for child in members})
         below = frozenset((labels.get(id(child), child.name), alike[id(child)]) for child in node.children)
         content = (contents.get(node.scope, frozenset()), below)
         alike[id(node)] = known.setdefault(content, len(known))
@@ -159,7 +159,7 @@ def _groups(children: Sequence[ScopeNode], alike: Mapping[int, int]) -> list[lis
     """Return the groups of equal layers among siblings; no layer is in two."""
     groups: dict[Hashable, list[tuple[int, ScopeNode]]] = {}
     for position, child in enumerate(children):
-        for template in _templates(child.name):
+        for template in templates(child.name):
             groups.setdefault((template, alike[id(child)]), []).append((position, child))
     taken: set[int] = set()
     found: list[list[ScopeNode]] = []
@@ -186,14 +186,14 @@ def _runs(group: Sequence[tuple[int, ScopeNode]]) -> list[list[tuple[int, ScopeN
     return runs
 
 
-def _templates(name: str) -> list[tuple[str, str]]:
+def templates(name: str) -> list[tuple[str, str]]:
     """Return the name with one of its numbers left out, for each number."""
     return [(name[: number.start()], name[number.end() :]) for number in _NUMBER.finditer(name)]
 
 
-def _label(names: Sequence[str]) -> str:
+def label(names: Sequence[str]) -> str:
     """Return the name of several layers: `block_0..11 x 12`, `layer_0,2,4 x 3`."""
-    before, after = next(t for t in _templates(names[0]) if all(t in _templates(name) for name in names))
+    before, after = next(t for t in templates(names[0]) if all(t in templates(name) for name in names))
     numbers = sorted((name[len(before) : len(name) - len(after)] for name in names), key=int)
     values = [int(number) for number in numbers]
     if values == list(range(values[0], values[0] + len(values))):
