@@ -240,6 +240,7 @@ class Analysis:
         """
         from costax.budgets import Budget, check
 
+        __tracebackhide__ = True  # pytest shows the line of the test instead
         check(self, budget or Budget(**limits))
         return self
 

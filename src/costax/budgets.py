@@ -79,6 +79,7 @@ def found(analysis: Analysis, field: str) -> Count:
 
 def check(analysis: Analysis, budget: Budget) -> None:
     """Raise BudgetError if a program costs more than its budget; the message names the layers that cost most."""
+    __tracebackhide__ = True  # pytest shows the line of the test instead
     limits = budget.limits()
     costs = {name: found(analysis, name) for name in limits}
     broken = [name for name in limits if costs[name] > limits[name]]
@@ -97,7 +98,9 @@ def _breach(analysis: Analysis, field: str, count: Count, limit: Count) -> list[
         lines += [f"    {m.primitive} ({m.where})" for m in analysis.uncounted[:_SHOWN]]
         lines += [f"    {u.place} ({u.source})" for u in analysis.unknowns if not u.answered][:_SHOWN]
     elif hasattr(Cost, field):
-        by_scope = sorted(analysis.by_scope().items(), key=lambda item: -getattr(item[1], field))[:_SHOWN]
+        from costax.report.passes import merged
+
+        by_scope = sorted(merged(analysis).by_scope().items(), key=lambda item: -getattr(item[1], field))[:_SHOWN]
         for scope, cost in by_scope:
             part = getattr(cost, field)
             if part:

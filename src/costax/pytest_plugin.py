@@ -59,6 +59,7 @@ class Costs:
         counting = analyze(fn, **options)
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             analysis = self._last = counting(*args, **kwargs)
             for marker in self._request.node.iter_markers("cost_budget"):
                 analysis.check(**marker.kwargs)
@@ -74,6 +75,7 @@ class Costs:
 
         fail_on: what fails, as `flops > +1%`; by default any change. Raises BudgetError with a difference by layer.
         """
+        __tracebackhide__ = True
         from costax.snapshots import compare_with_golden
 
         found = self._last if analysis is None else analysis

@@ -26,6 +26,7 @@ def compare_with_golden(
 
     fail_on: conditions such as `flops > +1%`; without them every change of a cost fails. Raises BudgetError.
     """
+    __tracebackhide__ = True
     if not _NAME.fullmatch(name):
         raise RecordError(
             f"{name!r} cannot name a golden record.",
@@ -63,6 +64,7 @@ def golden(analysis: Analysis) -> dict[str, Any]:
 
 
 def _check(found: Diff, name: str, asked: list[conditions.Condition]) -> None:
+    __tracebackhide__ = True
     failures = conditions.failures(found, asked)
     changed = any(layer.changed for layer in found.layers())
     if not (failures if asked else changed):
