@@ -62,7 +62,8 @@ def test_a_program_over_its_budget_says_where_the_work_is():
     assert str(caught.value) == (
         "`net` is over its budget in macs.\n"
         "  macs 512 MAC of 511 MAC, 0.2 % over: 512 of 511\n"
-        "    100.0 %     512 MAC  layer_0..1 x 2\n"
+        "     50.0 %     256 MAC  layer_0\n"
+        "     50.0 %     256 MAC  layer_1\n"
         "Make it cheaper, or raise the budget."
     )
 
