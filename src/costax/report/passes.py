@@ -119,11 +119,12 @@ def merged(analysis: Analysis) -> Analysis:
     Siblings are equal where their names differ in one number and everything in them is the same: work, parameters and
     the layers below. Neighbours are gathered in twos, layers that stand apart in threes and if they hold layers.
     """
-    names = _merged_names(analysis)
+    names = merged_names(analysis)
     return analysis if all(old == new for old, new in names.items()) else view(analysis, names)
 
 
-def _merged_names(analysis: Analysis) -> dict[Scope, Scope]:
+def merged_names(analysis: Analysis) -> dict[Scope, Scope]:
+    """Return the scope that each scope becomes where equal layers are one; see `merged`."""
     root = scope_tree(analysis)
     nodes = [node for _, node in root.walk()]
     contents = _contents(analysis)

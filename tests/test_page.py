@@ -1,0 +1,280 @@
+"""The HTML report in a browser: it opens offline, its controls work, and it says nothing on the console."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import costax
+from costax import report
+from costax.analysis import Analysis, Size
+from costax.cost import Cost
+from costax.errors import ExtraError
+from costax.tree import Row
+
+pytest.importorskip("plotly", reason="the HTML report needs plotly: costax[html]")
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason="no Chromium on this machine: apt-get install chromium (Debian)"
+)
+MOST_BYTES = 6_000_000
+
+
+def step(w, x):
+    def loss(w, x):
+        for i in range(3):
+            with jax.named_scope(f"block_{i}"):
+                with jax.named_scope("attention"):
+                    x = jax.nn.softmax(x @ w[i])
+                with jax.named_scope("mlp"):
+                    x = jnp.tanh(x @ w[i])
+        return jnp.sum(x)
+
+    return jax.tree.map(lambda p, g: p - 0.1 * g, w, jax.grad(loss)(w, x))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """The page of a comparison, with everything that a page may hold but formulas."""
+    path = tmp_path_factory.mktemp("page") / "step.html"
+    found = costax.compare(step, params_argnums=0)([costax.spec("f32[64,64]")] * 3, costax.spec("f32[32,64]"))
+    found.save(path)
+    return path
+
+
+def held(path: Path) -> dict:
+    text = re.search(r'<script id="data" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL)[1]
+    return json.loads(text)
+
+
+def test_the_page_is_one_file_that_names_no_other(saved):
+    assert saved.stat().st_size < MOST_BYTES
+    page = saved.read_text()
+    assert "default-src 'none'" in page
+    for tag in re.findall(
+        r"<(?:script|link|img|iframe)[^>]*>", page.partition("<body>")[0] + page.partition("<body>")[2][:20000]
+    ):
+        assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:|//)", tag), tag
+
+
+def test_the_numbers_of_the_page_are_those_of_the_analysis(saved):
+    data = held(saved)
+    found = costax.compare(step, params_argnums=0)([costax.spec("f32[64,64]")] * 3, costax.spec("f32[32,64]"))
+    total = found.jaxpr.total
+    for tree in data["trees"].values():
+        assert tree["t"][:2] == [total.flops, total.macs]
+    cards = {card["label"]: card.get("amount") for card in data["cards"]}
+    assert cards["MACs"] == total.macs
+    assert cards["parameters"] == 3 * 64 * 64
+    assert data["memory"]["framework"]["peak"] == found.jaxpr.peak_bytes
+    assert max(nbytes for _, nbytes, *_ in data["memory"]["framework"]["timeline"]) == found.jaxpr.peak_bytes
+    bars = data["waterfall"]
+    assert bars[0]["flops"] + sum(bar["flops"] for bar in bars if not bar["sum"]) == bars[-1]["flops"]
+    for device in data["devices"].values():
+        in_layers = sum(part["seconds"] for part in device["parts"])
+        assert device["range"][0] <= in_layers * 1.5
+        assert in_layers <= device["range"][2]
+
+
+def test_parents_equal_their_children_on_the_page(saved):
+    def check(node):
+        children = node.get("c", [])
+        for i, amount in enumerate(node["t"]):
+            if children:
+                assert amount == pytest.approx(sum(child["t"][i] for child in children), rel=1e-9)
+        for child in children:
+            check(child)
+
+    for tree in held(saved)["trees"].values():
+        check(tree)
+
+
+def test_equal_layers_share_a_line_on_the_page_too(saved):
+    def names(node):
+        return [node["n"], *(name for child in node.get("c", []) for name in names(child))]
+
+    data = held(saved)
+    assert "block_1..2 x 2" in names(data["trees"]["merged"])
+    assert "block_2" in names(data["trees"]["full"])
+
+
+def test_names_cannot_end_the_data(tmp_path):
+    cost = Cost.arithmetic("f32", 7)
+    rows = {Row(("</script><b>",), "forward", "add", ""): cost}
+    Analysis("<script>alert(1)</script>", cost, saved_rows=rows).save(tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "<script>alert" not in page
+    assert held(tmp_path / "a.html")["trees"]["full"]["c"][0]["n"] == "</script><b>"
+
+
+def test_without_plotly_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    with pytest.raises(ExtraError, match=r"pip install 'costax\[html\]'"):
+        Analysis("f", Cost()).save(tmp_path / "a.html")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
+    with playwright.sync_playwright() as driver:
+        # The profile is thrown away; the sandbox of Chromium does not start for root, as CI runs.
+        opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; at the end nothing was said on the console, and nothing but the page was asked for."""
+    said: list[str] = []
+    asked: list[str] = []
+    pages = []
+
+    def opened(path: Path, **options):
+        page = browser.new_page(viewport={"width": 1200, "height": 900}, **options)
+        pages.append(page)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready=true]")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def rows(page, table: str = "layers") -> list[list[str]]:
+    return page.eval_on_selector_all(
+        f"#{table} tbody tr", "rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    )
+
+
+def names(page) -> list[str]:
+    return [cells[0].lstrip("▸▾").strip() for cells in rows(page)]
+
+
+@needs_browser
+def test_layers_fold_search_and_sort(saved, visit):
+    page = visit(saved)
+    page.click("#fold")
+    folded = names(page)
+    page.click("#unfold")
+    assert len(names(page)) > len(folded)
+    page.fill("#search", "mlp")
+    assert set(names(page)) >= {"mlp"}
+    assert "attention" not in names(page)
+    assert "found" in page.inner_text("#found")
+    page.fill("#search", "")
+    page.click("#fold")
+    page.click("#layers thead th:nth-child(2) button")
+    flops = [
+        page.get_attribute(f"#layers tbody tr:nth-child({i + 1}) td:nth-child(2)", "title") for i in range(len(folded))
+    ]
+    numbers = [int(text.replace(",", "")) for text in flops]
+    assert numbers == sorted(numbers, reverse=True)
+    assert page.get_attribute("#layers thead th:nth-child(2)", "aria-sort") == "descending"
+
+
+@needs_browser
+def test_the_keyboard_alone_will_do(saved, visit):
+    page = visit(saved)
+    page.click("#fold")
+    before = len(rows(page))
+    page.focus("#layers tbody .twist[aria-expanded]")
+    page.keyboard.press("Enter")
+    assert len(rows(page)) > before
+    # The focus stays where it was, so that the next key folds again.
+    page.keyboard.press("Enter")
+    assert len(rows(page)) == before
+    page.focus("#theme")
+    theme = page.get_attribute("html", "data-theme")
+    page.keyboard.press("Enter")
+    assert page.get_attribute("html", "data-theme") != theme
+
+
+def shown(page) -> str:
+    return page.inner_text("#said")
+
+
+@needs_browser
+def test_the_icicle_zooms_and_changes_its_weight(saved, visit):
+    page = visit(saved)
+    whole = page.locator("#icicle .slice").count()
+    assert whole >= 5
+    page.locator("#icicle .slice", has_text="attention").first.click()
+    page.wait_for_function("() => document.getElementById('said').innerText.includes('attention')")
+    page.click("#out")
+    assert "attention" not in shown(page)
+    page.select_option("#weight", label="params")
+    assert shown(page) == "Weight: params"
+    assert page.inner_text("#share") == "% params"
+    page.wait_for_function("() => document.querySelector('#icicle').textContent.includes('12.3 k')")
+    page.uncheck("#merge")
+    page.click("#unfold")
+    assert "block_2" in names(page)
+    page.click("#layers tbody tr[data-path='block_2'] button[title]")
+    assert shown(page) == "Icicle shows block_2"
+
+
+@needs_browser
+def test_the_device_changes_the_roofline_and_the_seconds(saved, visit):
+    page = visit(saved)
+    first, time = page.inner_text("#predicted"), page.inner_text("#layers tfoot td:nth-child(8)")
+    assert "H100" in first
+    page.select_option("#device", "tpu-v5e")
+    assert "v5e" in page.inner_text("#predicted")
+    assert page.inner_text("#layers tfoot td:nth-child(8)") != time
+    assert page.locator("#roofline .point").count() > 3
+
+
+@needs_browser
+def test_a_bar_of_the_waterfall_shows_the_differences_behind_it(saved, visit):
+    page = visit(saved)
+    steps = page.eval_on_selector_all("#step option", "options => options.map(option => option.value)")
+    page.select_option("#step", steps[-1])
+    before = rows(page, "deltas")
+    page.select_option("#step", steps[0])
+    assert rows(page, "deltas") != before
+    assert page.locator("#waterfall .point").count() == len(held(saved)["waterfall"])
+    page.select_option("#quantity", "transcendentals")
+    page.wait_for_function("() => document.querySelector('#waterfall').textContent.includes('transcendentals')")
+
+
+@needs_browser
+def test_the_memory_timeline_has_two_accounts(saved, visit):
+    page = visit(saved)
+    fused = page.inner_text("#peak")
+    assert len(rows(page, "alive")) > 3
+    page.select_option("#account", "framework")
+    assert page.inner_text("#peak") != fused
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_systems_colours(saved, visit, scheme):
+    page = visit(saved, color_scheme=scheme)
+    assert page.get_attribute("html", "data-theme") == scheme
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (back == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+@needs_browser
+def test_a_record_alone_makes_a_smaller_page(saved, visit, tmp_path):
+    rows_ = {Row(("a", f"b{i}"), "forward", "dot_general", "f.py:1"): Cost.macs_of("f32", 10 + i) for i in range(3)}
+    analysis = Analysis("kept", Cost.sum(rows_.values()), parameters={(("a",), "f32"): Size(3, 12)}, saved_rows=rows_)
+    analysis.save(tmp_path / "a.json")
+    report.save(report.load_any(tmp_path / "a.json"), tmp_path / "a.html")
+    page = visit(tmp_path / "a.html")
+    assert page.locator("#roofline").count() == 0
+    assert names(page)[0] == "a"
