@@ -21,11 +21,15 @@ _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'uns
 
 def as_html(account: Account, **_: Any) -> str:
     """Return the report of an analysis or a comparison as one page. Raises ExtraError where plotly is not installed."""
+    return page(account, contents(account))
+
+
+def page(account: Account, data: dict[str, Any]) -> str:
+    """Return the page of an account that shows some contents."""
     try:
         offline: Any = import_module("plotly.offline")
     except ImportError as error:
         raise ExtraError("plotly", "The HTML report", "html") from error
-    data = contents(account)
     analysis = analysis_of(account)
     web = files("costax.report") / "web"
     # `</script>` inside a string would end the element.
