@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from costax.registry import body_rule as body_rule
     from costax.registry import cost_rule as cost_rule
     from costax.report import load as load
+    from costax.report.plots import plot_scaling as plot_scaling
     from costax.shapes import spec as spec
     from costax.trace import Target as Target
 
@@ -63,6 +64,7 @@ _HOMES = {
     "load": "report",
     "measure": "measurement",
     "predict": "prediction",
+    "plot_scaling": "report.plots",
     "rules": "api",
     "spec": "shapes",
 }

@@ -252,6 +252,18 @@ class Analysis:
 
         save(self, path)
 
+    def plot_breakdown(self, **choice: Any) -> Any:
+        """Draw where a count goes, with matplotlib; see `costax.report.plots.plot_breakdown`."""
+        from costax.report.plots import plot_breakdown
+
+        return plot_breakdown(self, **choice)
+
+    def plot_roofline(self, device: str, *, ax: Any = None) -> Any:
+        """Draw the program under the roof of a device, with matplotlib."""
+        from costax.report.plots import plot_roofline
+
+        return plot_roofline(self, device, ax=ax)
+
     def to_pandas(self) -> Any:
         """Return a data frame of the rows: scope, direction, primitive, source line and every field of their cost."""
         from costax.report.frames import frame

@@ -148,7 +148,8 @@ def _tables(analysis: Analysis) -> dict[str, Any]:
 
 def _largest(costs: Mapping[str, Cost]) -> list[tuple[str, Cost]]:
     entries = [(name, cost) for name, cost in costs.items() if cost]
-    if all(isinstance(cost.flops, int) and isinstance(cost.ops, int) for _, cost in entries):
+    sizes: list[Any] = [count for _, cost in entries for count in (cost.flops, cost.ops)]
+    if all(isinstance(count, int) for count in sizes):
         entries.sort(key=lambda entry: (-entry[1].flops, -entry[1].ops, -entry[1].bytes_unfused))
     return entries[:_LINES]
 

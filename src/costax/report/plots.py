@@ -1,0 +1,192 @@
+"""Plots for papers, through matplotlib: vector output, colours that every kind of colour vision tells apart.
+
+Each function draws on `ax`, or on a new figure, and returns the axes: `ax.figure.savefig("x.pdf")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final
+
+from costax import units
+from costax.analysis import Analysis
+from costax.cost import Cost, Count
+from costax.errors import ExtraError, InputError
+from costax.report import passes
+
+# Okabe and Ito, "Color Universal Design", 2008.
+COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+MARKS: Final = ("o", "D", "s", "^")
+_NAMES: Final[Mapping[str, str]] = {"flops": "FLOPs", "macs": "MACs", "ops": "OPs", "bytes_unfused": "bytes, unfused"}
+_GREY: Final = "#444444"
+# Groups that take less of the time are no marks: they would stretch the axes.
+_LEAST_SHARE: Final = 1e-4
+_LEGEND_MARK: Final = 30
+
+
+def plot_breakdown(
+    analysis: Analysis,
+    *,
+    field: str = "flops",
+    by: str = "scope",
+    depth: int | None = None,
+    top: int = 10,
+    ax: Any = None,
+) -> Any:
+    """Draw where a count goes: one bar a layer (equal layers together) or primitive, the costliest first.
+
+    field: of a Cost. by: "scope", "primitive", "source", "dtype" or "direction". depth: of scopes, by default the
+    first at which there is more than one. top: how many bars; the others are one.
+    """
+    of = _field(field)
+    parts = _parts(analysis, by, depth, of)
+    ranked = sorted(parts.items(), key=lambda part: -part[1])
+    if len(ranked) > top + 1:
+        ranked = [*ranked[:top], (f"({len(ranked) - top} others)", sum(count for _, count in ranked[top:]))]
+    axes = _axes(ax, height=0.6 + 0.3 * len(ranked))
+    total = of(analysis.total)
+    positions = range(len(ranked))
+    bars = axes.barh(positions, [float(count) for _, count in ranked], color=COLOURS[0])
+    axes.bar_label(bars, [f"{units.share(count, total)} %" for _, count in ranked], padding=3, fontsize="small")
+    axes.set_yticks(positions, [name or "(no scope)" for name, _ in ranked])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter(_short(field))
+    axes.set_xlabel(f"{_NAMES.get(field, field)} of {analysis.name}")
+    return _bare(axes)
+
+
+def plot_scaling(
+    points: Mapping[int, Analysis],
+    *,
+    field: str = "flops",
+    label: str = "",
+    depth: int = 1,
+    top: int = 6,
+    ax: Any = None,
+) -> Any:
+    """Draw how a count grows: the total and the costliest layers over a size, on log axes.
+
+    points: the analysis at each size. label: what the size is. depth: of scopes.
+    """
+    if not points:
+        raise InputError("There is nothing to draw.", why="A curve needs points.", cure="Pass {size: analysis, ...}.")
+    of = _field(field)
+    sizes = sorted(points)
+    curves = {size: _parts(points[size], "scope", depth, of) for size in sizes}
+    last = curves[sizes[-1]]
+    axes = _axes(ax, width=7.6)
+    axes.plot(sizes, [float(of(points[size].total)) for size in sizes], color=_GREY, marker="o", label="total", lw=2)
+    for i, name in enumerate(sorted(last, key=lambda name: -last[name])[:top] if len(last) > 1 else ()):
+        heights = [float(curves[size].get(name, 0)) or None for size in sizes]
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)], "ms": 4, "ls": ("-", "--")[i % 2]}
+        axes.plot(sizes, heights, label=name or "(no scope)", **style)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(_short(field))
+    axes.set_xlabel(label)
+    axes.set_ylabel(_NAMES.get(field, field))
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return _bare(axes)
+
+
+def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
+    """Draw a program's groups of equations under the roof of a device; a mark's area is its share of the time."""
+    from costax.prediction import predict
+
+    prediction = predict(analysis, device)
+    axes = _axes(ax)
+    least = prediction.seconds * _LEAST_SHARE
+    parts = [p for p in prediction.parts if p.group.flops and p.group.moved and p.seconds > least]
+    most = max((part.seconds for part in parts), default=1.0)
+    for i, bound in enumerate(sorted({part.timing.bound for part in parts})):
+        chosen = [part for part in parts if part.timing.bound == bound]
+        x = [part.group.flops / part.group.moved for part in chosen]
+        y = [part.group.flops / part.timing.expected for part in chosen]
+        area = [8 + 250 * part.seconds / most for part in chosen]
+        axes.scatter(
+            x,
+            y,
+            s=area,
+            color=COLOURS[i],
+            marker=MARKS[i % 4],
+            alpha=0.7,
+            lw=0.5,
+            ec="white",
+            label=f"bound by {bound}",
+        )
+    if prediction.peak and prediction.ridge and prediction.device.bandwidth:
+        (unit, peak), ridge = prediction.peak, prediction.ridge
+        low = min([part.group.flops / part.group.moved for part in parts], default=ridge) / 2
+        high = max([part.group.flops / part.group.moved for part in parts], default=ridge) * 2
+        axes.plot([low, ridge, max(high, ridge * 4)], [peak * low / ridge, peak, peak], color=_GREY, lw=1.5)
+        axes.annotate(
+            f"{unit}, {units.short(round(peak))}FLOP/s",
+            (max(high, ridge * 4), peak),
+            (0, 5),
+            textcoords="offset points",
+            ha="right",
+            color=_GREY,
+            fontsize="small",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("FLOPs a byte")
+    axes.set_ylabel("FLOP/s, predicted")
+    axes.set_title(f"{analysis.name} on {prediction.device.name}", fontsize="medium", loc="left")
+    for mark in axes.legend(frameon=False, fontsize="small", loc="lower right").legend_handles:
+        mark.set_sizes([_LEGEND_MARK])
+    return _bare(axes)
+
+
+def _field(field: str) -> Callable[[Cost], Count]:
+    if not isinstance(getattr(Cost, field, None), property):
+        raise InputError(
+            f"{field!r} is no field of a cost.", why="A plot shows one count.", cure="Pass 'flops', 'macs', 'ops' ..."
+        )
+    return lambda cost: getattr(cost, field)
+
+
+def _parts(analysis: Analysis, by: str, depth: int | None, of: Callable[[Cost], Count]) -> dict[str, Count]:
+    tables: Mapping[str, Callable[[], Mapping[str, Cost]]] = {
+        "primitive": analysis.by_primitive,
+        "source": analysis.by_source,
+        "dtype": analysis.by_dtype,
+        "direction": analysis.by_direction,
+    }
+    if by in tables:
+        return {name: of(cost) for name, cost in tables[by]().items() if of(cost)}
+    shown = passes.merged(analysis)
+    deepest = max((len(row.scope) for row in shown.rows), default=1)
+    depths: Sequence[int] = [depth] if depth else range(1, max(2, deepest + 1))
+    found: dict[str, Count] = {}
+    for cut in depths:
+        found = {name: of(cost) for name, cost in shown.by_scope(cut).items() if of(cost)}
+        if len(found) > 2:
+            break
+    return found
+
+
+def _axes(ax: Any, height: float = 3.6, width: float = 6.4) -> Any:
+    if ax is not None:
+        return ax
+    try:
+        # No window is opened: a figure by itself draws to a file or in a notebook.
+        figures: Any = import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ExtraError("matplotlib", "A plot", "plots") from error
+    return figures.Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def _short(field: str) -> Any:
+    ticker: Any = import_module("matplotlib.ticker")
+    short = units.short_bytes if "bytes" in field else units.short
+    return ticker.FuncFormatter(lambda value, _: short(round(value)))
+
+
+def _bare(axes: Any) -> Any:
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes

@@ -1,0 +1,76 @@
+"""Plots: what they draw is what the analysis says, and they go to vector files."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import costax
+from costax.errors import ExtraError, InputError
+
+pytest.importorskip("matplotlib", reason="plots need matplotlib: costax[plots]")
+
+
+def net(w, x):
+    for i in range(4):
+        with jax.named_scope(f"block_{i}"):
+            x = jnp.tanh(x @ w)
+    with jax.named_scope("head"):
+        return x @ w[:, :3]
+
+
+def counted(tokens: int = 16):
+    return costax.analyze(net, params_argnums=0)(costax.spec("f32[8,8]"), costax.spec(f"f32[{tokens},8]"))
+
+
+def test_a_breakdown_has_a_bar_for_each_layer_and_they_add_up():
+    axes = counted().plot_breakdown(field="macs")
+    widths = [bar.get_width() for bar in axes.patches]
+    assert sum(widths) == counted().total.macs
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["block_1..3 x 3", "block_0", "head"]
+
+
+def test_a_breakdown_sums_what_it_does_not_show():
+    axes = counted().plot_breakdown(by="primitive", field="ops", top=1)
+    assert next(label.get_text() for label in axes.get_yticklabels()) == "dot_general"
+    assert sum(bar.get_width() for bar in axes.patches) == counted().total.ops
+
+
+def test_scaling_draws_the_totals():
+    points = {tokens: counted(tokens) for tokens in (16, 32, 64)}
+    axes = costax.plot_scaling(points, field="macs", label="tokens")
+    total = axes.lines[0]
+    assert list(total.get_xdata()) == [16, 32, 64]
+    assert list(total.get_ydata()) == [points[tokens].total.macs for tokens in (16, 32, 64)]
+
+
+def test_a_roofline_lies_under_its_roof():
+    axes = counted(4096).plot_roofline("h100-sxm")
+    (roof,) = axes.lines
+    (_, ridge, _), (_, peak, _) = roof.get_xdata(), roof.get_ydata()
+    for marks in axes.collections:
+        for x, y in marks.get_offsets():
+            assert y <= peak * min(1, x / ridge) * 1.001
+
+
+def test_plots_go_where_they_are_told_and_into_vector_files(tmp_path):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert counted().plot_breakdown(ax=left) is left
+    assert counted().plot_roofline("tpu-v5e", ax=right) is right
+    figure.savefig(tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text().count("<path") > 10
+
+
+def test_what_cannot_be_drawn_is_an_error(monkeypatch):
+    with pytest.raises(InputError, match="no field"):
+        counted().plot_breakdown(field="speed")
+    with pytest.raises(InputError, match="nothing to draw"):
+        costax.plot_scaling({})
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(ExtraError, match=r"costax\[plots\]"):
+        counted().plot_breakdown()
