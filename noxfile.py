@@ -73,6 +73,26 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, every warning an error, and the examples in it."""
+    session.install(".[docs]")
+    for builder in ("html", "doctest"):
+        session.run(
+            *("python", "-m", "sphinx", "-n", "-W", "--keep-going", "-b", builder, "docs", f"docs/_build/{builder}"),
+            env={"JAX_PLATFORMS": "cpu"},
+        )
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """What the counters of other libraries print; `nox -s peers > benchmarks/peers.json` (they take gigabytes)."""
+    session.install("torch", "torchvision", "setuptools")
+    session.install("fvcore", "thop", "ptflops", "torchinfo", "calflops", "transformers")
+    session.install("--no-build-isolation", "deepspeed")
+    session.run("python", "benchmarks/peers.py")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed and memory, as ratios of interleaved medians; prints the table of benchmarks/README.md."""
     session.install(".[examples]")

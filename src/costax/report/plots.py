@@ -184,7 +184,11 @@ def _axes(ax: Any, height: float = 3.6, width: float = 6.4) -> Any:
 def _short(field: str) -> Any:
     ticker: Any = import_module("matplotlib.ticker")
     short = units.short_bytes if "bytes" in field else units.short
-    return ticker.FuncFormatter(lambda value, _: short(round(value)))
+
+    def written(value: float, _: int) -> str:
+        return short(round(value))
+
+    return ticker.FuncFormatter(written)
 
 
 def _bare(axes: Any) -> Any:

@@ -1,0 +1,55 @@
+"""The documentation: pages by hand, and pages that are written from the registry, the devices and the measurements."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "examples"))
+
+import pages  # noqa: E402  (it stands beside this file)
+
+pages.write_all(HERE / "generated")
+
+project = "costax"
+version = release = version_of("costax")
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+html_theme = "furo"
+html_title = "costax"
+html_static_path = ["_static"]
+templates_path: list[str] = []
+exclude_patterns = ["_build", "gallery", "essay/*.py", "**/GALLERY_HEADER.rst"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+# Names of jax and of the library's own types in signatures; their pages are elsewhere or nowhere.
+nitpick_ignore_regex = [("py:.*", r".*")]
+
+doctest_global_setup = """
+import jax, jax.numpy as jnp, costax
+"""
+trim_doctest_flags = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": ["gallery"],
+    "gallery_dirs": ["generated/gallery"],
+    "filename_pattern": r"/plot_",
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "abort_on_example_error": True,
+    "remove_config_comments": True,
+}
+# The gallery's own pages name Python objects that are no part of the documentation.
+suppress_warnings = ["config.cache"]

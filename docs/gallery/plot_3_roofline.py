@@ -1,0 +1,20 @@
+"""
+Under the roof of machines that are not here
+============================================
+
+The same training step on two machines.
+"""
+
+import matplotlib.pyplot as plt
+from gpt2 import gpt2_train_step
+
+import costax
+
+a = costax.analyze(gpt2_train_step())()
+_, ax = plt.subplots(layout="constrained")
+a.plot_roofline("h100-sxm", ax=ax)
+
+# %%
+
+_, ax = plt.subplots(layout="constrained")
+a.plot_roofline("tpu-v5e", ax=ax)

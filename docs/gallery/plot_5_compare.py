@@ -1,0 +1,23 @@
+"""
+From our count to XLA's
+=======================
+
+A small network, and every difference from XLA's cost analysis, named.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+import costax
+
+
+def net(w, x):
+    """Return a convolution of x, and five steps of a loop."""
+    with jax.named_scope("conv"):
+        x = lax.conv(x, w, (1, 1), "SAME")
+    with jax.named_scope("loop"):
+        return lax.fori_loop(0, 5, lambda i, c: jnp.tanh(c) * 2, x)
+
+
+print(costax.compare(net)(costax.spec("f32[8,3,3,3]"), costax.spec("f32[1,3,32,32]")))

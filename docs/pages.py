@@ -1,0 +1,174 @@
+"""Pages that are written from what the code knows: rules, devices, other tools, versions."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import costax
+from costax.cases import cases
+from costax.explanation import family, kind
+from costax.peers.answers import CONVENTIONS
+from costax.peers.tools import TOOLS
+from costax.report.files import escaped, grid
+
+ROOT = Path(__file__).resolve().parents[1]
+# Names in one heading.
+MANY = 8
+# What most programs run on, of a device's peaks.
+UNITS = ("bf16", "fp16", "tf32", "fp32", "fp8", "int8")
+
+
+def write_all(folder: Path) -> None:
+    """Write every generated page; a page that is what it was is left alone, so that Sphinx does not read it again."""
+    folder.mkdir(exist_ok=True)
+    for name, page in (("rules", rules), ("devices", devices), ("tools", tools), ("compatibility", compatibility)):
+        text = "\n".join(page()) + "\n"
+        path = folder / f"{name}.md"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def rules() -> Iterator[str]:
+    """Yield the page of all rules: for each family its laws, and for each law the primitives that it holds for."""
+    every = costax.rules()
+    by_law: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for rule in every.values():
+        by_law[family(rule), rule.free or rule.law].append(rule)
+    examples = {case.primitive for case in cases()}
+    yield "# All rules\n"
+    yield f"{len(every)} primitives have a rule. `costax explain NAME` runs the examples of one, beside XLA's count."
+    last = ""
+    for (home, law), found in sorted(by_law.items(), key=lambda item: (item[0][0], item[1][0].name)):
+        if home != last:
+            yield f"\n## {home}\n"
+            last = home
+        first, _, rest = law.partition("\n")
+        names = [f"`{rule.name}`" for rule in found]
+        many = len(names) > MANY
+        heading = [*names[: MANY - 2], f"{len(names) - MANY + 2} more"] if many else names
+        yield f"### {', '.join(heading)}\n"
+        yield f"*{kind(found[0])}{', free' if found[0].free else ''}.* {plain(first)}\n"
+        if many:
+            yield f"For {', '.join(names)}.\n"
+        for paragraph in paragraphs(rest):
+            yield f"{plain(paragraph)}\n"
+        tried = sum(rule.name in examples for rule in found)
+        if tried:
+            yield f"Worked examples: {tried} of {len(found)}.\n"
+
+
+def paragraphs(text: str) -> Iterator[str]:
+    """Yield the paragraphs of a docstring; the relation to XLA is one of its own."""
+    for block in re.split(r"\n\s*\n|\n(?=\s*XLA:)", text.strip("\n")):
+        joined = " ".join(line.strip() for line in block.splitlines())
+        if joined:
+            yield joined
+
+
+def plain(text: str) -> str:
+    """Return prose as Markdown that shows it as it is, but for its code."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else escaped(part) for part in parts)
+
+
+def devices() -> Iterator[str]:
+    """Yield the page of all devices."""
+    yield "# Devices\n"
+    yield "Dense peaks and bandwidths, each with its source in the device's file; `?` marks what nobody has verified."
+    yield "`costax devices NAME` prints one with all its sources.\n"
+    rows: list[Sequence[str]] = []
+    for found in costax.devices():
+        device = costax.device(found) if isinstance(found, str) else found
+        peaks = ((unit, device.peaks[unit]) for unit in UNITS if unit in device.peaks)
+        shown = ", ".join(f"{unit} {figure.value / 1e12:,.4g}{figure.mark}" for unit, figure in peaks)
+        rate = f"{device.bandwidth.value / 1e9:,.4g}{device.bandwidth.mark}" if device.bandwidth else ""
+        room = f"{device.capacity.value / 2**30:,.4g}{device.capacity.mark}" if device.capacity else ""
+        rows.append((f"`{device.id}`", escaped(device.name), shown, rate, room))
+    yield from grid(("id", "device", "dense TFLOP/s (TOP/s)", "GB/s", "GiB"), rows, numeric_from=3, raw=True)
+
+
+def tools() -> Iterator[str]:
+    """Yield the table of what other tools print for torchvision's models, beside what costax says they print."""
+    from mobilenet import mobilenet_v2
+    from resnet import resnet18, resnet50
+    from vit import vit_b_16
+
+    found = json.loads((ROOT / "benchmarks" / "peers.json").read_text())
+    factories = (resnet18, resnet50, mobilenet_v2, vit_b_16)
+    models = {factory.__name__: costax.analyze(costax.Target(*factory()))() for factory in factories}
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    yield f"""# What other tools print
+
+Printed by the tools themselves, on torchvision's models, by `benchmarks/peers.py` (`nox -s peers` runs it again), with
+{versions}. In brackets, where it is another number: what `analysis.as_(tool)` says for the same network in JAX.
+"""
+    rows = [("costax, MACs", *(f"{analysis.total.macs:,}" for analysis in models.values()))]
+    for tool, read in PRINTED.items():
+        cells: list[str] = []
+        for name, analysis in models.items():
+            printed, ours = read(found["figures"][name]), analysis.as_(tool)
+            cells.append(f"{int(printed):,}" + ("" if int(printed) == ours else f" ({ours:,})"))
+        rows.append((f"`{tool}`, {TOOLS[tool].unit}", *cells))
+    yield from grid(("", *models), rows, numeric_from=1, raw=True)
+    yield """
+torchvision's MobileNet pools by a function, which hooks on modules do not see; its ViT takes torch's fast path for
+attention without gradients, which `FlopCounterMode` does not see.
+"""
+    yield "## What each counts\n"
+    for name, tool in TOOLS.items():
+        yield f"### {name}\n"
+        yield f"{tool.version}; {tool.unit}, a MAC is {tool.mac}.\n"
+        for part, weight in tool.weights.items():
+            yield f"* {part}: {escaped(weight.why)}{' **(a known defect)**' if weight.defect else ''}."
+        yield "" if tool.weights else "Contractions alone.\n"
+    others = [name for name in CONVENTIONS if name not in TOOLS]
+    listed = ", ".join(f"`{name}`" for name in others)
+    yield f"Beside these there are {listed}: see [other conventions](../conventions.md)."
+
+
+PRINTED: dict[str, Callable[..., float]] = {
+    "torch": lambda ran: ran["torch_counter"],
+    "fvcore": lambda ran: ran["fvcore"]["total"],
+    "thop": lambda ran: ran["thop"],
+    "ptflops": lambda ran: ran["ptflops"]["pytorch"],
+    "ptflops:aten": lambda ran: ran["ptflops"]["aten"],
+    "torchinfo": lambda ran: ran["torchinfo"],
+    "deepspeed": lambda ran: ran["deepspeed"][0],
+    "deepspeed:macs": lambda ran: ran["deepspeed"][1],
+    "calflops": lambda ran: ran["calflops"][0],
+    "calflops:macs": lambda ran: ran["calflops"][1],
+}
+
+
+def compatibility() -> Iterator[str]:
+    """Yield the table of versions: what is required, and what the tests run on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    nox = (ROOT / "noxfile.py").read_text()
+    floor = re.search(r'FLOOR = "([^"]+)"', nox)[1]
+    newest = re.search(r'NEWEST_PYTHON = "([^"]+)"', nox)[1]
+    yield "# Compatibility\n"
+    yield f"Python {project['requires-python'].removeprefix('>=')} and newer, jax {floor} and newer; no upper bounds.\n"
+    rows = [
+        ("jax " + floor, "the oldest Python with wheels", "every test"),
+        ("newest jax of Python " + project["requires-python"].removeprefix(">="), "", "every test"),
+        ("newest jax of all", "Python " + newest, "every test"),
+    ]
+    yield from grid(("jax", "Python", "what CI runs"), rows, numeric_from=3)
+    yield "\n## Requirements\n"
+    source = (ROOT / "pyproject.toml").read_text()
+    block = source.partition("dependencies = [")[2].partition("]\n")[0]
+    required = re.findall(r'"([^"]+)",\s*# (.+)', block)
+    yield from grid(("package", "why this bound"), required, numeric_from=2)
+    yield "\n## Extras\n"
+    extras = [(f"costax[{name}]", ", ".join(packages)) for name, packages in project["optional-dependencies"].items()]
+    yield from grid(("extra", "brings"), extras, numeric_from=2)
+
+
+if __name__ == "__main__":
+    write_all(Path(__file__).parent / "generated")
