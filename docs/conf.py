@@ -27,7 +27,7 @@ html_theme = "furo"
 html_title = "costax"
 html_static_path = ["_static"]
 templates_path: list[str] = []
-exclude_patterns = ["_build", "gallery", "essay/*.py", "**/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "generated/contents.md", "gallery", "essay/*.py", "**/GALLERY_HEADER.rst"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -38,6 +38,7 @@ nitpick_ignore_regex = [("py:.*", r".*")]
 
 doctest_global_setup = """
 import jax, jax.numpy as jnp, costax
+from costax import *
 """
 trim_doctest_flags = True
 

@@ -27,11 +27,25 @@ UNITS = ("bf16", "fp16", "tf32", "fp32", "fp8", "int8")
 def write_all(folder: Path) -> None:
     """Write every generated page; a page that is what it was is left alone, so that Sphinx does not read it again."""
     folder.mkdir(exist_ok=True)
-    for name, page in (("rules", rules), ("devices", devices), ("tools", tools), ("compatibility", compatibility)):
+    for page in (contents, rules, devices, tools, compatibility):
+        name = page.__name__
         text = "\n".join(page()) + "\n"
         path = folder / f"{name}.md"
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
+
+
+def contents() -> Iterator[str]:
+    """Yield the part of the table of contents that holds every page of this folder that stands nowhere else."""
+    elsewhere = {"index", "start", "counting", "api"}
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.md") if path.stem not in elsewhere)
+    yield "```{toctree}"
+    yield ":maxdepth: 1"
+    yield ":caption: Know"
+    yield ""
+    # Paths from the root: the page that includes this one is another.
+    yield from (f"/{name}" for name in names)
+    yield "```"
 
 
 def rules() -> Iterator[str]:
