@@ -68,6 +68,12 @@ def hlo_of(stage: Any) -> bytes:
     return stage.runtime_executable().hlo_modules()[0].as_serialized_hlo_module_proto()
 
 
+def stablehlo_text(lowered: Any) -> str:
+    """Return a `Lowered` as StableHLO text without its names and places in the source."""
+    # jax made the module and has verified it: `as_text()` would do that again.
+    return lowered.compiler_ir("stablehlo").operation.get_asm(enable_debug_info=False, assume_verified=True)
+
+
 def xla_cost(hlo: bytes) -> Mapping[str, float]:
     """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
     module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
