@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from costax.conventions import as_xla
 from costax.cost import ZERO, Count
@@ -39,6 +39,7 @@ class Atlas:
         for place in places:
             self._by_last[place.address[-1]].append(place)
             self._by_value[place.value].append(place)
+        self._used: dict[Address, frozenset[Any]] = {}
 
     def find(self, found: Address) -> Place | None:
         """Return the place of an address; names may leave out calls on the way, as long as one place fits."""
@@ -57,18 +58,14 @@ class Atlas:
         found = self._by_value.get(place.operands[0], []) if place.operands else []
         return max(found, key=lambda other: _in_common(other.address, place.address), default=None)
 
-    def adjacent(self, a: Place, b: Place) -> bool:
-        """Say whether one of two places uses the other's result, past what only moves it."""
-        return any(self._uses(x, y) for x, y in ((a, b), (b, a)))
-
-    def _uses(self, user: Place, maker: Place) -> bool:
-        for value in user.operands:
-            if value == maker.value:
-                return True
-            for between in self._by_value.get(value, [])[:1]:
-                if not between.cost.ops and maker.value in between.operands:
-                    return True
-        return False
+    def used(self, place: Place) -> frozenset[Any]:
+        """Return the values that a place uses, past what only moves them too."""
+        found = self._used.get(place.address)
+        if found is None:
+            between = (maker for value in place.operands for maker in self._by_value.get(value, [])[:1])
+            moved = (value for maker in between if not maker.cost.ops for value in maker.operands)
+            found = self._used[place.address] = frozenset((*place.operands, *moved))
+        return found
 
 
 def _is_part(part: Address, whole: Address) -> bool:
@@ -254,40 +251,55 @@ class _Adoption:
     """Operations of lowered equations of which nothing is left, waiting for instructions without a home."""
 
     def __init__(self, missing: Sequence[Charge], atlas: Atlas) -> None:
-        self._waiting = list(missing)
         self._atlas = atlas
+        self._waiting = {i: (charge, charge.place) for i, charge in enumerate(missing) if charge.place is not None}
+        # Positions of those that wait, in order: by operation and work, by the value that they make, by those they use.
+        self._like: dict[tuple[str, Count], list[int]] = defaultdict(list)
+        self._making: dict[int, list[int]] = defaultdict(list)
+        self._using: dict[Any, list[int]] = defaultdict(list)
+        for i, (charge, place) in self._waiting.items():
+            self._like[charge.opcode, charge.work].append(i)
+            self._making[place.value].append(i)
+            for value in atlas.used(place):
+                self._using[value].append(i)
 
     def adopted(self, charge: Charge) -> Charge:
         """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
 
         Beside counts the same operation, or any with as many FLOPs.
         """
-        here = charge.place
-        # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
-        constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
-        scalar = [x for x in self._waiting if constant and x.place is not None and x.place.scalars]
-        same = [x for x in self._waiting if x.opcode == charge.opcode]
-        equal = [x for x in same if x.work == charge.work]
-        sized = [x for x in self._waiting if x.work == charge.work]
-        scalar = [x for x in scalar if x.work == charge.work]
-        candidates = [self._beside(found, here) for found in (scalar, equal)]
-        candidates += [equal] if charge.opcode in _LARGE else []
-        candidates += [self._beside(found, here) for found in (sized, same)]
-        fitting = next(
-            (found for found in (*(candidates if charge.evidence != MARKED else ()), equal) if found), list[Charge]()
-        )
+        fitting = next((found for found in self._candidates(charge) if found), list[int]())
         if not fitting:
             return charge
-        address = here.address if here is not None else ()
-        chosen = min(fitting, key=lambda other: _distance(_operation(other)[0], address))
-        self._waiting.remove(chosen)
-        place = chosen.place
-        assert place is not None
-        evidence = f"inferred: the {chosen.opcode} of {place.primitive} became it; nothing else of that one is left"
+        address = charge.place.address if charge.place is not None else ()
+        chosen = min(fitting, key=lambda i: _distance(self._waiting[i][1].address, address))
+        other, place = self._waiting.pop(chosen)
+        evidence = f"inferred: the {other.opcode} of {place.primitive} became it; nothing else of that one is left"
         return replace(charge, place=place, evidence=evidence)
 
-    def _beside(self, found: Sequence[Charge], here: Place | None) -> list[Charge]:
-        return [x for x in found if here is not None and x.place is not None and self._atlas.adjacent(x.place, here)]
+    def _candidates(self, charge: Charge) -> Iterator[list[int]]:
+        """Yield those that may have become a charge, the likeliest first."""
+        equal = [i for i in self._like.get((charge.opcode, charge.work), ()) if i in self._waiting]
+        if charge.evidence != MARKED:
+            beside = {i: self._waiting[i] for i in self._beside(charge.place)}
+            same = [i for i, (other, _) in beside.items() if other.opcode == charge.opcode]
+            sized = [i for i, (other, _) in beside.items() if other.work == charge.work]
+            # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
+            if any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands):
+                yield [i for i in sized if beside[i][1].scalars]
+            yield [i for i in same if i in sized]
+            if charge.opcode in _LARGE:
+                yield equal
+            yield sized
+            yield same
+        yield equal
+
+    def _beside(self, here: Place | None) -> list[int]:
+        """Return those of which one uses the result of the other, past what only moves it."""
+        if here is None:
+            return []
+        makers = (i for value in self._atlas.used(here) for i in self._making.get(value, ()))
+        return sorted(i for i in {*makers, *self._using.get(here.value, ())} if i in self._waiting)
 
 
 def _distance(a: Address, b: Address) -> tuple[int, int]:
