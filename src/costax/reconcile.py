@@ -154,11 +154,15 @@ class _Account:
         ours = _Pair(cost.flops, cost.transcendentals).times(runs)
         padding = _Pair(-2 * cost.padding_macs, 0).times(runs)
         theirs = _Pair(*as_xla(cost)).times(runs)
+        standing = once.times(place.copies * place.devices * place.others * place.taken)
+        shard = once.times(place.copies * place.others * place.taken)
+        weighed = self._weighed(place)
+        if ours == theirs == standing == shard == weighed and padding == _Pair():
+            return
         yield from self._delta(PADDING, "jaxpr", place, padding, f"{cost.padding_macs:,} MACs touch only padding")
         kinds = sorted({kind for kind, _ in dict(cost.items())} & {"integer", "compare", "select", "convert", "mac"})
         other = theirs.minus(ours).minus(padding)
         yield from self._delta(CONVENTION, "jaxpr", place, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
-        standing = once.times(place.copies * place.devices * place.others * place.taken)
         charged = "once" if place.copies == 1 else f"{place.copies:,} times, as often as it stands there,"
         yield from self._delta(
             LOOP,
@@ -167,11 +171,9 @@ class _Account:
             standing.minus(theirs),
             f"runs {place.loops:,} times, charged {charged} by HandleWhile",
         )
-        shard = once.times(place.copies * place.others * place.taken)
         yield from self._delta(
             DEVICES, "jaxpr", place, shard.minus(standing), f"{place.devices} devices run it, one is charged"
         )
-        weighed = self._weighed(place)
         yield from self._delta(
             BRANCH,
             "jaxpr",
