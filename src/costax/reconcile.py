@@ -241,8 +241,8 @@ class _Account:
             evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self.compiled.hidden:
             cause, evidence = (BRANCH if place.branches else DEFECT), self.compiled.hidden[place.address]
-        elif place.fixed:
-            cause, evidence = FOLDED, "no input of the program reaches it"
+        elif place.fixed or place.known:
+            cause, evidence = FOLDED, f"it is {place.known}" if place.known else "no input of the program reaches it"
         else:
             cause, evidence = self._simplified(place, left)
         return self._made(cause, stage, place, difference, evidence, 1)
