@@ -238,7 +238,12 @@ class _Charging:
     def _name(self, ins: Instruction) -> str:
         name = self._names.get(id(ins))
         if name is None:
-            name = self._names[id(ins)] = ins.op_name
+            name = ins.op_name
+            if "~" not in name and ins.called and ins.opcode != "fusion":
+                # A reduction that was split or converted lost its name; what it applies may still have one.
+                applied = (inner.op_name for called in ins.called for inner in called.instructions)
+                name = next((found for found in applied if "~" in found), name)
+            self._names[id(ins)] = name
         return name
 
 
