@@ -16,11 +16,12 @@ from costax.hlo.pause import uncollected
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
-from costax.lower import Stage, compile_stage, lower, lowered_stage
+from costax.lower import Stage, compile_stage, converted, lower, lowering
 from costax.provenance import Place
 from costax.reconcile import Delta, reconcile
 from costax.reconcile import unexplained as without_cause
 from costax.trace import Program
+from costax.witness import Witnesses
 
 
 @dataclass(frozen=True)
@@ -92,19 +93,19 @@ def compare_program(
         atlas = Atlas(found)
         before = _ledger("lowered", lowered, account, atlas)
         after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)
-        deltas = reconcile(found, before, after, _source)
+        witness = Witnesses(analysis.tree, live, marks.marks, machine) if analysis.tree else _no_witness
+        deltas = reconcile(found, before, after, _source, witness)
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
 
 
 def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[Stage, Replay, bool]:
     """Return the lowered program with its cost, and whether it is the marked one: the two must cost the same."""
-    without = lower(program.traced, plain, program.name, machine)
-    made = lower(program.traced, marked, program.name, machine)
-    stage = lowered_stage(made, program.name, machine)
+    without = lowering(program.traced, plain, program.name, machine)
+    stage = lower(program.traced, marked, program.name, machine)
     account = replay(read_bytes(stage.hlo))
-    if not made.same(without):
+    if _jax.stablehlo_text(without.made) != _jax.stablehlo_text(stage.made):
         # Functions may be shared or numbered in another way, which costs nothing.
-        other = lowered_stage(without, program.name, machine)
+        other = converted(without, program.name, machine)
         unmarked = replay(read_bytes(other.hlo))
         if unmarked.total != account.total:
             return other, unmarked, False
@@ -116,6 +117,10 @@ def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequ
     if before is not None:
         found = rehomed(found, before, atlas)
     return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
+
+
+def _no_witness(place: Place, stage: str) -> str:
+    return ""
 
 
 def _source(place: Place) -> str:

@@ -41,29 +41,30 @@ class Lowering:
     made: Any = field(repr=False)
     seconds: float
 
-    def same(self, other: Lowering) -> bool:
-        """Say whether another program is the same one, names and places in the source left out."""
-        return _jax.stablehlo_text(self.made) == _jax.stablehlo_text(other.made)
 
-
-def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Lowering:
-    """Return a traced program, with this jaxpr in it, as jax lowers it; without a machine for this one's CPU.
+def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Stage:
+    """Return a traced program, with this jaxpr in it, before optimisation; without a machine for this one's CPU.
 
     Raises TargetError where jax does not lower it.
     """
+    return converted(lowering(traced, jaxpr, name, machine), name, machine)
+
+
+def lowering(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Lowering:
+    """Return the first half of `lower`, which is jax's: StableHLO."""
     start = time.perf_counter()
     with _told(f"jax does not lower `{name}` for {_place(machine)}"):
         made = _jax.lower(traced, jaxpr, machine.platform if machine else "cpu")
     return Lowering(made, time.perf_counter() - start)
 
 
-def lowered_stage(lowering: Lowering, name: str, machine: Machine | None = None) -> Stage:
-    """Return what XLA makes of a lowered program before optimisation. Raises TargetError where it makes nothing."""
+def converted(found: Lowering, name: str, machine: Machine | None = None) -> Stage:
+    """Return the second half of `lower`, which is XLA's: HLO, and what XLA says of it."""
     with _told(f"jax does not lower `{name}` for {_place(machine)}"):
-        hlo = _jax.hlo_of(lowering.made)
-        # `Lowered.cost_analysis()` says the same and would make the HLO anew.
+        hlo = _jax.hlo_of(found.made)
+        # `Lowered.cost_analysis()` says the same and would make the HLO anew, which takes the most time of all.
         xla = _cleaned(_jax.xla_cost(hlo))
-    return Stage(hlo, xla, {}, lowering.seconds, _jax.meshes(lowering.made), lowering.made)
+    return Stage(hlo, xla, {}, found.seconds, _jax.meshes(found.made), found.made)
 
 
 def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: float) -> Stage:
