@@ -84,8 +84,9 @@ def compare_program(
     Raises TargetError where XLA does not compile the program.
     """
     live = analysis.live
-    marks = provenance.mark(live)
-    lowered, account, marked = _lowered(program, live, marks.jaxpr, machine)
+    with uncollected():
+        marks = provenance.mark(live)
+        lowered, account, marked = _lowered(program, live, marks.jaxpr, machine)
     compiled = compile_stage(lowered, program.name, machine, timeout)
     law = law_of(tpu=machine is not None and machine.platform == "tpu")
     with uncollected():

@@ -64,7 +64,7 @@ def hlo_from_foreign_text(text: str, *, seconds: float = 60.0) -> bytes:
 def hlo_of(stage: Any) -> bytes:
     """Return the serialised HloModuleProto of a `Lowered` (not optimised) or `Compiled` (optimised)."""
     if is_lowered(stage):
-        return stage.compiler_ir("hlo").as_hlo_module().as_serialized_hlo_module_proto()
+        return stage.compiler_ir("hlo").as_serialized_hlo_module_proto()
     return stage.runtime_executable().hlo_modules()[0].as_serialized_hlo_module_proto()
 
 
