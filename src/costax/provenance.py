@@ -103,7 +103,8 @@ def address(op_name: str, caller: Address) -> Address:
     >>> address("jit(f)/~0~/jvp(net)/~3~/while/body/~7~/dot_general", (1,)), address("jit(silu)/~5~/neg", (1, 4))
     ((3, 7), (1, 4, 5))
     """
-    _, root, below = op_name.rpartition(_ROOT)
+    # Of an instruction that has several names, joined by `;`, the first is the innermost.
+    _, root, below = op_name.partition(";")[0].rpartition(_ROOT)
     marks = tuple(map(int, _MARK.findall(below)))
     return marks if root else caller + marks
 
