@@ -18,7 +18,8 @@ from costax.hlo.libraries import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Call, Properties, Replay
 from costax.ledger import Charge
-from costax.provenance import Address, Place, address
+from costax.places import Place
+from costax.provenance import Address, address
 
 MARKED: Final = "marked"
 ENCLOSED: Final = "enclosed"

@@ -17,7 +17,7 @@ from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
 from costax.lower import Stage, compile_stage, converted, lower, lowering
-from costax.provenance import Place
+from costax.places import Place, places
 from costax.reconcile import Delta, reconcile
 from costax.reconcile import unexplained as without_cause
 from costax.trace import Program
@@ -90,7 +90,7 @@ def compare_program(
     compiled = compile_stage(lowered, program.name, machine, timeout)
     law = law_of(tpu=machine is not None and machine.platform == "tpu")
     with uncollected():
-        found = tuple(provenance.places(analysis.tree, live, marks.marks)) if analysis.tree else ()
+        found = tuple(places(analysis.tree, live, marks.marks)) if analysis.tree else ()
         atlas = Atlas(found)
         before = _ledger("lowered", lowered, account, atlas)
         after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)

@@ -17,7 +17,8 @@ from costax.cost import Count
 from costax.hlo.libraries import is_idle
 from costax.hlo.records import Instruction
 from costax.ledger import Charge, Ledger, opcodes
-from costax.provenance import Address, Place
+from costax.places import Place
+from costax.provenance import Address
 from costax.tree import RECOMPUTE, Scope
 
 CONVENTION: Final = "counted by another convention"

@@ -19,7 +19,8 @@ from costax.hlo.laws import law_of
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import replay
 from costax.lower import compile_stage, lower
-from costax.provenance import Address, Place
+from costax.places import Place
+from costax.provenance import Address
 from costax.tree import Node
 
 # How many equations are taken out at most, after each step outwards.
