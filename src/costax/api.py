@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeGuard, overload
 
 import jax
 
@@ -76,8 +76,8 @@ def analyze(
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
     answers = _checked_trips(trips or {})
-    if isinstance(fn, str | os.PathLike):
-        return lambda: analyze_module(_path(fn), answers)
+    if _is_path(fn):
+        return lambda: analyze_module(os.fspath(fn), answers)
 
     def call(*args: Any, **kwargs: Any) -> Analysis:
         program = trace(
@@ -132,9 +132,9 @@ def compare(
     Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
     DeviceMemoryError where the compiler says that the program does not fit the target's memory.
     """
-    if isinstance(fn, str | os.PathLike):
+    if _is_path(fn):
         answers = _checked_trips(trips or {})
-        return lambda: compare_module(_path(fn), answers)
+        return lambda: compare_module(os.fspath(fn), answers)
     compiled_for = machine(target)
     analysed = analyze(
         fn,
@@ -187,9 +187,8 @@ def rules() -> dict[str, Rule]:
     return REGISTRY.snapshot()
 
 
-def _path(fn: Any) -> str:
-    found: str = os.fspath(fn)
-    return found
+def _is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(fn, str | os.PathLike)
 
 
 def _with_overrides(overrides: Mapping[str, Callable[..., Cost]]) -> Mapping[str, Rule]:
