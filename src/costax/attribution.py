@@ -177,7 +177,7 @@ class _Charging:
         """Return the nearest instruction with a mark, among those that use this one's result or that it uses."""
         level, seen = [ins], {id(ins)}
         for _ in range(_REACH):
-            level = [x for at in level for x in getattr(at, direction) if id(x) not in seen]
+            level = [x for at in level for x in _beside(at, direction) if id(x) not in seen]
             seen.update(map(id, level))
             marked = next((x for x in level if "~" in self._name(x)), None)
             if marked is not None:
@@ -207,6 +207,17 @@ class _Charging:
         if name is None:
             name = self._names[id(ins)] = ins.op_name
         return name
+
+
+def _beside(at: Instruction, direction: str) -> Iterator[Instruction]:
+    """Yield the users or operands of an instruction; a fusion bears its root's name, so its inner users stand for it."""
+    for x in getattr(at, direction):
+        if direction == "operands" or x.opcode != "fusion":
+            yield x
+            continue
+        places = [i for i, operand in enumerate(x.operands) if operand is at]
+        inner = [y for p in x.callee(0).parameters if p.parameter_number in places for y in p.users]
+        yield from inner or (x,)
 
 
 def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:

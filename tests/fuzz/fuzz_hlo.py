@@ -1,7 +1,7 @@
 """Fuzz the reader of HLO, the replay and the analysis of files with atheris: `nox -s fuzz -- 600` for ten minutes.
 
-By hand: `python tests/fuzz/fuzz_hlo.py CORPUS_DIR -max_total_time=600`. Anything but an HloError is a finding, and so is
-an input that takes ten seconds or 2 GB (libFuzzer's -timeout and -rss_limit_mb). Seeds: `python tests/fuzz/seeds.py DIR`.
+By hand: `python tests/fuzz/fuzz_hlo.py CORPUS_DIR -max_total_time=600`. Anything but an HloError is a finding, and an
+input that takes ten seconds or 2 GB (-timeout and -rss_limit_mb). Seeds: `python tests/fuzz/seeds.py DIR`.
 """
 
 from __future__ import annotations
