@@ -15,7 +15,7 @@ from costax.conventions import as_xla
 from costax.cost import ZERO, Count
 from costax.hlo.libraries import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
-from costax.hlo.replay import Properties, Replay
+from costax.hlo.replay import Call, Properties, Replay
 from costax.ledger import Charge
 from costax.provenance import Address, Place, address
 
@@ -99,14 +99,18 @@ class Attribution(NamedTuple):
 def attribute(replay: Replay, atlas: Atlas) -> Attribution:
     """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
     visit = _Charging(replay, atlas)
-    found = list(visit.computation(replay.module.entry, _Site((), _ONCE, 1)))
+    found = list(visit.computation(replay.module.entry, _Site((), (), _ONCE, 1)))
     return Attribution(found, visit.branches, visit.hidden)
 
 
 class _Site(NamedTuple):
-    """Where a computation is called: the address, how often XLA counts it, and how often it runs."""
+    """Where a computation is called: by which equation, how often XLA counts it, and how often it runs.
+
+    caller: of the function around it, from which names go on. within: the innermost equation around it, which runs it.
+    """
 
     caller: Address
+    within: Address
     times: Properties
     runs: Count
 
@@ -120,24 +124,31 @@ class _Charging:
         self._names: dict[int, str] = {}
 
     def computation(self, computation: Computation, site: _Site) -> Iterator[Charge]:
-        mine, caller, times = self._replay.sums[computation.id], site.caller, site.times
+        mine, times = self._replay.sums[computation.id], site.times
         for ins, own in mine.own:
             here = own.scaled(times)
             if (own.flops and not times.flops) or (own.transcendentals and not times.transcendentals):
-                self._skip(ins, caller)
+                self._skip(ins, site)
             if here.flops or here.transcendentals or here.bytes:
                 yield self._charge(ins, computation, here, site)
             if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
-                self._hide(ins, caller)
+                self._hide(ins, site)
         for call in mine.calls:
-            inner, _ = self._address(call.instruction, caller)
-            if call.instruction.opcode == "conditional":
-                self._weigh(call.instruction, call.callee, inner, call.times)
-            trips = self._trips(call.instruction, inner, caller) if call.instruction.opcode == "while" else 1
-            yield from self.computation(call.callee, _Site(inner, times.scaled(call.times), site.runs * trips))
+            yield from self.computation(call.callee, self._inner(call, site))
+
+    def _inner(self, call: Call, site: _Site) -> _Site:
+        """Return the site of a computation that is called from another one."""
+        ins = call.instruction
+        within, _ = self._address(ins, site)
+        if ins.opcode == "conditional":
+            self._weigh(ins, call.callee, within, call.times)
+        trips = self._trips(ins, within, site) if ins.opcode == "while" else 1
+        # The regions of loops and branches lie in the function of the loop, and their names start there.
+        caller = within if ins.opcode == "call" else site.caller
+        return _Site(caller, within, site.times.scaled(call.times), site.runs * trips)
 
     def _charge(self, ins: Instruction, computation: Computation, here: Properties, site: _Site) -> Charge:
-        found, evidence = self._address(ins, site.caller)
+        found, evidence = self._address(ins, site)
         place = self._atlas.find(found)
         true = self._true(ins, here, site, place)
         return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true)
@@ -151,27 +162,27 @@ class _Charging:
         library = true_cost(ins, self._replay.law)
         return here if library is None else library.scaled(site.times)
 
-    def _trips(self, loop: Instruction, at: Address, caller: Address) -> Count:
+    def _trips(self, loop: Instruction, at: Address, site: _Site) -> Count:
         """Return how often a loop runs: as the compiler proved, else as the equation says that the loop is."""
         known = loop.known_trip_count
         if known is not None:
             return known
-        place = self._atlas.find(at) if at != caller else None
+        place = self._atlas.find(at) if at != site.within else None
         if place is None:
             return 1
         # An unrolled scan goes round less often, and what is left over stands behind it.
         unrolled = max(place.node.equation.params.get("unroll", 1), 1)
         return max((child.times for child in place.node.children if child.loop), default=1) // unrolled
 
-    def _address(self, ins: Instruction, caller: Address) -> tuple[Address, str]:
+    def _address(self, ins: Instruction, site: _Site) -> tuple[Address, str]:
         name = self._name(ins)
         if "~" in name:
-            return address(name, caller), MARKED
+            return address(name, site.caller), MARKED
         for direction, verb in (("users", "feeds"), ("operands", "uses")):
             near = self._neighbour(ins, direction)
             if near is not None:
-                return address(self._name(near), caller), f"inferred: {verb} {near.name}"
-        return caller, ENCLOSED
+                return address(self._name(near), site.caller), f"inferred: {verb} {near.name}"
+        return site.within, ENCLOSED
 
     def _neighbour(self, ins: Instruction, direction: str) -> Instruction | None:
         """Return the nearest instruction with a mark, among those that use this one's result or that it uses."""
@@ -184,15 +195,15 @@ class _Charging:
                 return marked
         return None
 
-    def _skip(self, ins: Instruction, caller: Address) -> None:
-        place = self._atlas.find(self._address(ins, caller)[0])
+    def _skip(self, ins: Instruction, site: _Site) -> None:
+        place = self._atlas.find(self._address(ins, site)[0])
         if place is not None:
             self.hidden[place.address] = "HandleConditional takes this property from another branch"
 
-    def _hide(self, fusion: Instruction, caller: Address) -> None:
+    def _hide(self, fusion: Instruction, site: _Site) -> None:
         inside = fusion.callee(0).instructions
         if any(ins.opcode in ("gather", "scatter") for ins in inside):
-            places = (self._atlas.find(self._address(ins, caller)[0]) for ins in inside)
+            places = (self._atlas.find(self._address(ins, site)[0]) for ins in inside)
             why = f"HandleFusion charges one instruction of the custom fusion {fusion.name}"
             self.hidden.update({place.address: why for place in places if place is not None})
 
@@ -281,17 +292,23 @@ class _Adoption:
         equal = [x for x in same if x.work == charge.work]
         sized = [x for x in self._waiting if x.work == charge.work]
         scalar = [x for x in scalar if x.work == charge.work]
-        candidates = [self._beside(found, here) for found in (scalar, equal)]
-        candidates += [equal] if charge.opcode in _LARGE else []
-        candidates += [self._beside(found, here) for found in (sized, same)]
-        fitting = next(
-            (found for found in (*(candidates if charge.evidence != MARKED else ()), equal) if found), list[Charge]()
-        )
+        if charge.evidence == MARKED:
+            # x - c is x + (-c): the operation changed, the equation did not.
+            candidates = [[x for x in sized if x.place is here]]
+            candidates += [self._beside(found, here) for found in (equal, same)]
+        else:
+            candidates = [self._beside(found, here) for found in (scalar, equal)]
+            candidates += [equal] if charge.opcode in _LARGE else []
+            candidates += [self._sharing(found, here) for found in (scalar,)]
+            candidates += [self._beside(found, here) for found in (sized, same)]
+        fitting = next((found for found in (*candidates, equal) if found), list[Charge]())
         if not fitting:
             return charge
         address = here.address if here is not None else ()
         chosen = min(fitting, key=lambda other: _distance(_operation(other)[0], address))
         self._waiting.remove(chosen)
+        if chosen.place is here:
+            return charge
         place = chosen.place
         assert place is not None
         evidence = f"inferred: the {chosen.opcode} of {place.primitive} became it; nothing else of that one is left"
@@ -299,6 +316,9 @@ class _Adoption:
 
     def _beside(self, found: Sequence[Charge], here: Place | None) -> list[Charge]:
         return [x for x in found if here is not None and x.place is not None and self._atlas.adjacent(x.place, here)]
+
+    def _sharing(self, found: Sequence[Charge], here: Place | None) -> list[Charge]:
+        return [x for x in found if here and x.place and not set(here.operands).isdisjoint(x.place.operands)]
 
 
 def _distance(a: Address, b: Address) -> tuple[int, int]:

@@ -30,6 +30,7 @@ _IDENTITIES = frozenset(
 # What leaves the other operand as it is; a sum or product may have it on either side.
 _ZERO, _ONE = ("0", "0.0", "-0.0"), ("1", "1.0")
 _NEUTRAL = {"add": _ZERO, "add_any": _ZERO, "sub": _ZERO, "mul": _ONE, "div": _ONE}
+_DECIDED = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "sub", "xor"})
 _ARITHMETIC: Mapping[str, Callable[..., float]] = {
     "add": float.__add__,
     "sub": float.__sub__,
@@ -100,7 +101,8 @@ def address(op_name: str, caller: Address) -> Address:
 class Place:
     """An equation where it is called.
 
-    address, scope and direction are absolute. cost: of one run, combiners included and bodies left out. It runs
+    address, scope and direction are absolute. cost: of one run, with the bodies that have no marks and without those
+    whose equations are places too; once: the same with every loop in it run as often as its body stands there. It runs
     `loops * devices * others` times in all where every branch around it is taken: repeats of loops, of meshes, and of
     everything else; in the lowered module the bodies of its loops leave `copies` of it. branches: for each `cond`
     around it, its address, the branch, and whether our count takes it.
@@ -115,6 +117,7 @@ class Place:
     direction: str
     node: Node
     cost: Cost
+    once: Cost
     loops: Count
     copies: Count
     devices: Count
@@ -176,6 +179,8 @@ class _Visit:
         # By number: what is the same for all elements, and known; then what depends on no input of the program.
         self._scalars: dict[int, str] = {}
         self._fixed: set[int] = set()
+        # By value: what it is the negative of.
+        self._negated: dict[Any, Any] = {}
 
     def equations(self, nodes: Sequence[Node], values: dict[Any, Any], outside: _Outside) -> Iterator[Place]:
         for node in nodes:
@@ -183,14 +188,18 @@ class _Visit:
             inputs = tuple(self._value(atom, values) for atom in eqn.invars)
             value = self._number(eqn, inputs)
             same = self._unchanged(eqn, inputs)
+            if eqn.primitive.name == "neg":
+                self._negated[value, 0] = inputs[0]
             for i, out in enumerate(eqn.outvars):
                 values[out] = same if same is not None else (value, i)
+            inside = [child for child in node.children if self._within(child)]
             place = Place(
                 (*outside.address, self._marks[id(eqn)]),
                 outside.scope + node.scope,
                 node.direction or outside.direction,
                 node,
-                node.own + Cost.sum(child.total for child in node.children if child.fused),
+                node.own + Cost.sum(child.total for child in inside),
+                node.own + Cost.sum(child.where(_as_it_stands) for child in inside),
                 outside.loops,
                 outside.copies,
                 outside.devices,
@@ -207,11 +216,15 @@ class _Visit:
             yield place
             results: list[Any] = []
             for position, child in enumerate(node.children):
-                if not child.fused:
+                if child not in inside:
                     results = yield from self._body(place, position, child, inputs)
             # A call gives what its body gives; a loop or a branch gives something of its own.
             if len(node.children) == 1 and not (node.children[0].loop or node.children[0].per_device):
                 values.update(zip(eqn.outvars, results, strict=False))
+
+    def _within(self, child: Node) -> bool:
+        """Say whether a body is a combiner, or one that the rule knows and the jaxpr does not hold: it has no marks."""
+        return child.fused or (bool(child.children) and id(child.children[0].equation) not in self._marks)
 
     def _body(
         self, place: Place, position: int, child: Node, inputs: Sequence[Any]
@@ -244,7 +257,7 @@ class _Visit:
 
     def _value(self, atom: Any, values: Mapping[Any, Any]) -> Any:
         if _jax.is_literal(atom):
-            return ("literal", str(atom.val), str(atom.aval))
+            return ("literal", _jax.literal_text(atom), str(atom.aval))
         return values.get(atom, ("free", id(atom)))
 
     def _number(self, eqn: Any, inputs: Values) -> int:
@@ -252,7 +265,7 @@ class _Visit:
         # What has effects is equal to nothing else.
         key = _canonical(eqn.primitive.name, params, inputs) if not eqn.effects else (id(eqn), inputs)
         number = self._numbers.setdefault(key, len(self._numbers))
-        if not eqn.effects and all(x[0] in ("literal", "constant") or x[0] in self._fixed for x in inputs):
+        if not eqn.effects and (_is_known(eqn, inputs) or all(self._is_fixed(x) for x in inputs)):
             self._fixed.add(number)
         self._loose[number] = self._loosely(eqn, inputs)
         if number not in self._scalars and (scalar := self._computed(eqn, inputs)):
@@ -273,6 +286,10 @@ class _Visit:
         name = eqn.primitive.name
         if name in _IDENTITIES and len(inputs) == 1:
             return inputs[0]
+        if name == "neg":
+            return self._negated.get(inputs[0])
+        if name == "integer_pow" and eqn.params["y"] == 1:
+            return inputs[0]
         if name == "select_n" and len(set(inputs[1:])) == 1:
             return inputs[1]
         if name in _NEUTRAL and len(inputs) == 2:
@@ -289,6 +306,8 @@ class _Visit:
             return self._scalar(inputs[0])
         if name == "pad" and 0 in eqn.invars[0].aval.shape:
             return self._scalar(inputs[1])
+        if name == "integer_pow" and eqn.params["y"] == 0:
+            return "1.0"
         known = [self._scalar(x) for x in inputs]
         if name == "select_n":
             return known[1] if len(set(known[1:])) == 1 else ""
@@ -301,8 +320,21 @@ class _Visit:
                 return ""
         return "0.0" if name == "mul" and any(x and float(x) == 0 for x in known if _is_number(x)) else ""
 
+    def _is_fixed(self, value: Any) -> bool:
+        return value[0] in ("literal", "constant") or value[0] in self._fixed
+
     def _scalar(self, value: Any) -> str:
         return value[1] if value[0] == "literal" else self._scalars.get(value[0], "")
+
+
+def _as_it_stands(node: Node) -> Count:
+    return node.copies if node.loop else node.times
+
+
+def _is_known(eqn: Any, inputs: Values) -> bool:
+    """Say whether equal operands alone decide the result: a comparison of whole numbers, which are never NaN."""
+    whole = getattr(getattr(eqn.invars[0].aval, "dtype", None), "kind", "") in ("i", "u", "b") if inputs else False
+    return whole and len(inputs) == 2 and inputs[0] == inputs[1] and eqn.primitive.name in _DECIDED
 
 
 def _canonical(name: str, params: Any, inputs: Values) -> Any:

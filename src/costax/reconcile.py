@@ -128,6 +128,7 @@ class _Account:
         self.equals: dict[int, list[Place]] = defaultdict(list)
         self.alike: dict[Any, list[Place]] = defaultdict(list)
         self.users: dict[Any, list[Place]] = defaultdict(list)
+        self.at = {place.address: place for place in places}
         for place in places:
             self.equals[place.value].append(place)
             self.alike[place.loose].append(place)
@@ -149,6 +150,7 @@ class _Account:
 
     def _conventions(self, place: Place) -> Iterator[Delta]:
         cost, runs = place.cost, place.loops * place.devices * place.others * place.taken
+        once = _Pair(*as_xla(place.once))
         ours = _Pair(cost.flops, cost.transcendentals).times(runs)
         padding = _Pair(-2 * cost.padding_macs, 0).times(runs)
         theirs = _Pair(*as_xla(cost)).times(runs)
@@ -156,14 +158,18 @@ class _Account:
         kinds = sorted({kind for kind, _ in dict(cost.items())} & {"integer", "compare", "select", "convert", "mac"})
         other = theirs.minus(ours).minus(padding)
         yield from self._delta(CONVENTION, "jaxpr", place, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
-        once = _Pair(*as_xla(cost)).times(place.copies * place.devices * place.others * place.taken)
+        standing = once.times(place.copies * place.devices * place.others * place.taken)
         charged = "once" if place.copies == 1 else f"{place.copies:,} times, as often as it stands there,"
         yield from self._delta(
-            LOOP, "jaxpr", place, once.minus(theirs), f"runs {place.loops:,} times, charged {charged} by HandleWhile"
+            LOOP,
+            "jaxpr",
+            place,
+            standing.minus(theirs),
+            f"runs {place.loops:,} times, charged {charged} by HandleWhile",
         )
-        shard = _Pair(*as_xla(cost)).times(place.copies * place.others * place.taken)
+        shard = once.times(place.copies * place.others * place.taken)
         yield from self._delta(
-            DEVICES, "jaxpr", place, shard.minus(once), f"{place.devices} devices run it, one is charged"
+            DEVICES, "jaxpr", place, shard.minus(standing), f"{place.devices} devices run it, one is charged"
         )
         weighed = self._weighed(place)
         yield from self._delta(
@@ -176,7 +182,7 @@ class _Account:
 
     def _weighed(self, place: Place) -> _Pair:
         """What XLA's rules charge for a place: each copy once, and of branches the one that XLA takes."""
-        pair = _Pair(*as_xla(place.cost)).times(place.copies * place.others)
+        pair = _Pair(*as_xla(place.once)).times(place.copies * place.others)
         for at, branch, taken in place.branches:
             weights = self.lowered.branches.get(at)
             share = weights[branch] if weights and branch < len(weights) else (int(taken), int(taken))
@@ -232,7 +238,7 @@ class _Account:
         if twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
-            evidence = f"an equal equation in {where} ({self.source(twin)}) is there: {opcodes(left[twin.address])}"
+            evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self.compiled.hidden:
             cause, evidence = (BRANCH if place.branches else DEFECT), self.compiled.hidden[place.address]
         elif place.fixed:
@@ -322,7 +328,15 @@ class _Account:
             yield self._made(cause, stage, place, pair, evidence, count)
 
     def _made(self, cause: str, stage: str, place: Place, pair: _Pair, evidence: str, count: int) -> Delta:
-        return Delta(cause, stage, *pair, place.primitive, place.scope, self.source(place), count, evidence)
+        return Delta(cause, stage, *pair, place.primitive, place.scope, self._line(place), count, evidence)
+
+    def _line(self, place: Place) -> str:
+        """Return the user's line of a place; where jax kept none, that of the call it lies in."""
+        found, address = self.source(place), place.address[:-1]
+        while not found and address:
+            found = self.source(self.at[address]) if address in self.at else ""
+            address = address[:-1]
+        return found
 
 
 def _by_place(charges: Iterable[Charge]) -> tuple[dict[Address, list[Charge]], list[Charge]]:

@@ -21,6 +21,7 @@ from costax._jax.jaxprs import integer_value as integer_value
 from costax._jax.jaxprs import is_jaxpr as is_jaxpr
 from costax._jax.jaxprs import is_literal as is_literal
 from costax._jax.jaxprs import literal as literal
+from costax._jax.jaxprs import literal_text as literal_text
 from costax._jax.jaxprs import live_part as live_part
 from costax._jax.jaxprs import lowered_primitives as lowered_primitives
 from costax._jax.jaxprs import map_jaxprs as map_jaxprs
