@@ -200,7 +200,7 @@ class _Account:
         difference = made.minus(expected)
         if difference == _Pair():
             return
-        if not found:
+        if made == _Pair() and place.primitive not in _DEFECTS:
             yield self._gone(place, "lowered", difference, self.in_lowered)
             return
         cause, evidence = self._how_lowered(place, found)
@@ -235,7 +235,9 @@ class _Account:
         """Say why nothing of an equation is left at a stage."""
         twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place), *self._past(place))
         twin = next((other for other in twins if other is not place and left.get(other.address)), None)
-        if twin is not None:
+        if difference.work > 0:
+            cause, evidence = LIBRARY, "its call, which is charged -1, is gone"
+        elif twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
             evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
@@ -402,9 +404,9 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
             continue
         if opcode.startswith("custom-call"):
             yield LIBRARY, pair, len(b), f"{opcode} is charged -1"
-        elif opcode == "convert":
+        elif opcode == "convert" and len(b) > len(a) and pair.work > 0:
             yield UPCAST, pair, len(b), f"{len(b)} converts, {len(a)} before"
-        elif a and len(b) > len(a):
+        elif a and len(b) > len(a) and min(pair) >= 0 and _are_copies(a, b):
             yield RECOMPUTED, pair, len(b), f"{len(a)} x {opcode} became {len(b)}: {_homes(b)}"
         else:
             moved.append((opcode, pair))
@@ -420,6 +422,16 @@ def _by_opcode(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
     for charge in charges:
         found[charge.opcode].append(charge)
     return found
+
+
+def _are_copies(before: Sequence[Charge], after: Sequence[Charge]) -> bool:
+    """Say whether instructions are those before and copies of them: each as large as one of them, in several fusions.
+
+    An add more of another size, or beside the first, is a subtraction that became one.
+    """
+    sizes = {(charge.flops, charge.transcendentals) for charge in before}
+    homes = {charge.computation.id for charge in after}
+    return len(homes) > 1 and sizes >= {(charge.flops, charge.transcendentals) for charge in after}
 
 
 def _homes(charges: Sequence[Charge]) -> str:
