@@ -221,14 +221,12 @@ class _Charging:
 
 
 def _beside(at: Instruction, direction: str) -> Iterator[Instruction]:
-    """Yield the users or operands of an instruction; a fusion bears its root's name, so its inner users stand for it."""
+    """Yield the users or operands of an instruction; inner users before their fusion, which bears its root's name."""
     for x in getattr(at, direction):
-        if direction == "operands" or x.opcode != "fusion":
-            yield x
-            continue
-        places = [i for i, operand in enumerate(x.operands) if operand is at]
-        inner = [y for p in x.callee(0).parameters if p.parameter_number in places for y in p.users]
-        yield from inner or (x,)
+        if direction == "users" and x.opcode == "fusion":
+            places = [i for i, operand in enumerate(x.operands) if operand is at]
+            yield from (y for p in x.callee(0).parameters if p.parameter_number in places for y in p.users)
+        yield x
 
 
 def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:

@@ -66,6 +66,8 @@ _NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
     "eq": ("True",),
 }
 _POWERS: Final = frozenset({"integer_pow", "square", "mul"})
+# Operations that the compiler writes in place of others.
+_STAND_INS: Final[Mapping[str, Sequence[str]]] = {"add": ("subtract",), "multiply": ("divide", "power")}
 # What they make of equal operands is known: x - x, x != x, max(x, x), a choice between x and x.
 _IDEMPOTENT: Final = frozenset(
     {"sub", "div", "eq", "ne", "lt", "le", "gt", "ge", "max", "min", "and", "or", "xor", "select_n"}
@@ -406,7 +408,7 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
             yield LIBRARY, pair, len(b), f"{opcode} is charged -1"
         elif opcode == "convert" and len(b) > len(a) and pair.work > 0:
             yield UPCAST, pair, len(b), f"{len(b)} converts, {len(a)} before"
-        elif a and len(b) > len(a) and min(pair) >= 0 and _are_copies(a, b):
+        elif a and len(b) > len(a) and min(pair) >= 0 and _are_copies(a, b) and not _stands_in(opcode, old, new):
             yield RECOMPUTED, pair, len(b), f"{len(a)} x {opcode} became {len(b)}: {_homes(b)}"
         else:
             moved.append((opcode, pair))
@@ -424,10 +426,15 @@ def _by_opcode(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
     return found
 
 
+def _stands_in(opcode: str, old: Mapping[str, Sequence[Charge]], new: Mapping[str, Sequence[Charge]]) -> bool:
+    """Say whether there is less of what an opcode may stand in for: x - c becomes x + (-c), x / c becomes x * (1 / c)."""
+    return any(len(new.get(other, ())) < len(old.get(other, ())) for other in _STAND_INS.get(opcode, ()))
+
+
 def _are_copies(before: Sequence[Charge], after: Sequence[Charge]) -> bool:
     """Say whether instructions are those before and copies of them: each as large as one of them, in several fusions.
 
-    An add more of another size, or beside the first, is a subtraction that became one.
+    One more of another size, or beside the first, is no copy.
     """
     sizes = {(charge.flops, charge.transcendentals) for charge in before}
     homes = {charge.computation.id for charge in after}
