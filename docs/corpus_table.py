@@ -1,4 +1,4 @@
-"""Write docs/corpus.md: every program of the corpus in four accounts. `python docs/corpus_table.py`, or `nox -s corpus`.
+"""Write docs/corpus.md, every program of the corpus in four accounts: `nox -s corpus`.
 
 FLOPs of one device; the programs, the numbers and their tests are those of tests/test_reconcile.py.
 """

@@ -66,6 +66,8 @@ _NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
     "eq": ("True",),
 }
 _POWERS: Final = frozenset({"integer_pow", "square", "mul"})
+# Done twice they do nothing more, or undo themselves.
+_PROJECTIONS: Final = frozenset({"abs", "floor", "ceil", "round", "neg", "not"})
 # Operations that the compiler writes in place of others.
 _STAND_INS: Final[Mapping[str, Sequence[str]]] = {"add": ("subtract",), "multiply": ("divide", "power")}
 # What they make of equal operands is known: x - x, x != x, max(x, x), a choice between x and x.
@@ -282,6 +284,9 @@ class _Account:
             return SIMPLIFIED, "no input of the program reaches one of its operands"
         if place.alike and place.primitive in _IDEMPOTENT:
             return SIMPLIFIED, f"{place.primitive} of equal operands"
+        inner = next((x for value in place.operands for x in self.equals[value]), None)
+        if place.primitive in _PROJECTIONS and inner is not None and inner.primitive == place.primitive:
+            return SIMPLIFIED, f"{place.primitive} of {inner.primitive}"
         started = self._scatters_into(place, left)
         if started is not None:
             return SIMPLIFIED, f"{started.name} adds into its other operand instead of into zeros"
@@ -427,7 +432,7 @@ def _by_opcode(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
 
 
 def _stands_in(opcode: str, old: Mapping[str, Sequence[Charge]], new: Mapping[str, Sequence[Charge]]) -> bool:
-    """Say whether there is less of what an opcode may stand in for: x - c becomes x + (-c), x / c becomes x * (1 / c)."""
+    """Say whether there is less of what an opcode may stand in for, as x + (-c) for x - c, x * (1 / c) for x / c."""
     return any(len(new.get(other, ())) < len(old.get(other, ())) for other in _STAND_INS.get(opcode, ()))
 
 
