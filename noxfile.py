@@ -86,6 +86,13 @@ def long(session: nox.Session) -> None:
 
 
 @nox.session
+def corpus(session: nox.Session) -> None:
+    """The table of docs/corpus.md, made anew: every program of the corpus in four accounts."""
+    session.install(".[test]")
+    session.run("python", "-W", "ignore", "docs/corpus_table.py")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Rules and format."""
     session.install("ruff")
