@@ -22,7 +22,7 @@ FLOORS = [
     {"leaves", "bodies", "trace", "walk", "cases", "hlo", "lower"},
     {"analysis", "targets", "options", "provenance", "communication", "modules"},
     {"ledger", "parameters"},
-    {"attribution", "reconcile"},
+    {"attribution", "reconcile", "witness"},
     {"comparison"},
     {"report"},
     {"api"},

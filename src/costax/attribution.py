@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from costax.conventions import as_xla
@@ -23,7 +24,7 @@ MARKED: Final = "marked"
 ENCLOSED: Final = "enclosed"
 _ONCE: Final = Properties(1, 1, 1)
 # How many instructions away a neighbour may be; a split reduction or an upcast is one to three away.
-_REACH: Final = 4
+_REACH: Final = 6
 # Operations whose number of FLOPs tells them apart wherever they stand.
 _LARGE: Final = frozenset({"dot", "convolution"})
 
@@ -188,12 +189,34 @@ class _Charging:
         """Return the nearest instruction with a mark, among those that use this one's result or that it uses."""
         level, seen = [ins], {id(ins)}
         for _ in range(_REACH):
-            level = [x for at in level for x in _beside(at, direction) if id(x) not in seen]
+            level = [x for at in level for x in self._beside(at, direction) if id(x) not in seen]
             seen.update(map(id, level))
             marked = next((x for x in level if "~" in self._name(x)), None)
             if marked is not None:
                 return marked
         return None
+
+    def _beside(self, at: Instruction, direction: str) -> Iterator[Instruction]:
+        """Yield the operands or users; a fusion bears its root's name, so what uses a value inside stands for it."""
+        inside = direction == "users"
+        yield from (x for x in getattr(at, direction) if not (inside and x.opcode == "fusion"))
+        yield from self._across[direction][id(at)]
+
+    @cached_property
+    def _across(self) -> Mapping[str, Mapping[int, Sequence[Instruction]]]:
+        """The operands and users that lie on the other side of a fusion's border, by the id of the instruction."""
+        operands: dict[int, list[Instruction]] = defaultdict(list)
+        users: dict[int, list[Instruction]] = defaultdict(list)
+        for computation in self._replay.module.computations.values():
+            for fusion in computation.instructions:
+                if fusion.opcode == "fusion":
+                    inner = fusion.callee(0)
+                    operands[id(fusion)].append(inner.root)
+                    users[id(inner.root)].append(fusion)
+                    for parameter, given in zip(inner.parameters, fusion.operands, strict=False):
+                        operands[id(parameter)].append(given)
+                        users[id(given)].append(parameter)
+        return {"operands": operands, "users": users}
 
     def _skip(self, ins: Instruction, site: _Site) -> None:
         place = self._atlas.find(self._address(ins, site)[0])
@@ -216,17 +239,13 @@ class _Charging:
     def _name(self, ins: Instruction) -> str:
         name = self._names.get(id(ins))
         if name is None:
-            name = self._names[id(ins)] = ins.op_name
+            name = ins.op_name
+            if "~" not in name and ins.called and ins.opcode != "fusion":
+                # A reduction that was split or converted lost its name; what it applies may still have one.
+                applied = (inner.op_name for called in ins.called for inner in called.instructions)
+                name = next((found for found in applied if "~" in found), name)
+            self._names[id(ins)] = name
         return name
-
-
-def _beside(at: Instruction, direction: str) -> Iterator[Instruction]:
-    """Yield the users or operands of an instruction; inner users before their fusion, which bears its root's name."""
-    for x in getattr(at, direction):
-        if direction == "users" and x.opcode == "fusion":
-            places = [i for i, operand in enumerate(x.operands) if operand is at]
-            yield from (y for p in x.callee(0).parameters if p.parameter_number in places for y in p.users)
-        yield x
 
 
 def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:

@@ -20,6 +20,7 @@ from costax.provenance import Place
 from costax.reconcile import Delta, reconcile
 from costax.reconcile import unexplained as without_cause
 from costax.trace import Program
+from costax.witness import Witnesses
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def compare_program(
     before = _ledger("lowered", lowered, account, atlas)
     law = law_of(tpu=machine is not None and machine.platform == "tpu")
     after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)
-    deltas = reconcile(found, before, after, _source)
+    witness = Witnesses(analysis.tree, live, marks.marks, machine) if analysis.tree else _no_witness
+    deltas = reconcile(found, before, after, _source, witness)
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
 
 
@@ -104,6 +106,10 @@ def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequ
     if before is not None:
         found = rehomed(found, before, atlas)
     return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
+
+
+def _no_witness(place: Place, stage: str) -> str:
+    return ""
 
 
 def _source(place: Place) -> str:

@@ -31,6 +31,15 @@ _IDENTITIES = frozenset(
 _ZERO, _ONE = ("0", "0.0", "-0.0"), ("1", "1.0")
 _NEUTRAL = {"add": _ZERO, "add_any": _ZERO, "sub": _ZERO, "mul": _ONE, "div": _ONE}
 _DECIDED = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "sub", "xor"})
+_DECISIONS: Mapping[str, Callable[..., bool]] = {
+    "eq": lambda x, y: x == y,
+    "ne": lambda x, y: x != y,
+    "lt": lambda x, y: x < y,
+    "le": lambda x, y: x <= y,
+    "gt": lambda x, y: x > y,
+    "ge": lambda x, y: x >= y,
+}
+_ABSORBING = {"and": "False", "or": "True"}
 _ARITHMETIC: Mapping[str, Callable[..., float]] = {
     "add": float.__add__,
     "sub": float.__sub__,
@@ -42,6 +51,8 @@ _ARITHMETIC: Mapping[str, Callable[..., float]] = {
     "pow": math.pow,
     "sqrt": math.sqrt,
     "abs": float.__abs__,
+    "floor": lambda x: float(math.floor(x)),
+    "ceil": lambda x: float(math.ceil(x)),
     "exp": math.exp,
     "log": math.log,
     "tanh": math.tanh,
@@ -108,8 +119,9 @@ class Place:
     around it, its address, the branch, and whether our count takes it.
     value: equal for equations that compute the same from the same; loose: equal where that holds up to broadcasting
     and reshaping of operands. operands: what made its operands, the values of equations or inputs of the program;
-    scalars: those operands that are one known number everywhere. fixed: no input of the program reaches it;
-    fixed_operands: none reaches one of its operands that is no plain literal. alike: two operands are equal.
+    scalars: those operands that are one known number everywhere; known: that number, where the result is one. fixed:
+    no input of the program reaches it; fixed_operands: none reaches one of its operands that is no plain literal.
+    alike: two operands are equal.
     """
 
     address: Address
@@ -127,6 +139,7 @@ class Place:
     loose: Any
     operands: tuple[Any, ...] = ()
     scalars: tuple[str, ...] = ()
+    known: str = ""
     fixed: bool = False
     fixed_operands: bool = False
     alike: bool = False
@@ -209,6 +222,7 @@ class _Visit:
                 self._loose[value],
                 tuple(x[0] if isinstance(x[0], int) else x for x in inputs if x[0] != "literal"),
                 tuple(scalar for x in inputs if (scalar := self._scalar(x))),
+                self._scalars.get(value, ""),
                 value in self._fixed,
                 any(x[0] in self._fixed for x in inputs),
                 len(set(inputs)) < len(inputs),
@@ -290,14 +304,20 @@ class _Visit:
             return self._negated.get(inputs[0])
         if name == "integer_pow" and eqn.params["y"] == 1:
             return inputs[0]
-        if name == "select_n" and len(set(inputs[1:])) == 1:
-            return inputs[1]
+        if name == "select_n":
+            chosen = self._chosen(inputs)
+            return inputs[1] if len(set(inputs[1:])) == 1 else None if chosen is None else inputs[1 + chosen]
         if name in _NEUTRAL and len(inputs) == 2:
             for operand, other in ((0, 1), (1, 0)) if name in ("add", "add_any", "mul") else ((0, 1),):
                 kept = eqn.invars[operand].aval.shape == eqn.outvars[0].aval.shape
                 if kept and self._scalar(inputs[other]) in _NEUTRAL[name]:
                     return inputs[operand]
         return None
+
+    def _chosen(self, inputs: Values) -> int | None:
+        """Return which case a selection takes, where its predicate is known."""
+        known = self._scalar(inputs[0])
+        return {"False": 0, "True": 1}.get(known, int(known) if known.isdecimal() else None) if known else None
 
     def _computed(self, eqn: Any, inputs: Values) -> str:
         """Return the number that all elements of a result are, where the operands are such numbers."""
@@ -310,12 +330,17 @@ class _Visit:
             return "1.0"
         known = [self._scalar(x) for x in inputs]
         if name == "select_n":
-            return known[1] if len(set(known[1:])) == 1 else ""
+            chosen = self._chosen(inputs)
+            return known[1] if len(set(known[1:])) == 1 else "" if chosen is None else known[1 + chosen]
+        if name in _ABSORBING and _ABSORBING[name] in known:
+            return _ABSORBING[name]
+        if name in _DECISIONS and all(known):
+            return str(_DECISIONS[name](*map(_number, known)))
         if name == "square":
             name, known = "mul", known * 2
         if name in _ARITHMETIC and all(known):
             try:
-                return str(_ARITHMETIC[name](*map(float, known)))
+                return str(_ARITHMETIC[name](*map(_number, known)))
             except (ValueError, ArithmeticError):
                 return ""
         return "0.0" if name == "mul" and any(x and float(x) == 0 for x in known if _is_number(x)) else ""
@@ -344,6 +369,10 @@ def _canonical(name: str, params: Any, inputs: Values) -> Any:
     if name in ("add", "add_any", "mul", "max", "min", "and", "or", "eq", "ne"):
         return (name.removesuffix("_any"), (), tuple(sorted(inputs, key=repr)))
     return (name, params, inputs)
+
+
+def _number(text: str) -> float:
+    return float(text == "True") if text in ("True", "False") else float(text)
 
 
 def _is_number(text: str) -> bool:

@@ -111,22 +111,32 @@ class _Pair(NamedTuple):
 
 
 def reconcile(
-    places: Sequence[Place], lowered: Ledger, compiled: Ledger, source: Callable[[Place], str]
+    places: Sequence[Place],
+    lowered: Ledger,
+    compiled: Ledger,
+    source: Callable[[Place], str],
+    witness: Callable[[Place, str], str],
 ) -> tuple[Delta, ...]:
     """Return the deltas that lead from our total to XLA's compiled one; they add up exactly.
 
-    places: every equation at each call site. source: the user's file and line of a place.
+    places: every equation at each call site. source: the user's file and line of a place. witness: evidence that a
+    stage leaves out the equation of a place, by experiment; "" where there is none.
     """
-    return tuple(_Account(places, lowered, compiled, source).deltas())
+    return tuple(_Account(places, lowered, compiled, source, witness).deltas())
 
 
 class _Account:
     def __init__(
-        self, places: Sequence[Place], lowered: Ledger, compiled: Ledger, source: Callable[[Place], str]
+        self,
+        places: Sequence[Place],
+        lowered: Ledger,
+        compiled: Ledger,
+        source: Callable[[Place], str],
+        witness: Callable[[Place, str], str],
     ) -> None:
         self.places = places
         self.lowered, self.compiled = lowered, compiled
-        self.source = source
+        self.source, self.witness = source, witness
         self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
         self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
         self.equals: dict[int, list[Place]] = defaultdict(list)
@@ -247,10 +257,12 @@ class _Account:
             evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self.compiled.hidden:
             cause, evidence = (BRANCH if place.branches else DEFECT), self.compiled.hidden[place.address]
-        elif place.fixed:
-            cause, evidence = FOLDED, "no input of the program reaches it"
+        elif place.primitive in _LOOPS:
+            cause, evidence = CONTROL, f"no loop is left of the {opcodes(self.in_lowered.get(place.address, []))}"
+        elif place.fixed or place.known:
+            cause, evidence = FOLDED, f"it is {place.known}" if place.known else "no input of the program reaches it"
         else:
-            cause, evidence = self._simplified(place, left)
+            cause, evidence = self._simplified(place, stage, left)
         return self._made(cause, stage, place, difference, evidence, 1)
 
     def _near(self, place: Place) -> list[Place]:
@@ -275,7 +287,7 @@ class _Account:
             return ()
         return [other for value in set(place.operands) for other in self.users[value] if other.primitive in _POWERS]
 
-    def _simplified(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> tuple[str, str]:
+    def _simplified(self, place: Place, stage: str, left: Mapping[Address, Sequence[Charge]]) -> tuple[str, str]:
         """Say which rule of algebra, or which other equation, made an equation unnecessary."""
         neutral = next((x for x in place.scalars if x in _NEUTRAL.get(place.primitive, ())), None)
         if neutral is not None:
@@ -307,6 +319,9 @@ class _Account:
             before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
             if after and opcodes(before) != opcodes(after):
                 return REWRITTEN, f"{other.primitive} beside it took it over: {opcodes(before)} became {opcodes(after)}"
+        shown = self.witness(place, stage)
+        if shown:
+            return SIMPLIFIED, shown
         return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
 
     # What belongs to no equation.

@@ -41,6 +41,7 @@ from costax._jax.stablehlo import constant as constant
 from costax._jax.stablehlo import exported_module as exported_module
 from costax._jax.stablehlo import place as place
 from costax._jax.stablehlo import tensor as tensor
+from costax._jax.stages import bound as bound
 from costax._jax.stages import is_compiled as is_compiled
 from costax._jax.stages import is_jitted as is_jitted
 from costax._jax.stages import is_lowered as is_lowered
@@ -50,6 +51,7 @@ from costax._jax.stages import lower as lower
 from costax._jax.stages import memory as memory
 from costax._jax.stages import memory_sizes as memory_sizes
 from costax._jax.stages import static_arguments as static_arguments
+from costax._jax.stages import traced as traced
 from costax._jax.topologies import compile_ahead as compile_ahead
 from costax._jax.topologies import compiled_cost as compiled_cost
 from costax._jax.topologies import compiled_memory as compiled_memory
