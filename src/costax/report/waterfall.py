@@ -14,6 +14,7 @@ from rich.text import Text
 
 from costax import units
 from costax.cost import Count
+from costax.reconcile import RECOMPUTED
 from costax.report import record, tables, text
 
 if TYPE_CHECKING:
@@ -114,6 +115,9 @@ def equations(comparison: Comparison, most: int | None = None) -> Table:
 
 def _why(delta: Delta) -> str:
     """Return the evidence; where the opcodes are the same before and after, their sizes are not."""
+    if delta.cause == RECOMPUTED:
+        # The names of the fusions are in the record; a TPU's are longer than a line.
+        return delta.evidence.partition(":")[0]
     before, became, after = delta.evidence.partition(" became ")
     if became and before == after:
         fewer = "fewer" if delta.flops + delta.transcendentals < 0 else "more"
