@@ -7,7 +7,7 @@ left: the instructions that use the result or give the operands, and the equatio
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -57,6 +57,12 @@ class Atlas:
         """Return the place that computes the first operand of a place: the one with most of the address in common."""
         found = self._by_value.get(place.operands[0], []) if place.operands else []
         return max(found, key=lambda other: _in_common(other.address, place.address), default=None)
+
+    def before(self, place: Place, there: Container[Address], cost: tuple[Count, Count]) -> Place | None:
+        """Return the place just before a call, in the same jaxpr, that costs so much and is not there yet."""
+        *outer, own = place.address
+        before = (self._by_address.get((*outer, mark)) for mark in range(own - 1, max(own - _REACH, 0), -1))
+        return next((x for x in before if x and x.address not in there and as_xla(x.once) == cost), None)
 
     def adjacent(self, a: Place, b: Place) -> bool:
         """Say whether one of two places uses the other's result, past what only moves it."""
@@ -246,6 +252,24 @@ class _Charging:
                 name = next((found for found in applied if "~" in found), name)
             self._names[id(ins)] = name
         return name
+
+
+def settled(lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:
+    """Return the charges of a lowered module with those put right that bear the name of a call behind them.
+
+    jax 0.8 gives an argument that it computes for a call the call's own location.
+    """
+    there = {charge.place.address for charge in lowered if charge.place is not None and charge.work}
+    found: list[Charge] = []
+    for charge in lowered:
+        place = charge.place
+        if charge.work and place is not None and not place.once.ops and place.node.children:
+            moved = atlas.before(place, there, (charge.flops, charge.transcendentals))
+            if moved is not None:
+                there.add(moved.address)
+                charge = replace(charge, place=moved, evidence="inferred: bears the name of the call behind it")
+        found.append(charge)
+    return found
 
 
 def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:

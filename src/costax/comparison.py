@@ -10,7 +10,7 @@ from typing import Any
 from costax import _jax, provenance
 from costax.ahead import TIMEOUT, Machine
 from costax.analysis import Analysis
-from costax.attribution import Atlas, attribute, rehomed
+from costax.attribution import Atlas, attribute, rehomed, settled
 from costax.hlo.laws import law_of
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
@@ -103,8 +103,7 @@ def compare_program(
 
 def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None) -> Ledger:
     found, branches, hidden = attribute(account, atlas)
-    if before is not None:
-        found = rehomed(found, before, atlas)
+    found = settled(found, atlas) if before is None else rehomed(found, before, atlas)
     return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
 
 

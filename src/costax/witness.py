@@ -22,7 +22,6 @@ from costax.lower import compile_stage, lower
 from costax.provenance import Address, Place
 from costax.tree import Node
 
-_MARK: Final = "~here~"
 # How many equations are taken out at most, after each step outwards.
 _SIZES: Final = (6, 16, 40)
 # How many experiments one comparison may make: each compiles a small program, some hundredths of a second on the CPU.
@@ -66,27 +65,35 @@ class Witnesses:
         tried = 0
         for most in _SIZES:
             window = self._flow.window(place.address, most)
-            if len(window) > max(tried, 1):
-                tried = len(window)
-                if not self._survives(window, place, stage):
-                    others = [step.eqn.primitive.name for step in window if step.eqn is not place.node.equation]
-                    return f"XLA leaves it out of these {tried} equations alone, too: it and {', '.join(others)}"
+            if len(window) <= max(tried, 1):
+                break
+            tried = len(window)
+            peers = [step for step in window if _alike(step.eqn, place.node.equation)]
+            left = self._left(self._flow, window, peers, stage)
+            others = ", ".join(step.eqn.primitive.name for step in window if step.eqn is not place.node.equation)
+            if not any(step.eqn is place.node.equation for step in left):
+                return f"XLA leaves it out of these {tried} equations alone, too: it and {others}"
+            if len(left) < len(peers):
+                return f"alone with {others}, XLA keeps {len(left)} of {len(peers)} {place.primitive}"
         return ""
 
-    def _survives(self, window: Sequence[_Step], place: Place, stage: str) -> bool:
-        """Say whether an instruction with work comes from an equation when the window is all there is."""
+    def _left(self, flow: _Flow, window: Sequence[_Step], peers: Sequence[_Step], stage: str) -> Sequence[_Step]:
+        """Return of which equations an instruction with work is left when the window is all there is."""
         try:
-            traced = self._flow.traced(window, place.node.equation) if self._flow else None
-            made = lower(traced, traced.jaxpr, "witness", self.machine) if traced else None
-            if made and stage == "compiled":
+            traced = flow.traced(window, {id(step): f"~{number}~" for number, step in enumerate(peers)})
+            made = lower(traced, traced.jaxpr, "witness", self.machine)
+            if stage == "compiled":
                 made = compile_stage(made, "witness", self.machine, TIMEOUT)
         except (CostaxError, TypeError, ValueError, NotImplementedError):
-            return True  # These equations make no program of their own, so they tell nothing.
-        if made is None:
-            return True
+            return peers  # These equations make no program of their own, so they tell nothing.
         law = law_of(tpu=self.machine is not None and self.machine.platform == "tpu")
-        rows = replay(read_bytes(made.hlo), law).instructions
-        return any(_MARK in row.instruction.op_name for row in rows if row.flops or row.transcendentals)
+        working = (row for row in replay(read_bytes(made.hlo), law).instructions if row.flops or row.transcendentals)
+        names = " ".join(row.instruction.op_name for row in working)
+        return [step for number, step in enumerate(peers) if f"~{number}~" in names]
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return a.primitive is b.primitive and [str(x.aval) for x in a.outvars] == [str(x.aval) for x in b.outvars]
 
 
 class _Flow:
@@ -117,8 +124,11 @@ class _Flow:
             found.update(level)
         return [self._steps[number] for number in sorted(found)]
 
-    def traced(self, window: Sequence[_Step], marked: Any) -> Any:
-        """Return the traced function of some equations: from what they take from outside to what they give."""
+    def traced(self, window: Sequence[_Step], scopes: Mapping[int, str]) -> Any:
+        """Return the traced function of some equations: from what they take from outside to what they give.
+
+        scopes: by the id of a step, the scope that it gets.
+        """
         made = {value for step in window for value in step.makes}
         taken = {value for step in window for value in step.takes if isinstance(value, int)}
         inside = {id(step) for step in window}
@@ -133,7 +143,7 @@ class _Flow:
             values = dict(zip(free, given, strict=True))
             for step in window:
                 inputs = [values[x] if isinstance(x, int) else x.val for x in step.takes]
-                results = _jax.bound(step.eqn, inputs, _MARK if step.eqn is marked else "")
+                results = _jax.bound(step.eqn, inputs, scopes.get(id(step), ""))
                 values.update(zip(step.makes, results, strict=True))
             return [values[value] for value in needed]
 
