@@ -16,8 +16,9 @@ HEAD = """# The corpus
 
 Every program of `tests/corpus`, reconciled: what its jaxpr asks for, what XLA's law gives for the lowered and for the
 compiled module, what XLA says, and how many named differences lead from the first to the last. All numbers are FLOPs;
-the last column is the time of `costax.compare`, XLA's own lowering and compiling included. Differences without a
-name: {unexplained}. Replays that are not XLA's own number: {mismatches}.
+the last column is the time of `costax.compare`, XLA's own lowering and compiling included.
+
+Differences without a name: {unexplained}. Replays that are not XLA's own number: {mismatches}.
 
 Made by `nox -s corpus` with jax {jax} on the CPU of one machine; the tests hold the programs and the numbers, not the
 seconds.
@@ -74,7 +75,8 @@ def main() -> None:
     import jax
 
     found = list(lines())
-    unexplained = sum(each.unexplained for each in found)
+    gaps = [f"{each.unexplained} in {each.name}" for each in found if each.unexplained]
+    unexplained = ", ".join((str(sum(each.unexplained for each in found)), *gaps))
     mismatches = sum(not each.matches for each in found)
     text = HEAD.format(jax=jax.__version__, unexplained=unexplained, mismatches=mismatches)
     total = sum(each.seconds for each in found)

@@ -35,10 +35,12 @@ def test_the_table_has_every_program_of_the_corpus():
     assert set(ROWS) == {program.name for program in programs()}
 
 
-def test_the_table_has_no_difference_without_a_name():
-    words = " ".join(PAGE.split())
-    assert "Differences without a name: 0." in words
-    assert "Replays that are not XLA's own number: 0." in words
+def test_every_replay_of_the_table_is_xlas_own_number():
+    assert "Replays that are not XLA's own number: 0." in " ".join(PAGE.split())
+    # The exact sum of a compiled module is what XLA says, as long as float32 holds it.
+    for name, cells in ROWS.items():
+        compiled, xla = (int(cell.replace(",", "")) for cell in cells[2:4])
+        assert compiled == xla or abs(compiled) > 2**24, name
 
 
 @pytest.mark.skipif(f"jax {jax.__version__} " not in PAGE, reason="the table was made with another jax")
