@@ -109,9 +109,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed and memory, as ratios of interleaved medians; prints the table of benchmarks/README.md."""
+    """Speed and memory, as ratios of interleaved medians; prints the tables of benchmarks/README.md."""
     session.install(".[examples]")
-    session.run("python", "benchmarks/speed.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+    for name in ("speed", "comparison"):
+        session.run("python", f"benchmarks/{name}.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session

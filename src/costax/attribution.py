@@ -7,10 +7,10 @@ left: the instructions that use the result or give the operands, and the equatio
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from costax.conventions import as_xla
 from costax.cost import ZERO, Count
@@ -40,6 +40,7 @@ class Atlas:
         for place in places:
             self._by_last[place.address[-1]].append(place)
             self._by_value[place.value].append(place)
+        self._used: dict[Address, frozenset[Any]] = {}
 
     def find(self, found: Address) -> Place | None:
         """Return the place of an address; names may leave out calls on the way, as long as one place fits."""
@@ -58,24 +59,14 @@ class Atlas:
         found = self._by_value.get(place.operands[0], []) if place.operands else []
         return max(found, key=lambda other: _in_common(other.address, place.address), default=None)
 
-    def before(self, place: Place, there: Container[Address], cost: tuple[Count, Count]) -> Place | None:
-        """Return the place just before a call, in the same jaxpr, that costs so much and is not there yet."""
-        *outer, own = place.address
-        before = (self._by_address.get((*outer, mark)) for mark in range(own - 1, max(own - _REACH, 0), -1))
-        return next((x for x in before if x and x.address not in there and as_xla(x.once) == cost), None)
-
-    def adjacent(self, a: Place, b: Place) -> bool:
-        """Say whether one of two places uses the other's result, past what only moves it."""
-        return any(self._uses(x, y) for x, y in ((a, b), (b, a)))
-
-    def _uses(self, user: Place, maker: Place) -> bool:
-        for value in user.operands:
-            if value == maker.value:
-                return True
-            for between in self._by_value.get(value, [])[:1]:
-                if not between.cost.ops and maker.value in between.operands:
-                    return True
-        return False
+    def used(self, place: Place) -> frozenset[Any]:
+        """Return the values that a place uses, past what only moves them too."""
+        found = self._used.get(place.address)
+        if found is None:
+            between = (maker for value in place.operands for maker in self._by_value.get(value, [])[:1])
+            moved = (value for maker in between if not maker.cost.ops for value in maker.operands)
+            found = self._used[place.address] = frozenset((*place.operands, *moved))
+        return found
 
 
 def _is_part(part: Address, whole: Address) -> bool:
@@ -254,24 +245,6 @@ class _Charging:
         return name
 
 
-def settled(lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:
-    """Return the charges of a lowered module with those put right that bear the name of a call behind them.
-
-    jax 0.8 gives an argument that it computes for a call the call's own location.
-    """
-    there = {charge.place.address for charge in lowered if charge.place is not None and charge.work}
-    found: list[Charge] = []
-    for charge in lowered:
-        place = charge.place
-        if charge.work and place is not None and not place.once.ops and place.node.children:
-            moved = atlas.before(place, there, (charge.flops, charge.transcendentals))
-            if moved is not None:
-                there.add(moved.address)
-                charge = replace(charge, place=moved, evidence="inferred: bears the name of the call behind it")
-        found.append(charge)
-    return found
-
-
 def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:
     """Return the charges of a compiled module with those put right that its names misplace.
 
@@ -317,8 +290,21 @@ class _Adoption:
     """Operations of lowered equations of which nothing is left, waiting for instructions without a home."""
 
     def __init__(self, missing: Sequence[Charge], atlas: Atlas) -> None:
-        self._waiting = list(missing)
         self._atlas = atlas
+        self._waiting = {i: (charge, charge.place) for i, charge in enumerate(missing) if charge.place is not None}
+        # Where those stand that wait: by operation and work, by the value that they make, by those that they use, and
+        # by those that are operands of theirs.
+        self._like: dict[tuple[str, Count], list[int]] = defaultdict(list)
+        self._making: dict[int, list[int]] = defaultdict(list)
+        self._using: dict[Any, list[int]] = defaultdict(list)
+        self._taking: dict[Any, list[int]] = defaultdict(list)
+        for i, (charge, place) in self._waiting.items():
+            self._like[charge.opcode, charge.work].append(i)
+            self._making[place.value].append(i)
+            for value in atlas.used(place):
+                self._using[value].append(i)
+            for value in place.operands:
+                self._taking[value].append(i)
 
     def adopted(self, charge: Charge) -> Charge:
         """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
@@ -326,40 +312,60 @@ class _Adoption:
         Beside counts the same operation, or any with as many FLOPs.
         """
         here = charge.place
-        # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
-        constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
-        scalar = [x for x in self._waiting if constant and x.place is not None and x.place.scalars]
-        same = [x for x in self._waiting if x.opcode == charge.opcode]
-        equal = [x for x in same if x.work == charge.work]
-        sized = [x for x in self._waiting if x.work == charge.work]
-        scalar = [x for x in scalar if x.work == charge.work]
-        if charge.evidence == MARKED:
-            # x - c is x + (-c): the operation changed, the equation did not.
-            candidates = [[x for x in sized if x.place is here]]
-            candidates += [self._beside(found, here) for found in (equal, same)]
-        else:
-            candidates = [self._beside(found, here) for found in (scalar, equal)]
-            candidates += [equal] if charge.opcode in _LARGE else []
-            candidates += [self._sharing(found, here) for found in (scalar,)]
-            candidates += [self._beside(found, here) for found in (sized, same)]
-        fitting = next((found for found in (*candidates, equal) if found), list[Charge]())
+        fitting = next((found for found in self._candidates(charge, here) if found), list[int]())
         if not fitting:
             return charge
         address = here.address if here is not None else ()
-        chosen = min(fitting, key=lambda other: _distance(_operation(other)[0], address))
-        self._waiting.remove(chosen)
-        if chosen.place is here:
+        chosen = min(fitting, key=lambda i: _distance(self._waiting[i][1].address, address))
+        other, place = self._waiting.pop(chosen)
+        if place is here:
             return charge
-        place = chosen.place
-        assert place is not None
-        evidence = f"inferred: the {chosen.opcode} of {place.primitive} became it; nothing else of that one is left"
+        evidence = f"inferred: the {other.opcode} of {place.primitive} became it; nothing else of that one is left"
         return replace(charge, place=place, evidence=evidence)
 
-    def _beside(self, found: Sequence[Charge], here: Place | None) -> list[Charge]:
-        return [x for x in found if here is not None and x.place is not None and self._atlas.adjacent(x.place, here)]
+    def _candidates(self, charge: Charge, here: Place | None) -> Iterator[Sequence[int]]:
+        """Yield those that may have become a charge, the likeliest first."""
+        equal = [i for i in self._like.get((charge.opcode, charge.work), ()) if i in self._waiting]
+        beside = self._beside(here)
+        same = [i for i in beside if self._waiting[i][0].opcode == charge.opcode]
+        sized = [i for i in beside if self._waiting[i][0].work == charge.work]
+        if charge.evidence == MARKED:
+            # x - c is x + (-c): the operation changed, the equation did not.
+            yield self._at(here, charge)
+            yield [i for i in same if i in sized]
+            yield same
+        else:
+            # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
+            constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
+            yield [i for i in sized if constant and self._waiting[i][1].scalars]
+            yield [i for i in same if i in sized]
+            yield equal if charge.opcode in _LARGE else ()
+            yield self._sharing(here, charge) if constant else ()
+            yield sized
+            yield same
+        yield equal
 
-    def _sharing(self, found: Sequence[Charge], here: Place | None) -> list[Charge]:
-        return [x for x in found if here and x.place and not set(here.operands).isdisjoint(x.place.operands)]
+    def _at(self, here: Place | None, charge: Charge) -> list[int]:
+        """Return those of the very equation, with as much work as the charge."""
+        found = self._standing(self._making.get(here.value, ()) if here is not None else ())
+        return [i for i in found if self._waiting[i][1] is here and self._waiting[i][0].work == charge.work]
+
+    def _beside(self, here: Place | None) -> list[int]:
+        """Return those of which one uses the result of the other, past what only moves it."""
+        if here is None:
+            return []
+        makers = [i for value in self._atlas.used(here) for i in self._making.get(value, ())]
+        return self._standing([*makers, *self._using.get(here.value, ())])
+
+    def _sharing(self, here: Place | None, charge: Charge) -> list[int]:
+        """Return those with a known number for an operand that share another operand, with as much work."""
+        shared = [i for value in (here.operands if here is not None else ()) for i in self._taking.get(value, ())]
+        waiting = ((i, *self._waiting[i]) for i in self._standing(shared))
+        return [i for i, other, place in waiting if place.scalars and other.work == charge.work]
+
+    def _standing(self, positions: Sequence[int]) -> list[int]:
+        """Return those of some that still wait, in order."""
+        return sorted(i for i in set(positions) if i in self._waiting)
 
 
 def _distance(a: Address, b: Address) -> tuple[int, int]:

@@ -103,7 +103,8 @@ def address(op_name: str, caller: Address) -> Address:
     >>> address("jit(f)/~0~/jvp(net)/~3~/while/body/~7~/dot_general", (1,)), address("jit(silu)/~5~/neg", (1, 4))
     ((3, 7), (1, 4, 5))
     """
-    _, root, below = op_name.rpartition(_ROOT)
+    # Of an instruction that has several names, joined by `;`, the first is the innermost.
+    _, root, below = op_name.partition(";")[0].rpartition(_ROOT)
     marks = tuple(map(int, _MARK.findall(below)))
     return marks if root else caller + marks
 
@@ -192,6 +193,8 @@ class _Visit:
         # By number: what is the same for all elements, and known; then what depends on no input of the program.
         self._scalars: dict[int, str] = {}
         self._fixed: set[int] = set()
+        # Abstract values as text, which takes numpy long.
+        self._types: dict[Any, str] = {}
         # By value: what it is the negative of.
         self._negated: dict[Any, Any] = {}
 
@@ -211,8 +214,8 @@ class _Visit:
                 outside.scope + node.scope,
                 node.direction or outside.direction,
                 node,
-                node.own + Cost.sum(child.total for child in inside),
-                node.own + Cost.sum(child.where(_as_it_stands) for child in inside),
+                node.own + Cost.sum(child.total for child in inside) if inside else node.own,
+                node.own + Cost.sum(child.where(_as_it_stands) for child in inside) if inside else node.own,
                 outside.loops,
                 outside.copies,
                 outside.devices,
@@ -271,26 +274,31 @@ class _Visit:
 
     def _value(self, atom: Any, values: Mapping[Any, Any]) -> Any:
         if _jax.is_literal(atom):
-            return ("literal", _jax.literal_text(atom), str(atom.aval))
+            return ("literal", _jax.literal_text(atom), self._type(atom.aval))
         return values.get(atom, ("free", id(atom)))
 
+    def _type(self, aval: Any) -> str:
+        found = self._types.get(aval)
+        if found is None:
+            found = self._types[aval] = str(aval)
+        return found
+
     def _number(self, eqn: Any, inputs: Values) -> int:
-        params = tuple((name, value if _hashable(value) else id(value)) for name, value in eqn.params.items())
+        params = tuple([(name, value if _hashable(value) else id(value)) for name, value in eqn.params.items()])
         # What has effects is equal to nothing else.
         key = _canonical(eqn.primitive.name, params, inputs) if not eqn.effects else (id(eqn), inputs)
         number = self._numbers.setdefault(key, len(self._numbers))
         if not eqn.effects and (_is_known(eqn, inputs) or all(self._is_fixed(x) for x in inputs)):
             self._fixed.add(number)
-        self._loose[number] = self._loosely(eqn, inputs)
+        self._loose[number] = self._loosely(eqn, params, inputs)
         if number not in self._scalars and (scalar := self._computed(eqn, inputs)):
             self._scalars[number] = scalar
         return number
 
-    def _loosely(self, eqn: Any, inputs: Values) -> Any:
+    def _loosely(self, eqn: Any, params: Values, inputs: Values) -> Any:
         within = tuple((self._loose.get(x[0], x[0]), *x[1:]) for x in inputs)
         if eqn.primitive.name in _RESHAPES:
             return within[0][0] if within[0][1:] in ((), (0,)) else within[0]
-        params = tuple((name, value if _hashable(value) else id(value)) for name, value in eqn.params.items())
         size = math.prod(getattr(eqn.outvars[0].aval, "shape", ())) if eqn.outvars else 0
         key = ("loose", size, _canonical(eqn.primitive.name, params, within)) if not eqn.effects else (id(eqn), within)
         return self._numbers.setdefault(key, len(self._numbers))

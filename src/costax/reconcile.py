@@ -107,7 +107,7 @@ class _Pair(NamedTuple):
         return _Pair(self.flops - other[0], self.transcendentals - other[1])
 
     def times(self, factor: Count) -> _Pair:
-        return _Pair(self.flops * factor, self.transcendentals * factor)
+        return self if factor == 1 else _Pair(self.flops * factor, self.transcendentals * factor)
 
 
 def reconcile(
@@ -143,6 +143,8 @@ class _Account:
         self.alike: dict[Any, list[Place]] = defaultdict(list)
         self.users: dict[Any, list[Place]] = defaultdict(list)
         self.at = {place.address: place for place in places}
+        # What XLA's rules charge for one run of each place, every loop in it as often as its body stands there.
+        self.charged = {place.address: _Pair(*as_xla(place.once)) for place in places}
         for place in places:
             self.equals[place.value].append(place)
             self.alike[place.loose].append(place)
@@ -164,15 +166,19 @@ class _Account:
 
     def _conventions(self, place: Place) -> Iterator[Delta]:
         cost, runs = place.cost, place.loops * place.devices * place.others * place.taken
-        once = _Pair(*as_xla(place.once))
+        once = self.charged[place.address]
         ours = _Pair(cost.flops, cost.transcendentals).times(runs)
         padding = _Pair(-2 * cost.padding_macs, 0).times(runs)
-        theirs = _Pair(*as_xla(cost)).times(runs)
+        theirs = (once if place.once is cost else _Pair(*as_xla(cost))).times(runs)
+        standing = once.times(place.copies * place.devices * place.others * place.taken)
+        shard = once.times(place.copies * place.others * place.taken)
+        weighed = self._weighed(place)
+        if ours == theirs == standing == shard == weighed and padding == _Pair():
+            return
         yield from self._delta(PADDING, "jaxpr", place, padding, f"{cost.padding_macs:,} MACs touch only padding")
         kinds = sorted({kind for kind, _ in dict(cost.items())} & {"integer", "compare", "select", "convert", "mac"})
         other = theirs.minus(ours).minus(padding)
         yield from self._delta(CONVENTION, "jaxpr", place, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
-        standing = once.times(place.copies * place.devices * place.others * place.taken)
         charged = "once" if place.copies == 1 else f"{place.copies:,} times, as often as it stands there,"
         yield from self._delta(
             LOOP,
@@ -181,11 +187,9 @@ class _Account:
             standing.minus(theirs),
             f"runs {place.loops:,} times, charged {charged} by HandleWhile",
         )
-        shard = once.times(place.copies * place.others * place.taken)
         yield from self._delta(
             DEVICES, "jaxpr", place, shard.minus(standing), f"{place.devices} devices run it, one is charged"
         )
-        weighed = self._weighed(place)
         yield from self._delta(
             BRANCH,
             "jaxpr",
@@ -196,7 +200,7 @@ class _Account:
 
     def _weighed(self, place: Place) -> _Pair:
         """What XLA's rules charge for a place: each copy once, and of branches the one that XLA takes."""
-        pair = _Pair(*as_xla(place.once)).times(place.copies * place.others)
+        pair = self.charged[place.address].times(place.copies * place.others)
         for at, branch, taken in place.branches:
             weights = self.lowered.branches.get(at)
             share = weights[branch] if weights and branch < len(weights) else (int(taken), int(taken))

@@ -98,8 +98,14 @@ def _foreign(program: str, data: bytes, seconds: float) -> bytes:
 def hlo_of(stage: Any) -> bytes:
     """Return the serialised HloModuleProto of a `Lowered` (not optimised) or `Compiled` (optimised)."""
     if is_lowered(stage):
-        return stage.compiler_ir("hlo").as_hlo_module().as_serialized_hlo_module_proto()
+        return stage.compiler_ir("hlo").as_serialized_hlo_module_proto()
     return stage.runtime_executable().hlo_modules()[0].as_serialized_hlo_module_proto()
+
+
+def stablehlo_text(lowered: Any) -> str:
+    """Return a `Lowered` as StableHLO text without its names and places in the source."""
+    # jax made the module and has verified it: `as_text()` would do that again.
+    return lowered.compiler_ir("stablehlo").operation.get_asm(enable_debug_info=False, assume_verified=True)
 
 
 def xla_cost(hlo: bytes) -> Mapping[str, float]:

@@ -154,21 +154,23 @@ class _Reader:
 
     def instruction(self, data: bytes, known: dict[int, Instruction], computation: str) -> None:
         raw = decode("Instruction", data, computation)
-        name = f"{computation}/{text(raw.name)}"
-        if raw.id in known:
-            raise malformed(f"Two instructions have the id {raw.id}", where=name)
+        own_name, own_id = text(raw.name), raw.id
+        name = f"{computation}/{own_name}"
+        if own_id in known:
+            raise malformed(f"Two instructions have the id {own_id}", where=name)
         try:
             operands = tuple([known[i] for i in raw.operand_ids])
-            controls = tuple([known[i] for i in raw.control_predecessor_ids])
-            called = tuple([self.computations[i] for i in raw.called_computation_ids])
+            # Few instructions have these, and to ask is four times as fast as to go through none.
+            controls = tuple([known[i] for i in ids]) if (ids := raw.control_predecessor_ids) else ()
+            called = tuple([self.computations[i] for i in ids]) if (ids := raw.called_computation_ids) else ()
         except KeyError as fault:
             raise malformed(f"Id {fault.args[0]} is missing, or comes later (a cycle)", where=name) from fault
         for control in controls:
             control.has_control_successors = True
         opcode = self.opcode(raw.opcode, name)
-        known[raw.id] = Instruction(
-            raw.id,
-            text(raw.name),
+        known[own_id] = Instruction(
+            own_id,
+            own_name,
             opcode,
             self.shapes.read(raw.shape, name),
             operands,

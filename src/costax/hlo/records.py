@@ -147,7 +147,7 @@ class Instruction:
     @property
     def op_name(self) -> str:
         """`jit(fn)/name/stack/primitive`; relative to the call site inside a shared function before optimisation."""
-        return self.metadata.op_name
+        return text(decode("Metadata", self.raw_metadata, self.name).op_name)
 
     @property
     def dimensions(self) -> tuple[int, ...]:
