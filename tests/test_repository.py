@@ -20,7 +20,7 @@ FLOORS = [
     {"_jax", "pytrees", "registry"},
     {"frame", "shapes", "frameworks", "ahead"},
     {"leaves", "bodies", "trace", "walk", "cases", "hlo", "lower", "numbering"},
-    {"analysis", "targets", "options", "provenance", "communication"},
+    {"analysis", "targets", "options", "provenance", "communication", "modules"},
     {"places", "parameters"},
     {"ledger"},
     {"attribution", "reconcile", "witness"},
@@ -28,6 +28,7 @@ FLOORS = [
     {"report"},
     {"api"},
     {"explanation", "terminal"},
+    {"modules_cli"},
     {"cli", "__init__"},
     {"__main__"},
 ]

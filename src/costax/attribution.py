@@ -187,17 +187,18 @@ class _Charging:
         """Return the nearest instruction with a mark, among those that use this one's result or that it uses."""
         level, seen = [ins], {id(ins)}
         for _ in range(_REACH):
-            level = [
-                x
-                for at in level
-                for x in (*getattr(at, direction), *self._across[direction][id(at)])
-                if id(x) not in seen
-            ]
+            level = [x for at in level for x in self._beside(at, direction) if id(x) not in seen]
             seen.update(map(id, level))
             marked = next((x for x in level if "~" in self._name(x)), None)
             if marked is not None:
                 return marked
         return None
+
+    def _beside(self, at: Instruction, direction: str) -> Iterator[Instruction]:
+        """Yield the operands or users; a fusion bears its root's name, so what uses a value inside stands for it."""
+        inside = direction == "users"
+        yield from (x for x in getattr(at, direction) if not (inside and x.opcode == "fusion"))
+        yield from self._across[direction][id(at)]
 
     @cached_property
     def _across(self) -> Mapping[str, Mapping[int, Sequence[Instruction]]]:

@@ -67,6 +67,10 @@ _NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
     "eq": ("True",),
 }
 _POWERS: Final = frozenset({"integer_pow", "square", "mul"})
+# Done twice they do nothing more, or undo themselves.
+_PROJECTIONS: Final = frozenset({"abs", "floor", "ceil", "round", "neg", "not"})
+# Operations that the compiler writes in place of others.
+_STAND_INS: Final[Mapping[str, Sequence[str]]] = {"add": ("subtract",), "multiply": ("divide", "power")}
 # What they make of equal operands is known: x - x, x != x, max(x, x), a choice between x and x.
 _IDEMPOTENT: Final = frozenset(
     {"sub", "div", "eq", "ne", "lt", "le", "gt", "ge", "max", "min", "and", "or", "xor", "select_n"}
@@ -215,7 +219,7 @@ class _Account:
         difference = made.minus(expected)
         if difference == _Pair():
             return
-        if not found:
+        if made == _Pair() and place.primitive not in _DEFECTS:
             yield self._gone(place, "lowered", difference, self.in_lowered)
             return
         cause, evidence = self._how_lowered(place, found)
@@ -250,7 +254,9 @@ class _Account:
         """Say why nothing of an equation is left at a stage."""
         twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place), *self._past(place))
         twin = next((other for other in twins if other is not place and left.get(other.address)), None)
-        if twin is not None:
+        if difference.work > 0:
+            cause, evidence = LIBRARY, "its call, which is charged -1, is gone"
+        elif twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
             evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
@@ -295,6 +301,9 @@ class _Account:
             return SIMPLIFIED, "no input of the program reaches one of its operands"
         if place.alike and place.primitive in _IDEMPOTENT:
             return SIMPLIFIED, f"{place.primitive} of equal operands"
+        inner = next((x for value in place.operands for x in self.equals[value]), None)
+        if place.primitive in _PROJECTIONS and inner is not None and inner.primitive == place.primitive:
+            return SIMPLIFIED, f"{place.primitive} of {inner.primitive}"
         started = self._scatters_into(place, left)
         if started is not None:
             return SIMPLIFIED, f"{started.name} adds into its other operand instead of into zeros"
@@ -422,9 +431,9 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
             continue
         if opcode.startswith("custom-call"):
             yield LIBRARY, pair, len(b), f"{opcode} is charged -1"
-        elif opcode == "convert":
+        elif opcode == "convert" and len(b) > len(a) and pair.work > 0:
             yield UPCAST, pair, len(b), f"{len(b)} converts, {len(a)} before"
-        elif a and len(b) > len(a):
+        elif a and len(b) > len(a) and min(pair) >= 0 and _are_copies(a, b) and not _stands_in(opcode, old, new):
             yield RECOMPUTED, pair, len(b), f"{len(a)} x {opcode} became {len(b)}: {_homes(b)}"
         else:
             moved.append((opcode, pair))
@@ -440,6 +449,21 @@ def _by_opcode(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
     for charge in charges:
         found[charge.opcode].append(charge)
     return found
+
+
+def _stands_in(opcode: str, old: Mapping[str, Sequence[Charge]], new: Mapping[str, Sequence[Charge]]) -> bool:
+    """Say whether there is less of what an opcode may stand in for, as x + (-c) for x - c, x * (1 / c) for x / c."""
+    return any(len(new.get(other, ())) < len(old.get(other, ())) for other in _STAND_INS.get(opcode, ()))
+
+
+def _are_copies(before: Sequence[Charge], after: Sequence[Charge]) -> bool:
+    """Say whether instructions are those before and copies of them: each as large as one of them, in several fusions.
+
+    One more of another size, or beside the first, is no copy.
+    """
+    sizes = {(charge.flops, charge.transcendentals) for charge in before}
+    homes = {charge.computation.id for charge in after}
+    return len(homes) > 1 and sizes >= {(charge.flops, charge.transcendentals) for charge in after}
 
 
 def _homes(charges: Sequence[Charge]) -> str:
