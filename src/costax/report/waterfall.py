@@ -14,6 +14,7 @@ from rich.text import Text
 
 from costax import units
 from costax.cost import Count
+from costax.reconcile import RECOMPUTED
 from costax.report import record, text
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _LEADS_TO: Final = {
     "xla": "= XLA says",
 }
 _MOST: Final = 8
-# The account is what one came for: the layers leave it on the screen.
-_LAYER_LINES: Final = 40
+# The account is what people come for: the table of layers above it must leave it on the screen.
+_LAYER_LINES: Final = 20
 
 
 def render(comparison: Comparison | SavedComparison, **table: Any) -> RenderableType:
@@ -40,16 +41,8 @@ def render(comparison: Comparison | SavedComparison, **table: Any) -> Renderable
     table: which table of the analysis, `by`, `depth` and `sort`.
     """
     layers = text.render(comparison.jaxpr, **{"most_lines": _LAYER_LINES, **table})
-    return Group(
-        layers,
-        Text(),
-        *_alarms(comparison),
-        _account(comparison),
-        Text(),
-        equations(comparison, _MOST),
-        Text(),
-        _notes(comparison),
-    )
+    differing = [equations(comparison, _MOST)] if comparison.deltas else []
+    return Group(layers, Text(), *_alarms(comparison), _account(comparison), *differing, _notes(comparison))
 
 
 def to_record(comparison: Comparison | SavedComparison) -> dict[str, Any]:
@@ -86,31 +79,42 @@ def _stage(ledger: Ledger | SavedStage) -> dict[str, Any]:
 
 def equations(comparison: Comparison | SavedComparison, most: int | None = None) -> Table:
     """Return the equations whose counts differ, largest difference first; those of one line and cause together."""
-    groups: dict[tuple[str, str, str, str], list[Delta | SavedDelta]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Delta | SavedDelta]] = defaultdict(list)
     for delta in comparison.deltas:
-        groups[delta.cause, delta.equation, delta.source, delta.evidence].append(delta)
+        groups[delta.cause, delta.equation, delta.source].append(delta)
     ordered = sorted(groups.values(), key=lambda found: -abs(sum(d.flops + d.transcendentals for d in found)))
     shown = ordered[:most]
     title = f"Largest differences, {len(shown)} of {len(ordered)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("cause", "equation"):
+    with_transcendentals = any(delta.transcendentals for found in shown for delta in found)
+    for name in ("FLOPs", "transc.") if with_transcendentals else ("FLOPs",):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("equation", "line", "why"):
         table.add_column(name, overflow="fold")
-    table.add_column("FLOPs", justify="right", no_wrap=True)
-    table.add_column("transc.", justify="right", no_wrap=True)
-    table.add_column("line", overflow="fold")
-    table.add_column("evidence", overflow="fold")
     for found in shown:
-        first = found[0]
+        first = max(found, key=lambda delta: abs(delta.flops) + abs(delta.transcendentals))
+        others = len({_why(delta) for delta in found}) - 1
         times = f" x {len(found)}" if len(found) > 1 else ""
+        counts = [units.signed(sum(d.flops for d in found)), units.signed(sum(d.transcendentals for d in found))]
         table.add_row(
-            Text(first.cause),
-            Text(f"{first.equation}{times}"),
-            units.signed(sum(d.flops for d in found)),
-            units.signed(sum(d.transcendentals for d in found)),
-            Text(first.source.rpartition("/")[2]),
-            Text(first.evidence),
+            *counts[: 1 + with_transcendentals],
+            Text(f"{first.equation or '(none)'}{times}"),
+            Text(first.source.rpartition("/")[2] or "-"),
+            Text(f"{first.cause}: {_why(first)}{f', and {others} alike' if others else ''}"),
         )
     return table
+
+
+def _why(delta: Delta | SavedDelta) -> str:
+    """Return the evidence; where the opcodes are the same before and after, their sizes are not."""
+    if delta.cause == RECOMPUTED:
+        # The names of the fusions are in the record; a TPU's are longer than a line.
+        return delta.evidence.partition(":")[0]
+    before, became, after = delta.evidence.partition(" became ")
+    if became and before == after:
+        fewer = "fewer" if delta.flops + delta.transcendentals < 0 else "more"
+        return f"{before} of {fewer} elements"
+    return delta.evidence
 
 
 def _alarms(comparison: Comparison | SavedComparison) -> list[RenderableType]:
@@ -151,7 +155,8 @@ class Step:
         """Return FLOPs, transcendentals and how many equations as text."""
         if self.deltas is None:
             return f"{self.flops:,}", f"{self.transcendentals:,}", ""
-        return f"{self.flops:+,}", f"{self.transcendentals:+,}", f"{len(self.deltas):,}"
+        signed = [f"{count:+,}" if count else "" for count in (self.flops, self.transcendentals)]
+        return signed[0], signed[1], f"{len(self.deltas):,}"
 
 
 def steps(comparison: Comparison | SavedComparison) -> Iterator[Step]:
@@ -175,7 +180,7 @@ def _account(comparison: Comparison | SavedComparison) -> Table:
     title = f"From this program to XLA's cost analysis ({comparison.target})"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for name in ("FLOPs", "transcendentals", "equations"):
+    for name in ("FLOPs", "transc.", "eqns"):
         table.add_column(name, justify="right", no_wrap=True)
     for step in steps(comparison):
         style = "bold" if step.is_sum else "red" if step.label == "unexplained" else ""
