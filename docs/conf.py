@@ -51,6 +51,8 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "abort_on_example_error": True,
     "remove_config_comments": True,
+    "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
 }
 # The gallery's own pages name Python objects that are no part of the documentation.
 suppress_warnings = ["config.cache"]

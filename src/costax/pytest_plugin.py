@@ -9,9 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+if TYPE_CHECKING:
+    from costax.analysis import Analysis
 
 # Nothing of costax that imports jax is imported before a test asks: pytest loads plug-ins in every run.
 
@@ -47,18 +50,20 @@ class Costs:
     def __init__(self, request: pytest.FixtureRequest) -> None:
         """Take the test that asks."""
         self._request = request
-        self._last: Any = None
+        self._last: Analysis | None = None
 
-    def __call__(self, fn: Any, **options: Any) -> Callable[..., Any]:
+    def __call__(self, fn: Any, **options: Any) -> Callable[..., Analysis]:
         """Return a function that takes the arguments of `fn` and returns its Analysis; `costax.analyze` as it is.
 
         The limits of the test's marker are checked at once.
         """
-        from costax.api import analyze
+        from costax import api
 
-        counting = analyze(fn, **options)
+        # Its options are the caller's, and checked there.
+        analyze: Any = api.analyze
+        counting: Callable[..., Analysis] = analyze(fn, **options)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Analysis:
             __tracebackhide__ = True
             analysis = self._last = counting(*args, **kwargs)
             for marker in self._request.node.iter_markers("cost_budget"):
@@ -70,7 +75,7 @@ class Costs:
 
         return call
 
-    def snapshot(self, name: str, analysis: Any = None, *, fail_on: str | tuple[str, ...] = ()) -> None:
+    def snapshot(self, name: str, analysis: Analysis | None = None, *, fail_on: str | tuple[str, ...] = ()) -> None:
         """Compare an analysis, by default the last one counted, with its golden record beside the test file.
 
         fail_on: what fails, as `flops > +1%`; by default any change. Raises BudgetError with a difference by layer.
