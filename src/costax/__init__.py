@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from costax.api import analyze as analyze
     from costax.api import compare as compare
     from costax.api import rules as rules
+    from costax.calibration import calibrate as calibrate
     from costax.comparison import Comparison as Comparison
     from costax.cost import Cost as Cost
     from costax.difference import Diff as Diff
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from costax.equation import Operand as Operand
     from costax.errors import Uncountable as Uncountable
     from costax.explanation import explain as explain
+    from costax.fitting import Fit as Fit
+    from costax.fitting import fits as fits
     from costax.hardware import Device as Device
     from costax.hardware import device as device
     from costax.hardware import devices as devices
@@ -55,6 +58,9 @@ _HOMES = {
     "Prediction": "prediction",
     "device": "hardware",
     "devices": "hardware",
+    "Fit": "fitting",
+    "fits": "fitting",
+    "calibrate": "calibration",
     "explain": "explanation",
     "load": "report",
     "measure": "measurement",

@@ -76,3 +76,10 @@ def show(renderable: Any) -> None:
     from costax.report.text import for_output
 
     click.echo(for_output(renderable))
+
+
+def errors() -> Any:
+    """Return the console of standard error, where progress is shown."""
+    from rich.console import Console
+
+    return Console(stderr=True)
