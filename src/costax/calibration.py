@@ -138,7 +138,10 @@ def _trials(*, quick: bool) -> Iterator[_Trial]:
 
 
 def _dispatch() -> Callable[[], Any]:
-    compiled = _api.jit(lambda x: x + 1)
+    def more(x: Any) -> Any:
+        return x + 1
+
+    compiled = _api.jit(more)
     x = _jnp.zeros(4)
     return lambda: compiled(x)
 
@@ -165,9 +168,15 @@ def _looped(table: str, dtype: str, size: float, work: float, step: Callable[[An
     """
     steps = int(min(max(_STEADY / work, 2), 1000))
 
+    def once(_: Any, x: Any) -> Any:
+        return step(x)
+
+    def loop(x: Any) -> Any:
+        return _lax.fori_loop(0, steps, once, x)
+
     def make() -> Callable[[], Any]:
         x = start()
-        compiled = _api.jit(lambda x: _lax.fori_loop(0, steps, lambda _, x: step(x), x))
+        compiled = _api.jit(loop)
         return lambda: compiled(x)
 
     return _Trial(table, dtype, size, steps, make)
@@ -214,9 +223,12 @@ def _pointwise(table: str, dtype: str, size: float, elements: int, step: Callabl
 def _allocation(elements: int) -> Callable[[], Callable[[], Any]]:
     """Return a program that writes an array that is new at each call, as results and temporaries are."""
 
+    def new(x: Any) -> Any:
+        return _jnp.broadcast_to(x, (elements,))
+
     def make() -> Callable[[], Any]:
         x = _jnp.ones(1)
-        compiled = _api.jit(lambda x: _jnp.broadcast_to(x, (elements,)))
+        compiled = _api.jit(new)
         return lambda: compiled(x)
 
     return make

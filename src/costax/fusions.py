@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+from costax.communication import Collective
 from costax.groups import Exchange, Group
 from costax.hlo.records import Computation, Instruction
 from costax.ledger import Charge
@@ -54,7 +56,7 @@ def _owners(ledger: Ledger) -> dict[int, Instruction]:
     return owners
 
 
-def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: dict[str, object]) -> Group:
+def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: Mapping[str, Collective]) -> Group:
     matmul: dict[str, int] = defaultdict(int)
     vector: dict[str, int] = defaultdict(int)
     special: dict[str, int] = defaultdict(int)
@@ -132,10 +134,8 @@ def _dtype(ins: Instruction) -> str:
     return next((leaf.dtype for leaf in ins.shape.arrays()), "f32")
 
 
-def _exchange(found: object) -> Exchange | None:
-    from costax.communication import Collective
-
-    if not isinstance(found, Collective):
+def _exchange(found: Collective | None) -> Exchange | None:
+    if found is None:
         return None
     name = {"collective-permute": "permute", "collective-broadcast": "permute", "ragged-all-to-all": "all-to-all"}
     members = len(next(iter(found.groups), ())) or 2

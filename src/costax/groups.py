@@ -7,10 +7,10 @@ them: elementwise work is done where its result is used, and what has a buffer e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from costax import _jax, dtypes
 from costax.activations import CONTRACTIONS
@@ -33,6 +33,7 @@ from costax.tree import Scope
 
 if TYPE_CHECKING:
     from costax.analysis import Analysis
+    from costax.trace import Parameter
 
 MATMUL, VECTOR, SPECIAL, MEMORY, LINK = "matmul unit", "vector unit", "transcendental unit", "memory", "link"
 
@@ -53,9 +54,9 @@ class Group:
 
     matmul, vector, special: operations by dtype, a multiply-accumulate as two, each time that it runs. read, written:
     bytes each time. times: how often it runs. kind: "matmul", "convolution", "depthwise", "reduction" or "loop". rows:
-    the smaller free extent of a product. kernel: bytes of a convolution's kernel. cold: of the bytes that are read those
-    of the program's arguments, which were used last a whole call ago. weights: of them those of parameters, each
-    element weight_width bytes wide.
+    the smaller free extent of a product. kernel: bytes of a convolution's kernel. cold: of the bytes that are read
+    those of the program's arguments, which were used last a whole call ago. weights: of them those of parameters, each
+    element weight_width bytes wide. width: bytes of an element of the result, 0 where it is not floating.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Group:
     cold: Count = 0
     weights: Count = 0
     weight_width: Count = 4
+    width: Count = 0
 
     @property
     def flops(self) -> Count:
@@ -89,8 +91,8 @@ class Group:
 def of_analysis(analysis: Analysis) -> list[Group]:
     """Return the groups of an analysis by the producer-consumer rule, those in loops with how often they run."""
     region = analysis.memory.region
-    positions = [parameter.position for parameter in analysis.program.parameters or ()]
-    parameters = frozenset(region.inputs[position] for position in positions)
+    known: Sequence[Parameter] = analysis.program.parameters or ()
+    parameters = frozenset(region.inputs[parameter.position] for parameter in known)
     return list(_Maker().groups(region, (), "", 1, parameters))
 
 
@@ -212,8 +214,14 @@ def _group(
         kind=kind,
         rows=rows,
         kernel=kernel,
+        width=_width(region, last),
         cold=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_cold(region, x))),
     )
+
+
+def _width(region: Region, step: Step) -> Count:
+    names = [region.values[x].operand.dtype for x in step.outputs]
+    return next((dtypes.bits(name) // 8 for name in names if dtypes.is_floating(name)), 0)
 
 
 def _is_cold(region: Region, x: int) -> bool:
@@ -289,7 +297,8 @@ def _exchange(step: Step) -> Exchange | None:
         return None
     params = step.equation.params
     named: Any = params.get("axes", params.get("axis_name", ()))
-    axes = tuple(str(axis) for axis in (named if isinstance(named, tuple | list) else (named,)))
+    several: Sequence[Any] = cast("Sequence[Any]", named) if isinstance(named, tuple | list) else (named,)
+    axes = tuple(map(str, several))
     sizes = step.axis_sizes
     members = 1
     for axis in axes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -76,18 +76,30 @@ class Prediction:
 
     def by_scope(self, depth: int | None = None) -> dict[str, float]:
         """Return the seconds of each scope; with the dispatch they are `seconds`."""
-        return self._by(lambda part: "/".join(part.group.scope[:depth]))
+
+        def scope(part: Part) -> str:
+            return "/".join(part.group.scope[:depth])
+
+        return self._by(scope)
 
     def by_direction(self) -> dict[str, float]:
         """Return the seconds of the forward, backward and recomputed part and of the update."""
-        return self._by(lambda part: part.group.direction or "forward")
+
+        def direction(part: Part) -> str:
+            return part.group.direction or "forward"
+
+        return self._by(direction)
 
     def by_bound(self) -> dict[str, float]:
         """Return the seconds by what they are bound by, most first."""
-        found = self._by(lambda part: part.timing.bound)
+
+        def bound(part: Part) -> str:
+            return part.timing.bound
+
+        found = self._by(bound)
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _by(self, key: Any) -> dict[str, float]:
+    def _by(self, key: Callable[[Part], str]) -> dict[str, float]:
         sums: dict[str, float] = {}
         for part in self.parts:
             sums[key(part)] = sums.get(key(part), 0.0) + part.seconds

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, log
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from costax import exchange_time
 from costax.cost import Count
@@ -152,7 +153,10 @@ class Roofline:
         found: Any = self.device.rates.get(name)
         if not found:
             return ()
-        return found.get(operand_class(dtype), found.get("fp32", ())) if isinstance(found, Mapping) else found
+        if not isinstance(found, dict):
+            return found
+        by_class = cast("Mapping[str, Sequence[Sequence[float]]]", found)
+        return by_class.get(operand_class(dtype)) or by_class.get("fp32", ())
 
 
 def ring_of(device: Device, found: Exchange, mesh: Mapping[str, int]) -> tuple[str, int, float]:
@@ -189,7 +193,7 @@ def interpolated(table: Sequence[Sequence[float]], size: float) -> float:
     if size <= table[0][0]:
         # Below the smallest the time stays what it was: the rate falls with the size.
         return table[0][1] * max(size, 1.0) / table[0][0]
-    for (x, a), (y, b) in zip(table, table[1:], strict=False):
+    for (x, a), (y, b) in pairwise(table):
         if size <= y:
             share = (log(size) - log(x)) / (log(y) - log(x))
             return round(exp(log(a) + share * (log(b) - log(a))), 9)

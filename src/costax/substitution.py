@@ -60,16 +60,15 @@ class WhatIf:
         return groups.of_analysis(self.analysis)
 
     def _changed(self, group: Group) -> Group:
-        wide = 32
-        weight_bits = width(self.weights) if self.weights else wide
-        activation_bits = width(self.activations) if self.activations else wide
-        weights = group.weights * weight_bits // (8 * group.weight_width) if group.weights else 0
-        rest = group.read - group.weights
-        scaled = rest * activation_bits // wide if self.activations else rest
-        written = group.written * activation_bits // wide if self.activations else group.written
+        weights = group.weights
+        if self.weights:
+            weights = weights * width(self.weights) // (8 * group.weight_width)
+        rest, written = group.read - group.weights, group.written
+        if self.activations and group.width:
+            rest, written = (n * width(self.activations) // (8 * group.width) for n in (rest, written))
         pruned = self._kept_share(group)
         matmul = {self._dtype(group, dtype): count for dtype, count in group.matmul.items()}
-        return replace(group, matmul=matmul, read=scaled + int(weights * pruned), written=written)
+        return replace(group, matmul=matmul, read=rest + int(weights * pruned), written=written)
 
     def _dtype(self, group: Group, dtype: str) -> str:
         """Return the dtype that a contraction works in: weights that are narrower than activations are widened."""
@@ -134,7 +133,7 @@ class WhatIf:
         if self.weights:
             said.append(f"Every parameter is stored as {self.weights}; scales and zero points are not counted.")
         if self.activations:
-            said.append(f"Every other array is stored as {self.activations}, as if it were 32 bits wide now.")
+            said.append(f"Every other floating array is stored as {self.activations}.")
         if self.weights and width(self.weights) < width(self.activations or "f32"):
             said.append("Weights are narrower than activations: they are widened on the way, and the work is theirs.")
         if self.sparsity:
@@ -165,7 +164,7 @@ class WhatIf:
             except DeviceError:
                 joules = None
             if joules:
-                pairs.append(("energy of a call", *joules, lambda x: units.rate(x, "J")))
+                pairs.append(("energy of a call", *joules, _joules))
         return [(what, show(a), show(b), f"{b / a:.3g}" if a else "-") for what, a, b, show in pairs]
 
     def table(self, device: str | Device | None = None) -> Any:
@@ -223,6 +222,10 @@ def what_if(
 
 def _fits(path: str, pattern: str) -> bool:
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")
+
+
+def _joules(value: float) -> str:
+    return units.rate(value, "J")
 
 
 def _bytes(count: float) -> str:

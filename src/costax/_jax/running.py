@@ -24,7 +24,8 @@ def made_up(aval: Any, seed: int) -> Any:
         return keys if aval.shape else keys.reshape(())
     dtype: Any = aval.dtype
     if _api.numpy.issubdtype(dtype, np.inexact):
-        real = np.random.default_rng(seed).standard_normal(aval.shape, dtype=np.float32)
+        generator: Any = np.random.default_rng(seed)
+        real = generator.standard_normal(aval.shape, dtype=np.float32)
         return _api.numpy.asarray(real / 8).astype(dtype)
     return _api.numpy.zeros(aval.shape, dtype)
 
@@ -75,8 +76,8 @@ def device() -> tuple[str, str]:
 
 def peak_memory() -> int | None:
     """Return the most bytes that the default device has had in use, where its backend tells."""
-    stats: Any = _api.devices()[0].memory_stats()
-    found = (stats or {}).get("peak_bytes_in_use")
+    stats: Mapping[str, int] | None = _api.devices()[0].memory_stats()
+    found = None if stats is None else stats.get("peak_bytes_in_use")
     return None if found is None else int(found)
 
 

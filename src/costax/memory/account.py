@@ -173,7 +173,8 @@ def account(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...])
     """Return the memory of a traced program. Raises InputError where a size is a symbol."""
     region = program(jaxpr, tree, names, donated)
     for value in region.values:
-        if not isinstance(value.nbytes, int):
+        nbytes: Any = value.nbytes
+        if not isinstance(nbytes, int):
             raise InputError(
                 f"The size of {value.operand} is no number.",
                 why="Which arrays are alive at the peak depends on their sizes.",

@@ -74,7 +74,7 @@ class _Run:
     def lives(self) -> Lives:
         region, fusion, last = self.region, self.fusion, self.last
         carried = {x for x in region.inputs if region.values[x].kind == "carry"}
-        alive = self.staying | carried | (self._donated() if self.whole else set())
+        alive: set[int] = self.staying | carried | (self._donated() if self.whole else set())
         now = sum(self._size(x) for x in alive) + (self._extra_outputs() if self.whole else 0)
         base = 0 if self.whole else now
         sizes: list[Count] = []
@@ -153,7 +153,7 @@ class _Run:
             return set()
         values, places = self.region.values, dict[Count, list[tuple[int, int]]]()
         for x in self.region.outputs:
-            if x in self.staying and x is not None and values[x].kind == "made":
+            if x is not None and x in self.staying and values[x].kind == "made":
                 places.setdefault(values[x].nbytes, []).append((values[x].step, -1))
         guests: set[int] = set()
         for step in self.region.steps:
