@@ -16,7 +16,13 @@ from costax.conventions import as_xla
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-SCRIPTS = {"published_numbers.py"}
+SCRIPTS = {
+    "published_numbers.py",
+    "does_it_fit.py",
+    "roofline.py",
+    "predict_vs_measure.py",
+    "training_budget.py",
+}
 
 
 @functools.cache

@@ -27,7 +27,7 @@ FLOORS = [
     {"calibration", "groups", "fusions", "exchange_time", "fitting"},
     {"roofline"},
     {"prediction"},
-    {"energy", "substitution"},
+    {"energy", "profiling", "substitution"},
     {"api"},
     {"measurement"},
     {"report"},

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.extend import core as _extend_core
 
+from costax._jax.hlo import hlo_of
 from costax._jax.jaxprs import opened
 
 # Parts whose annotations name less than they hold.
@@ -51,6 +52,11 @@ class Executable:
         """Start a run; what comes back may not be ready yet."""
         args, kwargs = _api.tree.unflatten(self._tree, values)
         return self._compiled(*args, **kwargs)
+
+    @property
+    def hlo(self) -> bytes:
+        """The optimised program, as a serialised HloModuleProto."""
+        return hlo_of(self._compiled)
 
     @property
     def arguments(self) -> int:
