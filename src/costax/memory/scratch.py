@@ -66,8 +66,15 @@ _CUBLAS_WORKSPACE: Final = 4 << 20
 
 
 def _workspace(step: Step) -> Count:
-    """Return the workspace of cuBLAS, which does the products that Triton does not: those of complex numbers."""
-    return _CUBLAS_WORKSPACE if dtypes.is_complex(_dtype(step.equation.invars[0])) else 0
+    """Return the workspace of cuBLAS, which does the products that Triton does not.
+
+    Those are of complex numbers, and of 16-bit numbers into 32 bits whose extents are no multiples of 8.
+    """
+    (left, right), out = step.equation.invars, step.equation.outvars[0]
+    if dtypes.is_complex(_dtype(left)):
+        return _CUBLAS_WORKSPACE
+    odd = len(left.aval.shape) == 2 and any(extent % 8 for extent in (*left.aval.shape, *right.aval.shape))
+    return _CUBLAS_WORKSPACE if _width(left) == 2 and _width(out) == 4 and odd else 0
 
 
 def _transposed(step: Step, region: Region) -> Count:
