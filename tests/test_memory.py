@@ -203,7 +203,12 @@ def estimates():
             except pytest.skip.Exception:
                 continue
             yield program.name, costax.analyze(fn)(*args)
-    for name in ("resnet.py:resnet50", "gpt2.py:gpt2_train_step", "lstm.py:lstm_train_step", "mlp_train.py:mlp_forward"):
+    for name in (
+        "resnet.py:resnet50",
+        "gpt2.py:gpt2_train_step",
+        "lstm.py:lstm_train_step",
+        "mlp_train.py:mlp_forward",
+    ):
         yield f"examples/{name}", costax.analyze(load_target(f"{ROOT / 'examples' / name}"))()
 
 
