@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from costax.hardware import devices as devices
     from costax.measurement import Measurement as Measurement
     from costax.measurement import measure as measure
+    from costax.modules import ModuleAnalysis as ModuleAnalysis
     from costax.prediction import Prediction as Prediction
     from costax.prediction import predict as predict
     from costax.registry import body_rule as body_rule
@@ -44,6 +45,7 @@ _HOMES = {
     "Cost": "cost",
     "Diff": "difference",
     "Equation": "equation",
+    "ModuleAnalysis": "modules",
     "Operand": "equation",
     "Target": "trace",
     "Uncountable": "errors",

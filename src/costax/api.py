@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, overload
 
 import jax
 
@@ -15,6 +16,7 @@ from costax.analysis import Analysis
 from costax.comparison import Comparison, compare_program
 from costax.cost import Cost, Count
 from costax.errors import InputError, MissingRuleError, TripsError
+from costax.modules import ModuleAnalysis, analyze_module, compare_module
 from costax.registry import REGISTRY, Rule, cost_rule
 from costax.trace import Program, trace
 from costax.tree import Node
@@ -28,6 +30,11 @@ class UncountedWarning(UserWarning):
     """A program holds primitives that no rule covers; they stand in `Analysis.uncounted`."""
 
 
+@overload
+def analyze(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
+    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
+) -> Callable[[], ModuleAnalysis]: ...
+@overload
 def analyze(
     fn: Any,
     *,
@@ -37,10 +44,21 @@ def analyze(
     trips: Mapping[str, Count] | None = None,
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
-) -> Callable[..., Analysis]:
+) -> Callable[..., Analysis]: ...
+def analyze(
+    fn: Any,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+) -> Callable[..., Any]:
     """Return a function that takes the target's arguments and returns its Analysis; nothing is executed.
 
     fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku.
+    The path of a file of HLO is a target too, without arguments; its ModuleAnalysis has what XLA counts.
     The arguments may be arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree.
     static_argnums, static_argnames: as for `jax.jit`. params_argnums: which positional arguments are parameters.
     trips: how often loops run that have no length in the program, `{"solver/while": 40}`; patterns are allowed.
@@ -58,6 +76,8 @@ def analyze(
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
     answers = _checked_trips(trips or {})
+    if _is_path(fn):
+        return lambda: analyze_module(os.fspath(fn), answers)
 
     def call(*args: Any, **kwargs: Any) -> Analysis:
         program = trace(
@@ -73,6 +93,11 @@ def analyze(
     return call
 
 
+@overload
+def compare(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
+    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
+) -> Callable[[], ModuleAnalysis]: ...
+@overload
 def compare(
     fn: Any,
     *,
@@ -84,16 +109,32 @@ def compare(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     timeout: float = TIMEOUT,
-) -> Callable[..., Comparison]:
+) -> Callable[..., Comparison]: ...
+def compare(
+    fn: Any,
+    *,
+    target: str = "cpu",
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    timeout: float = TIMEOUT,
+) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
 
     The program is lowered and compiled for the CPU of this machine, and not run.
     target: "cpu", or what to compile for ahead of time, on a machine that has none: "tpu:v5e" (needs costax[tpu]),
     "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8". timeout: seconds that its compiler may take.
-    The other options are those of `analyze`.
+    The other options are those of `analyze`. Of the path of a file of HLO, which takes none of them but `trips`, it
+    gives the ModuleAnalysis with XLA's own dictionary beside it.
     Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
     DeviceMemoryError where the compiler says that the program does not fit the target's memory.
     """
+    if _is_path(fn):
+        answers = _checked_trips(trips or {})
+        return lambda: compare_module(os.fspath(fn), answers)
     compiled_for = machine(target)
     analysed = analyze(
         fn,
@@ -144,6 +185,10 @@ def analyze_program(
 def rules() -> dict[str, Rule]:
     """Return every rule by primitive name."""
     return REGISTRY.snapshot()
+
+
+def _is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(fn, str | os.PathLike)
 
 
 def _with_overrides(overrides: Mapping[str, Callable[..., Cost]]) -> Mapping[str, Rule]:

@@ -89,6 +89,12 @@ def generator(name: str) -> Any:
         return None
 
 
+def literal_text(atom: Any) -> str:
+    """Return the value of a literal as Python writes it: `1.0`, `-3`, `True`; jax wraps it in several classes."""
+    value = np.asarray(atom.val)
+    return str(value.item()) if value.shape == () else str(value)
+
+
 def integer_value(value: Any) -> int | None:
     """Return the value of a concrete integer scalar, else None. Nothing is computed on a device."""
     if isinstance(value, int):
