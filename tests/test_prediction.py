@@ -192,10 +192,10 @@ def test_an_unknown_collective_is_an_error():
 
 
 def test_collectives_of_a_program_take_time_on_the_link():
-    from jax.sharding import AbstractMesh
+    from jax.sharding import AbstractMesh, AxisType
     from jax.sharding import PartitionSpec as P
 
-    mesh = AbstractMesh((16,), ("x",))
+    mesh = AbstractMesh((16,), ("x",), axis_types=(AxisType.Auto,))
     fn = jax.shard_map(lambda x: jax.lax.psum(x, "x"), mesh=mesh, in_specs=P("x"), out_specs=P())
     found = costax.predict(costax.analyze(fn)(spec(16 * 2**20, 8, dtype="float32")), "v5e", mesh={"x": 16})
     # Bidirectional ring of one axis: V / W, at 80 % of 50 GB/s a link.
