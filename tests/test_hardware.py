@@ -186,3 +186,11 @@ def test_a_file_that_is_wrong_says_where(tmp_path, old, new, complaint):
     path.write_text(MINE.replace(old, new, 1))
     with pytest.raises(LookupError, match=complaint):
         costax.device(str(path))
+
+
+def test_the_page_of_devices_is_made_from_their_files():
+    import runpy
+
+    script = Path(__file__).resolve().parents[1] / "docs" / "devices_table.py"
+    found = runpy.run_path(str(script))
+    assert found["PAGE"].read_text() == found["page"](), "python docs/devices_table.py"

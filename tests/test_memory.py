@@ -155,6 +155,44 @@ def test_remat_saves_what_is_saved():
     assert sum(r.nbytes for r in kept.saved_residuals() if r.stacked) >= 4 * one
 
 
+def test_each_checkpoint_policy_saves_what_it_says():
+    def loss(w, x):
+        with jax.named_scope("first"):
+            h = jnp.tanh(x @ w)
+        with jax.named_scope("second"):
+            return jnp.sin(h @ w).sum()
+
+    found = costax.saved_by_policy(loss)(f32("f32[64,64]"), f32("f32[32,64]"))
+    assert found["nothing_saveable"].nbytes == 0
+    # Two products of 32 x 64 float32 numbers.
+    assert found["dots_saveable"].nbytes == 2 * 32 * 64 * 4
+    assert set(found["dots_saveable"].by_scope()) == {"first", "second"}
+    order = ["nothing_saveable", "dots_saveable", "everything_saveable"]
+    assert [found[name].nbytes for name in order] == sorted(found[name].nbytes for name in order)
+    assert found["nothing_saveable"].flops > found["everything_saveable"].flops
+
+
+def test_what_is_saved_is_what_jax_says():
+    from jax._src.ad_checkpoint import saved_residuals
+
+    def loss(w, x):
+        return jnp.sin(jnp.tanh(x @ w) @ w).sum()
+
+    args = f32("f32[64,64]"), f32("f32[32,64]")
+    theirs = [
+        aval.size * aval.dtype.itemsize
+        for aval, what in saved_residuals(jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable), *args)
+        if "argument" not in what
+    ]
+    ours = costax.saved_by_policy(loss)(*args)["dots_saveable"]
+    assert ours.nbytes == sum(theirs)
+
+
+def test_an_unknown_policy_is_an_error():
+    with pytest.raises(TypeError, match="no checkpoint policy"):
+        costax.saved_by_policy(chain, ["all_saveable"])
+
+
 def test_the_largest_buffers_say_what_they_are_and_why_they_are_kept():
     def loss(w, x):
         with jax.named_scope("layer"):

@@ -31,7 +31,7 @@ FLOORS = [
     {"prediction"},
     {"energy", "profiling", "substitution"},
     {"api"},
-    {"measurement"},
+    {"measurement", "policies"},
     {"report"},
     {"explanation", "terminal"},
     {"commands", "modules_cli"},

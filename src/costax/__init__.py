@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from costax.measurement import Measurement as Measurement
     from costax.measurement import measure as measure
     from costax.modules import ModuleAnalysis as ModuleAnalysis
+    from costax.policies import saved_by_policy as saved_by_policy
     from costax.prediction import Prediction as Prediction
     from costax.prediction import predict as predict
     from costax.registry import body_rule as body_rule
@@ -67,6 +68,7 @@ _HOMES = {
     "load": "report",
     "measure": "measurement",
     "predict": "prediction",
+    "saved_by_policy": "policies",
     "rules": "api",
     "spec": "shapes",
 }
