@@ -25,6 +25,7 @@ folder that `$COSTAX_DEVICES` names, adds a device or replaces one; a path endin
 
 
 def cell(figure, unit: float) -> str:
+    """Return a figure in a unit, with its mark."""
     return "" if figure is None else f"{float(f'{figure.value / unit:.4g}'):g}{figure.mark}"
 
 

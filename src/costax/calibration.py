@@ -67,7 +67,7 @@ def calibrate(
     trials = list(_trials(quick=quick))
     runs = [trial.make() for trial in trials]
     seconds: list[list[float]] = [[] for _ in trials]
-    rounds = 1 if quick else _ROUNDS
+    rounds = 2 if quick else _ROUNDS
     for number in range(rounds * len(trials)):
         trial, which = trials[number % len(trials)], number % len(trials)
         if progress is not None:
@@ -110,31 +110,34 @@ def _step(seconds: float, steps: int, dispatch: float) -> float:
 
 
 def _trials(*, quick: bool) -> Iterator[_Trial]:
+    steady = _STEADY / 10 if quick else _STEADY
     yield _Trial("dispatch", "", 1, 1, _dispatch)
     chain, kernels = _launches()
     yield _Trial("launch", "", 1, kernels, lambda: chain)
     for dtype in ("fp32",) if quick else _DTYPES:
         if dtype != "fp64" or _api.config.jax_enable_x64:
             for n in (64, 512) if quick else (16, 32, 64, 128, 256, 512, 1024):
-                yield _product(n, n, dtype, "matmul", 2 * n**3)
+                yield _product(n, n, dtype, "matmul", 2 * n**3, steady)
     for rows in () if quick else (1, 2, 4, 8, 16, 32, 64, 128, 512):
-        yield _product(rows, 512, "fp32", "rows", rows)
+        yield _product(rows, 512, "fp32", "rows", rows, steady)
     for side, channels in ((28, 32),) if quick else ((14, 32), (28, 32), (28, 64), (56, 32), (56, 64), (112, 32)):
-        yield _convolution(side, channels, "convolution", 2 * 9 * side**2 * channels**2)
+        yield _convolution(side, channels, "convolution", 2 * 9 * side**2 * channels**2, steady)
     for channels in () if quick else (64, 128, 256, 512):
-        yield _convolution(3, channels, "packing", 4 * 9 * channels**2)
+        yield _convolution(7, channels, "packing", 4 * 9 * channels**2, steady)
     for side, channels in () if quick else ((7, 96), (14, 96), (28, 96), (56, 96)):
-        yield _convolution(side, channels, "depthwise", 2 * 9 * side**2 * channels, depthwise=True)
+        yield _convolution(side, channels, "depthwise", 2 * 9 * side**2 * channels, steady, depthwise=True)
     for power in (14, 22) if quick else range(10, 28, 2):
-        yield _pointwise("bandwidth", "", 2 * 2**power, 2**power // 4, lambda x: x * 0.5 + 1.0)
+        yield _pointwise("bandwidth", "", 2 * 2**power, 2**power // 4, lambda x: x * 0.5 + 1.0, steady)
     for power in (14, 22) if quick else range(12, 28, 3):
-        yield _pointwise("reduction", "", 2**power, 2**power // 4, lambda x: x.at[0, 0].set(x.sum(-1).max() * 1e-9))
+        yield _pointwise(
+            "reduction", "", 2**power, 2**power // 4, lambda x: x.at[0, 0].set(x.sum(-1).max() * 1e-9), steady
+        )
     for power in (14, 22) if quick else (16, 18, 20, 22, 24, 26):
         yield _Trial("allocation", "", 2**power, 1, _allocation(2**power // 4))
-    for power in (10, 18) if quick else (8, 11, 14, 17, 20):
-        yield _pointwise("transcendental", "fp32", 4 * 2**power, 2**power, _special)
-    for power in (10, 18) if quick else (8, 11, 14, 17, 20):
-        yield _pointwise("vector", "fp32", 32 * 2**power, 2**power, _arithmetic)
+    for power in (16,) if quick else (8, 11, 14, 17, 20):
+        yield _pointwise("transcendental", "fp32", 4 * 2**power, 2**power, _special, steady)
+    for power in (16,) if quick else (8, 11, 14, 17, 20):
+        yield _pointwise("vector", "fp32", 32 * 2**power, 2**power, _arithmetic, steady)
 
 
 def _dispatch() -> Callable[[], Any]:
@@ -188,17 +191,19 @@ def _looped(
 _STEADY: Final = 2e8
 
 
-def _product(rows: int, n: int, dtype: str, table: str, size: float) -> _Trial:
+def _product(rows: int, n: int, dtype: str, table: str, size: float, steady: float) -> _Trial:
     def step(x: Any) -> Any:
         return (x[0] @ x[1], x[1])
 
     def start() -> Any:
         return (_jnp.ones((rows, n), _DTYPES[dtype]), _jnp.full((n, n), 1 / n, _DTYPES[dtype]))
 
-    return _looped(table, dtype, size, 2 * rows * n * n, step, start, _STEADY)
+    return _looped(table, dtype, size, 2 * rows * n * n, step, start, steady)
 
 
-def _convolution(side: int, channels: int, table: str, size: float, *, depthwise: bool = False) -> _Trial:
+def _convolution(
+    side: int, channels: int, table: str, size: float, steady: float, *, depthwise: bool = False
+) -> _Trial:
     groups, inner = (channels, 1) if depthwise else (1, channels)
 
     def step(x: Any) -> Any:
@@ -211,15 +216,15 @@ def _convolution(side: int, channels: int, table: str, size: float, *, depthwise
     def start() -> Any:
         return (_jnp.ones((1, side, side, channels)), _jnp.full((3, 3, inner, channels), 1 / (9 * inner)))
 
-    return _looped(table, "fp32", size, 2 * 9 * side**2 * channels * inner, step, start, _STEADY)
+    return _looped(table, "fp32", size, 2 * 9 * side**2 * channels * inner, step, start, steady)
 
 
-def _pointwise(table: str, dtype: str, size: float, elements: int, step: Callable[[Any], Any]) -> _Trial:
+def _pointwise(table: str, dtype: str, size: float, elements: int, step: Callable[[Any], Any], steady: float) -> _Trial:
     def start() -> Any:
         # Rows, so that a reduction along them is the usual one.
         return _jnp.ones((max(elements // 256, 1), min(elements, 256)), "float32")
 
-    return _looped(table, dtype, size, size * 4, step, start, _STEADY)
+    return _looped(table, dtype, size, size * 4, step, start, steady)
 
 
 def _allocation(elements: int) -> Callable[[], Callable[[], Any]]:
@@ -299,7 +304,7 @@ def _rates(points: Sequence[Point], dispatch: float, launch: float) -> dict[tupl
             rates.setdefault((table, ""), []).append((size, min(1.0, flops / interpolated(square, flops) / seconds)))
         elif table == "packing":
             # What a convolution of a tiny image takes beyond its operations goes into laying out the kernel.
-            flops = 2 * 9 * size / 4
+            flops = 2 * 49 * size / 4
             rest = seconds - flops / interpolated(images, flops)
             rates.setdefault((table, ""), []).append((size, size / max(rest, seconds / 5)))
     return rates
