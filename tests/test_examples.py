@@ -16,7 +16,13 @@ from costax.conventions import as_xla
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-SCRIPTS = {"published_numbers.py"}
+SCRIPTS = {
+    "published_numbers.py",
+    "does_it_fit.py",
+    "roofline.py",
+    "predict_vs_measure.py",
+    "training_budget.py",
+}
 
 
 @functools.cache
@@ -349,3 +355,25 @@ def test_published_numbers_does_nothing_when_imported(monkeypatch, capsys):
     imported = importlib.import_module("published_numbers")
     assert imported.CLAIMS
     assert capsys.readouterr().out == ""
+
+
+# Scripts that predict and measure.
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("does_it_fit.py", ["does not fit", "The largest buffers at the peak", "jax.checkpoint"]),
+        ("roofline.py", ["TPU v5e", "bound by arithmetic from 248 tokens on", "304 tokens"]),
+        ("training_budget.py", ["NVIDIA H100", "kWh", "money", "MFU"]),
+        ("predict_vs_measure.py", ["batch  predicted   measured", "standard error"]),
+    ],
+)
+def test_the_scripts_on_time_and_memory_run(script, said, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", [script])
+    importlib.import_module(Path(script).stem).main()
+    out = capsys.readouterr().out
+    for words in said:
+        assert words in out, out
+    assert max(map(len, out.splitlines())) <= 200

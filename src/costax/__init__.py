@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from costax.api import rules as rules
     from costax.budgets import Budget as Budget
     from costax.budgets import budget as budget
+    from costax.calibration import calibrate as calibrate
     from costax.comparison import Comparison as Comparison
     from costax.cost import Cost as Cost
     from costax.difference import Diff as Diff
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from costax.equation import Operand as Operand
     from costax.errors import Uncountable as Uncountable
     from costax.explanation import explain as explain
+    from costax.fitting import Fit as Fit
+    from costax.fitting import fits as fits
     from costax.hardware import Device as Device
     from costax.hardware import device as device
     from costax.hardware import devices as devices
     from costax.measurement import Measurement as Measurement
     from costax.measurement import measure as measure
     from costax.modules import ModuleAnalysis as ModuleAnalysis
+    from costax.policies import saved_by_policy as saved_by_policy
     from costax.prediction import Prediction as Prediction
     from costax.prediction import predict as predict
     from costax.registry import body_rule as body_rule
@@ -62,11 +66,15 @@ _HOMES = {
     "Prediction": "prediction",
     "device": "hardware",
     "devices": "hardware",
+    "Fit": "fitting",
+    "fits": "fitting",
+    "calibrate": "calibration",
     "explain": "explanation",
     "load": "report",
     "measure": "measurement",
     "predict": "prediction",
     "plot_scaling": "report.plots",
+    "saved_by_policy": "policies",
     "rules": "api",
     "spec": "shapes",
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from costax.budgets import Budget
     from costax.memory import Account, Buffer, Moment, Residual
     from costax.peers.answers import Answer
+    from costax.substitution import WhatIf
 
 
 _K = TypeVar("_K")
@@ -214,6 +215,21 @@ class Analysis:
         from costax.memory import residuals
 
         return residuals(self.memory.region)
+
+    def what_if(
+        self,
+        *,
+        weights: str | None = None,
+        activations: str | None = None,
+        sparsity: Mapping[str, float] | None = None,
+        fuse_multiply_add: bool = False,
+    ) -> WhatIf:
+        """Return the program as it would be with other weights and activations, or pruned; nothing is changed."""
+        from costax.substitution import what_if
+
+        return what_if(
+            self, weights=weights, activations=activations, sparsity=sparsity, fuse_multiply_add=fuse_multiply_add
+        )
 
     def _whole(self) -> Node:
         if self.tree is None:

@@ -7,10 +7,12 @@ them: elementwise work is done where its result is used, and what has a buffer e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from costax import _jax, dtypes
 from costax.activations import CONTRACTIONS
 from costax.cost import (
     ARITHMETIC,
@@ -31,6 +33,7 @@ from costax.tree import Scope
 
 if TYPE_CHECKING:
     from costax.analysis import Analysis
+    from costax.trace import Parameter
 
 MATMUL, VECTOR, SPECIAL, MEMORY, LINK = "matmul unit", "vector unit", "transcendental unit", "memory", "link"
 
@@ -50,7 +53,10 @@ class Group:
     """What runs as one kernel.
 
     matmul, vector, special: operations by dtype, a multiply-accumulate as two, each time that it runs. read, written:
-    bytes each time. shapes: (batch, m, n, k) of its contractions. times: how often it runs.
+    bytes each time. times: how often it runs. kind: "matmul", "convolution", "depthwise", "reduction" or "loop". rows:
+    the smaller free extent of a product. kernel: bytes of a convolution's kernel. cold: of the bytes that are read
+    those of the program's arguments, which were used last a whole call ago. weights: of them those of parameters, each
+    element weight_width bytes wide. width: bytes of an element of the result, 0 where it is not floating.
     """
 
     name: str
@@ -64,6 +70,12 @@ class Group:
     exchange: Exchange | None = None
     times: Count = 1
     kind: str = "loop"
+    rows: Count = 0
+    kernel: Count = 0
+    cold: Count = 0
+    weights: Count = 0
+    weight_width: Count = 4
+    width: Count = 0
 
     @property
     def flops(self) -> Count:
@@ -78,30 +90,72 @@ class Group:
 
 def of_analysis(analysis: Analysis) -> list[Group]:
     """Return the groups of an analysis by the producer-consumer rule, those in loops with how often they run."""
-    return list(_Maker().groups(analysis.memory.region, (), "", 1))
+    region = analysis.memory.region
+    known: Sequence[Parameter] = analysis.program.parameters or ()
+    parameters = frozenset(region.inputs[parameter.position] for parameter in known)
+    return list(_Maker().groups(region, (), "", 1, parameters))
 
 
 class _Maker:
     def __init__(self) -> None:
         self._fusions: dict[int, Fusion] = {}
 
-    def groups(self, region: Region, scope: Scope, direction: str, times: Count) -> Iterator[Group]:
+    def groups(
+        self, region: Region, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
+    ) -> Iterator[Group]:
         if id(region) not in self._fusions:
             self._fusions[id(region)] = fused(region)
         fusion = self._fusions[id(region)]
         members = _members(region, fusion)
+        parameters = _followed(region, parameters)
         for number, step in enumerate(region.steps):
             place, way = scope + step.scope, step.direction or direction
             if step.regions:
-                yield from self._inside(step, place, way, times)
+                yield from self._inside(step, place, way, times, parameters)
             elif number in members:
-                yield _group(region, fusion, members[number], number, place, way, times)
+                made = _group(region, fusion, members[number], number, place, way, times)
+                yield _with_weights(made, region, fusion.reads[number], parameters)
 
-    def _inside(self, step: Step, scope: Scope, direction: str, times: Count) -> Iterator[Group]:
+    def _inside(
+        self, step: Step, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
+    ) -> Iterator[Group]:
         # Of the branches of a choice that one runs which the analysis charges.
         for region, node in zip(step.regions, step.nodes, strict=True):
             if node.times:
-                yield from self.groups(region, scope, direction, times * node.times)
+                within = _passed(step, region, parameters)
+                yield from self.groups(region, scope, direction, times * node.times, within)
+
+
+# What only moves or casts a parameter leaves it a parameter.
+_KEEPS: Final = frozenset(
+    ["broadcast_in_dim", "convert_element_type", "dynamic_slice", "reduce_precision", "slice", "transpose", "copy"]
+)
+
+
+def _followed(region: Region, parameters: frozenset[int]) -> frozenset[int]:
+    """Return the values that are parameters, moved or cast."""
+    found = set(parameters)
+    for step in region.steps:
+        if step.name in _KEEPS and step.inputs and step.inputs[0] in found:
+            found.update(step.outputs)
+    return frozenset(found)
+
+
+def _passed(step: Step, region: Region, parameters: frozenset[int]) -> frozenset[int]:
+    """Return the inputs of a loop's body, or of a branch, that are parameters outside."""
+    given = step.inputs[len(step.inputs) - len(region.inputs) :]
+    if step.name == "while":
+        return frozenset()
+    return frozenset(inner for outer, inner in zip(given, region.inputs, strict=False) if outer in parameters)
+
+
+def _with_weights(group: Group, region: Region, reads: Sequence[int], parameters: frozenset[int]) -> Group:
+    weights = [x for x in reads if x in parameters]
+    if not weights:
+        return group
+    nbytes = sum(region.values[x].nbytes for x in weights)
+    width = max(dtypes.bits(region.values[x].operand.dtype) // 8 for x in weights)
+    return replace(group, weights=min(nbytes, group.read), weight_width=max(width, 1))
 
 
 def _members(region: Region, fusion: Fusion) -> dict[int, list[Step]]:
@@ -142,8 +196,12 @@ def _group(
     names = list(dict.fromkeys(step.name for step in reversed(steps)))
     label = last.name if len(names) == 1 else f"{last.name} + {len(steps) - 1}"
     kind = "matmul" if last.name in CONTRACTIONS else "reduction" if last.name.startswith("reduce") else "loop"
+    rows = kernel = 0
     if last.name == "conv_general_dilated":
-        kind = "convolution"
+        kind = "convolution" if last.equation.params["feature_group_count"] == 1 else "depthwise"
+        kernel = _jax.operand(last.equation.invars[1].aval).nbytes
+    elif last.name == "dot_general":
+        rows = _rows(last)
     return Group(
         label,
         scope,
@@ -154,7 +212,29 @@ def _group(
         exchange=_exchange(last),
         times=times,
         kind=kind,
+        rows=rows,
+        kernel=kernel,
+        width=_width(region, last),
+        cold=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_cold(region, x))),
     )
+
+
+def _width(region: Region, step: Step) -> Count:
+    names = [region.values[x].operand.dtype for x in step.outputs]
+    return next((dtypes.bits(name) // 8 for name in names if dtypes.is_floating(name)), 0)
+
+
+def _is_cold(region: Region, x: int) -> bool:
+    return region.values[x].kind == "argument"
+
+
+def _rows(step: Step) -> Count:
+    contracted, batched = step.equation.params["dimension_numbers"]
+    free = [
+        prod(n for axis, n in enumerate(var.aval.shape) if axis not in (*ours, *shared))
+        for var, ours, shared in zip(step.equation.invars, contracted, batched, strict=True)
+    ]
+    return min(free)
 
 
 _PARTIAL: Final = frozenset(
@@ -217,13 +297,12 @@ def _exchange(step: Step) -> Exchange | None:
         return None
     params = step.equation.params
     named: Any = params.get("axes", params.get("axis_name", ()))
-    axes = tuple(str(axis) for axis in (named if isinstance(named, tuple | list) else (named,)))
+    several: Sequence[Any] = cast("Sequence[Any]", named) if isinstance(named, tuple | list) else (named,)
+    axes = tuple(map(str, several))
     sizes = step.axis_sizes
     members = 1
     for axis in axes:
         members *= sizes.get(axis, 1)
     arrays = step.equation.outvars if name == "all-gather" else step.equation.invars
-    from costax import _jax
-
     nbytes = sum(_jax.operand(v.aval).nbytes for v in arrays)
     return Exchange(name, nbytes, members, axes)

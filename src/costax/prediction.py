@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from costax import groups
 from costax.cost import Count
+from costax.errors import DeviceError
 from costax.groups import LINK, MEMORY, Group
 from costax.hardware import Device, device
 from costax.roofline import Roofline, Timing
@@ -17,6 +18,7 @@ from costax.tree import RECOMPUTE
 if TYPE_CHECKING:
     from costax.analysis import Analysis
     from costax.comparison import Comparison
+    from costax.energy import Energy
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,18 @@ class Prediction:
     fusions: str
     examples: int | None = None
     tokens: int | None = None
+    allocated: Count = 0
 
     @property
     def seconds(self) -> float:
         """The expected seconds of one call."""
         return sum(part.seconds for part in self.parts) + self.dispatch
 
-    @property
+    @cached_property
     def dispatch(self) -> float:
-        """The seconds that it takes to start the program."""
-        return float(self.device.rates.get("dispatch", {}).get("seconds", 0.0))
+        """The seconds that it takes to start the program, and to have memory for its results and temporaries."""
+        start = float(self.device.rates.get("dispatch", {}).get("seconds", 0.0))
+        return start + Roofline(self.device).allocation(self.allocated)
 
     @property
     def range(self) -> tuple[float, float, float]:
@@ -72,18 +76,30 @@ class Prediction:
 
     def by_scope(self, depth: int | None = None) -> dict[str, float]:
         """Return the seconds of each scope; with the dispatch they are `seconds`."""
-        return self._by(lambda part: "/".join(part.group.scope[:depth]))
+
+        def scope(part: Part) -> str:
+            return "/".join(part.group.scope[:depth])
+
+        return self._by(scope)
 
     def by_direction(self) -> dict[str, float]:
         """Return the seconds of the forward, backward and recomputed part and of the update."""
-        return self._by(lambda part: part.group.direction or "forward")
+
+        def direction(part: Part) -> str:
+            return part.group.direction or "forward"
+
+        return self._by(direction)
 
     def by_bound(self) -> dict[str, float]:
         """Return the seconds by what they are bound by, most first."""
-        found = self._by(lambda part: part.timing.bound)
+
+        def bound(part: Part) -> str:
+            return part.timing.bound
+
+        found = self._by(bound)
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _by(self, key: Any) -> dict[str, float]:
+    def _by(self, key: Callable[[Part], str]) -> dict[str, float]:
         sums: dict[str, float] = {}
         for part in self.parts:
             sums[key(part)] = sums.get(key(part), 0.0) + part.seconds
@@ -193,6 +209,12 @@ class Prediction:
             said.append("The analysis is not exact: what it does not count takes no time here.")
         return said
 
+    def energy(self, technology: str = "7nm", *, power: float | None = None, idle: float | None = None) -> Energy:
+        """Return the joules of a call, as a range. See `costax.energy.energy`."""
+        from costax.energy import energy
+
+        return energy(self, technology, power=power, idle=idle)
+
     def __rich__(self) -> Any:
         """Return what rich prints."""
         from costax.report.forecast import render
@@ -220,15 +242,44 @@ def predict(
     device_name: as `costax devices` lists them, the path of a file, or a Device. mesh: sizes of named mesh axes.
     examples, tokens: in one call, for the throughput. Raises DeviceError where the device is unknown.
     """
-    chosen = device(device_name)
-    comparison = None if hasattr(program, "rows") else program
-    analysis: Any = program if comparison is None else comparison.jaxpr
-    if comparison is None:
-        found, how = groups.of_analysis(analysis), "made by a producer-consumer rule"
-    else:
-        from costax.fusions import of_comparison
+    options: Any = {"mesh": mesh, "examples": examples, "tokens": tokens}
+    if hasattr(program, "rows"):
+        analysis = cast("Analysis", program)
+        how = "made by a producer-consumer rule"
+        return predict_groups(analysis, groups.of_analysis(analysis), how, device_name, **options)
+    from costax.fusions import of_comparison
 
-        found, how = of_comparison(comparison), f"XLA's own, compiled for {comparison.target}"
-    roofline = Roofline(chosen, mesh)
+    comparison = cast("Comparison", program)
+    memory = comparison.compiled.memory
+    allocated = memory.get("output", 0) + memory.get("temp", 0) - memory.get("alias", 0)
+    how = f"XLA's own, compiled for {comparison.target}"
+    found = of_comparison(comparison)
+    return predict_groups(comparison.jaxpr, found, how, device_name, allocated=allocated, **options)
+
+
+def predict_groups(
+    analysis: Analysis,
+    found: Sequence[Group],
+    how: str,
+    device_name: str | Device,
+    *,
+    mesh: Mapping[str, int] | None = None,
+    examples: int | None = None,
+    tokens: int | None = None,
+    allocated: Count | None = None,
+) -> Prediction:
+    """Return how long given groups take. how: what made them. allocated: bytes of results and temporaries."""
+    chosen = device(device_name)
+    if not chosen.peaks and not chosen.rates:
+        raise DeviceError(
+            f"{chosen.name} has no peaks to predict by.",
+            why="A processor is calibrated, never tabulated: its speed depends on the machine around it.",
+            cure="Run `costax calibrate` there, and name the device file that it writes.",
+        )
+    if allocated is None:
+        needed = analysis.memory.parts
+        allocated = needed["results"] + needed["temporaries"]
+    footprint = allocated + sum(x.nbytes for _, x in analysis.inputs)
+    roofline = Roofline(chosen, mesh, footprint)
     parts = [Part(group, roofline.timing(group)) for group in found]
-    return Prediction(analysis, chosen, parts, dict(mesh or {}), how, examples, tokens)
+    return Prediction(analysis, chosen, parts, dict(mesh or {}), how, examples, tokens, allocated)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, log
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from costax import exchange_time
 from costax.cost import Count
@@ -53,10 +53,14 @@ class Timing:
 class Roofline:
     """A device's seconds for groups; `mesh` are the sizes of named mesh axes, the fastest last."""
 
-    def __init__(self, device: Device, mesh: Mapping[str, int] | None = None) -> None:
-        """Take the device and how many of it there are along each axis."""
+    def __init__(self, device: Device, mesh: Mapping[str, int] | None = None, footprint: Count = 0) -> None:
+        """Take the device and how many of it there are along each axis.
+
+        footprint: bytes that a call goes through; what was used a call ago comes from where so much has its place.
+        """
         self.device = device
         self.mesh = dict(mesh or {})
+        self.footprint = footprint
 
     def timing(self, group: Group) -> Timing:
         """Return how long a group takes each time."""
@@ -82,9 +86,15 @@ class Roofline:
         return {unit: seconds for unit, seconds in terms.items() if seconds}
 
     def _matmul(self, group: Group, dtype: str, count: Count, at_peak: bool) -> float:
-        table = self._table("convolution" if group.kind == "convolution" else "matmul", dtype)
+        table = self._table(group.kind, dtype) or self._table("matmul", dtype)
         if table and not at_peak:
-            return float(count) / interpolated(table, float(count))
+            seconds = float(count) / interpolated(table, float(count))
+            shares, packing = self._table("rows", ""), self._table("packing", "")
+            if shares and group.kind == "matmul" and group.rows:
+                seconds /= interpolated(shares, float(group.rows))
+            if packing and group.kind == "convolution" and group.kernel:
+                seconds += float(group.kernel) / interpolated(packing, float(group.kernel))
+            return seconds
         found = self.device.matmul_peak(dtype)
         if found is None:
             return 0.0
@@ -111,13 +121,20 @@ class Roofline:
         moved = float(group.moved)
         table = self._table("reduction" if group.kind == "reduction" else "bandwidth", "")
         if table and not at_peak:
-            return moved / interpolated(table, moved) if moved else 0.0
+            cold = float(min(group.cold, group.moved)) if self.footprint > moved else 0.0
+            far = cold / interpolated(table, float(self.footprint)) if cold else 0.0
+            return far + ((moved - cold) / interpolated(table, moved) if moved > cold else 0.0)
         if self.device.bandwidth is None:
             return 0.0
         best = self.device.efficiency.get("bandwidth")
         return _reached(
             moved, self.device.bandwidth.value, best.value if best else _BEST[MEMORY], _START[MEMORY], at_peak
         )
+
+    def allocation(self, nbytes: Count) -> float:
+        """Return the seconds that it takes to have so many bytes of new memory, where a calibration says so."""
+        table = self._table("allocation", "")
+        return float(nbytes) / interpolated(table, float(nbytes)) if table and nbytes else 0.0
 
     def exchange(self, found: Exchange, *, at_peak: bool = False) -> float:
         """Return the seconds of a collective along the axes of the mesh."""
@@ -136,7 +153,10 @@ class Roofline:
         found: Any = self.device.rates.get(name)
         if not found:
             return ()
-        return found.get(operand_class(dtype), found.get("fp32", ())) if isinstance(found, Mapping) else found
+        if not isinstance(found, dict):
+            return found
+        by_class = cast("Mapping[str, Sequence[Sequence[float]]]", found)
+        return by_class.get(operand_class(dtype)) or by_class.get("fp32", ())
 
 
 def ring_of(device: Device, found: Exchange, mesh: Mapping[str, int]) -> tuple[str, int, float]:

@@ -81,3 +81,10 @@ def show(renderable: Any) -> None:
 def write(contents: str | bytes) -> None:
     """Print the contents of a file as they are."""
     click.echo(contents, nl=False)
+
+
+def errors() -> Any:
+    """Return the console of standard error, where progress is shown."""
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import jax
 import numpy as np
 from jax.extend import core as _extend_core
 
+from costax._jax.hlo import hlo_of
 from costax._jax.jaxprs import opened
 
 # Parts whose annotations name less than they hold.
@@ -24,7 +27,8 @@ def made_up(aval: Any, seed: int) -> Any:
         return keys if aval.shape else keys.reshape(())
     dtype: Any = aval.dtype
     if _api.numpy.issubdtype(dtype, np.inexact):
-        real = np.random.default_rng(seed).standard_normal(aval.shape, dtype=np.float32)
+        generator: Any = np.random.default_rng(seed)
+        real = generator.standard_normal(aval.shape, dtype=np.float32)
         return _api.numpy.asarray(real / 8).astype(dtype)
     return _api.numpy.zeros(aval.shape, dtype)
 
@@ -52,6 +56,11 @@ class Executable:
         return self._compiled(*args, **kwargs)
 
     @property
+    def hlo(self) -> bytes:
+        """The optimised program, as a serialised HloModuleProto."""
+        return hlo_of(self._compiled)
+
+    @property
     def arguments(self) -> int:
         """How many arrays it takes."""
         return len(self.donated)
@@ -75,8 +84,8 @@ def device() -> tuple[str, str]:
 
 def peak_memory() -> int | None:
     """Return the most bytes that the default device has had in use, where its backend tells."""
-    stats: Any = _api.devices()[0].memory_stats()
-    found = (stats or {}).get("peak_bytes_in_use")
+    stats: Mapping[str, int] | None = _api.devices()[0].memory_stats()
+    found = None if stats is None else stats.get("peak_bytes_in_use")
     return None if found is None else int(found)
 
 
@@ -86,13 +95,23 @@ def profile(run: Callable[[], object]) -> Iterator[tuple[str, float]]:
         with _api.profiler.trace(folder):
             run()
         for path in Path(folder).rglob("*.xplane.pb"):
-            yield from _events(_api.profiler.ProfileData.from_file(str(path)))
+            with warnings.catch_warnings():
+                # jax's types of events lack a name of their module, and Python 3.13 warns; an error ends the process.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                found = list(_events(_api.profiler.ProfileData.from_file(str(path))))
+            yield from found
+
+
+_OTHER = re.compile(r"[$(:]|^$")
 
 
 def _events(data: Any) -> Iterator[tuple[str, float]]:
     for plane in data.planes:
         for line in plane.lines:
             for event in line.events:
+                # Most are events of Python and of the runtime.
+                if _OTHER.search(event.name):
+                    continue
                 stats: Mapping[str, Any] = dict(event.stats)
                 if "hlo_op" in stats and event.duration_ns:
                     yield str(stats["hlo_op"]), event.duration_ns / 1e9

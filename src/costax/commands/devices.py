@@ -43,7 +43,7 @@ def devices(name: str | None, as_file: bool, as_json: bool) -> None:
     elif as_json:
         click.echo(json.dumps(record(found), indent=1))
     else:
-        terminal.show(_one(found))
+        terminal.show(shown(found))
 
 
 def record(found: Device) -> dict[str, object]:
@@ -94,7 +94,8 @@ def _short(figure: Figure | None, unit: float) -> str:
     return "" if figure is None else f"{float(f'{figure.value / unit:.4g}'):g}{figure.mark}"
 
 
-def _one(found: Device) -> object:
+def shown(found: Device) -> object:
+    """Return what rich prints of a device: every figure with its source."""
     from rich.console import Group
     from rich.text import Text
 

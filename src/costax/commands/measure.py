@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @click.option("--device", "name", default="auto", show_default=True, help="Whose peak utilisation is a share of.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Timed runs; by default until the error is 2 %.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Limit.")
+@click.option("--profile", is_flag=True, help="Also profile some runs: time by scope, predicted beside measured.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes of the profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 @options.debug
 def measure(
@@ -29,12 +31,15 @@ def measure(
     name: str,
     iterations: int | None,
     seconds: float,
+    profile: bool,
+    depth: int | None,
     as_json: bool,
 ) -> None:
     """Run TARGET on jax's default device and say how long it takes. This is the only command that runs a program.
 
     \b
     costax measure examples/resnet.py:resnet18
+    costax measure examples/mlp_train.py:mlp_train_step --profile
     """
     import sys
 
@@ -46,7 +51,10 @@ def measure(
     with redirect_stdout(sys.stderr):
         values, made_up = arguments(analysis.program, (), {})
         found = measured(analysis, values, made_up, iterations, name, seconds)
+        profiled = timing.profiled(found, values, depth) if profile else None
     if as_json:
-        click.echo(json.dumps(timing.to_record(found), indent=1))
+        click.echo(json.dumps({**timing.to_record(found), "profile": profiled and timing.rows(profiled)}, indent=1))
     else:
         terminal.show(timing.render(found))
+        if profiled is not None:
+            terminal.show(timing.table(profiled))

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 @click.option("--xla", is_flag=True, help="Compile for the device, or for this CPU, and take XLA's own fusions.")
 @click.option("--examples", type=click.IntRange(min=1), help="Examples in one call, for the throughput.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens in one call, for the throughput.")
+@click.option("--energy", is_flag=True, help="Also say the joules of a call, as a range.")
+@click.option("--power", type=click.FloatRange(min=0, min_open=True), help="Watts at full load, where you know better.")
+@click.option("--carbon", type=click.FloatRange(min=0), metavar="G", help="Grams of CO2 a kWh, of your own grid.")
+@click.option("--price", type=click.FloatRange(min=0), help="Of the device for an hour, in your own money.")
+@click.option("--calls", type=click.FloatRange(min=0), default=1.0, help="How many calls a run has.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, help="How many devices run them at once.")
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 @options.debug
@@ -33,6 +39,12 @@ def predict(
     xla: bool,
     examples: int | None,
     tokens: int | None,
+    energy: bool,
+    power: float | None,
+    carbon: float | None,
+    price: float | None,
+    calls: float,
+    devices: int,
     depth: int | None,
     as_json: bool,
 ) -> None:
@@ -57,10 +69,17 @@ def predict(
 
         program = compare_program(analysis.program, analysis, machine(chosen.compile_for or "cpu"))
     found = predicted(program, chosen, sizes, examples=examples, tokens=tokens)
+    wanted = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
+    joules = found.energy(power=power) if wanted else None
+    run = joules.run(calls, devices, carbon_intensity=carbon, price=price) if joules else None
     if as_json:
-        click.echo(json.dumps(forecast.to_record(found), indent=1))
+        click.echo(json.dumps(forecast.to_record(found, run), indent=1))
     else:
         terminal.show(forecast.render(found, depth=depth))
+        if joules is not None:
+            click.echo(f"\n{joules}")
+        if run is not None and (calls != 1 or devices != 1 or carbon is not None or price is not None):
+            click.echo(f"\nA run of {calls:g} calls on {devices} devices:\n{run}")
 
 
 def parsed_mesh(text: str) -> dict[str, int]:

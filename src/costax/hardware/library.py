@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from costax.errors import DeviceError
 from costax.hardware.device import Device, Figure, Link
@@ -119,9 +119,9 @@ class _Reader:
 
     def table(self, key: str) -> Mapping[str, Any]:
         found = self.data.get(key, {})
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict):
             _refuse(self.path, f"has in {key!r} no table")
-        return found
+        return cast("Mapping[str, Any]", found)
 
     def figures(self, key: str) -> dict[str, Figure]:
         return {name: self.figure(entry, f"{key}.{name}") for name, entry in self.table(key).items()}
@@ -130,10 +130,11 @@ class _Reader:
         return self.figure(table[key], f"{prefix}.{key}".strip(".")) if key in table else None
 
     def figure(self, entry: Any, key: str) -> Figure:
-        value = entry.get("value") if isinstance(entry, Mapping) else None
+        given: Mapping[str, Any] = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        value = given.get("value")
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
             _refuse(self.path, f"has in [{key}] no positive `value`")
-        name = entry.get("source")
+        name: Any = given.get("source")
         if name not in self.sources:
             _refuse(self.path, f"names in [{key}] no source of its [sources]")
         source = self.sources[name]
@@ -142,7 +143,7 @@ class _Reader:
             source.get("title", ""),
             source.get("url", ""),
             str(source.get("date", "")),
-            entry.get("unverified", False),
+            given.get("unverified", False),
         )
 
     def link(self, entry: Mapping[str, Any]) -> Link:

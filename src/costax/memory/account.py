@@ -119,6 +119,32 @@ class Account:
         results = len(self._region.outputs)
         return self._fused.peak + (_POINTER * results if results > 1 else 0)
 
+    @property
+    def parts(self) -> dict[str, Count]:
+        """The fused estimate in three parts: arguments, results beyond donated arguments, temporaries."""
+        values, region = self._region.values, self._region
+        arguments = sum(values[x].nbytes for x in region.inputs)
+        results = sum(values[x].nbytes for x in region.outputs if x is not None)
+        given = sum(values[x].nbytes for x in region.donated)
+        results = max(results - given, 0)
+        return {
+            "arguments": arguments,
+            "results": results,
+            "temporaries": max(self.fused_estimate - arguments - results, 0),
+        }
+
+    @property
+    def could_be_given(self) -> Count:
+        """Bytes of arguments that are not donated, although a result has their shape and dtype."""
+        values, region = self._region.values, self._region
+        open_to = [values[x].operand for x in region.outputs if x is not None and values[x].kind == "made"]
+        found: Count = 0
+        for x in region.inputs:
+            if x not in region.donated and values[x].operand in open_to:
+                open_to.remove(values[x].operand)
+                found += values[x].nbytes
+        return found
+
     @cached_property
     def doubts(self) -> tuple[str, ...]:
         """Primitives for which a compiler may take memory that nothing in the program tells, sorted."""
@@ -147,7 +173,8 @@ def account(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...])
     """Return the memory of a traced program. Raises InputError where a size is a symbol."""
     region = program(jaxpr, tree, names, donated)
     for value in region.values:
-        if not isinstance(value.nbytes, int):
+        nbytes: Any = value.nbytes
+        if not isinstance(nbytes, int):
             raise InputError(
                 f"The size of {value.operand} is no number.",
                 why="Which arrays are alive at the peak depends on their sizes.",

@@ -12,6 +12,8 @@ from costax.memory.scratch import scratch
 from costax.memory.steps import Region, Step, Value
 
 _LOOPS: Final = ("scan", "while")
+# Bytes of a counter, or of the word in which a library says whether it succeeded.
+_WORD: Final = 4
 
 
 @dataclass(slots=True)
@@ -20,7 +22,7 @@ class Lives:
 
     sizes: bytes alive while each step runs; of a loop or a branch those beyond what is alive around it. peak: the most
     of them, at step `moment` (-1 before the first), with the values `alive`. inner: by step, the region inside that
-    holds most. last: by value, the last step that reads it.
+    holds most. last: by value, the last step that reads it. slack: how much one buffer at the peak is filled up.
     """
 
     region: Region
@@ -31,6 +33,7 @@ class Lives:
     alive: tuple[int, ...]
     inner: dict[int, Lives] = field(default_factory=dict[int, "Lives"])
     last: dict[int, int] = field(default_factory=dict[int, int])
+    slack: Count = 0
 
 
 class Reckoner:
@@ -74,11 +77,12 @@ class _Run:
     def lives(self) -> Lives:
         region, fusion, last = self.region, self.fusion, self.last
         carried = {x for x in region.inputs if region.values[x].kind == "carry"}
-        alive = self.staying | carried | (self._donated() if self.whole else set())
+        alive: set[int] = self.staying | carried | (self._donated() if self.whole else set())
         now = sum(self._size(x) for x in alive) + (self._extra_outputs() if self.whole else 0)
         base = 0 if self.whole else now
         sizes: list[Count] = []
         peak, moment, at_peak = now, -1, tuple(sorted(alive))
+        slack = self._slack(at_peak)
         for number, step in enumerate(region.steps):
             if not self._runs(step):
                 sizes.append(now - base)
@@ -86,20 +90,27 @@ class _Run:
             made = [x for x in step.outputs if x in fusion.buffers and x not in alive]
             dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.staying]
             taken = self._taken(step, made, dying)
-            here = now + sum(map(self._size, made)) - sum(map(self._size, taken)) + self._inside(step, number)
+            inside, spare = self._inside(step, number)
+            here = now + sum(map(self._size, made)) - sum(map(self._size, taken)) + inside
             sizes.append(here - base)
             if here > peak:
                 peak, moment, at_peak = here, number, tuple(sorted((alive | set(made)) - set(taken)))
+                slack = max(spare, self._slack(at_peak))
             alive.update(made)
             now += sum(map(self._size, made))
             gone = {x for x in (*dying, *made) if last.get(x, -1) <= number} - self.staying
             alive -= gone
             now -= sum(map(self._size, gone))
-        if self.whole and self.reckoner.compiled:
-            # The last of the temporaries need not be filled up.
-            loose = [self._size(x) - region.values[x].nbytes for x in at_peak if x not in self.staying]
-            peak -= max([0, *loose])
-        return Lives(region, fusion, sizes, peak - base, moment, at_peak, self.inner, last)
+        # The last of the temporaries need not be filled up.
+        last_one = slack if self.whole and self.reckoner.compiled else 0
+        held = peak - base - last_one
+        return Lives(region, fusion, sizes, held, moment, at_peak, self.inner, last, slack)
+
+    def _slack(self, alive: Sequence[int]) -> Count:
+        """Return the most that is but alignment in one of these."""
+        values = self.region.values
+        loose = [self._size(x) - values[x].nbytes for x in alive if x not in self.staying and x not in self.guests]
+        return max([0, *loose])
 
     def _runs(self, step: Step) -> bool:
         return bool(step.regions) or not step.outputs or any(x in self.fusion.buffers for x in step.outputs)
@@ -153,7 +164,7 @@ class _Run:
             return set()
         values, places = self.region.values, dict[Count, list[tuple[int, int]]]()
         for x in self.region.outputs:
-            if x in self.staying and x is not None and values[x].kind == "made":
+            if x is not None and x in self.staying and values[x].kind == "made":
                 places.setdefault(values[x].nbytes, []).append((values[x].step, -1))
         guests: set[int] = set()
         for step in self.region.steps:
@@ -170,17 +181,24 @@ class _Run:
                     guests.add(x)
         return guests
 
-    def _inside(self, step: Step, number: int) -> Count:
-        if not step.regions:
-            return scratch(step, self.region) if self.reckoner.compiled else 0
-        found = [self.reckoner.lives(region) for region in step.regions]
-        most = max(found, key=lambda lives: lives.peak)
-        self.inner[number] = most
-        # The counter of a scan; the answer of a condition, which comes when the body's temporaries are gone.
+    def _inside(self, step: Step, number: int) -> tuple[Count, Count]:
+        """Return the bytes that a step takes beside its operands and results, and what of them is but alignment."""
         unit = self.reckoner.alignment if self.reckoner.compiled else 0
-        if step.name == "while":
-            return max(found[0].peak, found[1].peak + unit, 0)
-        return max(most.peak, 0) + (unit if step.name == "scan" else 0)
+        if not step.regions:
+            found = scratch(step, self.region) if self.reckoner.compiled else 0
+            # Where there is scratch, there is a table of pointers in it, or a word that says how it went.
+            return found, unit - _WORD if found and unit else 0
+        lives = [self.reckoner.lives(region) for region in step.regions]
+        most = max(lives, key=lambda found: found.peak)
+        self.inner[number] = most
+        if step.name not in _LOOPS or not unit:
+            return max(most.peak, 0), most.slack
+        # A loop carries a tuple, whose table of pointers is a buffer, a scan its counter, and its condition answers
+        # with a boolean, when the temporaries of the body are gone.
+        if step.name == "scan":
+            return max(most.peak, unit) + 2 * unit, max(most.slack, unit - (_WORD if most.peak else 1))
+        held = max(lives[0].peak, lives[1].peak + unit, 0) + (unit if len(step.outputs) > 1 else 0)
+        return held, max(most.slack, unit - 1)
 
     def _taken(self, step: Step, made: Sequence[int], dying: Sequence[int]) -> list[int]:
         """Return the dying operands whose place a result takes."""

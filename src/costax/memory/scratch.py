@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any, Final
 
@@ -27,10 +28,69 @@ _VECTOR: Final = 16
 def scratch(step: Step, region: Region) -> Count:
     """Return the bytes that a step needs for itself while it runs."""
     if step.name == "dot_general":
-        return _partial_sums(step)
+        return _workspace(step) + _transposed(step, region) + _partial_sums(step)
     if step.name == "conv_general_dilated":
-        return _copies(step, region)
+        return _TABLE + _copies(step, region)
+    results = sum(_aligned(region.values[x].nbytes) for x in step.outputs)
+    if step.name in _LOOPS_OF:
+        return _LOOPS_OF[step.name] * results
+    if step.name in ("ragged_dot", "ragged_dot_general"):
+        return _expanded(step)
+    if step.name in ("sort", "top_k", "argmax", "argmin"):
+        return _TABLE
+    if step.name in _LIBRARIES:
+        return results + _TABLE
     return 0
+
+
+def _aligned(nbytes: Count) -> Count:
+    return -(-nbytes // _TABLE) * _TABLE
+
+
+# A library's result is a tuple, whose table of pointers is a buffer like any other, 256 bytes with its alignment.
+_TABLE: Final = 256
+# What XLA writes out as a loop over so many arrays of the result's size. Counted in programs compiled for an H100.
+_LOOPS_OF: Final[Mapping[str, int]] = {
+    "igamma": 23,
+    "igammac": 21,
+    "igamma_grad_a": 26,
+    "regularized_incomplete_beta": 13,
+    "random_gamma": 17,
+}
+# These work in place on a copy, and say in a word more whether they succeeded.
+_LIBRARIES: Final = frozenset(
+    ["cholesky", "eigh", "lu", "qr", "geqrf", "householder_product", "svd", "triangular_solve"]
+)
+# Source: XLA, GemmRewriter, for Hopper without autotuning.
+_CUBLAS_WORKSPACE: Final = 4 << 20
+
+
+def _workspace(step: Step) -> Count:
+    """Return the workspace of cuBLAS, which does the products that Triton does not.
+
+    Those are of complex numbers, and of 16-bit numbers into 32 bits whose extents are no multiples of 8.
+    """
+    (left, right), out = step.equation.invars, step.equation.outvars[0]
+    if dtypes.is_complex(_dtype(left)):
+        return _CUBLAS_WORKSPACE
+    odd = len(left.aval.shape) == 2 and any(extent % 8 for extent in (*left.aval.shape, *right.aval.shape))
+    return _CUBLAS_WORKSPACE if _width(left) == 2 and _width(out) == 4 and odd else 0
+
+
+def _transposed(step: Step, region: Region) -> Count:
+    """Return the bytes of the operands whose batch axes do not come first, in any order: they are transposed."""
+    _, batched = step.equation.params["dimension_numbers"]
+    copied: Count = 0
+    for x, axes in zip(step.inputs, batched, strict=True):
+        if x is not None and sorted(axes) != list(range(len(axes))):
+            copied += _aligned(region.values[x].nbytes)
+    return copied
+
+
+def _expanded(step: Step) -> Count:
+    """Return the bytes of a ragged product's rows, written out once for each group."""
+    rows, groups = step.equation.invars[0].aval.shape, step.equation.invars[1].aval.shape[0]
+    return prod(rows) * _width(step.equation.invars[0]) * groups
 
 
 def _partial_sums(step: Step) -> Count:
@@ -75,6 +135,9 @@ def _copies(step: Step, region: Region) -> Count:
     rank = len(numbers.lhs_spec)
     image, kernel = step.inputs[:2]
     copied: Count = 0
+    if image is not None and any(low != high for low, high in step.equation.params["padding"]):
+        # cuDNN pads both sides alike; the rest is padded before, in a copy.
+        copied += _aligned(region.values[image].nbytes)
     if kernel is not None and tuple(numbers.rhs_spec[:2]) != (0, rank - 1):
         copied += region.values[kernel].nbytes
     # Between layers the layout is kept; at the borders of the program it is changed.

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from costax import units
+from costax.energy import Run
 from costax.prediction import Part, Prediction
 
 _MOST: Final = 8
@@ -24,7 +25,7 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     return Together(*parts)
 
 
-def to_record(prediction: Prediction) -> dict[str, Any]:
+def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
     """Return the prediction as a dictionary for JSON."""
     best, expected, worst = prediction.range
     return {
@@ -50,8 +51,21 @@ def to_record(prediction: Prediction) -> dict[str, Any]:
         "hfu": prediction.hfu,
         "per_second": prediction.throughput,
         "assumptions": prediction.assumptions,
+        "energy": None if run is None else _run(run),
         "groups": [_group(part) for part in prediction.parts],
     }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    ranges = {
+        "joules_a_call": run.energy.joules,
+        "seconds": run.seconds,
+        "kwh": run.kwh,
+        "co2_grams": run.co2_grams,
+        "cost": run.cost,
+    }
+    found = {name: None if x is None else [x.low, x.expected, x.high] for name, x in ranges.items()}
+    return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **found}
 
 
 def _group(part: Part) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from costax import units
 from costax.measurement import Measurement
+from costax.prediction import predict
+from costax.profiling import Profile
+from costax.profiling import profiled as run_profiled
 
 
 def render(found: Measurement) -> Group:
@@ -67,3 +72,39 @@ def to_record(found: Measurement) -> dict[str, Any]:
         "peak_memory": found.peak_memory,
         "notes": found.notes,
     }
+
+
+class Profiled(NamedTuple):
+    """A profile and its lines: (scope, measured, predicted), the last nothing where the device is not known."""
+
+    profile: Profile
+    lines: Sequence[tuple[str, float, float | None]]
+
+
+def profiled(found: Measurement, values: Sequence[Any], depth: int | None = None) -> Profiled:
+    """Profile some runs of a measured program."""
+    profile = run_profiled(found.analysis, values)
+    if found.device is None:
+        scopes = sorted(profile.by_scope(depth).items(), key=lambda item: -item[1])
+        return Profiled(profile, [(scope, seconds, None) for scope, seconds in scopes])
+    return Profiled(profile, profile.beside(predict(found.analysis, found.device), depth))
+
+
+def rows(found: Profiled) -> list[dict[str, Any]]:
+    """Return the lines as dictionaries for JSON."""
+    return [{"scope": scope, "measured": took, "predicted": said} for scope, took, said in found.lines]
+
+
+def table(found: Profiled) -> Table:
+    """Return the lines for rich."""
+    made = Table(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
+    predicted = [said for _, _, said in found.lines if said is not None]
+    made.add_column("scope", "total", overflow="fold")
+    made.add_column("measured", units.seconds(found.profile.total), justify="right", no_wrap=True)
+    made.add_column("predicted", units.seconds(sum(predicted)) if predicted else "", justify="right", no_wrap=True)
+    made.add_column("predicted / measured", justify="right", no_wrap=True)
+    for scope, took, said in found.lines:
+        ratio = f"{said / took:.2f}" if said is not None and took else ""
+        cells = (units.seconds(took), units.seconds(said) if said is not None else "", ratio)
+        made.add_row(Text(scope or "(no scope)"), *cells)
+    return made

@@ -1,0 +1,45 @@
+"""What this machine was predicted to take, beside what it takes. This example runs programs.
+
+    python examples/predict_vs_measure.py            # calibrates for some seconds; --full for a minute
+
+The processor is calibrated first: its speed stands in no table.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+import costax
+
+
+def block(params: list[jax.Array], x: jax.Array) -> jax.Array:
+    """Return the result of three layers."""
+    for i, w in enumerate(params):
+        with jax.named_scope(f"layer_{i}"):
+            x = jax.nn.gelu(x @ w)
+    return x
+
+
+def arguments(batch: int) -> tuple[list[jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
+    """Return the shapes of weights and of a batch."""
+    params = [jax.ShapeDtypeStruct((512, 512), jnp.float32)] * 3
+    return params, jax.ShapeDtypeStruct((batch, 512), jnp.float32)
+
+
+def main() -> None:
+    """Calibrate, then print predicted and measured milliseconds of four batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        device = costax.calibrate(Path(folder) / "here.toml", quick="--full" not in sys.argv)
+    print("batch  predicted   measured")
+    for batch in (64, 128, 256, 512):
+        predicted = costax.predict(costax.compare(block)(*arguments(batch)), device)
+        measured = costax.measure(block, iterations=20, device=device)(*arguments(batch))
+        print(f"{batch:5} {predicted.seconds * 1e3:7.2f} ms {measured.latency * 1e3:7.2f} ms")
+    print("\n".join(measured.notes))
+
+
+if __name__ == "__main__":
+    main()
