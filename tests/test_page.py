@@ -21,9 +21,14 @@ from costax.tree import Row
 pytest.importorskip("plotly", reason="the HTML report needs plotly: costax[html]")
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium on this machine: apt-get install chromium (Debian)"
-)
+_skipped = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: apt-get install chromium (Debian)")
+
+
+def needs_browser(test):
+    """Mark a test that opens the page."""
+    return pytest.mark.browser(_skipped(test))
+
+
 MOST_BYTES = 6_000_000
 
 

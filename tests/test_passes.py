@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,17 @@ def test_top_keeps_the_costliest_of_each_level_and_sums_the_others():
     assert flops(model, top=2) == ["3", "9", "6", "5", "1"]
     assert labels(model, top=1) == ["(3 others)", "b"]
     assert labels(model, by="source", top=1) == ["a.py:3"]
+
+
+def test_two_programs_are_merged_where_both_have_the_same_layers_equal():
+    plain = {f"block_{i}/{part}": 5 for i in range(4) for part in ("up", "down")}
+    gated = {**plain, **{f"block_{i}/gate": 3 for i in range(4)}}
+    before, after = passes.merged_alike(analysis_of(plain), analysis_of(gated))
+    assert list(after.by_scope()) == [f"block_0..3 x 4/{part}" for part in ("up", "down", "gate")]
+    assert list(before.by_scope()) == [f"block_0..3 x 4/{part}" for part in ("up", "down")]
+    changed = {**plain, "block_2/up": 6}
+    before, after = passes.merged_alike(analysis_of(plain), analysis_of(changed))
+    assert set(before.by_scope()) == set(after.by_scope()) == set(plain)
 
 
 def test_a_direction_shows_its_own_rows_alone():
@@ -214,6 +226,15 @@ def step() -> Analysis:
             return jnp.sum(jnp.tanh(x @ w) * 2)
 
     return costax.analyze(jax.grad(loss), params_argnums=0)(costax.spec("f32[8,3]"), costax.spec("f32[4,8]"))
+
+
+def test_a_record_of_the_first_schema_is_read_for_ever():
+    kept = report.load_any(Path(__file__).parent / "records" / "analysis-1.json")
+    assert kept.total.macs == 5 * 4 * 8 * 8
+    assert (kept.params, kept.by_direction()["backward"].macs) == (2 * 8 * 8, 3 * 4 * 8 * 8)
+    old = report.load_any(Path(__file__).parent / "records" / "comparison-1.json")
+    assert sum(delta.flops for delta in old.deltas) + old.jaxpr.total.flops == old.xla["flops"]
+    assert "= XLA, compiled" in str(old)
 
 
 def test_speedscope_profiles_add_up_to_the_totals():

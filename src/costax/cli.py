@@ -43,6 +43,7 @@ def main() -> None:
 @options.tracing
 @options.table_or_modules
 @options.view
+@options.convention
 @options.output
 @options.debug
 def analyze(
@@ -54,6 +55,7 @@ def analyze(
     depth: int | None,
     sort: str | None,
     view: Mapping[str, Any],
+    tool: str | None,
     as_json: bool,
     save: Sequence[str],
     strict: bool,
@@ -64,6 +66,7 @@ def analyze(
     costax analyze examples/resnet.py:resnet18
     costax analyze jax.numpy:matmul --input 'f32[4,8]' --input 'f32[8,3]' --by primitive
     costax analyze module.hlo.pb --by opcode
+    costax analyze examples/resnet.py:resnet18 --as thop
     """
     if hlo.is_module(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing)
@@ -73,6 +76,9 @@ def analyze(
     _check_table(by, sort)
     _check_files(save)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
+    if tool is not None:
+        terminal.show(analysis.explain_vs(tool))
+        return
     choice = {"by": by, "depth": depth, "sort": sort, **view}
     deliver(analysis, choice, form="json" if as_json else None, save=save, strict=strict)
 

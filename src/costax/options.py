@@ -149,6 +149,15 @@ view = _chain(
 )
 
 
+# As another tool would count: `tool`. Its choices are `costax.peers.answers.CONVENTIONS`, which imports jax.
+convention = click.option(
+    "--as",
+    "tool",
+    metavar="TOOL",
+    help="Say what another tool would print, and why: fvcore, thop, ptflops, torch, palm-mfu ...",
+)
+
+
 # In which format: `form`. The choices are those of `report.FORMATS`, which a test compares.
 formats = click.option(
     "--format",

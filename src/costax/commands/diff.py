@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("after")
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; all by default.")
 @click.option("--field", "fields", multiple=True, metavar="FIELD", help="What to show: macs, params, flops, ops ...")
+@click.option("--merge/--no-merge", default=True, help="Equal layers share a line, or each has its own.")
 @click.option("--changed", "only_changed", is_flag=True, help="Leave out the layers that are the same in both.")
 @click.option(
     "--fail-on", multiple=True, metavar="CONDITION", help="Exit with 1 where it holds: 'flops > +1%'. Repeat."
@@ -33,6 +34,7 @@ def diff(
     after: str,
     depth: int | None,
     fields: Sequence[str],
+    merge: bool,
     only_changed: bool,
     fail_on: Sequence[str],
     markdown: bool,
@@ -47,7 +49,7 @@ def diff(
     """
     from costax import conditions
     from costax.difference import diff as difference
-    from costax.report import changes, summary
+    from costax.report import changes, passes, summary
 
     _check(fields)
     asked = [conditions.parse(text) for text in fail_on]
@@ -59,7 +61,8 @@ def diff(
         click.echo(summary.as_markdown(found, failures), nl=False)
     else:
         shown = fields or changes.DEFAULT
-        terminal.show(changes.render(found, fields=shown, depth=depth, only_changed=only_changed))
+        table = difference(*passes.merged_alike(found.before, found.after)) if merge else found
+        terminal.show(changes.render(table, fields=shown, depth=depth, only_changed=only_changed))
     if failures:
         raise BudgetError(
             f"`{found.after.name}` costs more than it may.",

@@ -146,6 +146,26 @@ def merged_names(analysis: Analysis) -> dict[Scope, Scope]:
     return names
 
 
+def merged_alike(one: Analysis, other: Analysis) -> tuple[Analysis, Analysis]:
+    """Return two analyses with equal layers as one, where both have the same layers equal; names stay comparable."""
+    names = merged_names(one), merged_names(other)
+    apart = {
+        (scope[:-1], found[scope][-1])
+        for scope in names[0].keys() & names[1].keys()
+        for found in names
+        if scope and names[0][scope][-1] != names[1][scope][-1]
+    }
+
+    def shared(found: Mapping[Scope, Scope]) -> dict[Scope, Scope]:
+        agreed: dict[Scope, Scope] = {(): ()}
+        for scope in sorted(found, key=len)[1:]:
+            label = found[scope][-1]
+            agreed[scope] = (*agreed[scope[:-1]], scope[-1] if (scope[:-1], label) in apart else label)
+        return agreed
+
+    return view(one, shared(names[0])), view(other, shared(names[1]))
+
+
 def _contents(analysis: Analysis) -> dict[Scope, frozenset[Hashable]]:
     """Return what each scope does and holds outside of deeper scopes."""
     found: dict[Scope, list[Hashable]] = {}
