@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import resource
 import subprocess
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import jsonschema
 import pytest
+from click.testing import CliRunner
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 import costax
 from costax import options, report
 from costax.analysis import Analysis, Size
+from costax.cli import main
 from costax.cost import Cost
 from costax.report import flames, passes
 from costax.report.files import as_csv, as_markdown
@@ -256,6 +259,47 @@ def test_speedscope_profiles_add_up_to_the_totals():
         ["backward", "net", "dot_general"],
     ]
     assert frames[dots[0][-1]]["file"] == __file__
+
+
+def predicted():
+    return costax.predict(step(), "h100-sxm")
+
+
+def test_a_predictions_flame_graph_adds_up_to_its_seconds():
+    found = predicted()
+    (profile,) = json.loads(flames.prediction_as_speedscope(found))["profiles"]
+    assert profile["unit"] == "seconds"
+    assert sum(profile["weights"]) == pytest.approx(found.seconds - found.dispatch)
+
+
+def test_a_predictions_trace_lasts_as_long_as_it_says():
+    found = predicted()
+    events = [e for e in json.loads(flames.prediction_as_perfetto(found))["traceEvents"] if e["ph"] == "X"]
+    assert len(events) >= len(found.parts)
+    # One after the other, without gaps, in microseconds.
+    for before, after in itertools.pairwise(events):
+        assert after["ts"] == pytest.approx(before["ts"] + before["dur"])
+    assert events[-1]["ts"] + events[-1]["dur"] == pytest.approx(found.seconds * 1e6)
+    assert "net" in {e["args"]["scope"] for e in events if "args" in e}
+
+
+def test_a_prediction_is_saved_by_its_suffix(tmp_path):
+    target = "jax.numpy:matmul", "--input", "f32[64,64]", "--input", "f32[64,64]", "--device", "h100-sxm"
+    files_ = [tmp_path / f"a{suffix}" for suffix in (".json", ".speedscope.json", ".perfetto.json")]
+    saving = [word for path in files_ for word in ("--save", str(path))]
+    assert CliRunner().invoke(main, ["predict", *target, *saving]).exit_code == 0
+    assert [next(iter(json.loads(path.read_text()))) for path in files_] == ["schema", "$schema", "traceEvents"]
+    refused = CliRunner().invoke(main, ["predict", *target, "--save", str(tmp_path / "a.png")])
+    assert (refused.exit_code, "Traceback" in refused.stderr) == (2, False)
+
+
+def test_another_tools_answer_is_printed_by_the_command_line():
+    target = "analyze", "jax.numpy:matmul", "--input", "f32[4,8]", "--input", "f32[8,3]"
+    shown = CliRunner().invoke(main, [*target, "--as", "torch"])
+    assert shown.stdout.splitlines()[-1].split()[:3] == ["=", "torch", "192"]
+    told = json.loads(CliRunner().invoke(main, [*target, "--as", "torch", "--json"]).stdout)
+    assert (told["count"], told["unit"], told["ours"]) == (192, "FLOPs", 192)
+    assert CliRunner().invoke(main, [*target, "--as", "flopper"]).exit_code == 2
 
 
 # The parts of pprof's profile.proto that a flame graph needs, so that protobuf itself reads the bytes.

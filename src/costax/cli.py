@@ -77,7 +77,11 @@ def analyze(
     _check_files(save)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
     if tool is not None:
-        terminal.show(analysis.explain_vs(tool))
+        answer = analysis.explain_vs(tool)
+        if as_json:
+            terminal.write(answer.to_json())
+        else:
+            terminal.show(answer)
         return
     choice = {"by": by, "depth": depth, "sort": sort, **view}
     deliver(analysis, choice, form="json" if as_json else None, save=save, strict=strict)

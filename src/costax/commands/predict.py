@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 @click.option("--devices", type=click.IntRange(min=1), default=1, help="How many devices run them at once.")
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
+@click.option(
+    "--save",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write to a file; its suffix names the format: .json, .speedscope.json or .perfetto.json.",
+)
 @options.debug
 def predict(
     target: str,
@@ -47,6 +54,7 @@ def predict(
     devices: int,
     depth: int | None,
     as_json: bool,
+    save: Sequence[str],
 ) -> None:
     """Predict how long TARGET takes on a device, by scope and by kernel, and what each is bound by. Nothing is run.
 
@@ -72,6 +80,8 @@ def predict(
     wanted = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
     joules = found.energy(power=power) if wanted else None
     run = joules.run(calls, devices, carbon_intensity=carbon, price=price) if joules else None
+    for path in save:
+        forecast.save(found, path)
     if as_json:
         click.echo(json.dumps(forecast.to_record(found, run), indent=1))
     else:

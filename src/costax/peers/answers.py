@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from costax.analysis import Analysis
@@ -48,6 +49,10 @@ class Answer:
     def defects(self) -> tuple[Reason, ...]:
         """The lines that are known defects of the tool."""
         return tuple(reason for reason in self.reasons if reason.defect)
+
+    def to_json(self) -> str:
+        """Return the answer as JSON."""
+        return json.dumps({"schema": "costax/answer/1", **asdict(self), "layers": dict(self.layers)}, indent=1) + "\n"
 
     def __rich__(self) -> Any:
         """Return what rich prints."""

@@ -45,6 +45,47 @@ def stacks(analysis: Analysis) -> Iterator[tuple[tuple[Frame, ...], Cost]]:
         yield (*root, *map(Frame, row.scope), leaf), cost
 
 
+def prediction_as_speedscope(prediction: Any) -> str:
+    """Return a file for speedscope whose weights are the seconds that a prediction expects, by layer and kernel."""
+    frames: dict[Frame, int] = {}
+    samples: list[tuple[list[int], Any]] = []
+    for part in prediction.parts:
+        stack = (*map(Frame, part.group.scope), Frame(part.group.name))
+        samples.append(([frames.setdefault(frame, len(frames)) for frame in stack], part.seconds))
+    name = f"{prediction.analysis.name} on {prediction.device.name}"
+    return _speedscope(prediction.analysis, frames, [_profile(name, "seconds", samples)])
+
+
+def prediction_as_perfetto(prediction: Any) -> str:
+    """Return a trace for Perfetto: the groups of a prediction one after the other, as long as each is expected to run.
+
+    Source: the Trace Event Format (JSON), complete events; microseconds.
+    """
+    at = prediction.dispatch * 1e6
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": prediction.device.name}},
+        {"ph": "M", "name": "thread_name", "pid": 1, "tid": 1, "args": {"name": prediction.analysis.name}},
+    ]
+    if at:
+        events.append({"ph": "X", "name": "(dispatch)", "pid": 1, "tid": 1, "ts": 0.0, "dur": at})
+    for part in prediction.parts:
+        group = part.group
+        told = {
+            "scope": "/".join(group.scope),
+            "bound by": part.timing.bound,
+            "runs": group.times,
+            "FLOPs": group.flops * group.times,
+            "bytes": group.moved * group.times,
+        }
+        length = part.seconds * 1e6
+        events.append(
+            {"ph": "X", "name": group.name, "cat": group.direction or "forward", "pid": 1, "tid": 1}
+            | {"ts": at, "dur": length, "args": told}
+        )
+        at += length
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}) + "\n"
+
+
 def as_speedscope(analysis: Analysis) -> str:
     """Return a file for speedscope: one profile a weight, over the same frames. Source: its file-format-schema.json."""
     frames: dict[Frame, int] = {}
@@ -56,6 +97,10 @@ def as_speedscope(analysis: Analysis) -> str:
         for name, (_, unit, of) in WEIGHTS.items()
         if of(analysis.total)
     ]
+    return _speedscope(analysis, frames, profiles)
+
+
+def _speedscope(analysis: Analysis, frames: dict[Frame, int], profiles: list[dict[str, Any]]) -> str:
     record = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "name": analysis.name,

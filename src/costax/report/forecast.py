@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -12,7 +14,9 @@ from rich.text import Text
 
 from costax import units
 from costax.energy import Run
+from costax.errors import RecordError
 from costax.prediction import Part, Prediction
+from costax.report import flames, write
 
 _MOST: Final = 8
 
@@ -23,6 +27,34 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     parts: list[Any] = [Text(title, style="bold"), _head(prediction), _scopes(prediction, depth)]
     parts += [_longest(prediction, most), Text("\n".join(prediction.assumptions))]
     return Together(*parts)
+
+
+def save(prediction: Prediction, path: str) -> None:
+    """Write a prediction to a file: its record (.json), or a flame graph or a trace of its seconds.
+
+    Raises RecordError for another suffix, or where the file cannot be written.
+    """
+    written = next((made for suffix, made in FORMATS.items() if path.lower().endswith(suffix)), None)
+    if written is None:
+        raise RecordError(
+            f"{path!r} has a suffix that names no format of a prediction.",
+            why="The suffix says how it is written.",
+            cure=f"Use one of {', '.join(FORMATS)}.",
+        )
+    write(path, written(prediction))
+
+
+def as_json(prediction: Prediction) -> str:
+    """Return the record of a prediction as JSON text."""
+    return json.dumps(to_record(prediction), indent=1) + "\n"
+
+
+FORMATS: Final[Mapping[str, Callable[[Prediction], str]]] = {
+    ".speedscope.json": flames.prediction_as_speedscope,
+    ".perfetto.json": flames.prediction_as_perfetto,
+    ".json": as_json,
+}
+"""What a prediction is saved as, by suffix."""
 
 
 def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:

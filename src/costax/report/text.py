@@ -96,4 +96,4 @@ def for_output(renderable: Any) -> str:
     console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
     with console.capture() as capture:
         console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
