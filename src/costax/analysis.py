@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from costax.cost import ZERO, Cost, Count
+from costax import symbols
+from costax.cost import FIELDS, ZERO, Cost, Count
 from costax.equation import Operand
 from costax.errors import Missing
+from costax.points import Condition
+from costax.polynomial import Polynomial
 from costax.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ class Analysis:
     `rows` hold one cost for each (scope, direction, primitive, source line), and every table is a sum of them.
     Numbers are for the whole program, all devices together; `per_device` is for one. An analysis that was loaded
     from a record has its `saved_rows` and no `tree`, `program` or sources.
+
+    Where shapes hold symbols, or loops have no length in the program, counts are polynomials; `conditions` are what
+    their symbols obey, `exact_by` says how the formulas were found ("tracing", or "interpolation" through concrete
+    analyses), and `point` holds the values that `evaluate` put in.
     """
 
     name: str
@@ -55,6 +62,9 @@ class Analysis:
     source_of: Callable[[Any], str] = field(default=lambda eqn: "", repr=False)
     dead_part: Callable[[], Cost] = field(default=lambda: ZERO, repr=False)
     saved_rows: Mapping[Row, Cost] | None = field(default=None, repr=False)
+    conditions: tuple[Condition, ...] = ()
+    exact_by: str = ""
+    point: Mapping[str, Count] = field(default_factory=dict[str, Count])
 
     @cached_property
     def rows(self) -> Mapping[Row, Cost]:
@@ -65,8 +75,9 @@ class Analysis:
 
     @property
     def exact(self) -> bool:
-        """Say whether every number is exact: no loop of unknown length, nothing uncounted."""
-        return not self.uncounted and all(unknown.answered for unknown in self.unknowns)
+        """Say whether every number or formula is exact: nothing uncounted, and no loop counted once for want of better."""
+        counted = all(u.answered or isinstance(u.assumed, Polynomial) for u in self.unknowns)
+        return counted and not self.uncounted
 
     @cached_property
     def dead_code(self) -> Cost:
@@ -132,6 +143,40 @@ class Analysis:
         for (_, dtype), size in (self.parameters or {}).items():
             sizes[dtype] = sizes.get(dtype, Size()) + size
         return sizes
+
+    # Symbols.
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of the symbols that counts and shapes hold, loops of unknown length included; sorted."""
+        return tuple(symbols.atoms(self))
+
+    def formula(self, field: str, by: str | None = None, depth: int | None = None) -> Any:
+        """Return a field as an exact Polynomial; with `by` ("scope", "primitive", ...) one for each line of that table.
+
+        >>> import costax
+        >>> a = costax.analyze(lambda x, w: x @ w)(costax.spec("f32[b,s,768]"), costax.spec("f32[768,3072]"))
+        >>> a.formula("macs"), a.formula("macs").degree("s"), a.formula("macs")(b=8, s=2048)
+        (2359296*b*s, 1, 38654705664)
+        """
+        return symbols.formula(self, field, by, depth)
+
+    def evaluate(self, *args: Mapping[str, int], **kwargs: int) -> Analysis:
+        """Return the analysis with an integer in the place of every symbol: `evaluate(b=8, s=2048)`.
+
+        Names that are no identifiers come in a mapping: `evaluate({"solver/while": 40}, b=8)`.
+        Raises SymbolError for missing, unknown or impossible values.
+        """
+        return symbols.evaluate(self, *args, **kwargs)
+
+    def evaluate_many(
+        self, fields: Sequence[str] = tuple(FIELDS), *args: Mapping[str, Any], exact: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return fields at many points as numpy arrays: `evaluate_many(("flops",), b=[1, 8], s=[512, 1024])`.
+
+        Values broadcast against each other. exact: Python integers of any size; else doubles.
+        """
+        return symbols.evaluate_many(self, fields, *args, exact=exact, **kwargs)
 
     # Showing.
 

@@ -15,6 +15,7 @@ from costax.analysis import Analysis
 from costax.comparison import Comparison, compare_program
 from costax.cost import Cost, Count
 from costax.errors import InputError, MissingRuleError, TripsError
+from costax.points import Condition
 from costax.registry import REGISTRY, Rule, cost_rule
 from costax.trace import Program, trace
 from costax.tree import Node
@@ -117,11 +118,13 @@ def analyze_program(
     trips: Mapping[str, Count],
     on_missing: Literal["raise", "warn"] = "raise",
     overrides: Mapping[str, Callable[..., Cost]] | None = None,
+    *,
+    loops_once: bool = False,
 ) -> Analysis:
-    """Return the analysis of a traced program."""
+    """Return the analysis of a traced program; its loops of unknown length run once, or as a symbol says."""
     table = _with_overrides(overrides or {})
     jaxpr = _jax.live_part(program.jaxpr)
-    tree, findings = walk(jaxpr, table, trips)
+    tree, findings = walk(jaxpr, table, trips, loops_once=loops_once)
     _check_findings(findings, trips, on_missing)
     return Analysis(
         name=program.name,
@@ -137,7 +140,9 @@ def analyze_program(
         program=program,
         live=jaxpr,
         source_of=_jax.source,
-        dead_part=lambda: walk(program.jaxpr, table, trips)[0].total - tree.total,
+        dead_part=lambda: walk(program.jaxpr, table, trips, loops_once=loops_once)[0].total - tree.total,
+        conditions=(*program.conditions, *(_positive(e) for e in findings.extents.values())),
+        exact_by="tracing",
     )
 
 
@@ -181,6 +186,10 @@ def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Count]:
                 cure="Give a non-negative integer.",
             )
     return dict(trips)
+
+
+def _positive(extent: Count) -> Condition:
+    return Condition(f"{extent} >= 1, for a size of this program is {extent}:", extent - 1)
 
 
 def _one_device(tree: Node) -> Cost:

@@ -44,6 +44,10 @@ class Uncountable(Exception):
     """
 
 
+class Undecided(ArithmeticError):
+    """What a polynomial raises where an answer depends on the values of its symbols."""
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """A primitive without a rule, or one whose rule says why it cannot know: where the program uses it, how often."""
@@ -128,3 +132,15 @@ class CheckError(CostaxError, AssertionError):
 
 class TripsError(CostaxError, ValueError):
     """An answer for a loop that the program does not have, or that is not a count."""
+
+
+class SymbolError(CostaxError, ValueError):
+    """Symbols without values, values that a symbol cannot take, or a question about a symbol that is not there."""
+
+
+class SymbolicError(CostaxError, ValueError):
+    """A program whose cost is no formula of its symbols, as far as costax can find one."""
+
+
+class SweepError(CostaxError, ValueError):
+    """A sweep that cannot start, or cannot go on; what it had computed is in its file."""

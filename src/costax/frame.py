@@ -132,6 +132,13 @@ class Frame:
         """Return the equation that defines a variable, or None."""
         return None if _jax.is_literal(atom) else self._definition(atom)
 
+    def is_size(self, eqn: Any) -> bool:
+        """Say whether an equation only makes a symbolic dimension a number: with plain sizes it would not be there."""
+        if eqn.primitive.name != "convert_element_type":
+            return False
+        definition = self.definition(eqn.invars[0])
+        return definition is not None and (definition.primitive.name == "dim_as_value" or self.is_size(definition))
+
     def source(self, eqn: Any) -> str:
         """Return the user's file and line of an equation, or of the nearest call around it that has one."""
         here = _jax.source(eqn)

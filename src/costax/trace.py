@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from costax import _jax, frameworks, pytrees
 from costax.equation import Operand
 from costax.errors import CostaxError, InputError, TargetError
+from costax.points import Condition
 
 _CONCRETE: Any = (jax.Array, np.ndarray)
 
@@ -47,6 +48,7 @@ class Program:
     inputs: tuple[tuple[str, Operand], ...]
     parameters: tuple[Parameter, ...] | None = None
     traced: Any = None
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def trace(
             cure="Keep the stage before: traced = jitted.trace(*args), then costax.analyze(traced)().",
         )
     _check_argument_numbers(fn, args, params_argnums)
+    args, kwargs, scope = in_one_scope(args, kwargs)
     try:
         bound = frameworks.bind(fn, args, kwargs, params_argnums)
         if not callable(bound.function):
@@ -103,7 +106,54 @@ def trace(
         raise
     except Exception as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
-    return _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
+    program = _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
+    return replace(program, conditions=conditions_of(scope))
+
+
+def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
+    """Return the arguments with all symbolic dimensions in one scope, and the scope; None where there are none.
+
+    Raises InputError where two arguments bound one symbol differently.
+    """
+    leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
+    scopes = _jax.symbolic_scopes(leaves)
+    if not scopes:
+        return args, kwargs, None
+    constrained = [scope for scope in scopes if _jax.scope_conditions(scope)]
+    _check_bounds(constrained)
+    try:
+        scope = _jax.joined_scope(constrained or scopes)
+    except Exception as error:  # ValueError, NotImplementedError: jax's words for constraints that do not go together
+        raise InputError(
+            f"The constraints of the arguments do not go together: {error}",
+            why="The arguments of a call share their symbols.",
+            cure="Give each constraint once, in the spec of one argument.",
+        ) from error
+    args, kwargs = pytrees.unflatten(tree, [_jax.moved_to_scope(leaf, scope) for leaf in leaves])
+    return args, kwargs, scope
+
+
+def _check_bounds(scopes: Sequence[Any]) -> None:
+    """Refuse two specs that constrain one symbol on its own, each otherwise."""
+    seen: dict[str, frozenset[str]] = {}
+    for scope in scopes:
+        own: dict[str, set[str]] = {}
+        for text, difference, _ in _jax.scope_conditions(scope):
+            if len(difference.symbols) == 1:
+                own.setdefault(difference.symbols[0], set()).add(text)
+        for name, texts in own.items():
+            if seen.setdefault(name, frozenset(texts)) != texts:
+                raise InputError(
+                    f"The symbol `{name}` has different bounds: {', '.join(sorted(seen[name]))} in one argument and "
+                    f"{', '.join(sorted(texts))} in another.",
+                    why="A symbol stands for the same size in all arguments of a call.",
+                    cure="Give its bounds once, in the spec of one argument, or call one of the two by another name.",
+                )
+
+
+def conditions_of(scope: Any) -> tuple[Condition, ...]:
+    """Return what the constraints of a scope demand."""
+    return () if scope is None else tuple(Condition(*found) for found in _jax.scope_conditions(scope))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.equation import Body, Equation, Operand
 from costax.errors import Missing, RuleError, Uncountable
 from costax.frame import Frame
+from costax.polynomial import at_least, symbol
 from costax.registry import Rule, no_traffic, whole_operands
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope, Unknown
 
@@ -33,24 +34,30 @@ class Findings:
     unknowns: dict[str, Unknown] = field(default_factory=dict[str, Unknown])
     missing: dict[tuple[str, str], Missing] = field(default_factory=dict[tuple[str, str], Missing])
     used_trips: set[str] = field(default_factory=set[str])
+    # Extents that are not positive for every value of their symbols.
+    extents: dict[str, Count] = field(default_factory=dict[str, Count])
     devices: int = 1
 
 
-def walk(jaxpr: Any, rules: Mapping[str, Rule], trips: Mapping[str, Count] | None = None) -> tuple[Node, Findings]:
+def walk(
+    jaxpr: Any, rules: Mapping[str, Rule], trips: Mapping[str, Count] | None = None, *, loops_once: bool = False
+) -> tuple[Node, Findings]:
     """Return the tree of a jaxpr's costs, and what was found on the way.
 
-    trips: how often loops run whose length is not in the program, by place (`solver/while`, or a pattern).
+    trips: how often loops run whose length is not in the program, by place (`solver/while`, or a pattern); any other
+    one runs as often as a symbol of its name says, or, if `loops_once`, once.
     Raises RuleError where a rule raises or returns something else than it should.
     """
-    walker = _Walker(rules, trips or {})
+    walker = _Walker(rules, trips or {}, loops_once=loops_once)
     frame = Frame(jaxpr)
     return Node("program", children=walker.equations(frame)), walker.findings
 
 
 class _Walker:
-    def __init__(self, rules: Mapping[str, Rule], trips: Mapping[str, Count]) -> None:
+    def __init__(self, rules: Mapping[str, Rule], trips: Mapping[str, Count], *, loops_once: bool) -> None:
         self.rules = rules
         self.trips = trips
+        self.loops_once = loops_once
         self.findings = Findings()
         self._operands: dict[int, Operand] = {}
         self._interned: dict[Operand, Operand] = {}
@@ -79,7 +86,8 @@ class _Walker:
                 if rule.higher_order:
                     nodes.append(self._higher_order(rule, eqn, frame, scope, direction))
                 else:
-                    nodes.append(Node(name, scope, direction, eqn, self._cost(rule, eqn, frame, axes, fused)))
+                    cost = ZERO if frame.is_size(eqn) else self._cost(rule, eqn, frame, axes, fused)
+                    nodes.append(Node(name, scope, direction, eqn, cost))
             except Uncountable as error:
                 self._miss(eqn, frame, str(error))
                 nodes.append(Node(name, scope, direction, eqn))
@@ -110,7 +118,13 @@ class _Walker:
         found = self._operands.get(id(aval))
         if found is None:
             made = _jax.operand(aval)
-            found = self._operands[id(aval)] = self._interned.setdefault(made, made)
+            found = self._interned.get(made)
+            if found is None:
+                found = self._interned[made] = made
+                for extent in made.shape:
+                    if not at_least(extent, 1) and extent != 0:
+                        self.findings.extents[str(extent)] = extent
+            self._operands[id(aval)] = found
             self._alive.append(aval)
         return found
 
@@ -178,8 +192,9 @@ class _Walker:
         patterns = [pattern for pattern in self.trips if pattern == place or fnmatchcase(place, pattern)]
         self.findings.used_trips.update(patterns)
         if not patterns:
-            self.findings.unknowns[place] = Unknown(place, frame.source(eqn), 1, answered=False)
-            return 1, place
+            times: Count = 1 if self.loops_once else symbol(place, least=0)
+            self.findings.unknowns[place] = Unknown(place, frame.source(eqn), times, answered=False)
+            return (times + 1 if body.name == "condition" and not self.loops_once else times), place
         answer = self.trips[place if place in patterns else patterns[0]]
         self.findings.unknowns[place] = Unknown(place, frame.source(eqn), answer, answered=True)
         # The condition is tried once more than it holds.

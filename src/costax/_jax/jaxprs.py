@@ -19,6 +19,7 @@ from jax._src.state import types as _states
 from jax.extend import core as _extend_core
 
 from costax import dtypes
+from costax._jax.dimensions import count, is_symbolic
 from costax.equation import Operand
 from costax.errors import Uncountable
 
@@ -73,7 +74,10 @@ def operand(aval: Any) -> Operand:
     dtype = getattr(inner, "dtype", None)
     if shape is None or dtype is None:
         return Operand((0,), "token")
-    return Operand(tuple(shape), dtypes.short_name(_dtype_name(dtype)))
+    extents = tuple(shape)
+    if any(type(extent) is not int for extent in extents):
+        extents = tuple(map(count, extents))
+    return Operand(extents, dtypes.short_name(_dtype_name(dtype)))
 
 
 @cache
@@ -104,7 +108,7 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
 
     `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`,
     `dma_start` what it moves.
-    Integers are Python's: numpy's would overflow in a product, silently.
+    Integers are Python's: numpy's would overflow in a product, silently. Symbolic dimensions are polynomials.
     """
     found = {name: _plain(value) for name, value in eqn.params.items()}
     for old, new in _RENAMED.get(eqn.primitive.name, ()):
@@ -139,6 +143,8 @@ def _copied(eqn: Eqn) -> Mapping[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.integer):
         return int(cast("Any", value))
+    if is_symbolic(value):
+        return count(value)
     if type(value) is tuple:
         return tuple(map(_plain, cast("tuple[Any, ...]", value)))
     return value

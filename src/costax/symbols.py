@@ -1,0 +1,149 @@
+"""What an analysis with symbols answers: formulas, values, degrees, and where one scope overtakes another."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from costax import points
+from costax.cost import FIELDS, Cost
+from costax.equation import Operand
+from costax.errors import SymbolError
+from costax.polynomial import Atom, Polynomial, wrapped
+from costax.tree import Row, Unknown
+
+if TYPE_CHECKING:
+    from costax.analysis import Analysis, Size
+
+_BY: Final = ("scope", "primitive", "source", "dtype", "direction")
+_PARAMETERS: Final = ("params", "param_bytes")
+
+
+def atoms(analysis: Analysis) -> dict[str, Atom]:
+    """Return the symbols of an analysis by name: those of its inputs, of its loops, and of any count."""
+    found: dict[str, Atom] = {}
+    extents = (extent for _, operand in analysis.inputs for extent in operand.shape)
+    loops = (unknown.assumed for unknown in analysis.unknowns)
+    counts = (count for _, count in analysis.total.items())
+    for count in (*extents, *loops, *counts):
+        if isinstance(count, Polynomial):
+            for atom in count.leaves():
+                known = found.setdefault(atom.text.strip('"'), atom)
+                if atom.least > known.least:
+                    found[atom.text.strip('"')] = atom
+    return dict(sorted(found.items()))
+
+
+def field_of(analysis: Analysis, field: str) -> Any:
+    """Return the count that a field names: one of `FIELDS`, or `params` and `param_bytes`. Raises SymbolError."""
+    if field in _PARAMETERS:
+        return getattr(analysis, field) or 0
+    check_field(field)
+    return getattr(analysis.total, field)
+
+
+def check_field(field: str) -> None:
+    """Raise SymbolError for a field that no cost has."""
+    if field not in FIELDS:
+        names = (*FIELDS, *_PARAMETERS)
+        near = difflib.get_close_matches(field, names, n=1)
+        raise SymbolError(
+            f"{field!r} names no field.",
+            why=f"An analysis has: {', '.join(names)}.",
+            cure=f"Did you mean {near[0]!r}?" if near else 'Ask for example for "flops".',
+        )
+
+
+def formula(analysis: Analysis, field: str, by: str | None, depth: int | None) -> Any:
+    """Return a field as a polynomial, or one for each line of a table; see `Analysis.formula`."""
+    if by is None:
+        return wrapped(field_of(analysis, field))
+    check_field(field)
+    if by not in _BY:
+        raise SymbolError(
+            f"by={by!r} names no table.", why=f"There are tables by: {', '.join(_BY)}.", cure='Pass by="scope".'
+        )
+    table = analysis.by_scope(depth) if by == "scope" else getattr(analysis, f"by_{by}")()
+    return {label: wrapped(getattr(cost, field)) for label, cost in cast("dict[str, Cost]", table).items()}
+
+
+def evaluate(analysis: Analysis, *args: Mapping[str, Any], **kwargs: Any) -> Analysis:
+    """Return the analysis at a point, where every count is an integer; see `Analysis.evaluate`."""
+    values = points.checked(
+        atoms(analysis).values(), *args, conditions=analysis.conditions, known=analysis.symbols, **kwargs
+    )
+    return at(analysis, values)
+
+
+def at(analysis: Analysis, values: Mapping[str, Any]) -> Analysis:
+    """Return the analysis with something in the place of its symbols; the values are not checked."""
+    if not analysis.symbols:
+        return analysis
+    memo: dict[int, Cost] = {}
+    alive: list[Cost] = []
+
+    def of(count: Any) -> Any:
+        return count.value(values) if isinstance(count, Polynomial) else count
+
+    def cost(found: Cost) -> Cost:
+        if id(found) not in memo:
+            memo[id(found)] = Cost({key: of(count) for key, count in found.items()})
+            alive.append(found)
+        return memo[id(found)]
+
+    def size(found: Size) -> Size:
+        return type(found)(of(found.elements), of(found.nbytes))
+
+    return replace(
+        analysis,
+        total=cost(analysis.total),
+        inputs=tuple((path, Operand(tuple(map(of, x.shape)), x.dtype)) for path, x in analysis.inputs),
+        unknowns=tuple(Unknown(u.place, u.source, of(u.assumed), answered=True) for u in analysis.unknowns),
+        parameters=None
+        if analysis.parameters is None
+        else {key: size(found) for key, found in analysis.parameters.items()},
+        per_device=cost(analysis.per_device),
+        tree=None,
+        dead_part=lambda: cost(analysis.dead_code),
+        saved_rows={row: cost(found) for row, found in analysis.rows.items()},
+        conditions=(),
+        point={**dict(analysis.point), **values},
+    )
+
+
+def evaluate_many(
+    analysis: Analysis, fields: Sequence[str], *args: Mapping[str, Any], exact: bool, **kwargs: Any
+) -> dict[str, Any]:
+    """Return arrays of fields at many points; see `Analysis.evaluate_many`."""
+    counts = {field: field_of(analysis, field) for field in fields}
+    arrays = points.checked_arrays(
+        atoms(analysis).values(),
+        *args,
+        exact=exact,
+        conditions=analysis.conditions,
+        known=analysis.symbols,
+        **kwargs,
+    )
+    return {field: points.broadcast(count, arrays, exact=exact) for field, count in counts.items()}
+
+
+def check_symbol(analysis: Analysis, name: str) -> None:
+    """Raise SymbolError for a symbol that an analysis does not have."""
+    if name not in analysis.symbols:
+        near = difflib.get_close_matches(name, analysis.symbols, n=1)
+        raise SymbolError(
+            f"There is no symbol `{name}`.",
+            where=f"symbols: {', '.join(analysis.symbols) or 'none'}",
+            why="Degrees and crossovers are those of one symbol.",
+            cure=f"Did you mean {near[0]}?" if near else 'Name one in a spec: costax.spec("i32[b,s]").',
+        )
+
+
+def by_row(analysis: Analysis, key: Callable[[Row], Any]) -> dict[Any, Cost]:
+    """Return the sum of the rows that a key puts together."""
+    parts: dict[Any, list[Cost]] = {}
+    for row, cost in analysis.rows.items():
+        parts.setdefault(key(row), []).append(cost)
+    return {label: Cost.sum(costs) for label, costs in parts.items()}
