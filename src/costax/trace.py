@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
@@ -101,7 +102,8 @@ def trace(
         static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
         static = {name: value for name, value in static.items() if value != ()}
         held = _held_static(bound, static)
-        traced, paths = _traced(fn, args, kwargs, held)
+        with nullcontext() if scope is None else _jax.static_indexing():
+            traced, paths = _traced(fn, args, kwargs, held)
     except CostaxError:
         raise
     except Exception as error:

@@ -1,0 +1,208 @@
+"""Static indexing and ranges with symbolic dimensions, traced as they are with plain ones.
+
+jax makes `x[:, 0]` a slice where every dimension is a number, and a gather where one is symbolic; and `arange(s)` a
+product with 1 and a sum with 0. Those are other programs with other costs. While costax traces with symbols, this
+thread's become what they are in a concrete trace. Other threads and arrays without symbols go the way they always go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from types import EllipsisType
+from typing import Any, Final, cast
+
+import jax
+import numpy as np
+from jax import lax
+from jax._src import core as _core
+from jax._src.lax import slicing as _slicing
+from jax._src.lax import utils as _lax_utils
+from jax._src.numpy import indexing as _indexing
+from jax._src.numpy import lax_numpy as _lax_numpy
+
+from costax._jax.dimensions import is_symbolic
+from costax._jax.versions import VERSION
+
+_module: Any = _indexing
+_numpy: Any = _lax_numpy
+_internals: Any = _core
+_lax: Any = lax
+_slices: Any = _slicing
+_utils: Any = _lax_utils
+_LOCK: Final = threading.Lock()
+_ORIGINALS: Final[list[tuple[Any, str, Any]]] = []
+_users = 0
+# Before, a new axis or a step goes through a gather in every trace, and a negative index through a dynamic slice.
+_STATIC_SLICES: Final = VERSION >= (0, 9)
+
+
+class _Here(threading.local):
+    active: bool = False
+
+
+_HERE: Final = _Here()
+
+
+@contextmanager
+def static_indexing() -> Generator[None]:
+    """Return a context in which static indices of symbolic arrays are traced as those of plain arrays."""
+    global _users
+    outer = _HERE.active
+    with _LOCK:
+        _users += 1
+        if _users == 1:
+            for module, name, made in ((_module, "rewriting_take", _taking), (_numpy, "_arange_dynamic", _ranging)):
+                original = getattr(module, name)
+                _ORIGINALS.append((module, name, original))
+                setattr(module, name, made(original))
+    _HERE.active = True
+    try:
+        yield
+    finally:
+        _HERE.active = outer
+        with _LOCK:
+            _users -= 1
+            if not _users:
+                for module, name, original in _ORIGINALS:
+                    setattr(module, name, original)
+                _ORIGINALS.clear()
+
+
+def _taking(original: Any) -> Any:
+    def rewriting_take(arr: Any, idx: Any, *args: Any, **kwargs: Any) -> Any:
+        if _HERE.active and any(map(is_symbolic, arr.shape)) and _plain_options(args, kwargs):
+            taken = _sliced(arr, idx if isinstance(idx, tuple) else (idx,))
+            if taken is not None:
+                return taken
+        return original(arr, idx, *args, **kwargs)
+
+    return rewriting_take
+
+
+def _ranging(original: Any) -> Any:
+    def arange(start: Any, stop: Any, step: Any, dtype: Any) -> Any:
+        if not _HERE.active or step != 1:
+            return original(start, stop, step, dtype)
+        numbers = _lax.iota(dtype, _internals.max_dim(0, stop - start))
+        plain = not is_symbolic(start) and start == 0
+        return numbers if plain else _lax.add(_lax.convert_element_type(start, dtype), numbers)
+
+    return arange
+
+
+def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    others = {name: value for name, value in kwargs.items() if value is not None and value is not False}
+    strategy = others.pop("strategy", None)
+    normalize = others.pop("normalize_indices", True)
+    return not args and not others and normalize and getattr(strategy, "name", "AUTO") == "AUTO"
+
+
+def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
+    """Return `arr[idx]` by a slice or a dynamic slice, or None where a plain array would not be indexed so either."""
+    expanded = _expanded(idx, arr.ndim)
+    if expanded is None or (not _STATIC_SLICES and any(i is None for i in expanded)):
+        return None
+    starts: list[Any] = []
+    limits: list[Any] = []
+    strides: list[int] = []
+    reversed_axes: list[int] = []
+    squeezed: list[int] = []
+    new_axes: list[int] = []
+    dynamic = False
+    for index in expanded:
+        axis = len(starts)
+        if index is None:
+            new_axes.append(axis - len(squeezed) + len(new_axes))
+            continue
+        size = arr.shape[axis]
+        if isinstance(index, slice):
+            found = _bounds(index, size)
+            if found is None:
+                return None
+            start, limit, stride, backwards = found
+            if backwards:
+                reversed_axes.append(axis)
+        else:
+            scalar = not isinstance(index, int | np.integer)
+            dynamic = dynamic or scalar
+            negative = not scalar and index < 0
+            if negative and not _STATIC_SLICES:
+                return None
+            start = index if scalar else int(index) + (size if negative else 0)
+            limit, stride = None if scalar else start + 1, 1
+            squeezed.append(axis)
+        starts.append(start)
+        limits.append(limit)
+        strides.append(stride)
+    if dynamic and any(stride != 1 for stride in strides):
+        return None
+    whole = [start == 0 and limit == size for start, limit, size in zip(starts, limits, arr.shape, strict=True)]
+    if dynamic:
+        arr = _dynamic(arr, starts, limits)
+    elif not all(whole) or any(stride != 1 for stride in strides):
+        arr = _lax.slice(arr, starts, limits, None if all(s == 1 for s in strides) else strides)
+    if reversed_axes:
+        arr = _lax.rev(arr, reversed_axes)
+    if squeezed:
+        arr = _lax.squeeze(arr, squeezed)
+    return _lax.expand_dims(arr, new_axes) if new_axes else arr
+
+
+def _expanded(idx: tuple[Any, ...], ndim: int) -> list[Any] | None:
+    """Return an index for each axis, and None for new ones; or None where something else than slices would be made."""
+    found: list[Any] = []
+    ellipses = [position for position, index in enumerate(idx) if isinstance(index, EllipsisType)]
+    consumed = sum(index is not None and not isinstance(index, EllipsisType) for index in idx)
+    if len(ellipses) > 1 or consumed > ndim:
+        return None
+    rest = [slice(None)] * (ndim - consumed)
+    for position, index in enumerate(idx):
+        if isinstance(index, bool | np.bool_):
+            return None
+        if position in ellipses:
+            found.extend(rest)
+        elif index is None or isinstance(index, slice | int | np.integer) or _is_scalar(index):
+            found.append(cast(Any, index))
+        else:
+            return None
+    return found if ellipses else [*found, *rest]
+
+
+def _is_scalar(index: Any) -> bool:
+    is_array = isinstance(index, jax.Array | np.ndarray)
+    return is_array and index.shape == () and np.issubdtype(index.dtype, np.signedinteger)
+
+
+def _bounds(index: slice, size: Any) -> tuple[Any, Any, int, bool] | None:
+    """Return (start, limit, stride, backwards) of a slice, as `slice.indices` does for a number."""
+    parts = (index.start, index.stop, index.step)
+    if not all(part is None or is_symbolic(part) or _is_integer(part) for part in parts) or is_symbolic(index.step):
+        return None
+    step = 1 if index.step is None else int(index.step)
+    if step < 0:
+        return (0, size, 1, True) if step == -1 and index.start is None and index.stop is None else None
+    if step == 0 or (step > 1 and not _STATIC_SLICES):
+        return None
+    start = 0 if index.start is None else _clipped(index.start, size)
+    stop = size if index.stop is None else _clipped(index.stop, size)
+    return start, _internals.max_dim(start, stop), step, False
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _clipped(bound: Any, size: Any) -> Any:
+    if not is_symbolic(bound) and bound < 0:
+        return _internals.max_dim(size + int(bound), 0)
+    return _internals.min_dim(bound if is_symbolic(bound) else int(bound), size)
+
+
+def _dynamic(arr: Any, starts: Sequence[Any], limits: Sequence[Any]) -> Any:
+    sizes = [1 if limit is None else limit - start for start, limit in zip(starts, limits, strict=True)]
+    kind = _utils.int_dtype_for_shape(arr.shape, signed=True) if _STATIC_SLICES or len(starts) > 1 else None
+    indices = [start if kind is None else _lax.convert_element_type(start, kind) for start in starts]
+    negative = [not isinstance(start, int) for start in starts] if not _STATIC_SLICES else True
+    return _slices.dynamic_slice(arr, start_indices=indices, slice_sizes=sizes, allow_negative_indices=negative)
