@@ -44,7 +44,7 @@ class Analysis:
 
     Where shapes hold symbols, or loops have no length in the program, counts are polynomials; `conditions` are what
     their symbols obey, `exact_by` says how the formulas were found ("tracing", or "interpolation" through concrete
-    analyses), and `point` holds the values that `evaluate` put in.
+    analyses), `reason` why tracing did not do, and `point` holds the values that `evaluate` put in.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Analysis:
     saved_rows: Mapping[Row, Cost] | None = field(default=None, repr=False)
     conditions: tuple[Condition, ...] = ()
     exact_by: str = ""
+    reason: str = ""
     point: Mapping[str, Count] = field(default_factory=dict[str, Count])
 
     @cached_property

@@ -17,6 +17,7 @@ from costax.cost import Cost, Count
 from costax.errors import InputError, MissingRuleError, TripsError
 from costax.points import Condition
 from costax.registry import REGISTRY, Rule, cost_rule
+from costax.symbolic import analyze_symbols, symbolic_arguments
 from costax.trace import Program, trace
 from costax.tree import Node
 from costax.walk import Findings, walk
@@ -60,7 +61,7 @@ def analyze(
         )
     answers = _checked_trips(trips or {})
 
-    def call(*args: Any, **kwargs: Any) -> Analysis:
+    def analysed(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Analysis:
         program = trace(
             fn,
             args,
@@ -70,6 +71,10 @@ def analyze(
             params_argnums=params_argnums,
         )
         return analyze_program(program, answers, on_missing, rules or {})
+
+    def call(*args: Any, **kwargs: Any) -> Analysis:
+        symbolic = symbolic_arguments(fn, args, kwargs)
+        return analysed(fn, args, kwargs) if symbolic is None else analyze_symbols(symbolic, analysed)
 
     return call
 

@@ -500,6 +500,11 @@ def _by_number(a: Polynomial, b: int) -> Any:
 
 def _rounded_down(left: Any, b: int) -> Any:
     constant = left.terms.get((), 0)
+    inner = _only_division(left)
+    if inner is not None and isinstance(constant, int):
+        # floor((floor(a/k) + c) / b) is floor((a + c*k) / (b*k))
+        a, k = inner.operands
+        return floordiv(a + constant * k, b * k)
     if _is_integral(left):
         common = gcd(b, *(c for m, c in left.terms.items() if m))
         # floor((g*p + r) / (g*k)) is floor((p + r // g) / k), and whole multiples of k come out
@@ -507,6 +512,16 @@ def _rounded_down(left: Any, b: int) -> Any:
         constant, b = constant // common, b // common
         return left + constant if b == 1 else applied("floordiv", left + constant % b, b) + constant // b
     return applied("floordiv", left, b)
+
+
+def _only_division(p: Polynomial) -> Atom | None:
+    """Return the division of `floordiv(a, k) + c` where k is a number, else None."""
+    others = [monomial for monomial in p.terms if monomial]
+    if len(others) != 1 or len(others[0]) != 1 or p.terms[others[0]] != 1:
+        return None
+    atom, exponent = others[0][0]
+    divides = exponent == 1 and atom.function == "floordiv" and isinstance(atom.operands[1], int)
+    return atom if divides else None
 
 
 def _is_integral(p: Polynomial) -> bool:

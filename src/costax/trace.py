@@ -21,6 +21,8 @@ from costax.equation import Operand
 from costax.errors import CostaxError, InputError, TargetError
 from costax.points import Condition
 
+# Seconds in which a program is traced with symbols; then it is analysed with numbers instead.
+_PATIENCE = 10.0
 _CONCRETE: Any = (jax.Array, np.ndarray)
 
 
@@ -96,13 +98,13 @@ def trace(
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
     try:
-        bound = frameworks.bind(fn, args, kwargs, params_argnums)
-        if not callable(bound.function):
-            raise _not_callable(fn)
-        static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
-        static = {name: value for name, value in static.items() if value != ()}
-        held = _held_static(bound, static)
-        with nullcontext() if scope is None else _jax.static_indexing():
+        with nullcontext() if scope is None else _jax.traced_as_plain(_PATIENCE):
+            bound = frameworks.bind(fn, args, kwargs, params_argnums)
+            if not callable(bound.function):
+                raise _not_callable(fn)
+            static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
+            static = {name: value for name, value in static.items() if value != ()}
+            held = _held_static(bound, static)
             traced, paths = _traced(fn, args, kwargs, held)
     except CostaxError:
         raise

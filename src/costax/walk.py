@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeGuard, cast
 from costax import _jax
 from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.equation import Body, Equation, Operand
-from costax.errors import Missing, RuleError, Uncountable
+from costax.errors import Missing, RuleError, Uncountable, Undecided
 from costax.frame import Frame
 from costax.polynomial import at_least, symbol
 from costax.registry import Rule, no_traffic, whole_operands
@@ -348,7 +348,7 @@ def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
 def _called(rule: Rule, function: Callable[[Equation], Any], equation: Equation, eqn: Any) -> Any:
     try:
         return function(equation)
-    except Uncountable:
+    except (Uncountable, Undecided):
         raise
     except Exception as error:
         raise _rule_error(rule, equation, eqn, f"raised {type(error).__name__}: {error}") from error

@@ -19,7 +19,7 @@ from costax._jax.hlo import hlo_from_text as hlo_from_text
 from costax._jax.hlo import hlo_of as hlo_of
 from costax._jax.hlo import hlo_text as hlo_text
 from costax._jax.hlo import xla_cost as xla_cost
-from costax._jax.indexing import static_indexing as static_indexing
+from costax._jax.indexing import traced_as_plain as traced_as_plain
 from costax._jax.jaxprs import Eqn as Eqn
 from costax._jax.jaxprs import Jaxpr as Jaxpr
 from costax._jax.jaxprs import Var as Var

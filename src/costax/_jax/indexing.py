@@ -8,6 +8,7 @@ thread's become what they are in a concrete trace. Other threads and arrays with
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from types import EllipsisType
@@ -17,6 +18,8 @@ import jax
 import numpy as np
 from jax import lax
 from jax._src import core as _core
+from jax._src.export import shape_poly as _shape_poly
+from jax._src.export import shape_poly_decision as _shape_poly_decision
 from jax._src.lax import slicing as _slicing
 from jax._src.lax import utils as _lax_utils
 from jax._src.numpy import indexing as _indexing
@@ -28,6 +31,8 @@ from costax._jax.versions import VERSION
 _module: Any = _indexing
 _numpy: Any = _lax_numpy
 _internals: Any = _core
+_shapes: Any = _shape_poly
+_Decision: Any = vars(_shape_poly_decision)["_DecisionByElimination"]
 _lax: Any = lax
 _slices: Any = _slicing
 _utils: Any = _lax_utils
@@ -40,24 +45,29 @@ _STATIC_SLICES: Final = VERSION >= (0, 9)
 
 class _Here(threading.local):
     active: bool = False
+    # When jax has thought long enough about what it cannot decide: its procedure may take exponentially long.
+    deadline: float = 0.0
 
 
 _HERE: Final = _Here()
 
 
 @contextmanager
-def static_indexing() -> Generator[None]:
-    """Return a context in which static indices of symbolic arrays are traced as those of plain arrays."""
+def traced_as_plain(patience: float) -> Generator[None]:
+    """Return a context in which what is static is traced with symbols as it is with numbers.
+
+    patience: seconds after which jax, asked about a dimension, gives up.
+    """
     global _users
     outer = _HERE.active
     with _LOCK:
         _users += 1
         if _users == 1:
-            for module, name, made in ((_module, "rewriting_take", _taking), (_numpy, "_arange_dynamic", _ranging)):
+            for module, name, made in ((_module, "rewriting_take", _taking), (_numpy, "_arange_dynamic", _ranging), (_Decision, "_bounds_for_sorted_terms", _bounding)):
                 original = getattr(module, name)
                 _ORIGINALS.append((module, name, original))
                 setattr(module, name, made(original))
-    _HERE.active = True
+    _HERE.active, _HERE.deadline = True, time.monotonic() + patience
     try:
         yield
     finally:
@@ -90,6 +100,15 @@ def _ranging(original: Any) -> Any:
         return numbers if plain else _lax.add(_lax.convert_element_type(start, dtype), numbers)
 
     return arange
+
+
+def _bounding(original: Any) -> Any:
+    def bounds(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _HERE.active and time.monotonic() > _HERE.deadline:
+            raise _shapes.InconclusiveDimensionOperation("jax takes too long to decide about a symbolic dimension.")
+        return original(self, *args, **kwargs)
+
+    return bounds
 
 
 def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
