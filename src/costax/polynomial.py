@@ -208,7 +208,7 @@ class Polynomial:
     @property
     def symbols(self) -> tuple[str, ...]:
         """The names of its symbols, sorted."""
-        return tuple(sorted({atom.text for atom in self.leaves()}))
+        return tuple(sorted({atom.text.strip('"') for atom in self.leaves()}))
 
     def leaves(self) -> Iterator[Atom]:
         """Yield the symbols, those inside functions too, some maybe more than once."""
@@ -275,14 +275,18 @@ class Polynomial:
     def __str__(self) -> str:
         """Return the canonical text: highest powers first."""
         if self._text is None:
-            self._text = _text(self)
+            self._text = _text(self, str)
         return self._text
 
     __repr__ = __str__
 
     def __format__(self, spec: str) -> str:
         """Format as text; `,` groups the digits of the coefficients."""
-        return _text(self, grouped=True) if spec == "," else format(str(self), spec)
+        return _text(self, _grouped) if spec == "," else format(str(self), spec)
+
+    def text(self, number: Callable[[Any], str]) -> str:
+        """Return the text with its coefficients (their sizes, without signs) as a function writes them."""
+        return _text(self, number)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the terms."""
@@ -652,13 +656,24 @@ def _unquoted(text: str) -> str:
 # Text.
 
 
-def _text(p: Polynomial, *, grouped: bool = False) -> str:
+def _grouped(coefficient: Number) -> str:
+    return f"{coefficient:,}" if isinstance(coefficient, int) else str(coefficient)
+
+
+def weight(count: Any) -> Any:
+    """Return a number to sort counts by: the value where every symbol is 1024."""
+    if not isinstance(count, Polynomial):
+        return count
+    return Fraction(wrapped(count.value(dict.fromkeys(count.symbols, 1024))).terms.get((), 0))
+
+
+def _text(p: Polynomial, number: Callable[[Any], str]) -> str:
     ordered = sorted(p.terms, key=lambda m: (-sum(e for _, e in m), _monomial_text(m)))
     parts: list[str] = []
     for monomial in ordered:
         coefficient = p.terms[monomial]
         size = abs(coefficient)
-        digits = f"{size:,}" if grouped and isinstance(size, int) else str(size)
+        digits = number(size)
         name = _monomial_text(monomial)
         term = digits if not name else name if size == 1 else f"{digits}*{name}"
         if parts:

@@ -7,19 +7,21 @@ that a saved record shows in a moment. The fields are described in `analysis.sch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from costax.analysis import Analysis
 from costax.cost import FIELDS, Cost
+from costax.polynomial import Polynomial
 from costax.report.reading import Reader
 from costax.report.scopes import ScopeNode, scope_tree
+from costax.symbols import atoms
 
 SCHEMA: Final = "costax/analysis/1"
 
 
 def to_record(analysis: Analysis) -> dict[str, Any]:
     """Return the record of an analysis: plain dictionaries, lists, strings and integers."""
-    return {
+    return _written({
         "schema": SCHEMA,
         "name": analysis.name,
         "versions": dict(analysis.versions),
@@ -64,7 +66,34 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
             for row, cost in analysis.rows.items()
         ],
         "tree": _tree(scope_tree(analysis)),
+        **_symbols(analysis),
+    })
+
+
+def _symbols(analysis: Analysis) -> dict[str, Any]:
+    """Return what a record says of symbols; nothing where there are none, so that it is what it always was."""
+    if not analysis.symbols and not analysis.point:
+        return {}
+    return {
+        "symbols": [{"name": name, "least": atom.least} for name, atom in atoms(analysis).items()],
+        "conditions": [
+            {"text": c.text, "difference": c.difference, "equality": c.equality} for c in analysis.conditions
+        ],
+        "exact_by": analysis.exact_by,
+        "reason": analysis.reason,
+        "point": dict(analysis.point),
     }
+
+
+def _written(value: Any) -> Any:
+    """Return a record with its formulas as texts."""
+    if isinstance(value, Polynomial):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _written(part) for key, part in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_written(part) for part in cast("list[Any]", value)]
+    return value
 
 
 def from_record(record: Any, origin: str = "record") -> Analysis:
