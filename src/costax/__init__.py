@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from costax.report import load as load
     from costax.shapes import spec as spec
     from costax.trace import Target as Target
+    from costax.trips import count_trips as count_trips
 
 # jax takes most of a second to import, and `costax --help` needs none of it: names are found when they are asked for.
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "body_rule": "registry",
     "compare": "api",
     "cost_rule": "registry",
+    "count_trips": "trips",
     "explain": "explanation",
     "load": "report",
     "rules": "api",

@@ -37,6 +37,7 @@ def main() -> None:
 
 @main.command(short_help="Count the work of TARGET by layer.")
 @options.tracing
+@options.branching
 @options.table
 @options.output
 @options.debug
@@ -45,6 +46,7 @@ def analyze(
     inputs: Sequence[str],
     trips: Sequence[str],
     on_missing: str | None,
+    branches: Sequence[str],
     by: str,
     depth: int | None,
     sort: str | None,
@@ -60,7 +62,9 @@ def analyze(
     """
     _check_table(by, sort)
     _check_files(save)
-    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
+    missing = on_missing or ("warn" if strict else "raise")
+    chosen = options.parsed_branches(branches)
+    analysis = analysed(target, inputs, options.parsed_trips(trips), missing, branches=chosen)
     deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
 
 
@@ -103,7 +107,9 @@ def compare(
     _check_table(by, sort)
     _check_files(save)
     compiled_for = machine(compile_for)
-    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or ("warn" if strict else "raise"))
+    missing = on_missing or ("warn" if strict else "raise")
+    # XLA counts the body of a loop once.
+    analysis = analysed(target, inputs, options.parsed_trips(trips), missing, loops_once=True)
     comparison = compare_program(analysis.program, analysis, compiled_for, timeout)
     for path in save:
         report.save(analysis, path)
@@ -153,7 +159,9 @@ def rules() -> None:
     terminal.show(columns(("primitive", "family", "kind", "why it is free"), lines))
 
 
-def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str) -> Analysis:
+def analysed(
+    target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str, **options: Any
+) -> Analysis:
     """Load and analyse a target; what it prints while it is imported and traced goes to standard error."""
     from costax.api import UncountedWarning
     from costax.api import analyze as analyze_function
@@ -163,7 +171,7 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
         # The tables and the record say it themselves.
         warnings.simplefilter("ignore", UncountedWarning)
         found = load_target(target, inputs)
-        analysis = analyze_function(found, trips=trips, on_missing=on_missing)()  # type: ignore[arg-type]
+        analysis = analyze_function(found, trips=trips, on_missing=on_missing, **options)()  # type: ignore[arg-type]
     # `resnet18` says more than the name of the class or function that the factory returned.
     return replace(analysis, name=target.rpartition(":")[2])
 

@@ -134,6 +134,10 @@ class TripsError(CostaxError, ValueError):
     """An answer for a loop that the program does not have, or that is not a count."""
 
 
+class BranchError(CostaxError, ValueError):
+    """An answer for branches that the program does not take, or that names none of them."""
+
+
 class SymbolError(CostaxError, ValueError):
     """Symbols without values, values that a symbol cannot take, or a question about a symbol that is not there."""
 

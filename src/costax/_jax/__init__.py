@@ -23,6 +23,7 @@ from costax._jax.indexing import traced_as_plain as traced_as_plain
 from costax._jax.jaxprs import Eqn as Eqn
 from costax._jax.jaxprs import Jaxpr as Jaxpr
 from costax._jax.jaxprs import Var as Var
+from costax._jax.jaxprs import bind as bind
 from costax._jax.jaxprs import constants as constants
 from costax._jax.jaxprs import expansion as expansion
 from costax._jax.jaxprs import generator as generator
