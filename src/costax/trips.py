@@ -161,10 +161,14 @@ class _Run:
         condition, body = node.children
         condition_jaxpr, body_jaxpr = (part.jaxpr for part in node.bodies)
 
-        def holds(carry: Any) -> Any:
-            # A loop in a condition is counted where the condition is run for good, in `step` and `at the end`.
+        def predicate(carry: Any) -> Any:
+            # A loop in a condition is counted where the condition is run once more, in `step` and behind the loop.
             found, _ = self.body(condition, condition_jaxpr, [*for_condition, *carry[0]], carry[1])
             return found[0]
+
+        def holds(carry: Any) -> Any:
+            # Batched, a loop runs until no example goes on, and those that have ended keep their state.
+            return _numpy.any(predicate(carry))
 
         def counted_condition(state: Any, counts: Counters) -> Counters:
             if not _holds_unknown(condition):
@@ -174,7 +178,10 @@ class _Run:
         def step(carry: Any) -> Any:
             state, counts = carry
             counts = counted_condition(state, counts)
+            going = predicate(carry)
             found, counts = self.body(body, body_jaxpr, [*for_body, *state], counts)
+            if going.ndim:
+                found = [_where(going, new, old) for new, old in zip(found, state, strict=True)]
             return found, _advanced(counts, body.unknown, entered=0, ran=1)
 
         initial = [_numpy.asarray(x) if isinstance(x, int | float | complex) else x for x in operands[-_carries(eqn) :]]
@@ -207,6 +214,10 @@ class _Run:
 
         functions = [made(child, body.jaxpr) for child, body in zip(node.children, node.bodies, strict=True)]
         return _lax.switch(_numpy.asarray(index, "int32"), functions, rest, counters)
+
+
+def _where(going: Any, new: Any, old: Any) -> Any:
+    return _lax.select(_lax.broadcast_in_dim(going, new.shape, tuple(range(going.ndim))), new, old)
 
 
 def _carries(eqn: Any) -> int:
