@@ -161,7 +161,11 @@ def analyze_program(
         live=jaxpr,
         source_of=_jax.source,
         dead_part=lambda: walk(program.jaxpr, table, trips, branches=choices, loops_once=loops_once)[0].total - tree.total,
-        conditions=(*program.conditions, *(_positive(e) for e in findings.extents.values())),
+        conditions=(
+            *program.conditions,
+            *(_positive(extent) for extent in findings.extents.values()),
+            *(Condition(text, difference) for text, difference in findings.presumed.items()),
+        ),
         exact_by="tracing",
     )
 

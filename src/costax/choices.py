@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any, Final
 
 from costax.cost import Cost, Count
-from costax.errors import BranchError, Undecided
-from costax.polynomial import Polynomial, at_least, rational
+from costax.errors import BranchError
+from costax.polynomial import Polynomial, at_least, rational, weight
 
 Branches = str | Mapping[str, int | str]
 _WORDS: Final = ("max", "min", "mean")
@@ -31,14 +31,15 @@ def checked_branches(branches: Any) -> dict[str, int | str]:
     return {} if answers == {"*": "max"} else dict(answers)
 
 
-def chosen(costs: Sequence[Cost], how: int | str, place: str) -> list[Count]:
-    """Return how often each of several alternatives runs: 0 or 1, or 1/n for their mean.
+def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Count], dict[str, Count]]:
+    """Return how often each of several alternatives runs: 0 or 1, or 1/n for their mean; and what that presumes.
 
-    The costliest is the one of most operations, then of most bytes. Raises BranchError for an index that is too large,
-    Undecided where it depends on symbols which one is costliest.
+    The costliest is the one of most operations, then of most bytes. Where that depends on symbols, it is the one that
+    is costliest when they are large, and what must not be negative for it to be so is returned with the words for it.
+    Raises BranchError for an index that is too large.
     """
     if how == "mean":
-        return [rational(Fraction(1, len(costs)))] * len(costs)
+        return [rational(Fraction(1, len(costs)))] * len(costs), {}
     if isinstance(how, int):
         if how >= len(costs):
             raise BranchError(
@@ -46,28 +47,35 @@ def chosen(costs: Sequence[Cost], how: int | str, place: str) -> list[Count]:
                 why="It says which branch runs.",
                 cure=f"Give an index from 0 to {len(costs) - 1}.",
             )
-        return [int(number == how) for number in range(len(costs))]
+        return [int(number == how) for number in range(len(costs))], {}
     best = 0
+    presumed: list[Count] = []
     for number in range(1, len(costs)):
-        if _exceeds(costs[number], costs[best], place) if how == "max" else _exceeds(costs[best], costs[number], place):
+        high, low = (costs[number], costs[best]) if how == "max" else (costs[best], costs[number])
+        better, difference = _exceeds(high, low)
+        if difference is not None:
+            presumed.append(difference if better else -difference)
+        if better:
             best = number
-    return [int(number == best) for number in range(len(costs))]
+    word = "costliest" if how == "max" else "cheapest"
+    return [int(number == best) for number in range(len(costs))], {
+        f"{difference} >= 0, so that branch {best} of {place} is the {word},": difference for difference in presumed
+    }
 
 
-def _exceeds(one: Cost, other: Cost, place: str) -> bool:
+def _exceeds(one: Cost, other: Cost) -> tuple[bool, Count | None]:
+    """Return whether one cost is above another; and, where that depends on symbols, by what."""
     for difference in (one.ops - other.ops, one.bytes_unfused - other.bytes_unfused):
         if not isinstance(difference, Polynomial):
             if difference:
-                return difference > 0
-            continue
-        if at_least(difference, 0):
-            return True
-        if at_least(-difference, 0):
-            return False
-        raise Undecided(
-            f"which branch of {place} costs most depends on the sizes (by {difference}); choose with branches="
-        )
-    return False
+                return difference > 0, None
+        elif at_least(difference, 0):
+            return True, None
+        elif at_least(-difference, 0):
+            return False, None
+        else:
+            return weight(difference) > 0, difference
+    return False, None
 
 
 def check_used(places: Collection[str], used: Collection[str], branches: Mapping[str, int | str]) -> None:

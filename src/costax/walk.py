@@ -40,6 +40,8 @@ class Findings:
     used_branches: set[str] = field(default_factory=set[str])
     # Extents that are not positive for every value of their symbols.
     extents: dict[str, Count] = field(default_factory=dict[str, Count])
+    # What must not be negative for the branches that are charged to be the ones: a difference, by its words.
+    presumed: dict[str, Count] = field(default_factory=dict[str, Count])
     devices: int = 1
 
 
@@ -177,7 +179,8 @@ class _Walker:
             self.findings.used_branches.update(patterns)
             if patterns:
                 how = self.branches[place if place in patterns else patterns[0]]
-        shares = chosen([nodes[position].once for position in alternatives], how, place)
+        shares, presumed = chosen([nodes[position].once for position in alternatives], how, place)
+        self.findings.presumed.update(presumed)
         taken = dict(zip(alternatives, shares, strict=True))
         return tuple(
             node.repeated(taken[position]) if position in taken and taken[position] != 1 else node
