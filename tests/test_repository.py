@@ -23,6 +23,7 @@ FLOORS = [
     {"frame", "shapes", "frameworks", "ahead"},
     {"leaves", "bodies", "trace", "walk", "cases", "hlo", "lower"},
     {"symbols"},
+    {"growth"},
     {"analysis", "targets", "options", "provenance", "communication"},
     {"ledger", "parameters", "interpolation"},
     {"symbolic"},
@@ -32,6 +33,7 @@ FLOORS = [
     {"api"},
     {"trips"},
     {"explanation", "terminal"},
+    {"sweeps"},
     {"cli", "__init__"},
     {"__main__"},
 ]

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from costax.equation import Operand as Operand
     from costax.errors import Uncountable as Uncountable
     from costax.explanation import explain as explain
+    from costax.polynomial import Polynomial as Polynomial
     from costax.registry import body_rule as body_rule
     from costax.registry import cost_rule as cost_rule
     from costax.report import load as load
     from costax.shapes import spec as spec
+    from costax.sweeps.results import Sweep as Sweep
+    from costax.sweeps.runner import sweep as sweep
     from costax.trace import Target as Target
     from costax.trips import count_trips as count_trips
 
@@ -33,6 +36,8 @@ _HOMES = {
     "Cost": "cost",
     "Equation": "equation",
     "Operand": "equation",
+    "Polynomial": "polynomial",
+    "Sweep": "sweeps.results",
     "Target": "trace",
     "Uncountable": "errors",
     "UncountedWarning": "api",
@@ -45,6 +50,7 @@ _HOMES = {
     "load": "report",
     "rules": "api",
     "spec": "shapes",
+    "sweep": "sweeps.runner",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from costax import symbols
+from costax import growth, symbols
 from costax.cost import FIELDS, ZERO, Cost, Count
 from costax.equation import Operand
 from costax.errors import Missing
@@ -178,6 +178,25 @@ class Analysis:
         Values broadcast against each other. exact: Python integers of any size; else doubles.
         """
         return symbols.evaluate_many(self, fields, *args, exact=exact, **kwargs)
+
+    def degree(self, symbol: str, field: str = "flops") -> int:
+        """Return the highest power of a symbol in a field: 2 for the FLOPs of attention in the sequence length."""
+        return growth.degree(self, symbol, field)
+
+    def leading(self, symbol: str, field: str = "flops", depth: int | None = None) -> dict[str, growth.Leading]:
+        """Return how each scope grows with a symbol, the fastest first.
+
+        Each is (degree, the coefficient of that power, the least value from which that power outweighs the rest).
+        """
+        return growth.leading(self, symbol, field, depth)
+
+    def crossover(self, one: str, other: str, symbol: str, field: str = "flops", **values: int) -> int | None:
+        """Return the least value of a symbol from which `one` costs more than `other`; None if there is none.
+
+        one, other: scopes, by name ("attention", all of them together), path or pattern ("block_*/up"). values: of
+        further symbols, where the answer depends on them.
+        """
+        return growth.crossover(self, one, other, symbol, field, values)
 
     # Showing.
 

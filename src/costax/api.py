@@ -6,6 +6,7 @@ import importlib.metadata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -18,7 +19,7 @@ from costax.comparison import Comparison, compare_program
 from costax.cost import Cost, Count
 from costax.errors import InputError, MissingRuleError, TripsError
 from costax.points import Condition
-from costax.polynomial import rational
+from costax.polynomial import Polynomial, at_least, rational
 from costax.registry import REGISTRY, Rule, cost_rule
 from costax.symbolic import analyze_symbols, symbolic_arguments
 from costax.trace import Program, trace
@@ -68,8 +69,14 @@ def analyze(
             why="It decides what becomes of primitives without a rule.",
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
-    answers = _checked_trips(trips or {})
-    choices = checked_branches(branches)
+    counted = partial(
+        analyze_traced,
+        trips=_checked_trips(trips or {}),
+        branches=checked_branches(branches),
+        on_missing=on_missing,
+        rules=rules,
+        loops_once=loops_once,
+    )
 
     def analysed(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Analysis:
         program = trace(
@@ -80,7 +87,7 @@ def analyze(
             static_argnames=static_argnames,
             params_argnums=params_argnums,
         )
-        return analyze_program(program, answers, on_missing, rules or {}, branches=choices, loops_once=loops_once)
+        return counted(program)
 
     def call(*args: Any, **kwargs: Any) -> Analysis:
         symbolic = symbolic_arguments(fn, args, kwargs)
@@ -128,6 +135,20 @@ def compare(
         return compare_program(analysis.program, analysis, compiled_for, timeout)
 
     return call
+
+
+def analyze_traced(
+    program: Program,
+    *,
+    trips: Mapping[str, Any] | None = None,
+    branches: Branches = "max",
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
+) -> Analysis:
+    """Return the analysis of a traced program; the options are those of `analyze`."""
+    answers, choices = _checked_trips(trips or {}), checked_branches(branches)
+    return analyze_program(program, answers, on_missing, rules or {}, branches=choices, loops_once=loops_once)
 
 
 def analyze_program(
@@ -203,13 +224,13 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
 
 def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Count]:
     for place, count in trips.items():
-        if not isinstance(count, int | Fraction) or isinstance(count, bool) or count < 0:
+        if not isinstance(count, int | Fraction | Polynomial) or isinstance(count, bool) or not at_least(count, 0):
             raise TripsError(
                 f"trips[{place!r}] = {count!r} is not a count.",
                 why="A loop runs a whole number of times.",
                 cure="Give a non-negative integer, or the mean that costax.count_trips measured.",
             )
-    return {place: rational(count) for place, count in trips.items()}
+    return {place: count if isinstance(count, Polynomial) else rational(count) for place, count in trips.items()}
 
 
 def _positive(extent: Count) -> Condition:

@@ -15,6 +15,7 @@ import click
 # Nothing here imports jax before a command needs it: help and saved records come at once.
 from costax import options, terminal
 from costax.errors import CheckError
+from costax.sweeps.command import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,6 +158,9 @@ def rules() -> None:
 
     lines = [(rule.name, family(rule), kind(rule), rule.free) for rule in every_rule().values()]
     terminal.show(columns(("primitive", "family", "kind", "why it is free"), lines))
+
+
+main.add_command(sweep)
 
 
 def analysed(

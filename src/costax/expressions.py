@@ -12,7 +12,8 @@ from costax.errors import SymbolError
 from costax.polynomial import FUNCTIONS, Polynomial
 
 _TOKEN: Final = re.compile(
-    r"\s*(?:(?P<number>\d[\d_]*)|(?P<name>[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*)|\"(?P<quoted>[^\"]*)\"|(?P<sign>\*\*|//|[-+*/%^(),]))"
+    r"\s*(?:(?P<number>[0-9]+)|(?P<name>[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*)|\"(?P<quoted>[^\"]+)\"|(?P<sign>\*\*|//|[-+*/%^(),]))",
+    re.ASCII,
 )
 _CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "floordiv": polynomial.floordiv,

@@ -373,7 +373,7 @@ def _extreme(function: str, counts: tuple[Any, ...]) -> Any:
 
 def at_least(count: Any, bound: int) -> bool:
     """Say whether a count is provably at least a number, whatever its symbols are."""
-    if isinstance(count, int):
+    if isinstance(count, int | Fraction):
         return count >= bound
     found = lower_bound(count)
     return found is not None and found >= bound

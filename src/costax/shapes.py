@@ -41,9 +41,11 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     dtype = _dtype(text, found["dtype"])
     extents = _separated(found["shape"])
     counts = [int(extent) if re.fullmatch(r"[0-9]+", extent) else _formula(text, extent) for extent in extents]
-    if all(isinstance(count, int) for count in counts):
-        return jax.ShapeDtypeStruct(tuple(counts), dtype)
     written = (*constraints, *_separated(found["constraints"] or ""))
+    if all(isinstance(count, int) for count in counts) and not written:
+        return jax.ShapeDtypeStruct(tuple(counts), dtype)
+    if not any(sign in constraint for constraint in written for sign in (">=", "<=", "==")) and written:
+        raise _wrong(text, f"{written[0]!r} is no constraint, which holds >=, <= or ==")
     try:
         scope = _jax.scope_of([" ".join(constraint.split()) for constraint in written])
         shape = tuple(_jax.dimension(count, scope) for count in counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -12,7 +12,7 @@ from costax.cost import FIELDS, Cost
 from costax.equation import Operand
 from costax.errors import SymbolError
 from costax.polynomial import Atom, Polynomial, wrapped
-from costax.tree import Row, Unknown
+from costax.tree import Unknown
 
 if TYPE_CHECKING:
     from costax.analysis import Analysis, Size
@@ -140,10 +140,3 @@ def check_symbol(analysis: Analysis, name: str) -> None:
             cure=f"Did you mean {near[0]}?" if near else 'Name one in a spec: costax.spec("i32[b,s]").',
         )
 
-
-def by_row(analysis: Analysis, key: Callable[[Row], Any]) -> dict[Any, Cost]:
-    """Return the sum of the rows that a key puts together."""
-    parts: dict[Any, list[Cost]] = {}
-    for row, cost in analysis.rows.items():
-        parts.setdefault(key(row), []).append(cost)
-    return {label: Cost.sum(costs) for label, costs in parts.items()}

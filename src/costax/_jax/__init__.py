@@ -13,6 +13,7 @@ from costax._jax.dimensions import joined as joined_scope
 from costax._jax.dimensions import moved as moved_to_scope
 from costax._jax.dimensions import scope_of as scope_of
 from costax._jax.dimensions import scopes as symbolic_scopes
+from costax._jax.fingerprints import fingerprint as fingerprint
 from costax._jax.hlo import XlaError as XlaError
 from costax._jax.hlo import hlo_from_foreign_text as hlo_from_foreign_text
 from costax._jax.hlo import hlo_from_text as hlo_from_text
