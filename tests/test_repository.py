@@ -20,7 +20,7 @@ FLOORS = [
     {"cost", "expressions"},
     {"choices", "equation", "conventions", "tree", "units"},
     {"_jax", "points", "pytrees", "registry"},
-    {"frame", "shapes", "frameworks", "ahead"},
+    {"arrays", "frame", "shapes", "frameworks", "ahead"},
     {"leaves", "bodies", "trace", "walk", "cases", "hlo", "lower"},
     {"symbols"},
     {"growth"},

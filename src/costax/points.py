@@ -1,4 +1,4 @@
-"""Values of symbols: checked before they are used, one point or many at once."""
+"""Values of symbols: checked before they are used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import difflib
 import operator
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any, Final, NamedTuple, cast
-
-import numpy as np
+from typing import Any, NamedTuple, cast
 
 from costax.errors import SymbolError
-from costax.polynomial import FUNCTIONS, Atom, Polynomial
+from costax.polynomial import Atom, Polynomial
 
 
 class Condition(NamedTuple):
@@ -38,86 +36,23 @@ def checked(
 
     found: a polynomial, or symbols. known: further names that may be given. Raises SymbolError.
     """
-    given = _given(args, kwargs)
-    atoms = _atoms(found)
-    _check_names(given, atoms, known)
+    given = values_given(args, kwargs)
+    atoms = atoms_by_name(found)
+    check_names(given, atoms, known)
     values: dict[str, int] = {}
     for name, value in given.items():
         values[name] = _integer(name, value)
         least = atoms[name].least if name in atoms else 1
         if values[name] < least:
-            raise _too_small(name, values[name], least)
+            raise too_small(name, values[name], least)
     for condition in conditions:
         if not condition.holds(values):
-            raise _broken(condition, values)
+            raise broken(condition, values)
     return values
 
 
-def over(
-    count: Polynomial,
-    *args: Mapping[str, Any],
-    exact: bool = False,
-    conditions: Iterable[Condition] = (),
-    known: Iterable[str] = (),
-    **kwargs: Any,
-) -> Any:
-    """Return the values of a polynomial at many points, as an array; see `Polynomial.over`."""
-    arrays = checked_arrays(count, *args, exact=exact, conditions=conditions, known=known, **kwargs)
-    return broadcast(count, arrays, exact=exact)
-
-
-def broadcast(count: Any, arrays: Mapping[str, Any], *, exact: bool) -> Any:
-    """Return the values of a count at points that are checked, in the shape that the points have together."""
-    shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    values = count.value(arrays) if isinstance(count, Polynomial) else count
-    made = np.asarray(values, dtype=object if exact else np.float64)
-    return np.broadcast_to(made, shape) if made.shape != shape else made
-
-
-def checked_arrays(
-    found: Polynomial | Iterable[Atom],
-    *args: Mapping[str, Any],
-    exact: bool = False,
-    conditions: Iterable[Condition] = (),
-    known: Iterable[str] = (),
-    **kwargs: Any,
-) -> dict[str, Any]:
-    """Return the values of every symbol as an array: of Python integers if exact, else of doubles. Raises SymbolError."""
-    given = _given(args, kwargs)
-    atoms = _atoms(found)
-    _check_names(given, atoms, known)
-    arrays: dict[str, Any] = {}
-    for name, values in given.items():
-        array: Any = np.asarray(values)
-        if array.dtype.kind not in "iu" and not (array.dtype.kind == "O" and all(_is_integer(v) for v in array.flat)):
-            raise _no_integer(name, values)
-        least = atoms[name].least if name in atoms else 1
-        if array.size and array.min() < least:
-            raise _too_small(name, int(array.min()), least)
-        arrays[name] = array.astype(object if exact else np.float64)
-    for condition in conditions:
-        held: Any = np.asarray(condition.holds(arrays))
-        if not held.all():
-            whole = dict(zip(arrays, np.broadcast_arrays(*arrays.values()), strict=True))
-            place = int(np.argmin(np.broadcast_to(held, next(iter(whole.values())).shape)))
-            raise _broken(condition, {name: int(array.flat[place]) for name, array in whole.items()})
-    return arrays
-
-
-def elementwise(function: str, operands: list[Any]) -> Any:
-    """Return a function of `polynomial.FUNCTIONS` of arrays, element by element."""
-    arrays: list[Any] = [np.asarray(operand) for operand in operands]
-    if function in _FAST and all(array.dtype != object for array in arrays):
-        return _FAST[function](*arrays)
-    apply: Any = np.frompyfunc(lambda *values: FUNCTIONS[function](*map(int, values)), len(arrays), 1)
-    made = apply(*arrays)
-    return made if any(array.dtype == object for array in arrays) else np.asarray(made, dtype=np.float64)
-
-
-_FAST: Final[Mapping[str, Any]] = {"floordiv": np.floor_divide, "max": np.maximum, "min": np.minimum}
-
-
-def _given(args: tuple[Mapping[str, Any], ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def values_given(args: tuple[Mapping[str, Any], ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of mappings and keywords together, by name."""
     given: dict[str, Any] = {}
     for mapping in args:
         if not isinstance(mapping, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -130,12 +65,14 @@ def _given(args: tuple[Mapping[str, Any], ...], kwargs: Mapping[str, Any]) -> di
     return {**given, **kwargs}
 
 
-def _atoms(found: Polynomial | Iterable[Atom]) -> dict[str, Atom]:
+def atoms_by_name(found: Polynomial | Iterable[Atom]) -> dict[str, Atom]:
+    """Return symbols by their names."""
     leaves = found.leaves() if isinstance(found, Polynomial) else found
     return {atom.text.strip('"'): atom for atom in leaves}
 
 
-def _check_names(given: Mapping[str, Any], atoms: Mapping[str, Atom], known: Iterable[str]) -> None:
+def check_names(given: Mapping[str, Any], atoms: Mapping[str, Atom], known: Iterable[str]) -> None:
+    """Raise SymbolError for symbols without a value, and for names that are no symbols."""
     missing = sorted(set(atoms) - set(given))
     if missing:
         example = ", ".join(f"{name}=8" if name.isidentifier() else f"**{{{name!r}: 8}}" for name in missing)
@@ -161,20 +98,17 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _is_integer(value: Any) -> bool:
-    return not isinstance(value, bool) and hasattr(value, "__index__")
-
-
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, bool | Polynomial) or not hasattr(value, "__index__"):
-        raise _no_integer(name, value)
+        raise no_integer(name, value)
     try:
         return operator.index(value)
     except TypeError as error:
-        raise _no_integer(name, value) from error
+        raise no_integer(name, value) from error
 
 
-def _no_integer(name: str, value: Any) -> SymbolError:
+def no_integer(name: str, value: Any) -> SymbolError:
+    """Return the error for a value that is no whole number."""
     return SymbolError(
         f"{name}={value!r} is not an integer.",
         why="Sizes and trip counts are whole numbers.",
@@ -182,7 +116,8 @@ def _no_integer(name: str, value: Any) -> SymbolError:
     )
 
 
-def _too_small(name: str, value: int, least: int) -> SymbolError:
+def too_small(name: str, value: int, least: int) -> SymbolError:
+    """Return the error for a value below the least that a symbol takes."""
     return SymbolError(
         f"{name}={value} is too small: it is at least {least}.",
         why="The formula is of a program in which it is."
@@ -192,7 +127,8 @@ def _too_small(name: str, value: int, least: int) -> SymbolError:
     )
 
 
-def _broken(condition: Condition, values: Mapping[str, Any]) -> SymbolError:
+def broken(condition: Condition, values: Mapping[str, Any]) -> SymbolError:
+    """Return the error for a point at which a condition does not hold."""
     point = ", ".join(f"{name}={value}" for name, value in values.items())
     return SymbolError(
         f"{condition.text} does not hold at {point}.",

@@ -254,7 +254,7 @@ class Polynomial:
 
         Values broadcast against each other. exact: as Python integers; else in double precision, 53 bits.
         """
-        from costax.points import over
+        from costax.arrays import over
 
         return over(self, *args, exact=exact, **kwargs)
 
@@ -630,7 +630,7 @@ def _value(atom: Atom, values: Mapping[str, Any]) -> Any:
     if any(isinstance(operand, Polynomial) for operand in operands):
         made: Mapping[str, Callable[..., Any]] = {"floordiv": floordiv, "max": maximum, "min": minimum}
         return made.get(atom.function, lambda *o: applied(atom.function, *o))(*operands)
-    from costax.points import elementwise
+    from costax.arrays import elementwise
 
     return elementwise(atom.function, operands)
 

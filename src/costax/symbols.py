@@ -117,8 +117,10 @@ def evaluate_many(
     analysis: Analysis, fields: Sequence[str], *args: Mapping[str, Any], exact: bool, **kwargs: Any
 ) -> dict[str, Any]:
     """Return arrays of fields at many points; see `Analysis.evaluate_many`."""
+    from costax import arrays
+
     counts = {field: field_of(analysis, field) for field in fields}
-    arrays = points.checked_arrays(
+    values = arrays.checked_arrays(
         atoms(analysis).values(),
         *args,
         exact=exact,
@@ -126,7 +128,7 @@ def evaluate_many(
         known=analysis.symbols,
         **kwargs,
     )
-    return {field: points.broadcast(count, arrays, exact=exact) for field, count in counts.items()}
+    return {field: arrays.broadcast(count, values, exact=exact) for field, count in counts.items()}
 
 
 def check_symbol(analysis: Analysis, name: str) -> None:

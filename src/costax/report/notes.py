@@ -86,13 +86,9 @@ def _conventions(analysis: Analysis) -> list[str]:
 
 def _formulas(analysis: Analysis) -> list[str]:
     """Return what the symbols stand for, and how the formulas came about."""
-    loops = [u for u in analysis.unknowns if isinstance(u.assumed, Polynomial)]
-    notes = [
-        f"Length not in the program, kept as a symbol: {u.place} ({short_place(u.source)}); "
-        f"say it with --trips '{u.place}=N'."
-        for u in loops
-    ]
-    sizes = [name for name in analysis.symbols if name not in {u.place for u in loops}]
+    notes = open_loops(analysis)
+    loops = {u.place for u in analysis.unknowns if not u.answered}
+    sizes = [name for name in analysis.symbols if name not in loops]
     if sizes and analysis.exact_by == "interpolation":
         notes.append(f"Formulas of {', '.join(sizes)} by exact interpolation: {analysis.reason}")
     if analysis.conditions:
@@ -100,6 +96,16 @@ def _formulas(analysis: Analysis) -> list[str]:
     if analysis.point:
         notes.append(f"At {', '.join(f'{name} = {value}' for name, value in analysis.point.items())}.")
     return notes
+
+
+def open_loops(analysis: Analysis) -> list[str]:
+    """Return the loops whose length is a symbol, one sentence each."""
+    return [
+        f"Length not in the program, kept as a symbol: {u.place} ({short_place(u.source)}); "
+        f"say it with --trips '{u.place}=N'."
+        for u in analysis.unknowns
+        if isinstance(u.assumed, Polynomial)
+    ]
 
 
 def gaps(analysis: Analysis) -> list[str]:

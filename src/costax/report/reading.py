@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 
 from costax.analysis import Analysis, Size
@@ -79,18 +80,18 @@ class Reader:
                     self._count(x, "difference", place),
                     self._get(x, "equality", bool, place),
                 )
-                for place, x in (self._entries(record, "conditions") if "conditions" in record else ())
+                for place, x in self._entries(record, "conditions")
             ),
-            exact_by=self._get(record, "exact_by", str) if "exact_by" in record else "",
-            reason=self._get(record, "reason", str) if "reason" in record else "",
+            exact_by=self._get(record, "exact_by", str),
+            reason=self._get(record, "reason", str),
             point={
                 name: self._get(record["point"], name, int, "point.")
-                for name in (self._object(record, "point") if "point" in record else ())
+                for name in self._object(record, "point")
             },
         )
 
     def _read_symbols(self, record: Any) -> None:
-        for place, x in self._entries(record, "symbols") if "symbols" in record else ():
+        for place, x in self._entries(record, "symbols"):
             self.least[self._get(x, "name", str, place)] = self._get(x, "least", int, place)
 
     def _count(self, entry: Any, key: str, place: str = "") -> Any:
@@ -100,10 +101,12 @@ class Reader:
         return self._get(entry, key, int, place)
 
     def _formula(self, text: str, place: str) -> Any:
-        try:
-            return parsed(text, self.least)
-        except SymbolError as error:
-            raise self._wrong(f"{place} is {_brief(text)}, which is neither an integer nor a formula") from error
+        with suppress(SymbolError):
+            count = parsed(text, self.least)
+            if set(getattr(count, "symbols", ())) <= set(self.least):
+                return count
+        names = ", ".join(self.least) or "no symbols"
+        raise self._wrong(f"{place} is {_brief(text)}, not an integer nor a formula of {names}")
 
     def _check_schema(self, record: Any) -> None:
         schema = cast(dict[str, Any], record).get("schema") if isinstance(record, dict) else None

@@ -71,9 +71,7 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
 
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:
-    """Return what a record says of symbols; nothing where there are none, so that it is what it always was."""
-    if not analysis.symbols and not analysis.point:
-        return {}
+    """Return what a record says of symbols."""
     return {
         "symbols": [{"name": name, "least": atom.least} for name, atom in atoms(analysis).items()],
         "conditions": [
