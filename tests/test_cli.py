@@ -159,8 +159,8 @@ def test_trips_answer_a_loop(program):
     assert never_said["unknowns"] == [{**once["unknowns"][0], "assumed": "solver/while", "answered": False}]
     assert never_said["symbols"] == [{"name": "solver/while", "least": 0}]
     assert often["exact"]
-    # The body doubles 4 x 3 numbers; the condition sums them, 11 additions, once more than it holds.
-    assert often["total"]["flops"] - once["total"]["flops"] == 999 * 4 * 3 + 1000 * 11
+    # The body doubles 4 x 3 numbers; the condition sums them, 11 additions, each time before.
+    assert often["total"]["flops"] - once["total"]["flops"] == 999 * (4 * 3 + 11)
     assert often["unknowns"] == [{**once["unknowns"][0], "assumed": 1000}]
 
 

@@ -82,22 +82,33 @@ def _dominates_from(count: Polynomial, name: str, power: int) -> Any:
     return first_from(highest - (count - highest), name)
 
 
-def crossover(analysis: Analysis, one: str, other: str, name: str, field: str, at: Mapping[str, int]) -> int | None:
+Scopes = str | Sequence[str]
+
+
+def crossover(
+    analysis: Analysis, one: Scopes, other: Scopes, name: str, field: str, at: Mapping[str, int]
+) -> int | None:
     """Return the least value of a symbol from which one scope costs more than another; see `Analysis.crossover`."""
     check_symbol(analysis, name)
     check_field(field)
-    costs = [_scope_cost(analysis, scope, field) for scope in (one, other)]
+    costs = [_scope_cost(analysis, (scope,) if isinstance(scope, str) else scope, field) for scope in (one, other)]
     difference = costs[0] - costs[1]
     values = {n: symbol(n) for n in getattr(difference, "symbols", ())}
     difference = difference.value({**values, **at}) if isinstance(difference, Polynomial) else difference
     return first_from(difference, name, above=True)
 
 
-def _scope_cost(analysis: Analysis, scope: str, field: str) -> Any:
-    """Return the cost of all places that a scope name, path or pattern means, those below them included."""
-    parts = tuple(scope.split("/"))
-    found = [cost for row, cost in analysis.rows.items() if _lies_in(row.scope, parts)]
-    if not found:
+def _scope_cost(analysis: Analysis, scopes: Sequence[str], field: str) -> Any:
+    """Return the cost of all places that scope names, paths or patterns mean, those below them included."""
+    wanted = [tuple(scope.split("/")) for scope in scopes]
+    for scope, parts in zip(scopes, wanted, strict=True):
+        _check_scope(analysis, scope, parts)
+    rows = analysis.rows.items()
+    return getattr(Cost.sum(c for row, c in rows if any(_lies_in(row.scope, parts) for parts in wanted)), field)
+
+
+def _check_scope(analysis: Analysis, scope: str, parts: Sequence[str]) -> None:
+    if not any(_lies_in(row.scope, parts) for row in analysis.rows):
         names = sorted({"/".join(row.scope[: i + 1]) for row in analysis.rows for i in range(len(row.scope))})
         last = sorted({name.rpartition("/")[2] for name in names})
         near = difflib.get_close_matches(scope, [*names, *last], n=1, cutoff=0.5)
@@ -106,7 +117,6 @@ def _scope_cost(analysis: Analysis, scope: str, field: str) -> Any:
             why="A crossover is where the cost of one scope passes that of another.",
             cure=f"Did you mean {near[0]!r}?" if near else f"Scopes are for example: {', '.join(last[:8]) or 'none'}.",
         )
-    return getattr(Cost.sum(found), field)
 
 
 def _lies_in(path: Sequence[str], parts: Sequence[str]) -> bool:
