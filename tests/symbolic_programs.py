@@ -83,7 +83,8 @@ def _convolved(rng: random.Random, x: Array, w: Array, tokens: Array) -> Array:
     if x.ndim != 3 or x.shape[-1] != 8:
         return x
     kernel = jnp.broadcast_to(w[:, :8], (rng.choice([1, 3]), 8, 8))
-    return lax.conv_general_dilated(x, kernel, (rng.choice([1, 2]),), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+    stride, padding = rng.choice([(1, "SAME"), (2, "VALID"), (1, "VALID")])
+    return lax.conv_general_dilated(x, kernel, (stride,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
 
 
 def _switched(rng: random.Random, x: Array, w: Array, tokens: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from functools import cache
@@ -25,6 +26,9 @@ from costax.report.record import to_record
 from costax.trace import Target
 
 SCHEMA = json.loads((Path(costax.__file__).parent / "report" / "analysis.schema.json").read_text())
+
+# `nox -s symbols` tries ten points of every example, however long they take.
+EVERY_POINT = "COSTAX_EVERY_POINT" in os.environ
 
 # file, name, specs of the arguments (None: as it is), the range that each symbol is drawn from
 EXAMPLES = [
@@ -87,7 +91,7 @@ def test_the_formulas_of_an_example_are_its_counts_at_random_sizes(module, name,
         assert costly(there) == costly(exact), point
         assert there.params == exact.params
         assert there.dead_code == exact.dead_code
-        if tried and time.monotonic() - started > 2:
+        if tried and time.monotonic() - started > 2 and not EVERY_POINT:
             break
 
 
@@ -155,7 +159,7 @@ def test_specs_of_one_call_share_their_symbols():
     analysis = costax.analyze(lambda x, w: x @ w)(costax.spec("f32[b*h,s+1]"), costax.spec("bf16[s+1,s//2]", "s >= 4"))
     assert analysis.total.macs(b=2, h=3, s=9) == 2 * 3 * 10 * 4
     assert analysis.symbols == ("b", "h", "s")
-    with pytest.raises(SymbolError, match="s >= 4 does not hold at"):
+    with pytest.raises(SymbolError, match="s=3 is too small: it is at least 4"):
         analysis.evaluate(b=2, h=3, s=3)
 
 
@@ -269,7 +273,7 @@ def test_a_saved_record_keeps_formulas(tmp_path):
     point = {"n": 8, "solver/while": 5}
     assert loaded.evaluate(point).total == analysis.evaluate(point).total
     assert loaded.evaluate(point).total.macs == 8**3 * 5
-    with pytest.raises(SymbolError, match="n >= 4"):
+    with pytest.raises(SymbolError, match="at least 4"):
         loaded.evaluate({**point, "n": 3})
     with pytest.raises(SymbolError, match="is too small"):
         loaded.evaluate({**point, "solver/while": -1})

@@ -13,16 +13,16 @@ from costax.polynomial import Atom, Polynomial
 
 
 class Condition(NamedTuple):
-    """What the symbols of an analysis obey: `difference >= 0`, or `== 0` for an equality; and the words for it."""
+    """What the symbols of an analysis obey: how a difference relates to 0 (">=", "==" or "!="); and the words for it."""
 
     text: str
     difference: Any
-    equality: bool = False
+    relation: str = ">="
 
     def holds(self, values: Mapping[str, Any]) -> Any:
         """Say whether it holds at a point; an array for arrays."""
         value = self.difference.value(values) if isinstance(self.difference, Polynomial) else self.difference
-        return value == 0 if self.equality else value >= 0
+        return value >= 0 if self.relation == ">=" else value == 0 if self.relation == "==" else value != 0
 
 
 def checked(

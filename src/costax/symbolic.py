@@ -19,6 +19,9 @@ from costax.trace import Target, conditions_of, in_one_scope
 # Which of the admitted sizes of each symbol a formula is checked at: one place a symbol, different ones, none small.
 _CHECKED: Final = ((6, 10, 12, 8, 9), (15, 22, 31, 18, 27), (3, 4, 5, 6, 7))
 
+# Sizes among which those are looked for at which a comparison of the program comes out otherwise.
+_TRIED: Final = 66
+
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
@@ -83,28 +86,66 @@ def analyze_symbols(
     except CostaxError as error:
         reason = error.what
     else:
-        reason = _difference(traced, given, concrete)
+        checked = _Check(traced, given, concrete)
+        reason = checked.at_some_sizes() or checked.where_undecided()
         if not reason:
-            return traced
+            return replace(traced, conditions=(*traced.conditions, *checked.unequal))
     return interpolate(concrete, given.least, given.conditions, " ".join(reason.split()))
 
 
-def _difference(traced: Analysis, given: Arguments, concrete: Callable[[Mapping[str, int]], Analysis]) -> str:
-    """Return how a concrete analysis differs from the formulas at its sizes; "" where it does not."""
-    conditions = traced.conditions
-    for places in _CHECKED:
+class _Check:
+    """Formulas held against concrete analyses."""
+
+    def __init__(
+        self, traced: Analysis, given: Arguments, concrete: Callable[[Mapping[str, int]], Analysis]
+    ) -> None:
+        self.traced, self.given, self.concrete = traced, given, concrete
+        # What holds where formulas do: comparisons of the program that come out otherwise at a few sizes only.
+        self.unequal: list[Condition] = []
+
+    def at_some_sizes(self) -> str:
+        """Return how the counts of a program of plain sizes differ; "" where they do not."""
+        for places in _CHECKED:
+            values = self._sizes(places)
+            if self._admitted(values):
+                found = self._compared(values)
+                if found is not None:
+                    return found
+        return ""
+
+    def where_undecided(self) -> str:
+        """Return how the counts differ where a comparison that was taken for unequal is equal; "" for few sizes."""
+        values = self._sizes(_CHECKED[0])
+        for difference in self.traced.program.undecided if self.traced.program else ():
+            name = next((n for n in difference.symbols if n in values), None)
+            if name is None:
+                continue
+            zeros = [n for n in range(self.given.least[name], _TRIED) if not difference.value({**values, name: n})]
+            admitted = [n for n in zeros if self._admitted({**values, name: n})]
+            found = self._compared({**values, name: admitted[0]}) if admitted else None
+            if found and len(zeros) > 1:
+                return found
+            if found or (found is None and not admitted):
+                self.unequal.append(Condition(f"{difference} != 0, which the program asks about,", difference, "!="))
+        return ""
+
+    def _sizes(self, places: Sequence[int]) -> dict[str, int]:
         values: dict[str, int] = {}
-        for number, (name, least) in enumerate(sorted(given.least.items())):
-            place = places[number % len(places)]
-            values[name] = (list(islice(sizes_of(name, least, conditions), place + 1)) or [least])[-1]
-        if not all(condition.holds(values) for condition in conditions):
-            continue
+        for number, (name, least) in enumerate(sorted(self.given.least.items())):
+            sizes = islice(sizes_of(name, least, self.traced.conditions), places[number % len(places)] + 1)
+            values[name] = (list(sizes) or [least])[-1]
+        return values
+
+    def _admitted(self, values: Mapping[str, int]) -> bool:
+        known = [c for c in self.traced.conditions if set(getattr(c.difference, "symbols", ())) <= set(values)]
+        return all(condition.holds(values) for condition in known)
+
+    def _compared(self, values: Mapping[str, int]) -> str | None:
         try:
-            exact = concrete(values)
+            exact = self.concrete(values)
         except CostaxError:
-            continue
-        return _rows_that_differ(traced, exact, values)
-    return ""
+            return None
+        return _rows_that_differ(self.traced, exact, values)
 
 
 def _rows_that_differ(traced: Analysis, exact: Analysis, values: Mapping[str, int]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
@@ -43,7 +43,8 @@ class Parameter:
 class Program:
     """A traced function: its jaxpr before dead-code elimination, its inputs and which of them are parameters.
 
-    `traced` is what jax can lower, where there is such a thing.
+    `traced` is what jax can lower, where there is such a thing. `conditions` are the constraints on its symbols;
+    `undecided` is what it compared with 0 while it was traced, and took for something else.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Program:
     parameters: tuple[Parameter, ...] | None = None
     traced: Any = None
     conditions: tuple[Condition, ...] = ()
+    undecided: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def trace(
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
     try:
-        with nullcontext() if scope is None else _jax.traced_as_plain(_PATIENCE):
+        with _plainly(scope) as undecided:
             bound = frameworks.bind(fn, args, kwargs, params_argnums)
             if not callable(bound.function):
                 raise _not_callable(fn)
@@ -111,7 +113,7 @@ def trace(
     except Exception as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
     program = _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
-    return replace(program, conditions=conditions_of(scope))
+    return replace(program, conditions=conditions_of(scope), undecided=tuple(undecided.values()))
 
 
 def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
@@ -135,6 +137,10 @@ def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequen
         ) from error
     args, kwargs = pytrees.unflatten(tree, [_jax.moved_to_scope(leaf, scope) for leaf in leaves])
     return args, kwargs, scope
+
+
+def _plainly(scope: Any) -> AbstractContextManager[Mapping[str, Any]]:
+    return nullcontext(dict[str, Any]()) if scope is None else _jax.traced_as_plain(_PATIENCE)
 
 
 def _check_bounds(scopes: Sequence[Any]) -> None:

@@ -7,10 +7,14 @@ thread's become what they are in a concrete trace. Other threads and arrays with
 
 from __future__ import annotations
 
+import dis
+import os
+import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import EllipsisType
 from typing import Any, Final, cast
 
@@ -25,8 +29,9 @@ from jax._src.lax import utils as _lax_utils
 from jax._src.numpy import indexing as _indexing
 from jax._src.numpy import lax_numpy as _lax_numpy
 
-from costax._jax.dimensions import is_symbolic
+from costax._jax.dimensions import count, is_symbolic
 from costax._jax.versions import VERSION
+from costax.polynomial import Polynomial, at_least
 
 _module: Any = _indexing
 _numpy: Any = _lax_numpy
@@ -36,6 +41,9 @@ _Decision: Any = vars(_shape_poly_decision)["_DecisionByElimination"]
 _lax: Any = lax
 _slices: Any = _slicing
 _utils: Any = _lax_utils
+_Dimension: Any = vars(_shape_poly)["_DimExpr"]
+_COMPARISONS: Final = {dis.opmap[name] for name in ("COMPARE_OP", "CONTAINS_OP")}
+_HOMES: Final = tuple(os.path.dirname(place) + os.sep for place in (str(jax.__file__), os.path.dirname(__file__)))
 _LOCK: Final = threading.Lock()
 _ORIGINALS: Final[list[tuple[Any, str, Any]]] = []
 _users = 0
@@ -45,6 +53,8 @@ _STATIC_SLICES: Final = VERSION >= (0, 9)
 
 class _Here(threading.local):
     active: bool = False
+    # Equalities that the program asked about, and that depend on symbols; jax answers them with no.
+    undecided: dict[str, Any]
     # When jax has thought long enough about what it cannot decide: its procedure may take exponentially long.
     deadline: float = 0.0
 
@@ -53,23 +63,26 @@ _HERE: Final = _Here()
 
 
 @contextmanager
-def traced_as_plain(patience: float) -> Generator[None]:
+def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
     """Return a context in which what is static is traced with symbols as it is with numbers.
 
-    patience: seconds after which jax, asked about a dimension, gives up.
+    patience: seconds after which jax, asked about a dimension, gives up. Yields a dictionary that fills with what the
+    program compared with 0 and jax calls unequal, though for some sizes it is 0.
     """
     global _users
     outer = _HERE.active
     with _LOCK:
         _users += 1
         if _users == 1:
-            for module, name, made in ((_module, "rewriting_take", _taking), (_numpy, "_arange_dynamic", _ranging), (_Decision, "_bounds_for_sorted_terms", _bounding)):
+            _Dimension.__bool__ = _truth
+            for module, name, made in ((
+                _module, "rewriting_take", _taking), (_numpy, "_arange_dynamic", _ranging), (_Decision, "_bounds_for_sorted_terms", _bounding), (_Dimension, "__eq__", _equalling)):
                 original = getattr(module, name)
                 _ORIGINALS.append((module, name, original))
                 setattr(module, name, made(original))
-    _HERE.active, _HERE.deadline = True, time.monotonic() + patience
+    _HERE.active, _HERE.deadline, _HERE.undecided = True, time.monotonic() + patience, {}
     try:
-        yield
+        yield _HERE.undecided
     finally:
         _HERE.active = outer
         with _LOCK:
@@ -78,6 +91,7 @@ def traced_as_plain(patience: float) -> Generator[None]:
                 for module, name, original in _ORIGINALS:
                     setattr(module, name, original)
                 _ORIGINALS.clear()
+                del _Dimension.__bool__
 
 
 def _taking(original: Any) -> Any:
@@ -109,6 +123,44 @@ def _bounding(original: Any) -> Any:
         return original(self, *args, **kwargs)
 
     return bounds
+
+
+def _truth(self: Any) -> bool:
+    """Say whether a dimension is not 0, in `if s % 2:`; without this every symbolic dimension would be true."""
+    if not _HERE.active:
+        return True
+    if self >= 1 or self <= -1:
+        return True
+    raise _shapes.InconclusiveDimensionOperation(f"Whether the dimension '{self}' is 0 is not decided.")
+
+
+def _equalling(original: Any) -> Any:
+    def equal(self: Any, other: Any) -> bool:
+        found = original(self, other)
+        if found is False and _HERE.active and _is_asked(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+            _note(self, other)
+        return found
+
+    return equal
+
+
+def _is_asked(frame: Any) -> bool:
+    """Say whether a comparison stands in the program's own code: neither in jax's, nor in the look-up of a cache."""
+    code = frame.f_code
+    return not _of_jax(code.co_filename) and code.co_code[frame.f_lasti] in _COMPARISONS
+
+
+@cache
+def _of_jax(filename: str) -> bool:
+    return filename.startswith(_HOMES)
+
+
+def _note(one: Any, other: Any) -> None:
+    if is_symbolic(other) and other.scope is not one.scope:
+        return
+    difference = count(one) - count(other) if is_symbolic(other) or isinstance(other, int) else 1
+    if isinstance(difference, Polynomial) and not (at_least(difference, 1) or at_least(-difference, 1)):
+        _HERE.undecided[str(difference)] = difference
 
 
 def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

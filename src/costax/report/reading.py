@@ -78,7 +78,7 @@ class Reader:
                 Condition(
                     self._get(x, "text", str, place),
                     self._count(x, "difference", place),
-                    self._get(x, "equality", bool, place),
+                    self._choice(x, "relation", place, (">=", "==", "!=")),
                 )
                 for place, x in self._entries(record, "conditions")
             ),

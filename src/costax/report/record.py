@@ -75,7 +75,7 @@ def _symbols(analysis: Analysis) -> dict[str, Any]:
     return {
         "symbols": [{"name": name, "least": atom.least} for name, atom in atoms(analysis).items()],
         "conditions": [
-            {"text": c.text, "difference": c.difference, "equality": c.equality} for c in analysis.conditions
+            {"text": c.text, "difference": c.difference, "relation": c.relation} for c in analysis.conditions
         ],
         "exact_by": analysis.exact_by,
         "reason": analysis.reason,
