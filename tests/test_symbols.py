@@ -234,9 +234,20 @@ def test_a_crossover_takes_numbers_for_the_other_symbols():
     assert analysis.crossover("two", "one", "s", b=3) is None
 
 
+def test_a_size_of_one_is_analysed_for_it_may_be_another_program():
+    target = symbolic("vit", "vit_b_16", ["f32[b,224,224,3]"])
+    analysis = costax.analyze(target)()
+    assert analysis.evaluate(b=1).total == at(target, {"b": 1}).total
+    with pytest.raises(SymbolError, match="b is 1, and the program another one"):
+        analysis.evaluate_many(("bytes_unfused",), b=[1, 2, 3])
+    assert list(analysis.evaluate_many(("macs",), b=[1, 2], exact=True)["macs"]) == [
+        at(target, {"b": b}).total.macs for b in (1, 2)
+    ]
+
+
 def test_ten_thousand_points_take_less_than_a_second():
     analysis = gpt2()
-    b, s = np.arange(1, 10_001), np.arange(10_000, 0, -1)
+    b, s = np.arange(2, 10_002), np.arange(10_001, 1, -1)
     started = time.perf_counter()
     table = analysis.evaluate_many(b=b, s=s)
     exact = analysis.evaluate_many(("macs",), b=b, s=s, exact=True)["macs"]
@@ -259,6 +270,11 @@ def solve(x):
         return lax.while_loop(lambda c: c.sum() > 1e-3, lambda c: c @ c, x)
 
 
+def saved(analysis, tmp_path):
+    analysis.save(tmp_path / "saved.json")
+    return tmp_path / "saved.json"
+
+
 def test_a_saved_record_keeps_formulas(tmp_path):
     analysis = costax.analyze(solve, params_argnums=0)(costax.spec("f32[n,n]", "n >= 4"))
     record = to_record(analysis)
@@ -277,6 +293,8 @@ def test_a_saved_record_keeps_formulas(tmp_path):
         loaded.evaluate({**point, "n": 3})
     with pytest.raises(SymbolError, match="is too small"):
         loaded.evaluate({**point, "solver/while": -1})
+    with pytest.raises(SymbolError, match="a record has no program"):
+        costax.load(saved(costax.analyze(jnp.sin)(costax.spec("f32[b,8]")), tmp_path)).evaluate(b=1)
     loaded.evaluate(point).save(tmp_path / "there.json")
     assert costax.load(tmp_path / "there.json").point == point
 

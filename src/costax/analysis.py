@@ -44,7 +44,8 @@ class Analysis:
 
     Where shapes hold symbols, or loops have no length in the program, counts are polynomials; `conditions` are what
     their symbols obey, `exact_by` says how the formulas were found ("tracing", or "interpolation" through concrete
-    analyses), `reason` why tracing did not do, and `point` holds the values that `evaluate` put in.
+    analyses), `reason` why tracing did not do, and `point` holds the values that `evaluate` put in. `extents` are the sizes in
+    the program that depend on symbols, and `concrete` analyses it at plain ones.
     """
 
     name: str
@@ -65,6 +66,8 @@ class Analysis:
     conditions: tuple[Condition, ...] = ()
     exact_by: str = ""
     reason: str = ""
+    extents: tuple[Count, ...] = ()
+    concrete: Callable[[Mapping[str, int]], Analysis] | None = field(default=None, repr=False)
     point: Mapping[str, Count] = field(default_factory=dict[str, Count])
 
     @cached_property
@@ -165,7 +168,8 @@ class Analysis:
     def evaluate(self, *args: Mapping[str, int], **kwargs: int) -> Analysis:
         """Return the analysis with an integer in the place of every symbol: `evaluate(b=8, s=2048)`.
 
-        Names that are no identifiers come in a mapping: `evaluate({"solver/while": 40}, b=8)`.
+        Names that are no identifiers come in a mapping: `evaluate({"solver/while": 40}, b=8)`. A program with a size of
+        1 may be another one, for jax leaves out what broadcasts nothing: there the program itself is analysed.
         Raises SymbolError for missing, unknown or impossible values.
         """
         return symbols.evaluate(self, *args, **kwargs)

@@ -184,10 +184,11 @@ def analyze_program(
         dead_part=lambda: walk(program.jaxpr, table, trips, branches=choices, loops_once=loops_once)[0].total - tree.total,
         conditions=(
             *program.conditions,
-            *(_positive(extent) for extent in findings.extents.values()),
+            *(_positive(extent) for extent in findings.extents.values() if not at_least(extent, 1)),
             *(Condition(text, difference) for text, difference in findings.presumed.items()),
         ),
         exact_by="tracing",
+        extents=tuple(findings.extents.values()),
     )
 
 

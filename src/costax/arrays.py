@@ -11,6 +11,9 @@ from costax import points
 from costax.points import Condition
 from costax.polynomial import FUNCTIONS, Atom, Polynomial
 
+# Points with a size of 1 among which the different ways are looked for.
+_LOOKED_AT: Final = 4096
+
 
 def over(
     count: Polynomial,
@@ -61,6 +64,20 @@ def checked_arrays(
             place = int(np.argmin(np.broadcast_to(held, next(iter(whole.values())).shape)))
             raise points.broken(condition, {name: int(array.flat[place]) for name, array in whole.items()})
     return arrays
+
+
+def points_where(extent: Any, arrays: Mapping[str, Any]) -> list[dict[str, int]]:
+    """Return one point for each way in which an extent is 1: each set of the symbols that are 1 there."""
+    if not isinstance(extent, Polynomial) or not arrays:
+        return []
+    held: Any = np.asarray(extent.value(arrays) == 1)
+    whole: dict[str, Any] = dict(zip(arrays, np.broadcast_arrays(*arrays.values()), strict=True))
+    places: Any = np.flatnonzero(np.broadcast_to(held, next(iter(whole.values())).shape))
+    found: dict[tuple[bool, ...], dict[str, int]] = {}
+    for place in places[:_LOOKED_AT]:
+        point = {name: int(array.flat[place]) for name, array in whole.items()}
+        found.setdefault(tuple(value == 1 for value in point.values()), point)
+    return list(found.values())
 
 
 def elementwise(function: str, operands: list[Any]) -> Any:

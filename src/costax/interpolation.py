@@ -338,6 +338,7 @@ def _assembled(table: _Table, axes: Sequence[_Axis], found: Mapping[_Key, Any]) 
         live=None,
         dead_part=lambda: dead,
         saved_rows=made,
+        extents=tuple(symbol(axis.name) for axis in axes),
         conditions=(*table.conditions, *above),
         exact_by="interpolation",
         reason=table.reason,

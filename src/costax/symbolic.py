@@ -89,8 +89,9 @@ def analyze_symbols(
         checked = _Check(traced, given, concrete)
         reason = checked.at_some_sizes() or checked.where_undecided()
         if not reason:
-            return replace(traced, conditions=(*traced.conditions, *checked.unequal))
-    return interpolate(concrete, given.least, given.conditions, " ".join(reason.split()))
+            return replace(traced, conditions=(*traced.conditions, *checked.unequal), concrete=concrete)
+    found = interpolate(concrete, given.least, given.conditions, " ".join(reason.split()))
+    return replace(found, concrete=concrete)
 
 
 class _Check:

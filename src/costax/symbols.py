@@ -74,7 +74,31 @@ def evaluate(analysis: Analysis, *args: Mapping[str, Any], **kwargs: Any) -> Ana
     values = points.checked(
         atoms(analysis).values(), *args, conditions=analysis.conditions, known=analysis.symbols, **kwargs
     )
-    return at(analysis, values)
+    ones = _ones(analysis, values)
+    if not ones:
+        return at(analysis, values)
+    if analysis.concrete is None:
+        raise SymbolError(
+            f"At {_listed(values)} {ones[0]} is 1, and the program may be another one there.",
+            why="jax leaves out what broadcasts nothing, so that programs with a size of 1 have formulas of their own; "
+            "a record has no program to analyse.",
+            cure="Analyse the program at these sizes.",
+        )
+    exact = analysis.concrete({name: value for name, value in values.items() if name not in _loops(analysis)})
+    return replace(at(exact, values), point=values)
+
+
+def _ones(analysis: Analysis, values: Mapping[str, int]) -> list[str]:
+    """Return the sizes of the program that are 1 at a point."""
+    return [str(x) for x in analysis.extents if isinstance(x, Polynomial) and x.value(values) == 1]
+
+
+def _loops(analysis: Analysis) -> set[str]:
+    return {unknown.place for unknown in analysis.unknowns}
+
+
+def _listed(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def at(analysis: Analysis, values: Mapping[str, Any]) -> Analysis:
@@ -109,6 +133,8 @@ def at(analysis: Analysis, values: Mapping[str, Any]) -> Analysis:
         dead_part=lambda: cost(analysis.dead_code),
         saved_rows={row: cost(found) for row, found in analysis.rows.items()},
         conditions=(),
+        extents=(),
+        concrete=None,
         point={**dict(analysis.point), **values},
     )
 
@@ -128,7 +154,32 @@ def evaluate_many(
         known=analysis.symbols,
         **kwargs,
     )
+    _check_ones(analysis, counts, values)
     return {field: arrays.broadcast(count, values, exact=exact) for field, count in counts.items()}
+
+
+def _check_ones(analysis: Analysis, counts: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise SymbolError where, at points with a size of 1, the program is not the one that the formulas are of."""
+    from costax import arrays
+
+    looked: set[frozenset[str]] = set()
+    for extent in analysis.extents:
+        for point in arrays.points_where(extent, values):
+            ones = frozenset(_ones(analysis, point))
+            if ones in looked:
+                continue
+            looked.add(ones)
+            there = evaluate(analysis, point)
+            for field, count in counts.items():
+                found = count.value(point) if isinstance(count, Polynomial) else count
+                if found != field_of(there, field):
+                    raise SymbolError(
+                        f"At {_listed(point)} {extent} is 1, and the program another one: its {field} are "
+                        f"{field_of(there, field)}, not {found}.",
+                        why="jax leaves out what broadcasts nothing, so that programs with a size of 1 have formulas of "
+                        "their own.",
+                        cure="Leave such points out, or evaluate() them one by one: that analyses the program itself.",
+                    )
 
 
 def check_symbol(analysis: Analysis, name: str) -> None:

@@ -20,7 +20,7 @@ from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.equation import Body, Equation, Operand
 from costax.errors import Missing, RuleError, Uncountable, Undecided
 from costax.frame import Frame
-from costax.polynomial import at_least, symbol
+from costax.polynomial import symbol
 from costax.registry import Rule, no_traffic, whole_operands
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope, Unknown
 
@@ -38,7 +38,7 @@ class Findings:
     # Places of equations that take one of several branches, and the answers that were for one of them.
     choices: set[str] = field(default_factory=set[str])
     used_branches: set[str] = field(default_factory=set[str])
-    # Extents that are not positive for every value of their symbols.
+    # Extents that depend on symbols.
     extents: dict[str, Count] = field(default_factory=dict[str, Count])
     # What must not be negative for the branches that are charged to be the ones: a difference, by its words.
     presumed: dict[str, Count] = field(default_factory=dict[str, Count])
@@ -142,7 +142,7 @@ class _Walker:
             if found is None:
                 found = self._interned[made] = made
                 for extent in made.shape:
-                    if not at_least(extent, 1) and extent != 0:
+                    if not isinstance(extent, int):
                         self.findings.extents[str(extent)] = extent
             self._operands[id(aval)] = found
             self._alive.append(aval)

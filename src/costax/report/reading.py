@@ -82,6 +82,7 @@ class Reader:
                 )
                 for place, x in self._entries(record, "conditions")
             ),
+            extents=self._shape(record, "", "extents"),
             exact_by=self._get(record, "exact_by", str),
             reason=self._get(record, "reason", str),
             point={
@@ -160,12 +161,12 @@ class Reader:
                 counts[kind, dtype] = self._count(by_dtype, dtype, f"{place}counts.{kind}.")
         return Cost(counts)
 
-    def _shape(self, x: Any, place: str) -> tuple[int, ...]:
-        extents = self._list(x, "shape", place)
+    def _shape(self, x: Any, place: str, key: str = "shape") -> tuple[int, ...]:
+        extents = self._list(x, key, place)
         return tuple(
-            self._formula(extent, f"{place}shape[{i}]")
+            self._formula(extent, f"{place}{key}[{i}]")
             if isinstance(extent, str)
-            else self._typed(extent, int, f"{place}shape[{i}]")
+            else self._typed(extent, int, f"{place}{key}[{i}]")
             for i, extent in enumerate(extents)
         )
 

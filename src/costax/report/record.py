@@ -77,6 +77,7 @@ def _symbols(analysis: Analysis) -> dict[str, Any]:
         "conditions": [
             {"text": c.text, "difference": c.difference, "relation": c.relation} for c in analysis.conditions
         ],
+        "extents": list(analysis.extents),
         "exact_by": analysis.exact_by,
         "reason": analysis.reason,
         "point": dict(analysis.point),
