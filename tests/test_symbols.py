@@ -16,7 +16,6 @@ import jsonschema
 import numpy as np
 import pytest
 from jax import lax
-from symbolic_programs import INPUTS, program
 
 import costax
 from costax import _jax, pytrees
@@ -24,6 +23,7 @@ from costax.cost import FIELDS
 from costax.errors import InputError, SymbolError, SymbolicError
 from costax.report.record import to_record
 from costax.trace import Target
+from symbolic_programs import INPUTS, program
 
 SCHEMA = json.loads((Path(costax.__file__).parent / "report" / "analysis.schema.json").read_text())
 

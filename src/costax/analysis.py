@@ -194,7 +194,9 @@ class Analysis:
         """
         return growth.leading(self, symbol, field, depth)
 
-    def crossover(self, one: growth.Scopes, other: growth.Scopes, symbol: str, field: str = "flops", **values: int) -> int | None:
+    def crossover(
+        self, one: growth.Scopes, other: growth.Scopes, symbol: str, field: str = "flops", **values: int
+    ) -> int | None:
         """Return the least value of a symbol from which `one` costs more than `other`; None if there is none.
 
         one, other: scopes by name ("attention", all of them together), path or pattern ("block_*/up"), or several of

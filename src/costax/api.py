@@ -181,7 +181,9 @@ def analyze_program(
         program=program,
         live=jaxpr,
         source_of=_jax.source,
-        dead_part=lambda: walk(program.jaxpr, table, trips, branches=choices, loops_once=loops_once)[0].total - tree.total,
+        dead_part=lambda: (
+            walk(program.jaxpr, table, trips, branches=choices, loops_once=loops_once)[0].total - tree.total
+        ),
         conditions=(
             *program.conditions,
             *(_positive(extent) for extent in findings.extents.values() if not at_least(extent, 1)),

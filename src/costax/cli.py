@@ -163,9 +163,7 @@ def rules() -> None:
 main.add_command(sweep)
 
 
-def analysed(
-    target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str, **options: Any
-) -> Analysis:
+def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str, **options: Any) -> Analysis:
     """Load and analyse a target; what it prints while it is imported and traced goes to standard error."""
     from costax.api import UncountedWarning
     from costax.api import analyze as analyze_function

@@ -157,7 +157,7 @@ class _Table:
         return SymbolicError(
             f"The cost is no formula of {names} that costax can find: {why}.",
             why=f"It could not be had from one trace with symbols either: {self.reason}",
-            cure="Constrain the symbols (costax.spec(\"i32[b,s]\", \"s >= 16\", \"mod(s, 8) == 0\")), give fewer of them, "
+            cure='Constrain the symbols (costax.spec("i32[b,s]", "s >= 16", "mod(s, 8) == 0")), give fewer of them, '
             "or sweep over concrete sizes: costax.sweep.",
         )
 
@@ -330,7 +330,9 @@ def _assembled(table: _Table, axes: Sequence[_Axis], found: Mapping[_Key, Any]) 
     return replace(
         first,
         total=Cost.sum(made.values()),
-        parameters=None if first.parameters is None else {key: Size(s["elements"], s["bytes"]) for key, s in sizes.items()},
+        parameters=None
+        if first.parameters is None
+        else {key: Size(s["elements"], s["bytes"]) for key, s in sizes.items()},
         unknowns=_unknowns(table, first),
         per_device=Cost(costs["one device"]),
         tree=None,

@@ -123,7 +123,8 @@ def too_small(name: str, value: int, least: int) -> SymbolError:
         why="The formula is of a program in which it is."
         if least > 0
         else "A loop does not run less often than never.",
-        cure=f"Give a value of at least {least}." + (" A program for less may be another one: analyse it." if least else ""),
+        cure=f"Give a value of at least {least}."
+        + (" A program for less may be another one: analyse it." if least else ""),
     )
 
 

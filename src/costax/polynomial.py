@@ -88,7 +88,9 @@ class Polynomial:
     def __add__(self, other: Any) -> Any:
         """Add term by term."""
         if isinstance(other, Polynomial):
-            small, large = (self.terms, other.terms) if len(self.terms) < len(other.terms) else (other.terms, self.terms)
+            small, large = (
+                (self.terms, other.terms) if len(self.terms) < len(other.terms) else (other.terms, self.terms)
+            )
             terms = dict(large)
             for monomial, coefficient in small.items():
                 terms[monomial] = terms.get(monomial, 0) + coefficient

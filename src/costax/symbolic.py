@@ -76,8 +76,10 @@ def analyze_symbols(
             return analysed(*given.at(values))
 
     try:
-        traced = analysed(given.fn, given.args, given.kwargs) if not isinstance(given.fn, Target) else analysed(
-            replace(given.fn, args=given.args, kwargs=given.kwargs), (), {}
+        traced = (
+            analysed(given.fn, given.args, given.kwargs)
+            if not isinstance(given.fn, Target)
+            else analysed(replace(given.fn, args=given.args, kwargs=given.kwargs), (), {})
         )
     except (MissingRuleError, TripsError):
         raise
@@ -97,9 +99,7 @@ def analyze_symbols(
 class _Check:
     """Formulas held against concrete analyses."""
 
-    def __init__(
-        self, traced: Analysis, given: Arguments, concrete: Callable[[Mapping[str, int]], Analysis]
-    ) -> None:
+    def __init__(self, traced: Analysis, given: Arguments, concrete: Callable[[Mapping[str, int]], Analysis]) -> None:
         self.traced, self.given, self.concrete = traced, given, concrete
         # What holds where formulas do: comparisons of the program that come out otherwise at a few sizes only.
         self.unequal: list[Condition] = []

@@ -192,4 +192,3 @@ def check_symbol(analysis: Analysis, name: str) -> None:
             why="Degrees and crossovers are those of one symbol.",
             cure=f"Did you mean {near[0]}?" if near else 'Name one in a spec: costax.spec("i32[b,s]").',
         )
-

@@ -75,8 +75,12 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
         _users += 1
         if _users == 1:
             _Dimension.__bool__ = _truth
-            for module, name, made in ((
-                _module, "rewriting_take", _taking), (_numpy, "_arange_dynamic", _ranging), (_Decision, "_bounds_for_sorted_terms", _bounding), (_Dimension, "__eq__", _equalling)):
+            for module, name, made in (
+                (_module, "rewriting_take", _taking),
+                (_numpy, "_arange_dynamic", _ranging),
+                (_Decision, "_bounds_for_sorted_terms", _bounding),
+                (_Dimension, "__eq__", _equalling),
+            ):
                 original = getattr(module, name)
                 _ORIGINALS.append((module, name, original))
                 setattr(module, name, made(original))

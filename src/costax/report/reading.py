@@ -85,10 +85,7 @@ class Reader:
             extents=self._shape(record, "", "extents"),
             exact_by=self._get(record, "exact_by", str),
             reason=self._get(record, "reason", str),
-            point={
-                name: self._get(record["point"], name, int, "point.")
-                for name in self._object(record, "point")
-            },
+            point={name: self._get(record["point"], name, int, "point.") for name in self._object(record, "point")},
         )
 
     def _read_symbols(self, record: Any) -> None:

@@ -21,53 +21,55 @@ SCHEMA: Final = "costax/analysis/1"
 
 def to_record(analysis: Analysis) -> dict[str, Any]:
     """Return the record of an analysis: plain dictionaries, lists, strings and integers."""
-    return _written({
-        "schema": SCHEMA,
-        "name": analysis.name,
-        "versions": dict(analysis.versions),
-        "total": _cost(analysis.total),
-        "per_device": _cost(analysis.per_device),
-        "devices": analysis.devices,
-        "params": analysis.params,
-        "param_bytes": analysis.param_bytes,
-        "exact": analysis.exact,
-        "unknowns": [
-            {"place": u.place, "source": u.source, "assumed": u.assumed, "answered": u.answered}
-            for u in analysis.unknowns
-        ],
-        "uncounted": [
-            {
-                "primitive": m.primitive,
-                "source": m.where,
-                "inputs": m.inputs,
-                "outputs": m.outputs,
-                "params": m.params,
-                "count": m.count,
-                "reason": m.reason,
-            }
-            for m in analysis.uncounted
-        ],
-        "dead_code": _cost(analysis.dead_code),
-        "inputs": [{"path": path, "dtype": x.dtype, "shape": list(x.shape)} for path, x in analysis.inputs],
-        "parameters": None
-        if analysis.parameters is None
-        else [
-            {"scope": "/".join(scope), "dtype": dtype, "elements": size.elements, "bytes": size.nbytes}
-            for (scope, dtype), size in analysis.parameters.items()
-        ],
-        "rows": [
-            {
-                "scope": "/".join(row.scope),
-                "direction": row.direction,
-                "primitive": row.primitive,
-                "source": row.source,
-                "counts": _counts(cost),
-            }
-            for row, cost in analysis.rows.items()
-        ],
-        "tree": _tree(scope_tree(analysis)),
-        **_symbols(analysis),
-    })
+    return _written(
+        {
+            "schema": SCHEMA,
+            "name": analysis.name,
+            "versions": dict(analysis.versions),
+            "total": _cost(analysis.total),
+            "per_device": _cost(analysis.per_device),
+            "devices": analysis.devices,
+            "params": analysis.params,
+            "param_bytes": analysis.param_bytes,
+            "exact": analysis.exact,
+            "unknowns": [
+                {"place": u.place, "source": u.source, "assumed": u.assumed, "answered": u.answered}
+                for u in analysis.unknowns
+            ],
+            "uncounted": [
+                {
+                    "primitive": m.primitive,
+                    "source": m.where,
+                    "inputs": m.inputs,
+                    "outputs": m.outputs,
+                    "params": m.params,
+                    "count": m.count,
+                    "reason": m.reason,
+                }
+                for m in analysis.uncounted
+            ],
+            "dead_code": _cost(analysis.dead_code),
+            "inputs": [{"path": path, "dtype": x.dtype, "shape": list(x.shape)} for path, x in analysis.inputs],
+            "parameters": None
+            if analysis.parameters is None
+            else [
+                {"scope": "/".join(scope), "dtype": dtype, "elements": size.elements, "bytes": size.nbytes}
+                for (scope, dtype), size in analysis.parameters.items()
+            ],
+            "rows": [
+                {
+                    "scope": "/".join(row.scope),
+                    "direction": row.direction,
+                    "primitive": row.primitive,
+                    "source": row.source,
+                    "counts": _counts(cost),
+                }
+                for row, cost in analysis.rows.items()
+            ],
+            "tree": _tree(scope_tree(analysis)),
+            **_symbols(analysis),
+        }
+    )
 
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:

@@ -172,7 +172,9 @@ def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
     elif sort is not None:
         entries.sort(key=lambda entry: -weight(SORTS[sort](entry[1])))
     elif by != "direction":
-        entries.sort(key=lambda entry: tuple(-weight(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused)))
+        entries.sort(
+            key=lambda entry: tuple(-weight(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused))
+        )
     name = short_place if by == "source" else str
     lines = tuple(measures.line(0, name(label) or f"(no {by})", cost) for label, cost in entries)
     return Table(by, measures.headings, lines, measures.line(0, "total", analysis.total))

@@ -172,7 +172,9 @@ def _column(arrow: Any, values: list[Any]) -> Any:
         kind = arrow.decimal128(38) if largest <= 38 else arrow.decimal256(76)
         return arrow.array([None if value is None else Decimal(value) for value in values], kind)
     if len(kinds) > 1 and kinds != {int, float}:
-        return arrow.array([value if value is None or isinstance(value, str) else json.dumps(value) for value in values])
+        return arrow.array(
+            [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+        )
     return arrow.array(values)
 
 

@@ -77,9 +77,7 @@ def _ordered(journal: Journal, points: Sequence[Point]) -> Sweep:
 
 
 class _Run:
-    def __init__(
-        self, make: Callable[..., Any], options: Mapping[str, Any], journal: Journal, shown: Progress
-    ) -> None:
+    def __init__(self, make: Callable[..., Any], options: Mapping[str, Any], journal: Journal, shown: Progress) -> None:
         self.make, self.options, self.journal, self.shown = make, options, journal, shown
         # By fingerprint: counts, and the points that wait for them.
         self.programs: dict[str, Result] = {}
@@ -222,4 +220,3 @@ def _pool(workers: int) -> Generator[Executor]:
 def _start() -> None:
     """Import what every point needs, once a process; analyses need no accelerator, and one thread each."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    import costax.api  # pyright: ignore[reportUnusedImport]

@@ -23,7 +23,11 @@ def rich(sweep: Sweep) -> Any:
     names = list(dict.fromkeys(name for result in sweep.results for name in result["point"]))
     shown = [(field, heading) for field, heading in _COLUMNS if any(row.get(field) is not None for row in sweep.rows)]
     lines = [
-        [*(str(row.get(name, "")) for name in names), *(_cell(field, row.get(field)) for field, _ in shown), _failed(row)]
+        [
+            *(str(row.get(name, "")) for name in names),
+            *(_cell(field, row.get(field)) for field, _ in shown),
+            _failed(row),
+        ]
         for row in sweep.rows[:_SHOWN]
     ]
     headings = [*names, *(heading for _, heading in shown), "error"]

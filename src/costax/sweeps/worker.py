@@ -72,9 +72,7 @@ def _counts(
 def _measured(analysis: Any) -> dict[str, Any]:
     counts = {name: getattr(analysis.total, name) for name in FIELDS}
     counts |= {"params": analysis.params, "param_bytes": analysis.param_bytes, "exact": analysis.exact}
-    return {
-        name: value if isinstance(value, int | bool | None) else str(value) for name, value in counts.items()
-    }
+    return {name: value if isinstance(value, int | bool | None) else str(value) for name, value in counts.items()}
 
 
 def _made(made: Any) -> Any:
