@@ -58,6 +58,14 @@ def aot(session: nox.Session) -> None:
 
 
 @nox.session
+def symbols(session: nox.Session) -> None:
+    """Ten points of every example against its formulas, however long they take (`tests` tries fewer of the large)."""
+    session.install(".[test]")
+    everything = {"JAX_PLATFORMS": "cpu", "COSTAX_EVERY_POINT": "1"}
+    session.run("python", "-m", "pytest", "-q", "tests/test_symbols.py", "-k", "formulas_of_an_example", env=everything)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Rules and format."""
     session.install("ruff")

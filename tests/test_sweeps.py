@@ -130,9 +130,11 @@ def test_a_point_that_kills_its_process_is_recorded_and_the_others_are_done():
 def test_an_executor_that_dies_is_an_error_and_nothing_is_lost(tmp_path):
     out = tmp_path / "r.jsonl"
     grid = {"depth": [1, 2, 3, 4], "width": [8]}
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.raises(SweepError, match="ProcessPoolExecutor died") as caught:
-            costax.sweep(studies.deadly, grid, pool, progress=False, out=out)
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
+        pytest.raises(SweepError, match="ProcessPoolExecutor died") as caught,
+    ):
+        costax.sweep(studies.deadly, grid, pool, progress=False, out=out)
     done = [row["macs"] for row in caught.value.sweep]
     assert macs(1, 8) in done
     assert sorted(line["macs"] for line in lines(out)[1:]) == sorted(done)
@@ -157,9 +159,11 @@ def test_any_executor_does():
 def test_a_dask_cluster_does(tmp_path):
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
-    with distributed.LocalCluster(**options, local_directory=str(tmp_path)) as cluster:
-        with distributed.Client(cluster) as client:
-            found = costax.sweep(studies.make, GRID, client.get_executor(), progress=False, out=tmp_path / "r.jsonl")
+    with (
+        distributed.LocalCluster(**options, local_directory=str(tmp_path)) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        found = costax.sweep(studies.make, GRID, client.get_executor(), progress=False, out=tmp_path / "r.jsonl")
     assert [row["macs"] for row in found] == [macs(d, w) for d in (1, 2, 4) for w in (16, 32)]
     workers = {line["process"] for line in lines(tmp_path / "r.jsonl")[1:]}
     assert os.getpid() not in workers

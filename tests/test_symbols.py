@@ -54,6 +54,10 @@ EXAMPLES = [
 ]
 
 
+# equinox asks jax 0.8 for names that it is about to take away
+pytestmark = pytest.mark.filterwarnings("ignore:jax.core.Effect is deprecated:DeprecationWarning")
+
+
 @pytest.fixture(autouse=True)
 def _examples(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "examples"))

@@ -44,8 +44,8 @@ class Analysis:
 
     Where shapes hold symbols, or loops have no length in the program, counts are polynomials; `conditions` are what
     their symbols obey, `exact_by` says how the formulas were found ("tracing", or "interpolation" through concrete
-    analyses), `reason` why tracing did not do, and `point` holds the values that `evaluate` put in. `extents` are the sizes in
-    the program that depend on symbols, and `concrete` analyses it at plain ones.
+    analyses), `reason` why tracing did not do, and `point` holds the values that `evaluate` put in. `extents` are the
+    sizes in the program that depend on symbols, and `concrete` analyses it at plain ones.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Analysis:
 
     @property
     def exact(self) -> bool:
-        """Say whether every number or formula is exact: nothing uncounted, and no loop counted once for want of better."""
+        """Say whether every number or formula is exact: nothing uncounted, no loop of unknown length counted once."""
         counted = all(u.answered or isinstance(u.assumed, Polynomial) for u in self.unknowns)
         return counted and not self.uncounted
 

@@ -225,7 +225,7 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
         )
 
 
-def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Count]:
+def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:
     for place, count in trips.items():
         if not isinstance(count, int | Fraction | Polynomial) or isinstance(count, bool) or not at_least(count, 0):
             raise TripsError(

@@ -44,7 +44,7 @@ def checked_arrays(
     known: Iterable[str] = (),
     **kwargs: Any,
 ) -> dict[str, Any]:
-    """Return the values of every symbol as an array: of Python integers if exact, else of doubles. Raises SymbolError."""
+    """Return the values of every symbol as an array: Python integers if exact, else doubles. Raises SymbolError."""
     given = points.values_given(args, kwargs)
     atoms = points.atoms_by_name(found)
     points.check_names(given, atoms, known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from costax.cost import Cost, Count
 from costax.errors import BranchError
@@ -17,7 +17,7 @@ _WORDS: Final = ("max", "min", "mean")
 
 def checked_branches(branches: Any) -> dict[str, int | str]:
     """Return the answers by place. Raises BranchError for one that is neither a word nor an index."""
-    answers: Mapping[Any, Any] = branches if isinstance(branches, Mapping) else {"*": branches}
+    answers = cast("Mapping[Any, Any]", branches) if isinstance(branches, Mapping) else {"*": branches}
     for place, how in answers.items():
         index = isinstance(how, int) and not isinstance(how, bool) and how >= 0
         if how not in _WORDS and not index:

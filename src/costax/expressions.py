@@ -15,9 +15,15 @@ _TOKEN: Final = re.compile(
     r"\s*(?:(?P<number>[0-9]+)|(?P<name>[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*)|\"(?P<quoted>[^\"]+)\"|(?P<sign>\*\*|//|[-+*/%^(),]))",
     re.ASCII,
 )
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    return a - b * polynomial.floordiv(a, b)
+
+
 _CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "floordiv": polynomial.floordiv,
-    "mod": lambda a, b: a % b,
+    "mod": _remainder,
     "max": polynomial.maximum,
     "min": polynomial.minimum,
 }
@@ -145,23 +151,30 @@ def to_sympy(count: Polynomial) -> Any:
             cure="pip install 'costax[sympy]'",
         ) from error
     api: Any = sympy
+
+    def floor(a: Any, b: Any) -> Any:
+        return api.floor(a / b)
+
+    def ceil_log2(n: Any, numerator: Any = 1, denominator: Any = 1) -> Any:
+        return api.ceiling(numerator * api.log(n, 2) / denominator)
+
     functions: Mapping[str, Callable[..., Any]] = {
-        "floordiv": lambda a, b: api.floor(a / b),
+        "floordiv": floor,
         "max": api.Max,
         "min": api.Min,
-        "ceil_log2": lambda n: api.ceiling(api.log(n, 2)),
-        "ceil_log2_of_power": lambda n, a, b=1: api.ceiling(a * api.log(n, 2) / b),
+        "ceil_log2": ceil_log2,
+        "ceil_log2_of_power": ceil_log2,
     }
 
     def made(part: Any) -> Any:
         if not isinstance(part, Polynomial):
             return api.Integer(part)
-        total = api.Integer(0)
+        total: Any = api.Integer(0)
         for monomial, coefficient in part.terms.items():
-            term = api.Rational(coefficient.numerator, coefficient.denominator)
+            term: Any = api.Rational(coefficient.numerator, coefficient.denominator)
             for atom, exponent in monomial:
                 if atom.function:
-                    factor = functions[atom.function](*map(made, atom.operands))
+                    factor: Any = functions[atom.function](*map(made, atom.operands))
                 else:
                     bound = {"positive": True} if atom.least > 0 else {"nonnegative": True}
                     factor = api.Symbol(atom.text.strip('"'), integer=True, **bound)

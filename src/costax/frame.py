@@ -37,7 +37,7 @@ _CALLS = {
 }
 
 
-def _quotient(a: int, b: int) -> int:
+def _quotient(a: Any, b: Any) -> Any:
     """Return what `lax.div` does: it truncates towards zero. What depends on symbols is not negative here."""
     if not (isinstance(a, int) and isinstance(b, int)):
         return a // b
@@ -211,7 +211,7 @@ def fits(value: Count, held: range) -> bool:
     return at_least(value, max(held.start, 0)) if isinstance(value, Polynomial) else value in held
 
 
-def _truncates_alike(a: Count, b: Count) -> bool:
+def _truncates_alike(a: Any, b: Any) -> bool:
     """Say whether division rounds down where it truncates: always for numbers, that are told apart by their signs."""
     numbers = isinstance(a, int) and isinstance(b, int)
     return numbers or (at_least(a, 0) and at_least(b, 1))

@@ -24,7 +24,7 @@ _SCANNED: Final = 1 << 14
 
 
 class Leading(NamedTuple):
-    """How a scope grows with a symbol: the highest power, what stands before it, and from where it outweighs the rest."""
+    """How a scope grows with a symbol: the highest power, its coefficient, and from where it outweighs the rest."""
 
     degree: int
     coefficient: Any
@@ -195,7 +195,8 @@ def _without_common(difference: Polynomial, others: Sequence[str]) -> Any:
         ]
         common = min(powers)
         if common:
-            difference = difference // symbol(other) ** common if len(difference.terms) else difference
-            if not isinstance(difference, Polynomial):
-                return difference
+            divided: Any = difference // symbol(other) ** common
+            if not isinstance(divided, Polynomial):
+                return divided
+            difference = divided
     return difference

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count as counting
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from math import prod
 from typing import Any, Final
 
@@ -206,7 +206,7 @@ def _explained(table: _Table, base: Point, number: int) -> _Axis:
 def _check_steps(table: _Table, name: str, sizes: Sequence[int]) -> None:
     if len(sizes) < _SPARE + 1:
         raise table.failed(f"its constraints leave only {len(sizes)} sizes for {name}")
-    if len({b - a for a, b in zip(sizes, sizes[1:], strict=False)}) > 1:
+    if len({b - a for a, b in pairwise(sizes)}) > 1:
         raise table.failed(f"its constraints leave sizes for {name} that are not evenly spaced: {sizes[:5]} ...")
 
 

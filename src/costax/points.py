@@ -13,7 +13,7 @@ from costax.polynomial import Atom, Polynomial
 
 
 class Condition(NamedTuple):
-    """What the symbols of an analysis obey: how a difference relates to 0 (">=", "==" or "!="); and the words for it."""
+    """What the symbols of an analysis obey: how a difference relates to 0 (">=", "==", "!="), and the words for it."""
 
     text: str
     difference: Any

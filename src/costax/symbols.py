@@ -176,8 +176,7 @@ def _check_ones(analysis: Analysis, counts: Mapping[str, Any], values: Mapping[s
                     raise SymbolError(
                         f"At {_listed(point)} {extent} is 1, and the program another one: its {field} are "
                         f"{field_of(there, field)}, not {found}.",
-                        why="jax leaves out what broadcasts nothing, so that programs with a size of 1 have formulas of "
-                        "their own.",
+                        why="jax leaves out what broadcasts nothing: programs with a size of 1 have other formulas.",
                         cure="Leave such points out, or evaluate() them one by one: that analyses the program itself.",
                     )
 

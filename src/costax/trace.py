@@ -152,7 +152,7 @@ def _check_bounds(scopes: Sequence[Any]) -> None:
             if len(difference.symbols) == 1:
                 own.setdefault(difference.symbols[0], set()).add(text)
         for name, texts in own.items():
-            if seen.setdefault(name, frozenset(texts)) != texts:
+            if seen.setdefault(name, frozenset(texts)) != frozenset(texts):
                 raise InputError(
                     f"The symbol `{name}` has different bounds: {', '.join(sorted(seen[name]))} in one argument and "
                     f"{', '.join(sorted(texts))} in another.",

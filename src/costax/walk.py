@@ -20,7 +20,7 @@ from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.equation import Body, Equation, Operand
 from costax.errors import Missing, RuleError, Uncountable, Undecided
 from costax.frame import Frame
-from costax.polynomial import symbol
+from costax.polynomial import Polynomial, symbol
 from costax.registry import Rule, no_traffic, whole_operands
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope, Unknown
 
@@ -142,7 +142,7 @@ class _Walker:
             if found is None:
                 found = self._interned[made] = made
                 for extent in made.shape:
-                    if not isinstance(extent, int):
+                    if isinstance(extent, Polynomial):
                         self.findings.extents[str(extent)] = extent
             self._operands[id(aval)] = found
             self._alive.append(aval)

@@ -3,16 +3,16 @@
 Supported: jax 0.8.2 and newer.
 """
 
-from costax._jax.dimensions import at as dimensions_at
-from costax._jax.dimensions import conditions as scope_conditions
 from costax._jax.dimensions import count as count
 from costax._jax.dimensions import dimension as dimension
+from costax._jax.dimensions import dimensions_at as dimensions_at
 from costax._jax.dimensions import is_inconclusive as is_inconclusive
 from costax._jax.dimensions import is_symbolic as is_symbolic
-from costax._jax.dimensions import joined as joined_scope
-from costax._jax.dimensions import moved as moved_to_scope
+from costax._jax.dimensions import joined_scope as joined_scope
+from costax._jax.dimensions import moved_to_scope as moved_to_scope
+from costax._jax.dimensions import scope_conditions as scope_conditions
 from costax._jax.dimensions import scope_of as scope_of
-from costax._jax.dimensions import scopes as symbolic_scopes
+from costax._jax.dimensions import symbolic_scopes as symbolic_scopes
 from costax._jax.fingerprints import fingerprint as fingerprint
 from costax._jax.hlo import XlaError as XlaError
 from costax._jax.hlo import hlo_from_foreign_text as hlo_from_foreign_text

@@ -129,7 +129,7 @@ def _least(name: str, scope: Any) -> int:
     return max(int(low), 1) if low > 0 else 1
 
 
-def conditions(scope: Any) -> list[tuple[str, Any, str]]:
+def scope_conditions(scope: Any) -> list[tuple[str, Any, str]]:
     """Return (text, difference, relation) for each constraint of a scope: difference >= 0, or == 0 for an equality."""
     equal = _internals.Comparator.EQ
     return [
@@ -140,36 +140,41 @@ def conditions(scope: Any) -> list[tuple[str, Any, str]]:
     ]
 
 
-def scopes(leaves: Iterable[Any]) -> list[Any]:
+def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
     """Return the scopes of the symbolic dimensions in the shapes of some leaves, each once."""
     found: dict[int, Any] = {}
     for leaf in leaves:
-        for extent in cast("tuple[Any, ...]", getattr(leaf, "shape", None) or ()):
+        for extent in _shape(leaf):
             if is_symbolic(extent):
                 found[id(extent.scope)] = extent.scope
     return list(found.values())
 
 
-def joined(found: Sequence[Any]) -> Any:
+def joined_scope(found: Sequence[Any]) -> Any:
     """Return one scope with the constraints of several."""
     texts = [str(c.debug_str) for scope in found for c in scope._explicit_constraints]
     return found[0] if len(found) == 1 else scope_of(texts)
 
 
-def moved(leaf: Any, scope: Any) -> Any:
+def moved_to_scope(leaf: Any, scope: Any) -> Any:
     """Return a leaf with its symbolic dimensions in another scope."""
-    shape = getattr(leaf, "shape", None)
-    if not isinstance(shape, tuple) or not any(is_symbolic(d) and d.scope is not scope for d in shape):
+    shape = _shape(leaf)
+    if not any(is_symbolic(extent) and extent.scope is not scope for extent in shape):
         return leaf
-    extents = tuple(dimension(count(d), scope) for d in cast("tuple[Any, ...]", shape))
+    extents = tuple(dimension(count(extent), scope) for extent in shape)
     return leaf.update(shape=extents) if hasattr(leaf, "update") else jax.ShapeDtypeStruct(extents, leaf.dtype)
 
 
-def at(leaf: Any, values: Mapping[str, int]) -> Any:
+def dimensions_at(leaf: Any, values: Mapping[str, int]) -> Any:
     """Return a leaf with integers in the place of its symbolic dimensions."""
-    shape = getattr(leaf, "shape", None)
-    if not isinstance(shape, tuple) or not any(map(is_symbolic, cast("tuple[Any, ...]", shape))):
+    shape = _shape(leaf)
+    if not any(map(is_symbolic, shape)):
         return leaf
-    counts = (count(d) for d in cast("tuple[Any, ...]", shape))
+    counts = map(count, shape)
     extents = tuple(c.value(values) if isinstance(c, Polynomial) else c for c in counts)
     return jax.ShapeDtypeStruct(extents, leaf.dtype)
+
+
+def _shape(leaf: Any) -> tuple[Any, ...]:
+    shape: Any = getattr(leaf, "shape", ())
+    return cast("tuple[Any, ...]", shape) if isinstance(shape, tuple) else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +18,7 @@ _internals: Any = _core
 def fingerprint(jaxpr: Any, more: object = None) -> str:
     """Return a digest of a jaxpr and something more: primitives, parameters, shapes, scopes, how values flow.
 
-    Source lines are not in it. Where a parameter is known by its place in memory alone, two traces have two fingerprints.
+    Source lines are not in it. Where a parameter is known by its place in memory alone, two traces differ.
     """
     return hashlib.sha256(f"{_Reader().jaxpr(jaxpr)}{more!r}".encode()).hexdigest()
 
@@ -48,7 +48,7 @@ class _Reader:
         for var in (*inner.constvars, *inner.invars):
             digest.update(number(var).encode())
         for value in constants(jaxpr):
-            digest.update(f"{getattr(value, 'shape', ())}{getattr(value, 'dtype', type(value))}".encode())
+            digest.update(str((getattr(value, "shape", ()), getattr(value, "dtype", ""))).encode())
         for eqn in inner.eqns:
             parts = [eqn.primitive.name, str(name_stack(eqn))]
             parts += map(atom, eqn.invars)
@@ -63,11 +63,11 @@ class _Reader:
         if is_jaxpr(value):
             return self.jaxpr(value)
         if isinstance(value, tuple | list):
-            return f"({','.join(map(self._value, cast('Any', value)))})"
+            return f"({','.join(map(self._value, cast('Sequence[Any]', value)))})"
         if isinstance(value, Mapping):
             parts = cast("Mapping[Any, Any]", value).items()
             return f"{{{','.join(f'{key}:{self._value(part)}' for key, part in parts)}}}"
         if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
-            array = np.asarray(value)
+            array: Any = np.asarray(cast(Any, value))
             return f"{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
         return repr(value)

@@ -55,6 +55,10 @@ class _Here(threading.local):
     active: bool = False
     # Equalities that the program asked about, and that depend on symbols; jax answers them with no.
     undecided: dict[str, Any]
+
+    def __init__(self) -> None:
+        self.undecided = {}
+
     # When jax has thought long enough about what it cannot decide: its procedure may take exponentially long.
     deadline: float = 0.0
 
@@ -70,7 +74,7 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
     program compared with 0 and jax calls unequal, though for some sizes it is 0.
     """
     global _users
-    outer = _HERE.active
+    outer = _HERE.active, _HERE.deadline, _HERE.undecided
     with _LOCK:
         _users += 1
         if _users == 1:
@@ -88,7 +92,7 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
     try:
         yield _HERE.undecided
     finally:
-        _HERE.active = outer
+        _HERE.active, _HERE.deadline, _HERE.undecided = outer
         with _LOCK:
             _users -= 1
             if not _users:
@@ -101,7 +105,7 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
 def _taking(original: Any) -> Any:
     def rewriting_take(arr: Any, idx: Any, *args: Any, **kwargs: Any) -> Any:
         if _HERE.active and any(map(is_symbolic, arr.shape)) and _plain_options(args, kwargs):
-            taken = _sliced(arr, idx if isinstance(idx, tuple) else (idx,))
+            taken = _sliced(arr, cast("tuple[Any, ...]", idx) if isinstance(idx, tuple) else (idx,))
             if taken is not None:
                 return taken
         return original(arr, idx, *args, **kwargs)
@@ -193,14 +197,14 @@ def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
             continue
         size = arr.shape[axis]
         if isinstance(index, slice):
-            found = _bounds(index, size)
+            found = _bounds(cast("slice[Any, Any, Any]", index), size)
             if found is None:
                 return None
             start, limit, stride, backwards = found
             if backwards:
                 reversed_axes.append(axis)
         else:
-            scalar = not isinstance(index, int | np.integer)
+            scalar = not _is_integer(index)
             dynamic = dynamic or scalar
             negative = not scalar and index < 0
             if negative and not _STATIC_SLICES:
@@ -246,8 +250,10 @@ def _expanded(idx: tuple[Any, ...], ndim: int) -> list[Any] | None:
 
 
 def _is_scalar(index: Any) -> bool:
-    is_array = isinstance(index, jax.Array | np.ndarray)
-    return is_array and index.shape == () and np.issubdtype(index.dtype, np.signedinteger)
+    if not isinstance(index, jax.Array | np.ndarray):
+        return False
+    array = cast(Any, index)
+    return array.shape == () and bool(np.issubdtype(array.dtype, np.signedinteger))
 
 
 def _bounds(index: slice, size: Any) -> tuple[Any, Any, int, bool] | None:

@@ -214,9 +214,9 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
 
 def bind(eqn: Eqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Run one equation on values, as `jax.core.eval_jaxpr` does."""
-    found = eqn.primitive.get_bind_params(eqn.params)
+    found: Any = eqn.primitive.get_bind_params(eqn.params)
     # from jax 0.12 on functions are among the parameters
-    subfuns, params = found if isinstance(found, tuple) else ((), found)
+    subfuns, params = cast("tuple[Any, Any]", found) if isinstance(found, tuple) else ((), found)
     with _sources.user_context(eqn.source_info.traceback), eqn.ctx.manager:
         results = eqn.primitive.bind(*subfuns, *operands, **params)
     return cast("Sequence[Any]", results) if eqn.primitive.multiple_results else [results]

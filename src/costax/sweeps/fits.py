@@ -151,10 +151,10 @@ def _modelled(
     logarithm = np.logaddexp.reduce(stacked)
     weights = np.exp(stacked - logarithm)
     columns = list(weights)
-    for power in free:
-        columns.append(
-            sum(w * logs[name] for w, term in zip(weights, terms, strict=True) for name, p in term if p == power)
-        )
+    columns += [
+        sum(w * logs[name] for w, term in zip(weights, terms, strict=True) for name, p in term if p == power)
+        for power in free
+    ]
     return logarithm, np.stack(columns, axis=-1)
 
 

@@ -17,7 +17,7 @@ def points_of(grid: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any]]) -
 
     Raises SweepError for a grid that is empty, or values that a file of results cannot hold.
     """
-    found = list(_crossed(grid) if isinstance(grid, Mapping) else _listed(grid))
+    found = list(_crossed(cast("Mapping[str, Any]", grid)) if isinstance(grid, Mapping) else _listed(grid))
     distinct: dict[str, Point] = {}
     for point in found:
         distinct.setdefault(key_of(point), point)
@@ -71,4 +71,4 @@ def _listed(grid: Iterable[Mapping[str, Any]]) -> Iterable[Point]:
 def _plain(value: Any) -> Any:
     """Return Python's own number for one of numpy's."""
     item = getattr(value, "item", None)
-    return cast(Any, item()) if item is not None and getattr(value, "ndim", None) == 0 else value
+    return item() if item is not None and getattr(value, "ndim", None) == 0 else value

@@ -163,7 +163,7 @@ def write_table(path: Path, study: str, results: Iterable[Result]) -> None:
 
 
 def _column(arrow: Any, values: list[Any]) -> Any:
-    kinds = {type(value) for value in values if value is not None}
+    kinds: set[type[Any]] = {type(value) for value in values if value is not None}
     if kinds == {int} and any(abs(value) >= _INT64 for value in values if value is not None):
         from decimal import Decimal
 

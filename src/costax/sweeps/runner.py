@@ -106,7 +106,7 @@ class _Run:
             with _pool(workers) as pool:
                 broken = self.through(pool, left, claims, _AHEAD * workers)
             # Points that were under way with a process that died go one at a time, so that the right one is blamed.
-            left = []
+            left = list[Point]()
             for point in broken:
                 key = key_of(point)
                 lost[key] = lost.get(key, 0) + 1

@@ -6,7 +6,7 @@ import os
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -81,7 +81,7 @@ def _made(made: Any) -> Any:
 
     if isinstance(made, Target):
         return made
-    parts = cast("tuple[Any, ...]", made) if type(made) is tuple else ()
+    parts = cast("Sequence[Any]", made) if type(made) is tuple else list[Any]()
     if len(parts) not in (2, 3) or not isinstance(parts[1], tuple | list):
         raise SweepError(
             f"`make` returned {made!r:.80}.",
