@@ -68,7 +68,7 @@ def points() -> None:
 def sweeps() -> None:
     import studies_speed
 
-    grid = {"layers": range(1, 13), "width": range(64, 129, 16)}
+    grid = {"layers": range(1, 13), "width": range(64, 129, 2)}
     for workers in (1, 2):
         started = time.perf_counter()
         found = costax.sweep(studies_speed.make, grid, workers=workers, progress=False)

@@ -14,6 +14,7 @@ from costax.errors import CostaxError, MissingRuleError, TripsError, Undecided
 from costax.interpolation import interpolate, sizes_of
 from costax.points import Condition
 from costax.polynomial import Polynomial
+from costax.symbols import ones
 from costax.trace import Target, conditions_of, in_one_scope
 
 # Which of the admitted sizes of each symbol a formula is checked at: one place a symbol, different ones, none small.
@@ -108,7 +109,7 @@ class _Check:
         """Return how the counts of a program of plain sizes differ; "" where they do not."""
         for places in _CHECKED:
             values = self._sizes(places)
-            if self._admitted(values):
+            if self._admitted(values) and not self._equalities(values):
                 found = self._compared(values)
                 if found is not None:
                     return found
@@ -117,18 +118,28 @@ class _Check:
     def where_undecided(self) -> str:
         """Return how the counts differ where a comparison that was taken for unequal is equal; "" for few sizes."""
         values = self._sizes(_CHECKED[0])
-        for difference in self.traced.program.undecided if self.traced.program else ():
+        for difference in self._undecided:
             name = next((n for n in difference.symbols if n in values), None)
             if name is None:
                 continue
-            zeros = [n for n in range(self.given.least[name], _TRIED) if not difference.value({**values, name: n})]
+            # Where a size is 1, `evaluate` analyses the program itself.
+            sizes = [n for n in range(self.given.least[name], _TRIED) if not ones(self.traced, {**values, name: n})]
+            zeros = [n for n in sizes if not difference.value({**values, name: n})]
             admitted = [n for n in zeros if self._admitted({**values, name: n})]
             found = self._compared({**values, name: admitted[0]}) if admitted else None
             if found and len(zeros) > 1:
                 return found
-            if found or (found is None and not admitted):
+            if found or (found is None and zeros and not admitted):
                 self.unequal.append(Condition(f"{difference} != 0, which the program asks about,", difference, "!="))
         return ""
+
+    @property
+    def _undecided(self) -> Sequence[Polynomial]:
+        return self.traced.program.undecided if self.traced.program else ()
+
+    def _equalities(self, values: Mapping[str, int]) -> list[Polynomial]:
+        """Return the comparisons of the program that come out equal at a point."""
+        return [difference for difference in self._undecided if not difference.value(values)]
 
     def _sizes(self, places: Sequence[int]) -> dict[str, int]:
         values: dict[str, int] = {}

@@ -11,7 +11,7 @@ from costax import points
 from costax.cost import FIELDS, Cost
 from costax.equation import Operand
 from costax.errors import SymbolError
-from costax.polynomial import Atom, Polynomial, wrapped
+from costax.polynomial import Atom, Polynomial, symbol, wrapped
 from costax.tree import Unknown
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def evaluate(analysis: Analysis, *args: Mapping[str, Any], **kwargs: Any) -> Ana
     values = points.checked(
         atoms(analysis).values(), *args, conditions=analysis.conditions, known=analysis.symbols, **kwargs
     )
-    ones = _ones(analysis, values)
-    if not ones:
+    small = ones(analysis, values)
+    if not small:
         return at(analysis, values)
     if analysis.concrete is None:
         raise SymbolError(
-            f"At {_listed(values)} {ones[0]} is 1, and the program may be another one there.",
+            f"At {_listed(values)} {small[0]} is 1, and the program may be another one there.",
             why="jax leaves out what broadcasts nothing, so that programs with a size of 1 have formulas of their own; "
             "a record has no program to analyse.",
             cure="Analyse the program at these sizes.",
@@ -88,9 +88,11 @@ def evaluate(analysis: Analysis, *args: Mapping[str, Any], **kwargs: Any) -> Ana
     return replace(at(exact, values), point=values)
 
 
-def _ones(analysis: Analysis, values: Mapping[str, int]) -> list[str]:
+def ones(analysis: Analysis, values: Mapping[str, int]) -> list[str]:
     """Return the sizes of the program that are 1 at a point."""
-    return [str(x) for x in analysis.extents if isinstance(x, Polynomial) and x.value(values) == 1]
+    loops = {name: symbol(name) for name in _loops(analysis)}
+    sizes = (x for x in analysis.extents if isinstance(x, Polynomial))
+    return [str(x) for x in sizes if x.value({**loops, **values}) == 1]
 
 
 def _loops(analysis: Analysis) -> set[str]:
@@ -165,10 +167,10 @@ def _check_ones(analysis: Analysis, counts: Mapping[str, Any], values: Mapping[s
     looked: set[frozenset[str]] = set()
     for extent in analysis.extents:
         for point in arrays.points_where(extent, values):
-            ones = frozenset(_ones(analysis, point))
-            if ones in looked:
+            small = frozenset(ones(analysis, point))
+            if small in looked:
                 continue
-            looked.add(ones)
+            looked.add(small)
             there = evaluate(analysis, point)
             for field, count in counts.items():
                 found = count.value(point) if isinstance(count, Polynomial) else count
