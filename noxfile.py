@@ -66,6 +66,41 @@ def symbols(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """The reader of HLO files under atheris, ten minutes or so many seconds: `nox -s fuzz -- 60`."""
+    session.install(".[test]")
+    # It has wheels for some Pythons and Linux alone; without one pip would build libFuzzer.
+    installed = subprocess.run(
+        [session.bin + "/python", "-m", "pip", "install", "--only-binary", ":all:", "atheris"], check=False
+    )
+    if installed.returncode:
+        session.skip("atheris has no wheel for this Python and machine")
+    seconds = session.posargs[0] if session.posargs else "600"
+    corpus = Path(session.create_tmp()) / "seeds"
+    session.run("python", "tests/fuzz/seeds.py", str(corpus), env={"JAX_PLATFORMS": "cpu"})
+    limits = (f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-verbosity=1")
+    session.run("python", "tests/fuzz/fuzz_hlo.py", *limits, str(corpus))
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """2,000 random programs, or so many: each difference from XLA's count has a name: `nox -s long -- 500`."""
+    session.install(".[test]")
+    examples = session.posargs[0] if session.posargs else "2000"
+    session.run(
+        *("python", "-m", "pytest", "-q", "tests/test_reconcile.py", "-k", "random"),
+        env={"JAX_PLATFORMS": "cpu", "COSTAX_EXAMPLES": examples},
+    )
+
+
+@nox.session
+def corpus(session: nox.Session) -> None:
+    """The table of docs/corpus.md, made anew: every program of the corpus in four accounts."""
+    session.install(".[test]")
+    session.run("python", "-W", "ignore", "docs/corpus_table.py")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Rules and format."""
     session.install("ruff")
@@ -82,9 +117,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed and memory, as ratios of interleaved medians; prints the table of benchmarks/README.md."""
+    """Speed and memory, as ratios of interleaved medians; prints the tables of benchmarks/README.md."""
     session.install(".[examples]")
-    session.run("python", "benchmarks/speed.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+    for name in ("speed", "comparison"):
+        session.run("python", f"benchmarks/{name}.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session

@@ -25,7 +25,14 @@ def programs() -> dict[str, tuple]:
     """Targets with symbols, and the point at which they are analysed with numbers."""
     import test_symbols as symbols
 
-    chosen = {"gpt2_small": {}, "gpt2_train_step": {}, "llama2_7b": {}, "resnet18": {}, "resnet50_train_step": {}, "vit_b_16": {}}
+    chosen = {
+        "gpt2_small": {},
+        "gpt2_train_step": {},
+        "llama2_7b": {},
+        "resnet18": {},
+        "resnet50_train_step": {},
+        "vit_b_16": {},
+    }
     found = {}
     for module, name, specs, ranges in symbols.EXAMPLES:
         if name in chosen:

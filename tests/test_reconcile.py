@@ -15,11 +15,16 @@ from hypothesis import HealthCheck, given, settings
 import costax
 from corpus import Program, made, programs
 from corpus.random_programs import programs as random_programs
+from costax import reconcile
 from costax.tree import Node
 
 # Eight in the process that `test_programs_for_eight_devices_reconcile_too` starts, else one.
 PROGRAMS = list(programs(devices=jax.device_count()))
 EXAMPLES = int(os.environ.get("COSTAX_EXAMPLES", "200"))
+
+# What can only lead to less, and to more.
+LESS = {reconcile.MERGED, reconcile.FOLDED, reconcile.SIMPLIFIED, reconcile.REMAT, reconcile.LOOP, reconcile.DEVICES}
+MORE = {reconcile.RECOMPUTED, reconcile.UPCAST}
 
 every_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
 
@@ -38,6 +43,11 @@ def check_account(found: costax.Comparison):
     assert found.lowered.matches_xla is True
     assert found.compiled.matches_xla is True
     assert found.unexplained == ()
+    for delta in found.deltas:
+        if delta.cause in LESS:
+            assert max(delta.flops, delta.transcendentals) <= 0, delta
+        if delta.cause in MORE:
+            assert min(delta.flops, delta.transcendentals) >= 0, delta
     for ledger in (found.lowered, found.compiled):
         assert ledger.attributed >= 0.99
         for property in ("flops", "transcendentals", "bytes"):

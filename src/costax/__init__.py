@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from costax.equation import Operand as Operand
     from costax.errors import Uncountable as Uncountable
     from costax.explanation import explain as explain
+    from costax.modules import ModuleAnalysis as ModuleAnalysis
     from costax.polynomial import Polynomial as Polynomial
     from costax.registry import body_rule as body_rule
     from costax.registry import cost_rule as cost_rule
@@ -35,6 +36,7 @@ _HOMES = {
     "Comparison": "comparison",
     "Cost": "cost",
     "Equation": "equation",
+    "ModuleAnalysis": "modules",
     "Operand": "equation",
     "Polynomial": "polynomial",
     "Sweep": "sweeps.results",

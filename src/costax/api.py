@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, overload
 
 import jax
 
@@ -18,6 +19,7 @@ from costax.choices import Branches, check_used, checked_branches, nearest
 from costax.comparison import Comparison, compare_program
 from costax.cost import Cost, Count
 from costax.errors import InputError, MissingRuleError, TripsError
+from costax.modules import ModuleAnalysis, analyze_module, compare_module
 from costax.points import Condition
 from costax.polynomial import Polynomial, at_least, rational
 from costax.registry import REGISTRY, Rule, cost_rule
@@ -34,6 +36,11 @@ class UncountedWarning(UserWarning):
     """A program holds primitives that no rule covers; they stand in `Analysis.uncounted`."""
 
 
+@overload
+def analyze(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
+    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
+) -> Callable[[], ModuleAnalysis]: ...
+@overload
 def analyze(
     fn: Any,
     *,
@@ -45,10 +52,23 @@ def analyze(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     loops_once: bool = False,
-) -> Callable[..., Analysis]:
+) -> Callable[..., Analysis]: ...
+def analyze(
+    fn: Any,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    branches: Branches = "max",
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
+) -> Callable[..., Any]:
     """Return a function that takes the target's arguments and returns its Analysis; nothing is executed.
 
     fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku.
+    The path of a file of HLO is a target too, without arguments; its ModuleAnalysis has what XLA counts.
     The arguments may be arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree; where sizes are
     symbols, as in `costax.spec("i32[b,s]")`, counts are formulas of them.
     static_argnums, static_argnames: as for `jax.jit`. params_argnums: which positional arguments are parameters.
@@ -69,9 +89,12 @@ def analyze(
             why="It decides what becomes of primitives without a rule.",
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
+    answers = _checked_trips(trips or {})
+    if _is_path(fn):
+        return lambda: analyze_module(os.fspath(fn), answers)
     counted = partial(
         analyze_traced,
-        trips=_checked_trips(trips or {}),
+        trips=answers,
         branches=checked_branches(branches),
         on_missing=on_missing,
         rules=rules,
@@ -96,6 +119,11 @@ def analyze(
     return call
 
 
+@overload
+def compare(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
+    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
+) -> Callable[[], ModuleAnalysis]: ...
+@overload
 def compare(
     fn: Any,
     *,
@@ -107,16 +135,32 @@ def compare(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     timeout: float = TIMEOUT,
-) -> Callable[..., Comparison]:
+) -> Callable[..., Comparison]: ...
+def compare(
+    fn: Any,
+    *,
+    target: str = "cpu",
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    timeout: float = TIMEOUT,
+) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
 
     The program is lowered and compiled for the CPU of this machine, and not run.
     target: "cpu", or what to compile for ahead of time, on a machine that has none: "tpu:v5e" (needs costax[tpu]),
     "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8". timeout: seconds that its compiler may take.
-    The other options are those of `analyze`.
+    The other options are those of `analyze`. Of the path of a file of HLO, which takes none of them but `trips`, it
+    gives the ModuleAnalysis with XLA's own dictionary beside it.
     Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
     DeviceMemoryError where the compiler says that the program does not fit the target's memory.
     """
+    if _is_path(fn):
+        answers = _checked_trips(trips or {})
+        return lambda: compare_module(os.fspath(fn), answers)
     compiled_for = machine(target)
     analysed = analyze(
         fn,
@@ -197,6 +241,10 @@ def analyze_program(
 def rules() -> dict[str, Rule]:
     """Return every rule by primitive name."""
     return REGISTRY.snapshot()
+
+
+def _is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(fn, str | os.PathLike)
 
 
 def _with_overrides(overrides: Mapping[str, Callable[..., Cost]]) -> Mapping[str, Rule]:

@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 from costax.conventions import as_xla
 from costax.cost import ZERO, Count
 from costax.hlo.libraries import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
-from costax.hlo.replay import Properties, Replay
+from costax.hlo.replay import Call, Properties, Replay
 from costax.ledger import Charge
-from costax.provenance import Address, Place, address
+from costax.places import Place
+from costax.provenance import Address, address
 
 MARKED: Final = "marked"
 ENCLOSED: Final = "enclosed"
 _ONCE: Final = Properties(1, 1, 1)
 # How many instructions away a neighbour may be; a split reduction or an upcast is one to three away.
-_REACH: Final = 4
+_REACH: Final = 6
 # Operations whose number of FLOPs tells them apart wherever they stand.
 _LARGE: Final = frozenset({"dot", "convolution"})
 
@@ -39,6 +41,7 @@ class Atlas:
         for place in places:
             self._by_last[place.address[-1]].append(place)
             self._by_value[place.value].append(place)
+        self._used: dict[Address, frozenset[Any]] = {}
 
     def find(self, found: Address) -> Place | None:
         """Return the place of an address; names may leave out calls on the way, as long as one place fits."""
@@ -57,18 +60,14 @@ class Atlas:
         found = self._by_value.get(place.operands[0], []) if place.operands else []
         return max(found, key=lambda other: _in_common(other.address, place.address), default=None)
 
-    def adjacent(self, a: Place, b: Place) -> bool:
-        """Say whether one of two places uses the other's result, past what only moves it."""
-        return any(self._uses(x, y) for x, y in ((a, b), (b, a)))
-
-    def _uses(self, user: Place, maker: Place) -> bool:
-        for value in user.operands:
-            if value == maker.value:
-                return True
-            for between in self._by_value.get(value, [])[:1]:
-                if not between.cost.ops and maker.value in between.operands:
-                    return True
-        return False
+    def used(self, place: Place) -> frozenset[Any]:
+        """Return the values that a place uses, past what only moves them too."""
+        found = self._used.get(place.address)
+        if found is None:
+            between = (maker for value in place.operands for maker in self._by_value.get(value, [])[:1])
+            moved = (value for maker in between if not maker.cost.ops for value in maker.operands)
+            found = self._used[place.address] = frozenset((*place.operands, *moved))
+        return found
 
 
 def _is_part(part: Address, whole: Address) -> bool:
@@ -99,14 +98,18 @@ class Attribution(NamedTuple):
 def attribute(replay: Replay, atlas: Atlas) -> Attribution:
     """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
     visit = _Charging(replay, atlas)
-    found = list(visit.computation(replay.module.entry, _Site((), _ONCE, 1)))
+    found = list(visit.computation(replay.module.entry, _Site((), (), _ONCE, 1)))
     return Attribution(found, visit.branches, visit.hidden)
 
 
 class _Site(NamedTuple):
-    """Where a computation is called: the address, how often XLA counts it, and how often it runs."""
+    """Where a computation is called: by which equation, how often XLA counts it, and how often it runs.
+
+    caller: of the function around it, from which names go on. within: the innermost equation around it, which runs it.
+    """
 
     caller: Address
+    within: Address
     times: Properties
     runs: Count
 
@@ -120,24 +123,31 @@ class _Charging:
         self._names: dict[int, str] = {}
 
     def computation(self, computation: Computation, site: _Site) -> Iterator[Charge]:
-        mine, caller, times = self._replay.sums[computation.id], site.caller, site.times
+        mine, times = self._replay.sums[computation.id], site.times
         for ins, own in mine.own:
             here = own.scaled(times)
             if (own.flops and not times.flops) or (own.transcendentals and not times.transcendentals):
-                self._skip(ins, caller)
+                self._skip(ins, site)
             if here.flops or here.transcendentals or here.bytes:
                 yield self._charge(ins, computation, here, site)
             if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
-                self._hide(ins, caller)
+                self._hide(ins, site)
         for call in mine.calls:
-            inner, _ = self._address(call.instruction, caller)
-            if call.instruction.opcode == "conditional":
-                self._weigh(call.instruction, call.callee, inner, call.times)
-            trips = self._trips(call.instruction, inner, caller) if call.instruction.opcode == "while" else 1
-            yield from self.computation(call.callee, _Site(inner, times.scaled(call.times), site.runs * trips))
+            yield from self.computation(call.callee, self._inner(call, site))
+
+    def _inner(self, call: Call, site: _Site) -> _Site:
+        """Return the site of a computation that is called from another one."""
+        ins = call.instruction
+        within, _ = self._address(ins, site)
+        if ins.opcode == "conditional":
+            self._weigh(ins, call.callee, within, call.times)
+        trips = self._trips(ins, within, site) if ins.opcode == "while" else 1
+        # The regions of loops and branches lie in the function of the loop, and their names start there.
+        caller = within if ins.opcode == "call" else site.caller
+        return _Site(caller, within, site.times.scaled(call.times), site.runs * trips)
 
     def _charge(self, ins: Instruction, computation: Computation, here: Properties, site: _Site) -> Charge:
-        found, evidence = self._address(ins, site.caller)
+        found, evidence = self._address(ins, site)
         place = self._atlas.find(found)
         true = self._true(ins, here, site, place)
         return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true)
@@ -151,48 +161,70 @@ class _Charging:
         library = true_cost(ins, self._replay.law)
         return here if library is None else library.scaled(site.times)
 
-    def _trips(self, loop: Instruction, at: Address, caller: Address) -> Count:
+    def _trips(self, loop: Instruction, at: Address, site: _Site) -> Count:
         """Return how often a loop runs: as the compiler proved, else as the equation says that the loop is."""
         known = loop.known_trip_count
         if known is not None:
             return known
-        place = self._atlas.find(at) if at != caller else None
+        place = self._atlas.find(at) if at != site.within else None
         if place is None:
             return 1
         # An unrolled scan goes round less often, and what is left over stands behind it.
         unrolled = max(place.node.equation.params.get("unroll", 1), 1)
         return max((child.times for child in place.node.children if child.loop), default=1) // unrolled
 
-    def _address(self, ins: Instruction, caller: Address) -> tuple[Address, str]:
+    def _address(self, ins: Instruction, site: _Site) -> tuple[Address, str]:
         name = self._name(ins)
         if "~" in name:
-            return address(name, caller), MARKED
+            return address(name, site.caller), MARKED
         for direction, verb in (("users", "feeds"), ("operands", "uses")):
             near = self._neighbour(ins, direction)
             if near is not None:
-                return address(self._name(near), caller), f"inferred: {verb} {near.name}"
-        return caller, ENCLOSED
+                return address(self._name(near), site.caller), f"inferred: {verb} {near.name}"
+        return site.within, ENCLOSED
 
     def _neighbour(self, ins: Instruction, direction: str) -> Instruction | None:
         """Return the nearest instruction with a mark, among those that use this one's result or that it uses."""
         level, seen = [ins], {id(ins)}
         for _ in range(_REACH):
-            level = [x for at in level for x in getattr(at, direction) if id(x) not in seen]
+            level = [x for at in level for x in self._beside(at, direction) if id(x) not in seen]
             seen.update(map(id, level))
             marked = next((x for x in level if "~" in self._name(x)), None)
             if marked is not None:
                 return marked
         return None
 
-    def _skip(self, ins: Instruction, caller: Address) -> None:
-        place = self._atlas.find(self._address(ins, caller)[0])
+    def _beside(self, at: Instruction, direction: str) -> Iterator[Instruction]:
+        """Yield the operands or users; a fusion bears its root's name, so what uses a value inside stands for it."""
+        inside = direction == "users"
+        yield from (x for x in getattr(at, direction) if not (inside and x.opcode == "fusion"))
+        yield from self._across[direction][id(at)]
+
+    @cached_property
+    def _across(self) -> Mapping[str, Mapping[int, Sequence[Instruction]]]:
+        """The operands and users that lie on the other side of a fusion's border, by the id of the instruction."""
+        operands: dict[int, list[Instruction]] = defaultdict(list)
+        users: dict[int, list[Instruction]] = defaultdict(list)
+        for computation in self._replay.module.computations.values():
+            for fusion in computation.instructions:
+                if fusion.opcode == "fusion":
+                    inner = fusion.callee(0)
+                    operands[id(fusion)].append(inner.root)
+                    users[id(inner.root)].append(fusion)
+                    for parameter, given in zip(inner.parameters, fusion.operands, strict=False):
+                        operands[id(parameter)].append(given)
+                        users[id(given)].append(parameter)
+        return {"operands": operands, "users": users}
+
+    def _skip(self, ins: Instruction, site: _Site) -> None:
+        place = self._atlas.find(self._address(ins, site)[0])
         if place is not None:
             self.hidden[place.address] = "HandleConditional takes this property from another branch"
 
-    def _hide(self, fusion: Instruction, caller: Address) -> None:
+    def _hide(self, fusion: Instruction, site: _Site) -> None:
         inside = fusion.callee(0).instructions
         if any(ins.opcode in ("gather", "scatter") for ins in inside):
-            places = (self._atlas.find(self._address(ins, caller)[0]) for ins in inside)
+            places = (self._atlas.find(self._address(ins, site)[0]) for ins in inside)
             why = f"HandleFusion charges one instruction of the custom fusion {fusion.name}"
             self.hidden.update({place.address: why for place in places if place is not None})
 
@@ -205,7 +237,12 @@ class _Charging:
     def _name(self, ins: Instruction) -> str:
         name = self._names.get(id(ins))
         if name is None:
-            name = self._names[id(ins)] = ins.op_name
+            name = ins.op_name
+            if "~" not in name and ins.called and ins.opcode != "fusion":
+                # A reduction that was split or converted lost its name; what it applies may still have one.
+                applied = (inner.op_name for called in ins.called for inner in called.instructions)
+                name = next((found for found in applied if "~" in found), name)
+            self._names[id(ins)] = name
         return name
 
 
@@ -254,8 +291,21 @@ class _Adoption:
     """Operations of lowered equations of which nothing is left, waiting for instructions without a home."""
 
     def __init__(self, missing: Sequence[Charge], atlas: Atlas) -> None:
-        self._waiting = list(missing)
         self._atlas = atlas
+        self._waiting = {i: (charge, charge.place) for i, charge in enumerate(missing) if charge.place is not None}
+        # Where those stand that wait: by operation and work, by the value that they make, by those that they use, and
+        # by those that are operands of theirs.
+        self._like: dict[tuple[str, Count], list[int]] = defaultdict(list)
+        self._making: dict[int, list[int]] = defaultdict(list)
+        self._using: dict[Any, list[int]] = defaultdict(list)
+        self._taking: dict[Any, list[int]] = defaultdict(list)
+        for i, (charge, place) in self._waiting.items():
+            self._like[charge.opcode, charge.work].append(i)
+            self._making[place.value].append(i)
+            for value in atlas.used(place):
+                self._using[value].append(i)
+            for value in place.operands:
+                self._taking[value].append(i)
 
     def adopted(self, charge: Charge) -> Charge:
         """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
@@ -263,31 +313,60 @@ class _Adoption:
         Beside counts the same operation, or any with as many FLOPs.
         """
         here = charge.place
-        # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
-        constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
-        scalar = [x for x in self._waiting if constant and x.place is not None and x.place.scalars]
-        same = [x for x in self._waiting if x.opcode == charge.opcode]
-        equal = [x for x in same if x.work == charge.work]
-        sized = [x for x in self._waiting if x.work == charge.work]
-        scalar = [x for x in scalar if x.work == charge.work]
-        candidates = [self._beside(found, here) for found in (scalar, equal)]
-        candidates += [equal] if charge.opcode in _LARGE else []
-        candidates += [self._beside(found, here) for found in (sized, same)]
-        fitting = next(
-            (found for found in (*(candidates if charge.evidence != MARKED else ()), equal) if found), list[Charge]()
-        )
+        fitting = next((found for found in self._candidates(charge, here) if found), list[int]())
         if not fitting:
             return charge
         address = here.address if here is not None else ()
-        chosen = min(fitting, key=lambda other: _distance(_operation(other)[0], address))
-        self._waiting.remove(chosen)
-        place = chosen.place
-        assert place is not None
-        evidence = f"inferred: the {chosen.opcode} of {place.primitive} became it; nothing else of that one is left"
+        chosen = min(fitting, key=lambda i: _distance(self._waiting[i][1].address, address))
+        other, place = self._waiting.pop(chosen)
+        if place is here:
+            return charge
+        evidence = f"inferred: the {other.opcode} of {place.primitive} became it; nothing else of that one is left"
         return replace(charge, place=place, evidence=evidence)
 
-    def _beside(self, found: Sequence[Charge], here: Place | None) -> list[Charge]:
-        return [x for x in found if here is not None and x.place is not None and self._atlas.adjacent(x.place, here)]
+    def _candidates(self, charge: Charge, here: Place | None) -> Iterator[Sequence[int]]:
+        """Yield those that may have become a charge, the likeliest first."""
+        equal = [i for i in self._like.get((charge.opcode, charge.work), ()) if i in self._waiting]
+        beside = self._beside(here)
+        same = [i for i in beside if self._waiting[i][0].opcode == charge.opcode]
+        sized = [i for i in beside if self._waiting[i][0].work == charge.work]
+        if charge.evidence == MARKED:
+            # x - c is x + (-c): the operation changed, the equation did not.
+            yield self._at(here, charge)
+            yield [i for i in same if i in sized]
+            yield same
+        else:
+            # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
+            constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
+            yield [i for i in sized if constant and self._waiting[i][1].scalars]
+            yield [i for i in same if i in sized]
+            yield equal if charge.opcode in _LARGE else ()
+            yield self._sharing(here, charge) if constant else ()
+            yield sized
+            yield same
+        yield equal
+
+    def _at(self, here: Place | None, charge: Charge) -> list[int]:
+        """Return those of the very equation, with as much work as the charge."""
+        found = self._standing(self._making.get(here.value, ()) if here is not None else ())
+        return [i for i in found if self._waiting[i][1] is here and self._waiting[i][0].work == charge.work]
+
+    def _beside(self, here: Place | None) -> list[int]:
+        """Return those of which one uses the result of the other, past what only moves it."""
+        if here is None:
+            return []
+        makers = [i for value in self._atlas.used(here) for i in self._making.get(value, ())]
+        return self._standing([*makers, *self._using.get(here.value, ())])
+
+    def _sharing(self, here: Place | None, charge: Charge) -> list[int]:
+        """Return those with a known number for an operand that share another operand, with as much work."""
+        shared = [i for value in (here.operands if here is not None else ()) for i in self._taking.get(value, ())]
+        waiting = ((i, *self._waiting[i]) for i in self._standing(shared))
+        return [i for i, other, place in waiting if place.scalars and other.work == charge.work]
+
+    def _standing(self, positions: Sequence[int]) -> list[int]:
+        """Return those of some that still wait, in order."""
+        return sorted(i for i in set(positions) if i in self._waiting)
 
 
 def _distance(a: Address, b: Address) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 # Nothing here imports jax before a command needs it: help and saved records come at once.
+from costax import modules_cli as hlo
 from costax import options, terminal
 from costax.errors import CheckError
 from costax.sweeps.command import sweep
@@ -30,7 +31,8 @@ def main() -> None:
     """Say where the arithmetic and the bytes of a JAX program go, to the last operation.
 
     TARGET is package.module:name or path/to/file.py:name. The name is a callable or a module, or a factory without
-    arguments that returns (fn, args), (fn, args, kwargs) or costax.Target(...).
+    arguments that returns (fn, args), (fn, args, kwargs) or costax.Target(...). analyze and compare also take a file
+    of HLO, as XLA_FLAGS=--xla_dump_to=DIR writes it: module.pb, module.txt.
 
     Exit codes: 0 fine, 1 a check failed, 2 wrong usage.
     """
@@ -39,7 +41,7 @@ def main() -> None:
 @main.command(short_help="Count the work of TARGET by layer.")
 @options.tracing
 @options.branching
-@options.table
+@options.table_or_modules
 @options.output
 @options.debug
 def analyze(
@@ -60,7 +62,13 @@ def analyze(
     \b
     costax analyze examples/resnet.py:resnet18
     costax analyze jax.numpy:matmul --input 'f32[4,8]' --input 'f32[8,3]' --by primitive
+    costax analyze module.hlo.pb --by opcode
     """
+    if hlo.is_module(target):
+        hlo.check_options(inputs=inputs, on_missing=on_missing)
+        found = hlo.analysed(target, options.parsed_trips(trips), save)
+        hlo.deliver(found, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+        return
     _check_table(by, sort)
     _check_files(save)
     missing = on_missing or ("warn" if strict else "raise")
@@ -72,7 +80,7 @@ def analyze(
 @main.command(short_help="Count the work of TARGET beside what XLA counts.")
 @options.tracing
 @options.machine
-@options.table
+@options.table_or_modules
 @options.output
 @options.debug
 def compare(
@@ -97,7 +105,13 @@ def compare(
     \b
     costax compare examples/resnet.py:resnet18
     costax compare examples/gpt2.py:gpt2_train_step --target tpu:v5e
+    costax compare module.hlo.pb
     """
+    if hlo.is_module(target):
+        hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
+        found = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
+        hlo.deliver(found, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+        return
     if compile_for != "cpu":
         quieten_plugins()
     from costax import report
@@ -217,6 +231,8 @@ def check_exact(analysis: Analysis) -> None:
 
 
 def _check_table(by: str, sort: str | None) -> None:
+    if by in ("opcode", "computation"):
+        raise click.BadParameter(f"a jaxpr has primitives; {by}s are those of an HLO module.", param_hint="--by")
     if sort == "params" and by != "scope":
         raise click.BadParameter(f"parameters belong to scopes; --by {by} has none.", param_hint="--sort")
 

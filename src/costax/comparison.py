@@ -13,14 +13,16 @@ from costax.analysis import Analysis
 from costax.attribution import Atlas, attribute, rehomed
 from costax.errors import SymbolError
 from costax.hlo.laws import law_of
+from costax.hlo.pause import uncollected
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
-from costax.lower import Stage, compile_stage, lower
-from costax.provenance import Place
+from costax.lower import Stage, compile_stage, converted, lower, lowering
+from costax.places import Place, places
 from costax.reconcile import Delta, reconcile
 from costax.reconcile import unexplained as without_cause
 from costax.trace import Program
+from costax.witness import Witnesses
 
 
 @dataclass(frozen=True)
@@ -89,21 +91,33 @@ def compare_program(
             cure="Compare at sizes of your choice; the formulas hold there too.",
         )
     live = analysis.live
-    plain = lower(program.traced, live, program.name, machine)
-    marks = provenance.mark(live)
-    lowered = lower(program.traced, marks.jaxpr, program.name, machine)
-    account, unmarked = replay(read_bytes(lowered.hlo)), replay(read_bytes(plain.hlo))
-    marked = account.total == unmarked.total
-    if not marked:
-        lowered, account = plain, unmarked
+    with uncollected():
+        marks = provenance.mark(live)
+        lowered, account, marked = _lowered(program, live, marks.jaxpr, machine)
     compiled = compile_stage(lowered, program.name, machine, timeout)
-    found = tuple(provenance.places(analysis.tree, live, marks.marks)) if analysis.tree else ()
-    atlas = Atlas(found)
-    before = _ledger("lowered", lowered, account, atlas)
     law = law_of(tpu=machine is not None and machine.platform == "tpu")
-    after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)
-    deltas = reconcile(found, before, after, _source)
+    with uncollected():
+        found = tuple(places(analysis.tree, live, marks.marks)) if analysis.tree else ()
+        atlas = Atlas(found)
+        before = _ledger("lowered", lowered, account, atlas)
+        after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)
+        witness = Witnesses(analysis.tree, live, marks.marks, machine) if analysis.tree else _no_witness
+        deltas = reconcile(found, before, after, _source, witness)
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
+
+
+def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[Stage, Replay, bool]:
+    """Return the lowered program with its cost, and whether it is the marked one: the two must cost the same."""
+    without = lowering(program.traced, plain, program.name, machine)
+    stage = lower(program.traced, marked, program.name, machine)
+    account = replay(read_bytes(stage.hlo))
+    if _jax.stablehlo_text(without.made) != _jax.stablehlo_text(stage.made):
+        # Functions may be shared or numbered in another way, which costs nothing.
+        other = converted(without, program.name, machine)
+        unmarked = replay(read_bytes(other.hlo))
+        if unmarked.total != account.total:
+            return other, unmarked, False
+    return stage, account, True
 
 
 def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None) -> Ledger:
@@ -111,6 +125,10 @@ def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequ
     if before is not None:
         found = rehomed(found, before, atlas)
     return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
+
+
+def _no_witness(place: Place, stage: str) -> str:
+    return ""
 
 
 def _source(place: Place) -> str:

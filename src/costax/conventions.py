@@ -26,5 +26,8 @@ def as_xla(cost: Cost) -> XlaCounts:
     >>> as_xla(Cost.macs_of("i8", 10, padding=2) + Cost.compare("f32", 3) + Cost.transcendental("f32", 4))
     XlaCounts(flops=19, transcendentals=4)
     """
-    flops = sum(_XLA_WEIGHTS.get(kind, 0) * count for (kind, _), count in cost.items())
-    return XlaCounts(flops, cost.of_kind(TRANSCENDENTAL))
+    flops = transcendentals = 0
+    for (kind, _), count in cost.items():
+        flops += _XLA_WEIGHTS.get(kind, 0) * count
+        transcendentals += count if kind == TRANSCENDENTAL else 0
+    return XlaCounts(flops, transcendentals)

@@ -14,7 +14,8 @@ from costax.cost import Count
 from costax.hlo.libraries import is_opaque
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
-from costax.provenance import Address, Place
+from costax.places import Place
+from costax.provenance import Address
 
 _K = TypeVar("_K")
 

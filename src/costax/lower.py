@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,20 +34,37 @@ class Stage:
     made: Any = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """A program as jax lowered it, to StableHLO, and the seconds that it took."""
+
+    made: Any = field(repr=False)
+    seconds: float
+
+
 def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Stage:
     """Return a traced program, with this jaxpr in it, before optimisation; without a machine for this one's CPU.
 
     Raises TargetError where jax does not lower it.
     """
+    return converted(lowering(traced, jaxpr, name, machine), name, machine)
+
+
+def lowering(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Lowering:
+    """Return the first half of `lower`, which is jax's: StableHLO."""
     start = time.perf_counter()
-    try:
+    with _told(f"jax does not lower `{name}` for {_place(machine)}"):
         made = _jax.lower(traced, jaxpr, machine.platform if machine else "cpu")
-        seconds = time.perf_counter() - start
-        hlo = _jax.hlo_of(made)
-        xla = _cleaned(_jax.xla_cost(hlo) if machine else made.cost_analysis())
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        raise _failed(f"jax does not lower `{name}` for {_place(machine)}", error) from error
-    return Stage(hlo, xla, {}, seconds, _jax.meshes(made), made)
+    return Lowering(made, time.perf_counter() - start)
+
+
+def converted(found: Lowering, name: str, machine: Machine | None = None) -> Stage:
+    """Return the second half of `lower`, which is XLA's: HLO, and what XLA says of it."""
+    with _told(f"jax does not lower `{name}` for {_place(machine)}"):
+        hlo = _jax.hlo_of(found.made)
+        # `Lowered.cost_analysis()` says the same and would make the HLO anew, which takes the most time of all.
+        xla = _cleaned(_jax.xla_cost(hlo))
+    return Stage(hlo, xla, {}, found.seconds, _jax.meshes(found.made), found.made)
 
 
 def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: float) -> Stage:
@@ -60,20 +78,23 @@ def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: f
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
         return Stage(built.hlo, xla, memory, built.seconds, lowered.meshes)
     start = time.perf_counter()
-    try:
+    with _told(f"XLA does not compile `{name}`"):
         made = lowered.made.compile()
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        raise _failed(f"XLA does not compile `{name}`", error) from error
     seconds = time.perf_counter() - start
     return Stage(_jax.hlo_of(made), _cleaned(made.cost_analysis()), _jax.memory(made), seconds, lowered.meshes, made)
 
 
-def _failed(what: str, error: Exception) -> TargetError:
-    return TargetError(
-        f"{what}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
-        why="Without a compiled program there is nothing to compare with.",
-        cure="Use costax analyze for the count of the jaxpr, which needs no compiler.",
-    )
+@contextmanager
+def _told(what: str) -> Generator[None]:
+    """Turn the errors of jax and XLA into ours."""
+    try:
+        yield
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise TargetError(
+            f"{what}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
+            why="Without a compiled program there is nothing to compare with.",
+            cure="Use costax analyze for the count of the jaxpr, which needs no compiler.",
+        ) from error
 
 
 def _place(machine: Machine | None) -> str:

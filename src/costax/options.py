@@ -99,24 +99,37 @@ output = _chain(
     click.option("--strict", is_flag=True, help="Exit with 1 if anything is inexact, uncounted or unexplained."),
 )
 
-# Which table: `by`, `depth`, `sort`. The choices are those of `report.tables`, which a test compares.
-table = _chain(
-    click.option(
-        "--by",
-        type=click.Choice(["scope", "primitive", "source", "dtype", "direction"]),
-        default="scope",
-        show_default=True,
-        help="What each line of the table stands for.",
-    ),
-    click.option(
-        "--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; by default what fits in 150 lines."
-    ),
-    click.option(
-        "--sort",
-        type=click.Choice(["order", "macs", "flops", "transcendentals", "ops", "bytes", "params", "name"]),
-        help="Sort lines; by default scopes stay in program order and the others go by FLOPs.",
-    ),
-)
+# Which table: `by`, `depth`, `sort`. The choices are those of `report.tables`, which a test compares; `analyze` and
+# `compare` also take those of HLO modules.
+_BY: Final = ("scope", "primitive", "source", "dtype", "direction")
+_BY_OF_MODULES: Final = ("opcode", "computation")
+
+
+def _table(by: Sequence[str]) -> Callable[[_F], _F]:
+    return _chain(
+        click.option(
+            "--by",
+            type=click.Choice(by),
+            default="scope",
+            show_default=True,
+            help="What each line of the table stands for.",
+        ),
+        click.option(
+            "--depth",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Levels of scopes; by default what fits in 150 lines.",
+        ),
+        click.option(
+            "--sort",
+            type=click.Choice(["order", "macs", "flops", "transcendentals", "ops", "bytes", "params", "name"]),
+            help="Sort lines; by default scopes stay in program order and the others go by FLOPs.",
+        ),
+    )
+
+
+table = _table(_BY)
+table_or_modules = _table((*_BY, *_BY_OF_MODULES))
 
 
 def parsed_branches(texts: Sequence[str]) -> dict[str, int | str]:

@@ -17,7 +17,8 @@ from costax.cost import Count
 from costax.hlo.libraries import is_idle
 from costax.hlo.records import Instruction
 from costax.ledger import Charge, Ledger, opcodes
-from costax.provenance import Address, Place
+from costax.places import Place
+from costax.provenance import Address
 from costax.tree import RECOMPUTE, Scope
 
 CONVENTION: Final = "counted by another convention"
@@ -66,6 +67,10 @@ _NEUTRAL: Final[Mapping[str, tuple[str, ...]]] = {
     "eq": ("True",),
 }
 _POWERS: Final = frozenset({"integer_pow", "square", "mul"})
+# Done twice they do nothing more, or undo themselves.
+_PROJECTIONS: Final = frozenset({"abs", "floor", "ceil", "round", "neg", "not"})
+# Operations that the compiler writes in place of others.
+_STAND_INS: Final[Mapping[str, Sequence[str]]] = {"add": ("subtract",), "multiply": ("divide", "power")}
 # What they make of equal operands is known: x - x, x != x, max(x, x), a choice between x and x.
 _IDEMPOTENT: Final = frozenset(
     {"sub", "div", "eq", "ne", "lt", "le", "gt", "ge", "max", "min", "and", "or", "xor", "select_n"}
@@ -103,31 +108,44 @@ class _Pair(NamedTuple):
         return _Pair(self.flops - other[0], self.transcendentals - other[1])
 
     def times(self, factor: Count) -> _Pair:
-        return _Pair(self.flops * factor, self.transcendentals * factor)
+        return self if factor == 1 else _Pair(self.flops * factor, self.transcendentals * factor)
 
 
 def reconcile(
-    places: Sequence[Place], lowered: Ledger, compiled: Ledger, source: Callable[[Place], str]
+    places: Sequence[Place],
+    lowered: Ledger,
+    compiled: Ledger,
+    source: Callable[[Place], str],
+    witness: Callable[[Place, str], str],
 ) -> tuple[Delta, ...]:
     """Return the deltas that lead from our total to XLA's compiled one; they add up exactly.
 
-    places: every equation at each call site. source: the user's file and line of a place.
+    places: every equation at each call site. source: the user's file and line of a place. witness: evidence that a
+    stage leaves out the equation of a place, by experiment; "" where there is none.
     """
-    return tuple(_Account(places, lowered, compiled, source).deltas())
+    return tuple(_Account(places, lowered, compiled, source, witness).deltas())
 
 
 class _Account:
     def __init__(
-        self, places: Sequence[Place], lowered: Ledger, compiled: Ledger, source: Callable[[Place], str]
+        self,
+        places: Sequence[Place],
+        lowered: Ledger,
+        compiled: Ledger,
+        source: Callable[[Place], str],
+        witness: Callable[[Place, str], str],
     ) -> None:
         self.places = places
         self.lowered, self.compiled = lowered, compiled
-        self.source = source
+        self.source, self.witness = source, witness
         self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
         self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
         self.equals: dict[int, list[Place]] = defaultdict(list)
         self.alike: dict[Any, list[Place]] = defaultdict(list)
         self.users: dict[Any, list[Place]] = defaultdict(list)
+        self.at = {place.address: place for place in places}
+        # What XLA's rules charge for one run of each place, every loop in it as often as its body stands there.
+        self.charged = {place.address: _Pair(*as_xla(place.once)) for place in places}
         for place in places:
             self.equals[place.value].append(place)
             self.alike[place.loose].append(place)
@@ -149,23 +167,30 @@ class _Account:
 
     def _conventions(self, place: Place) -> Iterator[Delta]:
         cost, runs = place.cost, place.loops * place.devices * place.others * place.taken
+        once = self.charged[place.address]
         ours = _Pair(cost.flops, cost.transcendentals).times(runs)
         padding = _Pair(-2 * cost.padding_macs, 0).times(runs)
-        theirs = _Pair(*as_xla(cost)).times(runs)
+        theirs = (once if place.once is cost else _Pair(*as_xla(cost))).times(runs)
+        standing = once.times(place.copies * place.devices * place.others * place.taken)
+        shard = once.times(place.copies * place.others * place.taken)
+        weighed = self._weighed(place)
+        if ours == theirs == standing == shard == weighed and padding == _Pair():
+            return
         yield from self._delta(PADDING, "jaxpr", place, padding, f"{cost.padding_macs:,} MACs touch only padding")
         kinds = sorted({kind for kind, _ in dict(cost.items())} & {"integer", "compare", "select", "convert", "mac"})
         other = theirs.minus(ours).minus(padding)
         yield from self._delta(CONVENTION, "jaxpr", place, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
-        once = _Pair(*as_xla(cost)).times(place.copies * place.devices * place.others * place.taken)
         charged = "once" if place.copies == 1 else f"{place.copies:,} times, as often as it stands there,"
         yield from self._delta(
-            LOOP, "jaxpr", place, once.minus(theirs), f"runs {place.loops:,} times, charged {charged} by HandleWhile"
+            LOOP,
+            "jaxpr",
+            place,
+            standing.minus(theirs),
+            f"runs {place.loops:,} times, charged {charged} by HandleWhile",
         )
-        shard = _Pair(*as_xla(cost)).times(place.copies * place.others * place.taken)
         yield from self._delta(
-            DEVICES, "jaxpr", place, shard.minus(once), f"{place.devices} devices run it, one is charged"
+            DEVICES, "jaxpr", place, shard.minus(standing), f"{place.devices} devices run it, one is charged"
         )
-        weighed = self._weighed(place)
         yield from self._delta(
             BRANCH,
             "jaxpr",
@@ -176,7 +201,7 @@ class _Account:
 
     def _weighed(self, place: Place) -> _Pair:
         """What XLA's rules charge for a place: each copy once, and of branches the one that XLA takes."""
-        pair = _Pair(*as_xla(place.cost)).times(place.copies * place.others)
+        pair = self.charged[place.address].times(place.copies * place.others)
         for at, branch, taken in place.branches:
             weights = self.lowered.branches.get(at)
             share = weights[branch] if weights and branch < len(weights) else (int(taken), int(taken))
@@ -194,7 +219,7 @@ class _Account:
         difference = made.minus(expected)
         if difference == _Pair():
             return
-        if not found:
+        if made == _Pair() and place.primitive not in _DEFECTS:
             yield self._gone(place, "lowered", difference, self.in_lowered)
             return
         cause, evidence = self._how_lowered(place, found)
@@ -229,20 +254,32 @@ class _Account:
         """Say why nothing of an equation is left at a stage."""
         twins = (*self.equals[place.value], *self.alike[place.loose], *self._powers(place), *self._past(place))
         twin = next((other for other in twins if other is not place and left.get(other.address)), None)
-        if twin is not None:
+        if difference.work > 0:
+            cause, evidence = LIBRARY, "its call, which is charged -1, is gone"
+        elif twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
-            evidence = f"an equal equation in {where} ({self.source(twin)}) is there: {opcodes(left[twin.address])}"
+            evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self.compiled.hidden:
             cause, evidence = (BRANCH if place.branches else DEFECT), self.compiled.hidden[place.address]
-        elif place.fixed:
-            cause, evidence = FOLDED, "no input of the program reaches it"
+        elif any(child.loop for child in place.node.children):
+            cause, evidence = CONTROL, f"no loop is left of the {opcodes(self.in_lowered.get(place.address, []))}"
+        elif place.fixed or place.known:
+            cause, evidence = FOLDED, f"it is {place.known}" if place.known else "no input of the program reaches it"
         else:
-            cause, evidence = self._simplified(place, left)
+            cause, evidence = self._simplified(place, stage, left)
         return self._made(cause, stage, place, difference, evidence, 1)
 
     def _near(self, place: Place) -> list[Place]:
         return [*self.users[place.value], *(other for value in place.operands for other in self.equals[value])]
+
+    def _around(self, place: Place) -> Place | None:
+        """Return the innermost loop, branch or kernel that a place lies in: its results go round, or out of it."""
+        for n in range(len(place.address) - 1, 0, -1):
+            found = self.at.get(place.address[:n])
+            if found is not None and any(x.loop or x.label.startswith("branch_") for x in found.node.children):
+                return found
+        return None
 
     def _scatters_into(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> Instruction | None:
         """Return the scatter of one operand of an addition that no longer starts from a constant."""
@@ -263,7 +300,7 @@ class _Account:
             return ()
         return [other for value in set(place.operands) for other in self.users[value] if other.primitive in _POWERS]
 
-    def _simplified(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> tuple[str, str]:
+    def _simplified(self, place: Place, stage: str, left: Mapping[Address, Sequence[Charge]]) -> tuple[str, str]:
         """Say which rule of algebra, or which other equation, made an equation unnecessary."""
         neutral = next((x for x in place.scalars if x in _NEUTRAL.get(place.primitive, ())), None)
         if neutral is not None:
@@ -272,12 +309,18 @@ class _Account:
             return SIMPLIFIED, "no input of the program reaches one of its operands"
         if place.alike and place.primitive in _IDEMPOTENT:
             return SIMPLIFIED, f"{place.primitive} of equal operands"
+        inner = next((x for value in place.operands for x in self.equals[value]), None)
+        if place.primitive in _PROJECTIONS and inner is not None and inner.primitive == place.primitive:
+            return SIMPLIFIED, f"{place.primitive} of {inner.primitive}"
         started = self._scatters_into(place, left)
         if started is not None:
             return SIMPLIFIED, f"{started.name} adds into its other operand instead of into zeros"
         users = self.users[place.value]
-        if not any(left.get(user.address) for user in users):
+        if users and not any(left.get(user.address) for user in users):
             return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
+        around = None if users else self._around(place)
+        if around is not None:
+            return SIMPLIFIED, f"the {around.primitive} around it no longer carries its result"
         near = self._near(place)
         further = [other for at in near for other in self._near(at)]
         constant = next((x for x in (*near, *further) if x.scalars and x is not place and left.get(x.address)), None)
@@ -292,6 +335,11 @@ class _Account:
             before, after = self.in_lowered.get(other.address, []), left.get(other.address, [])
             if after and opcodes(before) != opcodes(after):
                 return REWRITTEN, f"{other.primitive} beside it took it over: {opcodes(before)} became {opcodes(after)}"
+        shown = self.witness(place, stage)
+        if shown:
+            return SIMPLIFIED, shown
+        if users and not any(c.evidence == "marked" for user in users for c in left.get(user.address, ())):
+            return SIMPLIFIED, f"no instruction bears the name of what uses its result ({len(users)} equations)"
         return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
 
     # What belongs to no equation.
@@ -322,7 +370,15 @@ class _Account:
             yield self._made(cause, stage, place, pair, evidence, count)
 
     def _made(self, cause: str, stage: str, place: Place, pair: _Pair, evidence: str, count: int) -> Delta:
-        return Delta(cause, stage, *pair, place.primitive, place.scope, self.source(place), count, evidence)
+        return Delta(cause, stage, *pair, place.primitive, place.scope, self._line(place), count, evidence)
+
+    def _line(self, place: Place) -> str:
+        """Return the user's line of a place; where jax kept none, that of the call it lies in."""
+        found, address = self.source(place), place.address[:-1]
+        while not found and address:
+            found = self.source(self.at[address]) if address in self.at else ""
+            address = address[:-1]
+        return found
 
 
 def _by_place(charges: Iterable[Charge]) -> tuple[dict[Address, list[Charge]], list[Charge]]:
@@ -388,9 +444,9 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
             continue
         if opcode.startswith("custom-call"):
             yield LIBRARY, pair, len(b), f"{opcode} is charged -1"
-        elif opcode == "convert":
+        elif opcode == "convert" and len(b) > len(a) and pair.work > 0:
             yield UPCAST, pair, len(b), f"{len(b)} converts, {len(a)} before"
-        elif a and len(b) > len(a):
+        elif a and len(b) > len(a) and min(pair) >= 0 and _are_copies(a, b) and not _stands_in(opcode, old, new):
             yield RECOMPUTED, pair, len(b), f"{len(a)} x {opcode} became {len(b)}: {_homes(b)}"
         else:
             moved.append((opcode, pair))
@@ -406,6 +462,21 @@ def _by_opcode(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
     for charge in charges:
         found[charge.opcode].append(charge)
     return found
+
+
+def _stands_in(opcode: str, old: Mapping[str, Sequence[Charge]], new: Mapping[str, Sequence[Charge]]) -> bool:
+    """Say whether there is less of what an opcode may stand in for, as x + (-c) for x - c, x * (1 / c) for x / c."""
+    return any(len(new.get(other, ())) < len(old.get(other, ())) for other in _STAND_INS.get(opcode, ()))
+
+
+def _are_copies(before: Sequence[Charge], after: Sequence[Charge]) -> bool:
+    """Say whether instructions are those before and copies of them: each as large as one of them, in several fusions.
+
+    One more of another size, or beside the first, is no copy.
+    """
+    sizes = {(charge.flops, charge.transcendentals) for charge in before}
+    homes = {charge.computation.id for charge in after}
+    return len(homes) > 1 and sizes >= {(charge.flops, charge.transcendentals) for charge in after}
 
 
 def _homes(charges: Sequence[Charge]) -> str:

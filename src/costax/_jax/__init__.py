@@ -19,7 +19,9 @@ from costax._jax.hlo import hlo_from_foreign_text as hlo_from_foreign_text
 from costax._jax.hlo import hlo_from_text as hlo_from_text
 from costax._jax.hlo import hlo_of as hlo_of
 from costax._jax.hlo import hlo_text as hlo_text
+from costax._jax.hlo import stablehlo_text as stablehlo_text
 from costax._jax.hlo import xla_cost as xla_cost
+from costax._jax.hlo import xla_cost_of_foreign as xla_cost_of_foreign
 from costax._jax.indexing import traced_as_plain as traced_as_plain
 from costax._jax.jaxprs import Eqn as Eqn
 from costax._jax.jaxprs import Jaxpr as Jaxpr
@@ -30,15 +32,18 @@ from costax._jax.jaxprs import expansion as expansion
 from costax._jax.jaxprs import generator as generator
 from costax._jax.jaxprs import implementation as implementation
 from costax._jax.jaxprs import integer_value as integer_value
+from costax._jax.jaxprs import is_concrete as is_concrete
 from costax._jax.jaxprs import is_jaxpr as is_jaxpr
 from costax._jax.jaxprs import is_literal as is_literal
 from costax._jax.jaxprs import literal as literal
+from costax._jax.jaxprs import literal_text as literal_text
 from costax._jax.jaxprs import live_part as live_part
 from costax._jax.jaxprs import lowered_primitives as lowered_primitives
 from costax._jax.jaxprs import map_jaxprs as map_jaxprs
 from costax._jax.jaxprs import opened as opened
 from costax._jax.jaxprs import operand as operand
 from costax._jax.jaxprs import params as params
+from costax._jax.jaxprs import scalar_text as scalar_text
 from costax._jax.jaxprs import with_equations as with_equations
 from costax._jax.jaxprs import with_scopes as with_scopes
 from costax._jax.places import is_user_file as is_user_file
@@ -52,6 +57,7 @@ from costax._jax.stablehlo import constant as constant
 from costax._jax.stablehlo import exported_module as exported_module
 from costax._jax.stablehlo import place as place
 from costax._jax.stablehlo import tensor as tensor
+from costax._jax.stages import bound as bound
 from costax._jax.stages import is_compiled as is_compiled
 from costax._jax.stages import is_jitted as is_jitted
 from costax._jax.stages import is_lowered as is_lowered
@@ -61,6 +67,7 @@ from costax._jax.stages import lower as lower
 from costax._jax.stages import memory as memory
 from costax._jax.stages import memory_sizes as memory_sizes
 from costax._jax.stages import static_arguments as static_arguments
+from costax._jax.stages import traced as traced
 from costax._jax.topologies import compile_ahead as compile_ahead
 from costax._jax.topologies import compiled_cost as compiled_cost
 from costax._jax.topologies import compiled_memory as compiled_memory

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import jax
 from jax.extend import core as _extend_core
 
-from costax._jax.jaxprs import opened
+from costax._jax.jaxprs import Eqn, opened
 
 # Parts whose annotations name less than they hold.
 _api: Any = jax
@@ -60,6 +61,18 @@ def memory_sizes(found: Any) -> Mapping[str, int]:
     sizes = {name: getattr(found, f"{name}_size_in_bytes", None) for name in names}
     peak = getattr(found, "peak_memory_in_bytes", None)
     return {name: size for name, size in {**sizes, "peak": peak}.items() if size is not None}
+
+
+def traced(fn: Callable[..., Any], avals: Sequence[Any]) -> Any:
+    """Return a function traced for abstract values, as a `Traced`."""
+    return _api.jit(fn).trace(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
+
+
+def bound(eqn: Eqn, inputs: Sequence[Any], scope: str) -> Sequence[Any]:
+    """Apply the primitive of an equation to other inputs, within a named scope, or within none ("")."""
+    with _api.named_scope(scope) if scope else nullcontext():
+        results = eqn.primitive.bind(*inputs, **eqn.params)
+    return results if eqn.primitive.multiple_results else [results]
 
 
 def is_traced(value: object) -> bool:

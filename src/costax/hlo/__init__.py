@@ -6,7 +6,7 @@
 
 from costax.hlo.errors import HloError
 from costax.hlo.laws import Law, law_of
-from costax.hlo.read import read_bytes, read_file, read_text
+from costax.hlo.read import module_of, read_bytes, read_file, read_text
 from costax.hlo.records import Computation, Instruction, Module, Shape
 from costax.hlo.replay import Replay, replay
 
@@ -19,6 +19,7 @@ __all__ = [
     "Replay",
     "Shape",
     "law_of",
+    "module_of",
     "read_bytes",
     "read_file",
     "read_text",

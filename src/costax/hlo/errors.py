@@ -12,9 +12,14 @@ class HloError(CostaxError, ValueError):
 def malformed(what: str, *, where: str = "") -> HloError:
     """Return the error for a file that is no well-formed HLO module."""
     return HloError(
-        what,
-        where=where,
+        printable(what),
+        where=printable(where),
         why="A cost made from a damaged module would be wrong without looking wrong.",
         cure="Write the module again: compiled.runtime_executable().hlo_modules()[0]"
         ".as_serialized_hlo_module_proto(), or XLA_FLAGS=--xla_dump_to=DIR --xla_dump_hlo_as_proto.",
     )
+
+
+def printable(text: str) -> str:
+    """Return a text of a file's without what a terminal would obey."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctypes import c_float
 from fractions import Fraction
+from functools import lru_cache
 from math import ldexp
 from typing import Final
 
@@ -17,6 +18,7 @@ def rounded(value: float) -> float:
     return value if -_EXACT < value < _EXACT else c_float(value).value
 
 
+@lru_cache(maxsize=2**14)  # A module has many equal sizes.
 def of(value: int | Fraction) -> float:
     """Return an int64 expression, or half of one, as C++ converts it to float: wrapped, then rounded to even.
 

@@ -6,8 +6,10 @@ writes operands before users and callees before callers; whatever breaks that or
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import Any, Final
 
 from costax.hlo.errors import HloError, malformed
 from costax.hlo.pause import uncollected
@@ -16,31 +18,29 @@ from costax.hlo.schema import MESSAGES, decode
 from costax.hlo.shapes import Shapes
 
 _NOTHING = MESSAGES["Instruction"]()
+# HloSnapshot holds an HloProto, which holds a module. Its first field is its name, its entry's name or a computation.
+_WRAPPERS: Final = 3
+_TAGS: Final = (b"\x0a", b"\x12", b"\x1a")
+# Where protobuf ends.
+_LARGEST_FILE: Final = 2**31
+# How files begin that lie beside modules and are none.
+_OTHERS: Final[dict[tuple[bytes, ...], str]] = {
+    (b"module @", b"module {", b"module attributes", b"#loc", b"ML\xefR"): "StableHLO",
+    (b"; ModuleID", b"source_filename", b"target datalayout"): "LLVM's code",
+    (b"\x1f\x8b",): "something compressed (unpack it with gunzip)",
+    (b"\x7fELF",): "machine code",
+    (b"{",): "JSON",
+}
 
 
 def read_file(path: str | Path) -> Module:
     """Read a serialised module, an `HloProto` or `HloSnapshot` around one, or HLO text, by what the file holds."""
-    file = Path(path)
-    try:
-        data = file.read_bytes()
-    except OSError as fault:
-        raise HloError(
-            f"{file.name} cannot be read: {fault.strerror}", where=str(file), cure="Check the path."
-        ) from fault
-    # Text begins with the word HloModule; a proto with a tag byte below 0x20.
-    if data.lstrip()[:9] == b"HloModule":
-        return read_text(text(data))
-    return read_bytes(data)
+    return read_bytes(module_of(path))
 
 
 def read_text(hlo: str) -> Module:
     """Read HLO text with the parser of the installed jaxlib, in a process of its own, since it may abort."""
-    from costax import _jax
-
-    try:
-        return read_bytes(_jax.hlo_from_foreign_text(hlo))
-    except _jax.XlaError as fault:
-        raise malformed(f"XLA's parser refuses the text: {str(fault)[:400]}") from fault
+    return read_bytes(_parsed(hlo))
 
 
 def read_bytes(data: bytes) -> Module:
@@ -48,12 +48,71 @@ def read_bytes(data: bytes) -> Module:
 
     Raises HloError for anything else.
     """
-    for _ in range(3):
+    _, found = _opened(data)
+    with uncollected():
+        return _Reader().module(found)
+
+
+def module_of(path: str | Path) -> bytes:
+    """Return the bytes of the `HloModuleProto` that a file holds, as XLA reads them.
+
+    Raises HloError for a file that holds none.
+    """
+    data = _contents(Path(path))
+    start = data[:4096]
+    for signs, what in _OTHERS.items():
+        if start.startswith(signs):
+            raise malformed(f"The file holds {what}, not HLO", where=str(path))
+    if not _is_text(start):
+        return _opened(data)[0]
+    # Comments may stand above the word HloModule.
+    if not re.search(rb"^\s*HloModule\b", start, re.MULTILINE):
+        raise malformed("The file holds text that is no HLO: no line begins with HloModule", where=str(path))
+    return _parsed(text(data))
+
+
+def _is_text(start: bytes) -> bool:
+    """Say whether bytes may be text; a proto holds bytes below 0x20 that no text has."""
+    return bool(start) and not start.translate(None, bytes(range(32, 256)) + b"\t\n\r\f")
+
+
+def _contents(file: Path) -> bytes:
+    try:
+        status = file.stat()
+        # A device or a pipe has no end that one could wait for.
+        data = file.read_bytes() if S_ISREG(status.st_mode) and status.st_size <= _LARGEST_FILE else None
+    except (OSError, ValueError) as fault:
+        raise HloError(
+            f"{file.name} cannot be read: {getattr(fault, 'strerror', None) or fault}",
+            where=str(file),
+            cure="Check the path.",
+        ) from fault
+    if not S_ISREG(status.st_mode):
+        raise HloError(f"{file.name} is no file", where=str(file), cure="Name a file that holds an HLO module.")
+    if data is None:
+        raise malformed(f"{file.name} is larger than 2 GiB, which no serialised module is", where=str(file))
+    return data
+
+
+def _parsed(hlo: str) -> bytes:
+    from costax import _jax
+
+    try:
+        return _jax.hlo_from_foreign_text(hlo)
+    except _jax.XlaError as fault:
+        raise malformed(f"XLA's parser refuses the text: {str(fault)[:400]}") from fault
+
+
+def _opened(data: bytes) -> tuple[bytes, Any]:
+    """Return the bytes of a module, out of what is around them, and the message that they are."""
+    for _ in range(_WRAPPERS):
         found = decode("Module", data, "")
-        if found.computations:
-            with uncollected():
-                return _Reader().module(found)
-        # The first field of a wrapper is the module where the module has its name.
+        # The first field of a wrapper is the module where the module has its name; no name begins with a tag.
+        # Computations tell nothing: HloProto has its buffers in that field.
+        if not found.name.startswith(_TAGS):
+            if found.computations:
+                return data, found
+            break
         data = found.name
     raise malformed("These bytes hold no HLO module: there is no computation")
 
@@ -95,21 +154,23 @@ class _Reader:
 
     def instruction(self, data: bytes, known: dict[int, Instruction], computation: str) -> None:
         raw = decode("Instruction", data, computation)
-        name = f"{computation}/{text(raw.name)}"
-        if raw.id in known:
-            raise malformed(f"Two instructions have the id {raw.id}", where=name)
+        own_name, own_id = text(raw.name), raw.id
+        name = f"{computation}/{own_name}"
+        if own_id in known:
+            raise malformed(f"Two instructions have the id {own_id}", where=name)
         try:
             operands = tuple([known[i] for i in raw.operand_ids])
-            controls = tuple([known[i] for i in raw.control_predecessor_ids])
-            called = tuple([self.computations[i] for i in raw.called_computation_ids])
+            # Few instructions have these, and to ask is four times as fast as to go through none.
+            controls = tuple([known[i] for i in ids]) if (ids := raw.control_predecessor_ids) else ()
+            called = tuple([self.computations[i] for i in ids]) if (ids := raw.called_computation_ids) else ()
         except KeyError as fault:
             raise malformed(f"Id {fault.args[0]} is missing, or comes later (a cycle)", where=name) from fault
         for control in controls:
             control.has_control_successors = True
         opcode = self.opcode(raw.opcode, name)
-        known[raw.id] = Instruction(
-            raw.id,
-            text(raw.name),
+        known[own_id] = Instruction(
+            own_id,
+            own_name,
             opcode,
             self.shapes.read(raw.shape, name),
             operands,

@@ -147,7 +147,7 @@ class Instruction:
     @property
     def op_name(self) -> str:
         """`jit(fn)/name/stack/primitive`; relative to the call site inside a shared function before optimisation."""
-        return self.metadata.op_name
+        return text(decode("Metadata", self.raw_metadata, self.name).op_name)
 
     @property
     def dimensions(self) -> tuple[int, ...]:
@@ -321,11 +321,11 @@ class Module:
         """Return the innermost frame behind a stack frame id; None for 0 and for ids that the module lacks."""
         return self._frame(stack_frame_id)[0]
 
-    def stack(self, stack_frame_id: int) -> list[Frame]:
-        """Return the frames behind a stack frame id, innermost first."""
+    def stack(self, stack_frame_id: int, most: int = 200) -> list[Frame]:
+        """Return the frames behind a stack frame id, innermost first, at most so many."""
         frames: list[Frame] = []
         seen: set[int] = set()
-        while stack_frame_id not in seen:
+        while stack_frame_id not in seen and len(frames) < most:
             seen.add(stack_frame_id)
             frame, stack_frame_id = self._frame(stack_frame_id)
             if frame is None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from costax.hlo import float32
 from costax.hlo.errors import malformed
-from costax.hlo.laws import Law, Work, law_of
+from costax.hlo.laws import NOTHING, Law, Work, law_of
 from costax.hlo.opcodes import handler
 from costax.hlo.pause import uncollected
 from costax.hlo.records import Computation, Instruction, Module
@@ -173,6 +173,8 @@ def _sum(computation: Computation, law: Law, sums: Mapping[int, Sum]) -> Sum:
     calls: list[Call] = []
     for instruction in visit_order(computation):
         work = handler(instruction.opcode)(instruction, law)
+        if work is NOTHING:
+            continue
         mine, rounded = _own(work, sums)
         if mine != _NONE:
             own.append((instruction, mine))

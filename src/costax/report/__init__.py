@@ -28,8 +28,12 @@ def save(analysis: Analysis, path: str | Path) -> None:
     The file is there whole or not at all. Raises RecordError for a suffix that nobody knows, or where the file
     cannot be written.
     """
+    write(path, writer(path)(analysis))
+
+
+def write(path: str | Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises RecordError where it cannot be written."""
     target = Path(os.path.realpath(path))
-    text = writer(path)(analysis)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with unfinished.open("x", encoding="utf-8", newline="") as file:

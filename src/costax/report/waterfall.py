@@ -14,9 +14,11 @@ from rich.text import Text
 
 from costax import units
 from costax.cost import Count
-from costax.report import record, text
+from costax.reconcile import RECOMPUTED
+from costax.report import record, tables, text
 
 if TYPE_CHECKING:
+    from costax.analysis import Analysis
     from costax.comparison import Comparison
     from costax.ledger import Ledger
     from costax.reconcile import Delta
@@ -29,6 +31,8 @@ _LEADS_TO: Final = {
     "xla": "= XLA says",
 }
 _MOST: Final = 8
+# The account is what people come for: the table of layers above it must leave it on the screen.
+_LAYER_LINES: Final = 12
 
 
 def render(comparison: Comparison, **table: Any) -> RenderableType:
@@ -36,17 +40,18 @@ def render(comparison: Comparison, **table: Any) -> RenderableType:
 
     table: which table of the analysis, `by`, `depth` and `sort`.
     """
+    if table.get("depth") is None and table.get("by", "scope") == "scope":
+        table["depth"] = _shallow(comparison.jaxpr)
     layers = text.render(comparison.jaxpr, **table)
-    return Group(
-        layers,
-        Text(),
-        *_alarms(comparison),
-        _account(comparison),
-        Text(),
-        equations(comparison, _MOST),
-        Text(),
-        _notes(comparison),
-    )
+    differing = [equations(comparison, _MOST)] if comparison.deltas else []
+    return Group(layers, Text(), *_alarms(comparison), _account(comparison), *differing, _notes(comparison))
+
+
+def _shallow(analysis: Analysis) -> int:
+    """Return as many levels of scopes as fit in a few lines."""
+    full = tables.table(analysis, depth=1).full_depth
+    fitting = [d for d in range(1, full + 1) if len(tables.table(analysis, depth=d).lines) <= _LAYER_LINES]
+    return max(fitting, default=1)
 
 
 def to_record(comparison: Comparison) -> dict[str, Any]:
@@ -82,31 +87,42 @@ def _stage(ledger: Ledger) -> dict[str, Any]:
 
 def equations(comparison: Comparison, most: int | None = None) -> Table:
     """Return the equations whose counts differ, largest difference first; those of one line and cause together."""
-    groups: dict[tuple[str, str, str, str], list[Delta]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Delta]] = defaultdict(list)
     for delta in comparison.deltas:
-        groups[delta.cause, delta.equation, delta.source, delta.evidence].append(delta)
+        groups[delta.cause, delta.equation, delta.source].append(delta)
     ordered = sorted(groups.values(), key=lambda found: -abs(sum(d.flops + d.transcendentals for d in found)))
     shown = ordered[:most]
     title = f"Largest differences, {len(shown)} of {len(ordered)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("cause", "equation"):
+    with_transcendentals = any(delta.transcendentals for found in shown for delta in found)
+    for name in ("FLOPs", "transc.") if with_transcendentals else ("FLOPs",):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("equation", "line", "why"):
         table.add_column(name, overflow="fold")
-    table.add_column("FLOPs", justify="right", no_wrap=True)
-    table.add_column("transc.", justify="right", no_wrap=True)
-    table.add_column("line", overflow="fold")
-    table.add_column("evidence", overflow="fold")
     for found in shown:
-        first = found[0]
+        first = max(found, key=lambda delta: abs(delta.flops) + abs(delta.transcendentals))
+        others = len({_why(delta) for delta in found}) - 1
         times = f" x {len(found)}" if len(found) > 1 else ""
+        counts = [units.signed(sum(d.flops for d in found)), units.signed(sum(d.transcendentals for d in found))]
         table.add_row(
-            Text(first.cause),
-            Text(f"{first.equation}{times}"),
-            units.signed(sum(d.flops for d in found)),
-            units.signed(sum(d.transcendentals for d in found)),
-            Text(first.source.rpartition("/")[2]),
-            Text(first.evidence),
+            *counts[: 1 + with_transcendentals],
+            Text(f"{first.equation or '(none)'}{times}"),
+            Text(first.source.rpartition("/")[2] or "-"),
+            Text(f"{first.cause}: {_why(first)}{f', and {others} alike' if others else ''}"),
         )
     return table
+
+
+def _why(delta: Delta) -> str:
+    """Return the evidence; where the opcodes are the same before and after, their sizes are not."""
+    if delta.cause == RECOMPUTED:
+        # The names of the fusions are in the record; a TPU's are longer than a line.
+        return delta.evidence.partition(":")[0]
+    before, became, after = delta.evidence.partition(" became ")
+    if became and before == after:
+        fewer = "fewer" if delta.flops + delta.transcendentals < 0 else "more"
+        return f"{before} of {fewer} elements"
+    return delta.evidence
 
 
 def _alarms(comparison: Comparison) -> list[RenderableType]:
@@ -133,7 +149,7 @@ def _account(comparison: Comparison) -> Table:
     title = f"From this program to XLA's cost analysis ({comparison.target})"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for name in ("FLOPs", "transcendentals", "equations"):
+    for name in ("FLOPs", "transc.", "eqns"):
         table.add_column(name, justify="right", no_wrap=True)
     flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
     table.add_row("this program (jaxpr)", f"{flops:,}", f"{transcendentals:,}", "", style="bold")
@@ -154,7 +170,7 @@ def _account(comparison: Comparison) -> Table:
 def _sums(found: Sequence[Delta]) -> tuple[str, str, str]:
     flops: Count = sum(delta.flops for delta in found)
     transcendentals: Count = sum(delta.transcendentals for delta in found)
-    return f"{flops:+,}", f"{transcendentals:+,}", f"{len(found):,}"
+    return f"{flops:+,}" if flops else "", f"{transcendentals:+,}" if transcendentals else "", f"{len(found):,}"
 
 
 def _notes(comparison: Comparison) -> Text:

@@ -1,0 +1,68 @@
+"""Lowering for a comparison: XLA's numbers are jax's own, and marks that change a program are left out."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import costax
+from corpus import made, programs
+from costax import _jax, provenance
+from costax.lower import PROPERTIES, lower
+
+X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
+PROGRAMS = list(programs(devices=1))
+
+
+@pytest.mark.parametrize("program", PROGRAMS[3::6], ids=str)
+def test_xla_says_the_same_of_the_hlo_as_jax_says_of_the_lowered_program(program):
+    fn, args = made(program)
+    analysis = costax.analyze(fn)(*args)
+    stage = lower(analysis.program.traced, analysis.live, "program")
+    theirs = stage.made.cost_analysis()
+    assert stage.xla == {**dict.fromkeys(PROPERTIES, 0.0), **theirs}
+
+
+def square(x):
+    return jnp.tanh(x @ x)
+
+
+def marked_as(other, monkeypatch):
+    """Let marking return another program, with the marks of the true one."""
+    jaxpr = costax.analyze(other)(X).live
+    mark = provenance.mark
+    monkeypatch.setattr(provenance, "mark", lambda live: provenance.Marked(jaxpr, mark(live).marks))
+
+
+def test_marks_that_change_the_cost_of_a_program_are_left_out(monkeypatch):
+    marked_as(lambda x: jnp.tanh(x @ x) + 1, monkeypatch)
+    found = costax.compare(square)(X)
+    assert not found.marked
+    assert found.lowered.xla["flops"] == jax.jit(square).lower(X).cost_analysis()["flops"] == 2 * 8 * 8 * 8
+
+
+def test_marks_that_change_only_how_functions_are_shared_stay(monkeypatch):
+    # The function of its own is another text of the same cost.
+    marked_as(lambda x: jax.jit(jnp.tanh)(x @ x), monkeypatch)
+    assert costax.compare(square)(X).marked
+
+
+def test_the_text_of_a_program_holds_no_marks():
+    analysis = costax.analyze(square)(X)
+    plain, marked = analysis.live, provenance.mark(analysis.live).jaxpr
+    texts = [_jax.stablehlo_text(_jax.lower(analysis.program.traced, jaxpr)) for jaxpr in (plain, marked)]
+    assert texts[0] == texts[1]
+    assert "~1~" in _jax.hlo_text(_jax.hlo_of(_jax.lower(analysis.program.traced, marked)))
+
+
+def test_each_distinct_inner_jaxpr_is_marked_once(monkeypatch):
+    inner = [jax.jit(lambda x, k=k: jnp.sin(x) * k) for k in range(3)]
+    outer = jax.jit(lambda x: sum(f(f(x)) for f in inner))
+    live = costax.analyze(lambda x: outer(outer(outer(x))))(X).live
+    rewritten = []
+    replace = _jax.with_equations
+    monkeypatch.setattr(_jax, "with_equations", lambda jaxpr, eqns: rewritten.append(1) or replace(jaxpr, eqns))
+    marked = provenance.mark(live).jaxpr
+    assert len(rewritten) == 1 + 1 + 3  # the program, the outer function, the inner ones
+    assert len({id(_jax.params(eqn)["jaxpr"]) for eqn in _jax.opened(marked).eqns}) == 1
