@@ -116,6 +116,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_symbols(session: nox.Session) -> None:
+    """Speed of formulas and sweeps; the table of benchmarks/README.md."""
+    session.install(".[test]")
+    session.run("python", "benchmarks/symbols.py", env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed and memory, as ratios of interleaved medians; prints the tables of benchmarks/README.md."""
     session.install(".[examples]")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -54,9 +55,8 @@ def analyses() -> None:
 
     print(f"{'program':22} {'concrete':>9} {'symbolic':>9} {'ratio':>6}")
     for name, (target, point) in programs().items():
-        pairs = []
-        for _ in range(PAIRS):
-            pairs.append((seconds(lambda: symbols.at(target, point)), seconds(costax.analyze(target))))
+        concretely, symbolically = partial(symbols.at, target, point), costax.analyze(target)
+        pairs = [(seconds(concretely), seconds(symbolically)) for _ in range(PAIRS)]
         ratio = statistics.median(b / a for a, b in pairs)
         concrete, symbolic = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(f"{name:22} {concrete:8.2f}s {symbolic:8.2f}s {ratio:6.2f}")

@@ -16,7 +16,8 @@ from costax.conventions import as_xla
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-SCRIPTS = {"published_numbers.py"}
+# scaling_law.py: tests/test_symbols.py
+SCRIPTS = {"published_numbers.py", "scaling_law.py"}
 
 
 @functools.cache

@@ -81,14 +81,15 @@ def _made(made: Any) -> Any:
 
     if isinstance(made, Target):
         return made
-    parts = cast("Sequence[Any]", made) if type(made) is tuple else list[Any]()
-    if len(parts) not in (2, 3) or not isinstance(parts[1], tuple | list):
+    parts: Sequence[Any] = cast("Sequence[Any]", made) if type(made) is tuple else list[Any]()
+    args: Any = parts[1] if len(parts) in (2, 3) else None
+    if not isinstance(args, tuple | list):
         raise SweepError(
             f"`make` returned {made!r:.80}.",
             why="A point of a sweep is a program with its arguments.",
             cure="Return (fn, args), (fn, args, kwargs) or costax.Target(fn, args, kwargs).",
         )
-    return Target(parts[0], tuple(parts[1]), parts[2] if len(parts) == 3 else {})
+    return Target(parts[0], cast("Sequence[Any]", args), parts[2] if len(parts) == 3 else {})
 
 
 def _claimed(claims: str, fingerprint: str) -> bool:
