@@ -55,7 +55,7 @@ EXAMPLES = [
 
 
 # equinox asks jax 0.8 for names that it is about to take away
-pytestmark = pytest.mark.filterwarnings("ignore:jax.core.Effect is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ def count_trips(fn: Any, **options: Any) -> Callable[..., dict[str, int | Fracti
 
         if symbolic_arguments(fn, args, kwargs) is not None:
             raise _no_values("symbols")
-        analysis = analyze(fn, **options)(*args, **kwargs)
+        analysis: Analysis = analyze(fn, **options)(*args, **kwargs)
         places = [unknown.place for unknown in analysis.unknowns if not unknown.answered]
         if not places:
             return {}
