@@ -60,6 +60,14 @@ def aot(session: nox.Session) -> None:
 
 
 @nox.session
+def symbols(session: nox.Session) -> None:
+    """Ten points of every example against its formulas, however long they take (`tests` tries fewer of the large)."""
+    session.install(".[test]")
+    everything = {"JAX_PLATFORMS": "cpu", "COSTAX_EVERY_POINT": "1"}
+    session.run("python", "-m", "pytest", "-q", "tests/test_symbols.py", "-k", "formulas_of_an_example", env=everything)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """The reader of HLO files under atheris, ten minutes or so many seconds: `nox -s fuzz -- 60`."""
     session.install(".[test]")
@@ -127,6 +135,13 @@ def peers(session: nox.Session) -> None:
     session.install("fvcore", "thop", "ptflops", "torchinfo", "calflops", "transformers")
     session.install("--no-build-isolation", "deepspeed")
     session.run("python", "benchmarks/peers.py")
+
+
+@nox.session
+def bench_symbols(session: nox.Session) -> None:
+    """Speed of formulas and sweeps; the table of benchmarks/README.md."""
+    session.install(".[test]")
+    session.run("python", "benchmarks/symbols.py", env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session

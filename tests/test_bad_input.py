@@ -266,7 +266,7 @@ def test_too_many_inputs(program):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "f32", "f32[", "f32[a]", "f32[4,]", "f32[-1]", "f32[4.5]", "f33[4]", "[4]", "x=", "f32[4];f32[4]"]
+    "text", ["", "f32", "f32[", "f32[a.b]", "f32[4,]", "f32[-1]", "f32[4.5]", "f33[4]", "[4]", "x=", "f32[4];f32[4]"]
 )
 def test_an_input_that_is_no_shape(text, program):
     message = refused("analyze", f"{program}:product", "--input", text, "--input", "f32[4,4]")

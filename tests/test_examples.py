@@ -16,12 +16,14 @@ from costax.conventions import as_xla
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+# scaling_law.py: tests/test_symbols.py
 SCRIPTS = {
     "published_numbers.py",
     "does_it_fit.py",
     "roofline.py",
     "predict_vs_measure.py",
     "training_budget.py",
+    "scaling_law.py",
 }
 
 

@@ -40,9 +40,14 @@ def loss(params, x):
     return jnp.sum(lax.fori_loop(0, 10, lambda i, c: c + 1, h).astype("float32"))
 
 
-def an_analysis() -> Analysis:
+def an_analysis(**options) -> Analysis:
     params = {"w": costax.spec("f32[8,8]")}
-    return costax.analyze(loss, params_argnums=0)(params, x=costax.spec("f32[4,8]"))
+    return costax.analyze(loss, params_argnums=0, **options)(params, x=costax.spec("f32[4,8]"))
+
+
+def with_numbers() -> Analysis:
+    """An analysis whose loop has an answer, so that every count is an integer."""
+    return an_analysis(trips={"*": 3})
 
 
 def saved_and_loaded(analysis: Analysis, tmp_path) -> Analysis:
@@ -96,7 +101,7 @@ def test_scopes_of_the_tree_equal_own_and_children():
         for child in node["children"]:
             check(child)
 
-    record = to_record(an_analysis())
+    record = to_record(with_numbers())
     check(record["tree"])
     assert {field: record["total"][field] for field in FIELDS} == record["tree"]["total"]
     assert record["tree"]["params"] == record["params"] == 8 * 8
@@ -154,7 +159,7 @@ def test_a_suffix_names_the_format(suffix, tmp_path):
 def test_csv_lines_add_up_to_the_total(tmp_path):
     import csv
 
-    analysis = an_analysis()
+    analysis = with_numbers()
     analysis.save(tmp_path / "a.csv")
     with (tmp_path / "a.csv").open() as file:
         lines = list(csv.DictReader(file))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from costax.measurement import measure as measure
     from costax.modules import ModuleAnalysis as ModuleAnalysis
     from costax.policies import saved_by_policy as saved_by_policy
+    from costax.polynomial import Polynomial as Polynomial
     from costax.prediction import Prediction as Prediction
     from costax.prediction import predict as predict
     from costax.registry import body_rule as body_rule
@@ -39,7 +40,10 @@ if TYPE_CHECKING:
     from costax.report import load as load
     from costax.report.plots import plot_scaling as plot_scaling
     from costax.shapes import spec as spec
+    from costax.sweeps.results import Sweep as Sweep
+    from costax.sweeps.runner import sweep as sweep
     from costax.trace import Target as Target
+    from costax.trips import count_trips as count_trips
 
 # jax takes most of a second to import, and `costax --help` needs none of it: names are found when they are asked for.
 _HOMES = {
@@ -52,6 +56,8 @@ _HOMES = {
     "Equation": "equation",
     "ModuleAnalysis": "modules",
     "Operand": "equation",
+    "Polynomial": "polynomial",
+    "Sweep": "sweeps.results",
     "Target": "trace",
     "Uncountable": "errors",
     "UncountedWarning": "api",
@@ -69,6 +75,7 @@ _HOMES = {
     "Fit": "fitting",
     "fits": "fitting",
     "calibrate": "calibration",
+    "count_trips": "trips",
     "explain": "explanation",
     "load": "report",
     "measure": "measurement",
@@ -77,6 +84,7 @@ _HOMES = {
     "saved_by_policy": "policies",
     "rules": "api",
     "spec": "shapes",
+    "sweep": "sweeps.runner",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

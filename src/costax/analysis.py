@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from costax.cost import ZERO, Cost, Count
+from costax import growth, symbols
+from costax.cost import FIELDS, ZERO, Cost, Count
 from costax.equation import Operand
 from costax.errors import InputError, Missing
+from costax.points import Condition
+from costax.polynomial import Polynomial
 from costax.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
@@ -43,6 +46,11 @@ class Analysis:
     `rows` hold one cost for each (scope, direction, primitive, source line), and every table is a sum of them.
     Numbers are for the whole program, all devices together; `per_device` is for one. An analysis that was loaded
     from a record has its `saved_rows` and no `tree`, `program` or sources.
+
+    Where shapes hold symbols, or loops have no length in the program, counts are polynomials; `conditions` are what
+    their symbols obey, `exact_by` says how the formulas were found ("tracing", or "interpolation" through concrete
+    analyses), `reason` why tracing did not do, and `point` holds the values that `evaluate` put in. `extents` are the
+    sizes in the program that depend on symbols, and `concrete` analyses it at plain ones.
     """
 
     name: str
@@ -60,6 +68,12 @@ class Analysis:
     source_of: Callable[[Any], str] = field(default=lambda eqn: "", repr=False)
     dead_part: Callable[[], Cost] = field(default=lambda: ZERO, repr=False)
     saved_rows: Mapping[Row, Cost] | None = field(default=None, repr=False)
+    conditions: tuple[Condition, ...] = ()
+    exact_by: str = ""
+    reason: str = ""
+    extents: tuple[Count, ...] = ()
+    concrete: Callable[[Mapping[str, int]], Analysis] | None = field(default=None, repr=False)
+    point: Mapping[str, Count] = field(default_factory=dict[str, Count])
 
     @cached_property
     def rows(self) -> Mapping[Row, Cost]:
@@ -70,8 +84,9 @@ class Analysis:
 
     @property
     def exact(self) -> bool:
-        """Say whether every number is exact: no loop of unknown length, nothing uncounted."""
-        return not self.uncounted and all(unknown.answered for unknown in self.unknowns)
+        """Say whether every number or formula is exact: nothing uncounted, no loop of unknown length counted once."""
+        counted = all(u.answered or isinstance(u.assumed, Polynomial) for u in self.unknowns)
+        return counted and not self.uncounted
 
     @cached_property
     def dead_code(self) -> Cost:
@@ -259,6 +274,62 @@ class Analysis:
         __tracebackhide__ = True  # pytest shows the line of the test instead
         check(self, budget or Budget(**limits))
         return self
+
+    # Symbols.
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of the symbols that counts and shapes hold, loops of unknown length included; sorted."""
+        return tuple(symbols.atoms(self))
+
+    def formula(self, field: str, by: str | None = None, depth: int | None = None) -> Any:
+        """Return a field as an exact Polynomial; with `by` ("scope", "primitive", ...) one for each line of that table.
+
+        >>> import costax
+        >>> a = costax.analyze(lambda x, w: x @ w)(costax.spec("f32[b,s,768]"), costax.spec("f32[768,3072]"))
+        >>> a.formula("macs"), a.formula("macs").degree("s"), a.formula("macs")(b=8, s=2048)
+        (2359296*b*s, 1, 38654705664)
+        """
+        return symbols.formula(self, field, by, depth)
+
+    def evaluate(self, *args: Mapping[str, int], **kwargs: int) -> Analysis:
+        """Return the analysis with an integer in the place of every symbol: `evaluate(b=8, s=2048)`.
+
+        Names that are no identifiers come in a mapping: `evaluate({"solver/while": 40}, b=8)`. A program with a size of
+        1 may be another one, for jax leaves out what broadcasts nothing: there the program itself is analysed.
+        Raises SymbolError for missing, unknown or impossible values.
+        """
+        return symbols.evaluate(self, *args, **kwargs)
+
+    def evaluate_many(
+        self, fields: Sequence[str] = tuple(FIELDS), *args: Mapping[str, Any], exact: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return fields at many points as numpy arrays: `evaluate_many(("flops",), b=[1, 8], s=[512, 1024])`.
+
+        Values broadcast against each other. exact: Python integers of any size; else doubles.
+        """
+        return symbols.evaluate_many(self, fields, *args, exact=exact, **kwargs)
+
+    def degree(self, symbol: str, field: str = "flops") -> int:
+        """Return the highest power of a symbol in a field: 2 for the FLOPs of attention in the sequence length."""
+        return growth.degree(self, symbol, field)
+
+    def leading(self, symbol: str, field: str = "flops", depth: int | None = None) -> dict[str, growth.Leading]:
+        """Return how each scope grows with a symbol, the fastest first.
+
+        Each is (degree, the coefficient of that power, the least value from which that power outweighs the rest).
+        """
+        return growth.leading(self, symbol, field, depth)
+
+    def crossover(
+        self, one: growth.Scopes, other: growth.Scopes, symbol: str, field: str = "flops", **values: int
+    ) -> int | None:
+        """Return the least value of a symbol from which `one` costs more than `other`; None if there is none.
+
+        one, other: scopes by name ("attention", all of them together), path or pattern ("block_*/up"), or several of
+        these, as ("up", "down"). values: of further symbols, where the answer depends on them.
+        """
+        return growth.crossover(self, one, other, symbol, field, values)
 
     # Showing.
 

@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
 from typing import Any, Literal, TypeGuard, overload
 
 import jax
@@ -13,11 +15,15 @@ import jax
 from costax import _jax, bodies, leaves, parameters
 from costax.ahead import TIMEOUT, machine
 from costax.analysis import Analysis
+from costax.choices import Branches, check_used, checked_branches, nearest
 from costax.comparison import Comparison, compare_program
 from costax.cost import Cost, Count
 from costax.errors import InputError, MissingRuleError, TripsError
 from costax.modules import ModuleAnalysis, analyze_module, compare_module
+from costax.points import Condition
+from costax.polynomial import Polynomial, at_least, rational
 from costax.registry import REGISTRY, Rule, cost_rule
+from costax.symbolic import analyze_symbols, symbolic_arguments
 from costax.trace import Program, trace
 from costax.tree import Node
 from costax.walk import Findings, walk
@@ -42,8 +48,10 @@ def analyze(
     static_argnames: str | Sequence[str] = (),
     params_argnums: int | Sequence[int] | None = None,
     trips: Mapping[str, Count] | None = None,
+    branches: Branches = "max",
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
 ) -> Callable[..., Analysis]: ...
 def analyze(
     fn: Any,
@@ -52,16 +60,22 @@ def analyze(
     static_argnames: str | Sequence[str] = (),
     params_argnums: int | Sequence[int] | None = None,
     trips: Mapping[str, Count] | None = None,
+    branches: Branches = "max",
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
 ) -> Callable[..., Any]:
     """Return a function that takes the target's arguments and returns its Analysis; nothing is executed.
 
     fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku.
     The path of a file of HLO is a target too, without arguments; its ModuleAnalysis has what XLA counts.
-    The arguments may be arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree.
+    The arguments may be arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree; where sizes are
+    symbols, as in `costax.spec("i32[b,s]")`, counts are formulas of them.
     static_argnums, static_argnames: as for `jax.jit`. params_argnums: which positional arguments are parameters.
-    trips: how often loops run that have no length in the program, `{"solver/while": 40}`; patterns are allowed.
+    trips: how often loops run that have no length in the program, `{"solver/while": 40}`; patterns are allowed. What
+    is not answered stays a symbol of that name; or, with `loops_once`, counts once, as XLA counts it.
+    branches: which branch of a `cond` or `switch` is charged: the costliest ("max"), the cheapest ("min"), each as if
+    they were taken equally often ("mean"), or, by place, one of these or an index: `{"router/cond": 1, "*": "mean"}`.
     on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted.
     rules: cost rules for this call alone, by primitive name.
 
@@ -78,8 +92,16 @@ def analyze(
     answers = _checked_trips(trips or {})
     if _is_path(fn):
         return lambda: analyze_module(os.fspath(fn), answers)
+    counted = partial(
+        analyze_traced,
+        trips=answers,
+        branches=checked_branches(branches),
+        on_missing=on_missing,
+        rules=rules,
+        loops_once=loops_once,
+    )
 
-    def call(*args: Any, **kwargs: Any) -> Analysis:
+    def analysed(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Analysis:
         program = trace(
             fn,
             args,
@@ -88,7 +110,11 @@ def analyze(
             static_argnames=static_argnames,
             params_argnums=params_argnums,
         )
-        return analyze_program(program, answers, on_missing, rules or {})
+        return counted(program)
+
+    def call(*args: Any, **kwargs: Any) -> Analysis:
+        symbolic = symbolic_arguments(fn, args, kwargs)
+        return analysed(fn, args, kwargs) if symbolic is None else analyze_symbols(symbolic, analysed)
 
     return call
 
@@ -144,6 +170,8 @@ def compare(
         trips=trips,
         on_missing=on_missing,
         rules=rules,
+        # XLA counts the body of a loop once.
+        loops_once=True,
     )
 
     def call(*args: Any, **kwargs: Any) -> Comparison:
@@ -153,17 +181,36 @@ def compare(
     return call
 
 
+def analyze_traced(
+    program: Program,
+    *,
+    trips: Mapping[str, Any] | None = None,
+    branches: Branches = "max",
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
+) -> Analysis:
+    """Return the analysis of a traced program; the options are those of `analyze`."""
+    answers, choices = _checked_trips(trips or {}), checked_branches(branches)
+    return analyze_program(program, answers, on_missing, rules or {}, branches=choices, loops_once=loops_once)
+
+
 def analyze_program(
     program: Program,
     trips: Mapping[str, Count],
     on_missing: Literal["raise", "warn"] = "raise",
     overrides: Mapping[str, Callable[..., Cost]] | None = None,
+    *,
+    branches: Mapping[str, int | str] | None = None,
+    loops_once: bool = False,
 ) -> Analysis:
-    """Return the analysis of a traced program."""
+    """Return the analysis of a traced program; its loops of unknown length run once, or as a symbol says."""
     table = _with_overrides(overrides or {})
     jaxpr = _jax.live_part(program.jaxpr)
-    tree, findings = walk(jaxpr, table, trips)
+    choices = branches or {}
+    tree, findings = walk(jaxpr, table, trips, branches=choices, loops_once=loops_once)
     _check_findings(findings, trips, on_missing)
+    check_used(findings.choices, findings.used_branches, choices)
     return Analysis(
         name=program.name,
         total=tree.total,
@@ -178,7 +225,16 @@ def analyze_program(
         program=program,
         live=jaxpr,
         source_of=_jax.source,
-        dead_part=lambda: walk(program.jaxpr, table, trips)[0].total - tree.total,
+        dead_part=lambda: (
+            walk(program.jaxpr, table, trips, branches=choices, loops_once=loops_once)[0].total - tree.total
+        ),
+        conditions=(
+            *program.conditions,
+            *(_positive(extent) for extent in findings.extents.values() if not at_least(extent, 1)),
+            *(Condition(text, difference) for text, difference in findings.presumed.items()),
+        ),
+        exact_by="tracing",
+        extents=tuple(findings.extents.values()),
     )
 
 
@@ -213,19 +269,23 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
             f"No loop of unknown length is called {', '.join(map(repr, unused))}.",
             where=f"loops of unknown length: {', '.join(findings.unknowns) or 'none'}",
             why="The answer would change nothing.",
-            cure="Name a loop of that list, or a pattern such as '*/while'.",
+            cure=nearest(unused[0], findings.unknowns) or "Name a loop of that list, or a pattern such as '*/while'.",
         )
 
 
-def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Count]:
+def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:
     for place, count in trips.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        if not isinstance(count, int | Fraction | Polynomial) or isinstance(count, bool) or not at_least(count, 0):
             raise TripsError(
                 f"trips[{place!r}] = {count!r} is not a count.",
                 why="A loop runs a whole number of times.",
-                cure="Give a non-negative integer.",
+                cure="Give a non-negative integer, or the mean that costax.count_trips measured.",
             )
-    return dict(trips)
+    return {place: count if isinstance(count, Polynomial) else rational(count) for place, count in trips.items()}
+
+
+def _positive(extent: Count) -> Condition:
+    return Condition(f"{extent} >= 1, for a size of this program is {extent}:", extent - 1)
 
 
 def _one_device(tree: Node) -> Cost:

@@ -14,6 +14,7 @@ from costax import units
 from costax.analysis import Analysis
 from costax.cost import Cost, Count
 from costax.errors import BudgetError
+from costax.polynomial import Polynomial
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -82,6 +83,13 @@ def check(analysis: Analysis, budget: Budget) -> None:
     __tracebackhide__ = True  # pytest shows the line of the test instead
     limits = budget.limits()
     costs = {name: found(analysis, name) for name in limits}
+    unsettled = [name for name in limits if isinstance(costs[name], Polynomial)]
+    if unsettled:
+        raise BudgetError(
+            f"`{analysis.name}` has formulas and no numbers for {', '.join(unsettled)}: {costs[unsettled[0]]}.",
+            why="Whether it is within its budget depends on its symbols.",
+            cure="Give them values first: analysis.evaluate(b=8, s=2048).check(...).",
+        )
     broken = [name for name in limits if costs[name] > limits[name]]
     if broken:
         raise BudgetError(

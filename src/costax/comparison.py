@@ -12,6 +12,7 @@ from costax import _jax, provenance
 from costax.ahead import TIMEOUT, Machine
 from costax.analysis import Analysis
 from costax.attribution import Atlas, attribute, rehomed
+from costax.errors import SymbolError
 from costax.hlo.laws import law_of
 from costax.hlo.pause import uncollected
 from costax.hlo.read import read_bytes
@@ -96,6 +97,12 @@ def compare_program(
     machine: what to compile for, ahead of time; None for this machine's CPU. timeout: seconds that it may take.
     Raises TargetError where XLA does not compile the program.
     """
+    if analysis.symbols:
+        raise SymbolError(
+            f"XLA compiles programs of plain sizes, and {', '.join(analysis.symbols)} is a symbol.",
+            why="There is nothing of XLA's to compare a formula with.",
+            cure="Compare at sizes of your choice; the formulas hold there too.",
+        )
     live = analysis.live
     with uncollected():
         marks = provenance.mark(live)

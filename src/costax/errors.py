@@ -44,6 +44,10 @@ class Uncountable(Exception):
     """
 
 
+class Undecided(ArithmeticError):
+    """What a polynomial raises where an answer depends on the values of its symbols."""
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """A primitive without a rule, or one whose rule says why it cannot know: where the program uses it, how often."""
@@ -148,3 +152,19 @@ class ExtraError(CostaxError, ImportError):
             why="costax itself needs only what it counts with.",
             cure=f"pip install 'costax[{extra or package}]'",
         )
+
+
+class BranchError(CostaxError, ValueError):
+    """An answer for branches that the program does not take, or that names none of them."""
+
+
+class SymbolError(CostaxError, ValueError):
+    """Symbols without values, values that a symbol cannot take, or a question about a symbol that is not there."""
+
+
+class SymbolicError(CostaxError, ValueError):
+    """A program whose cost is no formula of its symbols, as far as costax can find one."""
+
+
+class SweepError(CostaxError, ValueError):
+    """A sweep that cannot start, or cannot go on; what it had computed is in its file."""

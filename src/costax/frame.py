@@ -12,7 +12,9 @@ from operator import add, mul, sub
 from typing import Any
 
 from costax import _jax, dtypes
+from costax.cost import Count
 from costax.equation import Body
+from costax.polynomial import Polynomial, at_least, maximum, minimum
 
 _IDENTITIES = frozenset(
     {
@@ -35,8 +37,10 @@ _CALLS = {
 }
 
 
-def _quotient(a: int, b: int) -> int:
-    """Return what `lax.div` does: it truncates towards zero."""
+def _quotient(a: Any, b: Any) -> Any:
+    """Return what `lax.div` does: it truncates towards zero. What depends on symbols is not negative here."""
+    if not (isinstance(a, int) and isinstance(b, int)):
+        return a // b
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
@@ -49,8 +53,8 @@ _ARITHMETIC: Mapping[str, Callable[[int, int], int]] = {
     "add": add,
     "sub": sub,
     "mul": mul,
-    "max": max,
-    "min": min,
+    "max": maximum,
+    "min": minimum,
     "div": _quotient,
     "rem": _remainder,
 }
@@ -132,6 +136,13 @@ class Frame:
         """Return the equation that defines a variable, or None."""
         return None if _jax.is_literal(atom) else self._definition(atom)
 
+    def is_size(self, eqn: Any) -> bool:
+        """Say whether an equation only makes a symbolic dimension a number: with plain sizes it would not be there."""
+        if eqn.primitive.name != "convert_element_type":
+            return False
+        definition = self.definition(eqn.invars[0])
+        return definition is not None and (definition.primitive.name == "dim_as_value" or self.is_size(definition))
+
     def source(self, eqn: Any) -> str:
         """Return the user's file and line of an equation, or of the nearest call around it that has one."""
         here = _jax.source(eqn)
@@ -160,7 +171,7 @@ class Frame:
         else:
             position = self.position(var)
             value = None if position is None else self.answer(position)
-        return value if value is not None and value in held else None
+        return value if value is not None and fits(value, held) else None
 
     def _asked(self, position: int) -> int | None:
         if self.parent is None or self.body is None:
@@ -171,6 +182,8 @@ class Frame:
 
     def _from_equation(self, eqn: Any, var: Any) -> int | None:
         name = eqn.primitive.name
+        if name == "dim_as_value":
+            return _jax.params(eqn)["dim"]
         if name in _CALLS:
             jaxpr = eqn.params[_CALLS[name]]
             inside = Frame(jaxpr, self.path, self, eqn, Body(jaxpr, inputs=tuple(range(len(eqn.invars)))))
@@ -186,9 +199,22 @@ class Frame:
             return operands[0] if len(operands) == 1 else None
         if name == "clamp":
             low, value, high = operands
-            return min(max(low, value), high)
+            return minimum(maximum(low, value), high)
         a, b = operands
-        return None if name in ("div", "rem") and b == 0 else _ARITHMETIC[name](a, b)
+        if name in ("div", "rem") and (b == 0 or not _truncates_alike(a, b)):
+            return None
+        return _ARITHMETIC[name](a, b)
+
+
+def fits(value: Count, held: range) -> bool:
+    """Say whether a dtype holds a value. One that depends on symbols is taken for a size, which every index holds."""
+    return at_least(value, max(held.start, 0)) if isinstance(value, Polynomial) else value in held
+
+
+def _truncates_alike(a: Any, b: Any) -> bool:
+    """Say whether division rounds down where it truncates: always for numbers, that are told apart by their signs."""
+    numbers = isinstance(a, int) and isinstance(b, int)
+    return numbers or (at_least(a, 0) and at_least(b, 1))
 
 
 def _is_arithmetic(eqn: Any) -> bool:

@@ -57,6 +57,16 @@ tracing = _chain(
     ),
 )
 
+# Which branch of a cond or switch is charged: `branches`.
+branching = _chain(
+    click.option(
+        "--branches",
+        multiple=True,
+        metavar="HOW",
+        help="Which branch of a cond or switch counts: max (the default), min, mean, or PLACE=max|min|mean|INDEX.",
+    ),
+)
+
 # What to compile for, and how long that may take: `compile_for`, `timeout`.
 machine = _chain(
     click.option(
@@ -165,6 +175,15 @@ formats = click.option(
     type=click.Choice(["json", "markdown", "csv", "html", "speedscope", "pprof"]),
     help="Print this format instead of tables.",
 )
+
+
+def parsed_branches(texts: Sequence[str]) -> dict[str, int | str]:
+    """Return the answers of --branches by place; one without a place is for all. What it means, `analyze` checks."""
+    answers: dict[str, int | str] = {}
+    for text in texts:
+        place, _, how = text.rpartition("=")
+        answers[place or "*"] = int(how) if how.isdecimal() else how
+    return answers
 
 
 def parsed_trips(texts: Sequence[str]) -> dict[str, int]:

@@ -24,7 +24,30 @@ from costax.shapes import spec
 from costax.trace import Target
 
 _GRAMMAR: Final = "Write package.module:name or path/to/file.py:name, for example examples/resnet.py:resnet18."
+# What a process has loaded for a sweep, by place and name: a file is imported once.
+_LOADED: Final[dict[tuple[str, str], Any]] = {}
 _FACTORY: Final = "Return (fn, args), (fn, args, kwargs) or costax.Target(fn, args, kwargs)."
+
+
+def load_attribute(text: str) -> Any:
+    """Return what a target names, as it is. Raises TargetError where there is no such thing."""
+    place, name = _split(text)
+    key = (place, name)
+    if key not in _LOADED:
+        is_file = place.endswith(".py") or "/" in place or "\\" in place
+        _LOADED[key] = _attribute(_from_file(place) if is_file else _from_module(place), name, place)
+    return _LOADED[key]
+
+
+def _split(text: str) -> tuple[str, str]:
+    place, colon, name = text.rpartition(":")
+    if not (place and colon and name):
+        raise TargetError(
+            f"{text!r} names no target.",
+            why="costax needs a file or module, a colon, and the name of something in it.",
+            cure=_GRAMMAR,
+        )
+    return place, name
 
 
 @stage("importing")
@@ -34,13 +57,7 @@ def load_target(text: str, inputs: Sequence[str] = ()) -> Target:
     inputs: specs such as `f32[8,128]`, or `mask=bool[8]` for a keyword, for a callable that is no factory.
     Raises TargetError where there is no such target, InputError where the inputs do not fit.
     """
-    place, colon, name = text.rpartition(":")
-    if not (place and colon and name):
-        raise TargetError(
-            f"{text!r} names no target.",
-            why="costax needs a file or module, a colon, and the name of something in it.",
-            cure=_GRAMMAR,
-        )
+    place, name = _split(text)
     args, kwargs = _specs(inputs)
     is_file = place.endswith(".py") or "/" in place or "\\" in place
     value = _attribute(_from_file(place) if is_file else _from_module(place), name, place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
@@ -18,8 +19,11 @@ import numpy as np
 from costax import _jax, frameworks, pytrees
 from costax.equation import Operand
 from costax.errors import CostaxError, InputError, TargetError
+from costax.points import Condition
 from costax.progress import stage
 
+# Seconds in which a program is traced with symbols; then it is analysed with numbers instead.
+_PATIENCE = 10.0
 _CONCRETE: Any = (jax.Array, np.ndarray)
 
 
@@ -40,7 +44,9 @@ class Parameter:
 class Program:
     """A traced function: its jaxpr before dead-code elimination, its inputs and which of them are parameters.
 
-    `traced` is what jax can lower, where there is such a thing. `kinds` names the class of the module that a scope is.
+    `traced` is what jax can lower, where there is such a thing. `conditions` are the constraints on its symbols;
+    `undecided` is what it compared with 0 while it was traced, and took for something else.
+    `kinds` names the class of the module that a scope is.
     """
 
     name: str
@@ -49,6 +55,8 @@ class Program:
     parameters: tuple[Parameter, ...] | None = None
     traced: Any = None
     kinds: Mapping[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+    conditions: tuple[Condition, ...] = ()
+    undecided: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +102,72 @@ def trace(
             cure="Keep the stage before: traced = jitted.trace(*args), then costax.analyze(traced)().",
         )
     _check_argument_numbers(fn, args, params_argnums)
+    args, kwargs, scope = in_one_scope(args, kwargs)
     try:
-        bound = frameworks.bind(fn, args, kwargs, params_argnums)
-        if not callable(bound.function):
-            raise _not_callable(fn)
-        static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
-        static = {name: value for name, value in static.items() if value != ()}
-        held = _held_static(bound, static)
-        with frameworks.collected() as kinds:
+        with frameworks.collected() as kinds, _plainly(scope) as undecided:
+            bound = frameworks.bind(fn, args, kwargs, params_argnums)
+            if not callable(bound.function):
+                raise _not_callable(fn)
+            static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
+            static = {name: value for name, value in static.items() if value != ()}
+            held = _held_static(bound, static)
             traced, paths = _traced(fn, args, kwargs, held)
     except CostaxError:
         raise
     except Exception as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
-    return replace(_from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound)), kinds=kinds)
+    program = _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
+    return replace(program, conditions=conditions_of(scope), undecided=tuple(undecided.values()), kinds=kinds)
+
+
+def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
+    """Return the arguments with all symbolic dimensions in one scope, and the scope; None where there are none.
+
+    Raises InputError where two arguments bound one symbol differently.
+    """
+    leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
+    scopes = _jax.symbolic_scopes(leaves)
+    if not scopes:
+        return args, kwargs, None
+    constrained = [scope for scope in scopes if _jax.scope_conditions(scope)]
+    _check_bounds(constrained)
+    try:
+        scope = _jax.joined_scope(constrained or scopes)
+    except Exception as error:  # ValueError, NotImplementedError: jax's words for constraints that do not go together
+        raise InputError(
+            f"The constraints of the arguments do not go together: {error}",
+            why="The arguments of a call share their symbols.",
+            cure="Give each constraint once, in the spec of one argument.",
+        ) from error
+    args, kwargs = pytrees.unflatten(tree, [_jax.moved_to_scope(leaf, scope) for leaf in leaves])
+    return args, kwargs, scope
+
+
+def _plainly(scope: Any) -> AbstractContextManager[Mapping[str, Any]]:
+    return nullcontext(dict[str, Any]()) if scope is None else _jax.traced_as_plain(_PATIENCE)
+
+
+def _check_bounds(scopes: Sequence[Any]) -> None:
+    """Refuse two specs that constrain one symbol on its own, each otherwise."""
+    seen: dict[str, frozenset[str]] = {}
+    for scope in scopes:
+        own: dict[str, set[str]] = {}
+        for text, difference, _ in _jax.scope_conditions(scope):
+            if len(difference.symbols) == 1:
+                own.setdefault(difference.symbols[0], set()).add(text)
+        for name, texts in own.items():
+            if seen.setdefault(name, frozenset(texts)) != frozenset(texts):
+                raise InputError(
+                    f"The symbol `{name}` has different bounds: {', '.join(sorted(seen[name]))} in one argument and "
+                    f"{', '.join(sorted(texts))} in another.",
+                    why="A symbol stands for the same size in all arguments of a call.",
+                    cure="Give its bounds once, in the spec of one argument, or call one of the two by another name.",
+                )
+
+
+def conditions_of(scope: Any) -> tuple[Condition, ...]:
+    """Return what the constraints of a scope demand."""
+    return () if scope is None else tuple(Condition(*found) for found in _jax.scope_conditions(scope))
 
 
 @dataclass(frozen=True, slots=True)

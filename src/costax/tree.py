@@ -140,7 +140,10 @@ def _sum_of_totals(children: tuple[Node, ...]) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as."""
+    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as.
+
+    Unless it is answered, that is a symbol named after the place; or 1, where a number was needed.
+    """
 
     place: str
     source: str

@@ -13,6 +13,7 @@ from typing import Final
 
 from costax.cost import Count
 from costax.errors import UnitError
+from costax.polynomial import Polynomial
 
 _DECIMAL: Final = ("", "k", "M", "G", "T", "P", "E", "Z", "Y", "R", "Q")
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi", "Ri", "Qi")
@@ -32,6 +33,8 @@ def exact(count: Count, unit: str = "") -> str:
     >>> exact(1814073344), exact(-1200, "B")
     ('1,814,073,344', '-1,200 B')
     """
+    if isinstance(count, Polynomial) and len(count.terms) > 1 and unit:
+        return f"({count:,}) {unit}"
     return f"{count:,} {unit}".rstrip()
 
 
@@ -40,6 +43,8 @@ def short(count: Count, unit: str = "") -> str:
 
     >>> short(1814073344, "MAC"), short(999_999), short(0, "FLOP"), short(-1500)
     ('1.81 GMAC', '1 M', '0 FLOP', '-1.5 k')
+
+    A formula keeps its form, and three digits of each coefficient: `55.3k*b*s^2 + 371M*b*s`.
     """
     return _scaled(count, unit, 1000, _DECIMAL)
 
@@ -50,6 +55,8 @@ def signed(count: Count) -> str:
     >>> signed(1500), signed(-2_000_000), signed(0)
     ('+1.5 k', '-2 M', '')
     """
+    if isinstance(count, Polynomial):
+        return short(count)
     return f"{'+' if count > 0 else ''}{short(count)}" if count else ""
 
 
@@ -88,8 +95,17 @@ def share(part: Count, whole: Count) -> str:
 
     >>> share(1, 3), share(3, 3), share(1, 10**6), share(1, 0)
     ('33.3', '100.0', '0.0', '-')
+
+    Of a formula, the percentage that it is everywhere; "-" where that depends on the symbols.
     """
     if not whole:
+        return "-"
+    if isinstance(whole, Polynomial):
+        ratio = _ratio(part, whole)
+        if ratio is None:
+            return "-"
+        part, whole = ratio.numerator, ratio.denominator
+    elif isinstance(part, Polynomial):
         return "-"
     tenths = (abs(part) * 2000 + abs(whole)) // (2 * abs(whole))
     sign = "-" if (part < 0) != (whole < 0) and tenths else ""
@@ -128,7 +144,25 @@ def _factor(suffix: str, unit: str) -> int | None:
     return None
 
 
+def _ratio(part: Count, whole: Polynomial) -> Fraction | None:
+    """Return part / whole where that is the same number everywhere."""
+    if not isinstance(part, Polynomial):
+        return Fraction(0) if part == 0 else None
+    first = next(iter(whole.terms))
+    ratio = Fraction(part.terms.get(first, 0)) / whole.terms[first]
+    return ratio if whole * ratio == part else None
+
+
+def _formula(count: Polynomial, unit: str, base: int, prefixes: tuple[str, ...]) -> str:
+    scaled = count.text(lambda coefficient: _scaled(coefficient, "", base, prefixes).replace(" ", ""))
+    return f"({scaled}) {unit}" if unit and len(count.terms) > 1 else f"{scaled} {unit}".rstrip()
+
+
 def _scaled(count: Count, unit: str, base: int, prefixes: tuple[str, ...]) -> str:
+    if isinstance(count, Polynomial):
+        return _formula(count, unit, base, prefixes)
+    if isinstance(count, Fraction):
+        return str(count)
     # 999,999 rounds to 1 M and not to 1000 k: the prefix follows the rounded number.
     for power, prefix in enumerate(prefixes):
         rounded = _THREE_DIGITS.divide(Decimal(count), Decimal(base**power))

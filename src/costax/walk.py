@@ -15,10 +15,12 @@ from math import prod
 from typing import Any, NamedTuple, TypeGuard, cast
 
 from costax import _jax
+from costax.choices import chosen
 from costax.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.equation import Body, Equation, Operand
-from costax.errors import Missing, RuleError, Uncountable
+from costax.errors import Missing, RuleError, Uncountable, Undecided
 from costax.frame import Frame
+from costax.polynomial import Polynomial, symbol
 from costax.progress import stage
 from costax.registry import Rule, no_traffic, whole_operands
 from costax.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node, Scope, Unknown
@@ -34,25 +36,50 @@ class Findings:
     unknowns: dict[str, Unknown] = field(default_factory=dict[str, Unknown])
     missing: dict[tuple[str, str], Missing] = field(default_factory=dict[tuple[str, str], Missing])
     used_trips: set[str] = field(default_factory=set[str])
+    # Places of equations that take one of several branches, and the answers that were for one of them.
+    choices: set[str] = field(default_factory=set[str])
+    used_branches: set[str] = field(default_factory=set[str])
+    # Extents that depend on symbols.
+    extents: dict[str, Count] = field(default_factory=dict[str, Count])
+    # What must not be negative for the branches that are charged to be the ones: a difference, by its words.
+    presumed: dict[str, Count] = field(default_factory=dict[str, Count])
     devices: int = 1
 
 
 @stage("counting")
-def walk(jaxpr: Any, rules: Mapping[str, Rule], trips: Mapping[str, Count] | None = None) -> tuple[Node, Findings]:
+def walk(
+    jaxpr: Any,
+    rules: Mapping[str, Rule],
+    trips: Mapping[str, Count] | None = None,
+    *,
+    branches: Mapping[str, int | str] | None = None,
+    loops_once: bool = False,
+) -> tuple[Node, Findings]:
     """Return the tree of a jaxpr's costs, and what was found on the way.
 
-    trips: how often loops run whose length is not in the program, by place (`solver/while`, or a pattern).
+    trips: how often loops run whose length is not in the program, by place (`solver/while`, or a pattern); any other
+    one runs as often as a symbol of its name says, or, if `loops_once`, once.
+    branches: which branch is charged, by place: "max", "min", "mean" or an index.
     Raises RuleError where a rule raises or returns something else than it should.
     """
-    walker = _Walker(rules, trips or {})
+    walker = _Walker(rules, trips or {}, branches or {}, loops_once=loops_once)
     frame = Frame(jaxpr)
     return Node("program", children=walker.equations(frame)), walker.findings
 
 
 class _Walker:
-    def __init__(self, rules: Mapping[str, Rule], trips: Mapping[str, Count]) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        trips: Mapping[str, Count],
+        branches: Mapping[str, int | str],
+        *,
+        loops_once: bool,
+    ) -> None:
         self.rules = rules
         self.trips = trips
+        self.branches = branches
+        self.loops_once = loops_once
         self.findings = Findings()
         self._operands: dict[int, Operand] = {}
         self._interned: dict[Operand, Operand] = {}
@@ -81,7 +108,8 @@ class _Walker:
                 if rule.higher_order:
                     nodes.append(self._higher_order(rule, eqn, frame, scope, direction))
                 else:
-                    nodes.append(Node(name, scope, direction, eqn, self._cost(rule, eqn, frame, axes, fused)))
+                    cost = ZERO if frame.is_size(eqn) else self._cost(rule, eqn, frame, axes, fused)
+                    nodes.append(Node(name, scope, direction, eqn, cost))
             except Uncountable as error:
                 self._miss(eqn, frame, str(error))
                 nodes.append(Node(name, scope, direction, eqn))
@@ -112,7 +140,13 @@ class _Walker:
         found = self._operands.get(id(aval))
         if found is None:
             made = _jax.operand(aval)
-            found = self._operands[id(aval)] = self._interned.setdefault(made, made)
+            found = self._interned.get(made)
+            if found is None:
+                found = self._interned[made] = made
+                for extent in made.shape:
+                    if isinstance(extent, Polynomial):
+                        self.findings.extents[str(extent)] = extent
+            self._operands[id(aval)] = found
             self._alive.append(aval)
         return found
 
@@ -130,7 +164,30 @@ class _Walker:
         bodies = _checked_bodies(rule, equation, eqn)
         nodes = [self._body(body, eqn, frame, scope) for body in bodies]
         own = _traffic(rule, equation, eqn)
-        return Node(rule.name, scope, direction, eqn, own, children=_costliest(bodies, nodes), bodies=bodies)
+        children = self._taken(bodies, nodes, eqn, frame, scope)
+        return Node(rule.name, scope, direction, eqn, own, children=tuple(children), bodies=bodies)
+
+    def _taken(self, bodies: Sequence[Body], nodes: list[Node], eqn: Any, frame: Frame, scope: Scope) -> Sequence[Node]:
+        """Let one of the bodies that exclude each other run, and the others not at all; or each as often."""
+        alternatives = [position for position, body in enumerate(bodies) if body.choice]
+        if not alternatives:
+            return tuple(nodes)
+        how: int | str = "max"
+        place = self._loop_place(eqn, frame.path + scope)
+        self.findings.choices.add(place)
+        if self.branches:
+            _depends_on_place(frame)
+            patterns = [pattern for pattern in self.branches if pattern == place or fnmatchcase(place, pattern)]
+            self.findings.used_branches.update(patterns)
+            if patterns:
+                how = self.branches[place if place in patterns else patterns[0]]
+        shares, presumed = chosen([nodes[position].once for position in alternatives], how, place)
+        self.findings.presumed.update(presumed)
+        taken = dict(zip(alternatives, shares, strict=True))
+        return tuple(
+            node.repeated(taken[position]) if position in taken and taken[position] != 1 else node
+            for position, node in enumerate(nodes)
+        )
 
     def _body(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> Node:
         axis_sizes = {**frame.axis_sizes, **body.axis_sizes}
@@ -180,8 +237,9 @@ class _Walker:
         patterns = [pattern for pattern in self.trips if pattern == place or fnmatchcase(place, pattern)]
         self.findings.used_trips.update(patterns)
         if not patterns:
-            self.findings.unknowns[place] = Unknown(place, frame.source(eqn), 1, answered=False)
-            return 1, place
+            times: Count = 1 if self.loops_once else symbol(place, least=0)
+            self.findings.unknowns[place] = Unknown(place, frame.source(eqn), times, answered=False)
+            return (times + 1 if body.name == "condition" and not self.loops_once else times), place
         answer = self.trips[place if place in patterns else patterns[0]]
         self.findings.unknowns[place] = Unknown(place, frame.source(eqn), answer, answered=True)
         # The condition is tried once more than it holds.
@@ -221,18 +279,6 @@ def _depends_on_place(frame: Frame | None) -> None:
     while frame is not None and not frame.placed:
         frame.placed = True
         frame = frame.parent
-
-
-def _costliest(bodies: Sequence[Body], nodes: list[Node]) -> tuple[Node, ...]:
-    """Let the costliest of the bodies that exclude each other run once, and the others not at all."""
-    choices = [node for body, node in zip(bodies, nodes, strict=True) if body.choice]
-    if not choices:
-        return tuple(nodes)
-    chosen = max(choices, key=lambda node: (node.once.ops, node.once.bytes_unfused))
-    return tuple(
-        node.repeated(0) if body.choice and node is not chosen else node
-        for body, node in zip(bodies, nodes, strict=True)
-    )
 
 
 def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
@@ -335,7 +381,7 @@ def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
 def _called(rule: Rule, function: Callable[[Equation], Any], equation: Equation, eqn: Any) -> Any:
     try:
         return function(equation)
-    except Uncountable:
+    except (Uncountable, Undecided):
         raise
     except Exception as error:
         raise _rule_error(rule, equation, eqn, f"raised {type(error).__name__}: {error}") from error

@@ -3,6 +3,17 @@
 Supported: jax 0.8.2 and newer.
 """
 
+from costax._jax.dimensions import count as count
+from costax._jax.dimensions import dimension as dimension
+from costax._jax.dimensions import dimensions_at as dimensions_at
+from costax._jax.dimensions import is_inconclusive as is_inconclusive
+from costax._jax.dimensions import is_symbolic as is_symbolic
+from costax._jax.dimensions import joined_scope as joined_scope
+from costax._jax.dimensions import moved_to_scope as moved_to_scope
+from costax._jax.dimensions import scope_conditions as scope_conditions
+from costax._jax.dimensions import scope_of as scope_of
+from costax._jax.dimensions import symbolic_scopes as symbolic_scopes
+from costax._jax.fingerprints import fingerprint as fingerprint
 from costax._jax.hlo import XlaError as XlaError
 from costax._jax.hlo import hlo_from_foreign_text as hlo_from_foreign_text
 from costax._jax.hlo import hlo_from_text as hlo_from_text
@@ -11,9 +22,11 @@ from costax._jax.hlo import hlo_text as hlo_text
 from costax._jax.hlo import stablehlo_text as stablehlo_text
 from costax._jax.hlo import xla_cost as xla_cost
 from costax._jax.hlo import xla_cost_of_foreign as xla_cost_of_foreign
+from costax._jax.indexing import traced_as_plain as traced_as_plain
 from costax._jax.jaxprs import Eqn as Eqn
 from costax._jax.jaxprs import Jaxpr as Jaxpr
 from costax._jax.jaxprs import Var as Var
+from costax._jax.jaxprs import bind as bind
 from costax._jax.jaxprs import constants as constants
 from costax._jax.jaxprs import expansion as expansion
 from costax._jax.jaxprs import generator as generator

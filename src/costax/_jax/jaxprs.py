@@ -19,6 +19,7 @@ from jax._src.state import types as _states
 from jax.extend import core as _extend_core
 
 from costax import dtypes
+from costax._jax.dimensions import count, is_symbolic
 from costax.equation import Operand
 from costax.errors import Uncountable
 
@@ -73,7 +74,10 @@ def operand(aval: Any) -> Operand:
     dtype = getattr(inner, "dtype", None)
     if shape is None or dtype is None:
         return Operand((0,), "token")
-    return Operand(tuple(shape), dtypes.short_name(_dtype_name(dtype)))
+    extents = tuple(shape)
+    if any(type(extent) is not int for extent in extents):
+        extents = tuple(map(count, extents))
+    return Operand(extents, dtypes.short_name(_dtype_name(dtype)))
 
 
 @cache
@@ -125,7 +129,7 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
 
     `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`,
     `dma_start` what it moves.
-    Integers are Python's: numpy's would overflow in a product, silently.
+    Integers are Python's: numpy's would overflow in a product, silently. Symbolic dimensions are polynomials.
     """
     found = {name: _plain(value) for name, value in eqn.params.items()}
     for old, new in _RENAMED.get(eqn.primitive.name, ()):
@@ -160,6 +164,8 @@ def _copied(eqn: Eqn) -> Mapping[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.integer):
         return int(cast("Any", value))
+    if is_symbolic(value):
+        return count(value)
     if type(value) is tuple:
         return tuple(map(_plain, cast("tuple[Any, ...]", value)))
     return value
@@ -225,3 +231,13 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
     before = (_sources.Scope(prefix),) if prefix else ()
     marked = _sources.NameStack((*before, *stack, _sources.Scope(suffix)))
     return eqn.replace(params=dict(params), source_info=eqn.source_info.replace(name_stack=marked))
+
+
+def bind(eqn: Eqn, operands: Sequence[Any]) -> Sequence[Any]:
+    """Run one equation on values, as `jax.core.eval_jaxpr` does."""
+    found: Any = eqn.primitive.get_bind_params(eqn.params)
+    # from jax 0.12 on functions are among the parameters
+    subfuns, params = cast("tuple[Any, Any]", found) if isinstance(found, tuple) else ((), found)
+    with _sources.user_context(eqn.source_info.traceback), eqn.ctx.manager:
+        results = eqn.primitive.bind(*subfuns, *operands, **params)
+    return cast("Sequence[Any]", results) if eqn.primitive.multiple_results else [results]

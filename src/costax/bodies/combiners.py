@@ -11,6 +11,7 @@ from typing import Any
 
 from costax.cost import Count
 from costax.equation import Body, Equation
+from costax.polynomial import maximum
 from costax.registry import body_rule, whole_operands
 
 
@@ -34,7 +35,7 @@ def reduce(eqn: Equation) -> Sequence[Body]:
 
     XLA: HandleReduce, the same.
     """
-    return [_fused(eqn.params["jaxpr"], max(eqn.inputs[0].size - eqn.out.size, 0))]
+    return [_fused(eqn.params["jaxpr"], maximum(eqn.inputs[0].size - eqn.out.size, 0))]
 
 
 @body_rule("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max", "scatter", traffic=scattered)
@@ -54,7 +55,7 @@ def reduce_window(eqn: Equation) -> Sequence[Body]:
     XLA: HandleReduceWindow, the same.
     """
     window = prod(eqn.params["window_dimensions"])
-    return [_fused(eqn.params["jaxpr"], max(window - 1, 0) * eqn.out.size)]
+    return [_fused(eqn.params["jaxpr"], maximum(window - 1, 0) * eqn.out.size)]
 
 
 @body_rule("select_and_scatter", traffic=whole_operands)
@@ -65,6 +66,6 @@ def select_and_scatter(eqn: Equation) -> Sequence[Body]:
     """
     source, window = eqn.inputs[1], prod(eqn.params["window_dimensions"])
     return [
-        _fused(eqn.params["select_jaxpr"], max(window - 1, 0) * source.size, "select"),
+        _fused(eqn.params["select_jaxpr"], maximum(window - 1, 0) * source.size, "select"),
         _fused(eqn.params["scatter_jaxpr"], source.size, "scatter"),
     ]

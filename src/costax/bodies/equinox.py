@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from costax import _jax
 from costax.equation import Body, Equation
+from costax.errors import Undecided
+from costax.polynomial import Polynomial
 from costax.registry import body_rule
 from costax.shapes import spec
 
@@ -27,5 +29,7 @@ def equinox_primitive(eqn: Equation) -> Sequence[Body]:
 
     XLA: sees the implementation only.
     """
+    if any(isinstance(extent, Polynomial) for x in eqn.inputs for extent in x.shape):
+        raise Undecided(f"{eqn.name} is traced anew, and only for numbers")
     jaxpr = _jax.implementation(eqn.name, [spec(str(x)) for x in eqn.inputs], eqn.params)
     return [Body(jaxpr, name=eqn.name, inputs=tuple(range(len(eqn.inputs))))]

@@ -9,6 +9,8 @@ from typing import Any
 from costax import _jax
 from costax.bodies.stablehlo import Computation, Reader
 from costax.equation import Body, Equation, Operand
+from costax.errors import Undecided
+from costax.polynomial import Polynomial
 from costax.registry import body_rule
 
 
@@ -20,6 +22,8 @@ def call_exported(eqn: Equation) -> Sequence[Body]:
     dimensions take the sizes of the call.
     XLA: HandleCall sums the called computation.
     """
+    if any(isinstance(extent, Polynomial) for x in eqn.inputs for extent in x.shape):
+        raise Undecided("an exported function is read for numbers alone")
     exported = eqn.params["exported"]
     return [Body(_computation(exported, eqn.inputs), name=str(exported.fun_name))]
 

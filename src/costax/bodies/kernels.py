@@ -8,6 +8,7 @@ from typing import Any
 
 from costax.cost import Count
 from costax.equation import Body, Equation
+from costax.polynomial import Polynomial
 from costax.registry import body_rule, whole_operands
 
 
@@ -26,7 +27,7 @@ def _steps(eqn: Equation) -> Count | None:
     steps: Count = 1
     for size in eqn.params["grid_mapping"].grid:
         bound: Count | None = size
-        if not isinstance(size, int):
+        if not isinstance(size, int | Polynomial):
             bound = eqn.known[computed] if computed < len(eqn.known) else None
             computed += 1
         if bound is None:

@@ -18,7 +18,8 @@ def scan(eqn: Equation) -> Sequence[Body]:
     """
     length, unroll, fixed = eqn.params["length"], eqn.params["unroll"], eqn.params["num_consts"]
     inputs = tuple(range(len(eqn.inputs)))
-    copies = unroll + length % unroll if 0 < unroll <= length else length
+    whole = not isinstance(length, int) or 0 < unroll <= length
+    copies = unroll + length % unroll if whole else length
     return [Body(eqn.params["jaxpr"], length, "body", inputs, fixed=fixed, loop=True, copies=copies)]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from costax import _jax, dtypes
 from costax.equation import Equation
-from costax.frame import Frame
+from costax.frame import Frame, fits
+from costax.polynomial import Polynomial, maximum
 
 _MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne"}
 
@@ -31,7 +32,7 @@ def trip_count(eqn: Equation) -> int | None:
         if start is None or step is None or end is None:
             continue
         steps = _steps(order, start, step, end)
-        return steps if steps is not None and start + steps * step in loop.range_of(position) else None
+        return steps if steps is not None and fits(start + steps * step, loop.range_of(position)) else None
     return None
 
 
@@ -47,6 +48,8 @@ def _steps(relation: str, start: int, step: int, end: int) -> int | None:
         start, step, end = -start, -step, -end
     if relation in ("le", "ge"):
         end += 1
+    if isinstance(end - start, Polynomial):
+        return maximum(-(-(end - start) // step), 0) if step > 0 else None
     if start >= end:
         return 0
     return -(-(end - start) // step) if step > 0 else None

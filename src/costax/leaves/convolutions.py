@@ -9,6 +9,8 @@ from typing import NamedTuple
 from costax import dtypes
 from costax.cost import Cost, Count
 from costax.equation import Equation
+from costax.errors import Undecided
+from costax.polynomial import Polynomial, maximum, minimum
 from costax.registry import cost_rule
 
 
@@ -35,7 +37,7 @@ def conv_general_dilated(eqn: Equation) -> Cost:
     # The kernel holds channels per feature group already. With batch groups each output channel sees one group.
     batch = lhs.shape[lhs_spec[0]] // eqn.params["batch_group_count"]
     channels = batch * rhs.shape[rhs_spec[0]] * rhs.shape[rhs_spec[1]]
-    macs = channels * prod(d.taps * min(d.inputs, d.outputs) for d in dimensions)
+    macs = channels * prod(d.taps * minimum(d.inputs, d.outputs) for d in dimensions)
     valid = channels * prod(map(valid_taps, dimensions))
     return Cost.macs_of(dtypes.mixed(lhs.dtype, rhs.dtype, accumulator=eqn.out.dtype), macs, padding=macs - valid)
 
@@ -78,6 +80,8 @@ def valid_taps(d: Dimension) -> Count:
     >>> valid_taps(Dimension(inputs=224, taps=3, outputs=224, padding=1))
     670
     """
+    if any(isinstance(extent, Polynomial) for extent in d):
+        return _valid_taps_of_symbols(d)
     divisor = gcd(d.stride, d.input_dilation)
     period = d.input_dilation // divisor
     inverse = pow(d.stride // divisor, -1, period) if period > 1 else 0
@@ -97,6 +101,37 @@ def valid_taps(d: Dimension) -> Count:
             columns, rows, across, up, -1 - start
         )
     return count
+
+
+def _valid_taps_of_symbols(d: Dimension) -> Count:
+    """Count as `valid_taps` does, tap by tap, where the input or the padding depends on symbols.
+
+    In o*stride + t*tap_dilation outputs and taps are alike, so the one of them that is a number is gone through.
+    """
+    if not isinstance(d.taps, Polynomial):
+        few, many, step, stride = d.taps, d.outputs, d.tap_dilation, d.stride
+    elif not isinstance(d.outputs, Polynomial):
+        few, many, step, stride = d.outputs, d.taps, d.stride, d.tap_dilation
+    else:
+        raise Undecided("a window and its output that both depend on symbols have no formula here")
+    return sum(_met(d, t * step - d.padding, many, stride) for t in range(few))
+
+
+def _met(d: Dimension, offset: Count, many: Count, stride: int) -> Count:
+    """Count 0 <= x < many where x*stride + offset is a multiple of input_dilation, from 0 to that of the last input."""
+    divisor = gcd(stride, d.input_dilation)
+    period = d.input_dilation // divisor
+    first: Count = 0
+    if d.input_dilation > 1:
+        if isinstance(offset, Polynomial):
+            raise Undecided("padding that depends on symbols beside a dilated input has no formula here")
+        if offset % divisor:
+            return 0
+        first = -(offset // divisor) * (pow(stride // divisor, -1, period) if period > 1 else 0) % period
+    low = maximum(first, -(offset // stride))
+    high = minimum(many - 1, ((d.inputs - 1) * d.input_dilation - offset) // stride)
+    # x = first, first + period, ... from low to high
+    return maximum((high - first) // period - (low - first - 1) // period, 0)
 
 
 def _pairs_below(columns: int, rows: int, across: int, up: int, bound: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from costax.cost import Cost, Count
 from costax.equation import Equation
 from costax.leaves.matrices import descending, matrix, products
+from costax.polynomial import minimum
 from costax.registry import cost_rule, free
 
 
@@ -49,7 +50,7 @@ def lu(eqn: Equation) -> Cost:
     XLA: a LAPACK or cuSOLVER custom call, -1 FLOP; on TPU a custom call of the compiler's.
     """
     batch, m, n = matrix(eqn.inputs[0])
-    dtype, steps = eqn.inputs[0].dtype, min(m, n)
+    dtype, steps = eqn.inputs[0].dtype, minimum(m, n)
     arithmetic = steps + descending(m - 1, steps) + 2 * products(m - 1, n - 1, steps)
     return Cost.arithmetic(dtype, batch * arithmetic) + Cost.compare(dtype, batch * descending(m - 1, steps))
 
@@ -100,12 +101,12 @@ def geqrf(eqn: Equation) -> Cost:
     batch, m, n = matrix(eqn.inputs[0])
     cost = _triangularised(eqn.inputs[0].dtype, m, n)
     if eqn.name == "geqp3":
-        cost += pivoting(m, n, min(m, n), eqn.inputs[0].dtype)
+        cost += pivoting(m, n, minimum(m, n), eqn.inputs[0].dtype)
     return cost * batch
 
 
 def _triangularised(dtype: str, m: Count, n: Count) -> Cost:
-    steps = min(m, n)
+    steps = minimum(m, n)
     return Cost.arithmetic(dtype, reflections(m, n, steps) - steps) + Cost.transcendental(dtype, steps)
 
 
@@ -143,7 +144,7 @@ def qr(eqn: Equation) -> Cost:
     XLA: two LAPACK or cuSOLVER custom calls, -1 FLOP each.
     """
     batch, m, n = matrix(eqn.inputs[0])
-    dtype, q_columns, steps = eqn.inputs[0].dtype, eqn.out.shape[-1], min(m, n)
+    dtype, q_columns, steps = eqn.inputs[0].dtype, eqn.out.shape[-1], minimum(m, n)
     cost = _triangularised(dtype, m, n) + Cost.arithmetic(dtype, explicit_q(m, q_columns, steps))
     if eqn.params["pivoting"]:
         cost += pivoting(m, n, steps, dtype)

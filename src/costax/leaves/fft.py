@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
-from functools import cache
 from math import prod
 
 from costax import dtypes
 from costax.cost import Cost, Count
 from costax.equation import Equation
+from costax.polynomial import applied
 from costax.registry import cost_rule
 
 
@@ -31,28 +30,13 @@ def fft(eqn: Equation) -> Cost:
     return Cost.arithmetic(_real_dtype(eqn.out.dtype), prod(real.shape[: len(real.shape) - len(lengths)]) * one)
 
 
-@cache
-def operations(points: Count, *, halved: bool = False) -> int:
+def operations(points: Count, *, halved: bool = False) -> Count:
     """Return 5 N log2 N, or half of it, rounded up to an integer; exact for any N.
 
     >>> operations(8), operations(8, halved=True), operations(3), operations(1)
     (120, 60, 24, 0)
     """
-    if points <= 1:
-        return 0
-    divisor = 2 if halved else 1
-    if points & (points - 1) == 0:
-        return -(-5 * points * (points.bit_length() - 1) // divisor)
-    # log2 of any other integer is irrational, so that with enough digits the value keeps clear of every integer.
-    digits = 2 * len(str(points)) + 20
-    while True:
-        with localcontext(prec=digits):
-            value = 5 * points * Decimal(points).ln() / Decimal(2).ln() / divisor
-            error = value.scaleb(4 - digits)
-            low, high = (value - error) // 1, (value + error) // 1
-        if low == high:
-            return int(low) + 1
-        digits *= 2
+    return applied("ceil_log2_of_power", points, 5 * points, 2 if halved else 1)
 
 
 def _real_dtype(dtype: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from costax.cost import Cost
 from costax.equation import Equation
 from costax.leaves.matrices import matrix
+from costax.polynomial import maximum, minimum
 from costax.registry import cost_rule
 
 
@@ -35,7 +36,7 @@ def hessenberg(eqn: Equation) -> Cost:
 
 
 def _condensed(eqn: Equation, n: int, operations: int) -> Cost:
-    roots = max(n - 2, 0)
+    roots = maximum(n - 2, 0)
     dtype = eqn.inputs[0].dtype
     return Cost.arithmetic(dtype, operations - roots if roots else 0) + Cost.transcendental(dtype, roots)
 
@@ -94,12 +95,12 @@ def svd(eqn: Equation) -> Cost:
     XLA: a LAPACK or cuSOLVER custom call, -1 FLOP; on TPU a loop, its body counted once.
     """
     batch, rows, columns = matrix(eqn.inputs[0])
-    m, n = max(rows, columns), min(rows, columns)
+    m, n = maximum(rows, columns), minimum(rows, columns)
     if not eqn.params["compute_uv"]:
         direct, qr_first = 4 * m * n * n - 4 * n * n * n // 3, 2 * m * n * n + 2 * n * n * n
-    elif eqn.params["full_matrices"] and m > n:
+    elif eqn.params["full_matrices"] and m != n:
         direct = 4 * m * m * n + 8 * m * n * n + 9 * n * n * n
         qr_first = 4 * m * m * n + 22 * n * n * n
     else:
         direct, qr_first = 14 * m * n * n + 8 * n * n * n, 6 * m * n * n + 20 * n * n * n
-    return Cost.arithmetic(eqn.inputs[0].dtype, batch * min(direct, qr_first))
+    return Cost.arithmetic(eqn.inputs[0].dtype, batch * minimum(direct, qr_first))

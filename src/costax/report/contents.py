@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from costax.analysis import Analysis, Size
 from costax.cost import Cost, Count
+from costax.polynomial import weight
 from costax.report import analysis_of, notes, passes
 from costax.report.scopes import ScopeNode, scope_tree
 from costax.report.sections import sections
 from costax.report.tables import short_place
+from costax.symbols import atoms
 
 if TYPE_CHECKING:
     from costax.report import Account
@@ -26,6 +28,8 @@ _COLUMNS: Final[Sequence[tuple[str, str, Callable[[Cost], Count]]]] = (
 # What is behind a bar of the waterfall is shown as far as one reads.
 _DELTAS: Final = 100
 _LINES: Final = 200
+# Where the sliders stand when the page opens.
+_START: Final = 64
 
 
 def contents(account: Account) -> dict[str, Any]:
@@ -148,9 +152,7 @@ def _tables(analysis: Analysis) -> dict[str, Any]:
 
 def _largest(costs: Mapping[str, Cost]) -> list[tuple[str, Cost]]:
     entries = [(name, cost) for name, cost in costs.items() if cost]
-    sizes: list[Any] = [count for _, cost in entries for count in (cost.flops, cost.ops)]
-    if all(isinstance(count, int) for count in sizes):
-        entries.sort(key=lambda entry: (-entry[1].flops, -entry[1].ops, -entry[1].bytes_unfused))
+    entries.sort(key=lambda entry: tuple(-weight(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused)))
     return entries[:_LINES]
 
 
@@ -195,14 +197,16 @@ def _grouped(deltas: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:
     """Return the symbols that counts depend on, and the formulas; nothing where every count is a number."""
-    names: tuple[str, ...] = getattr(analysis, "symbols", ())
-    if not names:
+    found = atoms(analysis)
+    if not found:
         return {}
     total = analysis.total
     formulas = [(name, form, of(total)) for name, form, of in _COLUMNS]
     if analysis.params is not None:
         formulas.append(("params", "count", analysis.params))
     return {
-        "symbols": [{"name": name, "least": 1, "value": 1024 if name.startswith("s") else 8} for name in names],
+        "symbols": [
+            {"name": name, "least": atom.least, "value": max(atom.least, _START)} for name, atom in found.items()
+        ],
         "formulas": [{"name": name, "format": form, "formula": _number(count)} for name, form, count in formulas],
     }

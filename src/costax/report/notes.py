@@ -8,6 +8,7 @@ from costax import units
 from costax.analysis import Analysis
 from costax.cost import Cost
 from costax.equation import Operand
+from costax.polynomial import Polynomial
 from costax.report.tables import Table, short_place
 
 # The arguments that a header names one by one.
@@ -74,12 +75,37 @@ def _conventions(analysis: Analysis) -> list[str]:
             f"Numbers are for all {analysis.devices} devices together; "
             f"one device: {units.short(one.macs, 'MAC')}, {units.short(one.flops, 'FLOP')}."
         )
+    notes += _formulas(analysis)
     notes += [
         f"{u.place} ({short_place(u.source)}) runs {units.exact(u.assumed)} times, as told."
         for u in analysis.unknowns
         if u.answered
     ]
     return notes
+
+
+def _formulas(analysis: Analysis) -> list[str]:
+    """Return what the symbols stand for, and how the formulas came about."""
+    notes = open_loops(analysis)
+    loops = {u.place for u in analysis.unknowns if not u.answered}
+    sizes = [name for name in analysis.symbols if name not in loops]
+    if sizes and analysis.exact_by == "interpolation":
+        notes.append(f"Formulas of {', '.join(sizes)} by exact interpolation: {analysis.reason}")
+    if analysis.conditions:
+        notes.append(f"They hold where {'; '.join(c.text.rstrip(',:') for c in analysis.conditions)}.")
+    if analysis.point:
+        notes.append(f"At {', '.join(f'{name} = {value}' for name, value in analysis.point.items())}.")
+    return notes
+
+
+def open_loops(analysis: Analysis) -> list[str]:
+    """Return the loops whose length is a symbol, one sentence each."""
+    return [
+        f"Length not in the program, kept as a symbol: {u.place} ({short_place(u.source)}); "
+        f"say it with --trips '{u.place}=N'."
+        for u in analysis.unknowns
+        if isinstance(u.assumed, Polynomial)
+    ]
 
 
 def gaps(analysis: Analysis) -> list[str]:
@@ -90,7 +116,7 @@ def gaps(analysis: Analysis) -> list[str]:
         reason = f": it {m.reason}" if m.reason else ""
         notes.append(f"Not counted: {times}{m.primitive} ({short_place(m.where)}){reason}.")
     for unknown in analysis.unknowns:
-        if not unknown.answered:
+        if not unknown.answered and not isinstance(unknown.assumed, Polynomial):
             times = {0: "never", 1: "once"}.get(unknown.assumed, f"{unknown.assumed} times")
             notes.append(
                 f"Length unknown, counted {times}: {unknown.place} ({short_place(unknown.source)}); "

@@ -12,6 +12,7 @@ from typing import Final
 
 from costax.analysis import Analysis, Size
 from costax.cost import Cost, Count
+from costax.polynomial import weight
 from costax.report.scopes import ScopeNode, scope_tree
 from costax.tree import Row, Scope
 
@@ -55,7 +56,7 @@ def top(analysis: Analysis, most: int, key: Callable[[Cost], Count]) -> Analysis
 
     def place(node: ScopeNode, path: Scope) -> None:
         names[node.scope] = path
-        ranked = sorted(node.children, key=lambda child: -key(child.total))
+        ranked = sorted(node.children, key=lambda child: -weight(key(child.total)))
         kept = ranked if len(ranked) <= most + 1 else ranked[:most]
         for child in node.children:
             if child in kept:
@@ -88,7 +89,7 @@ def _top_of(
     parts: dict[str, list[Cost]] = {}
     for row, cost in rows.items():
         parts.setdefault(name_of(row), []).append(cost)
-    ranked = sorted(parts, key=lambda name: -key(Cost.sum(parts[name])))
+    ranked = sorted(parts, key=lambda name: -weight(key(Cost.sum(parts[name]))))
     if len(ranked) <= most + 1:
         return dict(rows)
     kept, others = set(ranked[:most]), f"({len(ranked) - most} others)"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 
 from costax.analysis import Analysis, Size
 from costax.cost import KINDS, Cost
 from costax.equation import Operand
-from costax.errors import Missing, RecordError
+from costax.errors import Missing, RecordError, SymbolError
+from costax.expressions import parsed
+from costax.points import Condition
 from costax.tree import DIRECTIONS, Row, Scope, Unknown
 
 FAMILY: Final = "costax/analysis/"
@@ -30,10 +33,12 @@ class Reader:
     def __init__(self, origin: str) -> None:
         """Take the name of the file."""
         self.origin = origin
+        self.least: dict[str, int] = {}
 
     def analysis(self, record: Any) -> Analysis:
         """Return the analysis that a record holds. Raises RecordError."""
         self.check_schema(record, FAMILY, NEWEST)
+        self._read_symbols(record)
         rows: dict[Row, Cost] = {}
         for place, entry in self._entries(record, "rows"):
             row = Row(
@@ -57,7 +62,7 @@ class Reader:
                 Unknown(
                     self._get(x, "place", str, place),
                     self._get(x, "source", str, place),
-                    self._get(x, "assumed", int, place),
+                    self._count(x, "assumed", place),
                     answered=self._get(x, "answered", bool, place),
                 )
                 for place, x in self._entries(record, "unknowns")
@@ -69,7 +74,37 @@ class Reader:
             versions=self._versions(record),
             dead_part=self._dead_part(record),
             saved_rows=rows,
+            conditions=tuple(
+                Condition(
+                    self._get(x, "text", str, place),
+                    self._count(x, "difference", place),
+                    self._choice(x, "relation", place, (">=", "==", "!=")),
+                )
+                for place, x in self._entries(record, "conditions")
+            ),
+            extents=self._shape(record, "", "extents"),
+            exact_by=self._get(record, "exact_by", str),
+            reason=self._get(record, "reason", str),
+            point={name: self._get(record["point"], name, int, "point.") for name in self._object(record, "point")},
         )
+
+    def _read_symbols(self, record: Any) -> None:
+        for place, x in self._entries(record, "symbols"):
+            self.least[self._get(x, "name", str, place)] = self._get(x, "least", int, place)
+
+    def _count(self, entry: Any, key: str, place: str = "") -> Any:
+        """Return a count: an integer, or a formula that is written as a text."""
+        if isinstance(entry.get(key), str):
+            return self._formula(entry[key], f"{place}{key}")
+        return self._get(entry, key, int, place)
+
+    def _formula(self, text: str, place: str) -> Any:
+        with suppress(SymbolError):
+            count = parsed(text, self.least)
+            if set(getattr(count, "symbols", ())) <= set(self.least):
+                return count
+        names = ", ".join(self.least) or "no symbols"
+        raise self._wrong(f"{place} is {_brief(text)}, not an integer nor a formula of {names}")
 
     def check_schema(self, record: Any, family: str, newest: int) -> None:
         """Refuse what is no record of this family, or one of a newer costax. Raises RecordError."""
@@ -99,7 +134,7 @@ class Reader:
         sizes: dict[tuple[Scope, str], Size] = {}
         for place, x in self._entries(record, "parameters"):
             key = (self._scope(x, "scope", place), self._get(x, "dtype", str, place))
-            size = Size(self._get(x, "elements", int, place), self._get(x, "bytes", int, place))
+            size = Size(self._count(x, "elements", place), self._count(x, "bytes", place))
             sizes[key] = sizes.get(key, Size()) + size
         return sizes
 
@@ -121,12 +156,17 @@ class Reader:
                 raise self._wrong(f"{place}counts has the unknown kind {kind!r}")
             self._typed(by_dtype, dict, f"{place}counts.{kind}")
             for dtype in by_dtype:
-                counts[kind, dtype] = self._get(by_dtype, dtype, int, f"{place}counts.{kind}.")
+                counts[kind, dtype] = self._count(by_dtype, dtype, f"{place}counts.{kind}.")
         return Cost(counts)
 
-    def _shape(self, x: Any, place: str) -> tuple[int, ...]:
-        extents = self._list(x, "shape", place)
-        return tuple(self._typed(extent, int, f"{place}shape[{i}]") for i, extent in enumerate(extents))
+    def _shape(self, x: Any, place: str, key: str = "shape") -> tuple[int, ...]:
+        extents = self._list(x, key, place)
+        return tuple(
+            self._formula(extent, f"{place}{key}[{i}]")
+            if isinstance(extent, str)
+            else self._typed(extent, int, f"{place}{key}[{i}]")
+            for i, extent in enumerate(extents)
+        )
 
     def _scope(self, entry: Any, key: str, place: str) -> Scope:
         return tuple(part for part in self._get(entry, key, str, place).split("/") if part)

@@ -7,64 +7,94 @@ that a saved record shows in a moment. The fields are described in `analysis.sch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from costax.analysis import Analysis
 from costax.cost import FIELDS, Cost
+from costax.polynomial import Polynomial
 from costax.report.reading import Reader
 from costax.report.scopes import ScopeNode, scope_tree
+from costax.symbols import atoms
 
 SCHEMA: Final = "costax/analysis/1"
 
 
 def to_record(analysis: Analysis) -> dict[str, Any]:
     """Return the record of an analysis: plain dictionaries, lists, strings and integers."""
+    return _written(
+        {
+            "schema": SCHEMA,
+            "name": analysis.name,
+            "versions": dict(analysis.versions),
+            "total": _cost(analysis.total),
+            "per_device": _cost(analysis.per_device),
+            "devices": analysis.devices,
+            "params": analysis.params,
+            "param_bytes": analysis.param_bytes,
+            "exact": analysis.exact,
+            "unknowns": [
+                {"place": u.place, "source": u.source, "assumed": u.assumed, "answered": u.answered}
+                for u in analysis.unknowns
+            ],
+            "uncounted": [
+                {
+                    "primitive": m.primitive,
+                    "source": m.where,
+                    "inputs": m.inputs,
+                    "outputs": m.outputs,
+                    "params": m.params,
+                    "count": m.count,
+                    "reason": m.reason,
+                }
+                for m in analysis.uncounted
+            ],
+            "dead_code": _cost(analysis.dead_code),
+            "inputs": [{"path": path, "dtype": x.dtype, "shape": list(x.shape)} for path, x in analysis.inputs],
+            "parameters": None
+            if analysis.parameters is None
+            else [
+                {"scope": "/".join(scope), "dtype": dtype, "elements": size.elements, "bytes": size.nbytes}
+                for (scope, dtype), size in analysis.parameters.items()
+            ],
+            "rows": [
+                {
+                    "scope": "/".join(row.scope),
+                    "direction": row.direction,
+                    "primitive": row.primitive,
+                    "source": row.source,
+                    "counts": _counts(cost),
+                }
+                for row, cost in analysis.rows.items()
+            ],
+            "tree": _tree(scope_tree(analysis)),
+            **_symbols(analysis),
+        }
+    )
+
+
+def _symbols(analysis: Analysis) -> dict[str, Any]:
+    """Return what a record says of symbols."""
     return {
-        "schema": SCHEMA,
-        "name": analysis.name,
-        "versions": dict(analysis.versions),
-        "total": _cost(analysis.total),
-        "per_device": _cost(analysis.per_device),
-        "devices": analysis.devices,
-        "params": analysis.params,
-        "param_bytes": analysis.param_bytes,
-        "exact": analysis.exact,
-        "unknowns": [
-            {"place": u.place, "source": u.source, "assumed": u.assumed, "answered": u.answered}
-            for u in analysis.unknowns
+        "symbols": [{"name": name, "least": atom.least} for name, atom in atoms(analysis).items()],
+        "conditions": [
+            {"text": c.text, "difference": c.difference, "relation": c.relation} for c in analysis.conditions
         ],
-        "uncounted": [
-            {
-                "primitive": m.primitive,
-                "source": m.where,
-                "inputs": m.inputs,
-                "outputs": m.outputs,
-                "params": m.params,
-                "count": m.count,
-                "reason": m.reason,
-            }
-            for m in analysis.uncounted
-        ],
-        "dead_code": _cost(analysis.dead_code),
-        "inputs": [{"path": path, "dtype": x.dtype, "shape": list(x.shape)} for path, x in analysis.inputs],
-        "parameters": None
-        if analysis.parameters is None
-        else [
-            {"scope": "/".join(scope), "dtype": dtype, "elements": size.elements, "bytes": size.nbytes}
-            for (scope, dtype), size in analysis.parameters.items()
-        ],
-        "rows": [
-            {
-                "scope": "/".join(row.scope),
-                "direction": row.direction,
-                "primitive": row.primitive,
-                "source": row.source,
-                "counts": _counts(cost),
-            }
-            for row, cost in analysis.rows.items()
-        ],
-        "tree": _tree(scope_tree(analysis)),
+        "extents": list(analysis.extents),
+        "exact_by": analysis.exact_by,
+        "reason": analysis.reason,
+        "point": dict(analysis.point),
     }
+
+
+def _written(value: Any) -> Any:
+    """Return a record with its formulas as texts."""
+    if isinstance(value, Polynomial):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _written(part) for key, part in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_written(part) for part in cast("list[Any]", value)]
+    return value
 
 
 def from_record(record: Any, origin: str = "record") -> Analysis:

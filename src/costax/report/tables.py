@@ -15,6 +15,7 @@ from costax import units
 from costax.analysis import Analysis, Size
 from costax.cost import MAC, Cost, Count
 from costax.errors import InputError
+from costax.polynomial import weight
 from costax.report import passes
 from costax.report.scopes import ScopeNode, scope_tree
 from costax.tree import DIRECTIONS
@@ -195,9 +196,9 @@ def _sort(node: ScopeNode, key: str) -> None:
         if key == "name":
             scope.children.sort(key=lambda child: child.name)
         elif key == "params":
-            scope.children.sort(key=lambda child: -child.params.elements)
+            scope.children.sort(key=lambda child: -weight(child.params.elements))
         elif key != "order":
-            scope.children.sort(key=lambda child: -SORTS[key](child.total))
+            scope.children.sort(key=lambda child: -weight(SORTS[key](child.total)))
 
 
 def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
@@ -212,9 +213,11 @@ def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
     if sort == "name":
         entries.sort(key=lambda entry: entry[0])
     elif sort is not None:
-        entries.sort(key=lambda entry: -SORTS[sort](entry[1]))
+        entries.sort(key=lambda entry: -weight(SORTS[sort](entry[1])))
     elif by != "direction":
-        entries.sort(key=lambda entry: (-entry[1].flops, -entry[1].ops, -entry[1].bytes_unfused))
+        entries.sort(
+            key=lambda entry: tuple(-weight(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused))
+        )
     name = short_place if by == "source" else str
     lines = tuple(measures.line(0, name(label) or f"(no {by})", cost) for label, cost in entries)
     return Table(by, measures.headings, lines, measures.line(0, "total", analysis.total))

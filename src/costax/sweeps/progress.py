@@ -1,0 +1,66 @@
+"""How far a sweep is: a bar on a terminal, a line now and then in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+# Seconds between two lines.
+_INTERVAL: Final = 10.0
+
+
+class Progress:
+    """Shows on standard error how many points are done, and how many of them failed."""
+
+    def __init__(self, total: int, done: int, *, shown: bool) -> None:
+        """Take how many points there are, and how many a file holds already."""
+        self.total, self.done, self.kept, self.failed = total, done, done, 0
+        self._started = self._said = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+        self._lines = shown and not sys.stderr.isatty()
+        if shown and not self._lines:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task("sweep", total=total, completed=done)
+
+    def __enter__(self) -> Self:
+        """Show the bar, or say what an earlier sweep has left."""
+        if self._bar is not None:
+            self._bar.start()
+        elif self._lines and self.kept:
+            self._say(f"{self.kept} of {self.total} points are there already")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bar away, or say how it ended."""
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._lines:
+            self._say(self._state())
+
+    def advance(self, result: Mapping[str, Any]) -> None:
+        """Count a result."""
+        self.done += 1
+        self.failed += result["error"] is not None
+        if self._bar is not None:
+            failed = f", {self.failed} failed" if self.failed else ""
+            self._bar.update(self._task, advance=1, description=f"sweep{failed}")
+        elif self._lines and time.monotonic() - self._said > _INTERVAL:
+            self._said = time.monotonic()
+            self._say(self._state())
+
+    def _state(self) -> str:
+        seconds = time.monotonic() - self._started
+        rate = (self.done - self.kept) / seconds if seconds else 0.0
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.total} points{failed}, {rate:.3g} points/s"
+
+    def _say(self, text: str) -> None:
+        print(f"sweep: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,151 @@
+"""Polynomials behave as the integers that they stand for, at every point."""
+
+from __future__ import annotations
+
+import pickle
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from costax.errors import SymbolError, Undecided
+from costax.expressions import parsed
+from costax.polynomial import Polynomial, applied, lower_bound, maximum, minimum, rational, symbol
+
+NAMES = ("b", "s", "t")
+SYMBOLS = {name: symbol(name) for name in NAMES}
+POINTS = st.fixed_dictionaries({name: st.integers(1, 40) for name in NAMES})
+
+
+def _binary(pair):
+    (one, left), (other, right) = pair
+    return st.sampled_from(
+        [
+            (f"({one} + {other})", left + right),
+            (f"({one} - {other})", left - right),
+            (f"({one} * {other})", left * right),
+            (f"max({one}, {other})", maximum(left, right)),
+            (f"min({one}, {other})", minimum(left, right)),
+        ]
+    )
+
+
+def _divided(pair):
+    (one, left), divisor = pair
+    return st.sampled_from([(f"({one} // {divisor})", left // divisor), (f"({one} % {divisor})", left % divisor)])
+
+
+LEAVES = st.sampled_from([*SYMBOLS.items(), ("3", 3), ("-2", -2), ("7", 7)])
+# (text, polynomial), made by the same operations
+EXPRESSIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).flatmap(_binary),
+        st.tuples(inner, st.sampled_from([2, 3, 4, 8, -3])).flatmap(_divided),
+    ),
+    max_leaves=8,
+)
+
+
+@given(EXPRESSIONS, POINTS)
+def test_a_polynomial_has_the_value_that_python_works_out(expression, point):
+    text, polynomial = expression
+    value = polynomial.value(point) if isinstance(polynomial, Polynomial) else polynomial
+    assert value == eval(text, {}, dict(point))  # the text is ours
+
+
+@given(EXPRESSIONS, POINTS)
+def test_no_value_lies_below_the_lower_bound(expression, point):
+    _, polynomial = expression
+    bound = lower_bound(polynomial)
+    assume(bound is not None)
+    value = polynomial.value(point) if isinstance(polynomial, Polynomial) else polynomial
+    assert value >= bound
+
+
+@given(EXPRESSIONS)
+def test_a_text_reads_back(expression):
+    _, polynomial = expression
+    assert parsed(str(polynomial)) == polynomial
+    copy = pickle.loads(pickle.dumps(polynomial))
+    assert copy == polynomial
+    assert hash(copy) == hash(polynomial)
+
+
+@given(EXPRESSIONS, EXPRESSIONS, POINTS)
+def test_a_comparison_that_is_decided_is_right(one, other, point):
+    try:
+        decided = one[1] >= other[1]
+    except Undecided:
+        return
+    left, right = (p.value(point) if isinstance(p, Polynomial) else p for p in (one[1], other[1]))
+    assert decided == (left >= right)
+
+
+@given(EXPRESSIONS, st.lists(POINTS, min_size=1, max_size=4))
+def test_many_points_at_once_are_the_points_one_by_one(expression, points):
+    _, polynomial = expression
+    assume(isinstance(polynomial, Polynomial) and polynomial.symbols)
+    columns = {name: [point[name] for point in points] for name in polynomial.symbols}
+    exact = [polynomial.value(point) for point in points]
+    assert list(polynomial.over(columns, exact=True)) == exact
+    assert list(polynomial.over(columns)) == [pytest.approx(float(value)) for value in exact]
+
+
+def test_equal_polynomials_are_one_key_and_one_text():
+    b, s = SYMBOLS["b"], SYMBOLS["s"]
+    assert {b * s + s: 1}[s * b + s] == 1
+    assert str((s + b) * (s + b)) == str(2 * b * s + s**2 + b**2) == "2*b*s + b^2 + s^2"
+    assert (s * (s - 1)) // 2 * 2 == s**2 - s
+    assert b * s // s == b
+
+
+def test_what_is_a_number_is_an_integer():
+    s = SYMBOLS["s"]
+    assert type(s - s + 3) is int
+    assert type(rational(Fraction(4, 2))) is int
+    assert applied("ceil_log2", 9) == 4
+
+
+def test_order_that_depends_on_symbols_is_undecided():
+    s = SYMBOLS["s"]
+    assert s >= 1
+    assert s * SYMBOLS["b"] >= s
+    assert not s < 1
+    with pytest.raises(Undecided, match="s >= 2 depends"):
+        assert s >= 2
+    with pytest.raises(Undecided, match="is no number"):
+        range(s)
+
+
+def test_a_value_that_a_symbol_cannot_take_is_refused():
+    flops = 3 * SYMBOLS["b"] * SYMBOLS["s"] ** 2
+    assert flops(b=2, s=10) == 3 * 2 * 100
+    for point in ({"b": 2}, {"b": 2, "s": 0}, {"b": 2, "s": 1.5}, {"b": 2, "s": 3, "q": 1}, {"b": True, "s": 1}):
+        with pytest.raises(SymbolError):
+            flops(**point)
+
+
+def test_degrees_see_through_divisions():
+    s = SYMBOLS["s"]
+    assert (SYMBOLS["b"] * (s // 2) ** 2 + s).degree("s") == 2
+    assert (SYMBOLS["b"] * (s // 2) ** 2 + s).degree("b") == 1
+    assert applied("ceil_log2", s).degree("s") == 0
+
+
+def test_sympy_agrees():
+    sympy = pytest.importorskip("sympy")
+    b, s = SYMBOLS["b"], SYMBOLS["s"]
+    count = 3 * b * s**2 + (s * s - s) // 2 + s // 3 + maximum(b, s)
+    expression = count.to_sympy()
+    point = {"b": 5, "s": 11}
+    named = {found: point[found.name] for found in expression.free_symbols}
+    assert int(expression.subs(named)) == count(point)
+    assert sympy.degree(sympy.expand((3 * b * s**2).to_sympy()), next(x for x in named if x.name == "s")) == 2
+
+
+@pytest.mark.parametrize("text", ["", "s+", "2 s", "s^s", "f(s)", "(s", "s)", "s^-1", "1/s", "s//0", "é", '"s', "s,t"])
+def test_a_text_that_is_no_formula_is_refused(text):
+    with pytest.raises(SymbolError, match="is no formula"):
+        parsed(text)
