@@ -273,3 +273,14 @@ def test_a_marker_without_the_fixture_is_an_error(pytester):
 def test_a_loaded_record_has_no_peak():
     with pytest.raises(InputError, match="from a record"):
         model(1, 1).check(peak_bytes=1)
+
+
+def test_a_formula_is_within_no_budget_until_it_has_values():
+    analysis = costax.analyze(lambda w, x: x @ w)(costax.spec("f32[8,3]"), costax.spec("f32[b,8]"))
+    # jax writes the product transposed or not; the formula is the same.
+    with pytest.raises(BudgetError, match=r"b\*?"):
+        analysis.check(macs="1 k")
+    with pytest.raises(BudgetError, match="formulas and no numbers"):
+        costax.analyze(lambda w, x: x @ w)(costax.spec("f32[8,3]"), costax.spec("f32[b,8]")).check(macs="1 k")
+    wide = costax.analyze(lambda w, x: x @ w)(costax.spec("f32[8,3]"), costax.spec("f32[b,8]")).evaluate(b=4)
+    assert wide.check(macs=4 * 8 * 3).total.macs == 96

@@ -325,3 +325,22 @@ def test_a_slider_recomputes_every_number(visit, tmp_path):
     opened.focus("#slide-s")
     opened.keyboard.press("ArrowLeft")
     assert opened.inner_text("#formulas tbody") != before
+
+
+@needs_browser
+def test_the_page_of_formulas_says_what_evaluate_says(visit, tmp_path):
+    def net(w, x):
+        with jax.named_scope("net"):
+            return jax.nn.softmax(x @ w @ x.swapaxes(1, 2))
+
+    analysis = costax.analyze(net, params_argnums=0)(costax.spec("f32[16,16]"), costax.spec("f32[b,s,16]"))
+    analysis.save(tmp_path / "f.html")
+    page = visit(tmp_path / "f.html")
+    for b, s in ((64, 64), (3, 2048)):
+        page.fill("#number-b", str(b))
+        page.press("#number-b", "Enter")
+        page.fill("#number-s", str(s))
+        page.press("#number-s", "Enter")
+        total = analysis.evaluate(b=b, s=s).total
+        shown_ = [page.get_attribute(f"#layers tbody tr:first-child td:nth-child({i})", "title") for i in (2, 3, 4)]
+        assert shown_ == [f"{count:,}" for count in (total.flops, total.macs, total.transcendentals)]

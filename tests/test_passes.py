@@ -126,6 +126,20 @@ def test_two_programs_are_merged_where_both_have_the_same_layers_equal():
     assert set(before.by_scope()) == set(after.by_scope()) == set(plain)
 
 
+def test_formulas_are_merged_and_ranked_too():
+    def net(w, x):
+        for i in range(3):
+            with jax.named_scope(f"block_{i}"):
+                x = x @ w
+        with jax.named_scope("head"):
+            return x @ w[:, :2]
+
+    analysis = costax.analyze(net)(costax.spec("f32[8,8]"), costax.spec("f32[b,8]"))
+    assert labels(analysis) == ["block_0..2 x 3", "head"]
+    assert table(analysis).lines[0].cells[0] == "192*b"
+    assert labels(analysis, merge=False, top=2) == ["block_0", "block_1", "(2 others)"]
+
+
 def test_a_direction_shows_its_own_rows_alone():
     step = costax.analyze(jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w))), params_argnums=0)(
         costax.spec("f32[8,3]"), costax.spec("f32[4,8]")

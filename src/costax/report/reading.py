@@ -15,7 +15,16 @@ from costax.points import Condition
 from costax.tree import DIRECTIONS, Row, Scope, Unknown
 
 FAMILY: Final = "costax/analysis/"
-NEWEST: Final = 1
+NEWEST: Final = 2
+# What the first schema did not have yet, as it was then: every size a number.
+_SINCE_2: Final[Mapping[str, Any]] = {
+    "symbols": [],
+    "conditions": [],
+    "extents": [],
+    "exact_by": "",
+    "reason": "",
+    "point": {},
+}
 
 _T = TypeVar("_T")
 _WORDS: Final[Mapping[Any, str]] = {
@@ -38,6 +47,7 @@ class Reader:
     def analysis(self, record: Any) -> Analysis:
         """Return the analysis that a record holds. Raises RecordError."""
         self.check_schema(record, FAMILY, NEWEST)
+        record = _completed(record)
         self._read_symbols(record)
         rows: dict[Row, Cost] = {}
         for place, entry in self._entries(record, "rows"):
@@ -208,3 +218,8 @@ class Reader:
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _completed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of any schema with the fields of the newest."""
+    return {**_SINCE_2, **record} if record["schema"] == f"{FAMILY}1" else record

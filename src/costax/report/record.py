@@ -16,7 +16,7 @@ from costax.report.reading import Reader
 from costax.report.scopes import ScopeNode, scope_tree
 from costax.symbols import atoms
 
-SCHEMA: Final = "costax/analysis/1"
+SCHEMA: Final = "costax/analysis/2"
 
 
 def to_record(analysis: Analysis) -> dict[str, Any]:
