@@ -460,7 +460,7 @@ def test_every_error_has_a_natural_base():
     kinds = CostaxError.__subclasses__()
     assert len(kinds) >= 8
     for kind in kinds:
-        assert issubclass(kind, (TypeError, ValueError, LookupError, AssertionError, MemoryError)), kind
+        assert issubclass(kind, (TypeError, ValueError, LookupError, AssertionError, MemoryError, ImportError)), kind
 
 
 def test_a_message_never_blames_a_line_of_costax():
