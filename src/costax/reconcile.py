@@ -275,7 +275,7 @@ class _Account:
         return [*self.users[place.value], *(other for value in place.operands for other in self.equals[value])]
 
     def _around(self, place: Place) -> Place | None:
-        """Return the innermost loop, branch, kernel or mesh that a place lies in: its results go round, or out of it."""
+        """Return the innermost loop, branch, kernel or mesh around a place: its results go round, or out of it."""
         for n in range(len(place.address) - 1, 0, -1):
             found = self.at.get(place.address[:n])
             inner = found.node.children if found is not None else ()
