@@ -14,13 +14,13 @@ from rich.text import Text
 
 from costax import units
 from costax.cost import Count
-from costax.reconcile import RECOMPUTED
+from costax.deltas import RECOMPUTED
 from costax.report import record, text
 
 if TYPE_CHECKING:
     from costax.comparison import Comparison
+    from costax.deltas import Delta
     from costax.ledger import Ledger
-    from costax.reconcile import Delta
     from costax.report.comparisons import SavedComparison, SavedDelta, SavedStage
 
 # What each stage's causes lead to.
