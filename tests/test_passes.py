@@ -418,3 +418,14 @@ def test_a_notebook_shows_the_table_and_escapes_names():
     assert html.count("<tr>") == html.count("</tr>") > 5
     assert "<script" not in html
     assert "= XLA, compiled" in costax.compare(looped)(*SHAPES)._repr_html_()
+
+
+def test_a_saved_comparison_shows_without_jax():
+    code = (
+        "import sys; from costax.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not any(m.partition('.')[0] in ('jax', 'jaxlib', 'numpy') for m in sys.modules)"
+    )
+    kept = Path(__file__).parent / "records" / "comparison-1.json"
+    subprocess.run([sys.executable, "-W", "error", "-c", code, "show", str(kept)], check=True, capture_output=True)
