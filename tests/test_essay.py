@@ -30,7 +30,7 @@ def mlp(w, x):
     for i in range(2):
         with jax.named_scope(f"layer_{i}"):
             x = jax.nn.relu(x @ w)
-    return jnp.sum(jnp.tanh(x))
+    return jnp.sum(x * x)
 
 
 def looped(w, x):
