@@ -23,6 +23,7 @@ _RESHAPES = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims"})
 _IDENTITIES = frozenset(
     {"stop_gradient", "copy", "copy_p", "name", "pvary", "sharding_constraint", "optimization_barrier"}
 )
+_SELECTIONS = frozenset({"select_n", "select_if_vmap"})
 # What leaves the other operand as it is; a sum or product may have it on either side.
 _ZERO, _ONE = ("0", "0.0", "-0.0"), ("1", "1.0")
 _NEUTRAL = {"add": _ZERO, "add_any": _ZERO, "sub": _ZERO, "mul": _ONE, "div": _ONE}
@@ -79,6 +80,16 @@ class Numbering:
             return ("literal", _jax.literal_text(atom), self._type(atom.aval))
         return values.get(atom, ("free", id(atom)))
 
+    def constants(self, jaxpr: Any) -> dict[Any, Value]:
+        """Return the values of the constant variables of a jaxpr; of a scalar that it holds, the number."""
+        inner, held = _jax.opened(jaxpr), _jax.constants(jaxpr)
+        found: dict[Any, Value] = {var: ("constant", id(var)) for var in inner.constvars}
+        for var, constant in zip(inner.constvars, held, strict=False):
+            text = _jax.scalar_text(constant)
+            if text is not None:
+                found[var] = ("literal", text, self._type(var.aval))
+        return found
+
     def results(self, eqn: Any, number: int, inputs: Values) -> Values:
         """Return the values of the results of an equation that has this number."""
         same = self._unchanged(eqn, inputs)
@@ -122,13 +133,15 @@ class Numbering:
         name = eqn.primitive.name
         if name in _IDENTITIES and len(inputs) == 1:
             return inputs[0]
+        if name in _SELECTIONS and len(set(inputs[1:])) == 1:
+            return inputs[1]
         if name == "neg":
             return self._negated.get(inputs[0])
         if name == "integer_pow" and eqn.params["y"] == 1:
             return inputs[0]
         if name == "select_n":
             chosen = self._chosen(inputs)
-            return inputs[1] if len(set(inputs[1:])) == 1 else None if chosen is None else inputs[1 + chosen]
+            return None if chosen is None else inputs[1 + chosen]
         if name in _NEUTRAL and len(inputs) == 2:
             for operand, other in ((0, 1), (1, 0)) if name in ("add", "add_any", "mul") else ((0, 1),):
                 kept = eqn.invars[operand].aval.shape == eqn.outvars[0].aval.shape
@@ -174,6 +187,21 @@ class Numbering:
     def scalar(self, value: Value) -> str:
         """Return the one known number that a value is everywhere, as text; "" for none."""
         return value[1] if value[0] == "literal" else self._scalars.get(value[0], "")
+
+
+def origin(atom: Any, makers: Mapping[Any, Any]) -> Any:
+    """Return the atom whose value an atom has, as the form of the equations alone tells.
+
+    makers: by variable, the equation that makes it.
+    """
+    eqn = None if _jax.is_literal(atom) else makers.get(atom)
+    if eqn is not None and eqn.primitive.name in _IDENTITIES and len(eqn.invars) == 1:
+        return origin(eqn.invars[0], makers)
+    if eqn is not None and eqn.primitive.name in _SELECTIONS:
+        cases = [origin(case, makers) for case in eqn.invars[1:]]
+        if all(case is cases[0] for case in cases):
+            return cases[0]
+    return atom
 
 
 def _is_known(eqn: Any, inputs: Values) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from costax import _jax
 from costax.conventions import XlaCounts, as_xla
 from costax.cost import Cost, Count
-from costax.numbering import Numbering, Value
+from costax.numbering import Numbering, Value, origin
 from costax.provenance import Address
 from costax.tree import Node, Scope
 
@@ -72,9 +72,10 @@ def places(tree: Node, jaxpr: Any, marks: Mapping[int, int]) -> Iterator[Place]:
     jaxpr: the one that was walked.
     """
     inner = _jax.opened(jaxpr)
-    values = {var: ("input", i) for i, var in enumerate(inner.invars)}
-    values |= {var: ("constant", id(var)) for var in inner.constvars}
-    yield from _Visit(marks).equations(tree.children, values, _Outside())
+    values: dict[Any, Value] = {var: ("input", i) for i, var in enumerate(inner.invars)}
+    numbering = Numbering()
+    values |= numbering.constants(jaxpr)
+    yield from _Visit(marks, numbering).equations(tree.children, values, _Outside())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,9 @@ class _Outside:
 
 
 class _Visit:
-    def __init__(self, marks: Mapping[int, int]) -> None:
+    def __init__(self, marks: Mapping[int, int], numbering: Numbering) -> None:
         self._marks = marks
-        self._numbering = Numbering()
+        self._numbering = numbering
 
     def equations(self, nodes: Sequence[Node], values: dict[Any, Value], outside: _Outside) -> Iterator[Place]:
         for node in nodes:
@@ -140,12 +141,12 @@ class _Visit:
     ) -> Generator[Place, None, list[Any]]:
         body = place.node.bodies[position]
         inner = _jax.opened(body.jaxpr)
-        fixed = len(body.inputs) if body.fixed is None else body.fixed
-        values: dict[Any, Value] = {}
-        for i, var in enumerate(inner.invars):
-            source = body.inputs[i] if i < len(body.inputs) else None
-            values[var] = inputs[source] if source is not None and i < fixed else ("body", place.value, position, i)
-        values |= {var: ("constant", id(var)) for var in inner.constvars}
+        kept = kept_inputs(place.node, position)
+        values: dict[Any, Value] = {
+            var: inputs[kept[i]] if i in kept else ("body", place.value, position, i)
+            for i, var in enumerate(inner.invars)
+        }
+        values |= self._numbering.constants(body.jaxpr)
         chosen = len(place.node.bodies) > 1 and child.label.startswith("branch_")
         repeated = 1 if chosen or child.loop or child.per_device else child.times
         yield from self.equations(
@@ -163,6 +164,26 @@ class _Visit:
             ),
         )
         return [self._numbering.value(atom, values) for atom in inner.outvars]
+
+
+def kept_inputs(node: Node, position: int) -> dict[int, int]:
+    """Return which inputs of a body have the same value in every run, and which operand of the equation that is.
+
+    Of a loop these are its constants, and what it carries without ever changing it.
+    """
+    body, last = node.bodies[position], node.bodies[-1]
+    fixed = len(body.inputs) if body.fixed is None else body.fixed
+    kept = {i: source for i, source in enumerate(body.inputs) if i < fixed}
+    if node.children[position].loop and last.fixed is not None:
+        inner, outer = _jax.opened(last.jaxpr), node.equation.invars
+        makers = {made: eqn for eqn in inner.eqns for made in eqn.outvars}
+        for carried, (given, var) in enumerate(zip(inner.outvars, inner.invars[last.fixed :], strict=False)):
+            out = origin(given, makers)
+            source = body.inputs[fixed + carried] if fixed + carried < len(body.inputs) else None
+            # What a scan gives out for each step has the shape of a slice of what it takes in.
+            if out is var and source is not None and outer[source].aval.shape == var.aval.shape:
+                kept[fixed + carried] = source
+    return kept
 
 
 def _as_it_stands(node: Node) -> Count:

@@ -262,7 +262,7 @@ class _Account:
             evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self.compiled.hidden:
             cause, evidence = (BRANCH if place.branches else DEFECT), self.compiled.hidden[place.address]
-        elif place.primitive in _LOOPS:
+        elif any(child.loop for child in place.node.children):
             cause, evidence = CONTROL, f"no loop is left of the {opcodes(self.in_lowered.get(place.address, []))}"
         elif place.fixed or place.known:
             cause, evidence = FOLDED, f"it is {place.known}" if place.known else "no input of the program reaches it"
@@ -272,6 +272,14 @@ class _Account:
 
     def _near(self, place: Place) -> list[Place]:
         return [*self.users[place.value], *(other for value in place.operands for other in self.equals[value])]
+
+    def _around(self, place: Place) -> Place | None:
+        """Return the innermost loop, branch or kernel that a place lies in: its results go round, or out of it."""
+        for n in range(len(place.address) - 1, 0, -1):
+            found = self.at.get(place.address[:n])
+            if found is not None and any(x.loop or x.label.startswith("branch_") for x in found.node.children):
+                return found
+        return None
 
     def _scatters_into(self, place: Place, left: Mapping[Address, Sequence[Charge]]) -> Instruction | None:
         """Return the scatter of one operand of an addition that no longer starts from a constant."""
@@ -308,8 +316,11 @@ class _Account:
         if started is not None:
             return SIMPLIFIED, f"{started.name} adds into its other operand instead of into zeros"
         users = self.users[place.value]
-        if not any(left.get(user.address) for user in users):
+        if users and not any(left.get(user.address) for user in users):
             return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
+        around = None if users else self._around(place)
+        if around is not None:
+            return SIMPLIFIED, f"the {around.primitive} around it no longer carries its result"
         near = self._near(place)
         further = [other for at in near for other in self._near(at)]
         constant = next((x for x in (*near, *further) if x.scalars and x is not place and left.get(x.address)), None)
@@ -327,6 +338,8 @@ class _Account:
         shown = self.witness(place, stage)
         if shown:
             return SIMPLIFIED, shown
+        if users and not any(c.evidence == "marked" for user in users for c in left.get(user.address, ())):
+            return SIMPLIFIED, f"no instruction bears the name of what uses its result ({len(users)} equations)"
         return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
 
     # What belongs to no equation.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 from costax import _jax
@@ -19,7 +20,7 @@ from costax.hlo.laws import law_of
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import replay
 from costax.lower import compile_stage, lower
-from costax.places import Place
+from costax.places import Place, kept_inputs
 from costax.provenance import Address
 from costax.tree import Node
 
@@ -27,6 +28,14 @@ from costax.tree import Node
 _SIZES: Final = (6, 16, 40)
 # How many experiments one comparison may make: each compiles a small program, some hundredths of a second on the CPU.
 _MOST: Final = 60
+# Elements of a constant that the compiler sees in an experiment; larger ones it does not look into either.
+_LARGEST: Final = 1 << 16
+
+
+class _Constant(NamedTuple):
+    """An array that a jaxpr holds; the compiler sees its value, as that of a literal."""
+
+    val: Any
 
 
 class _Step(NamedTuple):
@@ -66,14 +75,14 @@ class Witnesses:
         tried = 0
         for most in _SIZES:
             window = self._flow.window(place.address, most)
-            if len(window) <= max(tried, 1):
+            if len(window) <= tried:
                 break
             tried = len(window)
             peers = [step for step in window if _alike(step.eqn, place.node.equation)]
             left = self._left(self._flow, window, peers, stage)
             others = ", ".join(step.eqn.primitive.name for step in window if step.eqn is not place.node.equation)
             if not any(step.eqn is place.node.equation for step in left):
-                return f"XLA leaves it out of these {tried} equations alone, too: it and {others}"
+                return f"XLA leaves it out of {tried} equations alone, too: it" + (f" and {others}" if others else "")
             if len(left) < len(peers):
                 return f"alone with {others}, XLA keeps {len(left)} of {len(peers)} {place.primitive}"
         return ""
@@ -106,7 +115,7 @@ class _Flow:
         self._leaves: set[int] = set()
         self._makers: dict[int, int] = {}
         self._users: dict[int, list[int]] = defaultdict(list)
-        self._jaxpr(jaxpr, tree.children, (), None)
+        self._leave(self._jaxpr(jaxpr, tree.children, (), {}))
         for number, step in enumerate(self._steps):
             self._makers.update(dict.fromkeys(step.makes, number))
             for value in step.takes:
@@ -163,31 +172,35 @@ class _Flow:
         inner = any(_jax.is_jaxpr(value) for value in eqn.params.values())
         return not inner and not eqn.effects and eqn.primitive.name != "optimization_barrier"
 
-    def _jaxpr(self, jaxpr: Any, nodes: Sequence[Node], address: Address, given: Sequence[Any] | None) -> list[Any]:
-        """Add the equations of a jaxpr whose inputs are given, or new values; return what its outputs are."""
+    def _jaxpr(self, jaxpr: Any, nodes: Sequence[Node], address: Address, given: Mapping[int, Any]) -> list[Any]:
+        """Add the equations of a jaxpr, some of whose inputs are given by position; return what its outputs are."""
         inner = _jax.opened(jaxpr)
         values: dict[Any, Any] = {}
-        for i, var in enumerate((*inner.invars, *inner.constvars)):
-            values[var] = given[i] if given and i < len(given) else self._new(var)
+        for i, var in enumerate(inner.invars):
+            values[var] = given[i] if i in given else self._new(var)
+        for var, held in zip_longest(inner.constvars, _jax.constants(jaxpr)):
+            values[var] = _Constant(held) if _jax.is_concrete(held, _LARGEST) else self._new(var)
         for node in nodes:
             eqn, here = node.equation, (*address, self._marks[id(node.equation)])
             takes = tuple(x if _jax.is_literal(x) else values[x] for x in eqn.invars)
             if self._is_call(node):
-                body = node.bodies[0]
-                results = self._jaxpr(body.jaxpr, node.children[0].children, here, [takes[i] for i in body.inputs])
+                given = {i: takes[source] for i, source in enumerate(node.bodies[0].inputs)}
+                results = self._jaxpr(node.bodies[0].jaxpr, node.children[0].children, here, given)
                 values.update(zip(eqn.outvars, results, strict=False))
                 continue
             makes = tuple(self._new(var) for var in eqn.outvars)
             values.update(zip(eqn.outvars, makes, strict=True))
             self._at[here] = len(self._steps)
             self._steps.append(_Step(eqn, takes, makes))
-            for child, body in zip(node.children, node.bodies, strict=False):
+            for position, (child, body) in enumerate(zip(node.children, node.bodies, strict=False)):
                 if not child.fused and child.children and id(child.children[0].equation) in self._marks:
-                    self._jaxpr(body.jaxpr, child.children, here, None)
-        results = [x if _jax.is_literal(x) else values[x] for x in inner.outvars]
-        if given is None:
-            self._leaves.update(x for x in results if isinstance(x, int))
-        return results
+                    kept = {i: takes[source] for i, source in kept_inputs(node, position).items()}
+                    self._leave(self._jaxpr(body.jaxpr, child.children, here, kept))
+        return [x if _jax.is_literal(x) else values[x] for x in inner.outvars]
+
+    def _leave(self, results: Sequence[Any]) -> None:
+        """Note values that leave the program, or go round a loop: what makes them must give them."""
+        self._leaves.update(x for x in results if isinstance(x, int))
 
     def _is_call(self, node: Node) -> bool:
         """Say whether values go in and out as they are; a differentiated checkpoint has a barrier in between."""

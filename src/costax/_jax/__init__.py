@@ -19,6 +19,7 @@ from costax._jax.jaxprs import expansion as expansion
 from costax._jax.jaxprs import generator as generator
 from costax._jax.jaxprs import implementation as implementation
 from costax._jax.jaxprs import integer_value as integer_value
+from costax._jax.jaxprs import is_concrete as is_concrete
 from costax._jax.jaxprs import is_jaxpr as is_jaxpr
 from costax._jax.jaxprs import is_literal as is_literal
 from costax._jax.jaxprs import literal as literal
@@ -29,6 +30,7 @@ from costax._jax.jaxprs import map_jaxprs as map_jaxprs
 from costax._jax.jaxprs import opened as opened
 from costax._jax.jaxprs import operand as operand
 from costax._jax.jaxprs import params as params
+from costax._jax.jaxprs import scalar_text as scalar_text
 from costax._jax.jaxprs import with_equations as with_equations
 from costax._jax.jaxprs import with_scopes as with_scopes
 from costax._jax.places import is_user_file as is_user_file

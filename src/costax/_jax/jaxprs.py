@@ -91,8 +91,23 @@ def generator(name: str) -> Any:
 
 def literal_text(atom: Any) -> str:
     """Return the value of a literal as Python writes it: `1.0`, `-3`, `True`; jax wraps it in several classes."""
-    value = np.asarray(atom.val)
-    return str(value.item()) if value.shape == () else str(value)
+    return scalar_text(atom.val) or str(atom.val)
+
+
+def is_concrete(value: Any, largest: int) -> bool:
+    """Say whether a value is an array of numbers with at most so many elements."""
+    numeric = isinstance(getattr(value, "dtype", None), np.dtype) and not isinstance(value, _core.Tracer)
+    return isinstance(value, bool | int | float | complex) or (numeric and value.size <= largest)
+
+
+def scalar_text(value: Any) -> str | None:
+    """Return a concrete scalar as Python writes it; None for everything else."""
+    # jax has numbers of its own that are Python's and print otherwise.
+    plain = next((kind for kind in (bool, int, float, complex) if isinstance(value, kind)), None)
+    if plain is not None:
+        return str(plain(value))
+    # A random key has a dtype of jax's own, which numpy does not know.
+    return str(np.asarray(value).item()) if is_concrete(value, 1) and value.shape == () else None
 
 
 def integer_value(value: Any) -> int | None:
