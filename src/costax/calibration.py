@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from costax import _jax
+from costax.errors import DeviceError
 from costax.hardware import Device, read, user_folder
 from costax.hlo.read import read_bytes
 from costax.roofline import interpolated
@@ -64,6 +65,8 @@ def calibrate(
     path: of the file; by default `cpu.toml` (or `gpu.toml`, `tpu.toml`) in the user's folder of devices. progress: is
     called with (done, all, what comes next). quick: fewer sizes, a tenth of the time, less to rely on.
     """
+    kind = _jax.device()
+    target = _writable(Path(path) if path is not None else user_folder() / f"{kind[0]}.toml")
     trials = list(_trials(quick=quick))
     runs = [trial.make() for trial in trials]
     seconds: list[list[float]] = [[] for _ in trials]
@@ -80,11 +83,22 @@ def calibrate(
     ]
     if progress is not None:
         progress(rounds * len(trials), rounds * len(trials), "done")
-    kind = _jax.device()
-    target = Path(path) if path is not None else user_folder() / f"{kind[0]}.toml"
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(_file(points, kind), encoding="utf-8")
     return read(target)
+
+
+def _writable(path: Path) -> Path:
+    """Return a path that can be written, its folder made. Raises DeviceError where it cannot, before any work."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise DeviceError(
+            f"{str(path)!r} cannot be written: {error.strerror or error}.",
+            why="What is measured is kept in a device file.",
+            cure="Give another path: costax calibrate --file FILE.toml.",
+        ) from error
+    return path
 
 
 def _timed(run: Callable[[], Any], *, quick: bool) -> list[float]:

@@ -192,7 +192,7 @@ def _reached(count: float, peak: float, best: float, start: float, at_peak: bool
 def interpolated(table: Sequence[Sequence[float]], size: float) -> float:
     """Return the rate at a size from measured (size, rate) pairs, straight between them on logarithmic axes.
 
-    >>> interpolated([[1, 10], [100, 1000]], 10), interpolated([[1, 10], [100, 1000]], 1e6)
+    >>> interpolated([[1, 10], [100, 1000]], 10), interpolated([[1, 10], [100, 1000.0]], 1e6)
     (100.0, 1000.0)
     """
     if size <= table[0][0]:
