@@ -53,6 +53,7 @@ _DEFECTS: Final[Mapping[str, str]] = {
     "cummin": "lowered to a reduce-window of n terms an element",
     "cumlogsumexp": "lowered to a reduce-window of n terms an element",
     "top_k": "HandleTopK counts nothing",
+    "reduce_scatter": "HandleReduceScatter counts no additions",
     "cholesky": "HandleCholesky: n^3/3 without the lower terms",
     "triangular_solve": "HandleTriangularSolve: 2 n elements of b",
 }
@@ -274,10 +275,11 @@ class _Account:
         return [*self.users[place.value], *(other for value in place.operands for other in self.equals[value])]
 
     def _around(self, place: Place) -> Place | None:
-        """Return the innermost loop, branch or kernel that a place lies in: its results go round, or out of it."""
+        """Return the innermost loop, branch, kernel or mesh around a place: its results go round, or out of it."""
         for n in range(len(place.address) - 1, 0, -1):
             found = self.at.get(place.address[:n])
-            if found is not None and any(x.loop or x.label.startswith("branch_") for x in found.node.children):
+            inner = found.node.children if found is not None else ()
+            if any(x.loop or x.per_device or x.label.startswith("branch_") for x in inner):
                 return found
         return None
 
