@@ -153,6 +153,20 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def memory(session: nox.Session) -> None:
+    """The fused estimate beside XLA's memory for an H100; `nox -s memory -- --record` compiles all of it anew."""
+    session.install(".[test,cuda]" if "--record" in session.posargs else ".[test]")
+    session.run("python", "benchmarks/memory.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
+def prediction(session: nox.Session) -> None:
+    """Predicted beside measured seconds on this machine, seven models at five sizes each; calibrates a CPU first."""
+    session.install(".[examples]")
+    session.run("python", "benchmarks/prediction.py", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The wheel and the source distribution."""
     session.install("build")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,7 +121,11 @@ def main() -> None:
     options = parser.parse_args()
     platform, kind = _jax.device()
     if options.device == "auto":
-        device = costax.calibrate("benchmark-device.toml") if platform == "cpu" and not options.calibration else None
+        device = (
+            costax.calibrate(Path(tempfile.mkdtemp()) / "here.toml")
+            if platform == "cpu" and not options.calibration
+            else None
+        )
         device = costax.device(options.calibration) if options.calibration else device
         if device is None:
             from costax.measurement import known_device

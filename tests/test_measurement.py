@@ -146,3 +146,9 @@ def test_calibration_writes_a_device_that_predicts(tmp_path):
     )
     # 512 times the work; caches and starting make the small one slower a piece.
     assert 20 < large / small < 2000
+
+
+def test_a_calibration_that_cannot_be_kept_is_not_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LookupError, match="cannot be written"):
+        costax.calibrate(tmp_path / "file" / "here.toml")

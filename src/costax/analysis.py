@@ -168,10 +168,10 @@ class Analysis:
 
         return answer(self, tool)
 
-    def model_size(self, bits: int | Mapping[str, int] | None = None) -> Count:
+    def model_size(self, bits: int | str | Mapping[str, int | str] | None = None) -> Count:
         """Return the bits of the stored parameters, or of so many bits an element.
 
-        bits: for all parameters, or by scope pattern (`{"*/embedding": 8, "*": 4}`, the first that fits); None for
+        bits: a number or a scheme such as "int8", for all or by scope pattern (`{"*/embedding": 8, "*": 4}`); None for
         those of their dtypes.
         """
         from costax.sizes import model_size

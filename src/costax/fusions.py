@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -32,13 +33,30 @@ def of_comparison(comparison: Comparison) -> list[Group]:
         found[id(owner), charge.executed].append(charge)
     exchanges = {exchange.name: exchange for exchange in ledger.collectives}
     groups: list[Group] = []
+    homes: list[Computation | None] = []
+    inside = {x.id: c for c in ledger.replay.module.computations.values() for x in c.instructions}
+    entry = ledger.replay.module.entry
     for charges in found.values():
         owner = owners.get(charges[0].computation.id, charges[0].instruction)
         if owner.opcode in _BOOKKEEPING:
             continue
         calls = max(1, sum(charge.instruction is owner for charge in charges))
         groups.append(_group(owner, charges, calls, exchanges))
-    return groups
+        home = inside.get(owner.id)
+        homes.append(home if home is not entry and charges[0].executed > 1 else None)
+    return _in_loops(groups, homes)
+
+
+def _in_loops(groups: list[Group], homes: list[Computation | None]) -> list[Group]:
+    """Say of the groups of each loop how much is used until its next step."""
+    sums: dict[int, int] = defaultdict(int)
+    for group, home in zip(groups, homes, strict=True):
+        if home is not None:
+            sums[home.id] += group.moved
+    return [
+        group if home is None else replace(group, around=sums[home.id])
+        for group, home in zip(groups, homes, strict=True)
+    ]
 
 
 def _owners(ledger: Ledger) -> dict[int, Instruction]:
@@ -71,6 +89,8 @@ def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: Map
             matmul[operand if operand == dtype else f"{operand}*{operand}->{dtype}"] += work.flops
             if work.flops > largest:
                 largest, kind, rows = work.flops, _kind(ins), _rows(ins)
+                if ins is owner and kind == "convolution" and opcode == "convolution":
+                    kind = "plain convolution"
             if opcode == "convolution":
                 kernel += _bytes(ins.operand(1))
         elif work.flops > 0:
@@ -103,9 +123,9 @@ def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: Map
 
 def _is_argument(ins: Instruction) -> bool:
     """Say whether an operand is an argument of the computation, perhaps under another shape."""
-    while ins.opcode in ("bitcast", "reshape") and ins.operands:
+    while ins.opcode in ("bitcast", "reshape", "get-tuple-element") and ins.operands:
         ins = ins.operands[0]
-    return ins.opcode == "parameter" and not ins.shape.is_tuple
+    return ins.opcode == "parameter"
 
 
 def _kind(ins: Instruction) -> str:

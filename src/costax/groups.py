@@ -56,7 +56,8 @@ class Group:
     bytes each time. times: how often it runs. kind: "matmul", "convolution", "depthwise", "reduction" or "loop". rows:
     the smaller free extent of a product. kernel: bytes of a convolution's kernel. cold: of the bytes that are read
     those of the program's arguments, which were used last a whole call ago. weights: of them those of parameters, each
-    element weight_width bytes wide. width: bytes of an element of the result, 0 where it is not floating.
+    element weight_width bytes wide. width: bytes of an element of the result, 0 where it is not floating. around:
+    bytes that are used until the cold ones are used again, where that is a loop; 0 for the whole program.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Group:
     weights: Count = 0
     weight_width: Count = 4
     width: Count = 0
+    around: Count = 0
 
     @property
     def flops(self) -> Count:

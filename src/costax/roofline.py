@@ -88,6 +88,9 @@ class Roofline:
     def _matmul(self, group: Group, dtype: str, count: Count, at_peak: bool) -> float:
         table = self._table(group.kind, dtype) or self._table("matmul", dtype)
         if table and not at_peak:
+            plain = self._table("plain_convolution", "")
+            if plain and group.kind == "plain convolution":
+                return float(group.kernel) / interpolated(plain, float(group.kernel))
             seconds = float(count) / interpolated(table, float(count))
             shares, packing = self._table("rows", ""), self._table("packing", "")
             if shares and group.kind == "matmul" and group.rows:
@@ -119,11 +122,13 @@ class Roofline:
 
     def _memory(self, group: Group, at_peak: bool) -> float:
         moved = float(group.moved)
-        table = self._table("reduction" if group.kind == "reduction" else "bandwidth", "")
+        table = self._table("bandwidth", "")
         if table and not at_peak:
-            cold = float(min(group.cold, group.moved)) if self.footprint > moved else 0.0
-            far = cold / interpolated(table, float(self.footprint)) if cold else 0.0
-            return far + ((moved - cold) / interpolated(table, moved) if moved > cold else 0.0)
+            around = float(group.around or self.footprint)
+            cold = float(min(group.cold, group.moved)) if around > moved else 0.0
+            # The table goes by the size of an array that is changed in place, so that twice as much moves.
+            far = cold / interpolated(table, around / 2) if cold else 0.0
+            return far + ((moved - cold) / interpolated(table, moved / 2) if moved > cold else 0.0)
         if self.device.bandwidth is None:
             return 0.0
         best = self.device.efficiency.get("bandwidth")
@@ -187,7 +192,7 @@ def _reached(count: float, peak: float, best: float, start: float, at_peak: bool
 def interpolated(table: Sequence[Sequence[float]], size: float) -> float:
     """Return the rate at a size from measured (size, rate) pairs, straight between them on logarithmic axes.
 
-    >>> interpolated([[1, 10], [100, 1000]], 10), interpolated([[1, 10], [100, 1000]], 1e6)
+    >>> interpolated([[1, 10], [100, 1000]], 10), interpolated([[1, 10], [100, 1000.0]], 1e6)
     (100.0, 1000.0)
     """
     if size <= table[0][0]:

@@ -23,7 +23,7 @@ _api: Any = jax
 def made_up(aval: Any, seed: int) -> Any:
     """Return an array of a shape and dtype: normal numbers if it is floating, zeros of an integer, a key."""
     if _api.dtypes.issubdtype(aval.dtype, _api.dtypes.prng_key):
-        keys = _api.random.split(_api.random.key(seed, impl=_api.dtypes.prng_key and aval.dtype._impl.name), aval.shape)
+        keys = _api.random.split(_api.random.key(seed, impl=aval.dtype._impl.name), aval.shape)
         return keys if aval.shape else keys.reshape(())
     dtype: Any = aval.dtype
     if _api.numpy.issubdtype(dtype, np.inexact):
@@ -109,8 +109,8 @@ def _events(data: Any) -> Iterator[tuple[str, float]]:
     for plane in data.planes:
         for line in plane.lines:
             for event in line.events:
-                # Most are events of Python and of the runtime.
-                if _OTHER.search(event.name):
+                # On the host most are events of Python and of the runtime.
+                if plane.name.startswith("/host") and _OTHER.search(event.name):
                     continue
                 stats: Mapping[str, Any] = dict(event.stats)
                 if "hlo_op" in stats and event.duration_ns:
