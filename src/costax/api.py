@@ -244,7 +244,8 @@ def rules() -> dict[str, Rule]:
 
 
 def _is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
-    return isinstance(fn, str | os.PathLike)
+    # A name without a suffix is a target of the command line's that is not at home here, and no file.
+    return isinstance(fn, os.PathLike) or (isinstance(fn, str) and os.path.splitext(fn)[1] != "")
 
 
 def _with_overrides(overrides: Mapping[str, Callable[..., Cost]]) -> Mapping[str, Rule]:

@@ -334,6 +334,7 @@ class _Adoption:
             # x - c is x + (-c): the operation changed, the equation did not.
             yield self._at(here, charge)
             yield [i for i in same if i in sized]
+            yield self._of(here)
             yield same
         else:
             # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
@@ -346,10 +347,14 @@ class _Adoption:
             yield same
         yield equal
 
+    def _of(self, here: Place | None) -> list[int]:
+        """Return those of the very equation."""
+        found = self._standing(self._making.get(here.value, ()) if here is not None else ())
+        return [i for i in found if self._waiting[i][1] is here]
+
     def _at(self, here: Place | None, charge: Charge) -> list[int]:
         """Return those of the very equation, with as much work as the charge."""
-        found = self._standing(self._making.get(here.value, ()) if here is not None else ())
-        return [i for i in found if self._waiting[i][1] is here and self._waiting[i][0].work == charge.work]
+        return [i for i in self._of(here) if self._waiting[i][0].work == charge.work]
 
     def _beside(self, here: Place | None) -> list[int]:
         """Return those of which one uses the result of the other, past what only moves it."""

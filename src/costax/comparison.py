@@ -11,6 +11,8 @@ from costax import _jax, provenance
 from costax.ahead import TIMEOUT, Machine
 from costax.analysis import Analysis
 from costax.attribution import Atlas, attribute, rehomed
+from costax.deltas import Delta
+from costax.deltas import unexplained as without_cause
 from costax.errors import SymbolError
 from costax.hlo.laws import law_of
 from costax.hlo.pause import uncollected
@@ -19,8 +21,7 @@ from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
 from costax.lower import Stage, compile_stage, converted, lower, lowering
 from costax.places import Place, places
-from costax.reconcile import Delta, reconcile
-from costax.reconcile import unexplained as without_cause
+from costax.reconcile import reconcile
 from costax.trace import Program
 from costax.witness import Witnesses
 

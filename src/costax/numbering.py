@@ -189,14 +189,19 @@ class Numbering:
         return value[1] if value[0] == "literal" else self._scalars.get(value[0], "")
 
 
-def unchanged_operand(eqn: Any) -> int | None:
-    """Return which operand the result of an equation is, as its form alone tells."""
-    name = eqn.primitive.name
-    if name in _IDENTITIES and len(eqn.invars) == 1:
-        return 0
-    cases = eqn.invars[1:]
-    same = name in _SELECTIONS and not any(map(_jax.is_literal, cases)) and len(set(cases)) == 1
-    return 1 if same else None
+def origin(atom: Any, makers: Mapping[Any, Any]) -> Any:
+    """Return the atom whose value an atom has, as the form of the equations alone tells.
+
+    makers: by variable, the equation that makes it.
+    """
+    eqn = None if _jax.is_literal(atom) else makers.get(atom)
+    if eqn is not None and eqn.primitive.name in _IDENTITIES and len(eqn.invars) == 1:
+        return origin(eqn.invars[0], makers)
+    if eqn is not None and eqn.primitive.name in _SELECTIONS:
+        cases = [origin(case, makers) for case in eqn.invars[1:]]
+        if all(case is cases[0] for case in cases):
+            return cases[0]
+    return atom
 
 
 def _is_known(eqn: Any, inputs: Values) -> bool:

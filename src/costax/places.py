@@ -9,7 +9,7 @@ from typing import Any
 from costax import _jax
 from costax.conventions import XlaCounts, as_xla
 from costax.cost import Cost, Count
-from costax.numbering import Numbering, Value, unchanged_operand
+from costax.numbering import Numbering, Value, origin
 from costax.provenance import Address
 from costax.tree import Node, Scope
 
@@ -178,9 +178,7 @@ def kept_inputs(node: Node, position: int) -> dict[int, int]:
         inner, outer = _jax.opened(last.jaxpr), node.equation.invars
         makers = {made: eqn for eqn in inner.eqns for made in eqn.outvars}
         for carried, (given, var) in enumerate(zip(inner.outvars, inner.invars[last.fixed :], strict=False)):
-            out = given
-            while not _jax.is_literal(out) and out in makers and (same := unchanged_operand(makers[out])) is not None:
-                out = makers[out].invars[same]
+            out = origin(given, makers)
             source = body.inputs[fixed + carried] if fixed + carried < len(body.inputs) else None
             # What a scan gives out for each step has the shape of a slice of what it takes in.
             if out is var and source is not None and outer[source].aval.shape == var.aval.shape:

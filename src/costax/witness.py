@@ -75,14 +75,14 @@ class Witnesses:
         tried = 0
         for most in _SIZES:
             window = self._flow.window(place.address, most)
-            if len(window) <= max(tried, 1):
+            if len(window) <= tried:
                 break
             tried = len(window)
             peers = [step for step in window if _alike(step.eqn, place.node.equation)]
             left = self._left(self._flow, window, peers, stage)
             others = ", ".join(step.eqn.primitive.name for step in window if step.eqn is not place.node.equation)
             if not any(step.eqn is place.node.equation for step in left):
-                return f"XLA leaves it out of these {tried} equations alone, too: it and {others}"
+                return f"XLA leaves it out of {tried} equations alone, too: it" + (f" and {others}" if others else "")
             if len(left) < len(peers):
                 return f"alone with {others}, XLA keeps {len(left)} of {len(peers)} {place.primitive}"
         return ""

@@ -107,11 +107,12 @@ def is_concrete(value: Any, largest: int) -> bool:
 def scalar_text(value: Any) -> str | None:
     """Return a concrete scalar as Python writes it; None for everything else."""
     # jax has numbers of its own that are Python's and print otherwise.
-    plain = next((kind for kind in (bool, int, float, complex) if isinstance(value, kind)), None)
-    if plain is not None:
-        return str(plain(value))
+    for kind in (bool, int, float, complex):
+        if isinstance(value, kind):
+            return str(kind(cast("Any", value)))
     # A random key has a dtype of jax's own, which numpy does not know.
-    return str(np.asarray(value).item()) if is_concrete(value, 1) and value.shape == () else None
+    shape: Any = getattr(value, "shape", None)
+    return str(np.asarray(value).item()) if shape == () and is_concrete(value, 1) else None
 
 
 def integer_value(value: Any) -> int | None:

@@ -14,14 +14,14 @@ from rich.text import Text
 
 from costax import units
 from costax.cost import Count
-from costax.reconcile import RECOMPUTED
+from costax.deltas import RECOMPUTED
 from costax.report import record, tables, text
 
 if TYPE_CHECKING:
     from costax.analysis import Analysis
     from costax.comparison import Comparison
+    from costax.deltas import Delta
     from costax.ledger import Ledger
-    from costax.reconcile import Delta
 
 # What each stage's causes lead to.
 _LEADS_TO: Final = {
