@@ -80,6 +80,15 @@ def test_a_failing_point_is_recorded_and_stops_no_other(tmp_path):
     assert len(lines(tmp_path / "r.jsonl")) == 1 + 3 + 1
 
 
+def test_a_program_that_fails_fails_once_for_all_its_points(tmp_path):
+    grid = {"depth": [1], "width": [8], "note": ["a", "b", "c", "d"]}
+    out = tmp_path / "r.jsonl"
+    found = costax.sweep(studies.make, grid, progress=False, workers=2, out=out, trips={"nowhere": 3})
+    assert len(found.errors) == 4
+    assert all("No loop of unknown length" in error for error in found.errors.values())
+    assert sum(line["analysed"] for line in lines(out)[1:]) == 1
+
+
 def test_what_is_no_program_is_an_error_of_its_point():
     found = swept(studies.wrong, {"depth": [1]})
     assert "Return (fn, args)" in next(iter(found.errors.values()))

@@ -81,7 +81,7 @@ def evaluate(analysis: Analysis, *args: Mapping[str, Any], **kwargs: Any) -> Ana
         raise SymbolError(
             f"At {_listed(values)} {small[0]} is 1, and the program may be another one there.",
             why="jax leaves out what broadcasts nothing, so that programs with a size of 1 have formulas of their own; "
-            "a record has no program to analyse.",
+            "a record has no program to analyse, nor has one that was traced with symbols already.",
             cure="Analyse the program at these sizes.",
         )
     exact = analysis.concrete({name: value for name, value in values.items() if name not in _loops(analysis)})

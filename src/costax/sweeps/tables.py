@@ -56,7 +56,8 @@ def _failed(row: dict[str, Any]) -> str:
 def _notes(sweep: Sweep) -> list[str]:
     failed = len(sweep.errors)
     points = f"{len(sweep)} point{'s' if len(sweep) != 1 else ''}"
-    notes = [f"{points}, {sweep.programs} different programs" + (f", {failed} failed." if failed else ".")]
+    programs = f"{sweep.programs} different program{'s' if sweep.programs != 1 else ''}"
+    notes = [f"{points}, {programs}" + (f", {failed} failed." if failed else ".")]
     if len(sweep) > _SHOWN:
         notes.append(f"The first {_SHOWN} are shown.")
     return notes

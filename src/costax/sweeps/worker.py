@@ -34,7 +34,7 @@ def analyzed(
     try:
         result.update(_counts(make, point, options, claims))
     except Exception as error:  # whatever a user's `make` may raise belongs to its point, and stops no other
-        result["error"] = "".join(traceback.format_exception_only(error)).strip()
+        result["error"] = _said(error)
     result["seconds"] = round(time.perf_counter() - started, 4)
     result["process"] = os.getpid()
     return result
@@ -63,7 +63,10 @@ def _counts(
             return {**_SEEN[fingerprint], "program": fingerprint}
         if claims is not None and not _claimed(claims, fingerprint):
             return {"program": fingerprint, "same_as": fingerprint}
-        counts = _measured(analyze_traced(program, **options))
+        try:
+            counts = _measured(analyze_traced(program, **options))
+        except Exception as error:  # of the program, whichever point it is of
+            counts = {"error": _said(error)}
     if len(_SEEN) < _REMEMBERED:
         _SEEN[fingerprint] = counts
     return {**counts, "program": fingerprint, "analysed": True}
@@ -90,6 +93,10 @@ def _made(made: Any) -> Any:
             cure="Return (fn, args), (fn, args, kwargs) or costax.Target(fn, args, kwargs).",
         )
     return Target(parts[0], cast("Sequence[Any]", args), parts[2] if len(parts) == 3 else {})
+
+
+def _said(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def _claimed(claims: str, fingerprint: str) -> bool:
