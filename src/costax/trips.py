@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ def count_trips(fn: Any, **options: Any) -> Callable[..., dict[str, int | Fracti
 
         if symbolic_arguments(fn, args, kwargs) is not None:
             raise _no_values("symbols")
-        analysis: Analysis = analyze(fn, **options)(*args, **kwargs)
+        analysis = cast("Analysis", analyze(fn, **options)(*args, **kwargs))
         places = [unknown.place for unknown in analysis.unknowns if not unknown.answered]
         if not places:
             return {}
