@@ -85,7 +85,8 @@ class Absence:
         elif twin is not None:
             cause = REMAT if place.direction == RECOMPUTE else MERGED
             where = "/".join(twin.scope) or "the top"
-            evidence = f"an equal equation in {where} ({self._line(twin)}) is there: {opcodes(left[twin.address])}"
+            line = self._line(twin).rpartition("/")[2]
+            evidence = f"an equal equation in {where} ({line}) is there: {opcodes(left[twin.address])}"
         elif stage == "compiled" and place.address in self._hidden:
             cause, evidence = (BRANCH if place.branches else DEFECT), self._hidden[place.address]
         elif any(child.loop for child in place.node.children):

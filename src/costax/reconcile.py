@@ -175,7 +175,7 @@ class _Account:
         difference = total(after).minus(total(before))
         if difference == Pair():
             return
-        if not after:
+        if total(after) == Pair():
             yield from self._gone(place, "compiled", difference, self.in_compiled)
             return
         if place.address in self.compiled.hidden:
