@@ -444,14 +444,19 @@ def test_an_interrupt_ends_with_the_shells_code(program):
 def test_ctrl_c_leaves_no_traceback(tmp_path):
     path = tmp_path / "slow.py"
     path.write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "costax.cli", "analyze", f"{path}:f", "--save", str(tmp_path / "a.json")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr
-    assert process.stderr.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "costax.cli", "analyze", f"{path}:f", "--save", str(tmp_path / "a.json")]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores the signal, and so does all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=60)
     assert (process.returncode, message) == (130, "Interrupted. Nothing was written.\n")
     assert not (tmp_path / "a.json").exists()
 

@@ -148,6 +148,7 @@ def weight_gradient(convolution):
     return lambda lhs, rhs, g: jax.vjp(lambda w: convolution(lhs, w), rhs)[1](g)
 
 
+@pytest.mark.once
 @settings(max_examples=1500, deadline=None)
 @given(convolutions())
 def test_valid_taps_are_those_that_enumeration_finds(convolution):
@@ -156,6 +157,7 @@ def test_valid_taps_are_those_that_enumeration_finds(convolution):
     assert 0 <= total.padding_macs <= total.macs
 
 
+@pytest.mark.once
 @settings(max_examples=1000, deadline=None)
 @given(convolutions(taps=st.integers(1, 3)))
 def test_a_convolution_and_both_of_its_gradients_have_the_same_valid_taps(convolution):

@@ -336,6 +336,7 @@ print(analysis.params, peak)
     assert peak < 2 * 10**9
 
 
+@pytest.mark.once
 def test_published_numbers_tells_right_claims_from_parameter_counts_in_disguise():
     done = subprocess.run(
         [sys.executable, EXAMPLES / "published_numbers.py"], capture_output=True, text=True, check=True
@@ -362,6 +363,7 @@ def test_published_numbers_does_nothing_when_imported(monkeypatch, capsys):
 # Scripts that predict and measure.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("script", "said"),
     [

@@ -133,6 +133,7 @@ def test_the_command_measures():
     assert record["profile"]
 
 
+@pytest.mark.once
 def test_calibration_writes_a_device_that_predicts(tmp_path):
     progress = []
     path = tmp_path / "here.toml"
