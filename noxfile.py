@@ -113,7 +113,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types of the library, strictly."""
-    session.install(".[examples]", "pyright")
+    # With every extra whose types the library names.
+    session.install(".[test,html,plots,pandas]", "pyright")
     session.run("pyright")
 
 
