@@ -124,7 +124,13 @@ def test_programs_for_eight_devices_pass_too():
 
 # Random programs.
 
-RANDOM = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same programs each time, but for `nox -s long`, which asks for others.
+RANDOM = settings(
+    max_examples=100,
+    derandomize="COSTAX_EXAMPLES" not in os.environ,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 @RANDOM
