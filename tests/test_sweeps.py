@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -166,11 +167,15 @@ def test_any_executor_does():
     assert [row["macs"] for row in found] == [macs(d, w) for d in (1, 2, 4) for w in (16, 32)]
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore")  # dask's own
 def test_a_dask_cluster_does(tmp_path):
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
+    # A busy machine takes long to start two processes.
+    patient = {"distributed.comm.timeouts.connect": "180s", "distributed.comm.timeouts.tcp": "180s"}
     with (
+        importlib.import_module("dask").config.set(patient),
         distributed.LocalCluster(**options, local_directory=str(tmp_path)) as cluster,
         distributed.Client(cluster) as client,
     ):
