@@ -444,15 +444,11 @@ def test_an_interrupt_ends_with_the_shells_code(program):
 def test_ctrl_c_leaves_no_traceback(tmp_path):
     path = tmp_path / "slow.py"
     path.write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
-    command = [sys.executable, "-m", "costax.cli", "analyze", f"{path}:f", "--save", str(tmp_path / "a.json")]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # What runs in the background of a shell ignores the signal, and so does all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
+    # What runs in the background of a shell ignores the signal, and so does all that it starts, unless it is told to.
+    listening = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    listening += "runpy.run_module('costax.cli', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", listening, "analyze", f"{path}:f", "--save", str(tmp_path / "a.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         assert process.stderr.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
