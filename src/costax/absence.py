@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 from costax.changes import total
@@ -27,6 +27,8 @@ from costax.provenance import Address
 from costax.tree import RECOMPUTE
 
 Left = Mapping[Address, Sequence[Charge]]
+Witness = Callable[[Place, str, Container[Address]], str]
+"""Evidence by experiment that a stage leaves out the equation of a place; the last are the equations it has left."""
 
 _ADDITIONS: Final = frozenset({"add", "add_any"})
 # Operands that leave the other operand, or nothing of it, whatever it is: x + 0, x * 1, x * 0, max(x, -inf).
@@ -59,7 +61,7 @@ class Absence:
         lowered: Left,
         hidden: Mapping[Address, str],
         line: Callable[[Place], str],
-        witness: Callable[[Place, str], str],
+        witness: Witness,
     ) -> None:
         """Index the places."""
         self._at, self._lowered, self._hidden = places, lowered, hidden
@@ -163,7 +165,7 @@ class Absence:
             before, after = self._lowered.get(other.address, []), left.get(other.address, [])
             if after and opcodes(before) != opcodes(after):
                 return REWRITTEN, f"{other.primitive} beside it took it over: {opcodes(before)} became {opcodes(after)}"
-        shown = self._witness(place, stage)
+        shown = self._witness(place, stage, {address for address, charges in left.items() if total(charges).work})
         if shown:
             return SIMPLIFIED, shown
         if users and not any(c.evidence == "marked" for user in users for c in left.get(user.address, ())):

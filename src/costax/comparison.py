@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
 from costax.lower import Stage, compile_stage, converted, lower, lowering
 from costax.places import Place, places
+from costax.provenance import Address
 from costax.reconcile import reconcile
 from costax.trace import Program
 from costax.witness import Witnesses
@@ -141,7 +142,7 @@ def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequ
     return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
 
 
-def _no_witness(place: Place, stage: str) -> str:
+def _no_witness(place: Place, stage: str, left: Container[Address]) -> str:
     return ""
 
 

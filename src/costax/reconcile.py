@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from costax.absence import Absence
+from costax.absence import Absence, Witness
 from costax.changes import partitioned, total
 from costax.conventions import as_xla
 from costax.deltas import (
@@ -57,7 +57,7 @@ def reconcile(
     lowered: Ledger,
     compiled: Ledger,
     source: Callable[[Place], str],
-    witness: Callable[[Place, str], str],
+    witness: Witness,
 ) -> tuple[Delta, ...]:
     """Return the deltas that lead from our total to XLA's compiled one; they add up exactly.
 
@@ -74,7 +74,7 @@ class _Account:
         lowered: Ledger,
         compiled: Ledger,
         source: Callable[[Place], str],
-        witness: Callable[[Place, str], str],
+        witness: Witness,
     ) -> None:
         self.places = places
         self.lowered, self.compiled = lowered, compiled

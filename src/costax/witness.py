@@ -8,7 +8,7 @@ and anyone can repeat the experiment.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
@@ -42,6 +42,7 @@ class _Step(NamedTuple):
     """An equation at a call site: what it takes (the number of a value, or a literal), and the values that it makes."""
 
     eqn: Any
+    address: Address
     takes: tuple[Any, ...]
     makes: tuple[int, ...]
 
@@ -57,19 +58,22 @@ class Witnesses:
     jaxpr: Any
     marks: Mapping[int, int]
     machine: Machine | None = None
-    _seen: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
+    _seen: dict[tuple[Address, str], str] = field(default_factory=dict[tuple[Address, str], str])
     _flow: _Flow | None = None
 
-    def __call__(self, place: Place, stage: str) -> str:
-        """Return the evidence that a stage ("lowered", "compiled") leaves out the equation of a place; "" for none."""
-        key = id(place.node.equation), stage
+    def __call__(self, place: Place, stage: str, left: Container[Address]) -> str:
+        """Return the evidence that a stage ("lowered", "compiled") leaves out the equation of a place; "" for none.
+
+        left: the equations of which the stage of the whole program has something left.
+        """
+        key = place.address, stage
         if key not in self._seen:
             # A compiler ahead of time takes seconds, in a process of its own, for each program.
             affordable = len(self._seen) < _MOST and (self.machine is None or stage == "lowered")
-            self._seen[key] = self._found(place, stage) if affordable and place.devices == 1 else ""
+            self._seen[key] = self._found(place, stage, left) if affordable and place.devices == 1 else ""
         return self._seen[key]
 
-    def _found(self, place: Place, stage: str) -> str:
+    def _found(self, place: Place, stage: str, left: Container[Address]) -> str:
         if self._flow is None:
             self._flow = _Flow(self.tree, self.jaxpr, self.marks)
         tried = 0
@@ -79,12 +83,15 @@ class Witnesses:
                 break
             tried = len(window)
             peers = [step for step in window if _alike(step.eqn, place.node.equation)]
-            left = self._left(self._flow, window, peers, stage)
-            others = ", ".join(step.eqn.primitive.name for step in window if step.eqn is not place.node.equation)
-            if not any(step.eqn is place.node.equation for step in left):
+            gone = {step.address for step in peers} - {
+                step.address for step in self._left(self._flow, window, peers, stage)
+            }
+            others = ", ".join(step.eqn.primitive.name for step in window if step.address != place.address)
+            if place.address in gone:
                 return f"XLA leaves it out of {tried} equations alone, too: it" + (f" and {others}" if others else "")
-            if len(left) < len(peers):
-                return f"alone with {others}, XLA keeps {len(left)} of {len(peers)} {place.primitive}"
+            # Of two that become equal either may be the one that stays.
+            if any(address in left for address in gone):
+                return f"alone with {others}, XLA keeps it and leaves out the other {place.primitive}, which is there"
         return ""
 
     def _left(self, flow: _Flow, window: Sequence[_Step], peers: Sequence[_Step], stage: str) -> Sequence[_Step]:
@@ -191,7 +198,7 @@ class _Flow:
             makes = tuple(self._new(var) for var in eqn.outvars)
             values.update(zip(eqn.outvars, makes, strict=True))
             self._at[here] = len(self._steps)
-            self._steps.append(_Step(eqn, takes, makes))
+            self._steps.append(_Step(eqn, here, takes, makes))
             for position, (child, body) in enumerate(zip(node.children, node.bodies, strict=False)):
                 if not child.fused and child.children and id(child.children[0].equation) in self._marks:
                     kept = {i: takes[source] for i, source in kept_inputs(node, position).items()}
