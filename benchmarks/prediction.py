@@ -1,9 +1,10 @@
 """Prediction against measurement: example models at five sizes each, on jax's default device.
 
-    python benchmarks/prediction.py            # on this CPU: calibrates first
+    python benchmarks/prediction.py            # on this CPU, which it calibrates
     python benchmarks/prediction.py --device h200-sxm   # on a GPU, with its tabulated figures
 
-Runs are interleaved: all programs are run in turn, again and again, and the medians count.
+All is interleaved: each round runs the trials of the calibration and then all programs in turn, and the medians over
+the rounds count. So a neighbour on the machine slows both alike.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -21,7 +23,8 @@ import jax
 
 import costax
 from costax import _jax
-from costax.measurement import arguments
+from costax.calibration import Calibration
+from costax.measurement import arguments, known_device
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
@@ -81,18 +84,15 @@ def programs(large: bool) -> Iterator[tuple[str, Callable[[], costax.Target]]]:
             yield f"{name} @ {n}", lambda make=make, n=n: make(n)
 
 
-def measured(runs: list[Callable[[], object]], rounds: int, statistic: Callable[[list[float]], float]) -> list[float]:
-    """Seconds of each run, all of them in turn."""
-    found: list[list[float]] = [[] for _ in runs]
-    for number in range(rounds + 2):
-        for which, run in enumerate(runs):
-            # The run before brings the program's arrays back, which the other programs pushed out of the caches.
-            _jax.ready(run())
-            start = time.perf_counter()
-            _jax.ready(run())
-            if number >= 2:
-                found[which].append(time.perf_counter() - start)
-    return [statistic(seconds) for seconds in found]
+def timed(run: Callable[[], object], times: int = 3) -> list[float]:
+    """Seconds of some runs; one before brings back what the other programs pushed out of the caches."""
+    _jax.ready(run())
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        _jax.ready(run())
+        found.append(time.perf_counter() - start)
+    return found
 
 
 def rank_correlation(a: list[float], b: list[float]) -> float:
@@ -115,38 +115,35 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="by default this one, calibrated if it is a CPU")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--least", action="store_true", help="the least run, not the median: on a busy machine")
-    parser.add_argument("--calibration", help="a device file that was calibrated before")
+    parser.add_argument("--calibration", help="write the calibration to this file, and keep it")
     parser.add_argument("--save", help="write the figures as JSON")
     parser.add_argument("--no-xla", action="store_true", help="groups by the producer-consumer rule")
     options = parser.parse_args()
     platform, kind = _jax.device()
-    if options.device == "auto":
-        device = (
-            costax.calibrate(Path(tempfile.mkdtemp()) / "here.toml")
-            if platform == "cpu" and not options.calibration
-            else None
-        )
-        device = costax.device(options.calibration) if options.calibration else device
-        if device is None:
-            from costax.measurement import known_device
-
-            device = known_device("auto", platform, kind)
-    else:
-        device = costax.device(options.device)
-    if device is None:
+    calibration = Calibration() if platform == "cpu" and options.device == "auto" else None
+    device = known_device(options.device, platform, kind) if calibration is None else None
+    if calibration is None and device is None:
         sys.exit(f"skipped: costax knows no device called {kind!r}")
-    names, runs, predicted = [], [], []
+    names, runs, prepared = [], [], []
     for name, make in programs(large=platform != "cpu"):
         target = make()
         analysis = costax.analyze(target)()
         values, _ = arguments(analysis.program, (), {})
         executable = _jax.Executable(analysis.program.traced, analysis.program.jaxpr)
         values = values[len(values) - executable.arguments :]
-        program = analysis if options.no_xla or platform != "cpu" else costax.compare(target)()
         names.append(name)
-        predicted.append(costax.predict(program, device).seconds)
+        prepared.append(analysis if options.no_xla or platform != "cpu" else costax.compare(target)())
         runs.append(lambda executable=executable, values=values: executable(values))
-    seconds = measured(runs, options.rounds, min if options.least else median)
+    found: list[list[float]] = [[] for _ in runs]
+    for _ in range(options.rounds):
+        if calibration is not None:
+            deque(calibration.round(), maxlen=0)
+        for run, times in zip(runs, found, strict=True):
+            times += timed(run)
+    if calibration is not None:
+        device = calibration.write(Path(options.calibration or Path(tempfile.mkdtemp()) / "here.toml"))
+    predicted = [costax.predict(program, device).seconds for program in prepared]
+    seconds = [min(times) if options.least else median(times) for times in found]
     errors = [p / m - 1 for p, m in zip(predicted, seconds, strict=True)]
     which = "least" if options.least else "medians"
     print(f"jax {jax.__version__}, {kind} ({platform}), {device.name}, {which} of {options.rounds} interleaved runs\n")

@@ -9,7 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Final
 
 from costax.communication import Collective
-from costax.groups import Exchange, Group
+from costax.groups import Contraction, Exchange, Group
 from costax.hlo.records import Computation, Instruction
 from costax.ledger import Charge
 
@@ -75,28 +75,17 @@ def _owners(ledger: Ledger) -> dict[int, Instruction]:
 
 
 def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: Mapping[str, Collective]) -> Group:
-    matmul: dict[str, int] = defaultdict(int)
+    contractions: dict[int, Contraction] = {}
     vector: dict[str, int] = defaultdict(int)
     special: dict[str, int] = defaultdict(int)
-    kind = "reduction" if "reduce" in owner.name else "loop"
-    largest, rows, kernel = 0, 0, 0
     for charge in charges:
         ins, work = charge.instruction, charge.true
-        opcode, dtype = ins.opcode, _dtype(ins)
-        library = opcode == "custom-call" and work.flops > 0
-        if opcode in ("dot", "convolution", "ragged-dot") or library:
-            operand = _dtype(ins.operands[0]) if ins.operands else dtype
-            matmul[operand if operand == dtype else f"{operand}*{operand}->{dtype}"] += work.flops
-            if work.flops > largest:
-                largest, kind, rows = work.flops, _kind(ins), _rows(ins)
-                if ins is owner and kind == "convolution" and opcode == "convolution":
-                    kind = "plain convolution"
-            if opcode == "convolution":
-                kernel += _bytes(ins.operand(1))
+        if _contracts(ins, work.flops):
+            contractions[id(ins)] = _contraction(ins, work.flops, fused=ins is not owner)
         elif work.flops > 0:
-            vector[dtype] += work.flops
+            vector[_dtype(ins)] += work.flops
         if work.transcendentals > 0:
-            special[dtype] += work.transcendentals
+            special[_dtype(ins)] += work.transcendentals
     # Of what a gather reads in a fusion only the rows that it takes are touched.
     inside = owner.called[0].instructions if owner.opcode == "fusion" and owner.called else ()
     spared = sum(max(_bytes(x.operand(0)) - _bytes(x), 0) for x in inside if x.opcode == "gather")
@@ -108,17 +97,45 @@ def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: Map
         owner.name if owner.opcode != "custom-call" else owner.custom_call_target,
         place.scope if place is not None else (),
         place.node.direction if place is not None else "",
-        {dtype: count // calls for dtype, count in matmul.items()},
+        tuple(contractions.values()),
         {dtype: count // calls for dtype, count in vector.items()},
         {dtype: count // calls for dtype, count in special.items()},
         read=moved // calls,
         exchange=_exchange(exchange),
         times=charges[0].executed * calls,
-        kind=kind,
-        rows=rows,
-        kernel=kernel // calls,
+        transposes=_transposes(owner) or any(map(_transposes, inside)),
         cold=min(moved // calls, sum(_bytes(x) for x in dict.fromkeys(owner.operands) if _is_argument(x))),
     )
+
+
+def _contracts(ins: Instruction, flops: int) -> bool:
+    return ins.opcode in ("dot", "convolution", "ragged-dot") or (ins.opcode == "custom-call" and flops > 0)
+
+
+def _contraction(ins: Instruction, flops: int, *, fused: bool) -> Contraction:
+    """Return what is known of a contraction; a convolution that stands alone XLA leaves to a loop of its own."""
+    dtype = _dtype(ins)
+    operand = _dtype(ins.operands[0]) if ins.operands else dtype
+    both = operand if operand == dtype else f"{operand}*{operand}->{dtype}"
+    if ins.opcode == "convolution":
+        kind = "depthwise" if ins.feature_group_count > 1 else "convolution" if fused else "plain convolution"
+        # XLA may have the image and the kernel change places; the kernel is what is not the image's size.
+        kernel = max(_bytes(x) for x in ins.operands) if kind == "plain convolution" else _bytes(ins.operand(1))
+        return Contraction(kind, both, flops, kernel=kernel)
+    kind = "convolution" if "conv" in ins.custom_call_target.lower() else "matmul"
+    return Contraction(kind, both, flops, rows=_rows(ins))
+
+
+def _transposes(ins: Instruction) -> bool:
+    """Say whether an instruction writes its operand's elements in another order than they lie in memory."""
+    if ins.opcode not in ("copy", "transpose"):
+        return False
+    before, after = ins.operand(0).shape, ins.shape
+    if before.layout is None or after.layout is None:
+        return False
+    permutation = ins.dimensions if ins.opcode == "transpose" else tuple(range(len(after.dims)))
+    ours = [permutation[axis] for axis in after.layout.minor_to_major if after.dims[axis] > 1]
+    return ours != [axis for axis in before.layout.minor_to_major if before.dims[axis] > 1]
 
 
 def _is_argument(ins: Instruction) -> bool:
@@ -126,12 +143,6 @@ def _is_argument(ins: Instruction) -> bool:
     while ins.opcode in ("bitcast", "reshape", "get-tuple-element") and ins.operands:
         ins = ins.operands[0]
     return ins.opcode == "parameter"
-
-
-def _kind(ins: Instruction) -> str:
-    if ins.opcode == "convolution":
-        return "depthwise" if ins.feature_group_count > 1 else "convolution"
-    return "convolution" if "conv" in ins.custom_call_target.lower() else "matmul"
 
 
 def _rows(ins: Instruction) -> int:

@@ -13,7 +13,6 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from costax import _jax, dtypes
-from costax.activations import CONTRACTIONS
 from costax.cost import (
     ARITHMETIC,
     BYTES_READ,
@@ -49,35 +48,56 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Contraction:
+    """A product or a convolution: its FLOPs each time, and the sizes that its speed depends on.
+
+    kind: "matmul", "convolution", "depthwise", or "plain convolution" for one that XLA leaves to a loop of its own.
+    rows: the smaller free extent of a product. kernel: bytes of a convolution's kernel.
+    """
+
+    kind: str
+    dtype: str
+    flops: Count
+    rows: Count = 0
+    kernel: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """What runs as one kernel.
 
-    matmul, vector, special: operations by dtype, a multiply-accumulate as two, each time that it runs. read, written:
-    bytes each time. times: how often it runs. kind: "matmul", "convolution", "depthwise", "reduction" or "loop". rows:
-    the smaller free extent of a product. kernel: bytes of a convolution's kernel. cold: of the bytes that are read
-    those of the program's arguments, which were used last a whole call ago. weights: of them those of parameters, each
-    element weight_width bytes wide. width: bytes of an element of the result, 0 where it is not floating. around:
-    bytes that are used until the cold ones are used again, where that is a loop; 0 for the whole program.
+    contractions: its products and convolutions. vector, special: operations by dtype, each time that it runs. read,
+    written: bytes each time. times: how often it runs. transposes: whether it writes in another order than it reads.
+    cold: of the bytes that are read those of the program's arguments, which were used last a whole call ago. weights:
+    of them those of parameters, each element weight_width bytes wide. width: bytes of an element of the result, 0 where
+    it is not floating. around: bytes that are used until the cold ones are used again, where that is a loop; 0 for the
+    whole program.
     """
 
     name: str
     scope: Scope
     direction: str
-    matmul: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    contractions: tuple[Contraction, ...] = ()
     vector: Mapping[str, Count] = field(default_factory=dict[str, Count])
     special: Mapping[str, Count] = field(default_factory=dict[str, Count])
     read: Count = 0
     written: Count = 0
     exchange: Exchange | None = None
     times: Count = 1
-    kind: str = "loop"
-    rows: Count = 0
-    kernel: Count = 0
+    transposes: bool = False
     cold: Count = 0
     weights: Count = 0
     weight_width: Count = 4
     width: Count = 0
     around: Count = 0
+
+    @property
+    def matmul(self) -> dict[str, Count]:
+        """FLOPs of the contractions by dtype, a multiply-accumulate as two."""
+        found: dict[str, Count] = {}
+        for contraction in self.contractions:
+            found[contraction.dtype] = found.get(contraction.dtype, 0) + contraction.flops
+        return found
 
     @property
     def flops(self) -> Count:
@@ -197,25 +217,19 @@ def _group(
         written = min(written, parts.of_kind(BYTES_WRITTEN)) if last.name in _PARTIAL else written
     names = list(dict.fromkeys(step.name for step in reversed(steps)))
     label = last.name if len(names) == 1 else f"{last.name} + {len(steps) - 1}"
-    kind = "matmul" if last.name in CONTRACTIONS else "reduction" if last.name.startswith("reduce") else "loop"
-    rows = kernel = 0
-    if last.name == "conv_general_dilated":
-        kind = "convolution" if last.equation.params["feature_group_count"] == 1 else "depthwise"
-        kernel = _jax.operand(last.equation.invars[1].aval).nbytes
-    elif last.name == "dot_general":
-        rows = _rows(last)
+    vector, special = _work(cost)
     return Group(
         label,
         scope,
         direction,
-        *_work(cost),
+        tuple(contraction for step in steps for contraction in _contractions(step)),
+        vector,
+        special,
         read=whole,
         written=written,
         exchange=_exchange(last),
         times=times,
-        kind=kind,
-        rows=rows,
-        kernel=kernel,
+        transposes=last.name == "transpose",
         width=_width(region, last),
         cold=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_cold(region, x))),
     )
@@ -228,6 +242,19 @@ def _width(region: Region, step: Step) -> Count:
 
 def _is_cold(region: Region, x: int) -> bool:
     return region.values[x].kind == "argument"
+
+
+def _contractions(step: Step) -> Iterator[Contraction]:
+    """Yield the multiply-accumulates of a step, by dtype, with what decides their speed."""
+    kind, rows, kernel = "matmul", 0, 0
+    if step.name == "conv_general_dilated":
+        kind = "convolution" if step.equation.params["feature_group_count"] == 1 else "depthwise"
+        kernel = _jax.operand(step.equation.invars[1].aval).nbytes
+    elif step.name == "dot_general":
+        rows = _rows(step)
+    for (unit, dtype), count in step.node.own.items():
+        if unit == MAC:
+            yield Contraction(kind, dtype, 2 * count, rows, kernel)
 
 
 def _rows(step: Step) -> Count:
@@ -259,18 +286,15 @@ def _small(region: Region, x: int, written: Count) -> Count:
     return min(region.values[x].nbytes, written)
 
 
-def _work(cost: Cost) -> tuple[dict[str, Count], dict[str, Count], dict[str, Count]]:
-    matmul: dict[str, Count] = defaultdict(int)
+def _work(cost: Cost) -> tuple[dict[str, Count], dict[str, Count]]:
     vector: dict[str, Count] = defaultdict(int)
     special: dict[str, Count] = defaultdict(int)
     for (kind, dtype), count in cost.items():
-        if kind == MAC:
-            matmul[dtype] += 2 * count
-        elif kind == TRANSCENDENTAL:
+        if kind == TRANSCENDENTAL:
             special[dtype] += count
         elif kind in _VECTOR:
             vector[dtype] += count
-    return dict(matmul), dict(vector), dict(special)
+    return dict(vector), dict(special)
 
 
 _VECTOR: Final = (ARITHMETIC, INTEGER, COMPARE, SELECT, CONVERT)

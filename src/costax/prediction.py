@@ -55,7 +55,10 @@ class Prediction:
     @cached_property
     def dispatch(self) -> float:
         """The seconds that it takes to start the program, and to have memory for its results and temporaries."""
-        start = float(self.device.rates.get("dispatch", {}).get("seconds", 0.0))
+        rates = self.device.rates.get("dispatch", {})
+        start = float(rates.get("seconds", 0.0))
+        if any(part.group.contractions for part in self.parts):
+            start += float(rates.get("threads", 0.0))
         return start + Roofline(self.device).allocation(self.allocated)
 
     @property

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from costax import exchange_time
 from costax.cost import Count
-from costax.groups import LINK, MATMUL, MEMORY, SPECIAL, VECTOR, Exchange, Group
+from costax.groups import LINK, MATMUL, MEMORY, SPECIAL, VECTOR, Contraction, Exchange, Group
 from costax.hardware import Device
 from costax.hardware.device import operand_class
 
@@ -77,7 +77,7 @@ class Roofline:
 
     def _terms(self, group: Group, *, at_peak: bool) -> dict[str, float]:
         terms = {
-            MATMUL: sum(self._matmul(group, dtype, count, at_peak) for dtype, count in group.matmul.items()),
+            MATMUL: self._matmul(group, at_peak),
             VECTOR: sum(self._vector(dtype, count, at_peak) for dtype, count in group.vector.items()),
             SPECIAL: sum(self._special(dtype, count, at_peak) for dtype, count in group.special.items()),
             MEMORY: self._memory(group, at_peak),
@@ -85,25 +85,39 @@ class Roofline:
         }
         return {unit: seconds for unit, seconds in terms.items() if seconds}
 
-    def _matmul(self, group: Group, dtype: str, count: Count, at_peak: bool) -> float:
-        table = self._table(group.kind, dtype) or self._table("matmul", dtype)
-        if table and not at_peak:
-            plain = self._table("plain_convolution", "")
-            if plain and group.kind == "plain convolution":
-                return float(group.kernel) / interpolated(plain, float(group.kernel))
-            seconds = float(count) / interpolated(table, float(count))
-            shares, packing = self._table("rows", ""), self._table("packing", "")
-            if shares and group.kind == "matmul" and group.rows:
-                seconds /= interpolated(shares, float(group.rows))
-            if packing and group.kind == "convolution" and group.kernel:
-                seconds += float(group.kernel) / interpolated(packing, float(group.kernel))
-            return seconds
+    def _matmul(self, group: Group, at_peak: bool) -> float:
+        chained = sum(x.kind == "convolution" for x in group.contractions) > 1
+        if self.device.rates and not at_peak:
+            return sum(self._measured(x, chained=chained) for x in group.contractions)
+        return sum(self._tabulated(dtype, flops, at_peak) for dtype, flops in group.matmul.items())
+
+    def _tabulated(self, dtype: str, flops: Count, at_peak: bool) -> float:
         found = self.device.matmul_peak(dtype)
         if found is None:
             return 0.0
         unit, peak = found
         best = self.device.efficiency.get(f"{unit}_matmul") or self.device.efficiency.get("bf16_matmul")
-        return _reached(float(count), peak.value, best.value if best else _BEST[MATMUL], _START[MATMUL], at_peak)
+        return _reached(float(flops), peak.value, best.value if best else _BEST[MATMUL], _START[MATMUL], at_peak)
+
+    def _measured(self, found: Contraction, *, chained: bool) -> float:
+        """Return the seconds of a contraction on a calibrated device. chained: others share its kernel."""
+        flops, kernel = float(found.flops), float(found.kernel)
+        table = self._table(found.kind, found.dtype) or self._table("matmul", found.dtype)
+        plain, chain = self._table("plain_convolution", ""), self._table("chained_convolution", "")
+        if found.kind == "plain convolution" and plain:
+            return kernel / interpolated(plain, kernel)
+        if not table:
+            return self._tabulated(found.dtype, found.flops, at_peak=False)
+        seconds = flops / interpolated(table, flops)
+        rows, packing = self._table("rows", ""), self._table("packing", "")
+        if found.kind == "matmul" and found.rows and rows:
+            # Few rows leave much of the unit idle, however large the product is.
+            seconds = max(seconds, flops / interpolated(rows, float(found.rows)))
+        if found.kind == "convolution" and kernel and packing:
+            seconds += kernel / interpolated(packing, kernel)
+        if chained and found.kind == "convolution" and kernel and chain:
+            seconds = max(seconds, flops / interpolated(chain, kernel))
+        return seconds
 
     def _vector(self, dtype: str, count: Count, at_peak: bool) -> float:
         table = self._table("vector", dtype)
@@ -122,13 +136,15 @@ class Roofline:
 
     def _memory(self, group: Group, at_peak: bool) -> float:
         moved = float(group.moved)
-        table = self._table("bandwidth", "")
+        table, far = self._table("bandwidth", ""), self._table("reading", "")
         if table and not at_peak:
             around = float(group.around or self.footprint)
-            cold = float(min(group.cold, group.moved)) if around > moved else 0.0
+            cold = float(min(group.cold, group.moved)) if around > moved and far else 0.0
+            if group.transposes and (order := self._table("transpose", "")):
+                return moved / interpolated(order, moved)
             # The table goes by the size of an array that is changed in place, so that twice as much moves.
-            far = cold / interpolated(table, around / 2) if cold else 0.0
-            return far + ((moved - cold) / interpolated(table, moved / 2) if moved > cold else 0.0)
+            near = (moved - cold) / interpolated(table, moved / 2) if moved > cold else 0.0
+            return near + (cold / interpolated(far, around) if cold else 0.0)
         if self.device.bandwidth is None:
             return 0.0
         best = self.device.efficiency.get("bandwidth")

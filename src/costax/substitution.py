@@ -67,8 +67,8 @@ class WhatIf:
         if self.activations and group.width:
             rest, written = (n * width(self.activations) // (8 * group.width) for n in (rest, written))
         pruned = self._kept_share(group)
-        matmul = {self._dtype(group, dtype): count for dtype, count in group.matmul.items()}
-        return replace(group, matmul=matmul, read=rest + int(weights * pruned), written=written)
+        contractions = tuple(replace(x, dtype=self._dtype(group, x.dtype)) for x in group.contractions)
+        return replace(group, contractions=contractions, read=rest + int(weights * pruned), written=written)
 
     def _dtype(self, group: Group, dtype: str) -> str:
         """Return the dtype that a contraction works in: weights that are narrower than activations are widened."""
