@@ -26,6 +26,7 @@ FLOORS = [
     {"growth"},
     {"analysis", "memory", "sizes", "targets", "options", "provenance", "communication", "modules"},
     {"activations", "budgets", "deltas", "places", "parameters", "interpolation", "difference"},
+    {"ledgers"},
     {"symbolic", "ledger"},
     {"attribution", "changes", "conditions", "peers", "witness"},
     {"absence"},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from costax.analysis import Analysis
-    from costax.report import Account
+    from costax.report import Shown
 
 
 @click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -221,7 +221,7 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
     return replace(analysis, name=target.rpartition(":")[2])
 
 
-def deliver(account: Account, table: Mapping[str, Any], *, form: str | None, save: Sequence[str], strict: bool) -> None:
+def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save: Sequence[str], strict: bool) -> None:
     """Save, print and check an account as the options say. Raises CheckError if it is to be exact and is not.
 
     form: the format that is printed, one of `report.FORMATS`, or None for the terminal's.

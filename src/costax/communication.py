@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import prod
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from costax.cost import BYTES_SENT, Cost, Count
 from costax.equation import Equation, Operand
-from costax.hlo.records import Instruction
 from costax.registry import REGISTRY
+
+if TYPE_CHECKING:
+    from costax.hlo.records import Instruction
 
 Mesh = Mapping[str, int]
 """Axes by name, with their sizes, the slowest first."""

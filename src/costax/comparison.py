@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Container, Sequence
 from typing import Any
 
 from costax import _jax, provenance
 from costax.ahead import TIMEOUT, Machine
 from costax.analysis import Analysis
 from costax.attribution import Atlas, attribute, rehomed
-from costax.deltas import Delta
-from costax.deltas import unexplained as without_cause
 from costax.errors import SymbolError
 from costax.hlo.laws import law_of
 from costax.hlo.pause import uncollected
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.ledger import Charge, Ledger
+from costax.ledgers import Ledgers
 from costax.lower import Stage, compile_stage, converted, lower, lowering
 from costax.places import Place, places
 from costax.provenance import Address
@@ -28,67 +24,11 @@ from costax.trace import Program
 from costax.witness import Witnesses
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A program in three ledgers: what it asks for, what XLA makes of it, what XLA says.
+class Comparison(Ledgers[Ledger]):
+    """What `compare` finds: an account whose stages are ledgers, replayed and attributed to the equations.
 
-    jaxpr: our analysis. lowered, compiled: XLA's account before and after optimisation, replayed and attributed.
-    deltas: `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
-    target: what the program was compiled for.
-    marked: False where marking the equations changed the program, so that the plain one was used, without marks.
+    `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
     """
-
-    jaxpr: Analysis
-    lowered: Ledger
-    compiled: Ledger
-    deltas: Sequence[Delta] = field(repr=False)
-    marked: bool = True
-    target: str = "cpu"
-
-    @property
-    def xla(self) -> Mapping[str, float]:
-        """XLA's dictionary for the compiled program; keys that XLA leaves out are 0."""
-        return self.compiled.xla or {}
-
-    @cached_property
-    def unexplained(self) -> Sequence[Delta]:
-        """The deltas that no evidence explains."""
-        return without_cause(self.deltas)
-
-    @property
-    def matches_xla(self) -> bool:
-        """Say whether the replay of both stages equals XLA's own numbers, bit for bit, where XLA gives any."""
-        return all(ledger.matches_xla is not False for ledger in (self.lowered, self.compiled))
-
-    def table(self) -> Any:
-        """Return the account by equation, largest difference first."""
-        from costax.report.waterfall import equations
-
-        return equations(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write the comparison to a file; the suffix names the format. Raises RecordError for a suffix nobody knows."""
-        from costax.report import save
-
-        save(self, path)
-
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        from costax.report.waterfall import render
-
-        return render(self)
-
-    def _repr_html_(self) -> str:
-        """Return the tables for a notebook."""
-        from costax.report.notebook import as_html
-
-        return as_html(self)
-
-    def __str__(self) -> str:
-        """Return the tables as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
 
 
 def compare_program(

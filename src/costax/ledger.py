@@ -14,6 +14,7 @@ from costax.cost import Count
 from costax.hlo.libraries import is_opaque
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
+from costax.ledgers import held
 from costax.places import Place
 from costax.provenance import Address
 
@@ -103,7 +104,7 @@ class Ledger:
         """
         return Properties(*(sum(c.true[i] * c.executed for c in self.charges) for i in range(3)))
 
-    @cached_property
+    @property
     def collectives(self) -> tuple[Collective, ...]:
         """What one device exchanges with others, in program order."""
         return tuple(
@@ -125,9 +126,8 @@ class Ledger:
 
     @property
     def held(self) -> int:
-        """Bytes that one device holds at once: arguments, results that no argument lends its place, and temporaries."""
-        found = {name: self.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
-        return found["argument"] + found["output"] + found["temp"] - found["alias"]
+        """Bytes that one device holds at once."""
+        return held(self.memory)
 
     @property
     def fits(self) -> bool | None:

@@ -13,10 +13,10 @@ from costax.errors import RecordError
 
 if TYPE_CHECKING:
     from costax.analysis import Analysis
-    from costax.comparison import Comparison
+    from costax.ledgers import Ledgers, Stage
     from costax.report.comparisons import SavedComparison
 
-    Account = Analysis | Comparison | SavedComparison
+    Shown = Analysis | Ledgers[Stage]
 
 # Name -> (suffix, module of this package, function that turns an analysis or a comparison into the file's contents).
 FORMATS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -29,7 +29,7 @@ FORMATS: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 
 
-def save(account: Account, path: str | Path, **choice: Any) -> None:
+def save(account: Shown, path: str | Path, **choice: Any) -> None:
     """Write an analysis or a comparison to a file in the format of its suffix: one of `FORMATS`.
 
     choice: which table, for the formats that hold one. The file is there whole or not at all.
@@ -84,7 +84,7 @@ def as_format(name: str) -> Callable[..., str | bytes]:
     return getattr(import_module(f"costax.report.{module}"), function)
 
 
-def analysis_of(account: Account) -> Analysis:
+def analysis_of(account: Shown) -> Analysis:
     """Return the analysis, or that of a comparison."""
     return getattr(account, "jaxpr", account)  # type: ignore[return-value]
 

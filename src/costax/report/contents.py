@@ -15,7 +15,7 @@ from costax.report.tables import short_place
 from costax.symbols import atoms
 
 if TYPE_CHECKING:
-    from costax.report import Account
+    from costax.report import Shown
 
 # Name, how it is written, what it is of a cost.
 _COLUMNS: Final[Sequence[tuple[str, str, Callable[[Cost], Count]]]] = (
@@ -32,7 +32,7 @@ _LINES: Final = 200
 _START: Final = 64
 
 
-def contents(account: Account) -> dict[str, Any]:
+def contents(account: Shown) -> dict[str, Any]:
     """Return what the page shows of an analysis or a comparison."""
     analysis = analysis_of(account)
     held, gaps = sections(analysis)

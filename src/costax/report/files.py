@@ -15,10 +15,10 @@ from costax.report.record import to_record
 from costax.report.tables import table
 
 if TYPE_CHECKING:
-    from costax.report import Account
+    from costax.report import Shown
 
 
-def as_json(account: Account, **_: Any) -> str:
+def as_json(account: Shown, **_: Any) -> str:
     """Return the record as JSON text."""
     if isinstance(account, Analysis):
         return json.dumps(to_record(account), indent=1) + "\n"
@@ -27,7 +27,7 @@ def as_json(account: Account, **_: Any) -> str:
     return json.dumps(compared(account), indent=1) + "\n"
 
 
-def as_csv(account: Account, **_: Any) -> str:
+def as_csv(account: Shown, **_: Any) -> str:
     """Return one line for each (scope, direction, primitive, source line), with every field, exactly."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -48,17 +48,17 @@ def lines(analysis: Analysis) -> list[tuple[Any, ...]]:
     ]
 
 
-def as_speedscope(account: Account, **_: Any) -> str:
+def as_speedscope(account: Shown, **_: Any) -> str:
     """Return a flame graph for speedscope."""
     return flames.as_speedscope(analysis_of(account))
 
 
-def as_pprof(account: Account, **_: Any) -> bytes:
+def as_pprof(account: Shown, **_: Any) -> bytes:
     """Return a flame graph for pprof."""
     return flames.as_pprof(analysis_of(account))
 
 
-def as_markdown(account: Account, **choice: Any) -> str:
+def as_markdown(account: Shown, **choice: Any) -> str:
     """Return the header, a table and its notes as GitHub-flavoured Markdown; of a comparison, the account too.
 
     choice: which table, as `costax.report.tables.table` takes it.

@@ -11,7 +11,7 @@ from costax.report import analysis_of, notes
 from costax.report.tables import Line, table
 
 if TYPE_CHECKING:
-    from costax.report import Account
+    from costax.report import Shown
 
 # Colours come from the notebook's own theme; the class keeps the rules from its other tables.
 _STYLE = """<style>
@@ -25,7 +25,7 @@ _STYLE = """<style>
 </style>"""
 
 
-def as_html(account: Account, **choice: Any) -> str:
+def as_html(account: Shown, **choice: Any) -> str:
     """Return a fragment of HTML: the totals, a table and its notes; of a comparison, the account too."""
     analysis = analysis_of(account)
     shown = table(analysis, **choice)

@@ -13,18 +13,18 @@ from costax.report import analysis_of, notes
 from costax.report.contents import contents
 
 if TYPE_CHECKING:
-    from costax.report import Account
+    from costax.report import Shown
 
 # Nothing may be fetched, from anywhere; the scripts and styles are those in the file.
 _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def as_html(account: Account, **_: Any) -> str:
+def as_html(account: Shown, **_: Any) -> str:
     """Return the report of an analysis or a comparison as one page. Raises ExtraError where plotly is not installed."""
     return page(account, contents(account))
 
 
-def page(account: Account, data: dict[str, Any]) -> str:
+def page(account: Shown, data: dict[str, Any]) -> str:
     """Return the page of an account that shows some contents."""
     try:
         offline: Any = import_module("plotly.offline")
@@ -65,7 +65,7 @@ _PAGE: Final = """<!DOCTYPE html>
 """
 
 
-def _body(account: Account, data: dict[str, Any]) -> str:
+def _body(account: Shown, data: dict[str, Any]) -> str:
     analysis = analysis_of(account)
     sections = [
         ("layers-section", "Layers", _LAYERS),

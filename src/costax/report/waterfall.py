@@ -18,10 +18,8 @@ from costax.deltas import RECOMPUTED
 from costax.report import record, text
 
 if TYPE_CHECKING:
-    from costax.comparison import Comparison
     from costax.deltas import Delta
-    from costax.ledger import Ledger
-    from costax.report.comparisons import SavedComparison, SavedDelta, SavedStage
+    from costax.ledgers import Ledgers, Stage
 
 # What each stage's causes lead to.
 _LEADS_TO: Final = {
@@ -35,7 +33,7 @@ _MOST: Final = 8
 _LAYER_LINES: Final = 20
 
 
-def render(comparison: Comparison | SavedComparison, **table: Any) -> RenderableType:
+def render(comparison: Ledgers[Stage], **table: Any) -> RenderableType:
     """Return the layer table, and below it the way from our FLOPs to those of XLA's cost analysis.
 
     table: which table of the analysis, `by`, `depth` and `sort`.
@@ -45,7 +43,7 @@ def render(comparison: Comparison | SavedComparison, **table: Any) -> Renderable
     return Group(layers, Text(), *_alarms(comparison), _account(comparison), *differing, _notes(comparison))
 
 
-def to_record(comparison: Comparison | SavedComparison) -> dict[str, Any]:
+def to_record(comparison: Ledgers[Stage]) -> dict[str, Any]:
     """Return the comparison as a dictionary for JSON: the analysis, the deltas, and what each stage of XLA says."""
     return {
         "schema": "costax/comparison/1",
@@ -60,7 +58,7 @@ def to_record(comparison: Comparison | SavedComparison) -> dict[str, Any]:
     }
 
 
-def _stage(ledger: Ledger | SavedStage) -> dict[str, Any]:
+def _stage(ledger: Stage) -> dict[str, Any]:
     return {
         "total": ledger.total._asdict(),
         "float32": ledger.float32._asdict(),
@@ -77,9 +75,9 @@ def _stage(ledger: Ledger | SavedStage) -> dict[str, Any]:
     }
 
 
-def equations(comparison: Comparison | SavedComparison, most: int | None = None) -> Table:
+def equations(comparison: Ledgers[Stage], most: int | None = None) -> Table:
     """Return the equations whose counts differ, largest difference first; those of one line and cause together."""
-    groups: dict[tuple[str, str, str], list[Delta | SavedDelta]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Delta]] = defaultdict(list)
     for delta in comparison.deltas:
         groups[delta.cause, delta.equation, delta.source].append(delta)
     ordered = sorted(groups.values(), key=lambda found: -abs(sum(d.flops + d.transcendentals for d in found)))
@@ -105,7 +103,7 @@ def equations(comparison: Comparison | SavedComparison, most: int | None = None)
     return table
 
 
-def _why(delta: Delta | SavedDelta) -> str:
+def _why(delta: Delta) -> str:
     """Return the evidence; where the opcodes are the same before and after, their sizes are not."""
     if delta.cause == RECOMPUTED:
         # The names of the fusions are in the record; a TPU's are longer than a line.
@@ -117,7 +115,7 @@ def _why(delta: Delta | SavedDelta) -> str:
     return delta.evidence
 
 
-def _alarms(comparison: Comparison | SavedComparison) -> list[RenderableType]:
+def _alarms(comparison: Ledgers[Stage]) -> list[RenderableType]:
     alarms: list[RenderableType] = []
     if comparison.unexplained:
         worth = sum(abs(delta.flops) + abs(delta.transcendentals) for delta in comparison.unexplained)
@@ -144,7 +142,7 @@ class Step:
     label: str
     flops: Count
     transcendentals: Count
-    deltas: Sequence[Delta | SavedDelta] | None = None
+    deltas: Sequence[Delta] | None = None
 
     @property
     def is_sum(self) -> bool:
@@ -159,12 +157,12 @@ class Step:
         return signed[0], signed[1], f"{len(self.deltas):,}"
 
 
-def steps(comparison: Comparison | SavedComparison) -> Iterator[Step]:
+def steps(comparison: Ledgers[Stage]) -> Iterator[Step]:
     """Yield the account, line by line: our count, causes and sums in turn, and what XLA says."""
     flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
     yield Step("this program (jaxpr)", flops, transcendentals)
     for stage, leads_to in _LEADS_TO.items():
-        causes: dict[str, list[Delta | SavedDelta]] = defaultdict(list)
+        causes: dict[str, list[Delta]] = defaultdict(list)
         for delta in comparison.deltas:
             if delta.stage == stage:
                 causes[delta.cause].append(delta)
@@ -176,7 +174,7 @@ def steps(comparison: Comparison | SavedComparison) -> Iterator[Step]:
             yield Step(leads_to, flops, transcendentals)
 
 
-def _account(comparison: Comparison | SavedComparison) -> Table:
+def _account(comparison: Ledgers[Stage]) -> Table:
     title = f"From this program to XLA's cost analysis ({comparison.target})"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
@@ -188,7 +186,7 @@ def _account(comparison: Comparison | SavedComparison) -> Table:
     return table
 
 
-def _notes(comparison: Comparison | SavedComparison) -> Text:
+def _notes(comparison: Ledgers[Stage]) -> Text:
     lowered, compiled = comparison.lowered, comparison.compiled
     kept = "" if comparison.marked else " The marks changed the program, so equations were found by scope alone."
     replayed = ", ".join(f"{ledger.stage} {_agreement(ledger)}" for ledger in (lowered, compiled))
@@ -203,7 +201,7 @@ def _notes(comparison: Comparison | SavedComparison) -> Text:
     return Text("\n".join([*lines, *_machine(compiled)]))
 
 
-def _machine(ledger: Ledger | SavedStage) -> Iterator[str]:
+def _machine(ledger: Stage) -> Iterator[str]:
     """Say what one device holds and exchanges, and which calls tell nothing of their work."""
     if ledger.memory:
         temporaries = units.short_bytes(ledger.memory.get("temp", 0))
@@ -221,5 +219,5 @@ def _machine(ledger: Ledger | SavedStage) -> Iterator[str]:
         yield f"Not in what is executed, for nothing tells their work: {calls}."
 
 
-def _agreement(ledger: Ledger | SavedStage) -> str:
+def _agreement(ledger: Stage) -> str:
     return {True: "equal bit for bit", False: "NOT equal", None: "not reported by XLA"}[ledger.matches_xla]
