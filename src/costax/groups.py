@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from costax import _jax, dtypes
@@ -26,6 +25,7 @@ from costax.cost import (
     Cost,
     Count,
 )
+from costax.memory import products
 from costax.memory.fusing import FUSED, Fusion, fused
 from costax.memory.steps import Region, Step
 from costax.tree import Scope
@@ -251,19 +251,10 @@ def _contractions(step: Step) -> Iterator[Contraction]:
         kind = "convolution" if step.equation.params["feature_group_count"] == 1 else "depthwise"
         kernel = _jax.operand(step.equation.invars[1].aval).nbytes
     elif step.name == "dot_general":
-        rows = _rows(step)
+        rows = min(products.free_extents(step))
     for (unit, dtype), count in step.node.own.items():
         if unit == MAC:
             yield Contraction(kind, dtype, 2 * count, rows, kernel)
-
-
-def _rows(step: Step) -> Count:
-    contracted, batched = step.equation.params["dimension_numbers"]
-    free = [
-        prod(n for axis, n in enumerate(var.aval.shape) if axis not in (*ours, *shared))
-        for var, ours, shared in zip(step.equation.invars, contracted, batched, strict=True)
-    ]
-    return min(free)
 
 
 _PARTIAL: Final = frozenset(

@@ -11,9 +11,9 @@ The rule, calibrated against XLA's buffer assignment for an H100 (benchmarks/mem
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Final
 
+from costax.memory import products
 from costax.memory.steps import Region, Step
 
 _ELEMENTWISE: Final = frozenset(
@@ -172,13 +172,13 @@ IN_PLACE: Final = frozenset(
 )
 """What changes a part of its first operand, and writes into it where that one dies."""
 
+_OVERWRITING: Final = frozenset(["sort", "cholesky", "lu", "qr", "geqrf"])
+"""Libraries that leave their result where their operand was, if nothing needs it any more."""
+
 _ABSORBING: Final = FUSED | _REDUCTIONS | IN_PLACE
 _MOST_ROOTS: Final = 64
 # What a kernel's launch is worth, in bytes that could be read meanwhile: XLA's 1 us at the 3.35 TB/s of an H100.
 LAUNCH: Final = 3_352_320
-# Products of fewer elements than this, (m + n) * k, are loops like any other. Source: XLA's
-# xla_gpu_gemm_rewrite_size_threshold.
-_SMALL_PRODUCT: Final = 100
 
 
 @dataclass(slots=True)
@@ -186,16 +186,18 @@ class Fusion:
     """What fusing does to a region.
 
     buffers: the values that have one. reads: by step, the buffers that it reads, through all that is fused into it.
+    matching: those of them that it reads element by element as it writes, so that it may write over them.
     """
 
     buffers: set[int]
     reads: list[tuple[int, ...]]
+    matching: list[frozenset[int]]
 
 
 def unfused(region: Region) -> Fusion:
     """Return the fusion that fuses nothing: every result has a buffer."""
     reads = [tuple(x for x in step.inputs if x is not None) for step in region.steps]
-    return Fusion(set(range(len(region.values))), reads)
+    return Fusion(set(range(len(region.values))), reads, [frozenset(found) for found in reads])
 
 
 def fused(region: Region) -> Fusion:
@@ -211,7 +213,28 @@ def fused(region: Region) -> Fusion:
     roots = _roots(region, kept, [set() for _ in region.values])
     buffers = {number for number in range(len(region.values)) if roots[number] == (number,)}
     reads = [tuple(dict.fromkeys(r for x in s.inputs if x is not None for r in roots[x])) for s in region.steps]
-    return Fusion(buffers, reads)
+    return Fusion(buffers, reads, _matching(region, roots, reads))
+
+
+def _matching(region: Region, roots: list[tuple[int, ...]], reads: list[tuple[int, ...]]) -> list[frozenset[int]]:
+    """Return for each step the buffers that it reads only at the place that it writes. XLA: FusionCanShareBufferHint.
+
+    What is moved, broadcast or reduced on the way is read at other places.
+    """
+    elsewhere: list[frozenset[int]] = [frozenset() for _ in region.values]
+    found: list[frozenset[int]] = []
+    for step, read in zip(region.steps, reads, strict=True):
+        if step.name in _ELEMENTWISE or step.name in IN_PLACE or step.name in _OVERWRITING:
+            moved = frozenset[int]().union(*(elsewhere[x] for x in step.inputs if x is not None))
+            if step.name in IN_PLACE:
+                moved |= {r for x in step.inputs[1:] if x is not None for r in roots[x]}
+        else:
+            moved = frozenset(read)
+        for x in step.outputs:
+            if roots[x] != (x,):
+                elsewhere[x] = moved
+        found.append(frozenset(read) - moved)
+    return found
 
 
 def _kept(region: Region) -> set[int]:
@@ -221,11 +244,11 @@ def _kept(region: Region) -> set[int]:
         if value.kind in ("argument", "carry", "outer"):
             kept.add(number)
     for step in region.steps:
-        product = _product(step) if step.name == "dot_general" else ""
+        product = products.kind(step) if step.name == "dot_general" else ""
         if step.name not in FUSED and product != "small" and not _along_rows(step):
             kept.update(step.outputs)
         if step.name not in _ABSORBING and not product:
-            kept.update(x for x in _whole(step) if x is not None)
+            kept.update(x for x in _whole(step) if x is not None and not _prologue(region, step, x))
         elif step.name in IN_PLACE and step.inputs[0] is not None:
             kept.add(step.inputs[0])
     # A slice of what a loop goes through is read where it lies; a scalar constant stands in the code.
@@ -242,14 +265,22 @@ def _along_rows(step: Step) -> bool:
     return tuple(step.equation.params["axes"]) == (len(step.equation.invars[0].aval.shape) - 1,)
 
 
-def _product(step: Step) -> str:
-    """Say that a product is "small", a loop like any other, or with a "vector": a multiplication and a reduction."""
-    contracted, batched = step.equation.params["dimension_numbers"]
-    free: list[int] = []
-    for var, ours, shared in zip(step.equation.invars, contracted, batched, strict=True):
-        free.append(prod(n for axis, n in enumerate(var.aval.shape) if axis not in (*ours, *shared)))
-    depth = prod(step.equation.invars[0].aval.shape[axis] for axis in contracted[0])
-    return "small" if sum(free) * depth < _SMALL_PRODUCT else "vector" if 1 in free else ""
+def _prologue(region: Region, step: Step, x: int) -> bool:
+    """Say whether a product works an operand out as it reads it: what makes it reads no more than it writes.
+
+    Source: XLA, gemm_fusion.cc, IsInputWorthFusing; the scope is Triton's, which has no complex and no 64-bit numbers.
+    """
+    value = region.values[x]
+    if step.name != "dot_general" or value.kind != "made" or value.operand.dtype not in _TRITON:
+        return False
+    maker = region.steps[value.step]
+    read = sum(region.values[y].nbytes for y in dict.fromkeys(maker.inputs) if y is not None)
+    return maker.name in _PROLOGUE and read - value.nbytes <= _TOLERANCE
+
+
+_TRITON: Final = frozenset({"f32", "bf16", "f16", "i8"})
+_PROLOGUE: Final = _ELEMENTWISE | {"transpose", "broadcast_in_dim"}
+_TOLERANCE: Final = 1024
 
 
 def _whole(step: Step) -> tuple[int | None, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from costax.cost import Count
-from costax.memory.fusing import FUSED, IN_PLACE, Fusion
+from costax.memory.fusing import IN_PLACE, Fusion
 from costax.memory.scratch import scratch
 from costax.memory.steps import Region, Step, Value
 
@@ -89,7 +89,7 @@ class _Run:
                 continue
             made = [x for x in step.outputs if x in fusion.buffers and x not in alive]
             dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.staying]
-            taken = self._taken(step, made, dying)
+            taken = self._taken(step, number, made, dying)
             inside, spare = self._inside(step, number)
             here = now + sum(map(self._size, made)) - sum(map(self._size, taken)) + inside
             sizes.append(here - base)
@@ -173,9 +173,8 @@ class _Run:
                     continue
                 rooms = places.get(values[x].nbytes, [])
                 # A room is free from its last guest's end until its own result is written, which may be in place.
-                found = next(
-                    (i for i, (end, used) in enumerate(rooms) if used < values[x].step <= self.last[x] <= end), None
-                )
+                until = self.last[x] if x in self.fusion.matching[self.last[x]] else self.last[x] + 1
+                found = next((i for i, (end, used) in enumerate(rooms) if used < values[x].step and until <= end), None)
                 if found is not None:
                     rooms[found] = (rooms[found][0], self.last[x])
                     guests.add(x)
@@ -200,15 +199,16 @@ class _Run:
         held = max(lives[0].peak, lives[1].peak + unit, 0) + (unit if len(step.outputs) > 1 else 0)
         return held, max(most.slack, unit - 1)
 
-    def _taken(self, step: Step, made: Sequence[int], dying: Sequence[int]) -> list[int]:
+    def _taken(self, step: Step, number: int, made: Sequence[int], dying: Sequence[int]) -> list[int]:
         """Return the dying operands whose place a result takes."""
         in_place = step.name in IN_PLACE or step.name in _LOOPS
-        if not (in_place or (self.reckoner.compiled and step.name in FUSED)):
+        if not (in_place or self.reckoner.compiled):
             return []
+        open_to = dying if step.name in _LOOPS else [x for x in dying if x in self.fusion.matching[number]]
         taken: list[int] = []
         for x in made:
             size = self._size(x)
-            fit = next((y for y in dying if y not in taken and self._size(y) == size), None)
+            fit = next((y for y in open_to if y not in taken and self._size(y) == size), None)
             if fit is not None:
                 taken.append(fit)
         return taken

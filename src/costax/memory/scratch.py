@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from costax import dtypes
 from costax.cost import Count
+from costax.memory import products
 from costax.memory.steps import Region, Step
 
 # Source: XLA, xla/backends/gpu/transforms/splitk_rewriter.cc, the weights for Hopper: compute, memory, memory of the
@@ -29,6 +30,10 @@ def scratch(step: Step, region: Region) -> Count:
     """Return the bytes that a step needs for itself while it runs."""
     if step.name == "dot_general":
         return _workspace(step) + _transposed(step, region) + _partial_sums(step)
+    if step.name == "select_and_scatter_add":
+        # Where in each window the greatest lies is found with the forward pass: a number for each axis.
+        source = step.equation.invars[0].aval.shape
+        return len(source) * _aligned(4 * prod(source))
     if step.name == "conv_general_dilated":
         return _TABLE + _copies(step, region)
     results = sum(_aligned(region.values[x].nbytes) for x in step.outputs)
@@ -81,6 +86,8 @@ def _transposed(step: Step, region: Region) -> Count:
     """Return the bytes of the operands whose batch axes do not come first, in any order: they are transposed."""
     _, batched = step.equation.params["dimension_numbers"]
     copied: Count = 0
+    if products.kind(step):
+        return copied
     for x, axes in zip(step.inputs, batched, strict=True):
         if x is not None and sorted(axes) != list(range(len(axes))):
             copied += _aligned(region.values[x].nbytes)
