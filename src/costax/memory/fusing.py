@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from costax.memory import products
+from costax.memory.repeating import along_rows, repeated
 from costax.memory.steps import Region, Step
 
 _ELEMENTWISE: Final = frozenset(
@@ -203,6 +204,7 @@ def unfused(region: Region) -> Fusion:
 def fused(region: Region) -> Fusion:
     """Return which values keep a buffer when elementwise work is fused."""
     kept = _kept(region)
+    kept |= repeated(region, kept, _ELEMENTWISE, LAUNCH)
     for _ in range(2):
         sinks = _sinks(region, kept)
         roots = _roots(region, kept, sinks)
@@ -245,7 +247,7 @@ def _kept(region: Region) -> set[int]:
             kept.add(number)
     for step in region.steps:
         product = products.kind(step) if step.name == "dot_general" else ""
-        if step.name not in FUSED and product != "small" and not _along_rows(step):
+        if step.name not in FUSED and product != "small" and not along_rows(step):
             kept.update(step.outputs)
         if step.name not in _ABSORBING and not product:
             kept.update(x for x in _whole(step) if x is not None and not _prologue(region, step, x))
@@ -256,13 +258,6 @@ def _kept(region: Region) -> set[int]:
 
 
 _SCALAR: Final = 16
-
-
-def _along_rows(step: Step) -> bool:
-    """Say whether a step reduces the last axis alone: such a sum is worked out again where it is broadcast back."""
-    if step.name not in ("reduce_sum", "reduce_max", "reduce_min"):
-        return False
-    return tuple(step.equation.params["axes"]) == (len(step.equation.invars[0].aval.shape) - 1,)
 
 
 def _prologue(region: Region, step: Step, x: int) -> bool:

@@ -166,14 +166,14 @@ class _Run:
         for x in self.region.outputs:
             if x is not None and x in self.staying and values[x].kind == "made":
                 places.setdefault(values[x].nbytes, []).append((values[x].step, -1))
-        guests: set[int] = set()
+        guests, matching = set[int](), self.fusion.matching
         for step in self.region.steps:
             for x in step.outputs:
                 if x in self.staying or x not in self.fusion.buffers or x not in self.last:
                     continue
                 rooms = places.get(values[x].nbytes, [])
                 # A room is free from its last guest's end until its own result is written, which may be in place.
-                until = self.last[x] if x in self.fusion.matching[self.last[x]] else self.last[x] + 1
+                until = self.last[x] + (self.last[x] < len(matching) and x not in matching[self.last[x]])
                 found = next((i for i, (end, used) in enumerate(rooms) if used < values[x].step and until <= end), None)
                 if found is not None:
                     rooms[found] = (rooms[found][0], self.last[x])

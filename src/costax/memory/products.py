@@ -25,9 +25,17 @@ def free_extents(step: Step) -> tuple[int, int]:
 def kind(step: Step) -> str:
     """Say that a product is "small", a loop like any other, or with a "vector": a multiplication and a reduction.
 
+    An outer product adds nothing up, and is small too.
+
     Any other is "".
     """
     free = free_extents(step)
+    if depth(step) == 1 or sum(free) * depth(step) < _SMALL:
+        return "small"
+    return "vector" if 1 in free else ""
+
+
+def depth(step: Step) -> int:
+    """Return how many multiplications are added for an element of the result."""
     contracted = step.equation.params["dimension_numbers"][0][0]
-    depth = prod(step.equation.invars[0].aval.shape[axis] for axis in contracted)
-    return "small" if sum(free) * depth < _SMALL else "vector" if 1 in free else ""
+    return prod(step.equation.invars[0].aval.shape[axis] for axis in contracted)

@@ -43,6 +43,8 @@ def scratch(step: Step, region: Region) -> Count:
         return _expanded(step)
     if step.name in ("sort", "top_k", "argmax", "argmin"):
         return _TABLE
+    if step.name == "cholesky":
+        return _TABLE
     if step.name in _LIBRARIES:
         return results + _TABLE
     return 0
