@@ -225,6 +225,7 @@ def _matching(region: Region, roots: list[tuple[int, ...]], reads: list[tuple[in
     """
     elsewhere: list[frozenset[int]] = [frozenset() for _ in region.values]
     found: list[frozenset[int]] = []
+    in_other_order, results = _channels_last(region, roots), set(region.outputs)
     for step, read in zip(region.steps, reads, strict=True):
         if step.name in _ELEMENTWISE or step.name in IN_PLACE or step.name in _OVERWRITING:
             moved = frozenset[int]().union(*(elsewhere[x] for x in step.inputs if x is not None))
@@ -232,10 +233,28 @@ def _matching(region: Region, roots: list[tuple[int, ...]], reads: list[tuple[in
                 moved |= {r for x in step.inputs[1:] if x is not None for r in roots[x]}
         else:
             moved = frozenset(read)
+        if any(x in results for x in step.outputs):
+            moved |= in_other_order.intersection(read)
         for x in step.outputs:
             if roots[x] != (x,):
                 elsewhere[x] = moved
         found.append(frozenset(read) - moved)
+    return found
+
+
+def _channels_last(region: Region, roots: list[tuple[int, ...]]) -> set[int]:
+    """Return the buffers that cuDNN leaves with the channels last although the program has them elsewhere.
+
+    What follows from them element by element keeps their order; a result of the program has its own.
+    """
+    found: set[int] = set()
+    for step in region.steps:
+        if step.name == "conv_general_dilated":
+            order = step.equation.params["dimension_numbers"].out_spec
+            if order[1] != len(order) - 1:
+                found.update(step.outputs)
+        elif step.name in _ELEMENTWISE and any(r in found for x in step.inputs if x is not None for r in roots[x]):
+            found.update(x for x in step.outputs if roots[x] == (x,))
     return found
 
 
