@@ -105,8 +105,12 @@ class Account:
         return Reckoner(unfused, compiled=False).lives(self._region, whole=True)
 
     @cached_property
+    def _compiler(self) -> Reckoner:
+        return Reckoner(fused, compiled=True, alignment=_ALIGNMENT)
+
+    @cached_property
     def _fused(self) -> Lives:
-        return Reckoner(fused, compiled=True, alignment=_ALIGNMENT).lives(self._region, whole=True)
+        return self._compiler.lives(self._region, whole=True)
 
     @property
     def framework_peak(self) -> Count:
@@ -147,8 +151,13 @@ class Account:
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:
-        """Primitives for which a compiler may take memory that nothing in the program tells, sorted."""
-        return tuple(sorted({step.name for step in _steps(self._region) if step.name in DOUBTFUL}))
+        """What a compiler may take memory for that nothing in the program tells: primitives, sorted.
+
+        "slices of slices" stands for what it would have to work out too often, as in an associative scan: which of the
+        values it keeps instead depends on the order in which it fuses.
+        """
+        names = {step.name for step in _steps(self._region) if step.name in DOUBTFUL or _is_dilated(step)}
+        return (*sorted(names), *(["slices of slices"] if self._fused and self._compiler.limited else []))
 
     def timeline(self, *, fused: bool = False) -> list[Moment]:
         """Return what is alive at each step of the outermost program; a loop counts with the most that it needs."""
@@ -181,6 +190,14 @@ def account(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...])
                 cure="Give the symbols values first.",
             )
     return Account(region)
+
+
+def _is_dilated(step: Step) -> bool:
+    """Say whether a convolution has holes, as gradients of strided ones have: a library may fill them in a copy."""
+    if step.name != "conv_general_dilated":
+        return False
+    params = step.equation.params
+    return any(n != 1 for n in (*params["lhs_dilation"], *params["rhs_dilation"], params["batch_group_count"]))
 
 
 def _steps(region: Region) -> Iterator[Step]:

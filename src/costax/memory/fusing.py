@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from costax.memory import products
-from costax.memory.repeating import along_rows, repeated
+from costax.memory.repeating import Copies, along_rows, spread
 from costax.memory.steps import Region, Step
 
 _ELEMENTWISE: Final = frozenset(
@@ -187,12 +187,14 @@ class Fusion:
     """What fusing does to a region.
 
     buffers: the values that have one. reads: by step, the buffers that it reads, through all that is fused into it.
-    matching: those of them that it reads element by element as it writes, so that it may write over them.
+    matching: those of them that it reads element by element as it writes, so that it may write over them. limited:
+    whether XLA's limit on copies decided what has a buffer, where its own order of fusing matters.
     """
 
     buffers: set[int]
     reads: list[tuple[int, ...]]
     matching: list[frozenset[int]]
+    limited: bool = False
 
 
 def unfused(region: Region) -> Fusion:
@@ -204,7 +206,9 @@ def unfused(region: Region) -> Fusion:
 def fused(region: Region) -> Fusion:
     """Return which values keep a buffer when elementwise work is fused."""
     kept = _kept(region)
-    kept |= repeated(region, kept, _ELEMENTWISE, LAUNCH)
+    kept |= spread(region, kept, LAUNCH)
+    crowded = Copies(region, kept, _ELEMENTWISE).too_many()
+    kept |= crowded
     for _ in range(2):
         sinks = _sinks(region, kept)
         roots = _roots(region, kept, sinks)
@@ -215,7 +219,7 @@ def fused(region: Region) -> Fusion:
     roots = _roots(region, kept, [set() for _ in region.values])
     buffers = {number for number in range(len(region.values)) if roots[number] == (number,)}
     reads = [tuple(dict.fromkeys(r for x in s.inputs if x is not None for r in roots[x])) for s in region.steps]
-    return Fusion(buffers, reads, _matching(region, roots, reads))
+    return Fusion(buffers, reads, _matching(region, roots, reads), limited=bool(crowded))
 
 
 def _matching(region: Region, roots: list[tuple[int, ...]], reads: list[tuple[int, ...]]) -> list[frozenset[int]]:

@@ -56,6 +56,11 @@ class Reckoner:
             self._known[id(region)] = _Run(self, region, whole).lives()
         return self._known[id(region)]
 
+    @property
+    def limited(self) -> bool:
+        """Say whether in some region XLA's limit on copies decided what has a buffer."""
+        return any(found.fusion.limited for found in self._known.values())
+
     def size(self, value: Value) -> Count:
         """Return the bytes that a temporary takes."""
         return -(-value.nbytes // self.alignment) * self.alignment

@@ -27,18 +27,10 @@ _OPERATIONS: Final[Mapping[str, float]] = {
 }
 
 
-def repeated(region: Region, kept: Collection[int], same_index: Collection[str], launch: float) -> set[int]:
-    """Return the values that are better written once than worked out wherever they are used.
-
-    kept: those that have a buffer anyway. same_index: operations that read their operands where they write. launch:
-    what one kernel more is worth, in bytes.
-    """
-    found = _broadcast(region, kept, launch)
-    return found | _Copies(region, {*kept, *found}, same_index).too_many()
-
-
-def _broadcast(region: Region, kept: Collection[int], launch: float) -> set[int]:
+def spread(region: Region, kept: Collection[int], launch: float) -> set[int]:
     """Return the values whose copies would take longer to work out than a buffer to write and read.
+
+    kept: those that have a buffer anyway. launch: what one kernel more is worth, in bytes.
 
     What is known of a row, and what follows from it alone, a kernel works out once for the row.
     """
@@ -84,10 +76,11 @@ def _made(region: Region, step: Step) -> float:
     return max((_size(region, x) for x in step.outputs), default=0.0)
 
 
-class _Copies:
+class Copies:
     """How often each value is emitted in the kernels that take it in."""
 
     def __init__(self, region: Region, kept: Collection[int], same_index: Collection[str]) -> None:
+        """Take the values that have a buffer, and the operations that read their operands where they write."""
         self.region = region
         self.kept = kept
         self.same_index = same_index
@@ -104,7 +97,7 @@ class _Copies:
         counts = self._counts(range(len(self.region.steps) - 1, -1, -1), fused)
         if max(counts.values(), default=0) <= _MOST_COPIES:
             return set()
-        fused = set()
+        fused = set[int]()
         for x in sorted(made, key=lambda x: (-self.region.values[x].nbytes, x)):
             fused.add(x)
             if self._counts(self._downstream(x, fused), fused).get(x, 0) > _MOST_COPIES:
