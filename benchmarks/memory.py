@@ -1,4 +1,4 @@
-"""Memory against XLA's buffer assignment for an H100, over the corpus of the tests and the examples.
+"""Memory against XLA's buffer assignment for an H100: the corpus of the tests, the examples, the sample.
 
     python benchmarks/memory.py            # compares with the record, tests/h100_memory.json
     python benchmarks/memory.py --record   # compiles all of it ahead of time (needs costax[cuda]), some minutes
@@ -56,6 +56,10 @@ def programs() -> Iterator[tuple[str, object]]:
         yield program.name, lambda program=program: costax.Target(*made(program))
     for name in EXAMPLES:
         yield f"examples/{name}", lambda name=name: load_target(f"{ROOT / 'examples' / name}")
+    from sample import PROGRAMS
+
+    for name, make in PROGRAMS.items():
+        yield f"sample/{name}", lambda make=make: costax.Target(*make())
 
 
 def record() -> None:
@@ -124,9 +128,12 @@ def main() -> None:
     rows = compare()
     print("| programs | number | median error | within 25 % | within 25 % or 4 KiB | silently below |")
     print("|---|---|---|---|---|---|")
-    print(summary("all", rows))
-    print(summary("of 10 kB and more", [row for row in rows if row[2] >= 10_000]))
+    sample = [row for row in rows if row[0].startswith("sample/")]
+    corpus = [row for row in rows if not row[0].startswith("sample/")]
+    print(summary("corpus and examples", corpus))
+    print(summary("of them, 10 kB and more", [row for row in corpus if row[2] >= 10_000]))
     print(summary("examples", [row for row in rows if row[0].startswith("examples/")]))
+    print(summary("the sample", sample))
     for name, estimate, truth, doubts in sorted(rows, key=lambda row: row[1] / max(row[2], 1)):
         if options.all or abs(estimate - truth) > max(0.25 * truth, GRANULARITY):
             print(f"{estimate / max(truth, 1) - 1:+.0%} {name}: {estimate:,} B, XLA {truth:,} B {' '.join(doubts)}")
