@@ -79,7 +79,7 @@ def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequ
     found, branches, hidden = attribute(account, atlas)
     if before is not None:
         found = rehomed(found, before, atlas)
-    return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
+    return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes, made.note)
 
 
 def _no_witness(place: Place, stage: str, left: Container[Address]) -> str:

@@ -60,7 +60,8 @@ class Ledger:
     `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals). hidden:
     equations with instructions that XLA does not charge, and why.
     memory: XLA's memory analysis of one device, in bytes; "device" is what a GPU has. seconds: how long the stage took
-    to make. meshes: that the program is sharded over; a sharded program's ledger is that of one device.
+    to make. meshes: that the program is sharded over; a sharded program's ledger is that of one device. note: what was
+    done otherwise than usual to compile it.
     """
 
     stage: str
@@ -74,6 +75,7 @@ class Ledger:
     memory: Mapping[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0
     meshes: Sequence[Mesh] = ()
+    note: str = ""
 
     @property
     def total(self) -> Properties:

@@ -87,6 +87,11 @@ class Stage(Protocol):
         """How long the stage took to make."""
         ...
 
+    @property
+    def note(self) -> str:
+        """What was done otherwise than usual to make it, or ""."""
+        ...
+
 
 S = TypeVar("S", bound=Stage, covariant=True)
 

@@ -24,7 +24,7 @@ class Stage:
     xla: the compiler's own dictionary, every key of PROPERTIES in it; where a GPU's compiler gives none, that of the
     CPU's client for the same HLO.
     memory: in bytes, for one device; empty for a lowered program. seconds: how long it took. meshes: that the program
-    is sharded over.
+    is sharded over. note: what was done otherwise than usual to compile it.
     """
 
     hlo: bytes = field(repr=False)
@@ -33,6 +33,7 @@ class Stage:
     seconds: float
     meshes: Sequence[Mapping[str, int]] = ()
     made: Any = field(default=None, repr=False)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: f
         built = build(lowered.made, machine, name, timeout)
         xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
-        return Stage(built.hlo, xla, memory, built.seconds, lowered.meshes)
+        return Stage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note)
     start = time.perf_counter()
     with _told(f"XLA does not compile `{name}`"):
         made = lowered.made.compile()

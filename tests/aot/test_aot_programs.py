@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
-from aot_targets import BOTH, f32, is_exact
+from aot_targets import BOTH, f32, is_exact, needs
 from jax import lax
 
 import costax
@@ -139,3 +139,16 @@ def test_gpt2_of_two_layers(target):
     is_exact(comparison)
     assert comparison.compiled.attributed >= 0.99
     assert comparison.compiled.executed.flops == pytest.approx(comparison.jaxpr.total.flops, rel=0.02)
+
+
+@needs("cuda")
+def test_a_product_for_which_triton_finds_no_tiles_is_left_to_the_library():
+    def fn(x, w, b):
+        return x.swapaxes(1, 2) @ w + b
+
+    found = costax.compare(fn, target="cuda:h100")(f32(4, 16, 49), f32(16, 32), f32(32))
+    if not found.compiled.note:
+        pytest.skip("this XLA finds tiles")
+    assert found.compiled.executed.flops >= 2 * 4 * 49 * 16 * 32
+    assert not found.unexplained
+    assert "cuBLAS" in str(found)

@@ -28,13 +28,14 @@ class Built:
     """What a compiler made for a machine: the optimised HLO, and what it says of it.
 
     memory: in bytes, per device. cost: the compiler's own dictionary, None where it has none (GPU). seconds: of the
-    compilation, without starting the process.
+    compilation, without starting the process. note: what the compiler was told beyond the usual, and why.
     """
 
     hlo: bytes = field(repr=False)
     memory: Mapping[str, int]
     cost: Mapping[str, float] | None
     seconds: float
+    note: str = ""
 
 
 # For each platform the extra, the module that it brings, and what its plugin has to be told by the environment.
@@ -83,7 +84,8 @@ def build(lowered: Any, machine: Machine, name: str, timeout: float = TIMEOUT) -
         answer = json.loads((folder / "answer.json").read_text())
         if "error" in answer:
             _refused(machine, name, answer["error"])
-        return Built((folder / "hlo.pb").read_bytes(), answer["memory"], answer["cost"], answer["seconds"])
+        found = (answer[key] for key in ("memory", "cost", "seconds", "note"))
+        return Built((folder / "hlo.pb").read_bytes(), *found)
 
 
 def _is_installed(module: str) -> bool:

@@ -40,6 +40,7 @@ class SavedStage:
     memory: Mapping[str, int]
     fits: bool | None
     seconds: float
+    note: str = ""
 
     @property
     def held(self) -> int:
@@ -94,6 +95,7 @@ class ComparisonReader(Reader):
             memory={name: self._get(memory, name, int, f"{place}memory.") for name in memory},
             fits=self._maybe(stage, "fits", place),
             seconds=self._number(stage, "seconds", place),
+            note=self._get(stage, "note", str, place) if "note" in stage else "",
         )
 
     def _exchange(self, x: Any, place: str) -> Collective:

@@ -72,6 +72,7 @@ def _stage(ledger: Stage) -> dict[str, Any]:
         "memory": dict(ledger.memory),
         "fits": ledger.fits,
         "seconds": ledger.seconds,
+        "note": ledger.note,
     }
 
 
@@ -198,7 +199,7 @@ def _notes(comparison: Ledgers[Stage]) -> Text:
         f"{units.short(executed.transcendentals)} transcendentals.",
         f"Lowered in {lowered.seconds:.2f} s, compiled in {compiled.seconds:.2f} s for {comparison.target}.",
     ]
-    return Text("\n".join([*lines, *_machine(compiled)]))
+    return Text("\n".join([*lines, *filter(None, [compiled.note]), *_machine(compiled)]))
 
 
 def _machine(ledger: Stage) -> Iterator[str]:
