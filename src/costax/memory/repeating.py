@@ -14,6 +14,8 @@ from costax.memory.steps import Region, Step
 
 # Source: XLA, fusion_node_indexing_evaluation.cc, kAllowedCodeDuplication.
 _MOST_COPIES: Final = 15
+# Equations of a kernel, where copies are counted at all: so that counting takes no longer than the program is long.
+_LARGEST: Final = 256
 # Operations that an H100 does while it moves a byte: 132 x 128 a clock at 1.98 GHz, and 3.35 TB/s.
 _OPERATIONS_A_BYTE: Final = 10.0
 # Operations of an element, where they are not one.
@@ -98,9 +100,10 @@ class Copies:
         if max(counts.values(), default=0) <= _MOST_COPIES:
             return set()
         fused = set[int]()
-        for x in sorted(made, key=lambda x: (-self.region.values[x].nbytes, x)):
+        for x in sorted(made, key=lambda x: (-self.region.values[x].nbytes, -x)):
             fused.add(x)
-            if self._counts(self._downstream(x, fused), fused).get(x, 0) > _MOST_COPIES:
+            kernels = self._downstream(x, fused)
+            if len(kernels) > _LARGEST or self._counts(kernels, fused).get(x, 0) > _MOST_COPIES:
                 fused.remove(x)
         return set(made) - fused
 
@@ -108,7 +111,7 @@ class Copies:
         """Return the steps into whose kernels a value goes, the one that makes it included, the last first."""
         found: set[int] = set()
         open_to = [x]
-        while open_to:
+        while open_to and len(found) <= _LARGEST:
             for number in self.users[open_to.pop()]:
                 if number not in found:
                     found.add(number)
