@@ -28,7 +28,7 @@ FLOORS = [
     {"activations", "budgets", "deltas", "places", "parameters", "interpolation", "difference"},
     {"symbolic", "ledger"},
     {"attribution", "changes", "conditions", "peers", "witness"},
-    {"absence"},
+    {"absence", "adoption"},
     {"reconcile"},
     {"comparison"},
     {"groups", "exchange_time", "fitting"},

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from costax import _jax, provenance
+from costax.adoption import rehomed
 from costax.ahead import TIMEOUT, Machine
 from costax.analysis import Analysis
-from costax.attribution import Atlas, attribute, rehomed
+from costax.attribution import Atlas, attribute
 from costax.deltas import Delta
 from costax.deltas import unexplained as without_cause
 from costax.errors import SymbolError
@@ -136,9 +137,9 @@ def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None)
 
 
 def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None) -> Ledger:
-    found, branches, hidden = attribute(account, atlas)
+    found, branches, hidden, borders = attribute(account, atlas)
     if before is not None:
-        found = rehomed(found, before, atlas)
+        found = rehomed(found, before, atlas, borders)
     return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes)
 
 
