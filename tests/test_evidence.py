@@ -220,7 +220,7 @@ def test_what_is_folded_stays_if_its_constant_comes_from_outside():
     assert causes(compared(scaled, VECTOR, VECTOR)) == {}
 
 
-def test_what_is_put_on_a_device_stays_what_it_is():
+def test_what_is_put_elsewhere_stays_what_it_is():
     def added(x, y, z):
         zeros, scale = jax.device_put((z, y))
         return x * scale + zeros
