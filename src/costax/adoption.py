@@ -63,16 +63,15 @@ def _step(charge: Charge, windows: Sequence[Charge], borders: Borders, atlas: At
     border = borders.get(id(charge.instruction))
     if border is None or not border.step:
         return None
-    before = {place.value for address in border.before if (place := atlas.find(address))}
+    before = {place.value for address in border.before if (place := atlas.find(address))} | set(border.inputs)
     after = [place for address in border.after if (place := atlas.find(address))]
-    given = [w for w in windows if w.place is not None and all(isinstance(x, tuple) for x in w.place.operands)]
     for window in windows:
         place = window.place
         if place is None:
             continue
         follows = not before.isdisjoint(atlas.used(place))
         leads = any(place.value in atlas.used(user) for user in after)
-        if follows or leads or given == [window]:
+        if follows or leads:
             evidence = f"inferred: a step of the {_WINDOW} of {place.primitive}; nothing else of that one is left"
             return window, replace(charge, place=place, evidence=evidence)
     return None

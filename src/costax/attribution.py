@@ -41,6 +41,10 @@ class Atlas:
             self._by_last[place.address[-1]].append(place)
             self._by_value[place.value].append(place)
         self._used: dict[Address, frozenset[Any]] = {}
+        operands: Iterator[Any] = (value for place in places for value in place.operands)
+        given: set[Any] = {value for value in operands if isinstance(value, tuple) and value[0] == "input"}
+        # The inputs of the program that any equation uses, in order.
+        self.inputs: Sequence[Any] = sorted(given)
 
     def find(self, found: Address) -> Place | None:
         """Return the place of an address; names may leave out calls on the way, as long as one place fits."""
@@ -86,12 +90,13 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 class Border(NamedTuple):
     """The nearest names around an instruction without one: of what it uses, and of what uses it.
 
-    step: it is a window, or comes after one without another name in between.
+    step: it is a window, or comes after one without another name in between. inputs: what it uses of the program's.
     """
 
     before: Sequence[Address]
     after: Sequence[Address]
     step: bool
+    inputs: Sequence[Any]
 
 
 Borders = dict[int, Border]
@@ -169,9 +174,10 @@ class _Charging:
         found, evidence = self._address(ins, site)
         place = self._atlas.find(found)
         if self._splits_windows and "~" not in ins.op_name:
-            before, passed = self._border(ins, site, back=True)
+            before, seen = self._border(ins, site, back=True)
             after, _ = self._border(ins, site, back=False)
-            self.borders[id(ins)] = Border(before, after, passed)
+            windows = any(x.opcode == "reduce-window" for x in seen)
+            self.borders[id(ins)] = Border(before, after, windows, self._inputs(seen))
         true = self._true(ins, here, site, place)
         return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true)
 
@@ -223,14 +229,13 @@ class _Charging:
         found = (ins for computation in self._replay.module.computations.values() for ins in computation.instructions)
         return any(ins.opcode == "reduce-window" and "~" not in ins.op_name for ins in found)
 
-    def _border(self, ins: Instruction, site: _Site, *, back: bool) -> tuple[Sequence[Address], bool]:
-        """Return the nearest names, those of movements on the way first, and whether a window lies before them."""
-        level, seen, passed, names = [ins], {id(ins)}, False, list[str]()
+    def _border(self, ins: Instruction, site: _Site, *, back: bool) -> tuple[Sequence[Address], Sequence[Instruction]]:
+        """Return the nearest names, those of movements on the way first, and the instructions up to there."""
+        level, seen, names = [ins], {id(ins): ins}, list[str]()
         while level:
-            passed = passed or any(x.opcode == "reduce-window" for x in level)
             near = (x for at in level for x in (self._makers(at) if back else self._beside(at, "users")))
             level = [x for x in near if id(x) not in seen and x.opcode not in ("constant", "broadcast", "iota")]
-            seen.update(map(id, level))
+            seen.update((id(x), x) for x in level)
             named = [x for x in level if "~" in x.op_name]
             # What only moves a value may bear the name of another equation that uses it.
             names += (x.op_name for x in named if x.opcode in _MOVING)
@@ -238,7 +243,13 @@ class _Charging:
             if computing is not None:
                 names.append(computing.op_name)
                 break
-        return [address(name, site.caller) for name in names], passed
+        return [address(name, site.caller) for name in names], list(seen.values())
+
+    def _inputs(self, found: Sequence[Instruction]) -> Sequence[Any]:
+        """Return which inputs of the program are among some instructions; none where jax dropped others."""
+        parameters, inputs = self._replay.module.entry.parameters, self._atlas.inputs
+        same = zip(parameters, inputs, strict=True) if len(parameters) == len(inputs) else ()
+        return [value for parameter, value in same if any(parameter is x for x in found)]
 
     def _makers(self, at: Instruction) -> Sequence[Instruction]:
         """Return what an instruction is computed from: of a fusion its root, of one of its results what makes that."""

@@ -143,9 +143,11 @@ def test_gpt2_of_two_layers(target):
 
 
 @pytest.mark.parametrize("target", [H100])
-def test_running_sums_have_their_steps_though_they_share_what_they_apply(target):
+@pytest.mark.parametrize("of", ["inputs", "results"])
+def test_running_sums_have_their_steps_though_they_share_what_they_apply(target, of):
     def sums(x, y):
-        return jnp.cumsum(lax.sin(x)), jnp.cumsum(lax.cos(y)), x.sum() + y.sum()
+        a, b = (x, y) if of == "inputs" else (lax.sin(x), lax.cos(y))
+        return jnp.cumsum(a), jnp.cumsum(b), x.sum() + y.sum()
 
     lengths = 120_000, 80_000
     comparison = costax.compare(sums, target=target)(*map(f32, lengths))
