@@ -220,6 +220,36 @@ def test_what_is_folded_stays_if_its_constant_comes_from_outside():
     assert causes(compared(scaled, VECTOR, VECTOR)) == {}
 
 
+def test_what_is_put_elsewhere_stays_what_it_is():
+    def added(x, y, z):
+        zeros, scale = jax.device_put((z, y))
+        return x * scale + zeros
+
+    found = compared(lambda x, y: added(x, y, jnp.zeros(16)), VECTOR, VECTOR)
+    assert causes(found) == {deltas.SIMPLIFIED: (-16, 0)}
+    assert [delta.evidence for delta in found.deltas] == ["add with 0.0"]
+    assert causes(compared(added, VECTOR, VECTOR, VECTOR)) == {}
+
+
+def test_a_product_of_negatives_takes_what_they_negate():
+    found = compared(lambda x, y: (-lax.sin(x)) * (-lax.cos(y)), VECTOR, VECTOR)
+    assert causes(found) == {deltas.SIMPLIFIED: (-16 - 16, 0)}
+    for delta, name in zip(found.deltas, ("sin", "cos"), strict=True):
+        took, operand = re.fullmatch(r"(\S+) takes (\S+), its operand, in place of its result", delta.evidence).groups()
+        assert (took[:3], operand[:3]) == ("mul", name)
+    assert causes(compared(lambda x, y: (-lax.sin(x)) * lax.cos(y), VECTOR, VECTOR)) == {}
+
+
+def test_a_scatter_inside_a_branch_adds_into_what_it_would_be_added_to():
+    def loss(x, y):
+        return jnp.log(jnp.diag(x)).sum() + (jnp.sin(x) @ y).sum()
+
+    found = compared(jax.grad(loss), SQUARE, SQUARE)
+    (added,) = (delta for delta in found.deltas if delta.equation == "add_any")
+    assert (added.cause, added.flops) == (deltas.SIMPLIFIED, -8 * 8)
+    assert re.fullmatch(r"\S+ adds into its other operand instead of into zeros", added.evidence)
+
+
 def test_what_is_simplified_stays_if_its_constant_comes_from_outside():
     found = compared(lambda x: x * 1.0 + 0.0, VECTOR)
     assert causes(found) == {deltas.SIMPLIFIED: (-16 - 16, 0)}

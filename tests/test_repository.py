@@ -29,7 +29,7 @@ FLOORS = [
     {"ledgers"},
     {"symbolic", "ledger"},
     {"attribution", "changes", "conditions", "peers", "witness"},
-    {"absence"},
+    {"absence", "adoption"},
     {"reconcile"},
     {"comparison"},
     {"groups", "exchange_time", "fitting"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from costax.changes import total
@@ -112,11 +112,34 @@ class Absence:
         return None
 
     def _scatters_into(self, place: Place, left: Left) -> Instruction | None:
-        """Return the scatter of one operand of an addition that no longer starts from a constant."""
-        operands = [x for value in place.operands for x in self._equals[value] if x.primitive == "scatter-add"]
-        found = [c.instruction for x in operands for c in left.get(x.address, []) if c.opcode == "scatter"]
-        starts = (ins for ins in found if ins.operand(0).opcode not in ("broadcast", "constant"))
-        return next(starts, None) if place.primitive in _ADDITIONS else None
+        """Return the scatter of one operand of an addition that started from zeros, and no longer does."""
+        if place.primitive not in _ADDITIONS:
+            return None
+        operands = [x for value in place.operands for x in self._equals[value]]
+        # What a branch gives is made by what lies in it.
+        operands += [x for cond in operands if cond.primitive == "cond" for x in self._inside(cond)]
+        found = [x.address for x in operands if x.primitive == "scatter-add"]
+        started = [at for at in found if all(_starts_from_zeros(charge) for charge in self._lowered.get(at, ()))]
+        scatters = (c for at in started for c in left.get(at, ()) if c.opcode == "scatter")
+        return next((c.instruction for c in scatters if not _starts_from_zeros(c)), None)
+
+    def _inside(self, outer: Place) -> Sequence[Place]:
+        n = len(outer.address)
+        return [x for at, x in self._at.items() if len(at) > n and at[:n] == outer.address]
+
+    def _passed_by(self, place: Place, left: Left) -> str:
+        """Say which instruction takes the operand of an equation where the program gives it the result."""
+        makers = [x for value in place.operands for x in self._equals[value] if _gives_one(x)]
+        made = [c.instruction for x in makers for c in left.get(x.address, ())]
+        for user in self._users[place.value]:
+            # What takes the operand besides the result says nothing.
+            if set(user.operands).isdisjoint(place.operands):
+                working = {id(c.instruction) for c in left.get(user.address, ()) if c.work}
+                for operand in made:
+                    taking = next((x for x in _takers(operand, made) if id(x) in working or _decides(x, user)), None)
+                    if taking is not None:
+                        return f"{taking.name} takes {operand.name}, its operand, in place of its result"
+        return ""
 
     def _past(self, place: Place) -> Sequence[Place]:
         """Return the same operation before the movement of its operand: f(concatenate(x)) is concatenate(f(x))."""
@@ -165,9 +188,42 @@ class Absence:
             before, after = self._lowered.get(other.address, []), left.get(other.address, [])
             if after and opcodes(before) != opcodes(after):
                 return REWRITTEN, f"{other.primitive} beside it took it over: {opcodes(before)} became {opcodes(after)}"
+        taken = self._passed_by(place, left)
+        if taken:
+            return SIMPLIFIED, taken
         shown = self._witness(place, stage, {address for address, charges in left.items() if total(charges).work})
         if shown:
             return SIMPLIFIED, shown
         if users and not any(c.evidence == "marked" for user in users for c in left.get(user.address, ())):
             return SIMPLIFIED, f"no instruction bears the name of what uses its result ({len(users)} equations)"
         return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
+
+
+def _starts_from_zeros(scatter: Charge) -> bool:
+    return scatter.opcode != "scatter" or scatter.instruction.operand(0).opcode in ("broadcast", "constant")
+
+
+def _gives_one(place: Place) -> bool:
+    """Say whether an equation has one result, and runs nothing that has others of its own."""
+    return len(place.node.equation.outvars) == 1 and not place.node.children
+
+
+def _takers(ins: Instruction, made: Sequence[Instruction]) -> Iterator[Instruction]:
+    """Yield what takes the result of an instruction, inside fusions too; of a fusion, those results that are `made`."""
+    root = ins.callee(0).root if ins.opcode == "fusion" else ins
+    if root.opcode == "tuple":
+        results = [user for user in ins.users if user.opcode == "get-tuple-element"]
+        inside = {id(x) for x in made}
+        yield from (x for user in results if id(root.operand(user.tuple_index)) in inside for x in _takers(user, made))
+        return
+    for user in ins.users if root is ins or any(root is x for x in made) else ():
+        if user.opcode == "fusion":
+            given = zip(user.callee(0).parameters, user.operands, strict=False)
+            yield from (x for parameter, operand in given if operand is ins for x in parameter.users)
+        else:
+            yield user
+
+
+def _decides(ins: Instruction, place: Place) -> bool:
+    """Say whether an instruction is the conditional of an equation, which is charged nothing of its own."""
+    return ins.opcode == "conditional" and f"~{place.address[-1]}~" in ins.op_name

@@ -6,9 +6,8 @@ left: the instructions that use the result or give the operands, and the equatio
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -27,8 +26,7 @@ ENCLOSED: Final = "enclosed"
 _ONCE: Final = Properties(1, 1, 1)
 # How many instructions away a neighbour may be; a split reduction or an upcast is one to three away.
 _REACH: Final = 6
-# Operations whose number of FLOPs tells them apart wherever they stand.
-_LARGE: Final = frozenset({"dot", "convolution"})
+_MOVING: Final = frozenset({"bitcast", "copy", "reshape", "transpose"})
 
 
 class Atlas:
@@ -43,6 +41,10 @@ class Atlas:
             self._by_last[place.address[-1]].append(place)
             self._by_value[place.value].append(place)
         self._used: dict[Address, frozenset[Any]] = {}
+        operands: Iterator[Any] = (value for place in places for value in place.operands)
+        given: set[Any] = {value for value in operands if isinstance(value, tuple) and value[0] == "input"}
+        # The inputs of the program that any equation uses, in order.
+        self.inputs: Sequence[Any] = sorted(given)
 
     def find(self, found: Address) -> Place | None:
         """Return the place of an address; names may leave out calls on the way, as long as one place fits."""
@@ -59,7 +61,7 @@ class Atlas:
     def operand(self, place: Place) -> Place | None:
         """Return the place that computes the first operand of a place: the one with most of the address in common."""
         found = self._by_value.get(place.operands[0], []) if place.operands else []
-        return max(found, key=lambda other: _in_common(other.address, place.address), default=None)
+        return max(found, key=lambda other: in_common(other.address, place.address), default=None)
 
     def used(self, place: Place) -> frozenset[Any]:
         """Return the values that a place uses, past what only moves them too."""
@@ -76,7 +78,8 @@ def _is_part(part: Address, whole: Address) -> bool:
     return all(mark in rest for mark in part)
 
 
-def _in_common(a: Address, b: Address) -> int:
+def in_common(a: Address, b: Address) -> int:
+    """Return how many calls two addresses share."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
@@ -84,16 +87,34 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 """For each conditional, how much of each branch XLA counts: (FLOPs, transcendentals), 0 or 1 each."""
 
 
+class Border(NamedTuple):
+    """The nearest names around an instruction without one: of what it uses, and of what uses it.
+
+    step: it is a window, or comes after one without another name in between. inputs: what it uses of the program's.
+    """
+
+    before: Sequence[Address]
+    after: Sequence[Address]
+    step: bool
+    inputs: Sequence[Any]
+
+
+Borders = dict[int, Border]
+"""The borders of instructions, by their ids."""
+
+
 class Attribution(NamedTuple):
     """What each instruction of a module is charged at each call site.
 
     branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not charge,
     and why: of a custom fusion with a gather or a scatter it charges that one, of a conditional one branch a property.
+    borders: for each instruction without a name of its own, by its id, where the nearest names before and after it are.
     """
 
     charges: list[Charge]
     branches: Branches
     hidden: dict[Address, str]
+    borders: Borders
 
 
 @stage("attributing")
@@ -101,7 +122,7 @@ def attribute(replay: Replay, atlas: Atlas) -> Attribution:
     """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
     visit = _Charging(replay, atlas)
     found = list(visit.computation(replay.module.entry, _Site((), (), _ONCE, 1)))
-    return Attribution(found, visit.branches, visit.hidden)
+    return Attribution(found, visit.branches, visit.hidden, visit.borders)
 
 
 class _Site(NamedTuple):
@@ -122,6 +143,7 @@ class _Charging:
         self._atlas = atlas
         self.branches: Branches = {}
         self.hidden: dict[Address, str] = {}
+        self.borders: Borders = {}
         self._names: dict[int, str] = {}
 
     def computation(self, computation: Computation, site: _Site) -> Iterator[Charge]:
@@ -151,6 +173,11 @@ class _Charging:
     def _charge(self, ins: Instruction, computation: Computation, here: Properties, site: _Site) -> Charge:
         found, evidence = self._address(ins, site)
         place = self._atlas.find(found)
+        if self._splits_windows and "~" not in ins.op_name:
+            before, seen = self._border(ins, site, back=True)
+            after, _ = self._border(ins, site, back=False)
+            windows = any(x.opcode == "reduce-window" for x in seen)
+            self.borders[id(ins)] = Border(before, after, windows, self._inputs(seen))
         true = self._true(ins, here, site, place)
         return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true)
 
@@ -195,6 +222,43 @@ class _Charging:
             if marked is not None:
                 return marked
         return None
+
+    @cached_property
+    def _splits_windows(self) -> bool:
+        """Say whether the compiler made windows without a name: the steps of a larger one that it has split."""
+        found = (ins for computation in self._replay.module.computations.values() for ins in computation.instructions)
+        return any(ins.opcode == "reduce-window" and "~" not in ins.op_name for ins in found)
+
+    def _border(self, ins: Instruction, site: _Site, *, back: bool) -> tuple[Sequence[Address], Sequence[Instruction]]:
+        """Return the nearest names, those of movements on the way first, and the instructions up to there."""
+        level, seen, names = [ins], {id(ins): ins}, list[str]()
+        while level:
+            near = (x for at in level for x in (self._makers(at) if back else self._beside(at, "users")))
+            level = [x for x in near if id(x) not in seen and x.opcode not in ("constant", "broadcast", "iota")]
+            seen.update((id(x), x) for x in level)
+            named = [x for x in level if "~" in x.op_name]
+            # What only moves a value may bear the name of another equation that uses it.
+            names += (x.op_name for x in named if x.opcode in _MOVING)
+            computing = next((x for x in named if x.opcode not in _MOVING), None)
+            if computing is not None:
+                names.append(computing.op_name)
+                break
+        return [address(name, site.caller) for name in names], list(seen.values())
+
+    def _inputs(self, found: Sequence[Instruction]) -> Sequence[Any]:
+        """Return which inputs of the program are among some instructions; none where jax dropped others."""
+        parameters, inputs = self._replay.module.entry.parameters, self._atlas.inputs
+        same = zip(parameters, inputs, strict=True) if len(parameters) == len(inputs) else ()
+        return [value for parameter, value in same if any(parameter is x for x in found)]
+
+    def _makers(self, at: Instruction) -> Sequence[Instruction]:
+        """Return what an instruction is computed from: of a fusion its root, of one of its results what makes that."""
+        if at.opcode == "fusion":
+            return (at.callee(0).root,)
+        if at.opcode == "get-tuple-element" and at.operand(0).opcode == "fusion":
+            root = at.operand(0).callee(0).root
+            return (root.operand(at.tuple_index),) if root.opcode == "tuple" else (root,)
+        return self._across["operands"][id(at)] if at.opcode == "parameter" else at.operands
 
     def _beside(self, at: Instruction, direction: str) -> Iterator[Instruction]:
         """Yield the operands or users; a fusion bears its root's name, so what uses a value inside stands for it."""
@@ -246,137 +310,3 @@ class _Charging:
                 name = next((found for found in applied if "~" in found), name)
             self._names[id(ins)] = name
         return name
-
-
-def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas) -> list[Charge]:
-    """Return the charges of a compiled module with those put right that its names misplace.
-
-    A dot that took in the transposition of its result bears the transpose's name; it belongs to the equation whose
-    result is moved. An operation without a name, whose neighbours had no such operation before, belongs to the
-    equation that had the same operation with the same FLOPs, if nothing of that one is left; to the nearest of them.
-    """
-    before = Counter(_operation(charge) for charge in lowered if charge.place is not None)
-    moved = [_past_movement(charge, before, atlas) for charge in compiled]
-    left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.place is not None)
-    homeless: set[int] = set()
-    for position, charge in enumerate(moved):
-        if charge.work <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
-            continue
-        # A neighbour's name is believed as long as its equation still misses such an operation.
-        if charge.evidence != MARKED and left[_operation(charge)] < before[_operation(charge)]:
-            left[_operation(charge)] += 1
-        else:
-            homeless.add(position)
-    missing = [
-        charge for charge in lowered if charge.place is not None and charge.work > 0 and not left[_operation(charge)]
-    ]
-    adopting = _Adoption(missing, atlas)
-    return [adopting.adopted(charge) if i in homeless else charge for i, charge in enumerate(moved)]
-
-
-def _operation(charge: Charge) -> tuple[Address, str]:
-    return (charge.place.address if charge.place is not None else (), charge.opcode)
-
-
-def _past_movement(charge: Charge, before: Mapping[tuple[Address, str], int], atlas: Atlas) -> Charge:
-    place = charge.place
-    while place is not None and charge.work and not place.cost.ops:
-        if before.get((place.address, charge.opcode)):
-            break
-        place = atlas.operand(place)
-    if place is None or place is charge.place or not before.get((place.address, charge.opcode)):
-        return charge
-    return replace(charge, place=place, evidence="inferred: bears the name of what moves its result")
-
-
-class _Adoption:
-    """Operations of lowered equations of which nothing is left, waiting for instructions without a home."""
-
-    def __init__(self, missing: Sequence[Charge], atlas: Atlas) -> None:
-        self._atlas = atlas
-        self._waiting = {i: (charge, charge.place) for i, charge in enumerate(missing) if charge.place is not None}
-        # Where those stand that wait: by operation and work, by the value that they make, by those that they use, and
-        # by those that are operands of theirs.
-        self._like: dict[tuple[str, Count], list[int]] = defaultdict(list)
-        self._making: dict[int, list[int]] = defaultdict(list)
-        self._using: dict[Any, list[int]] = defaultdict(list)
-        self._taking: dict[Any, list[int]] = defaultdict(list)
-        for i, (charge, place) in self._waiting.items():
-            self._like[charge.opcode, charge.work].append(i)
-            self._making[place.value].append(i)
-            for value in atlas.used(place):
-                self._using[value].append(i)
-            for value in place.operands:
-                self._taking[value].append(i)
-
-    def adopted(self, charge: Charge) -> Charge:
-        """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
-
-        Beside counts the same operation, or any with as many FLOPs.
-        """
-        here = charge.place
-        fitting = next((found for found in self._candidates(charge, here) if found), list[int]())
-        if not fitting:
-            return charge
-        address = here.address if here is not None else ()
-        chosen = min(fitting, key=lambda i: _distance(self._waiting[i][1].address, address))
-        other, place = self._waiting.pop(chosen)
-        if place is here:
-            return charge
-        evidence = f"inferred: the {other.opcode} of {place.primitive} became it; nothing else of that one is left"
-        return replace(charge, place=place, evidence=evidence)
-
-    def _candidates(self, charge: Charge, here: Place | None) -> Iterator[Sequence[int]]:
-        """Yield those that may have become a charge, the likeliest first."""
-        equal = [i for i in self._like.get((charge.opcode, charge.work), ()) if i in self._waiting]
-        beside = self._beside(here)
-        same = [i for i in beside if self._waiting[i][0].opcode == charge.opcode]
-        sized = [i for i in beside if self._waiting[i][0].work == charge.work]
-        if charge.evidence == MARKED:
-            # x - c is x + (-c): the operation changed, the equation did not.
-            yield self._at(here, charge)
-            yield [i for i in same if i in sized]
-            yield self._of(here)
-            yield same
-        else:
-            # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
-            constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
-            yield [i for i in sized if constant and self._waiting[i][1].scalars]
-            yield [i for i in same if i in sized]
-            yield equal if charge.opcode in _LARGE else ()
-            yield self._sharing(here, charge) if constant else ()
-            yield sized
-            yield same
-        yield equal
-
-    def _of(self, here: Place | None) -> list[int]:
-        """Return those of the very equation."""
-        found = self._standing(self._making.get(here.value, ()) if here is not None else ())
-        return [i for i in found if self._waiting[i][1] is here]
-
-    def _at(self, here: Place | None, charge: Charge) -> list[int]:
-        """Return those of the very equation, with as much work as the charge."""
-        return [i for i in self._of(here) if self._waiting[i][0].work == charge.work]
-
-    def _beside(self, here: Place | None) -> list[int]:
-        """Return those of which one uses the result of the other, past what only moves it."""
-        if here is None:
-            return []
-        makers = [i for value in self._atlas.used(here) for i in self._making.get(value, ())]
-        return self._standing([*makers, *self._using.get(here.value, ())])
-
-    def _sharing(self, here: Place | None, charge: Charge) -> list[int]:
-        """Return those with a known number for an operand that share another operand, with as much work."""
-        shared = [i for value in (here.operands if here is not None else ()) for i in self._taking.get(value, ())]
-        waiting = ((i, *self._waiting[i]) for i in self._standing(shared))
-        return [i for i, other, place in waiting if place.scalars and other.work == charge.work]
-
-    def _standing(self, positions: Sequence[int]) -> list[int]:
-        """Return those of some that still wait, in order."""
-        return sorted(i for i in set(positions) if i in self._waiting)
-
-
-def _distance(a: Address, b: Address) -> tuple[int, int]:
-    """How far two equations are from each other: marks are numbered in program order."""
-    common = _in_common(a, b)
-    return -common, abs(a[common] - b[common]) if common < min(len(a), len(b)) else 0

@@ -6,9 +6,10 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from costax import _jax, provenance
+from costax.adoption import rehomed
 from costax.ahead import TIMEOUT, Machine
 from costax.analysis import Analysis
-from costax.attribution import Atlas, attribute, rehomed
+from costax.attribution import Atlas, attribute
 from costax.errors import SymbolError
 from costax.hlo.laws import law_of
 from costax.hlo.pause import uncollected
@@ -76,9 +77,9 @@ def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None)
 
 
 def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None) -> Ledger:
-    found, branches, hidden = attribute(account, atlas)
+    found, branches, hidden, borders = attribute(account, atlas)
     if before is not None:
-        found = rehomed(found, before, atlas)
+        found = rehomed(found, before, atlas, borders)
     return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes, made.note)
 
 

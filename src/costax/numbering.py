@@ -21,7 +21,7 @@ Values = tuple[Value, ...]
 _SPREADS = frozenset({"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy", "transpose", "slice"})
 _RESHAPES = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims"})
 _IDENTITIES = frozenset(
-    {"stop_gradient", "copy", "copy_p", "name", "pvary", "sharding_constraint", "optimization_barrier"}
+    {"stop_gradient", "copy", "copy_p", "device_put", "name", "pvary", "sharding_constraint", "optimization_barrier"}
 )
 _SELECTIONS = frozenset({"select_n", "select_if_vmap"})
 # What leaves the other operand as it is; a sum or product may have it on either side.
@@ -92,6 +92,8 @@ class Numbering:
 
     def results(self, eqn: Any, number: int, inputs: Values) -> Values:
         """Return the values of the results of an equation that has this number."""
+        if eqn.primitive.name == "device_put":
+            return inputs
         same = self._unchanged(eqn, inputs)
         if eqn.primitive.name == "neg":
             self._negated[number, 0] = inputs[0]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
-from aot_targets import BOTH, f32, is_exact, needs
+from aot_targets import BOTH, H100, f32, is_exact, needs
 from jax import lax
 
 import costax
+from costax import deltas
 
 
 def mlp(params, x, y):
@@ -152,3 +153,47 @@ def test_a_product_for_which_triton_finds_no_tiles_is_left_to_the_library():
     assert found.compiled.executed.flops >= 2 * 4 * 49 * 16 * 32
     assert not found.unexplained
     assert "cuBLAS" in str(found)
+
+
+@pytest.mark.parametrize("target", [H100])
+@pytest.mark.parametrize("of", ["inputs", "results"])
+def test_running_sums_have_their_steps_though_they_share_what_they_apply(target, of):
+    def sums(x, y):
+        a, b = (x, y) if of == "inputs" else (lax.sin(x), lax.cos(y))
+        return jnp.cumsum(a), jnp.cumsum(b), x.sum() + y.sum()
+
+    lengths = 120_000, 80_000
+    comparison = costax.compare(sums, target=target)(*map(f32, lengths))
+    is_exact(comparison)
+    assert not comparison.unexplained
+    trees = [delta for delta in comparison.deltas if delta.cause == deltas.TREE and delta.equation == "cumsum"]
+    # Before, each element was a window of all of them; after, of 16 in each of two passes, and a little above.
+    for delta, n in zip(trees, lengths, strict=True):
+        left = delta.flops + n * (n - 1)
+        assert 2 * 15 * n < left < 2 * 17 * n
+        assert delta.evidence.startswith("reduce-window became add x 4, reduce-window x ")
+
+
+@pytest.mark.parametrize("target", [H100])
+def test_what_an_instruction_takes_in_place_of_a_result_explains_it(target):
+    def half(spins, beta, noise):
+        return jnp.where(jnp.exp(-beta[:, None] * (2.0 * spins)) > noise, -spins, spins)
+
+    def sweeps(spins, beta, noise):
+        return half(half(spins, beta, noise), beta, noise * noise)
+
+    n = 64
+    comparison = costax.compare(sweeps, target=target)(f32(n, n), f32(n), f32(n, n))
+    is_exact(comparison)
+    assert not comparison.unexplained
+    scaled = [delta for delta in comparison.deltas if delta.equation == "mul" and delta.flops == -n * n]
+    assert len(scaled) == 2
+    assert scaled[1].cause == deltas.SIMPLIFIED
+    assert "its operand, in place of its result" in scaled[1].evidence
+
+
+@pytest.mark.parametrize("target", [H100])
+def test_a_matrix_exponential_has_no_difference_without_a_name(target):
+    comparison = costax.compare(jax.scipy.linalg.expm, target=target)(f32(32, 32))
+    is_exact(comparison)
+    assert not comparison.unexplained
