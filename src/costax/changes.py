@@ -35,9 +35,10 @@ def partitioned(
     old, new = _by_opcode(before), _by_opcode(after)
     split = {opcode for opcode in old if _share(total(old[opcode]), total(new.get(opcode, [])), devices)}
     rest = [[c for c in found if c.opcode not in split] for found in (before, after)]
-    whole = _share(total(rest[0]), total(rest[1]), devices)
-    if whole:
-        rest, split = [list[Charge](), list[Charge]()], {*old, *new}
+    # A dot may have become a convolution, with casts that it did not have.
+    cast = [c for c in rest[1] if c.opcode == "convert" and "convert" not in old]
+    if _share(total(rest[0]), total(rest[1]).minus(total(cast)), devices):
+        rest, split = [list[Charge](), cast], {*old, *new} - {c.opcode for c in cast}
     one = [c for c in after if c.opcode in split]
     pair = total(one).minus(total(c for c in before if c.opcode in split))
     yield DEVICES, pair, len(one), f"split over {devices} devices: {opcodes(one)} on one of them"
