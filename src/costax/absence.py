@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from costax.changes import total
+from costax.cost import Count
 from costax.deltas import (
     BRANCH,
     CONTROL,
@@ -123,6 +124,14 @@ class Absence:
         scatters = (c for at in started for c in left.get(at, ()) if c.opcode == "scatter")
         return next((c.instruction for c in scatters if not _starts_from_zeros(c)), None)
 
+    def _sharing(self, place: Place, left: Left) -> str:
+        """Say which instruction does an equation together with another one that shares an operand with it."""
+        for other in (x for value in place.operands for x in self._users[value]):
+            before, after = self._lowered.get(other.address, []), left.get(other.address, [])
+            if other is not place and other.primitive == place.primitive and _really(after) > total(before).work > 0:
+                return f"one {opcodes(after)} does both this and the {other.primitive} that shares an operand"
+        return ""
+
     def _inside(self, outer: Place) -> Sequence[Place]:
         n = len(outer.address)
         return [x for at, x in self._at.items() if len(at) > n and at[:n] == outer.address]
@@ -168,6 +177,9 @@ class Absence:
         started = self._scatters_into(place, left)
         if started is not None:
             return SIMPLIFIED, f"{started.name} adds into its other operand instead of into zeros"
+        shared = self._sharing(place, left)
+        if shared and place.primitive == "dot_general":
+            return MERGED, shared
         users = self._users[place.value]
         if users and not any(left.get(user.address) for user in users):
             return SIMPLIFIED, f"nothing that uses its result is left ({len(users)} equations)"
@@ -179,11 +191,8 @@ class Absence:
         constant = next((x for x in (*near, *further) if x.scalars and x is not place and left.get(x.address)), None)
         if place.scalars and constant is not None:
             return SIMPLIFIED, f"its constant is combined with that of {constant.primitive} beside it"
-        siblings = [other for value in place.operands for other in self._users[value] if other is not place]
-        for other in siblings:
-            before, after = self._lowered.get(other.address, []), left.get(other.address, [])
-            if other.primitive == place.primitive and total(after).work > total(before).work > 0:
-                return MERGED, f"one {opcodes(after)} does both this and the {other.primitive} that shares an operand"
+        if shared:
+            return MERGED, shared
         for other in near:
             before, after = self._lowered.get(other.address, []), left.get(other.address, [])
             if after and opcodes(before) != opcodes(after):
@@ -197,6 +206,11 @@ class Absence:
         if users and not any(c.evidence == "marked" for user in users for c in left.get(user.address, ())):
             return SIMPLIFIED, f"no instruction bears the name of what uses its result ({len(users)} equations)"
         return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
+
+
+def _really(charges: Sequence[Charge]) -> Count:
+    """Return what some charges do, calls of libraries included, which are charged -1."""
+    return sum(charge.true.flops + charge.true.transcendentals for charge in charges)
 
 
 def _starts_from_zeros(scatter: Charge) -> bool:

@@ -19,7 +19,8 @@ from costax.provenance import Address
 
 # Operations whose number of FLOPs tells them apart wherever they stand.
 _LARGE: Final = frozenset({"dot", "convolution"})
-_WINDOW: Final = "reduce-window"
+# What a running sum is lowered to; newer XLA has an operation for it.
+_RUNNING: Final = frozenset({"reduce-window", "scan"})
 
 
 def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas, borders: Borders) -> list[Charge]:
@@ -44,7 +45,7 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas,
     missing = [
         charge for charge in lowered if charge.place is not None and charge.work > 0 and not left[_operation(charge)]
     ]
-    windows = [charge for charge in missing if charge.opcode == _WINDOW]
+    windows = [charge for charge in missing if charge.opcode in _RUNNING]
     steps = {i: step for i in homeless if (step := _step(moved[i], windows, borders, atlas))}
     split = {id(window) for window, _ in steps.values()}
     adopting = _Adoption([charge for charge in missing if id(charge) not in split], atlas)
@@ -72,7 +73,7 @@ def _step(charge: Charge, windows: Sequence[Charge], borders: Borders, atlas: At
         follows = not before.isdisjoint(atlas.used(place))
         leads = any(place.value in atlas.used(user) for user in after)
         if follows or leads:
-            evidence = f"inferred: a step of the {_WINDOW} of {place.primitive}; nothing else of that one is left"
+            evidence = f"inferred: a step of the {window.opcode} of {place.primitive}; nothing else of that one is left"
             return window, replace(charge, place=place, evidence=evidence)
     return None
 

@@ -14,6 +14,9 @@ from costax.ledger import Charge, opcodes
 # Operations that the compiler writes in place of others.
 _STAND_INS: Final[Mapping[str, Sequence[str]]] = {"add": ("subtract",), "multiply": ("divide", "power")}
 
+# A reduction, or a running one, and what its tree is made of.
+_OF_TREES: Final = frozenset({"reduce", "reduce-window", "scan", "add", "maximum", "minimum", "multiply"})
+
 
 def total(charges: Iterable[Charge]) -> Pair:
     """Return what some charges come to."""
@@ -77,7 +80,7 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
             moved.append((opcode, pair))
     rest = Pair(sum(pair.flops for _, pair in moved), sum(pair.transcendentals for _, pair in moved))
     if rest != Pair():
-        tree = {opcode for opcode, _ in moved} <= {"reduce", "reduce-window", "add", "maximum", "minimum", "multiply"}
+        tree = {opcode for opcode, _ in moved} <= _OF_TREES
         cause = TREE if tree and any(opcode == "reduce-window" for opcode, _ in moved) else REWRITTEN
         yield cause, rest, len(after), f"{opcodes(before)} became {opcodes(after)}"
 
