@@ -35,7 +35,7 @@ threads = 2e-5
 seconds = 1e-6
 
 [rates]
-rows = [[1, 1e9], [100, 1e11]]
+layers = [[1, 1e9], [100, 1e11]]
 bandwidth = [[1, 1e11]]
 reading = [[1000000, 1e10]]
 transpose = [[1, 1e9]]
@@ -79,7 +79,7 @@ def points(dispatch=10e-6, threads=30e-6, launch=1e-6, layer=100e-6):
     yield Point("dispatch", "", 1, 1, 1, dispatch)
     yield Point("launch", "", 1, 1, 200, dispatch + 200 * launch)
     yield Point("threads", "", 1, flops, 1, dispatch + threads + (layer + launch))
-    yield Point("rows", "", 32, flops, 8, dispatch + threads + 8 * (layer + launch))
+    yield Point("layers", "", 32, flops, 8, dispatch + threads + 8 * (layer + launch))
     yield Point("matmul", "fp32", 1e6, 1e6, 100, dispatch + 100 * (1e-5 + launch))
     yield Point("convolution", "fp32", 980_000, 980_000, 100, dispatch + 100 * (0.98e-4 + launch))
     # A kernel of 40,000 bytes: 980,000 operations on 7 x 7 pixels, and as long again for its layout.
@@ -97,7 +97,7 @@ def test_what_starting_takes_is_told_from_the_work():
 
 def test_rates_are_those_that_the_machine_has():
     found = rates_of(list(points()), starts_of(list(points())))
-    assert found["rows", ""] == [(32, pytest.approx(2 * 32 * 512**2 / 100e-6))]
+    assert found["layers", ""] == [(32, pytest.approx(2 * 32 * 512**2 / 100e-6))]
     assert found["matmul", "fp32"] == [(1e6, pytest.approx(1e11))]
     assert found["bandwidth", ""] == [(1000, pytest.approx(2e9))]
     assert found["packing", ""] == [(40_000, pytest.approx(40_000 / 0.98e-4))]

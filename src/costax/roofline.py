@@ -109,10 +109,10 @@ class Roofline:
         if not table:
             return self._tabulated(found.dtype, found.flops, at_peak=False)
         seconds = flops / interpolated(table, flops)
-        rows, packing = self._table("rows", ""), self._table("packing", "")
-        if found.kind == "matmul" and found.rows and rows:
+        layers, packing = self._table("layers", ""), self._table("packing", "")
+        if found.kind == "matmul" and found.rows and layers:
             # Few rows leave much of the unit idle, however large the product is.
-            seconds = max(seconds, flops / interpolated(rows, float(found.rows)))
+            seconds = max(seconds, flops / interpolated(layers, float(found.rows)))
         if found.kind == "convolution" and kernel and packing:
             seconds += kernel / interpolated(packing, kernel)
         if chained and found.kind == "convolution" and kernel and chain:

@@ -36,14 +36,14 @@ def starts_of(points: Sequence[Point]) -> Starts:
     launch = next(max(p.seconds - dispatch, 0) / p.steps for p in points if p.table == "launch")
     # Of one layer and of eight, what is no layer is the start.
     one = next(p for p in points if p.table == "threads")
-    eight = next(p for p in points if p.table == "rows" and p.size == 32)
+    eight = next(p for p in points if p.table == "layers" and p.size == 32)
     layer = (eight.seconds - one.seconds) / (eight.steps - one.steps)
     return Starts(dispatch, max(one.seconds - dispatch - layer, 0.0), launch)
 
 
 Pairs = list[tuple[float, float]]
 # Programs of some kernels one after the other, in no loop.
-_THREADED: Final = ("rows", "reading", "chained_convolution")
+_THREADED: Final = ("layers", "reading", "chained_convolution")
 
 
 def _step(point: Point, starts: Starts) -> float:

@@ -48,7 +48,7 @@ def trials(*, quick: bool) -> Iterator[Trial]:
                 yield _product(n, dtype, steady)
     yield _layers("threads", 1, 32, 512, 1)
     for rows in (32,) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 512):
-        yield _layers("rows", rows, rows, 512, 8)
+        yield _layers("layers", rows, rows, 512, 8)
     for n, count in () if quick else ((512, 8), (512, 16), (512, 24), (1024, 8), (1024, 16), (1024, 32)):
         yield _layers("reading", 4 * n * n * count, 1, n, count)
     for side, channels in ((28, 32),) if quick else ((14, 32), (28, 32), (28, 64), (56, 32), (56, 64), (112, 32)):
