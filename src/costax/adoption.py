@@ -62,7 +62,7 @@ def _step(charge: Charge, windows: Sequence[Charge], borders: Borders, atlas: At
     what the steps are computed from, or what uses them, tells which equation they are of.
     """
     border = borders.get(id(charge.instruction))
-    if border is None or not border.step:
+    if border is None:
         return None
     before = {place.value for address in border.before if (place := atlas.find(address))} | set(border.inputs)
     after = [place for address in border.after if (place := atlas.find(address))]

@@ -88,19 +88,15 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 
 
 class Border(NamedTuple):
-    """The nearest names around an instruction without one: of what it uses, and of what uses it.
-
-    step: it is a window, or comes after one without another name in between. inputs: what it uses of the program's.
-    """
+    """The nearest names around a step: of what it uses, and of what uses it. inputs: what it uses of the program's."""
 
     before: Sequence[Address]
     after: Sequence[Address]
-    step: bool
     inputs: Sequence[Any]
 
 
 Borders = dict[int, Border]
-"""The borders of instructions, by their ids."""
+"""The borders of the steps of windows, by their ids: windows without a name, and what comes after them without one."""
 
 
 class Attribution(NamedTuple):
@@ -108,7 +104,7 @@ class Attribution(NamedTuple):
 
     branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not charge,
     and why: of a custom fusion with a gather or a scatter it charges that one, of a conditional one branch a property.
-    borders: for each instruction without a name of its own, by its id, where the nearest names before and after it are.
+    borders: of the steps into which the compiler split a window.
     """
 
     charges: list[Charge]
@@ -175,9 +171,10 @@ class _Charging:
         place = self._atlas.find(found)
         if self._splits_windows and "~" not in ins.op_name:
             before, seen = self._border(ins, site, back=True)
-            after, _ = self._border(ins, site, back=False)
-            windows = any(x.opcode == "reduce-window" for x in seen)
-            self.borders[id(ins)] = Border(before, after, windows, self._inputs(seen))
+            if any(x.opcode == "reduce-window" for x in seen):
+                after, _ = self._border(ins, site, back=False)
+                inputs = [self._inputs[id(x)] for x in seen if id(x) in self._inputs]
+                self.borders[id(ins)] = Border(before, after, inputs)
         true = self._true(ins, here, site, place)
         return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true)
 
@@ -245,11 +242,12 @@ class _Charging:
                 break
         return [address(name, site.caller) for name in names], list(seen.values())
 
-    def _inputs(self, found: Sequence[Instruction]) -> Sequence[Any]:
-        """Return which inputs of the program are among some instructions; none where jax dropped others."""
+    @cached_property
+    def _inputs(self) -> Mapping[int, Any]:
+        """The inputs of the program by the ids of its parameters; none where jax dropped others."""
         parameters, inputs = self._replay.module.entry.parameters, self._atlas.inputs
         same = zip(parameters, inputs, strict=True) if len(parameters) == len(inputs) else ()
-        return [value for parameter, value in same if any(parameter is x for x in found)]
+        return {id(parameter): value for parameter, value in same}
 
     def _makers(self, at: Instruction) -> Sequence[Instruction]:
         """Return what an instruction is computed from: of a fusion its root, of one of its results what makes that."""
