@@ -122,7 +122,9 @@ def test_a_module_of_the_current_directory_is_found(program, monkeypatch):
     sys.modules.pop("program", None)
 
 
-def test_a_file_that_is_called_like_a_module_leaves_that_module_alone(tmp_path):
+def test_a_file_that_is_called_like_a_module_leaves_that_module_alone(tmp_path, monkeypatch):
+    # Its folder must not stay on the path: processes that later tests start would find this file.
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "json.py").write_text("def double(x):\n    return x + x\n")
     assert " 8 " in ran("analyze", f"{tmp_path / 'json.py'}:double", "--input", "f32[8]")
     assert sys.modules["json"] is json

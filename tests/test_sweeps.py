@@ -27,6 +27,13 @@ TESTS = Path(__file__).resolve().parent
 GRID = {"depth": [1, 2, 4], "width": [16, 32]}
 
 
+@pytest.fixture(autouse=True)
+def path_without_other_tests(monkeypatch, tmp_path_factory):
+    # Processes get this one's path; a file that another test called json.py must not be found there.
+    others = str(tmp_path_factory.getbasetemp().parent)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.startswith(others)])
+
+
 def macs(depth, width):
     return 8 * width * width * depth
 
