@@ -80,7 +80,7 @@ class Fit:
             f"  {parts} ({self.source})",
         ]
         if self.doubts:
-            lines.append(f"  More may be needed: nothing says what memory {', '.join(self.doubts)} takes.")
+            lines.append(f"  More may be needed: nothing says what memory these take: {', '.join(self.doubts)}.")
         if not self:
             lines.append("What to change:")
             lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in self.changes]

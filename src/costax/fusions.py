@@ -119,7 +119,7 @@ def _contraction(ins: Instruction, flops: int, *, fused: bool) -> Contraction:
     both = operand if operand == dtype else f"{operand}*{operand}->{dtype}"
     if ins.opcode == "convolution":
         kind = "depthwise" if ins.feature_group_count > 1 else "convolution" if fused else "plain convolution"
-        # XLA may have the image and the kernel change places; the kernel is what is not the image's size.
+        # XLA may have the image, which is tiny here, and the kernel change places.
         kernel = max(_bytes(x) for x in ins.operands) if kind == "plain convolution" else _bytes(ins.operand(1))
         return Contraction(kind, both, flops, kernel=kernel)
     kind = "convolution" if "conv" in ins.custom_call_target.lower() else "matmul"

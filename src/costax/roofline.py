@@ -100,7 +100,7 @@ class Roofline:
         return _reached(float(flops), peak.value, best.value if best else _BEST[MATMUL], _START[MATMUL], at_peak)
 
     def _measured(self, found: Contraction, *, chained: bool) -> float:
-        """Return the seconds of a contraction on a calibrated device. chained: others share its kernel."""
+        """Return the seconds of a contraction on a calibrated device. chained: other convolutions are fused with it."""
         flops, kernel = float(found.flops), float(found.kernel)
         table = self._table(found.kind, found.dtype) or self._table("matmul", found.dtype)
         plain, chain = self._table("plain_convolution", ""), self._table("chained_convolution", "")

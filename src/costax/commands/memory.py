@@ -93,7 +93,8 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
     parts: list[Any] = [Text(analysis.name, style="bold"), columns(("", "", ""), lines), Text(title, style="bold")]
     parts.append(columns(("size", "array", "made by", "scope", "where", "kept because"), buffers))
     if analysis.memory.doubts:
-        parts.append(Text(f"Nothing says what memory {', '.join(analysis.memory.doubts)} takes beside its results."))
+        doubts = ", ".join(analysis.memory.doubts)
+        parts.append(Text(f"Nothing says what memory these take beside their results: {doubts}."))
     return Group(*parts)
 
 
