@@ -19,9 +19,10 @@ from flax import nnx
 from speed import EXAMPLES, interleaved, seconds
 
 import costax
-from costax import _jax, provenance
+from costax import _jax
+from costax.compare import marks
 from costax.hlo import read_bytes, replay
-from costax.targets import load_target
+from costax.program.targets import load_target
 
 COMPUTATIONS = 1500
 
@@ -89,7 +90,7 @@ def marking(name: str, program: tuple[Callable, tuple], pairs: int) -> str:
 
     def marked():
         jax.clear_caches()
-        return _jax.lower(traced, provenance.mark(live).jaxpr)
+        return _jax.lower(traced, marks.mark(live).jaxpr)
 
     functions = [len(re.findall("func.func", _jax.stablehlo_text(lower()))) for lower in (plain, marked)]
     b, a, ratio = interleaved(marked, plain, pairs)

@@ -50,7 +50,7 @@ def programs() -> Iterator[tuple[str, object]]:
     import costax
     from corpus import made
     from corpus import programs as corpus
-    from costax.targets import load_target
+    from costax.program.targets import load_target
 
     for program in corpus(devices=8):
         yield program.name, lambda program=program: costax.Target(*made(program))
@@ -65,8 +65,8 @@ def programs() -> Iterator[tuple[str, object]]:
 def record() -> None:
     """Compile every program for the H100 and keep what XLA says of its memory."""
     from costax import _jax
-    from costax.ahead import machine
-    from costax.trace import trace
+    from costax.compare.ahead_of_time import machine
+    from costax.program.trace import trace
 
     found = {}
     for name, make in programs():

@@ -23,8 +23,8 @@ import jax
 
 import costax
 from costax import _jax
-from costax.calibration import Calibration
-from costax.measurement import arguments, known_device
+from costax.measure.calibration import Calibration
+from costax.measure.measurement import arguments, known_device
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))

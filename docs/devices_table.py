@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from costax import hardware
+from costax.performance import hardware
 
 PAGE = Path(__file__).resolve().parent / "devices.md"
 PEAKS = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")

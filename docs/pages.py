@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import costax
-from costax.cases import cases
-from costax.explanation import family, kind
-from costax.peers.answers import CONVENTIONS
-from costax.peers.tools import TOOLS
-from costax.report.files import escaped, grid
+from costax.analysis.explain import family, kind
+from costax.analysis.other_tools.conventions import CONVENTIONS
+from costax.analysis.other_tools.tools import TOOLS
+from costax.report.formats import escaped, grid
+from costax.rules.examples import cases
 
 ROOT = Path(__file__).resolve().parents[1]
 # Names in one heading.

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from jax import lax
 
 import costax
-from costax.cli import main
-from costax.targets import load_target
+from costax.cli.app import main
+from costax.program.targets import load_target
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

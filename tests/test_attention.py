@@ -13,8 +13,8 @@ from jax._src.cudnn import fusion  # jax has no public name for it
 from jax.experimental import rnn
 
 import costax
-from costax.cost import COMPARE, SELECT, Cost
-from costax.equation import Equation, Operand
+from costax.core.cost import COMPARE, SELECT, Cost
+from costax.core.equation import Equation, Operand
 
 BATCH, QUERIES, KEYS, HEADS, SIZE = 2, 6, 5, 4, 8
 SCORES, ROWS = BATCH * HEADS * QUERIES * KEYS, BATCH * HEADS * QUERIES

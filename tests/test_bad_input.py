@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 import costax
-from costax.cli import main
+from costax.cli.app import main
 from costax.errors import CostaxError, MissingRuleError, RuleCollisionError, RuleError
-from costax.registry import REGISTRY
+from costax.rules.registry import REGISTRY
 
 PROGRAM = """
     import jax.numpy as jnp
@@ -430,7 +430,7 @@ def test_debug_shows_the_traceback(program):
 
 
 def test_a_fault_of_costax_asks_for_a_report(program, monkeypatch):
-    monkeypatch.setattr("costax.targets.load_target", lambda *args: 1 // 0)
+    monkeypatch.setattr("costax.program.targets.load_target", lambda *args: 1 // 0)
     message = refused("analyze", f"{program}:fine")
     assert "costax itself failed: ZeroDivisionError" in message
     assert "Please report it" in message
@@ -446,7 +446,7 @@ def test_ctrl_c_leaves_no_traceback(tmp_path):
     path.write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
     # What runs in the background of a shell ignores the signal, and so does all that it starts, unless it is told to.
     listening = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    listening += "runpy.run_module('costax.cli', run_name='__main__', alter_sys=True)"
+    listening += "runpy.run_module('costax', run_name='__main__', alter_sys=True)"
     command = [sys.executable, "-c", listening, "analyze", f"{path}:f", "--save", str(tmp_path / "a.json")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

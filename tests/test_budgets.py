@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 import costax
-from costax import conditions
-from costax.analysis import Analysis, Size
-from costax.cli import main
-from costax.cost import Cost
-from costax.difference import Change, diff
+from costax.analysis import conditions
+from costax.analysis.analysis import Analysis, Size
+from costax.analysis.diff import Change, diff
+from costax.cli.app import main
+from costax.core.cost import Cost
 from costax.errors import BudgetError, InputError, UnitError
-from costax.report import summary
-from costax.tree import Row
+from costax.program.tree import Row
+from costax.report import pull_request
 
 pytest_plugins = ["pytester"]
 
@@ -175,14 +175,14 @@ Where FLOPs changed:
 def test_a_pull_request_that_adds_a_layer_reads_as_it_should():
     found = diff(model(5, 2000), model(5, 2000, extra=400))
     failures = conditions.failures(found, [conditions.parse("flops > +1%"), conditions.parse("flops > +20%")])
-    assert summary.as_markdown(found, failures) == GOLDEN
+    assert pull_request.as_markdown(found, failures) == GOLDEN
 
 
 def test_a_change_that_keeps_the_totals_is_said():
-    assert "No cost changed." in summary.as_markdown(diff(model(2, 5), model(2, 5)))
+    assert "No cost changed." in pull_request.as_markdown(diff(model(2, 5), model(2, 5)))
     rows = {Row(("elsewhere",), "forward", "dot_general", ""): Cost.macs_of("f32", 20)}
     moved = Analysis("model", Cost.macs_of("f32", 20), parameters={((), "f32"): Size(40, 160)}, saved_rows=rows)
-    assert "work moved between layers" in summary.as_markdown(diff(model(2, 5), moved))
+    assert "work moved between layers" in pull_request.as_markdown(diff(model(2, 5), moved))
 
 
 def test_diff_fails_on_the_command_line_by_its_exit_code(tmp_path):

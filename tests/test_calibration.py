@@ -8,11 +8,11 @@ import pytest
 from jax import lax
 
 import costax
-from costax.calibration.rates import Point, rates_of, starts_of
-from costax.fusions import of_comparison
-from costax.groups import of_analysis
-from costax.hardware import read
-from costax.roofline import Roofline
+from costax.compare.kernels import of_comparison
+from costax.measure.calibration.rates import Point, rates_of, starts_of
+from costax.performance.hardware import read
+from costax.performance.kernels import of_analysis
+from costax.performance.roofline import Roofline
 
 RATES = """
 name = "a machine"
@@ -168,7 +168,7 @@ def test_contractions_of_xlas_fusions_have_all_the_work():
 
 
 def test_chained_convolutions_go_at_the_rate_that_was_measured_for_chains(machine):
-    from costax.groups import Contraction, Group
+    from costax.performance.kernels import Contraction, Group
 
     one = Contraction("convolution", "f32", 10**6, kernel=1000)
     alone = Roofline(machine).timing(Group("one", (), "", (one,))).terms["matmul unit"]

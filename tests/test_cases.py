@@ -6,8 +6,8 @@ import jax
 import pytest
 
 import costax
-from costax.cases import Case, Differs, cases
-from costax.conventions import as_xla
+from costax.core.conventions import as_xla
+from costax.rules.examples import Case, Differs, cases
 
 CASES = cases()
 IDS = [f"{c.primitive}-{i}" for i, c in enumerate(CASES)]

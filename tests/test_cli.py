@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 import costax
-from costax.cases import cases
-from costax.cli import main
-from costax.explanation import program_text
+from costax.analysis.explain import program_text
+from costax.cli.app import main
+from costax.rules.examples import cases
 
 SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
 
@@ -82,7 +82,7 @@ def ran(*args: str) -> str:
 def start(*args: str, **options) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **options.pop("env", {})}
     return subprocess.run(
-        [sys.executable, "-m", "costax.cli", *args],
+        [sys.executable, "-m", "costax", *args],
         capture_output=True,
         text=True,
         env=environment,
@@ -251,7 +251,7 @@ def test_a_pipe_gets_no_colours_and_nothing_cut_off(program):
 
 def test_a_reader_that_leaves_early_causes_no_traceback():
     process = subprocess.Popen(
-        [sys.executable, "-m", "costax.cli", "rules"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "costax", "rules"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout
     assert process.stderr
@@ -268,7 +268,7 @@ def test_a_terminal_that_knows_few_characters_gets_ascii_tables(encoding, tmp_pa
         "import jax\ndef f(x):\n    with jax.named_scope('größe_日本'):\n        return x @ x\n", encoding="utf-8"
     )
     few = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
-    command = [sys.executable, "-m", "costax.cli", "analyze", f"{path}:f", "--input", "f32[8,8]"]
+    command = [sys.executable, "-m", "costax", "analyze", f"{path}:f", "--input", "f32[8,8]"]
     done = subprocess.run(command, capture_output=True, env=few)
     assert done.returncode == 0, done.stderr
     assert b"+----" in done.stdout
@@ -286,7 +286,7 @@ def test_a_terminal_gets_colours_within_its_width(program):
     variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
     for name in ("NO_COLOR", "FORCE_COLOR"):
         variables.pop(name, None)
-    command = [sys.executable, "-m", "costax.cli", "analyze", f"{program}:target"]
+    command = [sys.executable, "-m", "costax", "analyze", f"{program}:target"]
     process = subprocess.Popen(command, stdout=there, stdin=there, stderr=there, env=variables)
     os.close(there)
     shown = b""

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from jax import lax
 
-from costax.cli import main
+from costax.cli.app import main
 
 SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
 

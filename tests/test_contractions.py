@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import costax
-from costax.equation import Equation, Operand
+from costax.core.equation import Equation, Operand
 
 spec = costax.spec
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import costax
-from costax.leaves.convolutions import Dimension, valid_taps
+from costax.rules.leaf.convolutions import Dimension, valid_taps
 
 spec = costax.spec
 

@@ -19,8 +19,8 @@ import costax
 from corpus import Program, made, programs
 from corpus.random_programs import programs as random_programs
 from costax import Cost
-from costax.cost import FIELDS
-from costax.tree import Node
+from costax.core.cost import FIELDS
+from costax.program.tree import Node
 
 # Eight in the process that `test_programs_for_eight_devices_pass_too` starts, else one.
 PROGRAMS = list(programs(devices=jax.device_count()))

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 import costax
-from costax.cli import main
-from costax.cost import FIELDS
+from costax.cli.app import main
+from costax.core.cost import FIELDS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 x, w = costax.spec("f32[4,8]"), costax.spec("f32[8,8]")

@@ -10,9 +10,16 @@ import pytest
 from jax import lax
 
 import costax
-from costax.conventions import as_xla
-from costax.cost import ARITHMETIC, COMPARE, CONVERT, INTEGER, SELECT, TRANSCENDENTAL
-from costax.equation import Equation, Operand
+from costax.core.conventions import as_xla
+from costax.core.cost import (
+    ARITHMETIC,
+    COMPARE,
+    CONVERT,
+    INTEGER,
+    SELECT,
+    TRANSCENDENTAL,
+)
+from costax.core.equation import Equation, Operand
 
 N = 3 * 7
 FLOATING = ("float16", "bfloat16", "float32", "float64")

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 import costax
-from costax.hardware.technologies import technologies, technology
+from costax.performance.hardware.technologies import technologies, technology
 
 
 def prediction(device="h100", n=4096, **options):

@@ -12,8 +12,8 @@ import jax
 import pytest
 
 import costax
-from costax.conventions import as_xla
-from costax.tree import BACKWARD, FORWARD, RECOMPUTE
+from costax.core.conventions import as_xla
+from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 # scaling_law.py: tests/test_symbols.py

@@ -10,7 +10,7 @@ from jax._src.interpreters import mlir
 from jaxlib.mlir import ir
 
 import costax
-from costax.bodies.stablehlo import Reader
+from costax.rules.higher_order.stablehlo import Reader
 
 
 def counts(function, *args):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import costax
-from costax.leaves.fft import operations
+from costax.rules.leaf.fft import operations
 
 
 def radix_2(n: int) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import costax
-from costax import hardware
-from costax.hardware import Device
+from costax.performance import hardware
+from costax.performance.hardware import Device
 
 FOLDER = Path(hardware.__file__).parent / "devices"
 DEVICES = {path.stem: hardware.read(path) for path in sorted(FOLDER.glob("*.toml"))}
@@ -106,7 +106,7 @@ def test_unverified_figures_are_marked():
 
 
 def test_devices_that_can_be_compiled_for_name_the_target():
-    from costax.ahead import machine
+    from costax.compare.ahead_of_time import machine
 
     for device in DEVICES.values():
         if device.compile_for:

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import costax
-from costax.cost import Cost
+from costax.core.cost import Cost
 
 ORDERS = range(1, 7)
 SHAPES = [(m, n) for m in range(1, 7) for n in range(1, 7)]

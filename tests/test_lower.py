@@ -8,8 +8,9 @@ import pytest
 
 import costax
 from corpus import made, programs
-from costax import _jax, provenance
-from costax.lower import PROPERTIES, lower
+from costax import _jax
+from costax.compare import marks
+from costax.compare.compile import PROPERTIES, lower
 
 X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
 PROGRAMS = list(programs(devices=1))
@@ -31,8 +32,8 @@ def square(x):
 def marked_as(other, monkeypatch):
     """Let marking return another program, with the marks of the true one."""
     jaxpr = costax.analyze(other)(X).live
-    mark = provenance.mark
-    monkeypatch.setattr(provenance, "mark", lambda live: provenance.Marked(jaxpr, mark(live).marks))
+    mark = marks.mark
+    monkeypatch.setattr(marks, "mark", lambda live: marks.Marked(jaxpr, mark(live).marks))
 
 
 def test_marks_that_change_the_cost_of_a_program_are_left_out(monkeypatch):
@@ -50,7 +51,7 @@ def test_marks_that_change_only_how_functions_are_shared_stay(monkeypatch):
 
 def test_the_text_of_a_program_holds_no_marks():
     analysis = costax.analyze(square)(X)
-    plain, marked = analysis.live, provenance.mark(analysis.live).jaxpr
+    plain, marked = analysis.live, marks.mark(analysis.live).jaxpr
     texts = [_jax.stablehlo_text(_jax.lower(analysis.program.traced, jaxpr)) for jaxpr in (plain, marked)]
     assert texts[0] == texts[1]
     assert "~1~" in _jax.hlo_text(_jax.hlo_of(_jax.lower(analysis.program.traced, marked)))
@@ -63,6 +64,6 @@ def test_each_distinct_inner_jaxpr_is_marked_once(monkeypatch):
     rewritten = []
     replace = _jax.with_equations
     monkeypatch.setattr(_jax, "with_equations", lambda jaxpr, eqns: rewritten.append(1) or replace(jaxpr, eqns))
-    marked = provenance.mark(live).jaxpr
+    marked = marks.mark(live).jaxpr
     assert len(rewritten) == 1 + 1 + 3  # the program, the outer function, the inner ones
     assert len({id(_jax.params(eqn)["jaxpr"]) for eqn in _jax.opened(marked).eqns}) == 1

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 import costax
-from costax.cli import main
-from costax.measurement import arguments
-from costax.profiling import profiled, scope_of
+from costax.cli.app import main
+from costax.measure.measurement import arguments
+from costax.measure.profile import profiled, scope_of
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 x = jax.ShapeDtypeStruct((128, 128), "float32")

@@ -13,7 +13,7 @@ from jax import lax
 
 import costax
 from corpus import made, programs
-from costax.targets import load_target
+from costax.program.targets import load_target
 
 ROOT = Path(__file__).resolve().parents[1]
 f32 = costax.spec
@@ -359,7 +359,7 @@ def test_slices_of_slices_are_a_doubt():
 )
 def test_products_are_split_as_xla_split_them_for_an_h100(m, k, n, dtype, split):
     # Read off the programs that XLA of jax 0.10.2 compiled ahead of time.
-    from costax.memory.scratch import scratch
+    from costax.performance.memory.workspace import scratch
 
     region = analysis(lambda x, w: x @ w, jax.ShapeDtypeStruct((m, k), dtype), jax.ShapeDtypeStruct((k, n), dtype))
     step = region.memory.region.steps[0]

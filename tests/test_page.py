@@ -13,10 +13,10 @@ import pytest
 
 import costax
 from costax import report
-from costax.analysis import Analysis, Size
-from costax.cost import Cost
+from costax.analysis.analysis import Analysis, Size
+from costax.core.cost import Cost
 from costax.errors import ExtraError
-from costax.tree import Row
+from costax.program.tree import Row
 
 pytest.importorskip("plotly", reason="the HTML report needs plotly: costax[html]")
 
@@ -286,8 +286,8 @@ def test_a_record_alone_makes_a_smaller_page(saved, visit, tmp_path):
 
 @needs_browser
 def test_a_slider_recomputes_every_number(visit, tmp_path):
-    from costax.report.contents import contents
-    from costax.report.page import page
+    from costax.report.html.data import contents
+    from costax.report.html.page import page
 
     rows_ = {Row(("net", name), "forward", "dot_general", ""): Cost.macs_of("f32", 8) for name in ("a", "b")}
     analysis = Analysis("net", Cost.sum(rows_.values()), saved_rows=rows_)

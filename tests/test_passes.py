@@ -22,15 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import costax
-from costax import options, report
-from costax.analysis import Analysis, Size
-from costax.cli import main
-from costax.cost import Cost
-from costax.report import flames, passes
-from costax.report.files import as_csv, as_markdown
+from costax import report
+from costax.analysis import views
+from costax.analysis.analysis import Analysis, Size
+from costax.cli import options
+from costax.cli.app import main
+from costax.core.cost import Cost
+from costax.program.tree import DIRECTIONS, Row
+from costax.report import flamegraph
+from costax.report.formats import as_csv, as_markdown
 from costax.report.tables import table
 from costax.report.text import plain, rendered
-from costax.tree import DIRECTIONS, Row
 
 COMPARISON = json.loads(files("costax.report").joinpath("comparison.schema.json").read_text())
 
@@ -89,22 +91,22 @@ def test_passes_that_rename_keep_the_total(rows, most):
     analysis = Analysis("any", Cost.sum(rows.values()), saved_rows=rows)
     whole = analysis.total
     for shown in (
-        passes.merged(analysis).rows,
-        passes.top(analysis, most, lambda c: c.flops).rows,
-        passes.top_primitives(rows, most, lambda c: c.flops),
-        passes.top_sources(rows, most, lambda c: c.flops),
-        passes.cut(rows, most),
-        passes.without_sources(rows),
-        passes.without_free(rows),
+        views.merged(analysis).rows,
+        views.top(analysis, most, lambda c: c.flops).rows,
+        views.top_primitives(rows, most, lambda c: c.flops),
+        views.top_sources(rows, most, lambda c: c.flops),
+        views.cut(rows, most),
+        views.without_sources(rows),
+        views.without_free(rows),
     ):
         assert Cost.sum(shown.values()) == whole
-    assert sum((Cost.sum(passes.only(rows, d).values()) for d in DIRECTIONS), Cost()) == whole
+    assert sum((Cost.sum(views.only(rows, d).values()) for d in DIRECTIONS), Cost()) == whole
 
 
 @given(tables)
 def test_merging_twice_changes_nothing(rows):
-    once = passes.merged(Analysis("any", Cost.sum(rows.values()), saved_rows=rows))
-    assert passes.merged(once).rows == once.rows
+    once = views.merged(Analysis("any", Cost.sum(rows.values()), saved_rows=rows))
+    assert views.merged(once).rows == once.rows
 
 
 def test_top_keeps_the_costliest_of_each_level_and_sums_the_others():
@@ -118,11 +120,11 @@ def test_top_keeps_the_costliest_of_each_level_and_sums_the_others():
 def test_two_programs_are_merged_where_both_have_the_same_layers_equal():
     plain = {f"block_{i}/{part}": 5 for i in range(4) for part in ("up", "down")}
     gated = {**plain, **{f"block_{i}/gate": 3 for i in range(4)}}
-    before, after = passes.merged_alike(analysis_of(plain), analysis_of(gated))
+    before, after = views.merged_alike(analysis_of(plain), analysis_of(gated))
     assert list(after.by_scope()) == [f"block_0..3 x 4/{part}" for part in ("up", "down", "gate")]
     assert list(before.by_scope()) == [f"block_0..3 x 4/{part}" for part in ("up", "down")]
     changed = {**plain, "block_2/up": 6}
-    before, after = passes.merged_alike(analysis_of(plain), analysis_of(changed))
+    before, after = views.merged_alike(analysis_of(plain), analysis_of(changed))
     assert set(before.by_scope()) == set(after.by_scope()) == set(plain)
 
 
@@ -256,7 +258,7 @@ def test_a_record_of_the_first_schema_is_read_for_ever():
 
 def test_speedscope_profiles_add_up_to_the_totals():
     analysis = step()
-    record = json.loads(flames.as_speedscope(analysis))
+    record = json.loads(flamegraph.as_speedscope(analysis))
     totals = {p["name"].partition(", ")[2]: p for p in record["profiles"]}
     assert totals["FLOPs"]["endValue"] == sum(totals["FLOPs"]["weights"]) == analysis.total.flops
     assert totals["bytes, unfused"]["unit"] == "bytes"
@@ -281,14 +283,14 @@ def predicted():
 
 def test_a_predictions_flame_graph_adds_up_to_its_seconds():
     found = predicted()
-    (profile,) = json.loads(flames.prediction_as_speedscope(found))["profiles"]
+    (profile,) = json.loads(flamegraph.prediction_as_speedscope(found))["profiles"]
     assert profile["unit"] == "seconds"
     assert sum(profile["weights"]) == pytest.approx(found.seconds - found.dispatch)
 
 
 def test_a_predictions_trace_lasts_as_long_as_it_says():
     found = predicted()
-    events = [e for e in json.loads(flames.prediction_as_perfetto(found))["traceEvents"] if e["ph"] == "X"]
+    events = [e for e in json.loads(flamegraph.prediction_as_perfetto(found))["traceEvents"] if e["ph"] == "X"]
     assert len(events) >= len(found.parts)
     # One after the other, without gaps, in microseconds.
     for before, after in itertools.pairwise(events):
@@ -354,7 +356,7 @@ def profile_class():
 
 def test_pprof_profiles_are_read_by_protobuf_and_add_up():
     analysis = step()
-    profile = profile_class().FromString(gzip.decompress(flames.as_pprof(analysis)))
+    profile = profile_class().FromString(gzip.decompress(flamegraph.as_pprof(analysis)))
     strings = profile.string_table
     assert strings[0] == ""
     kinds = [strings[kind.type] for kind in profile.sample_type]
@@ -368,7 +370,7 @@ def test_pprof_profiles_are_read_by_protobuf_and_add_up():
 
 
 def test_a_profile_of_a_program_beyond_64_bits_says_its_scale():
-    profile = profile_class().FromString(gzip.decompress(flames.as_pprof(analysis_of({"a": 10**24, "b": 5}))))
+    profile = profile_class().FromString(gzip.decompress(flamegraph.as_pprof(analysis_of({"a": 10**24, "b": 5}))))
     assert "FLOPs x 1,000,000" in profile.string_table
     assert profile.sample[0].value[0] == 10**18
 

@@ -14,9 +14,18 @@ from flax import linen as nn
 from jax import lax
 
 import costax
+from costax.analysis.other_tools.conventions import CONVENTIONS
+from costax.analysis.other_tools.layers import (
+    ACTIVATION,
+    ATTENTION,
+    BIAS,
+    GROUP_NORM,
+    LAYER_NORM,
+    LINEAR,
+    PRODUCT,
+    parts,
+)
 from costax.errors import InputError
-from costax.peers.answers import CONVENTIONS
-from costax.peers.parts import ACTIVATION, ATTENTION, BIAS, GROUP_NORM, LAYER_NORM, LINEAR, PRODUCT, parts
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "examples"))

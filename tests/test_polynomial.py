@@ -9,9 +9,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from costax.core.polynomial import (
+    Polynomial,
+    applied,
+    lower_bound,
+    maximum,
+    minimum,
+    rational,
+    symbol,
+)
+from costax.core.polynomial.parse import parsed
 from costax.errors import SymbolError, Undecided
-from costax.expressions import parsed
-from costax.polynomial import Polynomial, applied, lower_bound, maximum, minimum, rational, symbol
 
 NAMES = ("b", "s", "t")
 SYMBOLS = {name: symbol(name) for name in NAMES}

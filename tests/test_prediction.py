@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 import costax
-from costax import exchange_time
-from costax.cli import main
-from costax.fusions import of_comparison
-from costax.groups import MATMUL, MEMORY, of_analysis
-from costax.roofline import interpolated
+from costax.cli.app import main
+from costax.compare.kernels import of_comparison
+from costax.performance import collective_time
+from costax.performance.kernels import MATMUL, MEMORY, of_analysis
+from costax.performance.roofline import interpolated
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -150,19 +150,19 @@ def test_rings_take_the_time_of_their_steps(n):
     # By simulation: in each of the steps every device sends a part of V / n over its one link.
     whole, rate = 1_000_000 * n, 1e9
     step = whole / n / rate
-    assert exchange_time.seconds("all-gather", whole, n, rate) == pytest.approx((n - 1) * step)
-    assert exchange_time.seconds("reduce-scatter", whole, n, rate) == pytest.approx((n - 1) * step)
-    assert exchange_time.seconds("all-reduce", whole, n, rate) == pytest.approx(2 * (n - 1) * step)
+    assert collective_time.seconds("all-gather", whole, n, rate) == pytest.approx((n - 1) * step)
+    assert collective_time.seconds("reduce-scatter", whole, n, rate) == pytest.approx((n - 1) * step)
+    assert collective_time.seconds("all-reduce", whole, n, rate) == pytest.approx(2 * (n - 1) * step)
 
 
 def test_two_directions_take_half_the_time():
-    one = exchange_time.seconds("all-reduce", 10**8, 8, 1e9)
-    assert exchange_time.seconds("all-reduce", 10**8, 8, 1e9, topology="bidirectional ring") == pytest.approx(one / 2)
+    one = collective_time.seconds("all-reduce", 10**8, 8, 1e9)
+    assert collective_time.seconds("all-reduce", 10**8, 8, 1e9, topology="bidirectional ring") == pytest.approx(one / 2)
 
 
 def test_a_torus_uses_all_its_axes():
-    one = exchange_time.seconds("all-gather", 10**8, 16, 1e9, topology="torus", axes=1)
-    assert exchange_time.seconds("all-gather", 10**8, 16, 1e9, topology="torus", axes=2) == pytest.approx(one / 2)
+    one = collective_time.seconds("all-gather", 10**8, 16, 1e9, topology="torus", axes=1)
+    assert collective_time.seconds("all-gather", 10**8, 16, 1e9, topology="torus", axes=2) == pytest.approx(one / 2)
 
 
 def test_an_all_to_all_on_a_ring_passes_the_middle():
@@ -178,17 +178,17 @@ def test_an_all_to_all_on_a_ring_passes_the_middle():
             for direction, steps in ways if ahead else ():
                 for step in range(steps):
                     loads[(source + direction * step) % n, direction] += whole / n / len(ways)
-    found = exchange_time.seconds("all-to-all", whole, n, rate, topology="bidirectional ring")
+    found = collective_time.seconds("all-to-all", whole, n, rate, topology="bidirectional ring")
     assert found == pytest.approx(max(loads.values()) / rate)
 
 
 def test_nobody_exchanges_with_himself():
-    assert exchange_time.seconds("all-reduce", 10**9, 1, 1e9) == 0
+    assert collective_time.seconds("all-reduce", 10**9, 1, 1e9) == 0
 
 
 def test_an_unknown_collective_is_an_error():
     with pytest.raises(TypeError, match="broadcast"):
-        exchange_time.seconds("broadcast", 1, 2, 1e9)
+        collective_time.seconds("broadcast", 1, 2, 1e9)
 
 
 def test_collectives_of_a_program_take_time_on_the_link():

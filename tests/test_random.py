@@ -14,9 +14,9 @@ from jax import lax
 
 import costax
 from costax import _jax
-from costax.conventions import as_xla
-from costax.cost import TRANSCENDENTAL
-from costax.equation import Equation, Operand
+from costax.core.conventions import as_xla
+from costax.core.cost import TRANSCENDENTAL
+from costax.core.equation import Equation, Operand
 
 MASK = 0xFFFFFFFF
 TALLY: Counter[str] = Counter()

@@ -11,8 +11,8 @@ import jax
 import pytest
 from click.testing import CliRunner
 
-from costax.cli import main
-from costax.targets import load_target
+from costax.cli.app import main
+from costax.program.targets import load_target
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

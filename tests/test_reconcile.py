@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 import costax
 from corpus import Program, made, programs
 from corpus.random_programs import programs as random_programs
-from costax import deltas
-from costax.tree import Node
+from costax.compare import causes
+from costax.program.tree import Node
 
 # Eight in the process that `test_programs_for_eight_devices_reconcile_too` starts, else one.
 PROGRAMS = list(programs(devices=jax.device_count()))
@@ -24,8 +24,8 @@ PROGRAMS = list(programs(devices=jax.device_count()))
 EXAMPLES = os.environ.get("COSTAX_EXAMPLES", "")
 
 # What can only lead to less, and to more.
-LESS = {deltas.MERGED, deltas.FOLDED, deltas.SIMPLIFIED, deltas.REMAT, deltas.LOOP, deltas.DEVICES}
-MORE = {deltas.RECOMPUTED, deltas.UPCAST}
+LESS = {causes.MERGED, causes.FOLDED, causes.SIMPLIFIED, causes.REMAT, causes.LOOP, causes.DEVICES}
+MORE = {causes.RECOMPUTED, causes.UPCAST}
 
 every_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
 

@@ -19,11 +19,11 @@ from jax import lax
 
 import costax
 from costax import report
-from costax.analysis import Analysis
-from costax.cost import FIELDS, KINDS, Cost
+from costax.analysis.analysis import Analysis
+from costax.core.cost import FIELDS, KINDS, Cost
 from costax.errors import MissingRuleError, RecordError
+from costax.program.tree import DIRECTIONS, Row
 from costax.report.record import from_record, to_record
-from costax.tree import DIRECTIONS, Row
 
 SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
 TABLES = ("by_scope", "by_primitive", "by_scope_and_primitive", "by_source", "by_dtype", "by_direction")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 import costax
-from costax.conventions import as_xla
-from costax.cost import ARITHMETIC, COMPARE, INTEGER, TRANSCENDENTAL
+from costax.core.conventions import as_xla
+from costax.core.cost import ARITHMETIC, COMPARE, INTEGER, TRANSCENDENTAL
 
 SHAPES = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
 

@@ -14,7 +14,7 @@ from jax import lax
 
 import costax
 from costax.errors import InputError
-from costax.frameworks import scopes
+from costax.program.frameworks import scopes
 
 KEY = jax.random.key(0)
 

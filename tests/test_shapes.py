@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import costax
-from costax import dtypes
+from costax.core import dtypes
 from costax.errors import InputError
 
 

@@ -19,9 +19,9 @@ from click.testing import CliRunner
 
 import costax
 import studies
-from costax.cli import main
+from costax.cli.app import main
+from costax.cli.sweep import parsed_grid
 from costax.errors import SweepError
-from costax.sweeps.command import parsed_grid
 
 TESTS = Path(__file__).resolve().parent
 GRID = {"depth": [1, 2, 4], "width": [16, 32]}

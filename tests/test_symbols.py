@@ -18,11 +18,12 @@ import pytest
 from jax import lax
 
 import costax
-from costax import _jax, pytrees
-from costax.cost import FIELDS
+from costax import _jax
+from costax._jax import pytrees
+from costax.core.cost import FIELDS
 from costax.errors import InputError, SymbolError, SymbolicError
+from costax.program.trace import Target
 from costax.report.record import to_record
-from costax.trace import Target
 from symbolic_programs import INPUTS, program
 
 SCHEMA = json.loads((Path(costax.__file__).parent / "report" / "analysis.schema.json").read_text())

@@ -17,7 +17,7 @@ from jax import lax
 
 import costax
 from costax.errors import InputError, TargetError
-from costax.trace import trace
+from costax.program.trace import trace
 
 KEY = jax.random.key(0)
 

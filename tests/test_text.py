@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import costax
-from costax.analysis import Analysis, Size
-from costax.cost import Cost
-from costax.equation import Operand
+from costax.analysis.analysis import Analysis, Size
+from costax.cli.options import table as table_options
+from costax.core.cost import Cost
+from costax.core.equation import Operand
 from costax.errors import InputError, Missing
-from costax.options import table as table_options
+from costax.program.tree import Row, Unknown
 from costax.report.tables import BY, SORT_KEYS, short_place, table
 from costax.report.text import plain, render
-from costax.tree import Row, Unknown
 
 GOLDEN = """\
 two_layers

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 import costax
-from costax.cost import Cost
+from costax.core.cost import Cost
 from costax.errors import MissingRuleError, Uncountable
 
 

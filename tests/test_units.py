@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costax import units
+from costax.core import units
 from costax.errors import UnitError
 
 counts = st.integers(0, 60).flatmap(lambda digits: st.integers(-(10**digits), 10**digits))

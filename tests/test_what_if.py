@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import costax
-from costax.cli import main
+from costax.cli.app import main
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import costax
-from costax.conventions import as_xla
+from costax.core.conventions import as_xla
 
 REDUCTIONS = {"max": (lax.max, -jnp.inf), "min": (lax.min, jnp.inf), "sum": (lax.add, 0.0)}
 

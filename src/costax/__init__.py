@@ -2,89 +2,95 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from costax.analysis import Analysis as Analysis
-    from costax.api import UncountedWarning as UncountedWarning
-    from costax.api import analyze as analyze
-    from costax.api import compare as compare
-    from costax.api import rules as rules
-    from costax.budgets import Budget as Budget
-    from costax.budgets import budget as budget
-    from costax.calibration import calibrate as calibrate
-    from costax.comparison import Comparison as Comparison
-    from costax.cost import Cost as Cost
-    from costax.difference import Diff as Diff
-    from costax.difference import diff as diff
-    from costax.equation import Body as Body
-    from costax.equation import Equation as Equation
-    from costax.equation import Operand as Operand
+    from costax._jax.spec import spec as spec
+    from costax.analysis.analysis import Analysis as Analysis
+    from costax.analysis.analyze import UncountedWarning as UncountedWarning
+    from costax.analysis.analyze import analyze as analyze
+    from costax.analysis.analyze import compare as compare
+    from costax.analysis.analyze import rules as rules
+    from costax.analysis.budgets import Budget as Budget
+    from costax.analysis.budgets import budget as budget
+    from costax.analysis.checkpoint_policies import saved_by_policy as saved_by_policy
+    from costax.analysis.diff import Diff as Diff
+    from costax.analysis.diff import diff as diff
+    from costax.analysis.explain import explain as explain
+    from costax.analysis.other_tools.conventions import Answer as Answer
+    from costax.analysis.other_tools.conventions import Reason as Reason
+    from costax.compare.comparison import Comparison as Comparison
+    from costax.core.cost import Cost as Cost
+    from costax.core.equation import Body as Body
+    from costax.core.equation import Equation as Equation
+    from costax.core.equation import Operand as Operand
+    from costax.core.polynomial import Polynomial as Polynomial
     from costax.errors import Uncountable as Uncountable
-    from costax.explanation import explain as explain
-    from costax.fitting import Fit as Fit
-    from costax.fitting import fits as fits
-    from costax.hardware import Device as Device
-    from costax.hardware import device as device
-    from costax.hardware import devices as devices
-    from costax.measurement import Measurement as Measurement
-    from costax.measurement import measure as measure
-    from costax.modules import ModuleAnalysis as ModuleAnalysis
-    from costax.policies import saved_by_policy as saved_by_policy
-    from costax.polynomial import Polynomial as Polynomial
-    from costax.prediction import Prediction as Prediction
-    from costax.prediction import predict as predict
-    from costax.registry import body_rule as body_rule
-    from costax.registry import cost_rule as cost_rule
+    from costax.hlo.module_analysis import ModuleAnalysis as ModuleAnalysis
+    from costax.measure.calibration import calibrate as calibrate
+    from costax.measure.measurement import Measurement as Measurement
+    from costax.measure.measurement import measure as measure
+    from costax.measure.trip_counts import count_trips as count_trips
+    from costax.performance.fit import Fit as Fit
+    from costax.performance.fit import fits as fits
+    from costax.performance.hardware import Device as Device
+    from costax.performance.hardware import device as device
+    from costax.performance.hardware import devices as devices
+    from costax.performance.prediction import Prediction as Prediction
+    from costax.performance.prediction import predict as predict
+    from costax.program.trace import Target as Target
     from costax.report import load as load
     from costax.report.plots import plot_scaling as plot_scaling
-    from costax.shapes import spec as spec
-    from costax.sweeps.results import Sweep as Sweep
-    from costax.sweeps.runner import sweep as sweep
-    from costax.trace import Target as Target
-    from costax.trips import count_trips as count_trips
+    from costax.rules.registry import body_rule as body_rule
+    from costax.rules.registry import cost_rule as cost_rule
+    from costax.sweep.results import Sweep as Sweep
+    from costax.sweep.runner import sweep as sweep
 
 # jax takes most of a second to import, and `costax --help` needs none of it: names are found when they are asked for.
 _HOMES = {
-    "Analysis": "analysis",
-    "Body": "equation",
-    "Budget": "budgets",
-    "Comparison": "comparison",
-    "Cost": "cost",
-    "Diff": "difference",
-    "Equation": "equation",
-    "ModuleAnalysis": "modules",
-    "Operand": "equation",
-    "Polynomial": "polynomial",
-    "Sweep": "sweeps.results",
-    "Target": "trace",
+    "Answer": "analysis.other_tools.conventions",
+    "Reason": "analysis.other_tools.conventions",
+    "Analysis": "analysis.analysis",
+    "Body": "core.equation",
+    "Budget": "analysis.budgets",
+    "Comparison": "compare.comparison",
+    "Cost": "core.cost",
+    "Diff": "analysis.diff",
+    "Equation": "core.equation",
+    "ModuleAnalysis": "hlo.module_analysis",
+    "Operand": "core.equation",
+    "Polynomial": "core.polynomial",
+    "Sweep": "sweep.results",
+    "Target": "program.trace",
     "Uncountable": "errors",
-    "UncountedWarning": "api",
-    "analyze": "api",
-    "body_rule": "registry",
-    "budget": "budgets",
-    "compare": "api",
-    "cost_rule": "registry",
-    "diff": "difference",
-    "Device": "hardware",
-    "Measurement": "measurement",
-    "Prediction": "prediction",
-    "device": "hardware",
-    "devices": "hardware",
-    "Fit": "fitting",
-    "fits": "fitting",
-    "calibrate": "calibration",
-    "count_trips": "trips",
-    "explain": "explanation",
+    "UncountedWarning": "analysis.analyze",
+    "analyze": "analysis.analyze",
+    "body_rule": "rules.registry",
+    "budget": "analysis.budgets",
+    "compare": "analysis.analyze",
+    "cost_rule": "rules.registry",
+    "diff": "analysis.diff",
+    "Device": "performance.hardware",
+    "Measurement": "measure.measurement",
+    "Prediction": "performance.prediction",
+    "device": "performance.hardware",
+    "devices": "performance.hardware",
+    "Fit": "performance.fit",
+    "fits": "performance.fit",
+    "calibrate": "measure.calibration",
+    "count_trips": "measure.trip_counts",
+    "explain": "analysis.explain",
     "load": "report",
-    "measure": "measurement",
-    "predict": "prediction",
+    "measure": "measure.measurement",
+    "predict": "performance.prediction",
     "plot_scaling": "report.plots",
-    "saved_by_policy": "policies",
-    "rules": "api",
-    "spec": "shapes",
-    "sweep": "sweeps.runner",
+    "saved_by_policy": "analysis.checkpoint_policies",
+    "rules": "analysis.analyze",
+    "spec": "_jax.spec",
+    "sweep": "sweep.runner",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -100,3 +106,20 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names."""
     return __all__
+
+
+class _Package(ModuleType):
+    """This module, in which a public function wins over the package of the same name.
+
+    Importing `costax.compare.comparison` makes Python set the attribute `compare` of this module to the package
+    `costax.compare`. `costax.compare(fn)` must go on working, so that assignment is dropped for public names. Packages
+    are still imported in full: `from costax.compare.comparison import Comparison`.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute, unless it is a subpackage that would hide a public function."""
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,6 +1,6 @@
 """The command line as `python -m costax`."""
 
-from costax.cli import main
+from costax.cli.app import main
 
 # click would call the program `__main__.py`.
 main(prog_name="costax")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
-    from costax.analysis import Analysis
+    from costax.analysis.analysis import Analysis
 
 # Nothing of costax that imports jax is imported before a test asks: pytest loads plug-ins in every run.
 
@@ -57,10 +57,10 @@ class Costs:
 
         The limits of the test's marker are checked at once.
         """
-        from costax import api
+        from costax.analysis import analyze
 
         # Its options are the caller's, and checked there.
-        analyze: Any = api.analyze
+        analyze: Any = analyze.analyze
         counting: Callable[..., Analysis] = analyze(fn, **options)
 
         def call(*args: Any, **kwargs: Any) -> Analysis:
@@ -81,7 +81,7 @@ class Costs:
         fail_on: what fails, as `flops > +1%`; by default any change. Raises BudgetError with a difference by layer.
         """
         __tracebackhide__ = True
-        from costax.snapshots import compare_with_golden
+        from costax.report.golden import compare_with_golden
 
         found = self._last if analysis is None else analysis
         if found is None:
@@ -110,7 +110,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for key, found in report.user_properties
         if key == _PROPERTY
     ]
-    from costax import units
+    from costax.core import units
 
     terminalreporter.section("costs")
     if not counted:

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 import costax
-from costax.ahead.building import missing
+from costax.compare.ahead_of_time.build import missing
 
 
 def needs(platform: str):

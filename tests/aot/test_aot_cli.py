@@ -9,7 +9,7 @@ from aot_targets import BOTH, f32, needs
 from click.testing import CliRunner
 
 import costax
-from costax.cli import main
+from costax.cli.app import main
 
 PROGRAM = """
 import jax

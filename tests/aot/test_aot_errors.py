@@ -10,7 +10,7 @@ import pytest
 from aot_targets import H100, V5E, f32, needs
 
 import costax
-from costax.ahead import building, machine, names
+from costax.compare.ahead_of_time import build, machine, names
 from costax.errors import DeviceMemoryError, TargetError
 
 
@@ -46,7 +46,7 @@ def test_names_say_what_jax_sees():
 
 @pytest.mark.parametrize(("target", "extra"), [("tpu:v5e", "costax[tpu]"), ("cuda:a100", "costax[cuda]")])
 def test_a_missing_compiler_is_answered_with_the_line_that_installs_it(monkeypatch, target, extra):
-    monkeypatch.setattr(building, "_is_installed", lambda module: False)
+    monkeypatch.setattr(build, "_is_installed", lambda module: False)
     with pytest.raises(TargetError, match="not installed") as caught:
         costax.compare(big, target=target)(f32(8, 8))
     assert caught.value.cure == f"pip install '{extra}'"

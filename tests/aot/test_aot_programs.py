@@ -9,7 +9,7 @@ from aot_targets import BOTH, H100, f32, is_exact, needs
 from jax import lax
 
 import costax
-from costax import deltas
+from costax.compare import causes
 
 
 def mlp(params, x, y):
@@ -166,7 +166,7 @@ def test_running_sums_have_their_steps_though_they_share_what_they_apply(target,
     comparison = costax.compare(sums, target=target)(*map(f32, lengths))
     is_exact(comparison)
     assert not comparison.unexplained
-    trees = [delta for delta in comparison.deltas if delta.cause == deltas.TREE and delta.equation == "cumsum"]
+    trees = [delta for delta in comparison.deltas if delta.cause == causes.TREE and delta.equation == "cumsum"]
     # Before, each element was a window of all of them, or the whole a scan; after, each is one of 16 in two passes, and
     # a little above.
     for delta, n in zip(trees, lengths, strict=True):
@@ -192,7 +192,7 @@ def test_what_an_instruction_takes_in_place_of_a_result_explains_it(target):
     if not scaled:
         pytest.skip("this XLA multiplies as the program does")
     assert len(scaled) == 2
-    assert scaled[1].cause == deltas.SIMPLIFIED
+    assert scaled[1].cause == causes.SIMPLIFIED
     assert "its operand, in place of its result" in scaled[1].evidence
 
 
@@ -213,6 +213,6 @@ def test_products_that_one_call_does_together_are_merged_and_not_gone(target):
     comparison = costax.compare(heads, target=target)(square, square, square, square)
     is_exact(comparison)
     products = [delta for delta in comparison.deltas if delta.equation == "dot_general"]
-    assert sorted(delta.cause for delta in products) == [deltas.LIBRARY, deltas.MERGED, deltas.MERGED]
-    (called,) = (delta for delta in products if delta.cause == deltas.LIBRARY)
+    assert sorted(delta.cause for delta in products) == [causes.LIBRARY, causes.MERGED, causes.MERGED]
+    (called,) = (delta for delta in products if delta.cause == causes.LIBRARY)
     assert f"which does {3 * 2 * 64**3:,} FLOPs" in called.evidence

@@ -9,7 +9,7 @@ from aot_targets import H100, V5E, f32, needs
 from jax import lax
 
 import costax
-from costax.conventions import as_xla
+from costax.core.conventions import as_xla
 
 LAPACK = {
     "cholesky": (lax.linalg.cholesky, f32(3, 16, 16)),

@@ -12,20 +12,19 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["costax"]):
-    from costax import modules
-    from costax.hlo import HloError, law_of, read_bytes, replay
-    from costax.report.modules import to_record
+    from costax.hlo import HloError, law_of, module_analysis, read_bytes, replay
+    from costax.report.hlo_module import to_record
 
 # Of every law one: the newest has the most rules. With it no jax is imported.
 LAW = law_of("0.12.0")
-modules.law_of = lambda: LAW
+module_analysis.law_of = lambda: LAW
 
 
 def one_input(data: bytes) -> None:
     with contextlib.suppress(HloError):
         mine = replay(read_bytes(data), LAW)
         assert sum(row.flops for row in mine.instructions) == mine.total.flops
-        found = modules.analyze_bytes(data)
+        found = module_analysis.analyze_bytes(data)
         to_record(found)
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from costax.hlo import HloError, read_bytes, replay
-from costax.hlo.schema import MESSAGES
+from costax.hlo.proto import MESSAGES
 
 
 def build(message: str, /, **fields) -> bytes:

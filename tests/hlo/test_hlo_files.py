@@ -20,10 +20,10 @@ from test_hlo_damage import DAMAGED, build, computation, instruction, module
 
 import costax
 from costax import _jax
-from costax.cli import main
+from costax.cli.app import main
 from costax.hlo import HloError
-from costax.hlo.naming import split
-from costax.modules import analyze_bytes
+from costax.hlo.metadata import split
+from costax.hlo.module_analysis import analyze_bytes
 
 SCHEMA = json.loads(files("costax.report").joinpath("hlo.schema.json").read_text())
 KEYS = ("flops", "transcendentals", "bytes accessed")

@@ -11,7 +11,14 @@ from hlo_oracle import from_text, one, reducer
 from hlo_samples import SPECS, convolved, module_bytes, scanned
 
 from costax import _jax
-from costax.hlo import HloError, Module, read_bytes, read_file, read_text, replay
+from costax.hlo import (
+    HloError,
+    Module,
+    read_bytes,
+    read_file,
+    read_text,
+    replay,
+)
 
 
 def all_instructions(module: Module):

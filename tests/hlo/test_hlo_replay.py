@@ -15,7 +15,7 @@ from jax import lax
 
 from costax import _jax
 from costax.hlo import float32, read_bytes, replay
-from costax.hlo.schema import MESSAGES
+from costax.hlo.proto import MESSAGES
 
 
 def mixed(x):

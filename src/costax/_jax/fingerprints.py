@@ -10,7 +10,7 @@ import numpy as np
 from jax._src import core as _core
 
 from costax._jax.jaxprs import constants, is_jaxpr, is_literal, opened
-from costax._jax.places import name_stack
+from costax._jax.source_info import name_stack
 
 _internals: Any = _core
 

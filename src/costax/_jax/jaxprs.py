@@ -18,9 +18,9 @@ from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.state import types as _states
 from jax.extend import core as _extend_core
 
-from costax import dtypes
-from costax._jax.dimensions import count, is_symbolic
-from costax.equation import Operand
+from costax._jax.symbolic_dims import count, is_symbolic
+from costax.core import dtypes
+from costax.core.equation import Operand
 from costax.errors import Uncountable
 
 # Parts whose annotations name less than they hold.

@@ -14,7 +14,7 @@ from jax._src.interpreters import mlir as _mlir
 from jax._src.lib.mlir.dialects import hlo as _stablehlo
 from jaxlib.mlir import ir as _ir
 
-from costax.equation import Operand
+from costax.core.equation import Operand
 
 # Parts whose annotations name less than they hold.
 _api: Any = jax

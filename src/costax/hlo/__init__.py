@@ -4,8 +4,8 @@
 `replay` adds them up, exactly and in XLA's float32.
 """
 
+from costax.hlo.cost_model import Law, law_of
 from costax.hlo.errors import HloError
-from costax.hlo.laws import Law, law_of
 from costax.hlo.read import module_of, read_bytes, read_file, read_text
 from costax.hlo.records import Computation, Instruction, Module, Shape
 from costax.hlo.replay import Replay, replay

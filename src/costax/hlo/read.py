@@ -12,9 +12,9 @@ from stat import S_ISREG
 from typing import Any, Final
 
 from costax.hlo.errors import HloError, malformed
-from costax.hlo.pause import uncollected
+from costax.hlo.gc_pause import uncollected
+from costax.hlo.proto import MESSAGES, decode
 from costax.hlo.records import Computation, Instruction, Module, text
-from costax.hlo.schema import MESSAGES, decode
 from costax.hlo.shapes import Shapes
 
 _NOTHING = MESSAGES["Instruction"]()

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from costax.hlo import groups
+from costax.hlo import replica_groups
 from costax.hlo.errors import malformed
-from costax.hlo.schema import decode
+from costax.hlo.proto import decode
 from costax.hlo.shapes import Shape
 
 # At most 18 digits: what fits a C++ int64, so that no file can ask for a number of a million digits.
@@ -274,7 +274,7 @@ class Instruction:
             return tuple([tuple(decode("ReplicaGroup", raw, self.name).replica_ids) for raw in listed])
         iota = decode("IotaReplicaGroups", self.raw.iota_groups or older.iota, self.name)
         by_mesh = decode("MeshGroups", self.raw.mesh_groups, self.name)
-        return groups.iota(iota, self.name) or groups.of_mesh(by_mesh, self.name)
+        return replica_groups.iota(iota, self.name) or replica_groups.of_mesh(by_mesh, self.name)
 
     @property
     def source_target_pairs(self) -> tuple[tuple[int, int], ...]:

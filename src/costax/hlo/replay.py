@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from costax.core.progress import stage
 from costax.hlo import float32
+from costax.hlo.cost_model import NOTHING, Law, Work, law_of
 from costax.hlo.errors import malformed
-from costax.hlo.laws import NOTHING, Law, Work, law_of
+from costax.hlo.gc_pause import uncollected
 from costax.hlo.opcodes import handler
-from costax.hlo.pause import uncollected
 from costax.hlo.records import Computation, Instruction, Module
-from costax.progress import stage
 
 
 class Properties(NamedTuple):

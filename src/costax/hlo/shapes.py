@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from costax.hlo.errors import malformed
-from costax.hlo.schema import decode
+from costax.hlo.proto import decode
 
 LIMIT: Final = 2**63
 """XLA counts elements in int64."""

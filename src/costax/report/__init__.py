@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 from costax.errors import RecordError
 
 if TYPE_CHECKING:
-    from costax.analysis import Analysis
-    from costax.ledgers import Ledgers, Stage
-    from costax.report.comparisons import SavedComparison
+    from costax.analysis.analysis import Analysis
+    from costax.compare.ledgers import Ledgers, Stage
+    from costax.report.comparison_record import SavedComparison
 
     Shown = Analysis | Ledgers[Stage]
 
 # Name -> (suffix, module of this package, function that turns an analysis or a comparison into the file's contents).
 FORMATS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "speedscope": (".speedscope.json", "files", "as_speedscope"),
-    "json": (".json", "files", "as_json"),
-    "markdown": (".md", "files", "as_markdown"),
-    "csv": (".csv", "files", "as_csv"),
-    "html": (".html", "page", "as_html"),
-    "pprof": (".pb.gz", "files", "as_pprof"),
+    "speedscope": (".speedscope.json", "formats", "as_speedscope"),
+    "json": (".json", "formats", "as_json"),
+    "markdown": (".md", "formats", "as_markdown"),
+    "csv": (".csv", "formats", "as_csv"),
+    "html": (".html", "html.page", "as_html"),
+    "pprof": (".pb.gz", "formats", "as_pprof"),
 }
 
 
@@ -116,7 +116,7 @@ def load_any(path: str | Path) -> Analysis | SavedComparison:
             cure="Save it as .json: costax analyze TARGET --save FILE.json.",
         ) from error
     if isinstance(record, dict) and str(record.get("schema")).startswith("costax/comparison/"):  # pyright: ignore
-        from costax.report.comparisons import ComparisonReader
+        from costax.report.comparison_record import ComparisonReader
 
         return ComparisonReader(str(path)).comparison(record)
     return from_record(record, str(path))

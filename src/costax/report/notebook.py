@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from costax.analysis import Analysis
+from costax.analysis.analysis import Analysis
 from costax.report import analysis_of, notes
 from costax.report.tables import Line, table
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from costax import units
-from costax.analysis import Analysis
-from costax.cost import Cost
-from costax.equation import Operand
-from costax.polynomial import Polynomial
+from costax.analysis.analysis import Analysis
+from costax.core import units
+from costax.core.cost import Cost
+from costax.core.equation import Operand
+from costax.core.polynomial import Polynomial
 from costax.report.tables import Table, short_place
 
 # The arguments that a header names one by one.

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
-from costax import units
-from costax.analysis import Analysis
-from costax.cost import Cost, Count
+from costax.analysis import views
+from costax.analysis.analysis import Analysis
+from costax.core import units
+from costax.core.cost import Cost, Count
 from costax.errors import ExtraError, InputError
-from costax.report import passes
 
 # Okabe and Ito, "Color Universal Design", 2008.
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
@@ -95,7 +95,7 @@ def plot_scaling(
 
 def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
     """Draw a program's groups of equations under the roof of a device; a mark's area is its share of the time."""
-    from costax.prediction import predict
+    from costax.performance.prediction import predict
 
     prediction = predict(analysis, device)
     axes = _axes(ax)
@@ -159,7 +159,7 @@ def _parts(analysis: Analysis, by: str, depth: int | None, of: Callable[[Cost], 
     }
     if by in tables:
         return {name: of(cost) for name, cost in tables[by]().items() if of(cost)}
-    shown = passes.merged(analysis)
+    shown = views.merged(analysis)
     deepest = max((len(row.scope) for row in shown.rows), default=1)
     depths: Sequence[int] = [depth] if depth else range(1, max(2, deepest + 1))
     found: dict[str, Count] = {}

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from costax.analysis import Analysis
-from costax.cost import FIELDS, Cost
-from costax.polynomial import Polynomial
-from costax.report.reading import Reader
-from costax.report.scopes import ScopeNode, scope_tree
-from costax.symbols import atoms
+from costax.analysis.analysis import Analysis
+from costax.analysis.scope_tree import ScopeNode, scope_tree
+from costax.analysis.symbols import atoms
+from costax.core.cost import FIELDS, Cost
+from costax.core.polynomial import Polynomial
+from costax.report.record_reader import Reader
 
 SCHEMA: Final = "costax/analysis/2"
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from costax import units
-from costax.analysis import Analysis, Size
-from costax.cost import MAC, Cost, Count
+from costax.analysis import views
+from costax.analysis.analysis import Analysis, Size
+from costax.analysis.scope_tree import ScopeNode, scope_tree
+from costax.core import units
+from costax.core.cost import MAC, Cost, Count
+from costax.core.polynomial import weight
 from costax.errors import InputError
-from costax.polynomial import weight
-from costax.report import passes
-from costax.report.scopes import ScopeNode, scope_tree
-from costax.tree import DIRECTIONS
+from costax.program.tree import DIRECTIONS
 
 BY: Final = ("scope", "primitive", "source", "dtype", "direction")
 MOST_LINES: Final = 150
@@ -85,12 +85,12 @@ def table(
         _check("sort", sort, SORT_KEYS if by == "scope" else [key for key in SORT_KEYS if key != "params"])
     if direction is not None:
         _check("direction", direction, DIRECTIONS)
-        analysis = passes.selected(analysis, direction)
+        analysis = views.selected(analysis, direction)
     if by != "scope":
         return replace(_flat(_topmost(analysis, by, top, sort), by, sort), direction=direction)
-    shown = passes.merged(analysis) if merge else analysis
+    shown = views.merged(analysis) if merge else analysis
     if top is not None:
-        shown = passes.top(shown, top, _by_cost(sort, analysis))
+        shown = views.top(shown, top, _by_cost(sort, analysis))
     made = _by_scope(shown, depth, sort or "order", most_lines)
     return replace(made, merged=shown.rows is not analysis.rows, direction=direction)
 
@@ -98,7 +98,7 @@ def table(
 def _topmost(analysis: Analysis, by: str, top: int | None, sort: str | None) -> Analysis:
     if top is None or by not in ("primitive", "source"):
         return analysis
-    keep = passes.top_primitives if by == "primitive" else passes.top_sources
+    keep = views.top_primitives if by == "primitive" else views.top_sources
     return replace(analysis, saved_rows=keep(analysis.rows, top, _by_cost(sort, analysis)))
 
 

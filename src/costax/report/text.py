@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from costax.analysis import Analysis
+from costax.analysis.analysis import Analysis
 from costax.report import notes
 from costax.report.tables import Table, table
 

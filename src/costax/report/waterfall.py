@@ -12,14 +12,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from costax import units
-from costax.cost import Count
-from costax.deltas import RECOMPUTED
+from costax.compare.causes import RECOMPUTED
+from costax.core import units
+from costax.core.cost import Count
 from costax.report import record, text
 
 if TYPE_CHECKING:
-    from costax.deltas import Delta
-    from costax.ledgers import Ledgers, Stage
+    from costax.compare.causes import Delta
+    from costax.compare.ledgers import Ledgers, Stage
 
 # What each stage's causes lead to.
 _LEADS_TO: Final = {

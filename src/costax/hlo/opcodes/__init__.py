@@ -4,7 +4,7 @@ Source: HloCostAnalysis (`xla/service/hlo_cost_analysis.cc`); every docstring na
 matters for the flops: an int8 add, a complex multiply and a bool and are 1 per element each.
 """
 
-from costax.hlo.laws import handler, opcodes
+from costax.hlo.cost_model import handler, opcodes
 from costax.hlo.opcodes import (
     collectives,
     contractions,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from costax.hlo.laws import Law, Work, opcode
+from costax.hlo.cost_model import Law, Work, opcode
 from costax.hlo.records import Instruction
 
 

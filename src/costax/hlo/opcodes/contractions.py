@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import gcd
 
+from costax.hlo.cost_model import Law, Work, opcode
 from costax.hlo.errors import malformed
-from costax.hlo.laws import Law, Work, opcode
 from costax.hlo.records import DotDimensions, Instruction, WindowDimension
 from costax.hlo.shapes import Shape, count
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from costax.hlo.cost_model import Law, Work, opcode
 from costax.hlo.errors import malformed
-from costax.hlo.laws import Law, Work, opcode
 from costax.hlo.records import Instruction
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from costax.hlo.cost_model import Law, Work, opcode
 from costax.hlo.errors import malformed
-from costax.hlo.laws import Law, Work, opcode
 from costax.hlo.opcodes.slices import gather, scatter
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.shapes import Shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from costax.hlo.laws import Law, Term, Work, opcode
+from costax.hlo.cost_model import Law, Term, Work, opcode
 from costax.hlo.records import Instruction
 from costax.hlo.shapes import count
 

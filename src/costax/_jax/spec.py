@@ -1,0 +1,110 @@
+"""Shapes from text: `f32[8,224,224,3]`, `bf16[b,s,768]`."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from costax import _jax
+from costax._jax import pytrees
+from costax.core.polynomial import parse
+from costax.errors import InputError, SymbolError
+
+_GRAMMAR = re.compile(
+    r"\s*(?P<dtype>[a-z]\w*(?:<\w+>)?)\s*\[(?P<shape>[^\[\]]*)\]\s*(?:;(?P<constraints>.*))?", re.DOTALL
+)
+_PREFIXES = {"f": "float", "bf": "bfloat", "i": "int", "s": "int", "u": "uint", "c": "complex"}
+_DTYPE = re.compile(r"(bf|f|i|s|u|c|float|bfloat|int|uint|complex)([0-9]+)(_\w+)?")
+# HLO writes pred.
+_BOOLEANS = {"bool": "bool", "pred": "bool"}
+_KEYS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
+
+
+def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
+    """Return the abstract array that a text such as `f32[8,224,224,3]`, `bf16[b,s,768]` or `key<fry>[]` names.
+
+    Extents are integers or formulas of symbols: `b*h`, `s + 1`, `s//2`. A symbol stands for any size from 1 on, the
+    same in all arguments of a call. constraints: what holds of the symbols, as `"s >= 2"`, `"mod(s, 8) == 0"`; they may
+    also follow the shape, after a semicolon: `i32[b,s]; s >= 2, b <= 64`.
+    Nothing is allocated. Raises InputError where the text is not of the form `dtype[extent,extent,...]`.
+
+    >>> spec("bf16[2,128]"), spec("i32[b,s+1]")
+    (ShapeDtypeStruct(shape=(2, 128), dtype=bfloat16), ShapeDtypeStruct(shape=(b, s + 1), dtype=int32))
+    """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _wrong(text, "it is not a text")
+    found = _GRAMMAR.fullmatch(text)
+    if not found:
+        raise _wrong(text, "it is not of the form dtype[extent,extent,...]")
+    dtype = _dtype(text, found["dtype"])
+    extents = _separated(found["shape"])
+    counts = [int(extent) if re.fullmatch(r"[0-9]+", extent) else _formula(text, extent) for extent in extents]
+    written = (*constraints, *_separated(found["constraints"] or ""))
+    if all(isinstance(count, int) for count in counts) and not written:
+        return jax.ShapeDtypeStruct(tuple(counts), dtype)
+    if not any(sign in constraint for constraint in written for sign in (">=", "<=", "==")) and written:
+        raise _wrong(text, f"{written[0]!r} is no constraint, which holds >=, <= or ==")
+    try:
+        scope = _jax.scope_of([" ".join(constraint.split()) for constraint in written])
+        shape = tuple(_jax.dimension(count, scope) for count in counts)
+    except Exception as error:  # jax's own words for what is wrong with a constraint come in errors of several kinds
+        raise _wrong(text, f"jax refuses {' or '.join(map(repr, written)) or 'its shape'}: {error}") from error
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _separated(text: str) -> list[str]:
+    """Split at the commas that stand in no parentheses."""
+    parts = [""]
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts] if text.strip() else []
+
+
+def _formula(text: str, extent: str) -> Any:
+    try:
+        count = parse.parsed(extent)
+    except SymbolError as error:
+        raise _wrong(text, f"the extent {extent!r} is neither a non-negative integer nor a formula") from error
+    if re.search(r"(?<!/)/(?!/)", extent):
+        raise _wrong(text, f"the extent {extent!r} may be a fraction; write // to round down")
+    negative = count < 0 if isinstance(count, int) else False
+    unnamed = [name for name in getattr(count, "symbols", ()) if not name.isidentifier() or keyword.iskeyword(name)]
+    if negative or unnamed:
+        raise _wrong(text, f"the extent {extent!r} is negative" if negative else f"{unnamed[0]!r} is no name of a size")
+    return count
+
+
+def _dtype(text: str, name: str) -> Any:
+    if name in _KEYS:
+        return _key_dtype(_KEYS[name])
+    found = _DTYPE.fullmatch(name)
+    long = f"{_PREFIXES.get(found[1], found[1])}{found[2]}{found[3] or ''}" if found else _BOOLEANS.get(name, "")
+    try:
+        dtype = jnp.dtype(long) if long else None
+    except TypeError:
+        dtype = None
+    # numpy's 80-bit floats are no dtype of jax.
+    if dtype is None or dtype.itemsize > (16 if dtype.kind == "c" else 8):
+        raise _wrong(text, f"jax has no dtype {name!r}")
+    return dtype
+
+
+def _key_dtype(implementation: str) -> Any:
+    return pytrees.random_key(implementation).dtype
+
+
+def _wrong(text: object, reason: str) -> InputError:
+    return InputError(
+        f"{text!r} names no array: {reason}.",
+        why="costax needs the shape and dtype of every argument, and reads them from this text.",
+        cure="Write it as jax prints it: f32[8,224,224,3], bf16[b,s,768], i32[], bool[4], f8_e4m3fn[64], key<fry>[].",
+    )

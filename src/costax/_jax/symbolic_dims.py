@@ -1,0 +1,180 @@
+"""Symbolic dimensions: jax's own, and the polynomials that costax counts with.
+
+jax keeps the symbols of one call in one scope, with the constraints on them; dimensions of different scopes do not
+mix. Specs without constraints share one scope, and the arguments of a call are moved into one before it is traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import jax
+from jax import export as _export
+from jax._src import core as _core
+from jax._src.export import shape_poly as _shapes
+
+from costax.core import polynomial
+from costax.core.polynomial import Polynomial
+
+_internals: Any = _shapes
+_core_internals: Any = _core
+_SHARED: Final[Any] = _export.SymbolicScope()
+_NUMBERS: Final = {"floordiv": polynomial.floordiv, "max": polynomial.maximum, "min": polynomial.minimum}
+_tree: Any = jax.tree
+
+
+def is_inconclusive(error: BaseException) -> bool:
+    """Say whether an error, or one that caused it, is jax's about a symbolic dimension that it cannot decide."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, _internals.InconclusiveDimensionOperation):
+            return True
+        following = error.__cause__ or error.__context__
+        if following is None:
+            return False
+        error = following
+    return False
+
+
+def is_symbolic(dimension: object) -> bool:
+    """Say whether a dimension is one of jax's symbolic ones."""
+    return isinstance(dimension, _internals._DimExpr)
+
+
+def scope_of(constraints: Sequence[str]) -> Any:
+    """Return the scope of specs with these constraints, as `s >= 2`. Raises ValueError for one that jax refuses."""
+    return _scope(tuple(sorted(set(constraints)))) if constraints else _SHARED
+
+
+@lru_cache(maxsize=256)
+def _scope(constraints: tuple[str, ...]) -> Any:
+    return _export.SymbolicScope(constraints)
+
+
+def dimension(count: Any, scope: Any) -> Any:
+    """Return jax's dimension of a count. Raises ValueError for what jax cannot express."""
+    if not isinstance(count, Polynomial):
+        return count
+    names = {name: _export.symbolic_shape(name, scope=scope)[0] for name in count.symbols}
+    return _dimension(count, names)
+
+
+def _dimension(count: Polynomial, names: Mapping[str, Any]) -> Any:
+    denominator = 1
+    for coefficient in count.terms.values():
+        denominator *= coefficient.denominator // _gcd(denominator, coefficient.denominator)
+    total: Any = 0
+    for monomial, coefficient in count.terms.items():
+        term: Any = int(coefficient * denominator)
+        for atom, exponent in monomial:
+            term = term * _factor(atom, names) ** exponent
+        total = total + term
+    return total if denominator == 1 else total // denominator
+
+
+def _gcd(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+def _factor(atom: polynomial.Atom, names: Mapping[str, Any]) -> Any:
+    if not atom.function:
+        return names[atom.text]
+    a, b = (_dimension(o, names) if isinstance(o, Polynomial) else o for o in atom.operands)
+    if atom.function == "floordiv":
+        return a // b
+    if atom.function == "max":
+        return _core_internals.max_dim(a, b)
+    if atom.function == "min":
+        return _core_internals.min_dim(a, b)
+    raise ValueError(f"a dimension cannot hold {atom.function}")
+
+
+@lru_cache(maxsize=65536)
+def _count_of(found: Any, _: int) -> Any:
+    total: Any = 0
+    for term, coefficient in found._sorted_terms:
+        product: Any = coefficient
+        for factor, exponent in term._factors:
+            product = product * _atom(factor, found.scope) ** exponent
+        total = total + product
+    return total
+
+
+def count(dimension: Any) -> Any:
+    """Return what a dimension counts: an integer as it is, a symbolic one as a polynomial."""
+    if not is_symbolic(dimension):
+        return dimension
+    # Dimensions of two scopes may be equal and have other bounds.
+    return _count_of(dimension, id(dimension.scope))
+
+
+def _atom(factor: Any, scope: Any) -> Any:
+    if factor.var is not None:
+        return polynomial.symbol(factor.var, _least(factor.var, scope))
+    a, b = (count(operand) for operand in factor.operands)
+    if factor.operation == "mod":
+        return a - b * polynomial.floordiv(a, b)
+    return _NUMBERS[factor.operation](a, b)
+
+
+@lru_cache(maxsize=4096)
+def _least(name: str, scope: Any) -> int:
+    symbol = _internals._DimExpr._from_var(name, scope)
+    low = 1 if not is_symbolic(symbol) else _internals._bounds_decision(symbol, _internals.BoundsPrecision.BEST)[0]
+    return max(int(low), 1) if low > 0 else 1
+
+
+def scope_conditions(scope: Any) -> list[tuple[str, Any, str]]:
+    """Return (text, difference, relation) for each constraint of a scope: difference >= 0, or == 0 for an equality."""
+    equal = _internals.Comparator.EQ
+    return [
+        (str(found.debug_str), count(found.diff), "==" if found.cmp == equal else ">=")
+        for found in scope._explicit_constraints
+        # jax adds k * floordiv(e, k) == e of its own to a mod(e, k) == 0
+        if is_symbolic(found.diff) and not (found.cmp == equal and "floordiv" in found.debug_str)
+    ]
+
+
+def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
+    """Return the scopes of the symbolic dimensions in the shapes of some leaves, each once."""
+    found: dict[int, Any] = {}
+    for leaf in leaves:
+        for extent in _shape(leaf):
+            if is_symbolic(extent):
+                found[id(extent.scope)] = extent.scope
+    return list(found.values())
+
+
+def joined_scope(found: Sequence[Any]) -> Any:
+    """Return one scope with the constraints of several."""
+    texts = [str(c.debug_str) for scope in found for c in scope._explicit_constraints]
+    return found[0] if len(found) == 1 else scope_of(texts)
+
+
+def moved_to_scope(leaf: Any, scope: Any) -> Any:
+    """Return a leaf with its symbolic dimensions in another scope."""
+    shape = _shape(leaf)
+    if not any(is_symbolic(extent) and extent.scope is not scope for extent in shape):
+        return leaf
+    extents = tuple(dimension(count(extent), scope) for extent in shape)
+    return leaf.update(shape=extents) if hasattr(leaf, "update") else jax.ShapeDtypeStruct(extents, leaf.dtype)
+
+
+def dimensions_at(leaf: Any, values: Mapping[str, int]) -> Any:
+    """Return a leaf with integers in the place of its symbolic dimensions."""
+    shape = _shape(leaf)
+    if not any(map(is_symbolic, shape)):
+        return leaf
+    counts = map(count, shape)
+    extents = tuple(c.value(values) if isinstance(c, Polynomial) else c for c in counts)
+    return jax.ShapeDtypeStruct(extents, leaf.dtype)
+
+
+def _shape(leaf: Any) -> tuple[Any, ...]:
+    shape: Any = getattr(leaf, "shape", ())
+    return cast("tuple[Any, ...]", shape) if isinstance(shape, tuple) else ()

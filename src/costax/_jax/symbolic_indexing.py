@@ -1,0 +1,289 @@
+"""Static indexing and ranges with symbolic dimensions, traced as they are with plain ones.
+
+jax makes `x[:, 0]` a slice where every dimension is a number, and a gather where one is symbolic; and `arange(s)` a
+product with 1 and a sum with 0. Those are other programs with other costs. While costax traces with symbols, this
+thread's become what they are in a concrete trace. Other threads and arrays without symbols go the way they always go.
+"""
+
+from __future__ import annotations
+
+import dis
+import os
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from types import EllipsisType
+from typing import Any, Final, cast
+
+import jax
+import numpy as np
+from jax import lax
+from jax._src import core as _core
+from jax._src.export import shape_poly as _shape_poly
+from jax._src.export import shape_poly_decision as _shape_poly_decision
+from jax._src.lax import slicing as _slicing
+from jax._src.lax import utils as _lax_utils
+from jax._src.numpy import indexing as _indexing
+from jax._src.numpy import lax_numpy as _lax_numpy
+
+from costax._jax.symbolic_dims import count, is_symbolic
+from costax._jax.versions import VERSION
+from costax.core.polynomial import Polynomial, at_least
+
+_module: Any = _indexing
+_numpy: Any = _lax_numpy
+_internals: Any = _core
+_shapes: Any = _shape_poly
+_Decision: Any = vars(_shape_poly_decision)["_DecisionByElimination"]
+_lax: Any = lax
+_slices: Any = _slicing
+_utils: Any = _lax_utils
+_Dimension: Any = vars(_shape_poly)["_DimExpr"]
+_COMPARISONS: Final = {dis.opmap[name] for name in ("COMPARE_OP", "CONTAINS_OP")}
+_HOMES: Final = tuple(os.path.dirname(place) + os.sep for place in (str(jax.__file__), os.path.dirname(__file__)))
+_LOCK: Final = threading.Lock()
+_ORIGINALS: Final[list[tuple[Any, str, Any]]] = []
+_users = 0
+# Before, a new axis or a step goes through a gather in every trace, and a negative index through a dynamic slice.
+_STATIC_SLICES: Final = VERSION >= (0, 9)
+
+
+class _Here(threading.local):
+    active: bool = False
+    # Equalities that the program asked about, and that depend on symbols; jax answers them with no.
+    undecided: dict[str, Any]
+
+    def __init__(self) -> None:
+        self.undecided = {}
+
+    # When jax has thought long enough about what it cannot decide: its procedure may take exponentially long.
+    deadline: float = 0.0
+
+
+_HERE: Final = _Here()
+
+
+@contextmanager
+def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
+    """Return a context in which what is static is traced with symbols as it is with numbers.
+
+    patience: seconds after which jax, asked about a dimension, gives up. Yields a dictionary that fills with what the
+    program compared with 0 and jax calls unequal, though for some sizes it is 0.
+    """
+    global _users
+    outer = _HERE.active, _HERE.deadline, _HERE.undecided
+    with _LOCK:
+        _users += 1
+        if _users == 1:
+            _Dimension.__bool__ = _truth
+            for module, name, made in (
+                (_module, "rewriting_take", _taking),
+                (_numpy, "_arange_dynamic", _ranging),
+                (_Decision, "_bounds_for_sorted_terms", _bounding),
+                (_Dimension, "__eq__", _equalling),
+            ):
+                original = getattr(module, name)
+                _ORIGINALS.append((module, name, original))
+                setattr(module, name, made(original))
+    _HERE.active, _HERE.deadline, _HERE.undecided = True, time.monotonic() + patience, {}
+    try:
+        yield _HERE.undecided
+    finally:
+        _HERE.active, _HERE.deadline, _HERE.undecided = outer
+        with _LOCK:
+            _users -= 1
+            if not _users:
+                for module, name, original in _ORIGINALS:
+                    setattr(module, name, original)
+                _ORIGINALS.clear()
+                del _Dimension.__bool__
+
+
+def _taking(original: Any) -> Any:
+    def rewriting_take(arr: Any, idx: Any, *args: Any, **kwargs: Any) -> Any:
+        if _HERE.active and any(map(is_symbolic, arr.shape)) and _plain_options(args, kwargs):
+            taken = _sliced(arr, cast("tuple[Any, ...]", idx) if isinstance(idx, tuple) else (idx,))
+            if taken is not None:
+                return taken
+        return original(arr, idx, *args, **kwargs)
+
+    return rewriting_take
+
+
+def _ranging(original: Any) -> Any:
+    def arange(start: Any, stop: Any, step: Any, dtype: Any) -> Any:
+        if not _HERE.active or step != 1:
+            return original(start, stop, step, dtype)
+        numbers = _lax.iota(dtype, _internals.max_dim(0, stop - start))
+        plain = not is_symbolic(start) and start == 0
+        return numbers if plain else _lax.add(_lax.convert_element_type(start, dtype), numbers)
+
+    return arange
+
+
+def _bounding(original: Any) -> Any:
+    def bounds(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _HERE.active and time.monotonic() > _HERE.deadline:
+            raise _shapes.InconclusiveDimensionOperation("jax takes too long to decide about a symbolic dimension.")
+        return original(self, *args, **kwargs)
+
+    return bounds
+
+
+def _truth(self: Any) -> bool:
+    """Say whether a dimension is not 0, in `if s % 2:`; without this every symbolic dimension would be true."""
+    if not _HERE.active:
+        return True
+    if self >= 1 or self <= -1:
+        return True
+    raise _shapes.InconclusiveDimensionOperation(f"Whether the dimension '{self}' is 0 is not decided.")
+
+
+def _equalling(original: Any) -> Any:
+    def equal(self: Any, other: Any) -> bool:
+        found = original(self, other)
+        if found is False and _HERE.active and _is_asked(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+            _note(self, other)
+        return found
+
+    return equal
+
+
+def _is_asked(frame: Any) -> bool:
+    """Say whether a comparison stands in the program's own code: neither in jax's, nor in the look-up of a cache."""
+    code = frame.f_code
+    return not _of_jax(code.co_filename) and code.co_code[frame.f_lasti] in _COMPARISONS
+
+
+@cache
+def _of_jax(filename: str) -> bool:
+    return filename.startswith(_HOMES)
+
+
+def _note(one: Any, other: Any) -> None:
+    if is_symbolic(other) and other.scope is not one.scope:
+        return
+    difference = count(one) - count(other) if is_symbolic(other) or isinstance(other, int) else 1
+    if isinstance(difference, Polynomial) and not (at_least(difference, 1) or at_least(-difference, 1)):
+        _HERE.undecided[str(difference)] = difference
+
+
+def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    others = {name: value for name, value in kwargs.items() if value is not None and value is not False}
+    strategy = others.pop("strategy", None)
+    normalize = others.pop("normalize_indices", True)
+    return not args and not others and normalize and getattr(strategy, "name", "AUTO") == "AUTO"
+
+
+def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
+    """Return `arr[idx]` by a slice or a dynamic slice, or None where a plain array would not be indexed so either."""
+    expanded = _expanded(idx, arr.ndim)
+    if expanded is None or (not _STATIC_SLICES and any(i is None for i in expanded)):
+        return None
+    starts: list[Any] = []
+    limits: list[Any] = []
+    strides: list[int] = []
+    reversed_axes: list[int] = []
+    squeezed: list[int] = []
+    new_axes: list[int] = []
+    dynamic = False
+    for index in expanded:
+        axis = len(starts)
+        if index is None:
+            new_axes.append(axis - len(squeezed) + len(new_axes))
+            continue
+        size = arr.shape[axis]
+        if isinstance(index, slice):
+            found = _bounds(cast("slice[Any, Any, Any]", index), size)
+            if found is None:
+                return None
+            start, limit, stride, backwards = found
+            if backwards:
+                reversed_axes.append(axis)
+        else:
+            scalar = not _is_integer(index)
+            dynamic = dynamic or scalar
+            negative = not scalar and index < 0
+            if negative and not _STATIC_SLICES:
+                return None
+            start = index if scalar else int(index) + (size if negative else 0)
+            limit, stride = None if scalar else start + 1, 1
+            squeezed.append(axis)
+        starts.append(start)
+        limits.append(limit)
+        strides.append(stride)
+    if dynamic and any(stride != 1 for stride in strides):
+        return None
+    whole = [start == 0 and limit == size for start, limit, size in zip(starts, limits, arr.shape, strict=True)]
+    if dynamic:
+        arr = _dynamic(arr, starts, limits)
+    elif not all(whole) or any(stride != 1 for stride in strides):
+        arr = _lax.slice(arr, starts, limits, None if all(s == 1 for s in strides) else strides)
+    if reversed_axes:
+        arr = _lax.rev(arr, reversed_axes)
+    if squeezed:
+        arr = _lax.squeeze(arr, squeezed)
+    return _lax.expand_dims(arr, new_axes) if new_axes else arr
+
+
+def _expanded(idx: tuple[Any, ...], ndim: int) -> list[Any] | None:
+    """Return an index for each axis, and None for new ones; or None where something else than slices would be made."""
+    found: list[Any] = []
+    ellipses = [position for position, index in enumerate(idx) if isinstance(index, EllipsisType)]
+    consumed = sum(index is not None and not isinstance(index, EllipsisType) for index in idx)
+    if len(ellipses) > 1 or consumed > ndim:
+        return None
+    rest = [slice(None)] * (ndim - consumed)
+    for position, index in enumerate(idx):
+        if isinstance(index, bool | np.bool_):
+            return None
+        if position in ellipses:
+            found.extend(rest)
+        elif index is None or isinstance(index, slice | int | np.integer) or _is_scalar(index):
+            found.append(cast(Any, index))
+        else:
+            return None
+    return found if ellipses else [*found, *rest]
+
+
+def _is_scalar(index: Any) -> bool:
+    if not isinstance(index, jax.Array | np.ndarray):
+        return False
+    array = cast(Any, index)
+    return array.shape == () and bool(np.issubdtype(array.dtype, np.signedinteger))
+
+
+def _bounds(index: slice, size: Any) -> tuple[Any, Any, int, bool] | None:
+    """Return (start, limit, stride, backwards) of a slice, as `slice.indices` does for a number."""
+    parts = (index.start, index.stop, index.step)
+    if not all(part is None or is_symbolic(part) or _is_integer(part) for part in parts) or is_symbolic(index.step):
+        return None
+    step = 1 if index.step is None else int(index.step)
+    if step < 0:
+        return (0, size, 1, True) if step == -1 and index.start is None and index.stop is None else None
+    if step == 0 or (step > 1 and not _STATIC_SLICES):
+        return None
+    start = 0 if index.start is None else _clipped(index.start, size)
+    stop = size if index.stop is None else _clipped(index.stop, size)
+    return start, _internals.max_dim(start, stop), step, False
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _clipped(bound: Any, size: Any) -> Any:
+    if not is_symbolic(bound) and bound < 0:
+        return _internals.max_dim(size + int(bound), 0)
+    return _internals.min_dim(bound if is_symbolic(bound) else int(bound), size)
+
+
+def _dynamic(arr: Any, starts: Sequence[Any], limits: Sequence[Any]) -> Any:
+    sizes = [1 if limit is None else limit - start for start, limit in zip(starts, limits, strict=True)]
+    kind = _utils.int_dtype_for_shape(arr.shape, signed=True) if _STATIC_SLICES or len(starts) > 1 else None
+    indices = [start if kind is None else _lax.convert_element_type(start, kind) for start in starts]
+    negative = [not isinstance(start, int) for start in starts] if not _STATIC_SLICES else True
+    return _slices.dynamic_slice(arr, start_indices=indices, slice_sizes=sizes, allow_negative_indices=negative)

@@ -1,0 +1,1 @@
+"""What one can ask of a counted program: the Analysis, symbols, activations, budgets, differences."""

@@ -1,0 +1,299 @@
+"""The doors: analyze, compare, rules."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import Any, Literal, TypeGuard, overload
+
+import jax
+
+from costax import _jax
+from costax.analysis.analysis import Analysis
+from costax.analysis.symbolic import analyze_symbols, symbolic_arguments
+from costax.compare.ahead_of_time import TIMEOUT, machine
+from costax.compare.comparison import Comparison, compare_program
+from costax.core.cost import Cost, Count
+from costax.core.polynomial import Polynomial, at_least, rational
+from costax.core.polynomial.points import Condition
+from costax.errors import InputError, MissingRuleError, TripsError
+from costax.hlo.module_analysis import ModuleAnalysis, analyze_module, compare_module
+from costax.program import parameters
+from costax.program.branches import Branches, check_used, checked_branches, nearest
+from costax.program.trace import Program, trace
+from costax.program.tree import Node
+from costax.program.walk import Findings, walk
+from costax.rules import higher_order, leaf
+from costax.rules.registry import REGISTRY, Rule, cost_rule
+
+# Importing these packages registers their rules.
+_REGISTERED = (leaf, higher_order)
+
+
+class UncountedWarning(UserWarning):
+    """A program holds primitives that no rule covers; they stand in `Analysis.uncounted`."""
+
+
+@overload
+def analyze(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
+    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
+) -> Callable[[], ModuleAnalysis]: ...
+@overload
+def analyze(
+    fn: Any,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    branches: Branches = "max",
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
+) -> Callable[..., Analysis]: ...
+def analyze(
+    fn: Any,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    branches: Branches = "max",
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
+) -> Callable[..., Any]:
+    """Return a function that takes the target's arguments and returns its Analysis; nothing is executed.
+
+    fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku.
+    The path of a file of HLO is a target too, without arguments; its ModuleAnalysis has what XLA counts.
+    The arguments may be arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree; where sizes are
+    symbols, as in `costax.spec("i32[b,s]")`, counts are formulas of them.
+    static_argnums, static_argnames: as for `jax.jit`. params_argnums: which positional arguments are parameters.
+    trips: how often loops run that have no length in the program, `{"solver/while": 40}`; patterns are allowed. What
+    is not answered stays a symbol of that name; or, with `loops_once`, counts once, as XLA counts it.
+    branches: which branch of a `cond` or `switch` is charged: the costliest ("max"), the cheapest ("min"), each as if
+    they were taken equally often ("mean"), or, by place, one of these or an index: `{"router/cond": 1, "*": "mean"}`.
+    on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted.
+    rules: cost rules for this call alone, by primitive name.
+
+    >>> import jax.numpy as jnp
+    >>> analyze(jnp.matmul)(jax.ShapeDtypeStruct((4, 8), "float32"), jax.ShapeDtypeStruct((8, 3), "float32")).total.macs
+    96
+    """
+    if on_missing not in ("raise", "warn"):
+        raise InputError(
+            f"on_missing={on_missing!r} says nothing.",
+            why="It decides what becomes of primitives without a rule.",
+            cure='Pass on_missing="raise" or on_missing="warn".',
+        )
+    answers = _checked_trips(trips or {})
+    if _is_path(fn):
+        return lambda: analyze_module(os.fspath(fn), answers)
+    counted = partial(
+        analyze_traced,
+        trips=answers,
+        branches=checked_branches(branches),
+        on_missing=on_missing,
+        rules=rules,
+        loops_once=loops_once,
+    )
+
+    def analysed(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Analysis:
+        program = trace(
+            fn,
+            args,
+            kwargs,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            params_argnums=params_argnums,
+        )
+        return counted(program)
+
+    def call(*args: Any, **kwargs: Any) -> Analysis:
+        symbolic = symbolic_arguments(fn, args, kwargs)
+        return analysed(fn, args, kwargs) if symbolic is None else analyze_symbols(symbolic, analysed)
+
+    return call
+
+
+@overload
+def compare(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
+    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
+) -> Callable[[], ModuleAnalysis]: ...
+@overload
+def compare(
+    fn: Any,
+    *,
+    target: str = "cpu",
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    timeout: float = TIMEOUT,
+) -> Callable[..., Comparison]: ...
+def compare(
+    fn: Any,
+    *,
+    target: str = "cpu",
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    timeout: float = TIMEOUT,
+) -> Callable[..., Any]:
+    """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
+
+    The program is lowered and compiled for the CPU of this machine, and not run.
+    target: "cpu", or what to compile for ahead of time, on a machine that has none: "tpu:v5e" (needs costax[tpu]),
+    "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8". timeout: seconds that its compiler may take.
+    The other options are those of `analyze`. Of the path of a file of HLO, which takes none of them but `trips`, it
+    gives the ModuleAnalysis with XLA's own dictionary beside it.
+    Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
+    DeviceMemoryError where the compiler says that the program does not fit the target's memory.
+    """
+    if _is_path(fn):
+        answers = _checked_trips(trips or {})
+        return lambda: compare_module(os.fspath(fn), answers)
+    compiled_for = machine(target)
+    analysed = analyze(
+        fn,
+        static_argnums=static_argnums,
+        static_argnames=static_argnames,
+        params_argnums=params_argnums,
+        trips=trips,
+        on_missing=on_missing,
+        rules=rules,
+        # XLA counts the body of a loop once.
+        loops_once=True,
+    )
+
+    def call(*args: Any, **kwargs: Any) -> Comparison:
+        analysis = analysed(*args, **kwargs)
+        return compare_program(analysis.program, analysis, compiled_for, timeout)
+
+    return call
+
+
+def analyze_traced(
+    program: Program,
+    *,
+    trips: Mapping[str, Any] | None = None,
+    branches: Branches = "max",
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
+) -> Analysis:
+    """Return the analysis of a traced program; the options are those of `analyze`."""
+    answers, choices = _checked_trips(trips or {}), checked_branches(branches)
+    return analyze_program(program, answers, on_missing, rules or {}, branches=choices, loops_once=loops_once)
+
+
+def analyze_program(
+    program: Program,
+    trips: Mapping[str, Count],
+    on_missing: Literal["raise", "warn"] = "raise",
+    overrides: Mapping[str, Callable[..., Cost]] | None = None,
+    *,
+    branches: Mapping[str, int | str] | None = None,
+    loops_once: bool = False,
+) -> Analysis:
+    """Return the analysis of a traced program; its loops of unknown length run once, or as a symbol says."""
+    table = _with_overrides(overrides or {})
+    jaxpr = _jax.live_part(program.jaxpr)
+    choices = branches or {}
+    tree, findings = walk(jaxpr, table, trips, branches=choices, loops_once=loops_once)
+    _check_findings(findings, trips, on_missing)
+    check_used(findings.choices, findings.used_branches, choices)
+    return Analysis(
+        name=program.name,
+        total=tree.total,
+        inputs=program.inputs,
+        unknowns=tuple(findings.unknowns.values()),
+        uncounted=tuple(findings.missing.values()),
+        parameters=parameters.by_scope(program, jaxpr, tree),
+        per_device=_one_device(tree) if findings.devices > 1 else tree.total,
+        devices=findings.devices,
+        versions={"jax": jax.__version__, "costax": _version()},
+        tree=tree,
+        program=program,
+        live=jaxpr,
+        source_of=_jax.source,
+        dead_part=lambda: (
+            walk(program.jaxpr, table, trips, branches=choices, loops_once=loops_once)[0].total - tree.total
+        ),
+        conditions=(
+            *program.conditions,
+            *(_positive(extent) for extent in findings.extents.values() if not at_least(extent, 1)),
+            *(Condition(text, difference) for text, difference in findings.presumed.items()),
+        ),
+        exact_by="tracing",
+        extents=tuple(findings.extents.values()),
+    )
+
+
+def rules() -> dict[str, Rule]:
+    """Return every rule by primitive name."""
+    return REGISTRY.snapshot()
+
+
+def _is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
+    # A name without a suffix is a target of the command line's that is not at home here, and no file.
+    return isinstance(fn, os.PathLike) or (isinstance(fn, str) and os.path.splitext(fn)[1] != "")
+
+
+def _with_overrides(overrides: Mapping[str, Callable[..., Cost]]) -> Mapping[str, Rule]:
+    if not overrides:
+        return REGISTRY.snapshot()
+    with REGISTRY.restored():
+        for name, function in overrides.items():
+            cost_rule(name, override=True)(function)
+        return REGISTRY.snapshot()
+
+
+def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: str) -> None:
+    missing = tuple(findings.missing.values())
+    if missing and on_missing == "raise":
+        raise MissingRuleError(missing)
+    if missing:
+        names = ", ".join(f"{m.count} x {m.primitive} ({m.where})" for m in missing)
+        warnings.warn(f"Not counted: {names}", UncountedWarning, stacklevel=4)
+    unused = [place for place in trips if place not in findings.used_trips]
+    if unused:
+        raise TripsError(
+            f"No loop of unknown length is called {', '.join(map(repr, unused))}.",
+            where=f"loops of unknown length: {', '.join(findings.unknowns) or 'none'}",
+            why="The answer would change nothing.",
+            cure=nearest(unused[0], findings.unknowns) or "Name a loop of that list, or a pattern such as '*/while'.",
+        )
+
+
+def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:
+    for place, count in trips.items():
+        if not isinstance(count, int | Fraction | Polynomial) or isinstance(count, bool) or not at_least(count, 0):
+            raise TripsError(
+                f"trips[{place!r}] = {count!r} is not a count.",
+                why="A loop runs a whole number of times.",
+                cure="Give a non-negative integer, or the mean that costax.count_trips measured.",
+            )
+    return {place: count if isinstance(count, Polynomial) else rational(count) for place, count in trips.items()}
+
+
+def _positive(extent: Count) -> Condition:
+    return Condition(f"{extent} >= 1, for a size of this program is {extent}:", extent - 1)
+
+
+def _one_device(tree: Node) -> Cost:
+    return tree.where(lambda node: 1 if node.per_device else node.times)
+
+
+def _version() -> str:
+    return importlib.metadata.version("costax")

@@ -1,0 +1,146 @@
+"""What costax knows of a primitive: its rule, the law in words, and worked examples run on the spot."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from costax import _jax
+from costax._jax.spec import spec
+from costax.analysis.analyze import analyze, rules
+from costax.core import units
+from costax.core.conventions import XlaCounts, as_xla
+from costax.core.cost import Cost
+from costax.errors import TargetError
+from costax.rules.examples import Case, Differs, cases
+from costax.rules.registry import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example, our count of it and what XLA counts before optimisation."""
+
+    case: Case
+    program: str
+    cost: Cost
+    xla: XlaCounts
+
+    @property
+    def agrees(self) -> bool:
+        """Say whether XLA counts what we count, by its own convention."""
+        return as_xla(self.cost) == self.xla
+
+    def __str__(self) -> str:
+        """Show the program, its arguments and both counts."""
+        names = ("macs", "flops", "transcendentals", "ops", "bytes_unfused", "collective_bytes")
+        counts = [(name.replace("_", " "), getattr(self.cost, name)) for name in names]
+        ours = ", ".join(f"{name} {units.exact(count)}" for name, count in counts if count) or "nothing"
+        xla = f"flops {units.exact(self.xla.flops)}, transcendentals {units.exact(self.xla.transcendentals)}"
+        relation = "the same" if self.agrees else "differs"
+        why = f": {self.case.xla.why}" if isinstance(self.case.xla, Differs) else ""
+        lines = [self.program, f"on {' '.join(self.case.args)}", f"costax: {ours}", f"XLA:    {xla} ({relation}{why})"]
+        return "\n".join([*lines, self.case.note] if self.case.note else lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A rule and its worked examples; `str()` is the page that `costax explain` prints."""
+
+    rule: Rule
+    examples: tuple[Example, ...]
+
+    def __str__(self) -> str:
+        """Return the page."""
+        head = f"{self.rule.name}: {kind(self.rule)} rule, {self.rule.file}:{self.rule.line}"
+        law = f"Free: {self.rule.free}" if self.rule.free else self.rule.law
+        examples = [f"Example {i}\n{textwrap.indent(str(x), '  ')}" for i, x in enumerate(self.examples, 1)]
+        return "\n\n".join([head, law, *(examples or ["No worked example uses it alone."])])
+
+
+def explain(primitive: str) -> Explanation:
+    """Return what costax knows of a primitive; its worked examples are traced, counted and lowered now.
+
+    Raises TargetError for a primitive without a rule, naming the nearest that have one.
+    """
+    table = rules()
+    if primitive not in table:
+        near = difflib.get_close_matches(primitive, table, n=4, cutoff=0.5)
+        raise TargetError(
+            f"No rule is called {primitive!r}.",
+            why=f"costax has rules for {len(table)} primitives.",
+            cure=f"Did you mean {' or '.join(near)}?" if near else "`costax rules` lists them all.",
+        )
+    return Explanation(table[primitive], tuple(_run(case) for case in cases() if case.primitive == primitive))
+
+
+def kind(rule: Rule) -> str:
+    """Return what sort of rule it is: leaf, higher-order or free."""
+    return "higher-order" if rule.higher_order else "free" if rule.free else "leaf"
+
+
+def family(rule: Rule) -> str:
+    """Return the file that a rule stands in, without its path."""
+    return Path(rule.file).stem
+
+
+def _run(case: Case) -> Example:
+    analysis = analyze(case.function)(*(spec(arg) for arg in case.args))
+    found: Mapping[str, float] = _jax.lower(analysis.program.traced, analysis.program.jaxpr).cost_analysis() or {}
+    xla = XlaCounts(int(found.get("flops", 0)), int(found.get("transcendentals", 0)))
+    return Example(case, program_text(case.function), analysis.total, xla)
+
+
+def program_text(function: Callable[..., Any]) -> str:
+    """Return a function as it is written; one of jax's own is named.
+
+    >>> program_text(lambda x: x + 1)
+    'lambda x: x + 1'
+    """
+    if isinstance(function, partial):
+        bound: list[str] = [*map(repr, function.args), *(f"{k}={v!r}" for k, v in function.keywords.items())]
+        return f"partial({', '.join([program_text(function.func), *bound])})"
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or function.__module__.partition(".")[0] == "jax":
+        return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+    if code.co_name == "<lambda>":
+        return _lambda_text(code) or "<lambda>"
+    return textwrap.dedent(inspect.getsource(function)).strip()
+
+
+def _lambda_text(code: CodeType) -> str:
+    """Cut a lambda out of its file: several may stand on one line, so its columns tell which it is."""
+    spans = [(line, column) for line, _, column, _ in code.co_positions() if line and column]
+    for start, end, text in _lambdas(code.co_filename):
+        if spans and all(start <= span <= end for span in spans):
+            return textwrap.dedent(text)
+    return ""
+
+
+@cache
+def _lambdas(filename: str) -> list[tuple[tuple[int, int], tuple[int, int], str]]:
+    """Return where each lambda of a file has its body, and its text; inner ones first."""
+    if not Path(filename).is_file():
+        return []
+    text = Path(filename).read_text(encoding="utf-8")
+    return [_placed(text, node) for node in _inner_first(ast.parse(text))]
+
+
+def _inner_first(tree: ast.AST) -> Iterator[ast.Lambda]:
+    for child in ast.iter_child_nodes(tree):
+        yield from _inner_first(child)
+    if isinstance(tree, ast.Lambda):
+        yield tree
+
+
+def _placed(text: str, node: ast.Lambda) -> tuple[tuple[int, int], tuple[int, int], str]:
+    body = node.body
+    end = (body.end_lineno or body.lineno, body.end_col_offset or body.col_offset)
+    return (body.lineno, body.col_offset), end, ast.get_source_segment(text, node) or ""

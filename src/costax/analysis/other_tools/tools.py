@@ -1,0 +1,215 @@
+"""What each tool counts of each kind of part: the versions, the weights, and the defects that are known.
+
+A contraction that a table does not name is counted as it is, everything else that it does not name as nothing.
+Source: the tools' own code and what they printed for torchvision's models (`benchmarks/peers.py` runs them again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from costax.analysis.other_tools.layers import (
+    ACTIVATION,
+    ATTENTION,
+    AVERAGE_POOL,
+    BATCH_NORM,
+    BIAS,
+    CONVOLUTION,
+    EMBEDDING,
+    GLOBAL_POOL,
+    GROUP_NORM,
+    LAYER_NORM,
+    LINEAR,
+    MAX_POOL,
+    PRODUCT,
+    Part,
+)
+from costax.core.cost import Count
+from costax.program.tree import FORWARD
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a tool counts of a part, why, and whether that is a known defect."""
+
+    count: Callable[[Part], Count]
+    why: str
+    defect: bool = False
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool: its unit, the version that was read and run, what a MAC is worth, what it counts of each kind of part.
+
+    training: it follows the backward pass; the others see the forward pass alone.
+    """
+
+    unit: str
+    version: str
+    mac: int = 1
+    weights: Mapping[str, Weight] = field(default_factory=dict[str, Weight])
+    training: bool = False
+
+
+def _times(factor: int, why: str, *, defect: bool = False) -> Weight:
+    return Weight(lambda part: factor * part.count, why, defect)
+
+
+def _norm(affine: int, plain: int, why: str) -> Weight:
+    return Weight(lambda part: part.count * (affine if part.affine else plain), why)
+
+
+def _batch_norm(why: str) -> Weight:
+    def count(part: Part) -> Count:
+        per_element = (5 if part.affine else 4) if part.training else (2 if part.affine else 1)
+        return part.count * per_element
+
+    return Weight(count, why)
+
+
+def _nothing(why: str) -> Weight:
+    return _times(0, why, defect=True)
+
+
+_NO_SDPA: Final = _nothing("scaled_dot_product_attention has no rule, and counts 0")
+_NO_MATMUL: Final = _nothing("only modules are seen: a product outside of one counts 0")
+
+
+def _linear_modules(part: Part) -> Count:
+    return 0 if part.fused else part.count
+
+
+_LINEAR_MODULES: Final = Weight(
+    _linear_modules, "the projections of nn.MultiheadAttention are functions: 0", defect=True
+)
+
+FVCORE: Final = Tool(
+    "MACs",
+    "fvcore 0.1.5.post20221221",
+    weights={
+        ATTENTION: _NO_SDPA,
+        BATCH_NORM: _batch_norm("2 an element, 1 without scale; 5 and 4 in training"),
+        LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, it says"),
+        GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, it says"),
+        GLOBAL_POOL: _times(1, "1 an element of the input"),
+    },
+)
+
+THOP: Final = Tool(
+    "MACs",
+    "thop 0.1.1",
+    weights={
+        ATTENTION: _NO_MATMUL,
+        PRODUCT: _NO_MATMUL,
+        LINEAR: _LINEAR_MODULES,
+        BATCH_NORM: _norm(4, 2, "4 an element, 2 without scale, though it says that inference fuses it"),
+        LAYER_NORM: _norm(4, 2, "4 an element, 2 without scale"),
+        GROUP_NORM: _nothing("nn.GroupNorm has no rule, and counts 0"),
+        AVERAGE_POOL: Weight(lambda part: part.outputs, "1 an element of the output"),
+        GLOBAL_POOL: Weight(lambda part: part.count + part.outputs, "1 an element of the input and 1 of the output"),
+    },
+)
+
+
+def _ptflops_function(part: Part) -> Count:
+    return part.count if part.name == "relu6" else 2 * part.count
+
+
+def _ptflops_attention(part: Part) -> Count:
+    # The output of QK^T has the elements of the softmax, that of the mix those of the queries, which are scaled.
+    return part.count + (part.outputs if part.fused else 0)
+
+
+PTFLOPS: Final = Tool(
+    "MACs",
+    "ptflops 0.7.5, backend pytorch",
+    weights={
+        BIAS: _times(1, "1 an element of the output"),
+        BATCH_NORM: _norm(2, 1, "2 an element, 1 without scale"),
+        LAYER_NORM: _times(1, "1 an element"),
+        GROUP_NORM: _norm(2, 1, "2 an element, 1 without scale"),
+        ACTIVATION: Weight(_ptflops_function, "1 an element, twice: module and function (ReLU6 once)", defect=True),
+        MAX_POOL: Weight(_ptflops_function, "1 an element of the input, twice: module and function", defect=True),
+        AVERAGE_POOL: Weight(_ptflops_function, "1 an element of the input, twice: module and function", defect=True),
+        GLOBAL_POOL: Weight(_ptflops_function, "1 an element of the input, twice: module and function", defect=True),
+        ATTENTION: Weight(_ptflops_attention, "softmax and scaled queries, 1 an element, of nn.MultiheadAttention"),
+    },
+)
+
+PTFLOPS_ATEN: Final = Tool(
+    "MACs",
+    "ptflops 0.7.5, backend aten",
+    weights={ATTENTION: _NO_SDPA, BIAS: _times(1, "1 an element of the output")},
+)
+
+
+def _torchinfo_convolution(part: Part) -> Count:
+    return part.count
+
+
+def _torchinfo_linear(part: Part) -> Count:
+    return part.weight if not part.fused else 0
+
+
+TORCHINFO: Final = Tool(
+    "mult-adds",
+    "torchinfo 1.8.0, batch 1",
+    weights={
+        ATTENTION: _NO_MATMUL,
+        PRODUCT: _NO_MATMUL,
+        CONVOLUTION: Weight(_torchinfo_convolution, "parameters x output positions"),
+        LINEAR: Weight(_torchinfo_linear, "parameters x batch: the tokens of a sequence are not seen", defect=True),
+        BIAS: Weight(lambda part: 0 if part.fused else _torchinfo_bias(part), "a bias is a parameter, and counts"),
+        BATCH_NORM: Weight(lambda part: part.weight, "parameters x batch"),
+        LAYER_NORM: Weight(lambda part: part.weight, "parameters x batch"),
+        GROUP_NORM: Weight(lambda part: part.weight, "parameters x batch"),
+        EMBEDDING: Weight(lambda part: part.weight, "parameters x batch, though nothing multiplies", defect=True),
+    },
+)
+
+
+def _torchinfo_bias(part: Part) -> Count:
+    return part.count if part.of_convolution else part.weight
+
+
+_DEEPSPEED: Final = {
+    BATCH_NORM: _batch_norm("2 an element, 1 without scale; 5 and 4 in training"),
+    LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, it says"),
+    GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, it says"),
+    ACTIVATION: Weight(lambda part: 0 if part.name == "relu6" else part.count, "1 an element; 0 of nn.ReLU6"),
+    MAX_POOL: _times(1, "1 an element of the input"),
+    AVERAGE_POOL: _times(1, "1 an element of the input"),
+    GLOBAL_POOL: _times(1, "1 an element of the input"),
+    BIAS: Weight(lambda part: part.count if part.of_convolution else 0, "1 an output of a convolution; 0 of nn.Linear"),
+}
+
+
+def _ungrouped(part: Part) -> Count:
+    weight_gradient = part.direction != FORWARD and not part.weight
+    return 2 * part.count * (part.groups if weight_gradient else 1)
+
+
+TOOLS: Final[Mapping[str, Tool]] = {
+    "torchvision": Tool("MACs", "torchvision 0.29, weights.meta['_ops']"),
+    "fvcore": FVCORE,
+    "thop": THOP,
+    "ptflops": PTFLOPS,
+    "ptflops:aten": PTFLOPS_ATEN,
+    "torchinfo": TORCHINFO,
+    "deepspeed": Tool("FLOPs", "DeepSpeed 0.19.8", mac=2, weights=_DEEPSPEED),
+    "deepspeed:macs": Tool("MACs", "DeepSpeed 0.19.8"),
+    "calflops": Tool("FLOPs", "calflops 0.3.2", mac=2, weights={**_DEEPSPEED, ATTENTION: _NO_SDPA}),
+    "calflops:macs": Tool("MACs", "calflops 0.3.2", weights={ATTENTION: _NO_SDPA}),
+    "torch": Tool(
+        "FLOPs",
+        "torch 2.15 FlopCounterMode",
+        mac=2,
+        weights={
+            CONVOLUTION: Weight(_ungrouped, "weight gradients of grouped convolutions are not divided", defect=True)
+        },
+        training=True,
+    ),
+}
+"""The tools that count parts. Attention is taken to be torch's fused attention, as models use it."""

@@ -1,0 +1,234 @@
+"""Passes: from the rows of an analysis to the rows that are shown. Each filters or renames rows, and sums what meets.
+
+A pass that renames keeps the total; only `only` and `without_free` take rows away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from costax.analysis.analysis import Analysis, Size
+from costax.analysis.scope_tree import ScopeNode, scope_tree
+from costax.core.cost import Cost, Count
+from costax.core.polynomial import weight
+from costax.program.tree import Row, Scope
+
+Rows = Mapping[Row, Cost]
+Sizes = Mapping[tuple[Scope, str], Size]
+
+_NUMBER: Final = re.compile(r"\d+")
+# Layers that stand between others are gathered only where they hide enough.
+_FEWEST_APART: Final = 3
+_NUMBERS_LISTED: Final = 4
+
+
+def only(rows: Rows, direction: str) -> dict[Row, Cost]:
+    """Return the rows of one direction: forward, backward, recompute or update."""
+    return {row: cost for row, cost in rows.items() if row.direction == direction}
+
+
+def without_free(rows: Rows) -> dict[Row, Cost]:
+    """Return the rows that cost anything."""
+    return {row: cost for row, cost in rows.items() if cost}
+
+
+def without_sources(rows: Rows) -> dict[Row, Cost]:
+    """Return the rows with the source lines of each (scope, direction, primitive) together."""
+    return _summed((row._replace(source=""), cost) for row, cost in rows.items())
+
+
+def cut(rows: Rows, depth: int) -> dict[Row, Cost]:
+    """Return the rows with scopes of at most `depth` parts."""
+    return _summed((row._replace(scope=row.scope[:depth]), cost) for row, cost in rows.items())
+
+
+def renamed(rows: Rows, names: Mapping[Scope, Scope]) -> dict[Row, Cost]:
+    """Return the rows with other scopes."""
+    return _summed((row._replace(scope=names.get(row.scope, row.scope)), cost) for row, cost in rows.items())
+
+
+def top(analysis: Analysis, most: int, key: Callable[[Cost], Count]) -> Analysis:
+    """Return an analysis with the `most` costliest scopes below each scope; the others are one line, `(7 others)`."""
+    names: dict[Scope, Scope] = {}
+
+    def place(node: ScopeNode, path: Scope) -> None:
+        names[node.scope] = path
+        ranked = sorted(node.children, key=lambda child: -weight(key(child.total)))
+        kept = ranked if len(ranked) <= most + 1 else ranked[:most]
+        for child in node.children:
+            if child in kept:
+                place(child, (*path, child.name))
+            else:
+                for _, below in child.walk():
+                    names[below.scope] = (*path, f"({len(ranked) - most} others)")
+
+    place(scope_tree(analysis), ())
+    return view(analysis, names)
+
+
+def top_primitives(rows: Rows, most: int, key: Callable[[Cost], Count]) -> dict[Row, Cost]:
+    """Return the rows with the `most` costliest primitives by name; the others are one, `(7 others)`."""
+    return _top_of(rows, most, key, lambda row: row.primitive, lambda row, name: row._replace(primitive=name))
+
+
+def top_sources(rows: Rows, most: int, key: Callable[[Cost], Count]) -> dict[Row, Cost]:
+    """Return the rows with the `most` costliest source lines by name; the others are one, `(7 others)`."""
+    return _top_of(rows, most, key, lambda row: row.source, lambda row, name: row._replace(source=name))
+
+
+def _top_of(
+    rows: Rows,
+    most: int,
+    key: Callable[[Cost], Count],
+    name_of: Callable[[Row], str],
+    rename: Callable[[Row, str], Row],
+) -> dict[Row, Cost]:
+    parts: dict[str, list[Cost]] = {}
+    for row, cost in rows.items():
+        parts.setdefault(name_of(row), []).append(cost)
+    ranked = sorted(parts, key=lambda name: -weight(key(Cost.sum(parts[name]))))
+    if len(ranked) <= most + 1:
+        return dict(rows)
+    kept, others = set(ranked[:most]), f"({len(ranked) - most} others)"
+    return _summed((row if name_of(row) in kept else rename(row, others), cost) for row, cost in rows.items())
+
+
+def view(analysis: Analysis, names: Mapping[Scope, Scope]) -> Analysis:
+    """Return an analysis whose rows and parameters go by other scopes."""
+    sizes: dict[tuple[Scope, str], Size] | None = None
+    if analysis.parameters is not None:
+        sizes = {}
+        for (scope, dtype), size in analysis.parameters.items():
+            at = names.get(scope, scope), dtype
+            sizes[at] = sizes.get(at, Size()) + size
+    return replace(analysis, saved_rows=renamed(analysis.rows, names), parameters=sizes)
+
+
+def selected(analysis: Analysis, direction: str) -> Analysis:
+    """Return an analysis of one direction alone. Parameters belong to no direction, and are left out."""
+    rows = only(analysis.rows, direction)
+    total = Cost.sum(rows.values())
+    return replace(analysis, saved_rows=rows, total=total, parameters=None)
+
+
+def merged(analysis: Analysis) -> Analysis:
+    """Return an analysis in which equal layers are one: `layer_0..11 x 12`, with the sum of their costs.
+
+    Siblings are equal where their names differ in one number and everything in them is the same: work, parameters and
+    the layers below. Neighbours are gathered in twos, layers that stand apart in threes and if they hold layers.
+    """
+    names = merged_names(analysis)
+    return analysis if all(old == new for old, new in names.items()) else view(analysis, names)
+
+
+def merged_names(analysis: Analysis) -> dict[Scope, Scope]:
+    """Return the scope that each scope becomes where equal layers are one; see `merged`."""
+    root = scope_tree(analysis)
+    nodes = [node for _, node in root.walk()]
+    contents = _contents(analysis)
+    known: dict[Hashable, int] = {}
+    alike: dict[int, int] = {}
+    labels: dict[int, str] = {}
+    # Children come after their parents, so that the reverse has them first: their labels are part of what they are.
+    for node in reversed(nodes):
+        for members in _groups(node.children, alike):
+            name = label([child.name for child in members])
+            labels.update({id(child): name for child in members})
+        below = frozenset((labels.get(id(child), child.name), alike[id(child)]) for child in node.children)
+        content = (contents.get(node.scope, frozenset()), below)
+        alike[id(node)] = known.setdefault(content, len(known))
+    names: dict[Scope, Scope] = {(): ()}
+    for node in nodes[1:]:
+        scope = node.scope
+        names[scope] = (*names[scope[:-1]], labels.get(id(node), node.name))
+    return names
+
+
+def merged_alike(one: Analysis, other: Analysis) -> tuple[Analysis, Analysis]:
+    """Return two analyses with equal layers as one, where both have the same layers equal; names stay comparable."""
+    names = merged_names(one), merged_names(other)
+    apart = {
+        (scope[:-1], found[scope][-1])
+        for scope in names[0].keys() & names[1].keys()
+        for found in names
+        if scope and names[0][scope][-1] != names[1][scope][-1]
+    }
+
+    def shared(found: Mapping[Scope, Scope]) -> dict[Scope, Scope]:
+        agreed: dict[Scope, Scope] = {(): ()}
+        for scope in sorted(found, key=len)[1:]:
+            label = found[scope][-1]
+            agreed[scope] = (*agreed[scope[:-1]], scope[-1] if (scope[:-1], label) in apart else label)
+        return agreed
+
+    return view(one, shared(names[0])), view(other, shared(names[1]))
+
+
+def _contents(analysis: Analysis) -> dict[Scope, frozenset[Hashable]]:
+    """Return what each scope does and holds outside of deeper scopes."""
+    found: dict[Scope, list[Hashable]] = {}
+    for row, cost in without_sources(analysis.rows).items():
+        found.setdefault(row.scope, []).append((row.direction, row.primitive, cost))
+    for (scope, dtype), size in (analysis.parameters or {}).items():
+        found.setdefault(scope, []).append((dtype, size))
+    return {scope: frozenset(entries) for scope, entries in found.items()}
+
+
+def _groups(children: Sequence[ScopeNode], alike: Mapping[int, int]) -> list[list[ScopeNode]]:
+    """Return the groups of equal layers among siblings; no layer is in two."""
+    groups: dict[Hashable, list[tuple[int, ScopeNode]]] = {}
+    for position, child in enumerate(children):
+        for template in templates(child.name):
+            groups.setdefault((template, alike[id(child)]), []).append((position, child))
+    taken: set[int] = set()
+    found: list[list[ScopeNode]] = []
+    for group in sorted(groups.values(), key=len, reverse=True):
+        free = [(position, child) for position, child in group if position not in taken]
+        for members in [free] if _worth_gathering_apart(free) else _runs(free):
+            if len(members) > 1:
+                taken.update(position for position, _ in members)
+                found.append([child for _, child in members])
+    return found
+
+
+def _worth_gathering_apart(group: Sequence[tuple[int, ScopeNode]]) -> bool:
+    return len(group) >= _FEWEST_APART and all(child.children for _, child in group)
+
+
+def _runs(group: Sequence[tuple[int, ScopeNode]]) -> list[list[tuple[int, ScopeNode]]]:
+    runs: list[list[tuple[int, ScopeNode]]] = []
+    for position, child in group:
+        if runs and runs[-1][-1][0] == position - 1:
+            runs[-1].append((position, child))
+        else:
+            runs.append([(position, child)])
+    return runs
+
+
+def templates(name: str) -> list[tuple[str, str]]:
+    """Return the name with one of its numbers left out, for each number."""
+    return [(name[: number.start()], name[number.end() :]) for number in _NUMBER.finditer(name)]
+
+
+def label(names: Sequence[str]) -> str:
+    """Return the name of several layers: `block_0..11 x 12`, `layer_0,2,4 x 3`."""
+    before, after = next(t for t in templates(names[0]) if all(t in templates(name) for name in names))
+    numbers = sorted((name[len(before) : len(name) - len(after)] for name in names), key=int)
+    values = [int(number) for number in numbers]
+    if values == list(range(values[0], values[0] + len(values))):
+        shown = f"{numbers[0]}..{numbers[-1]}"
+    elif len(numbers) <= _NUMBERS_LISTED:
+        shown = ",".join(numbers)
+    else:
+        shown = ",".join([*numbers[: _NUMBERS_LISTED - 1], "...", numbers[-1]])
+    return f"{before}{shown}{after} x {len(names)}"
+
+
+def _summed(rows: Iterable[tuple[Row, Cost]]) -> dict[Row, Cost]:
+    parts: dict[Row, list[Cost]] = {}
+    for row, cost in rows:
+        parts.setdefault(row, []).append(cost)
+    return {row: costs[0] if len(costs) == 1 else Cost.sum(costs) for row, costs in parts.items()}

@@ -1,0 +1,90 @@
+"""`costax fits`: does a program fit the memory of a device."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from costax.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from costax.performance.fit import Fit
+
+
+@click.command(short_help="Say whether TARGET fits the memory of a device.")
+@options.tracing
+@click.option("--device", "name", required=True, help="A device of `costax devices`, or the path of a device file.")
+@click.option("--xla", is_flag=True, help="Ask the device's own compiler, ahead of time; needs costax[tpu] or [cuda].")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@options.debug
+@click.pass_context
+def fits(
+    context: click.Context,
+    target: str,
+    inputs: Sequence[str],
+    trips: Sequence[str],
+    on_missing: str | None,
+    name: str,
+    xla: bool,
+    as_json: bool,
+) -> None:
+    """Say whether TARGET fits the memory of a device, by what margin, and what to change. Exit code 1 for no.
+
+    \b
+    costax fits examples/gpt2.py:gpt2_train_step --device v5e
+    costax fits examples/llama.py:llama2_7b --device h100-sxm --xla
+    """
+    from costax.cli.app import analysed, quieten_plugins
+    from costax.errors import DeviceError, DeviceMemoryError
+    from costax.performance.fit import fits as found_to_fit
+    from costax.performance.hardware import device
+
+    chosen = device(name)
+    if xla:
+        quieten_plugins()
+    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
+    fit = found_to_fit(analysis, chosen)
+    refused = ""
+    if xla:
+        from costax.compare.ahead_of_time import machine
+        from costax.compare.comparison import compare_program
+
+        if not chosen.compile_for:
+            raise DeviceError(
+                f"There is no compiler for {chosen.name} to ask.",
+                why="XLA compiles ahead of time for TPUs and for some GPUs.",
+                cure="Leave --xla out: the fused estimate needs no compiler.",
+            )
+        try:
+            fit = found_to_fit(compare_program(analysis.program, analysis, machine(chosen.compile_for)), chosen)
+        except DeviceMemoryError as error:
+            refused = str(error)
+    if as_json:
+        click.echo(json.dumps({**_record(fit), "refused": refused or None}, indent=1))
+    elif refused:
+        click.echo(f"no: the compiler refuses it.\n{refused}\n\nBy the fused estimate:\n{fit}")
+    else:
+        click.echo(str(fit))
+    context.exit(0 if fit and not refused else 1)
+
+
+def _record(fit: Fit) -> dict[str, object]:
+    return {
+        "schema": "costax/fit/1",
+        "name": fit.analysis.name,
+        "device": fit.device.id,
+        "fits": bool(fit),
+        "needed_bytes": fit.needed,
+        "room_bytes": fit.room,
+        "margin_bytes": fit.margin,
+        "source": fit.source,
+        "parts": dict(fit.parts),
+        "framework_peak_bytes": fit.analysis.peak_bytes,
+        "doubts": list(fit.doubts),
+        "changes": [{"what": change.what, "saves_bytes": change.saves} for change in fit.changes],
+        "devices": fit.devices,
+    }

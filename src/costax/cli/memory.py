@@ -1,0 +1,124 @@
+"""`costax memory`: activations, sizes, the two peaks, and what is alive at them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from costax.cli import options, terminal
+from costax.core import units
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from costax.analysis.analysis import Analysis
+
+_SCHEMES = ("fp32", "bf16", "int8", "int4")
+
+
+@click.command(short_help="Show activations and memory of TARGET.")
+@options.tracing
+@click.option("--fused", is_flag=True, help="Buffers of the fused estimate instead of the framework peak.")
+@click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="How many buffers to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@options.debug
+def memory(
+    target: str,
+    inputs: Sequence[str],
+    trips: Sequence[str],
+    on_missing: str | None,
+    fused: bool,
+    most: int,
+    as_json: bool,
+) -> None:
+    """Show activations, model size and peak memory of TARGET, and the largest buffers at the peak. Nothing is run.
+
+    \b
+    costax memory examples/alexnet.py:alexnet_224
+    costax memory examples/gpt2.py:gpt2_train_step --fused
+    """
+    from costax.cli.app import analysed
+
+    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
+    if as_json:
+        click.echo(json.dumps(_record(analysis, most, fused=fused), indent=1))
+    else:
+        terminal.show(_shown(analysis, most, fused=fused))
+
+
+def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
+    from rich.console import Group
+    from rich.text import Text
+
+    from costax.report.tables import short_place
+    from costax.report.text import columns
+
+    exact, nbytes = units.exact, units.short_bytes
+    lines = [
+        ("activations, mit", exact(analysis.activations("mit")), "input and output of every layer"),
+        ("activations, contractions", exact(analysis.activations("contractions")), "as fvcore and timm count"),
+        ("activations, all", exact(analysis.activations("all")), "whatever an equation produces"),
+        ("peak activations, mit", exact(analysis.peak_activations()), "largest input + output of a layer"),
+    ]
+    if analysis.params:
+        stored = analysis.model_size()
+        lines.append(("model size, stored", f"{stored / 8e6:,.4g} MB", f"{exact(stored)} bits"))
+        sizes = [(scheme, analysis.model_size(scheme)) for scheme in _SCHEMES]
+        lines += [(f"model size, {scheme}", f"{bits / 8e6:,.4g} MB", f"{exact(bits)} bits") for scheme, bits in sizes]
+    lines += [
+        ("framework peak", nbytes(analysis.peak_bytes), f"{exact(analysis.peak_bytes)} B, without fusion"),
+        (
+            "fused estimate",
+            nbytes(analysis.fused_peak_bytes),
+            f"{exact(analysis.fused_peak_bytes)} B, as XLA on an H100",
+        ),
+    ]
+    kept = analysis.saved_residuals()
+    if kept:
+        total = sum(residual.nbytes for residual in kept)
+        lines.append(("saved residuals", nbytes(total), f"{len(kept)} arrays for the backward pass, without fusion"))
+    buffers = [
+        (
+            nbytes(b.nbytes),
+            f"{b.dtype}[{','.join(map(str, b.shape))}]",
+            b.primitive,
+            b.scope,
+            short_place(b.source) if ":" in b.source else b.source,
+            b.why,
+        )
+        for b in analysis.live_at_peak(most, fused=fused)
+    ]
+    title = f"The largest buffers at the {'fused' if fused else 'framework'} peak"
+    parts: list[Any] = [Text(analysis.name, style="bold"), columns(("", "", ""), lines), Text(title, style="bold")]
+    parts.append(columns(("size", "array", "made by", "scope", "where", "kept because"), buffers))
+    if analysis.memory.doubts:
+        doubts = ", ".join(analysis.memory.doubts)
+        parts.append(Text(f"Nothing says what memory these take beside their results: {doubts}."))
+    return Group(*parts)
+
+
+def _record(analysis: Analysis, most: int, *, fused: bool) -> dict[str, Any]:
+    return {
+        "schema": "costax/memory/1",
+        "name": analysis.name,
+        "activations": {kind: analysis.activations(kind) for kind in ("mit", "contractions", "all")},
+        "peak_activations": {"mit": analysis.peak_activations()},
+        "model_bits": analysis.model_size(),
+        "framework_peak_bytes": analysis.peak_bytes,
+        "fused_estimate_bytes": analysis.fused_peak_bytes,
+        "doubts": list(analysis.memory.doubts),
+        "live_at_peak": [
+            {
+                "bytes": b.nbytes,
+                "dtype": b.dtype,
+                "shape": list(b.shape),
+                "scope": b.scope,
+                "primitive": b.primitive,
+                "source": b.source,
+                "why": b.why,
+            }
+            for b in analysis.live_at_peak(most, fused=fused)
+        ],
+    }

@@ -1,0 +1,92 @@
+"""Comparison: a program's own account beside XLA's, before and after compilation, and every difference named."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any
+
+from costax import _jax
+from costax.analysis.analysis import Analysis
+from costax.compare import marks
+from costax.compare.account import reconcile
+from costax.compare.adoption import rehomed
+from costax.compare.ahead_of_time import TIMEOUT, Machine
+from costax.compare.attribution import Atlas, attribute
+from costax.compare.compile import Stage, compile_stage, converted, lower, lowering
+from costax.compare.ledgers import Ledgers
+from costax.compare.marks import Address
+from costax.compare.stage_costs import Charge, Ledger
+from costax.compare.witness import Witnesses
+from costax.errors import SymbolError
+from costax.hlo.cost_model import law_of
+from costax.hlo.gc_pause import uncollected
+from costax.hlo.read import read_bytes
+from costax.hlo.replay import Replay, replay
+from costax.program.call_sites import Place, places
+from costax.program.trace import Program
+
+
+class Comparison(Ledgers[Ledger]):
+    """What `compare` finds: an account whose stages are ledgers, replayed and attributed to the equations.
+
+    `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
+    """
+
+
+def compare_program(
+    program: Program, analysis: Analysis, machine: Machine | None = None, timeout: float = TIMEOUT
+) -> Comparison:
+    """Lower and compile a traced program, and account for every difference from the analysis.
+
+    machine: what to compile for, ahead of time; None for this machine's CPU. timeout: seconds that it may take.
+    Raises TargetError where XLA does not compile the program.
+    """
+    if analysis.symbols:
+        raise SymbolError(
+            f"XLA compiles programs of plain sizes, and {', '.join(analysis.symbols)} is a symbol.",
+            why="There is nothing of XLA's to compare a formula with.",
+            cure="Compare at sizes of your choice; the formulas hold there too.",
+        )
+    live = analysis.live
+    with uncollected():
+        marked_program = marks.mark(live)
+        lowered, account, marked = _lowered(program, live, marked_program.jaxpr, machine)
+    compiled = compile_stage(lowered, program.name, machine, timeout)
+    law = law_of(tpu=machine is not None and machine.platform == "tpu")
+    with uncollected():
+        found = tuple(places(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
+        atlas = Atlas(found)
+        before = _ledger("lowered", lowered, account, atlas)
+        after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)
+        witness = Witnesses(analysis.tree, live, marked_program.marks, machine) if analysis.tree else _no_witness
+        deltas = reconcile(found, before, after, _source, witness)
+    return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
+
+
+def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[Stage, Replay, bool]:
+    """Return the lowered program with its cost, and whether it is the marked one: the two must cost the same."""
+    without = lowering(program.traced, plain, program.name, machine)
+    stage = lower(program.traced, marked, program.name, machine)
+    account = replay(read_bytes(stage.hlo))
+    if _jax.stablehlo_text(without.made) != _jax.stablehlo_text(stage.made):
+        # Functions may be shared or numbered in another way, which costs nothing.
+        other = converted(without, program.name, machine)
+        unmarked = replay(read_bytes(other.hlo))
+        if unmarked.total != account.total:
+            return other, unmarked, False
+    return stage, account, True
+
+
+def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None) -> Ledger:
+    found, branches, hidden, borders = attribute(account, atlas)
+    if before is not None:
+        found = rehomed(found, before, atlas, borders)
+    return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes, made.note)
+
+
+def _no_witness(place: Place, stage: str, left: Container[Address]) -> str:
+    return ""
+
+
+def _source(place: Place) -> str:
+    return _jax.source(place.node.equation)

@@ -1,0 +1,17 @@
+"""Polynomials: exact counts that depend on symbols."""
+
+from costax.core.polynomial.algebra import Count as Count
+from costax.core.polynomial.algebra import Polynomial as Polynomial
+from costax.core.polynomial.algebra import applied as applied
+from costax.core.polynomial.algebra import polynomial as polynomial
+from costax.core.polynomial.algebra import rational as rational
+from costax.core.polynomial.algebra import symbol as symbol
+from costax.core.polynomial.algebra import weight as weight
+from costax.core.polynomial.algebra import wrapped as wrapped
+from costax.core.polynomial.atoms import FUNCTIONS as FUNCTIONS
+from costax.core.polynomial.atoms import Atom as Atom
+from costax.core.polynomial.bounds import at_least as at_least
+from costax.core.polynomial.bounds import lower_bound as lower_bound
+from costax.core.polynomial.bounds import maximum as maximum
+from costax.core.polynomial.bounds import minimum as minimum
+from costax.core.polynomial.division import floordiv as floordiv

@@ -1,0 +1,155 @@
+"""Division that rounds down: exact where it can be, else with a `floordiv` of what does not divide."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+from math import gcd, lcm
+from typing import Any, Final, cast
+
+from costax.core.polynomial.algebra import Polynomial, applied, polynomial
+from costax.core.polynomial.atoms import Atom, Monomial, Terms
+
+# Residues that are tried to see whether a polynomial is divisible everywhere.
+_RESIDUES: Final = 4096
+
+
+def floordiv(a: Any, b: Any) -> Any:
+    """Return a // b: exactly where b divides a everywhere, else with a `floordiv` of what does not divide."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if b == 0:
+        raise ZeroDivisionError("integer division by zero")
+    if isinstance(b, int):
+        return _by_number(cast(Polynomial, a), b)
+    if a == 0:
+        return 0
+    if isinstance(a, Polynomial):
+        quotient = _exact_quotient(a, b)
+        if quotient is not None:
+            return quotient
+    return applied("floordiv", a, b)
+
+
+def _by_number(a: Polynomial, b: int) -> Any:
+    if b < 0:
+        return floordiv(-a, -b)
+    if _divides_everywhere(a, b):
+        return a * Fraction(1, b)
+    # Whole multiples of b come out, and what is left has coefficients from -b/2 to b/2, the first one positive.
+    whole: Terms = {}
+    rest: Terms = {}
+    for monomial, coefficient in a.terms.items():
+        if isinstance(coefficient, Fraction):
+            rest[monomial] = coefficient
+        else:
+            multiple = coefficient // b if not monomial else (abs(coefficient) + (b - 1) // 2) // b
+            whole[monomial] = multiple if coefficient > 0 or not monomial else -multiple
+            rest[monomial] = coefficient - whole[monomial] * b
+    left = polynomial(rest)
+    outside = polynomial(whole)
+    if not isinstance(left, Polynomial):
+        return outside + left // b
+    if left.terms[max((m for m in left.terms if m), key=_order)] < 0:
+        return outside - _rounded_down(b - 1 - left, b)
+    return outside + _rounded_down(left, b)
+
+
+def _rounded_down(left: Any, b: int) -> Any:
+    constant = left.terms.get((), 0)
+    inner = _only_division(left)
+    if inner is not None and isinstance(constant, int):
+        # floor((floor(a/k) + c) / b) is floor((a + c*k) / (b*k))
+        a, k = inner.operands
+        return floordiv(a + constant * k, b * k)
+    if _is_integral(left):
+        common = gcd(b, *(c for m, c in left.terms.items() if m))
+        # floor((g*p + r) / (g*k)) is floor((p + r // g) / k), and whole multiples of k come out
+        left = (left - constant) * Fraction(1, common)
+        constant, b = constant // common, b // common
+        return left + constant if b == 1 else applied("floordiv", left + constant % b, b) + constant // b
+    return applied("floordiv", left, b)
+
+
+def _only_division(p: Polynomial) -> Atom | None:
+    """Return the division of `floordiv(a, k) + c` where k is a number, else None."""
+    others = [monomial for monomial in p.terms if monomial]
+    if len(others) != 1 or len(others[0]) != 1 or p.terms[others[0]] != 1:
+        return None
+    atom, exponent = others[0][0]
+    divides = exponent == 1 and atom.function == "floordiv" and isinstance(atom.operands[1], int)
+    return atom if divides else None
+
+
+def _is_integral(p: Polynomial) -> bool:
+    return all(isinstance(coefficient, int) for coefficient in p.terms.values())
+
+
+def _divides_everywhere(p: Polynomial, k: int) -> bool:
+    """Say whether k divides every value of p, its atoms being any integers: p is periodic modulo k (times q)."""
+    if _is_integral(p):
+        if all(cast(int, coefficient) % k == 0 for coefficient in p.terms.values()):
+            return True
+        if all(len(monomial) <= 1 and all(e == 1 for _, e in monomial) for monomial in p.terms):
+            return False
+    atoms = sorted({atom for monomial in p.terms for atom, _ in monomial}, key=lambda atom: atom.text)
+    denominator = lcm(*(coefficient.denominator for coefficient in p.terms.values()))
+    period = k * denominator
+    if period ** len(atoms) > _RESIDUES:
+        return False
+    terms = [(int(coefficient * denominator), monomial) for monomial, coefficient in p.terms.items()]
+    for values in product(range(period), repeat=len(atoms)):
+        at = dict(zip(atoms, values, strict=True))
+        total = 0
+        for coefficient, monomial in terms:
+            for atom, exponent in monomial:
+                coefficient *= at[atom] ** exponent
+            total += coefficient
+        if total % period:
+            return False
+    return True
+
+
+def _exact_quotient(a: Polynomial, b: Polynomial) -> Any:
+    """Return a / b where that is a polynomial with integer coefficients, else None: long division by leading terms."""
+    leading = max(b.terms, key=_order)
+    quotient: Any = 0
+    rest: Any = a
+    while isinstance(rest, Polynomial):
+        top = max(rest.terms, key=_order)
+        monomial = _divided(top, leading)
+        coefficient = Fraction(rest.terms[top]) / b.terms[leading]
+        if monomial is None or coefficient.denominator != 1:
+            return None
+        step = polynomial({monomial: int(coefficient)})
+        quotient = quotient + step
+        rest = rest - step * b
+    return quotient if rest == 0 else None
+
+
+def _order(monomial: Monomial) -> tuple[int, list[tuple[str, int]]]:
+    # A monomial order: total degree, then the powers of the atoms in the order of their names.
+    powers = sorted((atom.text, exponent) for atom, exponent in monomial)
+    return sum(exponent for _, exponent in monomial), [(_Reversed(text), exponent) for text, exponent in powers]  # type: ignore[misc]
+
+
+class _Reversed(str):
+    """A text that sorts backwards: the first of the names leads."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: str) -> bool:
+        return str.__gt__(self, other)
+
+    def __gt__(self, other: str) -> bool:
+        return str.__lt__(self, other)
+
+
+def _divided(top: Monomial, bottom: Monomial) -> Monomial | None:
+    powers = dict(top)
+    for atom, exponent in bottom:
+        left = powers.get(atom, 0) - exponent
+        if left < 0:
+            return None
+        powers[atom] = left
+    return tuple((atom, exponent) for atom, exponent in powers.items() if exponent)

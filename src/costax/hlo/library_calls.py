@@ -1,0 +1,322 @@
+"""Calls of libraries at their true cost: XLA charges them -1, and says in their configuration what they do.
+
+Dots and convolutions count as XLA counts them where it does; factorisations, transforms and sorts by the laws of
+`costax.rules.leaf`, which are asked by primitive name. The numbers are in XLA's convention: every operation is a FLOP.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from costax.core.conventions import as_xla
+from costax.core.cost import Cost
+from costax.core.equation import Equation, Operand
+from costax.hlo.cost_model import Law
+from costax.hlo.opcodes.contractions import convolution_flops, dot_flops
+from costax.hlo.records import DotDimensions, Instruction
+from costax.hlo.replay import Properties
+from costax.hlo.shapes import Shape
+from costax.rules.registry import REGISTRY
+
+Work = tuple[int, int]
+"""FLOPs and transcendentals."""
+
+# The layout (batch, heads, positions, size) of jax's attention primitives.
+_HEADS_FIRST: Final = 1
+
+
+def true_cost(ins: Instruction, law: Law) -> Properties | None:
+    """Return what a library call really does; None for an instruction that is none, or whose work nothing tells.
+
+    bytes: every operand is read and every result written, workspace included.
+    """
+    if is_idle(ins):
+        return Properties()
+    work = _work(ins, law)
+    if work is None:
+        return None
+    shapes = [ins.shape, *[x.shape for x in ins.operands]]
+    return Properties(*work, sum(law.size(leaf) for shape in shapes for leaf in shape.leaves()))
+
+
+def is_opaque(ins: Instruction, law: Law) -> bool:
+    """Say whether an instruction is a call of which nothing tells the work."""
+    return ins.opcode == "custom-call" and not is_idle(ins) and _work(ins, law) is None
+
+
+def is_idle(ins: Instruction) -> bool:
+    """Say whether an instruction is a call that only reserves memory, marks a place or moves indices."""
+    return ins.opcode == "custom-call" and ins.custom_call_target in _IDLE
+
+
+def _work(ins: Instruction, law: Law) -> Work | None:
+    if ins.opcode in ("fft", "sort"):
+        return _by_rule(*_TRANSFORMS[ins.opcode](ins))
+    if ins.opcode != "custom-call":
+        return None
+    target = ins.custom_call_target
+    for pattern, read in _TARGETS:
+        found = pattern.fullmatch(target)
+        if found:
+            return read(ins, found, law)
+    return None
+
+
+# cuBLAS.
+
+
+def _cublas(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+    """Two FLOPs a multiply-accumulate, and what the epilogue does with each element of the result.
+
+    alpha A B + beta C: one more FLOP an element where alpha is not 1, one for C, one where beta is neither 0 nor 1.
+    """
+    found = _json(ins).get("gemm_backend_config", {})
+    dims = found.get("dot_dimension_numbers")
+    if dims is None:
+        return None
+    numbers = DotDimensions(
+        *(
+            tuple(map(int, dims.get(name, ())))
+            for name in (
+                "lhs_contracting_dimensions",
+                "rhs_contracting_dimensions",
+                "lhs_batch_dimensions",
+                "rhs_batch_dimensions",
+            )
+        )
+    )
+    out = ins.shape.first().elements
+    alpha, beta = float(found.get("alpha_real", 1)), float(found.get("beta", 0))
+    scaling = (alpha != 1 or float(found.get("alpha_imag", 0)) != 0) + (beta != 0) + (beta not in (0, 1))
+    flops, transcendentals = _epilogue(str(found.get("epilogue", "DEFAULT")))
+    product = dot_flops(ins.operand(0).shape, out, numbers)
+    return product + (scaling + flops) * out, transcendentals * out
+
+
+def _epilogue(name: str) -> Work:
+    """What is done with each element: + bias, max(0, x), x * sigmoid(x), 0.5 x (1 + tanh(c (x + 0.044715 x^3)))."""
+    flops = "BIAS" in name
+    if "GELU" in name:
+        return flops + 8, 1
+    if "SILU" in name:
+        return flops + 3, 1
+    return flops + ("RELU" in name), 0
+
+
+# cuDNN.
+
+
+def _cudnn_convolution(ins: Instruction, found: re.Match[str], law: Law) -> Work:
+    """The convolution's valid taps, as XLA counts them; a gradient has those of the convolution that it belongs to.
+
+    Activation, bias, scale and side input: one FLOP an element of the result each.
+    """
+    first, second, result = ins.operand(0).shape, ins.operand(1).shape, ins.shape.first()
+    lhs, rhs, out = {
+        "BackwardInput": (result, second, first),
+        "BackwardFilter": (first, result, second),
+    }.get(found[1], (first, second, result))
+    config = _json(ins).get("cudnn_conv_backend_config", {})
+    extra = "Bias" in found[1]
+    extra += config.get("activation_mode", "kNone") not in ("kNone", "kIdentity") and "Activation" in found[1]
+    extra += float(config.get("conv_result_scale", 1)) != 1
+    side = float(config.get("side_input_scale", 0))
+    extra += (side != 0) + (side not in (0, 1))
+    return convolution_flops(ins, lhs, rhs, out, law) + extra * result.elements, 0
+
+
+def _cudnn_attention(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
+    """Fused attention by the law of jax's own primitive; the configuration holds the shape of the scores."""
+    config = _json(ins).get("cudnn_fmha_backend_config", {})
+    extents = [int(extent) for extent in config.get("intermediate_tensor_shape", {}).get("dimensions", ())]
+    if len(extents) != 4 or len(ins.operands) < 3:
+        return None
+    *rows, keys = extents
+    # Whatever the order of batch, heads and positions in memory, the head size is last.
+    query, value = ins.operand(0).shape, ins.operand(2).shape
+    inputs = tuple(
+        Operand((*before, size), query.dtype)
+        for before, size in (
+            (rows, query.dims[-1]),
+            ((*rows[:2], keys), query.dims[-1]),
+            ((*rows[:2], keys), value.dims[-1]),
+        )
+    )
+    masked = config.get("mask_type", "NO_MASK") != "NO_MASK"
+    params = {
+        "layout": _HEADS_FIRST,
+        "variadic_args": ("ScaleBias" in found[0], False),
+        "mask_type": masked,
+        "use_causal_mask": masked,
+        "sliding_window_length": 0,
+        "dropout_rate": "Dropout" in found[0],
+    }
+    name = f"dot_product_attention{'_fp8' if 'F8' in found[0] else ''}_{'bwd' if 'Backward' in found[0] else 'fwd'}"
+    # The last result is the workspace.
+    return _counted(Equation(name, inputs, tuple(map(_operand, ins.shape.arrays()))[:-1], params))
+
+
+# LAPACK, cuSOLVER, cuSPARSE.
+
+# What the routines compute, as jax's primitives, and which parameters the rule of each asks for.
+_ROUTINES: Final[Mapping[str, str]] = {
+    "potrf": "cholesky",
+    "getrf": "lu",
+    "geqrf": "geqrf",
+    "geqp3": "geqp3",
+    "orgqr": "householder_product",
+    "ungqr": "householder_product",
+    "ormqr": "ormqr",
+    "unmqr": "ormqr",
+    "syevd": "eigh",
+    "heevd": "eigh",
+    "syevj": "eigh",
+    "gesdd": "svd",
+    "gesvd": "svd",
+    "gesvdj": "svd",
+    "gesvdp": "svd",
+    "geev": "eig",
+    "gees": "schur",
+    "gehrd": "hessenberg",
+    "sytrd": "tridiagonal",
+    "hetrd": "tridiagonal",
+    "trsm": "triangular_solve",
+    "gtsv": "tridiagonal_solve",
+    "gtsv2": "tridiagonal_solve",
+    "syrk": "symmetric_product",
+}
+# Letters of LAPACK's options, which the configuration gives as numbers: vectors wanted, all, some, unit diagonal.
+_V, _A, _S, _U = (ord(letter) for letter in "VASU")
+
+
+def _routine(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
+    name = _ROUTINES.get(found[1])
+    return _by_rule(name, ins, _parameters(name, _attributes(ins))) if name else None
+
+
+def _parameters(name: str, given: Mapping[str, int]) -> dict[str, Any]:
+    mode = given.get("mode", 0)
+    return {
+        "left": bool(given.get("left", 1)),
+        "compute_uv": bool(given.get("compute_uv", mode in (_A, _S))),
+        "full_matrices": bool(given.get("full_matrices", mode == _A)),
+        "compute_left_eigenvectors": given.get("compute_left") == _V,
+        "compute_right_eigenvectors": given.get("compute_right") == _V,
+        "compute_schur_vectors": mode == _V,
+        "unit_diagonal": given.get("diag") == _U,
+    }
+
+
+def _triangular_solve(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+    return _by_rule("triangular_solve", ins, {"unit_diagonal": bool(_json(ins).get("unit_diagonal"))})
+
+
+# Blocks of XLA:TPU's own factorisations.
+_BLOCKS: Final[Mapping[str, str]] = {
+    "Cholesky": "cholesky",
+    "LuDecompositionBlock": "lu",
+    "QrDecompositionBlock": "geqrf",
+}
+
+
+def _block(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
+    return _by_rule(_BLOCKS[found[0]], ins, {})
+
+
+def _factorised(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+    return _by_rule("cholesky", ins, {})
+
+
+# Selecting, sorting, transforming.
+
+
+def _top_k(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+    return _by_rule("top_k", ins, {"k": ins.shape.first().dims[-1]})
+
+
+def _radix_sort(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+    return _by_rule("sort", ins, {"dimension": len(ins.operand(0).shape.dims) - 1})
+
+
+_TRANSFORMS: Final[Mapping[str, Callable[[Instruction], tuple[str, Instruction, Mapping[str, Any]]]]] = {
+    "fft": lambda ins: ("fft", ins, {"fft_lengths": ins.fft_length, "fft_type": ins.fft_type}),
+    "sort": lambda ins: ("sort", ins, {"dimension": ins.dimensions[0]}),
+}
+
+
+# Kernels of the user's.
+
+
+def _kernel(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+    """A Pallas kernel does what its `cost_estimate` says."""
+    estimate = ins.cost_estimate
+    return None if estimate is None else estimate[:2]
+
+
+_Reader = Callable[[Instruction, re.Match[str], Law], Work | None]
+_TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
+    (re.compile(pattern), read)
+    for pattern, read in (
+        (r"__cublas\$(?:lt\$matmul.*|gemm)", _cublas),
+        (r"__cudnn\$conv(.*)", _cudnn_convolution),
+        (r"__cudnn\$fmha.*", _cudnn_attention),
+        (r"(?:lapack_[sdcz]|cu\w*?_|hip\w*?_|roc\w*?_)([a-z]+\d?)(?:_batched)?(?:_ffi)?", _routine),
+        (r"__(?:cublas|onednn)\$triangularSolve", _triangular_solve),
+        (r"__cusolver\$cholesky", _factorised),
+        ("|".join(_BLOCKS), _block),
+        (r"TopK|__gpu\$TopK", _top_k),
+        (r"__cub\$DeviceRadixSort", _radix_sort),
+        (r"tpu_custom_call", _kernel),
+    )
+)
+# They reserve memory, mark a place, permute indices, or cut and join the halves of complex numbers.
+_IDLE: Final = frozenset(
+    {
+        *(
+            "AllocateBuffer",
+            "ConcatBitcast",
+            "Sharding",
+            "SPMDFullToShardShape",
+            "SPMDShardToFullShape",
+            "X64Combine",
+            "X64SplitHigh",
+            "X64SplitLow",
+            "annotate_device_placement",
+        ),
+        *("cu_lu_pivots_to_permutation", "__xla_internal_call_marker_before", "__xla_internal_call_marker_after"),
+    }
+)
+
+
+def _by_rule(name: str, ins: Instruction, params: Mapping[str, Any]) -> Work | None:
+    inputs = tuple(_operand(x.shape) for x in ins.operands)
+    return _counted(Equation(name, inputs, tuple(map(_operand, ins.shape.arrays())), params))
+
+
+def _counted(eqn: Equation) -> Work | None:
+    """Return what the rule of a primitive counts, in XLA's convention."""
+    rule = REGISTRY.get(eqn.name)
+    cost = rule.function(eqn) if rule else None
+    return as_xla(cost) if isinstance(cost, Cost) else None
+
+
+def _operand(shape: Shape) -> Operand:
+    return Operand(shape.dims, shape.dtype)
+
+
+def _json(ins: Instruction) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(ins.backend_config or b"{}")
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _attributes(ins: Instruction) -> dict[str, int]:
+    """Return the integers and booleans of a configuration in MLIR's text: `{left = true, mode = 83 : ui8}`."""
+    found = re.findall(rb"(\w+) = (true|false|-?\d{1,18})\b", ins.backend_config)
+    words = {b"true": 1, b"false": 0}
+    return {name.decode(): words[value] if value in words else int(value) for name, value in found}

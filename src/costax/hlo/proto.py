@@ -1,0 +1,184 @@
+"""A small protobuf schema of costax's own for the parts of `HloModuleProto` that a cost needs.
+
+The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`); the package and
+the descriptor pool are costax's own, so the schema meets no other package's descriptors. What it does not name,
+literals first of all, is skipped. Names are `bytes`: XLA does not promise UTF-8. So is every message that repeats:
+equal shapes are decoded once, and a hostile file cannot turn two bytes into a large message a million times.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from costax.hlo.errors import malformed
+
+_PACKAGE: Final = "costax.hlo.proto"
+_FIELD: Final = descriptor_pb2.FieldDescriptorProto
+_TYPES: Final = {"int": _FIELD.TYPE_INT64, "bool": _FIELD.TYPE_BOOL, "bytes": _FIELD.TYPE_BYTES}
+
+# name: {field: (number, type)}; a type ending in * is repeated, a capitalised one is a message of this table.
+_MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
+    "Module": {
+        "name": (1, "bytes"),
+        "entry_computation_name": (2, "bytes"),
+        "computations": (3, "bytes*"),
+        "entry_computation_id": (6, "int"),
+        "stack_frame_index": (17, "StackFrameIndex"),
+    },
+    "Computation": {
+        "name": (1, "bytes"),
+        "instructions": (2, "bytes*"),
+        "id": (5, "int"),
+        "root_id": (6, "int"),
+        "is_fusion_computation": (7, "bool"),
+    },
+    "Instruction": {
+        "name": (1, "bytes"),
+        "opcode": (2, "bytes"),
+        "shape": (3, "bytes"),
+        "metadata": (7, "bytes"),
+        "parameter_number": (9, "int"),
+        "fusion_kind": (11, "bytes"),
+        "tuple_index": (13, "int"),
+        "dimensions": (14, "int*"),
+        "window": (15, "bytes"),
+        "convolution_dimension_numbers": (16, "bytes"),
+        "slice_dimensions": (17, "bytes*"),
+        "channel_id": (26, "int"),
+        "custom_call_target": (28, "bytes"),
+        "dot_dimension_numbers": (30, "bytes"),
+        "fft_type": (31, "int"),
+        "fft_length": (32, "int*"),
+        "id": (35, "int"),
+        "operand_ids": (36, "int*"),
+        "control_predecessor_ids": (37, "int*"),
+        "called_computation_ids": (38, "int*"),
+        "backend_config": (43, "bytes"),
+        "replica_groups": (49, "bytes*"),
+        "feature_group_count": (50, "int"),
+        "source_target_pairs": (52, "bytes*"),
+        "batch_group_count": (58, "int"),
+        "collective_device_list": (87, "CollectiveDeviceList"),
+        "ragged_dot_dimension_numbers": (90, "RaggedDotDimensionNumbers"),
+        "iota_groups": (92, "bytes"),
+        "mesh_groups": (93, "bytes"),
+    },
+    "Shape": {
+        "element_type": (2, "int"),
+        "dimensions": (3, "int*"),
+        "tuple_shapes": (4, "bytes*"),
+        "layout": (5, "Layout"),
+        "is_dynamic_dimension": (6, "bool*"),
+    },
+    "Layout": {
+        "minor_to_major": (1, "int*"),
+        "tiles": (6, "bytes*"),
+        "element_size_in_bits": (7, "int"),
+        "memory_space": (8, "int"),
+        "tail_padding_alignment_in_elements": (16, "int"),
+        "split_configs": (17, "bytes*"),
+    },
+    "Tile": {"dimensions": (1, "int*")},
+    "SplitConfig": {"dimension": (1, "int"), "split_indices": (2, "int*")},
+    "Metadata": {
+        "op_type": (1, "bytes"),
+        "op_name": (2, "bytes"),
+        "source_file": (3, "bytes"),
+        "source_line": (4, "int"),
+        "stack_frame_id": (15, "int"),
+    },
+    "SliceDimension": {"start": (1, "int"), "limit": (2, "int"), "stride": (3, "int")},
+    "Window": {"dimensions": (1, "bytes*")},
+    "WindowDimension": {
+        "size": (1, "int"),
+        "stride": (2, "int"),
+        "padding_low": (3, "int"),
+        "padding_high": (4, "int"),
+        "window_dilation": (5, "int"),
+        "base_dilation": (6, "int"),
+    },
+    "ConvolutionDimensionNumbers": {
+        "kernel_input_feature_dimension": (3, "int"),
+        "kernel_output_feature_dimension": (4, "int"),
+        "kernel_spatial_dimensions": (6, "int*"),
+        "input_batch_dimension": (7, "int"),
+        "input_feature_dimension": (8, "int"),
+        "output_batch_dimension": (9, "int"),
+        "output_feature_dimension": (10, "int"),
+        "input_spatial_dimensions": (11, "int*"),
+        "output_spatial_dimensions": (12, "int*"),
+    },
+    "DotDimensionNumbers": {
+        "lhs_contracting_dimensions": (1, "int*"),
+        "rhs_contracting_dimensions": (2, "int*"),
+        "lhs_batch_dimensions": (3, "int*"),
+        "rhs_batch_dimensions": (4, "int*"),
+    },
+    "RaggedDotDimensionNumbers": {
+        "dot_dimension_numbers": (1, "bytes"),
+        "lhs_ragged_dimensions": (2, "int*"),
+        "rhs_group_dimensions": (3, "int*"),
+    },
+    "ReplicaGroup": {"replica_ids": (1, "int*")},
+    "CollectiveDeviceList": {"replica_groups": (1, "bytes*"), "iota": (2, "bytes")},
+    "MeshGroups": {"mesh": (1, "Mesh"), "axes": (2, "MeshAxisPart*")},
+    "Mesh": {"axes": (1, "MeshAxis*")},
+    "MeshAxis": {"name": (1, "bytes"), "size": (2, "int")},
+    "MeshAxisPart": {"index": (1, "int"), "part": (2, "AxisPart")},
+    "AxisPart": {"before": (1, "int"), "size": (2, "int")},
+    "IotaReplicaGroups": {
+        "groups": (1, "int"),
+        "devices": (2, "int"),
+        "reshape": (3, "int*"),
+        "transpose": (4, "int*"),
+    },
+    "SourceTarget": {"source": (1, "int"), "target": (2, "int")},
+    "StackFrameIndex": {
+        "file_names": (1, "bytes*"),
+        "function_names": (2, "bytes*"),
+        "file_locations": (3, "bytes*"),
+        "stack_frames": (4, "bytes*"),
+    },
+    "FileLocation": {"file_name_id": (1, "int"), "function_name_id": (2, "int"), "line": (3, "int")},
+    "StackFrame": {"file_location_id": (1, "int"), "parent_frame_id": (2, "int")},
+}
+
+
+def _file() -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(name="costax/hlo.proto", package=_PACKAGE, syntax="proto3")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            repeated = kind.endswith("*")
+            base = kind.rstrip("*")
+            made = message.field.add(name=field, number=number)
+            made.label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
+            if base in _TYPES:
+                made.type = _TYPES[base]
+            else:
+                made.type = _FIELD.TYPE_MESSAGE
+                made.type_name = f".{_PACKAGE}.{base}"
+    return file
+
+
+def _messages() -> dict[str, Any]:
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(_file())
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
+    }
+
+
+MESSAGES: Final[dict[str, Any]] = _messages()
+"""Message class by name."""
+
+
+def decode(message: str, raw: bytes, where: str = "") -> Any:
+    """Return a message of the schema; HloError if the bytes are none."""
+    try:
+        return MESSAGES[message].FromString(raw)
+    except DecodeError as fault:
+        raise malformed(f"The {message.lower()} does not decode: {fault}", where=where) from fault

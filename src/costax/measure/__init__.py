@@ -1,0 +1,1 @@
+"""Run the program: measured time, calibration, profiles, trip counts."""

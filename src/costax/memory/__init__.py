@@ -1,6 +1,0 @@
-"""Memory: what is alive at each moment of a program, without fusion and with it."""
-
-from costax.memory.account import Account, Buffer, Moment, account
-from costax.memory.residuals import Residual, residuals
-
-__all__ = ["Account", "Buffer", "Moment", "Residual", "account", "residuals"]

@@ -1,0 +1,1 @@
+"""How fast and how large: kernels, roofline, memory, hardware, prediction, energy."""

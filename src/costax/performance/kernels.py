@@ -1,0 +1,327 @@
+"""Groups: the pieces of a program that run as one kernel, with their work and the bytes that they move.
+
+With a Comparison at hand they are XLA's own fusions. Without one, the producer-consumer rule of
+`costax.performance.memory` makes them: elementwise work is done where its result is used, and what has a buffer ends a
+group.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from costax import _jax
+from costax.core import dtypes
+from costax.core.cost import (
+    ARITHMETIC,
+    BYTES_READ,
+    BYTES_WRITTEN,
+    COMPARE,
+    CONVERT,
+    INTEGER,
+    MAC,
+    SELECT,
+    TRANSCENDENTAL,
+    Cost,
+    Count,
+)
+from costax.performance.memory import dot_kind
+from costax.performance.memory.fusion import FUSED, Fusion, fused
+from costax.program.regions import Region, Step
+from costax.program.tree import Scope
+
+if TYPE_CHECKING:
+    from costax.analysis.analysis import Analysis
+    from costax.program.trace import Parameter
+
+MATMUL, VECTOR, SPECIAL, MEMORY, LINK = "matmul unit", "vector unit", "transcendental unit", "memory", "link"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A collective in a group: what it is, the bytes of the whole array that it gathers or reduces, and who with."""
+
+    name: str
+    nbytes: Count
+    members: int
+    axes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """A product or a convolution: its FLOPs each time, and the sizes that its speed depends on.
+
+    kind: "matmul", "convolution", "depthwise", or "plain convolution" for one that XLA leaves to a loop of its own.
+    rows: the smaller free extent of a product. kernel: bytes of a convolution's kernel.
+    """
+
+    kind: str
+    dtype: str
+    flops: Count
+    rows: Count = 0
+    kernel: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What runs as one kernel.
+
+    contractions: its products and convolutions. vector, special: operations by dtype, each time that it runs. read,
+    written: bytes each time. times: how often it runs. transposes: whether it writes in another order than it reads.
+    cold: of the bytes that are read those of the program's arguments, which were used last a whole call ago. weights:
+    of them those of parameters, each element weight_width bytes wide. width: bytes of an element of the result, 0 where
+    it is not floating. around: bytes that are used until the cold ones are used again, where that is a loop; 0 for the
+    whole program.
+    """
+
+    name: str
+    scope: Scope
+    direction: str
+    contractions: tuple[Contraction, ...] = ()
+    vector: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    special: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    read: Count = 0
+    written: Count = 0
+    exchange: Exchange | None = None
+    times: Count = 1
+    transposes: bool = False
+    cold: Count = 0
+    weights: Count = 0
+    weight_width: Count = 4
+    width: Count = 0
+    around: Count = 0
+
+    @property
+    def matmul(self) -> dict[str, Count]:
+        """FLOPs of the contractions by dtype, a multiply-accumulate as two."""
+        found: dict[str, Count] = {}
+        for contraction in self.contractions:
+            found[contraction.dtype] = found.get(contraction.dtype, 0) + contraction.flops
+        return found
+
+    @property
+    def flops(self) -> Count:
+        """Operations each time: those of the matmul unit and of the vector unit."""
+        return sum(self.matmul.values()) + sum(self.vector.values())
+
+    @property
+    def moved(self) -> Count:
+        """Bytes each time."""
+        return self.read + self.written
+
+
+def of_analysis(analysis: Analysis) -> list[Group]:
+    """Return the groups of an analysis by the producer-consumer rule, those in loops with how often they run."""
+    region = analysis.memory.region
+    known: Sequence[Parameter] = analysis.program.parameters or ()
+    parameters = frozenset(region.inputs[parameter.position] for parameter in known)
+    return list(_Maker().groups(region, (), "", 1, parameters))
+
+
+class _Maker:
+    def __init__(self) -> None:
+        self._fusions: dict[int, Fusion] = {}
+
+    def groups(
+        self, region: Region, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
+    ) -> Iterator[Group]:
+        if id(region) not in self._fusions:
+            self._fusions[id(region)] = fused(region)
+        fusion = self._fusions[id(region)]
+        members = _members(region, fusion)
+        parameters = _followed(region, parameters)
+        for number, step in enumerate(region.steps):
+            place, way = scope + step.scope, step.direction or direction
+            if step.regions:
+                yield from self._inside(step, place, way, times, parameters)
+            elif number in members:
+                made = _group(region, fusion, members[number], number, place, way, times)
+                yield _with_weights(made, region, fusion.reads[number], parameters)
+
+    def _inside(
+        self, step: Step, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
+    ) -> Iterator[Group]:
+        # Of the branches of a choice that one runs which the analysis charges.
+        for region, node in zip(step.regions, step.nodes, strict=True):
+            if node.times:
+                within = _passed(step, region, parameters)
+                yield from self.groups(region, scope, direction, times * node.times, within)
+
+
+# What only moves or casts a parameter leaves it a parameter.
+_KEEPS: Final = frozenset(
+    ["broadcast_in_dim", "convert_element_type", "dynamic_slice", "reduce_precision", "slice", "transpose", "copy"]
+)
+
+
+def _followed(region: Region, parameters: frozenset[int]) -> frozenset[int]:
+    """Return the values that are parameters, moved or cast."""
+    found = set(parameters)
+    for step in region.steps:
+        if step.name in _KEEPS and step.inputs and step.inputs[0] in found:
+            found.update(step.outputs)
+    return frozenset(found)
+
+
+def _passed(step: Step, region: Region, parameters: frozenset[int]) -> frozenset[int]:
+    """Return the inputs of a loop's body, or of a branch, that are parameters outside."""
+    given = step.inputs[len(step.inputs) - len(region.inputs) :]
+    if step.name == "while":
+        return frozenset()
+    return frozenset(inner for outer, inner in zip(given, region.inputs, strict=False) if outer in parameters)
+
+
+def _with_weights(group: Group, region: Region, reads: Sequence[int], parameters: frozenset[int]) -> Group:
+    weights = [x for x in reads if x in parameters]
+    if not weights:
+        return group
+    nbytes = sum(region.values[x].nbytes for x in weights)
+    width = max(dtypes.bits(region.values[x].operand.dtype) // 8 for x in weights)
+    return replace(group, weights=min(nbytes, group.read), weight_width=max(width, 1))
+
+
+def _members(region: Region, fusion: Fusion) -> dict[int, list[Step]]:
+    """Return by the step that ends a group the steps in it; work that several groups need is done in the first."""
+    ends: dict[int, list[Step]] = {}
+    home: dict[int, int] = {}
+    for number in range(len(region.steps) - 1, -1, -1):
+        step = region.steps[number]
+        if (step.name not in FUSED and not _is_fused(step, fusion)) or any(x in fusion.buffers for x in step.outputs):
+            own = number
+        else:
+            own = min((home[x] for x in step.outputs if x in home), default=-1)
+        if own < 0:
+            continue
+        ends.setdefault(own, []).append(step)
+        for x in step.inputs:
+            if x is not None and x not in fusion.buffers:
+                home[x] = min(own, home.get(x, own))
+    return ends
+
+
+def _is_fused(step: Step, fusion: Fusion) -> bool:
+    return not step.regions and not any(x in fusion.buffers for x in step.outputs)
+
+
+def _group(
+    region: Region, fusion: Fusion, steps: list[Step], end: int, scope: Scope, direction: str, times: Count
+) -> Group:
+    cost = Cost.sum(step.node.own for step in steps)
+    last = region.steps[end]
+    written = sum(region.values[x].nbytes for x in last.outputs if x in fusion.buffers)
+    whole = sum(region.values[x].nbytes for x in fusion.reads[end])
+    if last.name in _PARTIAL or any(step.name in _PARTIAL for step in steps):
+        # Only a part of some operand is touched; the rules say which.
+        parts = Cost.sum(step.node.own for step in steps if step.name in _PARTIAL)
+        whole = min(whole, parts.of_kind(BYTES_READ) + sum(_small(region, x, written) for x in fusion.reads[end]))
+        written = min(written, parts.of_kind(BYTES_WRITTEN)) if last.name in _PARTIAL else written
+    names = list(dict.fromkeys(step.name for step in reversed(steps)))
+    label = last.name if len(names) == 1 else f"{last.name} + {len(steps) - 1}"
+    vector, special = _work(cost)
+    return Group(
+        label,
+        scope,
+        direction,
+        tuple(contraction for step in steps for contraction in _contractions(step)),
+        vector,
+        special,
+        read=whole,
+        written=written,
+        exchange=_exchange(last),
+        times=times,
+        transposes=last.name == "transpose",
+        width=_width(region, last),
+        cold=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_cold(region, x))),
+    )
+
+
+def _width(region: Region, step: Step) -> Count:
+    names = [region.values[x].operand.dtype for x in step.outputs]
+    return next((dtypes.bits(name) // 8 for name in names if dtypes.is_floating(name)), 0)
+
+
+def _is_cold(region: Region, x: int) -> bool:
+    return region.values[x].kind == "argument"
+
+
+def _contractions(step: Step) -> Iterator[Contraction]:
+    """Yield the multiply-accumulates of a step, by dtype, with what decides their speed."""
+    kind, rows, kernel = "matmul", 0, 0
+    if step.name == "conv_general_dilated":
+        kind = "convolution" if step.equation.params["feature_group_count"] == 1 else "depthwise"
+        kernel = _jax.operand(step.equation.invars[1].aval).nbytes
+    elif step.name == "dot_general":
+        rows = min(dot_kind.free_extents(step))
+    for (unit, dtype), count in step.node.own.items():
+        if unit == MAC:
+            yield Contraction(kind, dtype, 2 * count, rows, kernel)
+
+
+_PARTIAL: Final = frozenset(
+    [
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "gather",
+        "scatter",
+        "scatter-add",
+        "scatter-sub",
+        "scatter-mul",
+        "scatter-min",
+        "scatter-max",
+        "slice",
+    ]
+)
+
+
+def _small(region: Region, x: int, written: Count) -> Count:
+    return min(region.values[x].nbytes, written)
+
+
+def _work(cost: Cost) -> tuple[dict[str, Count], dict[str, Count]]:
+    vector: dict[str, Count] = defaultdict(int)
+    special: dict[str, Count] = defaultdict(int)
+    for (kind, dtype), count in cost.items():
+        if kind == TRANSCENDENTAL:
+            special[dtype] += count
+        elif kind in _VECTOR:
+            vector[dtype] += count
+    return dict(vector), dict(special)
+
+
+_VECTOR: Final = (ARITHMETIC, INTEGER, COMPARE, SELECT, CONVERT)
+_COLLECTIVES: Final[Mapping[str, str]] = {
+    "psum": "all-reduce",
+    "psum2": "all-reduce",
+    "psum_invariant": "all-reduce",
+    "pmax": "all-reduce",
+    "pmin": "all-reduce",
+    "all_gather": "all-gather",
+    "all_gather_invariant": "all-gather",
+    "all_gather_reduced": "all-gather",
+    "reduce_scatter": "reduce-scatter",
+    "psum_scatter": "reduce-scatter",
+    "unreduced_psum_scatter": "reduce-scatter",
+    "all_to_all": "all-to-all",
+    "ragged_all_to_all": "all-to-all",
+    "ppermute": "permute",
+    "pbroadcast": "permute",
+}
+
+
+def _exchange(step: Step) -> Exchange | None:
+    name = _COLLECTIVES.get(step.name)
+    if name is None:
+        return None
+    params = step.equation.params
+    named: Any = params.get("axes", params.get("axis_name", ()))
+    several: Sequence[Any] = cast("Sequence[Any]", named) if isinstance(named, tuple | list) else (named,)
+    axes = tuple(map(str, several))
+    sizes = step.axis_sizes
+    members = 1
+    for axis in axes:
+        members *= sizes.get(axis, 1)
+    arrays = step.equation.outvars if name == "all-gather" else step.equation.invars
+    nbytes = sum(_jax.operand(v.aval).nbytes for v in arrays)
+    return Exchange(name, nbytes, members, axes)

@@ -1,0 +1,243 @@
+"""Account: the memory of a program in two named numbers, its course, and what is alive at the peak.
+
+*Framework peak*: every equation has its result in a buffer of its own, as if each were run by itself; a buffer is
+freed after its last use. *Fused estimate*: as a compiler gives out memory: elementwise chains are fused, the results
+of the program have their place from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from costax import _jax
+from costax.core.cost import Count
+from costax.errors import InputError
+from costax.performance.memory.fusion import fused, unfused
+from costax.performance.memory.liveness import Lives, Reckoner
+from costax.program.regions import Region, Step, program
+from costax.program.tree import BACKWARD, RECOMPUTE, Node
+
+# XLA's for a GPU: every temporary starts at a multiple of this.
+_ALIGNMENT: Final = 256
+# A pointer for each result of a program that has several.
+_POINTER: Final = 8
+# Equations for which a compiler calls a library or writes a loop, and takes memory that nothing in the program tells.
+DOUBTFUL: Final = frozenset(
+    [
+        "cholesky",
+        "cholesky_update",
+        "eig",
+        "eigh",
+        "fft",
+        "hessenberg",
+        "householder_product",
+        "igamma",
+        "igammac",
+        "igamma_grad_a",
+        "lu",
+        "lu_pivots_to",
+        "pallas_call",
+        "qr",
+        "geqrf",
+        "orgqr",
+        "random_gamma",
+        "regularized_incomplete_beta",
+        "ffi_call",
+        "schur",
+        "sort",
+        "svd",
+        "top_k",
+        "approx_top_k",
+        "triangular_solve",
+        "tridiagonal",
+        "tridiagonal_solve",
+        "custom_linear_solve",
+        "all_to_all",
+        "ppermute",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """An array that is alive at the peak.
+
+    why: what keeps it: an argument, a result, or the equation that reads it last. source: the line that made it.
+    """
+
+    nbytes: Count
+    dtype: str
+    shape: tuple[Count, ...]
+    scope: str
+    primitive: str
+    source: str
+    why: str
+
+    def __str__(self) -> str:
+        """Show in a line."""
+        made = f"{self.primitive} in {self.scope}" if self.scope else self.primitive
+        return f"{self.dtype}[{','.join(map(str, self.shape))}] {made} ({self.source}): {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A step of the program and the bytes that are alive while it runs."""
+
+    step: int
+    nbytes: Count
+    scope: str
+    primitive: str
+    source: str
+
+
+class Account:
+    """The memory of a program; `account` makes it."""
+
+    def __init__(self, region: Region) -> None:
+        """Take the whole program as a region."""
+        self._region = region
+
+    @cached_property
+    def _unfused(self) -> Lives:
+        return Reckoner(unfused, compiled=False).lives(self._region, whole=True)
+
+    @cached_property
+    def _compiler(self) -> Reckoner:
+        return Reckoner(fused, compiled=True, alignment=_ALIGNMENT)
+
+    @cached_property
+    def _fused(self) -> Lives:
+        return self._compiler.lives(self._region, whole=True)
+
+    @property
+    def framework_peak(self) -> Count:
+        """Bytes at the peak, without fusion: every equation has its result in a buffer of its own."""
+        return self._unfused.peak
+
+    @property
+    def fused_estimate(self) -> Count:
+        """Bytes that a compiler is expected to take: elementwise chains fused, results placed from the start."""
+        results = len(self._region.outputs)
+        return self._fused.peak + (_POINTER * results if results > 1 else 0)
+
+    @property
+    def parts(self) -> dict[str, Count]:
+        """The fused estimate in three parts: arguments, results beyond donated arguments, temporaries."""
+        values, region = self._region.values, self._region
+        arguments = sum(values[x].nbytes for x in region.inputs)
+        results = sum(values[x].nbytes for x in region.outputs if x is not None)
+        given = sum(values[x].nbytes for x in region.donated)
+        results = max(results - given, 0)
+        return {
+            "arguments": arguments,
+            "results": results,
+            "temporaries": max(self.fused_estimate - arguments - results, 0),
+        }
+
+    @property
+    def could_be_given(self) -> Count:
+        """Bytes of arguments that are not donated, although a result has their shape and dtype."""
+        values, region = self._region.values, self._region
+        open_to = [values[x].operand for x in region.outputs if x is not None and values[x].kind == "made"]
+        found: Count = 0
+        for x in region.inputs:
+            if x not in region.donated and values[x].operand in open_to:
+                open_to.remove(values[x].operand)
+                found += values[x].nbytes
+        return found
+
+    @cached_property
+    def doubts(self) -> tuple[str, ...]:
+        """What a compiler may take memory for that nothing in the program tells: primitives, sorted.
+
+        "slices of slices" stands for what it would have to work out too often, as in an associative scan: which of the
+        values it keeps instead depends on the order in which it fuses.
+        """
+        names = {step.name for step in _steps(self._region) if step.name in DOUBTFUL or _is_dilated(step)}
+        return (*sorted(names), *(["slices of slices"] if self._fused and self._compiler.limited else []))
+
+    def timeline(self, *, fused: bool = False) -> list[Moment]:
+        """Return what is alive at each step of the outermost program; a loop counts with the most that it needs."""
+        lives = self._fused if fused else self._unfused
+        return [
+            Moment(number, size, "/".join(step.scope), step.name, _jax.source(step.equation))
+            for number, (size, step) in enumerate(zip(lives.sizes, self._region.steps, strict=True))
+        ]
+
+    def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
+        """Return the largest buffers that are alive at the peak, those inside the loop that runs then included."""
+        found = sorted(_alive(self._fused if fused else self._unfused, ()), key=lambda buffer: -buffer.nbytes)
+        return found[:n]
+
+    @property
+    def region(self) -> Region:
+        """The program as steps."""
+        return self._region
+
+
+def account(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...]) -> Account:
+    """Return the memory of a traced program. Raises InputError where a size is a symbol."""
+    region = program(jaxpr, tree, names, donated)
+    for value in region.values:
+        nbytes: Any = value.nbytes
+        if not isinstance(nbytes, int):
+            raise InputError(
+                f"The size of {value.operand} is no number.",
+                why="Which arrays are alive at the peak depends on their sizes.",
+                cure="Give the symbols values first.",
+            )
+    return Account(region)
+
+
+def _is_dilated(step: Step) -> bool:
+    """Say whether a convolution has holes, as gradients of strided ones have: a library may fill them in a copy."""
+    if step.name != "conv_general_dilated":
+        return False
+    params = step.equation.params
+    return any(n != 1 for n in (*params["lhs_dilation"], *params["rhs_dilation"], params["batch_group_count"]))
+
+
+def _steps(region: Region) -> Iterator[Step]:
+    for step in region.steps:
+        yield step
+        for inside in step.regions:
+            yield from _steps(inside)
+
+
+def _alive(lives: Lives, scope: tuple[str, ...]) -> Iterator[Buffer]:
+    region = lives.region
+    for number in lives.alive:
+        value = region.values[number]
+        if not value.nbytes or value.kind == "outer" or (scope and value.kind == "carry"):
+            continue
+        maker = region.steps[value.step] if value.step >= 0 else None
+        place = "/".join(scope + maker.scope) if maker else ""
+        name = maker.name if maker else value.kind
+        source = _jax.source(maker.equation) if maker else value.name
+        yield Buffer(
+            value.nbytes, value.operand.dtype, value.operand.shape, place, name, source, _why(lives, number, scope)
+        )
+    if lives.moment in lives.inner:
+        yield from _alive(lives.inner[lives.moment], scope + region.steps[lives.moment].scope)
+
+
+def _why(lives: Lives, number: int, scope: tuple[str, ...]) -> str:
+    region, last = lives.region, lives.last.get(number, -1)
+    value = region.values[number]
+    if number in region.outputs:
+        return "a result" if not scope else "carried to the next step, or stacked"
+    if value.kind == "argument" and number not in region.donated:
+        return "an argument that is not donated"
+    if not 0 <= last < len(region.steps):
+        return "nothing reads it"
+    reader = region.steps[last]
+    where = "/".join(scope + reader.scope)
+    maker = region.steps[value.step] if value.step >= 0 else None
+    saved = (
+        reader.direction in (BACKWARD, RECOMPUTE) and maker is not None and maker.direction not in (BACKWARD, RECOMPUTE)
+    )
+    head = "saved for the backward pass: " if saved else ""
+    return f"{head}{reader.name}{f' in {where}' if where else ''} reads it last"

@@ -1,0 +1,127 @@
+"""A saved comparison: what `compare` found, read back from its record without jax."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, cast
+
+from costax.compare.causes import Delta
+from costax.compare.ledgers import Ledgers, held
+from costax.hlo.collectives import Collective
+from costax.report.record_reader import Reader
+
+FAMILY: Final = "costax/comparison/"
+NEWEST: Final = 1
+
+
+class Counts(NamedTuple):
+    """The three properties that XLA reports: exact integers, or XLA's own float32."""
+
+    flops: Any
+    transcendentals: Any
+    bytes: Any
+
+
+@dataclass(frozen=True)
+class SavedStage:
+    """What XLA says of one stage, `lowered` or `compiled`, and what we replayed of it."""
+
+    stage: str
+    total: Counts
+    float32: Counts
+    executed: Counts
+    xla: Mapping[str, float] | None
+    matches_xla: bool | None
+    attributed: float
+    opaque: Mapping[str, int]
+    collectives: Sequence[Collective]
+    devices: int
+    memory: Mapping[str, int]
+    fits: bool | None
+    seconds: float
+    note: str = ""
+
+    @property
+    def held(self) -> int:
+        """Bytes that one device holds at once."""
+        return held(self.memory)
+
+
+class SavedComparison(Ledgers[SavedStage]):
+    """What `compare` found, as it was saved: the tables of a `costax.Comparison`, and none of the programs behind."""
+
+
+class ComparisonReader(Reader):
+    """Reads one record of a comparison."""
+
+    def comparison(self, record: Any) -> SavedComparison:
+        """Return the comparison that a record holds. Raises RecordError."""
+        self.check_schema(record, FAMILY, NEWEST)
+        return SavedComparison(
+            jaxpr=self.analysis(self._get(record, "jaxpr", dict)),
+            lowered=self._stage(record, "lowered"),
+            compiled=self._stage(record, "compiled"),
+            deltas=tuple(self._delta(x, place) for place, x in self._entries(record, "deltas")),
+            marked=self._get(record, "marked", bool),
+            target=self._get(record, "target", str),
+        )
+
+    def _delta(self, x: Any, place: str) -> Delta:
+        cause, stage, equation, source, evidence = (
+            self._get(x, key, str, place) for key in ("cause", "stage", "equation", "source", "evidence")
+        )
+        flops, transcendentals, count = (self._get(x, key, int, place) for key in ("flops", "transcendentals", "count"))
+        scope = self._scope(x, "scope", place)
+        return Delta(cause, stage, flops, transcendentals, equation, scope, source, count, evidence)
+
+    def _stage(self, record: Any, key: str) -> SavedStage:
+        stage, place = self._object(record, key), f"{key}."
+        opaque, memory = self._object(stage, "opaque", place), self._object(stage, "memory", place)
+        return SavedStage(
+            stage=key,
+            total=self._three(stage, "total", place),
+            float32=self._three(stage, "float32", place),
+            executed=self._three(stage, "executed", place),
+            xla=None if stage.get("xla", ...) is None else self._floats(stage, "xla", place),
+            matches_xla=self._maybe(stage, "matches_xla", place),
+            attributed=self._number(stage, "attributed", place),
+            opaque={name: self._get(opaque, name, int, f"{place}opaque.") for name in opaque},
+            collectives=tuple(
+                self._exchange(self._typed(x, dict, f"{place}collectives[{i}]"), f"{place}collectives[{i}].")
+                for i, x in enumerate(self._list(stage, "collectives", place))
+            ),
+            devices=self._get(stage, "devices", int, place),
+            memory={name: self._get(memory, name, int, f"{place}memory.") for name in memory},
+            fits=self._maybe(stage, "fits", place),
+            seconds=self._number(stage, "seconds", place),
+            note=self._get(stage, "note", str, place) if "note" in stage else "",
+        )
+
+    def _exchange(self, x: Any, place: str) -> Collective:
+        name, opcode, scope, source = (self._get(x, key, str, place) for key in ("name", "opcode", "scope", "source"))
+        axes = tuple(self._typed(axis, str, f"{place}axes[{i}]") for i, axis in enumerate(self._list(x, "axes", place)))
+        groups = tuple(
+            self._devices(group, f"{place}groups[{i}]") for i, group in enumerate(self._list(x, "groups", place))
+        )
+        sent = None if x.get("sent", ...) is None else self._get(x, "sent", int, place)
+        size, executed = self._get(x, "bytes", int, place), self._get(x, "executed", int, place)
+        return Collective(name, opcode, size, sent, groups, axes, executed, scope, source)
+
+    def _devices(self, group: Any, place: str) -> tuple[int, ...]:
+        return tuple(self._typed(device, int, place) for device in cast(list[Any], self._typed(group, list, place)))
+
+    def _three(self, stage: Any, key: str, place: str) -> Counts:
+        values = self._floats(stage, key, place)
+        return Counts(*(values.get(name, 0) for name in Counts._fields))
+
+    def _floats(self, stage: Any, key: str, place: str) -> dict[str, Any]:
+        found = self._object(stage, key, place)
+        return {name: self._number(found, name, f"{place}{key}.") for name in found}
+
+    def _number(self, entry: Any, key: str, place: str) -> Any:
+        value = entry.get(key, ...)
+        return value if isinstance(value, float) else self._get(entry, key, int, place)
+
+    def _maybe(self, entry: Any, key: str, place: str) -> bool | None:
+        return None if entry.get(key, ...) is None else self._get(entry, key, bool, place)

@@ -1,0 +1,190 @@
+"""Flame graphs: an analysis as the stacks that speedscope and pprof show, weighed by FLOPs, MACs, bytes.
+
+A stack is the scope path, outermost first, with the primitive as its leaf; where a program has several directions, the
+direction is its root. The weights of all stacks add up to the total.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from costax.analysis.analysis import Analysis
+from costax.core.cost import Cost, Count
+
+# What a stack may weigh: name, unit of pprof, unit of speedscope, which has none for counts.
+WEIGHTS: Final[Mapping[str, tuple[str, str, Callable[[Cost], Count]]]] = {
+    "FLOPs": ("count", "none", lambda cost: cost.flops),
+    "MACs": ("count", "none", lambda cost: cost.macs),
+    "transcendentals": ("count", "none", lambda cost: cost.transcendentals),
+    "OPs": ("count", "none", lambda cost: cost.ops),
+    "bytes, unfused": ("bytes", "bytes", lambda cost: cost.bytes_unfused),
+}
+_INT64: Final = 2**63
+_VARINT: Final = 0
+_BYTES: Final = 2
+
+
+class Frame(NamedTuple):
+    """One frame of a stack: its name, and the file and line of a leaf."""
+
+    name: str
+    file: str = ""
+    line: int = 0
+
+
+def stacks(analysis: Analysis) -> Iterator[tuple[tuple[Frame, ...], Cost]]:
+    """Yield the stack and the cost of each row, outermost frame first."""
+    several = len(analysis.by_direction()) > 1
+    for row, cost in analysis.rows.items():
+        file, _, line = row.source.rpartition(":")
+        leaf = Frame(row.primitive, file, int(line)) if line.isdecimal() else Frame(row.primitive)
+        root = (Frame(row.direction),) if several else ()
+        yield (*root, *map(Frame, row.scope), leaf), cost
+
+
+def prediction_as_speedscope(prediction: Any) -> str:
+    """Return a file for speedscope whose weights are the seconds that a prediction expects, by layer and kernel."""
+    frames: dict[Frame, int] = {}
+    samples: list[tuple[list[int], Any]] = []
+    for part in prediction.parts:
+        stack = (*map(Frame, part.group.scope), Frame(part.group.name))
+        samples.append(([frames.setdefault(frame, len(frames)) for frame in stack], part.seconds))
+    name = f"{prediction.analysis.name} on {prediction.device.name}"
+    return _speedscope(prediction.analysis, frames, [_profile(name, "seconds", samples)])
+
+
+def prediction_as_perfetto(prediction: Any) -> str:
+    """Return a trace for Perfetto: the groups of a prediction one after the other, as long as each is expected to run.
+
+    Source: the Trace Event Format (JSON), complete events; microseconds.
+    """
+    at = prediction.dispatch * 1e6
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": prediction.device.name}},
+        {"ph": "M", "name": "thread_name", "pid": 1, "tid": 1, "args": {"name": prediction.analysis.name}},
+    ]
+    if at:
+        events.append({"ph": "X", "name": "(dispatch)", "pid": 1, "tid": 1, "ts": 0.0, "dur": at})
+    for part in prediction.parts:
+        group = part.group
+        told = {
+            "scope": "/".join(group.scope),
+            "bound by": part.timing.bound,
+            "runs": group.times,
+            "FLOPs": group.flops * group.times,
+            "bytes": group.moved * group.times,
+        }
+        length = part.seconds * 1e6
+        events.append(
+            {"ph": "X", "name": group.name, "cat": group.direction or "forward", "pid": 1, "tid": 1}
+            | {"ts": at, "dur": length, "args": told}
+        )
+        at += length
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}) + "\n"
+
+
+def as_speedscope(analysis: Analysis) -> str:
+    """Return a file for speedscope: one profile a weight, over the same frames. Source: its file-format-schema.json."""
+    frames: dict[Frame, int] = {}
+    samples: list[tuple[list[int], Cost]] = []
+    for stack, cost in stacks(analysis):
+        samples.append(([frames.setdefault(frame, len(frames)) for frame in stack], cost))
+    profiles = [
+        _profile(f"{analysis.name}, {name}", unit, [(stack, of(cost)) for stack, cost in samples])
+        for name, (_, unit, of) in WEIGHTS.items()
+        if of(analysis.total)
+    ]
+    return _speedscope(analysis, frames, profiles)
+
+
+def _speedscope(analysis: Analysis, frames: dict[Frame, int], profiles: list[dict[str, Any]]) -> str:
+    record = {
+        "$schema": "https://www.speedscope.app/file-format-schema.json",
+        "name": analysis.name,
+        "exporter": f"costax {analysis.versions.get('costax', '')}".rstrip(),
+        "activeProfileIndex": 0,
+        "shared": {"frames": [_frame(frame) for frame in frames]},
+        "profiles": profiles,
+    }
+    return json.dumps(record) + "\n"
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    place = {"file": frame.file, "line": frame.line} if frame.file else {}
+    return {"name": frame.name, **place}
+
+
+def _profile(name: str, unit: str, samples: list[tuple[list[int], Count]]) -> dict[str, Any]:
+    weighty = [(stack, weight) for stack, weight in samples if weight]
+    return {
+        "type": "sampled",
+        "name": name,
+        "unit": unit,
+        "startValue": 0,
+        "endValue": sum(weight for _, weight in weighty),
+        "samples": [stack for stack, _ in weighty],
+        "weights": [weight for _, weight in weighty],
+    }
+
+
+def as_pprof(analysis: Analysis) -> bytes:
+    """Return a gzipped profile for pprof, with one sample type a weight. Source: pprof's profile.proto.
+
+    pprof's values are 64-bit integers: weights of a larger program are given in thousands, millions ..., and say so.
+    """
+    strings: dict[str, int] = {"": 0}
+    locations: dict[Frame, int] = {}
+    scales = {name: _scale(of(analysis.total)) for name, (_, _, of) in WEIGHTS.items()}
+    message = bytearray()
+    for name, (unit, _, _) in WEIGHTS.items():
+        scale = f" x {scales[name]:,}" if scales[name] > 1 else ""
+        kind = _field(1, _number(strings, name + scale)) + _field(2, _number(strings, unit))
+        message += _field(1, kind)
+    for stack, cost in stacks(analysis):
+        ids = [locations.setdefault(frame, len(locations) + 1) for frame in reversed(stack)]
+        values = [of(cost) // scales[name] for name, (_, _, of) in WEIGHTS.items()]
+        message += _field(2, _field(1, _packed(ids)) + _field(2, _packed(values)))
+    for frame, number in locations.items():
+        line = _field(1, number) + (_field(2, frame.line) if frame.line else b"")
+        message += _field(4, _field(1, number) + _field(4, line))
+        name, file = _number(strings, frame.name), _number(strings, frame.file)
+        message += _field(5, _field(1, number) + _field(2, name) + _field(3, name) + _field(4, file))
+    default = _number(strings, next(iter(WEIGHTS)))
+    for text in strings:
+        message += _field(6, text.encode())
+    message += _field(14, default)
+    return gzip.compress(bytes(message), mtime=0)
+
+
+def _scale(total: Count) -> int:
+    scale = 1
+    while total // scale >= _INT64:
+        scale *= 1000
+    return scale
+
+
+def _number(strings: dict[str, int], text: str) -> int:
+    return strings.setdefault(text, len(strings))
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """Return one field of a protocol-buffer message: a varint, or bytes with their length."""
+    if isinstance(value, int):
+        return _varint(number << 3 | _VARINT) + _varint(value)
+    return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
+
+
+def _packed(values: list[int]) -> bytes:
+    return b"".join(map(_varint, values))
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)

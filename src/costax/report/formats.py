@@ -1,0 +1,103 @@
+"""An analysis or a comparison as the contents of a file: JSON, Markdown, CSV, flame graphs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from costax.analysis.analysis import Analysis
+from costax.core.cost import FIELDS
+from costax.report import analysis_of, flamegraph, notes
+from costax.report.record import to_record
+from costax.report.tables import table
+
+if TYPE_CHECKING:
+    from costax.report import Shown
+
+
+def as_json(account: Shown, **_: Any) -> str:
+    """Return the record as JSON text."""
+    if isinstance(account, Analysis):
+        return json.dumps(to_record(account), indent=1) + "\n"
+    from costax.report.waterfall import to_record as compared
+
+    return json.dumps(compared(account), indent=1) + "\n"
+
+
+def as_csv(account: Shown, **_: Any) -> str:
+    """Return one line for each (scope, direction, primitive, source line), with every field, exactly."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADINGS)
+    writer.writerows(lines(analysis_of(account)))
+    return out.getvalue()
+
+
+HEADINGS = ("scope", "direction", "primitive", "source", *FIELDS)
+"""The columns of the CSV, and of the data frame."""
+
+
+def lines(analysis: Analysis) -> list[tuple[Any, ...]]:
+    """Return one tuple for each (scope, direction, primitive, source line), as `HEADINGS` names its fields."""
+    return [
+        ("/".join(row.scope), row.direction, row.primitive, row.source, *(getattr(cost, name) for name in FIELDS))
+        for row, cost in analysis.rows.items()
+    ]
+
+
+def as_speedscope(account: Shown, **_: Any) -> str:
+    """Return a flame graph for speedscope."""
+    return flamegraph.as_speedscope(analysis_of(account))
+
+
+def as_pprof(account: Shown, **_: Any) -> bytes:
+    """Return a flame graph for pprof."""
+    return flamegraph.as_pprof(analysis_of(account))
+
+
+def as_markdown(account: Shown, **choice: Any) -> str:
+    """Return the header, a table and its notes as GitHub-flavoured Markdown; of a comparison, the account too.
+
+    choice: which table, as `costax.report.tables.table` takes it.
+    """
+    analysis = analysis_of(account)
+    shown = table(analysis, **choice)
+    (_, _, inputs), *totals = notes.heading(analysis)
+    text = [f"# {escaped(analysis.name)}", "", f"inputs: {escaped(inputs)}", ""]
+    text += grid(("total", "", "exactly"), totals, numeric_from=1)
+    text.append("")
+    # Markdown drops leading spaces in a cell.
+    body = [("&emsp;" * line.depth + escaped(line.label), *line.cells) for line in shown.lines]
+    total = tuple(f"**{cell}**" for cell in (shown.total.label, *shown.total.cells))
+    text += grid((shown.heading, *shown.columns), [*body, total], numeric_from=1, raw=True)
+    text.append("")
+    text += [f"* {escaped(note)}" for note in notes.footing(analysis, shown)]
+    if not isinstance(account, Analysis):
+        from costax.report.waterfall import steps
+
+        title = f"## From this program to XLA's cost analysis ({escaped(account.target)})"
+        heading = ("", "FLOPs", "transcendentals", "equations")
+        body = [
+            (f"**{escaped(step.label)}**" if step.is_sum else f"&emsp;{escaped(step.label)}", *step.cells())
+            for step in steps(account)
+        ]
+        text += ["", title, "", *grid(heading, body, numeric_from=1, raw=True)]
+    return "\n".join(text) + "\n"
+
+
+def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], *, numeric_from: int, raw: bool = False) -> list[str]:
+    """Return the lines of a Markdown table; columns from `numeric_from` on stand to the right. raw: escaped already."""
+    rule = ["---"] * numeric_from + ["--:"] * (len(heading) - numeric_from)
+    texts = rows if raw else [[escaped(cell) for cell in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in (heading, rule, *texts)]
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    found = text
+    for character in "\\|*_<>`#":
+        found = found.replace(character, f"\\{character}")
+    return found

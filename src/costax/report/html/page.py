@@ -1,0 +1,150 @@
+"""The HTML report: one file with everything in it, that opens offline and asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from importlib import import_module
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from costax.errors import ExtraError
+from costax.report import analysis_of, notes
+from costax.report.html.data import contents
+
+if TYPE_CHECKING:
+    from costax.report import Shown
+
+# Nothing may be fetched, from anywhere; the scripts and styles are those in the file.
+_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def as_html(account: Shown, **_: Any) -> str:
+    """Return the report of an analysis or a comparison as one page. Raises ExtraError where plotly is not installed."""
+    return page(account, contents(account))
+
+
+def page(account: Shown, data: dict[str, Any]) -> str:
+    """Return the page of an account that shows some contents."""
+    try:
+        offline: Any = import_module("plotly.offline")
+    except ImportError as error:
+        raise ExtraError("plotly", "The HTML report", "html") from error
+    analysis = analysis_of(account)
+    web = files("costax.report.html") / "web"
+    # `</script>` inside a string would end the element.
+    held = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return _PAGE.format(
+        title=escape(f"{analysis.name} - costax"),
+        policy=_POLICY,
+        style=(web / "page.css").read_text(),
+        body=_body(account, data),
+        data=held,
+        plotly=offline.get_plotlyjs(),
+        script=(web / "page.js").read_text(),
+    )
+
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+<script id="data" type="application/json">{data}</script>
+<script>{plotly}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _body(account: Shown, data: dict[str, Any]) -> str:
+    analysis = analysis_of(account)
+    sections = [
+        ("layers-section", "Layers", _LAYERS),
+        ("others-section", "By primitive", _OTHERS),
+    ]
+    if "symbols" in data:
+        sections.insert(0, ("formulas-section", "Formulas", _FORMULAS))
+    if "devices" in data:
+        options = "".join(
+            f"<option value='{escape(x)}'>{escape(d['name'])}</option>" for x, d in data["devices"].items()
+        )
+        sections.append(("roofline-section", "Roofline", _ROOFLINE.format(options=options)))
+    if "waterfall" in data:
+        sections.append(("waterfall-section", "From the jaxpr to XLA", _WATERFALL))
+    if "memory" in data:
+        sections.append(("memory-section", "Memory", _MEMORY))
+    links = "".join(f"<a href='#{where}'>{name}</a>" for where, name, _ in sections)
+    versions = ", ".join(f"{name} {version}" for name, version in analysis.versions.items())
+    said = "".join(f"<p class='note'>{escape(note)}</p>" for note in data["notes"])
+    parts = [
+        "<header class='top'><div>",
+        f"<h1>{escape(analysis.name)}</h1><p class='dim'>inputs: {escape(notes.inputs(analysis))}</p>",
+        f"<p class='dim'>{escape(versions)}</p></div><button id='theme' type='button'>Dark</button></header>",
+        f"<nav aria-label='sections'>{links}</nav>",
+        "<main><div id='cards' class='cards'></div>",
+        said,
+        "<p id='said' class='hidden' role='status' aria-live='polite'></p>",
+    ]
+    parts += [f"<section id='{where}' aria-label='{name}'>{inner}</section>" for where, name, inner in sections]
+    return "\n".join([*parts, "</main>"])
+
+
+_LAYERS: Final = """<div class="bar"><h2>Layers</h2>
+<label>weight <select id="weight"></select></label>
+<label><input type="checkbox" id="merge" checked> equal layers share a line</label>
+<button id="out" type="button">Zoom out</button></div>
+<div id="icicle" class="chart" role="img"></div>
+<div class="bar" style="margin-top:1rem"><label>search <input id="search" type="search" placeholder="attention"></label>
+<span id="found" class="dim" aria-live="polite"></span>
+<button id="unfold" type="button">Unfold all</button><button id="fold" type="button">Fold all</button></div>
+<div class="scroll" tabindex="0" role="region" aria-label="table of layers">
+<table id="layers"><thead></thead><tbody></tbody><tfoot></tfoot></table></div>"""
+
+_OTHERS: Final = """<div class="bar"><h2>Other tables</h2>
+<label>by <select id="by"><option>primitive</option><option>source</option><option>dtype</option>
+<option>direction</option></select></label></div>
+<div class="scroll" tabindex="0" role="region" aria-label="table by primitive, source, dtype or direction">
+<table id="others"><thead></thead><tbody></tbody></table></div>"""
+
+_FORMULAS: Final = """<div class="bar"><h2>Formulas</h2></div>
+<p class="note">Every number on this page is that of these values.</p><div id="sliders"></div>
+<div class="scroll" tabindex="0" role="region" aria-label="table of formulas">
+<table id="formulas"><thead><tr><th scope="col">figure</th><th scope="col">here</th>
+<th scope="col" style="text-align:left">formula</th></tr></thead><tbody></tbody></table></div>"""
+
+_ROOFLINE: Final = """<div class="bar"><h2>Roofline</h2>
+<label>device <select id="device">{options}</select></label></div>
+<p id="predicted"></p><div id="roofline" class="chart" role="img"
+aria-label="Roofline: FLOP/s over FLOPs a byte, one mark for each group of equations"></div>
+<p class="note">A mark is what is expected to run as one kernel; its area is its share of the time.</p>"""
+
+_WATERFALL: Final = """<div class="bar"><h2>From the jaxpr to XLA</h2>
+<label>count <select id="quantity"><option value="flops">FLOPs</option>
+<option value="transcendentals">transcendentals</option></select></label></div>
+<div id="waterfall" class="chart" role="img"
+aria-label="Waterfall from this program's count to that of XLA; the table below holds the differences"></div>
+<p class="note">The axis does not start at 0: differences are small beside the whole.</p>
+<div class="bar"><label>differences behind <select id="step"></select></label>
+<span id="behind" class="dim"></span></div>
+<div class="scroll" tabindex="0" role="region" aria-label="table of differences"><table id="deltas"><thead><tr>
+<th scope="col">equation</th><th scope="col">FLOPs</th><th scope="col">transc.</th>
+<th scope="col" style="text-align:left">layer</th><th scope="col" style="text-align:left">line</th>
+<th scope="col" style="text-align:left">evidence</th></tr></thead><tbody></tbody></table></div>"""
+
+_MEMORY: Final = """<div class="bar"><h2>Memory</h2><label>account <select id="account">
+<option value="fused">fused estimate</option><option value="framework">framework peak</option></select></label></div>
+<div id="memory-chart" class="chart" style="height:340px" role="img"
+aria-label="Bytes alive at each equation; the table below holds what is alive at the peak"></div>
+<p id="peak"></p><div class="scroll" tabindex="0" role="region" aria-label="table of what is alive at the peak">
+<table id="alive"><thead><tr><th scope="col">array</th><th scope="col">bytes</th>
+<th scope="col" style="text-align:left">made by</th><th scope="col" style="text-align:left">layer</th>
+<th scope="col" style="text-align:left">kept because</th></tr></thead><tbody></tbody></table></div>"""

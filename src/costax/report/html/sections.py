@@ -1,0 +1,109 @@
+"""What a report adds to the counts where the program is at hand: predictions for some devices, and memory over time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from costax.analysis.analysis import Analysis
+from costax.errors import CostaxError
+
+# Machines that people ask about; `costax predict --device` knows them all.
+DEVICES: Final = ("h100-sxm", "a100-sxm-80", "tpu-v5e", "tpu-v5p", "mi300x")
+# As many moments as a screen has columns; each is the largest of its neighbourhood, so that the peak stays.
+_MOMENTS: Final = 800
+_ALIVE: Final = 20
+# Groups that take less of the time than all others together are no marks of the roofline.
+_GROUPS: Final = 250
+
+
+def sections(analysis: Analysis) -> tuple[dict[str, Any], list[str]]:
+    """Return the sections of a traced program, and what could not be said; a record has none."""
+    if analysis.tree is None:
+        return {}, []
+    found: dict[str, Any] = {}
+    gaps: list[str] = []
+    for name, make in (("memory", _memory), ("devices", _devices)):
+        try:
+            found[name] = make(analysis)
+        except CostaxError as error:
+            gaps.append(f"No {'prediction' if name == 'devices' else name}: {error.what}")
+    return found, gaps
+
+
+def _memory(analysis: Analysis) -> dict[str, Any]:
+    return {
+        name: {
+            "peak": analysis.fused_peak_bytes if fused else analysis.peak_bytes,
+            "timeline": _thinned(
+                [[m.step, m.nbytes, m.scope, m.primitive] for m in analysis.memory_timeline(fused=fused)]
+            ),
+            "alive": [
+                {
+                    "nbytes": buffer.nbytes,
+                    "dtype": buffer.dtype,
+                    "shape": list(buffer.shape),
+                    "scope": buffer.scope,
+                    "primitive": buffer.primitive,
+                    "why": buffer.why,
+                }
+                for buffer in analysis.live_at_peak(_ALIVE, fused=fused)
+            ],
+        }
+        for name, fused in (("fused", True), ("framework", False))
+    }
+
+
+def _thinned(moments: list[list[Any]]) -> list[list[Any]]:
+    width = -(-len(moments) // _MOMENTS)
+    return [max(moments[i : i + width], key=lambda m: m[1]) for i in range(0, len(moments), max(1, width))]
+
+
+def _devices(analysis: Analysis) -> dict[str, Any]:
+    from costax.performance.prediction import predict
+
+    return {name: _device(predict(analysis, name)) for name in DEVICES}
+
+
+def _device(prediction: Any) -> dict[str, Any]:
+    peak, device = prediction.peak, prediction.device
+    return {
+        "name": device.name,
+        "unit": peak[0] if peak else None,
+        "peak": peak[1] if peak else None,
+        "bandwidth": device.bandwidth.value if device.bandwidth else None,
+        "ridge": prediction.ridge,
+        "mfu": prediction.mfu,
+        "range": list(prediction.range),
+        "assumptions": prediction.assumptions,
+        "parts": _parts(prediction.parts),
+    }
+
+
+def _parts(parts: Any) -> list[dict[str, Any]]:
+    """Return the groups of equations, equal ones of a layer together, the longest by themselves."""
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for part in parts:
+        group = part.group
+        scope = "/".join(group.scope)
+        key = (group.name, scope, group.flops, group.moved, part.timing.bound)
+        found = groups.setdefault(
+            key,
+            {
+                "name": group.name,
+                "scope": scope,
+                "flops": group.flops,
+                "bytes": group.moved,
+                "times": 0,
+                "seconds": 0.0,
+                "bound": part.timing.bound,
+            },
+        )
+        found["times"] += group.times
+        found["seconds"] += part.seconds
+    ordered = sorted(groups.values(), key=lambda found: -found["seconds"])
+    others: dict[str, dict[str, Any]] = {}
+    for part in ordered[_GROUPS:]:
+        # Too small to be seen; their time stays in the layer.
+        rest = others.setdefault(part["scope"], {**part, "name": "(others)", "flops": 0, "bytes": 0, "seconds": 0.0})
+        rest["seconds"] += part["seconds"]
+    return [*ordered[:_GROUPS], *others.values()]

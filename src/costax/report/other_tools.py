@@ -1,0 +1,27 @@
+"""The table of another tool's number: ours, what it adds and leaves out, and theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from costax.analysis.other_tools.conventions import Answer
+
+
+def render(answer: Answer) -> Group:
+    """Return what rich prints of an answer."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("", answer.unit):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    table.add_row(f"costax, {answer.unit if answer.unit == 'FLOPs' else 'MACs'}", f"{answer.ours:,}", "", style="bold")
+    for reason in answer.reasons:
+        note = f"{reason.why} (a defect)" if reason.defect else reason.why
+        table.add_row(f"  {reason.what}", f"{reason.count:+,}", Text(note), style="red" if reason.defect else "")
+    table.add_row(f"= {answer.tool}", f"{answer.count:,}", answer.version, style="bold")
+    return Group(table)

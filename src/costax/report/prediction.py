@@ -1,0 +1,206 @@
+"""The tables of a prediction: its figures, the time by scope, the groups that take longest, the assumptions."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group as Together
+from rich.table import Table
+from rich.text import Text
+
+from costax.core import units
+from costax.errors import RecordError
+from costax.performance.energy import Run
+from costax.performance.prediction import Part, Prediction
+from costax.report import flamegraph, write
+
+_MOST: Final = 8
+
+
+def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOST) -> Together:
+    """Return what rich prints of a prediction."""
+    title = f"{prediction.analysis.name} on {prediction.device.name}"
+    parts: list[Any] = [Text(title, style="bold"), _head(prediction), _scopes(prediction, depth)]
+    parts += [_longest(prediction, most), Text("\n".join(prediction.assumptions))]
+    return Together(*parts)
+
+
+def save(prediction: Prediction, path: str) -> None:
+    """Write a prediction to a file: its record (.json), or a flame graph or a trace of its seconds.
+
+    Raises RecordError for another suffix, or where the file cannot be written.
+    """
+    written = next((made for suffix, made in FORMATS.items() if path.lower().endswith(suffix)), None)
+    if written is None:
+        raise RecordError(
+            f"{path!r} has a suffix that names no format of a prediction.",
+            why="The suffix says how it is written.",
+            cure=f"Use one of {', '.join(FORMATS)}.",
+        )
+    write(path, written(prediction))
+
+
+def as_json(prediction: Prediction) -> str:
+    """Return the record of a prediction as JSON text."""
+    return json.dumps(to_record(prediction), indent=1) + "\n"
+
+
+FORMATS: Final[Mapping[str, Callable[[Prediction], str]]] = {
+    ".speedscope.json": flamegraph.prediction_as_speedscope,
+    ".perfetto.json": flamegraph.prediction_as_perfetto,
+    ".json": as_json,
+}
+"""What a prediction is saved as, by suffix."""
+
+
+def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
+    """Return the prediction as a dictionary for JSON."""
+    best, expected, worst = prediction.range
+    return {
+        "schema": "costax/prediction/1",
+        "name": prediction.analysis.name,
+        "device": prediction.device.id,
+        "unverified": prediction.device.unverified,
+        "mesh": dict(prediction.mesh),
+        "seconds": {"best": best, "expected": expected, "worst": worst},
+        "dispatch_seconds": prediction.dispatch,
+        "seconds_by_scope": prediction.by_scope(),
+        "seconds_by_direction": prediction.by_direction(),
+        "seconds_by_bound": prediction.by_bound(),
+        "flops": prediction.flops,
+        "model_flops": prediction.model_flops,
+        "bytes": prediction.traffic,
+        "flops_per_byte": prediction.intensity,
+        "ridge_flops_per_byte": prediction.ridge,
+        "peak": None
+        if prediction.peak is None
+        else dict(zip(("unit", "flops_per_second"), prediction.peak, strict=True)),
+        "mfu": prediction.mfu,
+        "hfu": prediction.hfu,
+        "per_second": prediction.throughput,
+        "assumptions": prediction.assumptions,
+        "energy": None if run is None else _run(run),
+        "groups": [_group(part) for part in prediction.parts],
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    ranges = {
+        "joules_a_call": run.energy.joules,
+        "seconds": run.seconds,
+        "kwh": run.kwh,
+        "co2_grams": run.co2_grams,
+        "cost": run.cost,
+    }
+    found = {name: None if x is None else [x.low, x.expected, x.high] for name, x in ranges.items()}
+    return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **found}
+
+
+def _group(part: Part) -> dict[str, Any]:
+    group = part.group
+    return {
+        "name": group.name,
+        "scope": "/".join(group.scope),
+        "direction": group.direction,
+        "times": group.times,
+        "seconds": part.seconds,
+        "bound": part.timing.bound,
+        "flops": group.flops,
+        "bytes_read": group.read,
+        "bytes_written": group.written,
+    }
+
+
+def _head(prediction: Prediction) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    best, expected, worst = prediction.range
+    seconds = f"{units.seconds(expected)}   [best {units.seconds(best)}, worst {units.seconds(worst)}]"
+    rows = [("time of a call", seconds)]
+    rows += [(f"{name} a second", units.rate(rate)) for name, rate in prediction.throughput.items()]
+    shares = prediction.by_bound()
+    total = sum(shares.values()) or 1.0
+    rows.append(("bound by", ", ".join(f"{name} {share / total:.0%}" for name, share in shares.items())))
+    if prediction.mfu is not None and prediction.hfu is not None and prediction.peak is not None:
+        unit, peak = prediction.peak
+        mark = prediction.device.peaks[unit].mark if unit in prediction.device.peaks else ""
+        share = f"{prediction.mfu:.1%}" + (f", HFU {prediction.hfu:.1%}" if prediction.hfu != prediction.mfu else "")
+        rows.append(("MFU", f"{share} of {units.rate(peak, 'FLOP/s')}{mark} ({unit})"))
+    at = ", ".join(f"{name} {value:.3g}" for name, value in prediction.intensity.items())
+    ridge = f"; ridge {prediction.ridge:.3g}" if prediction.ridge else ""
+    rows.append(("FLOPs a byte", f"{at}{ridge}"))
+    for name, text in rows:
+        grid.add_row(Text(name), Text(text))
+    return grid
+
+
+def _scopes(prediction: Prediction, depth: int | None) -> Table:
+    by_scope: dict[str, list[Part]] = defaultdict(list)
+    chosen = depth or _depth(prediction)
+    for part in prediction.parts:
+        by_scope["/".join(part.group.scope[:chosen])].append(part)
+    total = prediction.seconds
+    table = Table(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
+    table.add_column("scope", "total", overflow="fold")
+    for heading, footer in (
+        ("time", units.seconds(total)),
+        ("%", "100.0"),
+        ("FLOPs", units.short(sum(p.group.flops * p.group.times for p in prediction.parts))),
+        ("bytes", units.short_bytes(sum(p.group.moved * p.group.times for p in prediction.parts))),
+        ("groups", str(sum(p.group.times for p in prediction.parts))),
+    ):
+        table.add_column(heading, footer, justify="right", no_wrap=True)
+    table.add_column("bound by")
+    lines = [(scope or "(no scope)", found) for scope, found in by_scope.items()]
+    for scope, found in lines:
+        seconds = sum(part.seconds for part in found)
+        bounds: dict[str, float] = defaultdict(float)
+        for part in found:
+            bounds[part.timing.bound] += part.seconds
+        table.add_row(
+            Text(scope),
+            units.seconds(seconds),
+            f"{100 * seconds / total if total else 0:.1f}",
+            units.short(sum(p.group.flops * p.group.times for p in found)),
+            units.short_bytes(sum(p.group.moved * p.group.times for p in found)),
+            str(sum(p.group.times for p in found)),
+            max(bounds, key=lambda name: bounds[name]),
+        )
+    if prediction.dispatch:
+        table.add_row(Text("(dispatch)"), units.seconds(prediction.dispatch), "", "", "", "", "")
+    return table
+
+
+def _depth(prediction: Prediction) -> int:
+    """Return the deepest cut of scopes that shows in forty lines."""
+    deepest = max((len(part.group.scope) for part in prediction.parts), default=1)
+    lines = {d: len({part.group.scope[:d] for part in prediction.parts}) for d in range(1, deepest + 1)}
+    return max((d for d, count in lines.items() if count <= 40), default=1)
+
+
+def _longest(prediction: Prediction, most: int) -> Table:
+    shown = sorted(prediction.parts, key=lambda part: -part.seconds)[:most]
+    title = f"Longest groups, {len(shown)} of {len(prediction.parts)}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("group", overflow="fold")
+    for name in ("time", "runs", "each", "FLOPs/B"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bound by")
+    table.add_column("scope", overflow="fold")
+    for part in shown:
+        group = part.group
+        table.add_row(
+            Text(group.name),
+            units.seconds(part.seconds),
+            str(group.times),
+            units.seconds(part.timing.expected),
+            f"{group.flops / group.moved:.3g}" if group.moved else "-",
+            part.timing.bound,
+            Text("/".join(group.scope)),
+        )
+    return table

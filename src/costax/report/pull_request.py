@@ -1,0 +1,141 @@
+"""A difference for a pull request: what grew, by how much, and in which layers, as Markdown or plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from costax.analysis.budgets import text
+from costax.analysis.conditions import Failure, described, signed_percent
+from costax.analysis.diff import Change, Diff, Layer, fields
+from costax.analysis.views import label, templates
+from costax.core.cost import Count
+from costax.report.formats import escaped, grid
+
+# What people ask of a change, most important first; what did not change is not shown.
+_FIELDS: Final = (
+    "flops",
+    "macs",
+    "ops",
+    "transcendentals",
+    "bytes_unfused",
+    "collective_bytes",
+    "params",
+    "param_bytes",
+)
+_NAMES: Final = {
+    "flops": "FLOPs",
+    "macs": "MACs",
+    "ops": "OPs",
+    "bytes_unfused": "traffic, unfused",
+    "collective_bytes": "sent by collectives",
+    "param_bytes": "parameter bytes",
+    "params": "parameters",
+}
+_MOST: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Some layers that changed alike: their name, and the sum of their changes in one field."""
+
+    name: str
+    change: Change
+
+
+def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
+    """Return the summary of a difference for a pull request: the verdict, the totals, the layers that changed."""
+    total = diff.total
+    shown = [field for field in _FIELDS if total.change(field).delta]
+    lines = [f"### {escaped(_title(diff))}", ""]
+    lines += [
+        f"* :x: `{failure.condition.written}`: {described(failure.condition.field, failure.change)}"
+        for failure in failures
+    ]
+    lines += [""] if failures else []
+    if shown:
+        cells = [(_NAMES.get(field, field), *_row(field, total.change(field))) for field in shown]
+        lines += [*grid(("", "before", "after", "change", "%"), cells, numeric_from=1), ""]
+    else:
+        moved = any(layer.changed for layer in diff.layers())
+        lines += ["The totals are the same; work moved between layers." if moved else "No cost changed.", ""]
+    field = leading_field(diff)
+    changed = places(diff, field)
+    if changed:
+        lines += [f"Where {_NAMES.get(field, field)} changed:", ""]
+        cells = [(entry.name, *_row(field, entry.change)) for entry in changed[:_MOST]]
+        lines += grid(("layer", "before", "after", "change", "%"), cells, numeric_from=1)
+        lines += [f"\n{len(changed) - _MOST} more layers changed."] if len(changed) > _MOST else []
+        lines.append("")
+    return "\n".join(lines)
+
+
+def as_text(diff: Diff) -> str:
+    """Return what changed as plain text: the totals, then the layers behind the first of them."""
+    total = diff.total
+    lines = [f"  {_NAMES.get(f, f)}: {described(f, total.change(f))}" for f in _FIELDS if total.change(f).delta]
+    field = leading_field(diff)
+    for entry in places(diff, field)[:_MOST]:
+        verb = "grew" if entry.change.delta > 0 else "shrank"
+        lines.append(
+            f"    {entry.name} {verb} by {text(field, abs(entry.change.delta))}: {described(field, entry.change)}"
+        )
+    return "\n".join(lines)
+
+
+def leading_field(diff: Diff) -> str:
+    """Return the first field that changed in any layer, `flops` where none did."""
+    layers = diff.layers()
+    return next((f for f in (*_FIELDS, *fields()) if any(layer.change(f).delta for layer in layers)), "flops")
+
+
+def places(diff: Diff, field: str) -> list[Changed]:
+    """Return the layers whose own work changed in a field, largest change first; those that changed alike together."""
+    layers = [layer for layer in diff.layers() if layer.change(field).delta]
+    found = [
+        Changed(
+            _name([layer.scope or "(no scope)" for layer in group]),
+            Change(sum(x.change(field).before for x in group), sum(x.change(field).after for x in group)),
+        )
+        for group in _alike(layers, field)
+    ]
+    return sorted(found, key=lambda entry: -abs(entry.change.delta))
+
+
+def _alike(layers: Sequence[Layer], field: str) -> Iterator[list[Layer]]:
+    """Yield groups of layers whose paths differ in one number and that changed by the same."""
+    groups: dict[Hashable, list[Layer]] = {}
+    for layer in layers:
+        change = layer.change(field)
+        for template in templates(layer.scope):
+            groups.setdefault((template, change), []).append(layer)
+    taken: set[str] = set()
+    for group in sorted(groups.values(), key=len, reverse=True):
+        free = [layer for layer in group if layer.scope not in taken]
+        if len(free) > 1:
+            taken.update(layer.scope for layer in free)
+            yield free
+    yield from ([layer] for layer in layers if layer.scope not in taken)
+
+
+def _name(scopes: Sequence[str]) -> str:
+    return scopes[0] if len(scopes) == 1 else label(scopes)
+
+
+def _row(field: str, change: Change) -> tuple[str, str, str, str]:
+    sign = "+" if change.delta > 0 else "-"
+    return (
+        text(field, change.before),
+        text(field, change.after),
+        sign + text(field, abs(change.delta)),
+        signed_percent(change),
+    )
+
+
+def _title(diff: Diff) -> str:
+    before, after = diff.before.name, diff.after.name
+    names = before if before == after else f"{before} -> {after}"
+    change: Change = diff.total.change("flops")
+    count: Count = change.delta
+    return f"{names}: FLOPs {signed_percent(change)}" if count else f"{names}: FLOPs the same"

@@ -1,0 +1,225 @@
+"""Reading a record with care: every value has its type, its place in error messages, and the rows add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar, cast
+
+from costax.analysis.analysis import Analysis, Size
+from costax.core.cost import KINDS, Cost
+from costax.core.equation import Operand
+from costax.core.polynomial.parse import parsed
+from costax.core.polynomial.points import Condition
+from costax.errors import Missing, RecordError, SymbolError
+from costax.program.tree import DIRECTIONS, Row, Scope, Unknown
+
+FAMILY: Final = "costax/analysis/"
+NEWEST: Final = 2
+# What the first schema did not have yet, as it was then: every size a number.
+_SINCE_2: Final[Mapping[str, Any]] = {
+    "symbols": [],
+    "conditions": [],
+    "extents": [],
+    "exact_by": "",
+    "reason": "",
+    "point": {},
+}
+
+_T = TypeVar("_T")
+_WORDS: Final[Mapping[Any, str]] = {
+    str: "a string",
+    int: "an integer",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
+class Reader:
+    """Reads one record; `origin` names it in errors."""
+
+    def __init__(self, origin: str) -> None:
+        """Take the name of the file."""
+        self.origin = origin
+        self.least: dict[str, int] = {}
+
+    def analysis(self, record: Any) -> Analysis:
+        """Return the analysis that a record holds. Raises RecordError."""
+        self.check_schema(record, FAMILY, NEWEST)
+        record = _completed(record)
+        self._read_symbols(record)
+        rows: dict[Row, Cost] = {}
+        for place, entry in self._entries(record, "rows"):
+            row = Row(
+                self._scope(entry, "scope", place),
+                self._choice(entry, "direction", place, DIRECTIONS),
+                self._get(entry, "primitive", str, place),
+                self._get(entry, "source", str, place),
+            )
+            rows[row] = rows.get(row, Cost()) + self._counts(entry, place)
+        total = self._cost(record, "total")
+        if Cost.sum(rows.values()) != total:
+            raise self._wrong("the rows do not add up to the total")
+        return Analysis(
+            name=self._get(record, "name", str),
+            total=total,
+            inputs=tuple(
+                (self._get(x, "path", str, place), Operand(self._shape(x, place), self._get(x, "dtype", str, place)))
+                for place, x in self._entries(record, "inputs")
+            ),
+            unknowns=tuple(
+                Unknown(
+                    self._get(x, "place", str, place),
+                    self._get(x, "source", str, place),
+                    self._count(x, "assumed", place),
+                    answered=self._get(x, "answered", bool, place),
+                )
+                for place, x in self._entries(record, "unknowns")
+            ),
+            uncounted=tuple(self._missing(x, place) for place, x in self._entries(record, "uncounted")),
+            parameters=self._parameters(record),
+            per_device=self._cost(record, "per_device"),
+            devices=self._get(record, "devices", int),
+            versions=self._versions(record),
+            dead_part=self._dead_part(record),
+            saved_rows=rows,
+            conditions=tuple(
+                Condition(
+                    self._get(x, "text", str, place),
+                    self._count(x, "difference", place),
+                    self._choice(x, "relation", place, (">=", "==", "!=")),
+                )
+                for place, x in self._entries(record, "conditions")
+            ),
+            extents=self._shape(record, "", "extents"),
+            exact_by=self._get(record, "exact_by", str),
+            reason=self._get(record, "reason", str),
+            point={name: self._get(record["point"], name, int, "point.") for name in self._object(record, "point")},
+        )
+
+    def _read_symbols(self, record: Any) -> None:
+        for place, x in self._entries(record, "symbols"):
+            self.least[self._get(x, "name", str, place)] = self._get(x, "least", int, place)
+
+    def _count(self, entry: Any, key: str, place: str = "") -> Any:
+        """Return a count: an integer, or a formula that is written as a text."""
+        if isinstance(entry.get(key), str):
+            return self._formula(entry[key], f"{place}{key}")
+        return self._get(entry, key, int, place)
+
+    def _formula(self, text: str, place: str) -> Any:
+        with suppress(SymbolError):
+            count = parsed(text, self.least)
+            if set(getattr(count, "symbols", ())) <= set(self.least):
+                return count
+        names = ", ".join(self.least) or "no symbols"
+        raise self._wrong(f"{place} is {_brief(text)}, not an integer nor a formula of {names}")
+
+    def check_schema(self, record: Any, family: str, newest: int) -> None:
+        """Refuse what is no record of this family, or one of a newer costax. Raises RecordError."""
+        schema = cast(dict[str, Any], record).get("schema") if isinstance(record, dict) else None
+        if not isinstance(schema, str) or not schema.startswith(family):
+            found = "it names no schema" if schema is None else f"its schema is {schema!r}"
+            raise self._wrong(f"{found}, not {family}{newest}")
+        number = schema.removeprefix(family)
+        if number.isdecimal() and int(number) > newest:
+            raise RecordError(
+                f"{self.origin} was written by a newer costax: its schema is {schema}.",
+                why=f"This costax reads {family}{newest}; a later one may mean other things by its fields.",
+                cure="Upgrade: pip install --upgrade costax.",
+            )
+        if number not in map(str, range(1, newest + 1)):
+            raise self._wrong(f"no costax wrote the schema {schema!r}")
+
+    def _missing(self, x: Any, place: str) -> Missing:
+        primitive, source, inputs, outputs, params, reason = (
+            self._get(x, key, str, place) for key in ("primitive", "source", "inputs", "outputs", "params", "reason")
+        )
+        return Missing(primitive, source, inputs, outputs, params, self._get(x, "count", int, place), reason)
+
+    def _parameters(self, record: Any) -> dict[tuple[Scope, str], Size] | None:
+        if record.get("parameters", ...) is None:
+            return None
+        sizes: dict[tuple[Scope, str], Size] = {}
+        for place, x in self._entries(record, "parameters"):
+            key = (self._scope(x, "scope", place), self._get(x, "dtype", str, place))
+            size = Size(self._count(x, "elements", place), self._count(x, "bytes", place))
+            sizes[key] = sizes.get(key, Size()) + size
+        return sizes
+
+    def _versions(self, record: Any) -> dict[str, str]:
+        versions = self._object(record, "versions")
+        return {name: self._get(versions, name, str, "versions.") for name in versions}
+
+    def _dead_part(self, record: Any) -> Any:
+        dead = self._cost(record, "dead_code")
+        return lambda: dead
+
+    def _cost(self, record: Any, key: str) -> Cost:
+        return self._counts(self._object(record, key), f"{key}.")
+
+    def _counts(self, entry: Any, place: str) -> Cost:
+        counts: dict[tuple[str, str], int] = {}
+        for kind, by_dtype in self._object(entry, "counts", place).items():
+            if kind not in KINDS:
+                raise self._wrong(f"{place}counts has the unknown kind {kind!r}")
+            self._typed(by_dtype, dict, f"{place}counts.{kind}")
+            for dtype in by_dtype:
+                counts[kind, dtype] = self._count(by_dtype, dtype, f"{place}counts.{kind}.")
+        return Cost(counts)
+
+    def _shape(self, x: Any, place: str, key: str = "shape") -> tuple[int, ...]:
+        extents = self._list(x, key, place)
+        return tuple(
+            self._formula(extent, f"{place}{key}[{i}]")
+            if isinstance(extent, str)
+            else self._typed(extent, int, f"{place}{key}[{i}]")
+            for i, extent in enumerate(extents)
+        )
+
+    def _scope(self, entry: Any, key: str, place: str) -> Scope:
+        return tuple(part for part in self._get(entry, key, str, place).split("/") if part)
+
+    def _choice(self, entry: Any, key: str, place: str, choices: Sequence[str]) -> str:
+        value = self._get(entry, key, str, place)
+        if value not in choices:
+            raise self._wrong(f"{place}{key} is {value!r}, not one of {', '.join(choices)}")
+        return value
+
+    def _entries(self, record: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
+        entries = self._list(record, key)
+        return [(f"{key}[{i}].", self._typed(entry, dict, f"{key}[{i}]")) for i, entry in enumerate(entries)]
+
+    def _object(self, entry: Any, key: str, place: str = "") -> dict[str, Any]:
+        return cast(dict[str, Any], self._get(entry, key, dict, place))
+
+    def _list(self, entry: Any, key: str, place: str = "") -> list[Any]:
+        return cast(list[Any], self._get(entry, key, list, place))
+
+    def _get(self, entry: Any, key: str, kind: type[_T], place: str = "") -> _T:
+        if key not in entry:
+            raise self._wrong(f"{place}{key} is missing")
+        return self._typed(entry[key], kind, f"{place}{key}")
+
+    def _typed(self, value: Any, kind: type[_T], place: str) -> _T:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self._wrong(f"{place} is {_brief(value)}, not {_WORDS[kind]}")
+        return value
+
+    def _wrong(self, reason: str) -> RecordError:
+        return RecordError(
+            f"{self.origin} is not a record of costax: {reason}.",
+            why="Its numbers could not be trusted.",
+            cure="Write it anew: costax analyze TARGET --save FILE.json, or analysis.save(path).",
+        )
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _completed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of any schema with the fields of the newest."""
+    return {**_SINCE_2, **record} if record["schema"] == f"{FAMILY}1" else record

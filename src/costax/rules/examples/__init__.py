@@ -1,0 +1,72 @@
+"""Worked examples: for each primitive a small program, what it costs, and how XLA counts it.
+
+`costax explain` and the rule pages show them; the tests hold each against our count and against XLA's.
+The numbers are written as formulas of the shapes, so that a reader sees where they come from.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from costax.core.cost import Count
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """XLA's lowered count, where it is not ours, and why."""
+
+    why: str
+    flops: Count | None = None
+    transcendentals: Count | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """XLA counts the lowered program as we do: 2 FLOPs a valid MAC, 1 for every other operation of any dtype."""
+
+
+SAME = Same()
+
+
+def differs(why: str, *, flops: Count | None = None, transcendentals: Count | None = None) -> Differs:
+    """Say why XLA's count of the lowered program differs; numbers that are given are checked."""
+    return Differs(why, flops, transcendentals)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A program that uses one primitive, its arguments as specs (`f32[4,8]`), and its counts.
+
+    Counts that are None are not claimed; `macs`, `flops`, `transcendentals` and `ops` mean `Cost`'s projections.
+    """
+
+    primitive: str
+    function: Callable[..., Any]
+    args: tuple[str, ...]
+    macs: Count = 0
+    flops: Count | None = None
+    transcendentals: Count = 0
+    ops: Count | None = None
+    xla: Same | Differs = SAME
+    note: str = ""
+
+    @property
+    def source(self) -> str:
+        """The program as it is written."""
+        return inspect.getsource(self.function).strip().rstrip(",")
+
+
+def case(primitive: str, function: Callable[..., Any], *args: str, **counts: Any) -> Case:
+    """Return a Case: `case("dot_general", lambda a, b: a @ b, "f32[4,8]", "f32[8,3]", macs=4 * 8 * 3)`."""
+    return Case(primitive, function, args, **counts)
+
+
+def cases() -> tuple[Case, ...]:
+    """Return the worked examples of every module of this package, one module a family. Imports jax."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(example for name in names for example in import_module(f"{__name__}.{name}").CASES)

@@ -1,0 +1,73 @@
+"""Worked examples of linear algebra. XLA sees library calls, whose work it does not know."""
+
+# pyright: basic
+# The examples are written as users write them, without annotations.
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+
+from costax.rules.examples import case, differs
+
+_LIBRARY = differs("a LAPACK custom call counts -1, and what masks its result a few operations an element")
+
+CASES = (
+    case(
+        "cholesky",
+        lambda a: lax.linalg.cholesky(a, symmetrize_input=False),
+        "f32[12,12]",
+        flops=(2 * 12**3 + 3 * 12**2 - 5 * 12) // 6,
+        transcendentals=12,
+        xla=_LIBRARY,
+        note="n^3 / 3 to leading order; the square roots stand apart",
+    ),
+    case(
+        "lu",
+        lambda a: lax.linalg.lu(a),
+        "f32[12,12]",
+        flops=(4 * 12**3 - 3 * 12**2 + 5 * 12) // 6,
+        xla=_LIBRARY,
+        note="2 n^3 / 3 to leading order",
+    ),
+    case(
+        "qr",
+        lambda a: lax.linalg.qr(a, full_matrices=False),
+        "f32[12,12]",
+        flops=(8 * 12**3 + 12 * 12**2 + 28 * 12) // 6 - 12 + (8 * 12**3 + 6 * 12**2 - 8 * 12) // 6,
+        transcendentals=12,
+        xla=_LIBRARY,
+        note="8 n^3 / 3 to leading order: the reflections, then Q",
+    ),
+    case(
+        "triangular_solve",
+        lambda a, b: lax.linalg.triangular_solve(a, b, left_side=True, lower=True),
+        "f32[12,12]",
+        "f32[12,5]",
+        flops=5 * 12**2,
+        xla=_LIBRARY,
+    ),
+    case(
+        "tridiagonal_solve",
+        lambda a, b, c, d: lax.linalg.tridiagonal_solve(a, b, c, d),
+        "f32[12]",
+        "f32[12]",
+        "f32[12]",
+        "f32[12,1]",
+        flops=8 * 12 - 7,
+        xla=differs("two loops, whose bodies count once"),
+    ),
+    case(
+        "svd",
+        lambda a: lax.linalg.svd(a, full_matrices=False),
+        "f32[20,12]",
+        flops=6 * 20 * 12**2 + 20 * 12**3,
+        xla=_LIBRARY,
+    ),
+    case("svd", lambda a: jnp.linalg.svdvals(a), "f32[12,12]", flops=4 * 12**3 - 4 * 12**3 // 3, xla=_LIBRARY),
+    case("eigh", lambda a: lax.linalg.eigh(a, symmetrize_input=False), "f32[12,12]", flops=9 * 12**3, xla=_LIBRARY),
+    case("eig", lambda a: jnp.linalg.eigvals(a), "f32[12,12]", flops=10 * 12**3, xla=_LIBRARY),
+    case("hessenberg", lambda a: lax.linalg.hessenberg(a), "f32[12,12]", transcendentals=10, xla=_LIBRARY),
+    case("schur", lambda a: lax.linalg.schur(a), "f32[12,12]", flops=25 * 12**3, xla=_LIBRARY),
+    case("tridiagonal", lambda a: lax.linalg.tridiagonal(a), "f32[12,12]", transcendentals=10, xla=_LIBRARY),
+)

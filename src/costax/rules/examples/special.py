@@ -1,0 +1,130 @@
+"""Worked examples of special functions."""
+
+# pyright: basic
+# The examples are written as users write them, without annotations.
+
+from __future__ import annotations
+
+from jax import lax
+
+from costax.rules.examples import case, differs
+
+CASES = [
+    case(
+        "bessel_i0e",
+        lambda x: lax.bessel_i0e(x),
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("two Chebyshev series", flops=83 * 4 * 5),
+    ),
+    case(
+        "bessel_i1e",
+        lambda x: lax.bessel_i1e(x),
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("two Chebyshev series", flops=83 * 4 * 5),
+    ),
+    case(
+        "digamma",
+        lambda x: lax.digamma(x),
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("Lanczos approximation and reflection"),
+    ),
+    case("erf", lambda x: lax.erf(x), "f32[4,5]", transcendentals=4 * 5, flops=0, ops=4 * 5),
+    case(
+        "erf_inv",
+        lambda x: lax.erf_inv(x),
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("rational approximation", flops=37 * 4 * 5, transcendentals=2 * 4 * 5),
+    ),
+    case(
+        "erfc",
+        lambda x: lax.erfc(x),
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("rational approximation", flops=62 * 4 * 5),
+    ),
+    case(
+        "lgamma",
+        lambda x: lax.lgamma(x),
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("approximations that differ between versions of jax"),
+    ),
+    case("erf", lambda x: lax.erf(x), "bf16[4,5]", transcendentals=4 * 5, flops=0, ops=4 * 5),
+    case(
+        "igamma",
+        lambda a, x: lax.igamma(a, x),
+        "f32[4,5]",
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("a series and a continued fraction, loops whose bodies count once"),
+    ),
+    case(
+        "igammac",
+        lambda a, x: lax.igammac(a, x),
+        "f32[4,5]",
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("a series and a continued fraction, loops whose bodies count once"),
+    ),
+    case(
+        "igamma_grad_a",
+        lambda a, x: lax.igamma_grad_a(a, x),
+        "f32[4,5]",
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("a series and a continued fraction, loops whose bodies count once"),
+    ),
+    case(
+        "polygamma",
+        lambda a, x: lax.polygamma(a, x),
+        "f32[4,5]",
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("zeta, lgamma and digamma, all expanded"),
+    ),
+    case(
+        "zeta",
+        lambda a, x: lax.zeta(a, x),
+        "f32[4,5]",
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("Euler-Maclaurin summation", flops=121 * 4 * 5, transcendentals=11 * 4 * 5),
+    ),
+    case(
+        "regularized_incomplete_beta",
+        lambda a, b, x: lax.betainc(a, b, x),
+        "f32[4,5]",
+        "f32[4,5]",
+        "f32[4,5]",
+        transcendentals=4 * 5,
+        flops=0,
+        ops=4 * 5,
+        xla=differs("a continued fraction, a loop whose body counts once"),
+    ),
+]

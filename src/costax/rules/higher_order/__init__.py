@@ -1,0 +1,14 @@
+"""Higher-order primitives: which jaxprs they run, and how often. Importing this package registers the rules."""
+
+from costax.rules.higher_order import (
+    calls,
+    combiners,
+    control,
+    equinox,
+    exported,
+    loops,
+    pallas,
+    sharding,
+)
+
+__all__ = ["calls", "combiners", "control", "equinox", "exported", "loops", "pallas", "sharding"]

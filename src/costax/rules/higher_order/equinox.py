@@ -1,0 +1,35 @@
+"""Primitives of equinox and lineax: each is implemented by a function of jax, which is what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from costax import _jax
+from costax._jax.spec import spec
+from costax.core.equation import Body, Equation
+from costax.core.polynomial import Polynomial
+from costax.errors import Undecided
+from costax.rules.registry import body_rule
+
+
+@body_rule(
+    "linear_solve",
+    "maybe_set",
+    "nonbatchable",
+    "nondifferentiable_backward",
+    "nontraceable",
+    "select_if_vmap",
+    "unvmap_all",
+    "unvmap_any",
+    "unvmap_max",
+    "vprim",
+)
+def equinox_primitive(eqn: Equation) -> Sequence[Body]:
+    """A primitive of equinox or lineax runs the function that implements it, once; only transformations see more.
+
+    XLA: sees the implementation only.
+    """
+    if any(isinstance(extent, Polynomial) for x in eqn.inputs for extent in x.shape):
+        raise Undecided(f"{eqn.name} is traced anew, and only for numbers")
+    jaxpr = _jax.implementation(eqn.name, [spec(str(x)) for x in eqn.inputs], eqn.params)
+    return [Body(jaxpr, name=eqn.name, inputs=tuple(range(len(eqn.inputs))))]

@@ -1,0 +1,77 @@
+"""Kernels: a jaxpr that runs once for each step of a grid, or on each core of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from costax.core.cost import Count
+from costax.core.equation import Body, Equation
+from costax.core.polynomial import Polynomial
+from costax.rules.registry import body_rule, whole_operands
+
+
+@body_rule("pallas_call")
+def pallas_call(eqn: Equation) -> Sequence[Body]:
+    """The kernel runs once for each point of the grid; where a bound of the grid is not in the program, it is unknown.
+
+    XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, where it was given one.
+    """
+    return [Body(eqn.params["jaxpr"], _steps(eqn), "kernel", loop=True)]
+
+
+def _steps(eqn: Equation) -> Count | None:
+    # Bounds that are computed are the equation's first inputs, in the order of the grid.
+    computed = 0
+    steps: Count = 1
+    for size in eqn.params["grid_mapping"].grid:
+        bound: Count | None = size
+        if not isinstance(size, int | Polynomial):
+            bound = eqn.known[computed] if computed < len(eqn.known) else None
+            computed += 1
+        if bound is None:
+            return None
+        steps *= bound
+    return steps
+
+
+@body_rule("cudnn_fusion", traffic=whole_operands)
+def cudnn_fusion(eqn: Equation) -> Sequence[Body]:
+    """The function runs once, as one kernel of cuDNN: its operands and results move, what is between them does not.
+
+    XLA: a custom call `__cudnn$fusion` before optimisation, -1 FLOP; then a fusion, whose instructions are counted.
+    """
+    return [Body(eqn.params["jaxpr"], name="kernel", inputs=tuple(range(len(eqn.inputs))), fused=True)]
+
+
+@body_rule("run_scoped")
+def run_scoped(eqn: Equation) -> Sequence[Body]:
+    """A function runs once on memory that is taken for it and given back.
+
+    XLA: inside a custom call, or its references are discharged into values before lowering.
+    """
+    return [Body(eqn.params["jaxpr"])]
+
+
+@body_rule("core_map")
+def core_map(eqn: Equation) -> Sequence[Body]:
+    """Every core of a device's mesh runs the body.
+
+    XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, where it was given one.
+    """
+    return [_on_cores(eqn.params["jaxpr"], eqn.params["mesh"])]
+
+
+@body_rule("mpmd_map")
+def mpmd_map(eqn: Equation) -> Sequence[Body]:
+    """Every core of each mesh runs that mesh's own body.
+
+    XLA: a custom call for each, -1 FLOP; on TPU its `cost_estimate`, where it was given one.
+    """
+    return [_on_cores(jaxpr, mesh) for jaxpr, mesh in zip(eqn.params["jaxprs"], eqn.params["meshes"], strict=True)]
+
+
+def _on_cores(jaxpr: Any, mesh: Any) -> Body:
+    sizes = dict(mesh.shape)
+    return Body(jaxpr, prod(sizes.values()), "kernel", loop=True, axis_sizes=sizes)

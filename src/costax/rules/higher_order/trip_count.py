@@ -1,0 +1,130 @@
+"""How often a `while` runs, where its jaxpr shows it.
+
+The condition must compare a carried counter with a bound, the body must add a fixed step to the counter and leave
+the bound alone, and the program must fix start, step and bound. `fori_loop` with any bounds that are known, strides
+and downward counters are of this form. Anything else is unknown, never guessed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from costax import _jax
+from costax.core import dtypes
+from costax.core.equation import Equation
+from costax.core.polynomial import Polynomial, maximum
+from costax.rules.known_values import Frame, fits
+
+_MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne"}
+
+
+def trip_count(eqn: Equation) -> int | None:
+    """Return how often the body of a `while` equation runs, or None where the program does not fix it."""
+    loop = _Loop(eqn)
+    comparison = loop.condition.definition(loop.condition.jaxpr.outvars[0])
+    if comparison is None or comparison.primitive.name not in _MIRRORED:
+        return _constant_condition(loop)
+    relation, (left, right) = comparison.primitive.name, comparison.invars
+    for counter, bound, order in ((left, right, relation), (right, left, _MIRRORED[relation])):
+        position = loop.carry_position(counter)
+        if position is None:
+            continue
+        start, step, end = loop.initial(position), loop.step(position), loop.bound(bound)
+        if start is None or step is None or end is None:
+            continue
+        steps = _steps(order, start, step, end)
+        return steps if steps is not None and fits(start + steps * step, loop.range_of(position)) else None
+    return None
+
+
+def _steps(relation: str, start: int, step: int, end: int) -> int | None:
+    """Return how many steps keep `counter relation end` true; None if they never end.
+
+    >>> _steps("lt", 0, 3, 10), _steps("ge", 10, -2, 0), _steps("lt", 5, 1, 5), _steps("lt", 0, 0, 5)
+    (4, 6, 0, None)
+    """
+    if relation == "ne":
+        return (end - start) // step if step and (end - start) % step == 0 and (end - start) // step >= 0 else None
+    if relation in ("gt", "ge"):
+        start, step, end = -start, -step, -end
+    if relation in ("le", "ge"):
+        end += 1
+    if isinstance(end - start, Polynomial):
+        return maximum(-(-(end - start) // step), 0) if step > 0 else None
+    if start >= end:
+        return 0
+    return -(-(end - start) // step) if step > 0 else None
+
+
+def _constant_condition(loop: _Loop) -> int | None:
+    value = loop.condition.known(loop.condition.jaxpr.outvars[0])
+    return 0 if value == 0 else None
+
+
+class _Loop:
+    def __init__(self, eqn: Equation) -> None:
+        self.eqn = eqn
+        self.condition_consts: int = eqn.params["cond_nconsts"]
+        self.body_consts: int = eqn.params["body_nconsts"]
+        self.condition = Frame(eqn.params["cond_jaxpr"])
+        self.body = Frame(eqn.params["body_jaxpr"])
+
+    def carry_position(self, atom: Any) -> int | None:
+        """Return which carry an atom of the condition is, seen through conversions that keep every value."""
+        definition = self.condition.definition(atom)
+        if definition is not None and definition.primitive.name == "convert_element_type":
+            inner = definition.invars[0]
+            narrow, wide = _integers(inner), _integers(atom)
+            keeps = narrow and wide and narrow[0] in wide and narrow[-1] in wide
+            return self.carry_position(inner) if keeps else None
+        position = self.condition.position(atom)
+        return None if position is None or position < self.condition_consts else position - self.condition_consts
+
+    def range_of(self, carry: int) -> range:
+        """Return the values that a carry can hold."""
+        return _integers(self.body.jaxpr.invars[self.body_consts + carry]) or range(0)
+
+    def initial(self, carry: int) -> int | None:
+        """Return the value that a carry starts with."""
+        return self.eqn.known[self.condition_consts + self.body_consts + carry]
+
+    def bound(self, atom: Any) -> int | None:
+        """Return the value of an atom of the condition that no run of the body changes."""
+        here = self.condition.known(atom)
+        if here is not None or _jax.is_literal(atom):
+            return here
+        position = self.condition.position(atom)
+        if position is not None and position < self.condition_consts:
+            return self.eqn.known[position]
+        carry = self.carry_position(atom)
+        return self.initial(carry) if carry is not None and self.step(carry) == 0 else None
+
+    def step(self, carry: int) -> int | None:
+        """Return what one run of the body adds to a carry, or None where it does something else."""
+        atom, origin = self.body.jaxpr.outvars[carry], self.body.jaxpr.invars[self.body_consts + carry]
+        step = 0
+        while atom is not origin:
+            definition = self.body.definition(atom)
+            if definition is None or definition.primitive.name not in ("add", "sub"):
+                return None
+            left, right = definition.invars
+            amounts = self._fixed(left), self._fixed(right)
+            if amounts[1] is not None and amounts[0] is None:
+                step += amounts[1] if definition.primitive.name == "add" else -amounts[1]
+                atom = left
+            elif amounts[0] is not None and amounts[1] is None and definition.primitive.name == "add":
+                step += amounts[0]
+                atom = right
+            else:
+                return None
+        return step
+
+    def _fixed(self, atom: Any) -> int | None:
+        position = self.body.position(atom)
+        if position is not None and position < self.body_consts:
+            return self.eqn.known[self.condition_consts + position]
+        return self.body.known(atom)
+
+
+def _integers(atom: Any) -> range | None:
+    return dtypes.integers(_jax.operand(atom.aval).dtype)

@@ -1,0 +1,69 @@
+"""Host: what Python or a foreign library does for a program."""
+
+from __future__ import annotations
+
+from costax.core.cost import Cost
+from costax.core.equation import Equation
+from costax.errors import Uncountable
+from costax.rules.registry import cost_rule, free, no_traffic
+
+free(
+    "pure_callback",
+    "io_callback",
+    "debug_callback",
+    "debug_print",
+    "check",
+    because="Python runs it on the host, outside the program: the device does nothing but hand over the operands "
+    "and take the results, whose bytes are carried. XLA: a custom call, -1 FLOP.",
+)
+
+
+@cost_rule("ffi_call")
+def ffi_call(eqn: Equation) -> Cost:
+    """A foreign function costs what its author says; nobody else can know.
+
+    It is listed as uncounted, under its target's name, until a rule of the user's says more: give one with
+    `@costax.cost_rule("ffi_call", override=True)` and look at `eqn.params["target_name"]`.
+    XLA: HandleCustomCall, -1 FLOP.
+    """
+    raise Uncountable(
+        f"calls the foreign function {eqn.params.get('target_name', '')!r}, whose work only its author knows"
+    )
+
+
+@cost_rule("buffer_callback")
+def buffer_callback(eqn: Equation) -> Cost:
+    """A callback that is handed the device's own buffers may do any work on them.
+
+    It is listed as uncounted until a rule of the user's says more.
+    XLA: HandleCustomCall, -1 FLOP.
+    """
+    raise Uncountable("hands device buffers to Python, which may do any work on them")
+
+
+free(
+    "create_token",
+    "after_all",
+    because="A token orders effects and holds no data. XLA: after-all, 0 FLOPs, 0 bytes.",
+    traffic=no_traffic,
+)
+free(
+    "dim_as_value",
+    "dimension_size",
+    "shape_assertion",
+    because="A shape is known when the program is compiled. XLA: a constant, or get-dimension-size, 0 FLOPs.",
+    traffic=no_traffic,
+)
+free(
+    "platform_index",
+    because="The platform is known when the program is compiled. XLA: a constant, 0 FLOPs.",
+    traffic=no_traffic,
+)
+free(
+    "program_id",
+    "num_programs",
+    "axis_index",
+    because="Where a device or a kernel's step stands is known to it. "
+    "XLA: partition-id and scalar arithmetic on it, or a register.",
+    traffic=no_traffic,
+)

@@ -1,0 +1,50 @@
+"""Casts: the same values in another dtype."""
+
+from __future__ import annotations
+
+from costax.core.cost import ZERO, Cost
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule
+
+
+@cost_rule("convert_element_type")
+def convert_element_type(eqn: Equation) -> Cost:
+    """One conversion for each output element, where the dtype changes at all; OPs, no FLOPs.
+
+    ops = |out|, filed under the new dtype; nothing where only weak typing or sharding changes.
+    XLA: 1 FLOP an element; a boolean is made by a comparison with zero, also 1.
+    """
+    changes = eqn.inputs[0].dtype != eqn.out.dtype
+    return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO
+
+
+@cost_rule("real", "imag", "complex")
+def complex_parts(eqn: Equation) -> Cost:
+    """One conversion for each output element between a complex number and its two real parts; OPs, no FLOPs.
+
+    ops = |out|, filed under the new dtype.
+    XLA: 1 FLOP an element.
+    """
+    return Cost.convert(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("reduce_precision")
+def reduce_precision(eqn: Equation) -> Cost:
+    """One conversion for each output element: rounded to fewer bits, under the same dtype; OPs, no FLOPs.
+
+    ops = |out|.
+    XLA: 1 FLOP an element.
+    """
+    return Cost.convert(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("bitcast_convert_type")
+def bitcast_convert_type(eqn: Equation) -> Cost:
+    """One conversion for each output element: the same bits under another dtype; OPs, no FLOPs.
+
+    ops = |out|, filed under the new dtype; nothing where the dtype does not change. Narrower elements are
+    more elements.
+    XLA: 1 FLOP an output element.
+    """
+    changes = eqn.inputs[0].dtype != eqn.out.dtype
+    return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO

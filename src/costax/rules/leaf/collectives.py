@@ -1,0 +1,176 @@
+"""Collectives: what each device sends when the devices of a mesh axis exchange data, and the arithmetic that joins it.
+
+Counts are for one device of a group of n, which algorithms that are optimal in bandwidth reach: rings, or direct
+exchange for an all-to-all. Bytes that do not divide by n are rounded up. Source: R. Thakur, R. Rabenseifner,
+W. Gropp, "Optimization of collective communication operations in MPICH" (2005), sections 4 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, cast
+
+from costax.core.cost import ZERO, Cost, Count
+from costax.core.equation import Equation
+from costax.errors import Uncountable
+from costax.rules.registry import cost_rule, free, no_traffic
+
+
+def group_size(eqn: Equation) -> int:
+    """Return how many devices take part together: `axis_index_groups`, else the product of the named axes' sizes."""
+    groups: Sequence[Sequence[int]] | None = eqn.params.get("axis_index_groups")
+    if groups is not None:
+        return len(groups[0])
+    if eqn.params.get("axis_size") is not None:
+        return eqn.params["axis_size"]
+    return prod(_size(eqn, axis) for axis in _named_axes(eqn))
+
+
+def _named_axes(eqn: Equation) -> tuple[Any, ...]:
+    found: Any = eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"]
+    axes = cast("Sequence[Any]", found) if isinstance(found, tuple | list) else (found,)
+    # Positional axes, which `vmap` makes of named ones, are integers: they are reduced on the device itself.
+    return tuple(axis for axis in axes if not isinstance(axis, int))
+
+
+def _size(eqn: Equation, axis: Any) -> int:
+    if axis not in eqn.axis_sizes:
+        raise Uncountable(f"communicates over the axis {axis!r}, whose size is not in the program")
+    return eqn.axis_sizes[axis]
+
+
+def share(total: Count, parts: Count, of: int) -> Count:
+    """Return total * parts / of, rounded up.
+
+    >>> share(100, 2 * 3, 4), share(10, 2, 3)
+    (150, 7)
+    """
+    return -(-total * parts // of)
+
+
+@cost_rule("psum", "psum_invariant", "unreduced_psum", "psum_start", "psum_invariant_start", "unreduced_psum_start")
+def psum(eqn: Equation) -> Cost:
+    """An all-reduce: a reduce-scatter, then an all-gather.
+
+    Of n devices each sends 2 (n - 1) / n of its bytes, and adds (n - 1) / n of its elements.
+    XLA: HandleAllReduce runs the combiner once for each element, as if n were 2, and counts no bytes sent.
+    """
+    return _all_reduce(eqn)
+
+
+@cost_rule("pmax", "pmin", "unreduced_pmax", "unreduced_pmin")
+def pmax(eqn: Equation) -> Cost:
+    """An all-reduce: a reduce-scatter, then an all-gather.
+
+    Of n devices each sends 2 (n - 1) / n of its bytes, and compares (n - 1) / n of its elements.
+    XLA: HandleAllReduce runs the combiner once for each element, as if n were 2, and counts no bytes sent.
+    """
+    return _all_reduce(eqn)
+
+
+def _all_reduce(eqn: Equation) -> Cost:
+    n = group_size(eqn)
+    # Positional axes are reduced on the device first, and only the result is sent.
+    positional = any(isinstance(axis, int) for axis in eqn.params["axes"])
+    reduced = eqn.outputs if positional else eqn.inputs
+    local = [Cost.arithmetic(x.dtype, x.size - y.size) for x, y in zip(eqn.inputs, reduced, strict=True)]
+    sent = [Cost.sent(x.dtype, share(x.nbytes, 2 * (n - 1), n)) for x in reduced]
+    joined = [Cost.arithmetic(x.dtype, share(x.size, n - 1, n)) for x in reduced]
+    return Cost.sum([*local, *sent, *joined])
+
+
+@cost_rule("reduce_scatter", "unreduced_reduce_scatter", "reduce_scatter_start", "unreduced_reduce_scatter_start")
+def reduce_scatter(eqn: Equation) -> Cost:
+    """Each device ends with its own part of the sum.
+
+    Of n devices each sends (n - 1) / n of its bytes, and adds (n - 1) / n of its elements.
+    XLA: HandleReduceScatter, 0 FLOPs.
+    """
+    n, operand = group_size(eqn), eqn.inputs[0]
+    return Cost.sent(operand.dtype, share(operand.nbytes, n - 1, n)) + Cost.arithmetic(
+        operand.dtype, share(operand.size, n - 1, n)
+    )
+
+
+@cost_rule("all_gather", "all_gather_invariant", "all_gather_reduced", "all_gather_start", "all_gather_reduced_start")
+def all_gather(eqn: Equation) -> Cost:
+    """Each device ends with every device's shard.
+
+    Of n devices each passes on n - 1 shards: (n - 1) * bytes of its input.
+    XLA: HandleAllGather, 0 FLOPs.
+    """
+    return Cost.sum(Cost.sent(x.dtype, x.nbytes * (group_size(eqn) - 1)) for x in eqn.inputs)
+
+
+@cost_rule("all_to_all", "all_to_all_start")
+def all_to_all(eqn: Equation) -> Cost:
+    """Each device sends a part of its own to every other one, and keeps one.
+
+    Of n devices each sends (n - 1) / n of its bytes.
+    XLA: HandleAllToAll, 0 FLOPs.
+    """
+    n = group_size(eqn)
+    return Cost.sum(Cost.sent(x.dtype, share(x.nbytes, n - 1, n)) for x in eqn.inputs)
+
+
+@cost_rule("ragged_all_to_all")
+def ragged_all_to_all(eqn: Equation) -> Cost:
+    """Each device sends rows of its operand to the others, as many as its sizes say when it runs.
+
+    Counted with equal sizes that fill the operand: of n devices each sends (n - 1) / n of its bytes.
+    XLA: HandleRaggedAllToAll, 0 FLOPs.
+    """
+    n, operand = group_size(eqn), eqn.inputs[0]
+    return Cost.sent(operand.dtype, share(operand.nbytes, n - 1, n))
+
+
+@cost_rule("ppermute", "ppermute_start", "psend")
+def ppermute(eqn: Equation) -> Cost:
+    """Each device that is a source sends its bytes once.
+
+    bytes = bytes of the input * (pairs whose source is not their destination) / n, rounded up: the mean over the
+    group's devices. A device sends all of its bytes or none.
+    XLA: HandleCollectivePermute, 0 FLOPs.
+    """
+    n = group_size(eqn)
+    senders = sum(source % n != destination % n for source, destination in eqn.params["perm"])
+    return Cost.sum(Cost.sent(x.dtype, share(x.nbytes, senders, n)) for x in eqn.inputs)
+
+
+@cost_rule("pbroadcast", "pbroadcast_start", "pbroadcast_dynamic")
+def pbroadcast(eqn: Equation) -> Cost:
+    """One device's value reaches every other one, along a chain.
+
+    Of n devices all but the last of the chain send it on: (n - 1) / n of its bytes on average.
+    XLA: HandleCollectiveBroadcast, 0 FLOPs.
+    """
+    n, operand = group_size(eqn), eqn.inputs[0]
+    return Cost.sent(operand.dtype, share(operand.nbytes, n - 1, n))
+
+
+@cost_rule("pgather")
+def pgather(eqn: Equation) -> Cost:
+    """Each device fetches rows that the others hold: the array is gathered, then indexed.
+
+    Of n devices each passes on n - 1 shards: (n - 1) * bytes of its input.
+    XLA: HandleAllGather, then HandleGather, 0 FLOPs.
+    """
+    n = group_size(eqn)
+    return ZERO if n == 1 else Cost.sent(eqn.inputs[0].dtype, eqn.inputs[0].nbytes * (n - 1))
+
+
+free(
+    "all_gather_done",
+    "psum_done",
+    "reduce_scatter_done",
+    "all_to_all_done",
+    "pbroadcast_done",
+    "ppermute_done",
+    because="The wait for a collective that was charged where it started. XLA: all-gather-done and so on, 0 FLOPs.",
+    traffic=no_traffic,
+)
+free(
+    "precv",
+    because="The bytes are charged to the device that sends them. XLA: HandleRecv, 0 FLOPs.",
+)

@@ -1,0 +1,37 @@
+"""Cumulative operations: every prefix of a lane joined."""
+
+from __future__ import annotations
+
+from costax.core.cost import Cost, Count
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule
+
+
+def joined(eqn: Equation) -> Count:
+    """Count the joins: n - 1 for each lane of n elements along `axis`."""
+    axis: int = eqn.params["axis"]
+    x, n = eqn.out, eqn.out.shape[axis]
+    return x.size // n * (n - 1) if x.size else 0
+
+
+@cost_rule("cumsum", "cumprod", "cummax", "cummin")
+def cumulative(eqn: Equation) -> Cost:
+    """Each element is joined to the prefix before it: n - 1 operations for each lane of n elements.
+
+    flops = lanes * (n - 1), on floating and complex dtypes; integer OPs on the others: f32[4,1000] along axis 0 is
+    1000 lanes of 4, so 3 * 1000.
+    XLA: on CPU and TPU a lane is lowered to a reduce-window of n taps and counted as n * (n - 1) joins; the compiler
+    then turns it into a tree of short ones.
+    """
+    return Cost.arithmetic(eqn.out.dtype, joined(eqn))
+
+
+@cost_rule("cumlogsumexp")
+def cumlogsumexp(eqn: Equation) -> Cost:
+    """Each element is joined to the prefix before it by max(a, b) + log1p(exp(-|a - b|)), n - 1 times for n elements.
+
+    flops = 5 * lanes * (n - 1), transcendentals = 2 * lanes * (n - 1).
+    XLA: lowered to a reduce-window of n taps with that combiner and a guard for infinities.
+    """
+    joins = joined(eqn)
+    return Cost.arithmetic(eqn.out.dtype, 5 * joins) + Cost.transcendental(eqn.out.dtype, 2 * joins)

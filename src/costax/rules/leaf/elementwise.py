@@ -1,0 +1,180 @@
+"""Elementwise primitives: the same small piece of work for every element of the output.
+
+One rule for each kind of work; the primitives that share it stand in its decorator. Complex arithmetic counts as
+arithmetic on real numbers does, under its complex dtype, as XLA counts it.
+"""
+
+from __future__ import annotations
+
+from costax.core import dtypes
+from costax.core.cost import ZERO, Cost
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule
+
+
+@cost_rule(
+    "abs",
+    "add",
+    "add_any",
+    "ceil",
+    "conj",
+    "div",
+    "floor",
+    "max",
+    "min",
+    "neg",
+    "nextafter",
+    "rem",
+    "round",
+    "sign",
+    "square",
+    "sub",
+)
+def arithmetic(eqn: Equation) -> Cost:
+    """One arithmetic operation for each output element: a FLOP on floating and complex dtypes, else an integer OP.
+
+    flops = |out|, filed under the dtype of the operand, so the magnitude of c64 is c64 work.
+    XLA: 1 FLOP an element of any dtype. `conj` is lowered to 4 operations, `nextafter` to 24 on bits, `max` and `min`
+    of complex numbers to 9 (a lexicographic comparison), `square` of complex numbers to 14, and from jax 0.12 on `abs`
+    of complex numbers to 25 and a square root.
+    """
+    return Cost.arithmetic(eqn.inputs[0].dtype, eqn.out.size)
+
+
+@cost_rule("mul")
+def mul(eqn: Equation) -> Cost:
+    """One product for each output element: a FLOP on floating and complex dtypes, else an integer OP.
+
+    flops = |out|. With `out_dtype` the product is wider than its factors and filed as `lhs*rhs->out`.
+    XLA: 1 FLOP an element of any dtype; with `out_dtype` both factors are converted first, 3 in all.
+    """
+    return Cost.arithmetic(dtypes.mixed(*(x.dtype for x in eqn.inputs), accumulator=eqn.out.dtype), eqn.out.size)
+
+
+@cost_rule("clamp")
+def clamp(eqn: Equation) -> Cost:
+    """One arithmetic operation for each output element: it is held between its two bounds.
+
+    flops = |out|; the operands are (low, x, high).
+    XLA: 1 FLOP an element.
+    """
+    return Cost.arithmetic(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule(
+    "and",
+    "clz",
+    "mulhi",
+    "not",
+    "or",
+    "population_count",
+    "shift_left",
+    "shift_right_arithmetic",
+    "shift_right_logical",
+    "xor",
+)
+def logic(eqn: Equation) -> Cost:
+    """One integer or logical operation for each output element: OPs, no FLOPs.
+
+    ops = |out|, filed under the dtype of the output.
+    XLA: 1 FLOP an element, booleans included.
+    """
+    return Cost.integer(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("eq", "eq_to", "ge", "gt", "is_finite", "le", "le_to", "lt", "lt_to", "ne")
+def comparison(eqn: Equation) -> Cost:
+    """One comparison for each output element: OPs, no FLOPs.
+
+    ops = |out|, filed under the dtype of the operands. `eq_to`, `le_to` and `lt_to` compare in IEEE 754's total order.
+    XLA: 1 FLOP an element; comparing complex numbers for equality is one comparison too.
+    """
+    return Cost.compare(eqn.inputs[0].dtype, eqn.out.size)
+
+
+@cost_rule("select_n")
+def select_n(eqn: Equation) -> Cost:
+    """One choice for each output element; among k > 2 cases k - 1 choices, each after a comparison of the index.
+
+    ops = |out| for a boolean predicate and two cases; (k - 1) * (|out| + |index|) for an integer index and k cases.
+    XLA: 1 FLOP a select and 1 a comparison, the same binary tree of k - 1 selects.
+    """
+    which, *cases = eqn.inputs
+    choices = len(cases) - 1
+    selects = Cost.select(eqn.out.dtype, choices * eqn.out.size)
+    return selects if which.dtype == "bool" else selects + Cost.compare(which.dtype, choices * which.size)
+
+
+@cost_rule(
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "cos",
+    "cosh",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "logistic",
+    "pow",
+    "rsqrt",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+)
+def transcendental(eqn: Equation) -> Cost:
+    """One transcendental operation for each output element; no FLOPs.
+
+    transcendentals = |out|, whatever polynomial, table or hardware unit works it out.
+    XLA: the same on real dtypes for atan, atan2, cbrt, cos, exp, expm1, log, log1p, pow, rsqrt, sin, sqrt, tan, tanh.
+    Others are expanded before XLA counts: an f32 `logistic` is 3 FLOPs and 1 transcendental an element, `exp2` and
+    `log2` 1 and 1, `acos` 3 and 2, `acosh` 7 and 4, `asin` 5 and 2 (from jax 0.12 on 3 and 2), `asinh` 11 and 3,
+    `atanh` 6 and 2, `cosh` 3 and 2, `sinh` 10 and 3. On complex dtypes nearly all are expanded (`exp` of c64 to 15
+    and 4).
+    """
+    return Cost.transcendental(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("integer_pow")
+def integer_pow(eqn: Equation) -> Cost:
+    """Binary powering: floor(log2 |y|) squarings, a product for each 1 bit of |y| but the first, a division if y < 0.
+
+    flops = |out| * (floor(log2 |y|) + popcount(|y|) - 1 + (1 if y < 0)); y = 0 and y = 1 cost nothing.
+    Source: Knuth, The Art of Computer Programming 2, section 4.6.3, the binary method.
+    XLA: the same multiplications, one by one.
+    """
+    y: int = eqn.params["y"]
+    if y == 0:
+        return ZERO
+    products = abs(y).bit_length() - 1 + abs(y).bit_count() - 1
+    return Cost.arithmetic(eqn.out.dtype, (products + (y < 0)) * eqn.out.size)
+
+
+@cost_rule("one_minus_square")
+def one_minus_square(eqn: Equation) -> Cost:
+    """Three arithmetic operations for each output element: 1 - x**2 as (1 + x) * (1 - x).
+
+    flops = 3 * |out|.
+    XLA: the same.
+    """
+    return Cost.arithmetic(eqn.out.dtype, 3 * eqn.out.size)
+
+
+@cost_rule("polynomial")
+def polynomial(eqn: Equation) -> Cost:
+    """Horner's rule: a product and a sum for each coefficient but the last, for each output element.
+
+    flops = 2 * (coefficients - 1) * |out|; the operands are (x, a_0, a_1, ...).
+    XLA: the same while jax unrolls it (8 coefficients or fewer, or `unroll`); else a loop, which it counts once.
+    """
+    degree = len(eqn.inputs) - 2
+    return Cost.arithmetic(eqn.out.dtype, 2 * degree * eqn.out.size)

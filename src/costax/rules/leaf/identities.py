@@ -1,0 +1,43 @@
+"""Markers: identities that tell jax or the compiler something about a value."""
+
+from __future__ import annotations
+
+from costax.rules.registry import free, no_traffic
+
+free(
+    "name",
+    "stage",
+    "stop_gradient",
+    "consume",
+    "assert_consumed_value",
+    because="An identity that jax reads: differentiation, staging. XLA: no instruction.",
+    traffic=no_traffic,
+)
+free(
+    "optimization_barrier",
+    "tie",
+    "program_order",
+    because="An identity that keeps the compiler from moving work across it. XLA: opt-barrier, 0 FLOPs; it counts its "
+    "operands as read and written, though nothing moves.",
+    traffic=no_traffic,
+)
+free(
+    "dce_sink",
+    "unreachable",
+    because="A use, or a value that is never made: nothing runs. XLA: no instruction.",
+    traffic=no_traffic,
+)
+free(
+    "xla_metadata_value",
+    "layout_constraint",
+    "with_memory_space_constraint",
+    "remove_memory_space",
+    because="An identity that carries a hint for the compiler. XLA: an attribute or a custom call that is taken away.",
+    traffic=no_traffic,
+)
+free(
+    "multiple_of",
+    "max_contiguous",
+    because="A promise about the values of an index, inside a Pallas kernel. XLA: no instruction.",
+    traffic=no_traffic,
+)

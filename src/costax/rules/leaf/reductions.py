@@ -1,0 +1,45 @@
+"""Reductions: n elements joined into one. The generic `reduce` runs a body and has a body rule."""
+
+from __future__ import annotations
+
+from costax.core.cost import Cost, Count
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule
+
+
+def joined(eqn: Equation) -> Count:
+    """Count the joins: an output element that stands for n elements takes n - 1; none where an axis is empty."""
+    elements = eqn.inputs[0].size
+    return elements - eqn.out.size if elements else 0
+
+
+@cost_rule("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
+def reduction(eqn: Equation) -> Cost:
+    """n elements are joined into one by n - 1 arithmetic operations, for each output element.
+
+    flops = |in| - |out| on floating and complex dtypes; integer OPs on the others.
+    XLA: HandleReduce, the same before optimisation; a compiler may split a long reduction and join the parts.
+    `reduce_max` and `reduce_min` of complex numbers take 9 operations a join (a lexicographic comparison).
+    """
+    return Cost.arithmetic(eqn.inputs[0].dtype, joined(eqn))
+
+
+@cost_rule("reduce_and", "reduce_or", "reduce_xor")
+def logical_reduction(eqn: Equation) -> Cost:
+    """n elements are joined into one by n - 1 logical operations, for each output element: OPs, no FLOPs.
+
+    ops = |in| - |out|.
+    XLA: HandleReduce, the same before optimisation.
+    """
+    return Cost.integer(eqn.inputs[0].dtype, joined(eqn))
+
+
+@cost_rule("argmax", "argmin")
+def arg_reduction(eqn: Equation) -> Cost:
+    """The place of the extreme of n elements takes n - 1 comparisons, for each output element: OPs, no FLOPs.
+
+    ops = |in| - |out|.
+    XLA: the reduction carries value and index and counts every operation of its combiner, 9 a join on floating dtypes
+    (comparisons, tests for NaN, ties broken by the lower index, two selects) and fewer on integers.
+    """
+    return Cost.compare(eqn.inputs[0].dtype, joined(eqn))

@@ -1,0 +1,43 @@
+"""Sharding: where an array lives. Collectives that a partitioner adds are the compiler's, not the program's."""
+
+from __future__ import annotations
+
+from costax.core.cost import Count
+from costax.core.equation import Equation
+from costax.rules.registry import free, no_traffic, whole_operands
+
+
+def moved(eqn: Equation) -> tuple[Count, Count]:
+    """Bytes move where a place is named: another device, another memory."""
+    named = any(device is not None for device in eqn.params.get("devices", ()))
+    return whole_operands(eqn) if named else (0, 0)
+
+
+free(
+    "sharding_constraint",
+    "reshard",
+    "shard_alike",
+    "inspect_sharding",
+    "full_to_shard",
+    "shard_to_full",
+    "host_local_array_to_global_array",
+    "global_array_to_host_local_array",
+    because="An annotation: what is sent to fulfil it, the partitioner decides when it compiles. "
+    "XLA: a custom call, -1 in Lowered; collectives in Compiled.",
+    traffic=no_traffic,
+)
+free(
+    "pvary",
+    "preduced",
+    "reduced_vary_cast",
+    "reduced_vary_cast_p",
+    "vary_unreduced_cast",
+    "vary_unreduced_cast_p",
+    because="The same values under another type of variation over mesh axes. XLA: no instruction.",
+    traffic=no_traffic,
+)
+free(
+    "device_put",
+    because="A copy where a device or a memory is named, else an identity. XLA: an annotation, or no instruction.",
+    traffic=moved,
+)

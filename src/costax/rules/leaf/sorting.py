@@ -1,0 +1,35 @@
+"""Sorting and selecting: comparisons for each row."""
+
+from __future__ import annotations
+
+from costax.core.cost import Cost
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule
+
+
+@cost_rule("sort")
+def sort(eqn: Equation) -> Cost:
+    """A row of n elements is sorted by n * ceil(log2 n) comparisons: OPs, no FLOPs.
+
+    ops = rows * n * ceil(log2 n), filed under the dtype of the first key. A comparison of several keys is one: the
+    later keys are asked for ties alone, and operands beyond the keys only move.
+    Source: Knuth, The Art of Computer Programming 3, section 5.2.4: merge sort stays below this bound.
+    XLA: HandleSort counts n * ceil(log2 n) with n the elements of all rows together, and no work of the comparator: the
+    same for a single row, more for many.
+    """
+    axis: int = eqn.params["dimension"]
+    first, n = eqn.inputs[0], eqn.inputs[0].shape[axis]
+    return Cost.compare(first.dtype, first.size * (n - 1).bit_length()) if first.size else Cost()
+
+
+@cost_rule("top_k", "approx_top_k")
+def top_k(eqn: Equation) -> Cost:
+    """The k best of a row of n elements pass a heap of ceil(log2(k + 1)) levels: a comparison a level; OPs, no FLOPs.
+
+    ops = rows * n * ceil(log2(k + 1)), filed under the dtype of the operand: n for k = 1. `approx_top_k` is counted as
+    an exact one, which it is but on TPU: there the elements are binned first (Chern et al. 2022, TPU-KNN).
+    Source: Knuth, The Art of Computer Programming 3, section 5.2.3.
+    XLA: `topk` counts nothing; a compiler replaces it by a sort or by a library call (-1).
+    """
+    operand = eqn.inputs[0]
+    return Cost.compare(operand.dtype, operand.size * eqn.params["k"].bit_length())

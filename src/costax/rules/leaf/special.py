@@ -1,0 +1,63 @@
+"""Special functions: one transcendental operation an element, whatever series or fraction works them out."""
+
+from __future__ import annotations
+
+from costax.core.cost import Cost
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule
+
+
+@cost_rule("erf", "erfc", "erf_inv")
+def error_function(eqn: Equation) -> Cost:
+    """One transcendental operation for each output element: the error function, its complement or its inverse.
+
+    transcendentals = |out|.
+    XLA: `erf` has an opcode and counts the same. The others are expanded to rational approximations before XLA counts:
+    an f32 `erf_inv` is 37 FLOPs and 2 transcendentals an element, f64 100 and 2.
+    """
+    return Cost.transcendental(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("lgamma", "digamma", "polygamma", "zeta")
+def gamma_function(eqn: Equation) -> Cost:
+    """One transcendental operation for each output element: log-gamma, its derivatives, the Hurwitz zeta function.
+
+    transcendentals = |out|.
+    XLA: expanded before it counts, to Lanczos' approximation (`lgamma`, `digamma`) and Euler-Maclaurin summation
+    (`polygamma`, `zeta`). With jax 0.10 an f32 `lgamma` is 53 FLOPs and 4 transcendentals an element, `digamma` 73 and
+    3, `zeta` 121 and 11, `polygamma` 260 and 19; with jax 0.12 `lgamma` is 292 FLOPs and no transcendental.
+    """
+    return Cost.transcendental(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("igamma", "igammac", "igamma_grad_a")
+def incomplete_gamma(eqn: Equation) -> Cost:
+    """One transcendental operation for each output element: the regularised incomplete gamma functions.
+
+    transcendentals = |out|.
+    XLA: expanded to loops over a series and a continued fraction, of which it counts one step; how many steps run
+    depends on the values, at most 2000.
+    """
+    return Cost.transcendental(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("regularized_incomplete_beta")
+def incomplete_beta(eqn: Equation) -> Cost:
+    """One transcendental operation for each output element: the regularised incomplete beta function.
+
+    transcendentals = |out|.
+    XLA: expanded to a continued fraction by Lentz's method, a loop of which it counts one step; how many steps run
+    depends on the values: at most 200 in f32, 600 in f64.
+    """
+    return Cost.transcendental(eqn.out.dtype, eqn.out.size)
+
+
+@cost_rule("bessel_i0e", "bessel_i1e")
+def bessel(eqn: Equation) -> Cost:
+    """One transcendental operation for each output element: the exponentially scaled modified Bessel functions.
+
+    transcendentals = |out|.
+    XLA: expanded before it counts to two Chebyshev series and a square root: 83 FLOPs and 1 transcendental an element
+    in f32, 173 and 1 in f64. Source of the series: Cephes.
+    """
+    return Cost.transcendental(eqn.out.dtype, eqn.out.size)

@@ -1,0 +1,70 @@
+"""State: references to arrays that change in place, in `jax.new_ref` programs and in Pallas kernels.
+
+A reference's operand comes first, then indices, masks and values: whatever is not the reference is read whole, and of
+the reference only what is touched.
+"""
+
+from __future__ import annotations
+
+from costax.core.cost import Cost, Count
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule, free, no_traffic
+
+
+def loaded(eqn: Equation) -> tuple[Count, Count]:
+    """What is fetched is read and written to the result; indices, masks and fillers are read."""
+    return eqn.out.nbytes + sum(x.nbytes for x in eqn.inputs[1:]), eqn.out.nbytes
+
+
+def stored(eqn: Equation) -> tuple[Count, Count]:
+    """The value, indices and masks are read, the place is written; the old value moves only where it is used."""
+    return sum(x.nbytes for x in eqn.inputs[1:]), eqn.out.nbytes
+
+
+def added(eqn: Equation) -> tuple[Count, Count]:
+    """The place, the addend and the indices are read, the place is written."""
+    _, addend, *indices = eqn.inputs
+    return 2 * addend.nbytes + sum(x.nbytes for x in indices), addend.nbytes
+
+
+free(
+    "get",
+    "masked_load",
+    because="A part of a reference is fetched: bytes = 2 * out + indices and masks. "
+    "XLA: dynamic-slice or gather, the same.",
+    traffic=loaded,
+)
+free(
+    "swap",
+    "masked_swap",
+    because="A part of a reference is replaced: bytes = 2 * value + indices and masks; almost no program uses the "
+    "old value, so it is not charged. XLA: dynamic-update-slice or scatter.",
+    traffic=stored,
+)
+
+
+@cost_rule("addupdate", traffic=added)
+def addupdate(eqn: Equation) -> Cost:
+    """Each element of the value is added to its place in the reference.
+
+    operations = |value|.
+    XLA: dynamic-slice, add and dynamic-update-slice; HandleElementwiseOp counts the add, the same.
+    """
+    addend = eqn.inputs[1]
+    return Cost.arithmetic(addend.dtype, addend.size)
+
+
+free(
+    "new_ref",
+    because="The initial value is copied into memory of its own. XLA: a copy, where the value is used again.",
+)
+free(
+    "empty_ref",
+    "free_ref",
+    "freeze",
+    "accum_grad_in_ref",
+    "pin",
+    "unpin",
+    because="Memory is taken, given back or read under another name: nothing moves. XLA: no instruction, or a marker.",
+    traffic=no_traffic,
+)

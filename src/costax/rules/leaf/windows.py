@@ -1,0 +1,49 @@
+"""Windowed reductions: pooling and its derivatives. Those with a combiner of their own are in `bodies.combiners`."""
+
+from __future__ import annotations
+
+from math import prod
+
+from costax.core.cost import Cost, Count
+from costax.core.equation import Equation
+from costax.rules.registry import cost_rule
+
+
+@cost_rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
+def reduce_window(eqn: Equation) -> Cost:
+    """A window of w elements is joined by w - 1 additions (maxima, minima), for each output element; padding joins too.
+
+    |out| * (w - 1) operations, as if each window stood alone: neither running sums nor shared rows are assumed.
+    XLA: HandleReduceWindow, the same; but a window over one axis that reaches from end to end, with equal padding of
+    all but one position on both sides, is counted as one running reduction: |out| / n + n - 1 for n positions. A
+    maximum of complex numbers is 9 operations.
+    """
+    return Cost.arithmetic(eqn.out.dtype, _joins(eqn) * eqn.out.size)
+
+
+@cost_rule("select_and_scatter_add")
+def select_and_scatter_add(eqn: Equation) -> Cost:
+    """A maximum's gradient: w - 1 comparisons find the element that a window chose, one addition puts the source there.
+
+    |source| * (w - 1) comparisons and |source| additions.
+    XLA: HandleSelectAndScatter, the same; the CPU compiler expands it into a loop, which counts more.
+    """
+    source, operand = eqn.inputs
+    return Cost.compare(operand.dtype, _joins(eqn) * source.size) + Cost.arithmetic(source.dtype, source.size)
+
+
+@cost_rule("select_and_gather_add")
+def select_and_gather_add(eqn: Equation) -> Cost:
+    """A maximum's tangent: w - 1 steps a window, each a comparison and two selections (the value, its tangent).
+
+    |out| * (w - 1) comparisons and 2 * |out| * (w - 1) selections.
+    XLA: a reduce-window over pairs, the same; on a GPU the pairs are packed into words, and packing counts too.
+    """
+    tangents, operand = eqn.inputs
+    steps = _joins(eqn) * eqn.out.size
+    return Cost.compare(operand.dtype, steps) + Cost.select(operand.dtype, steps) + Cost.select(tangents.dtype, steps)
+
+
+def _joins(eqn: Equation) -> Count:
+    # jax refuses windows of no elements.
+    return prod(eqn.params["window_dimensions"]) - 1

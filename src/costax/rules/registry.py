@@ -1,0 +1,149 @@
+"""The two tables of rules: what a leaf primitive costs, and which bodies a higher-order primitive runs.
+
+Built-in rules use the decorators that users use. A primitive has one rule; a second one is an error that
+names the first, unless it says `override=True`. Free is written by hand, with a reason.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from costax.core.cost import ZERO, Cost, Count
+from costax.core.equation import Body, Equation
+from costax.errors import RuleCollisionError
+
+CostFunction = Callable[[Equation], Cost]
+BodyFunction = Callable[[Equation], Sequence[Body]]
+Traffic = Callable[[Equation], tuple[Count, Count]]
+_C = TypeVar("_C", bound=CostFunction)
+_B = TypeVar("_B", bound=BodyFunction)
+
+
+def whole_operands(eqn: Equation) -> tuple[Count, Count]:
+    """Bytes of every input, repeats included, and of every output. Source: XLA HandlePreprocess."""
+    return sum(x.nbytes for x in eqn.inputs), sum(x.nbytes for x in eqn.outputs)
+
+
+def no_traffic(eqn: Equation) -> tuple[Count, Count]:
+    """Nothing moves: the primitive is an identity, or its bodies carry the bytes."""
+    return 0, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule and where it is written. `free` holds the reason why a primitive costs nothing."""
+
+    name: str
+    function: CostFunction | BodyFunction
+    traffic: Traffic
+    law: str
+    file: str
+    line: int
+    higher_order: bool = False
+    free: str = ""
+
+
+class Registry:
+    """Rules by primitive name."""
+
+    def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
+        """Start from other rules, or from none."""
+        self._rules: dict[str, Rule] = dict(rules or {})
+
+    def add(self, rule: Rule, *, override: bool) -> None:
+        """Put a rule under its name.
+
+        Raises RuleCollisionError if the name is taken by another function and `override` is false. The same
+        function of the same file may come again: that is a reloaded module or a notebook cell.
+        """
+        first = self._rules.get(rule.name)
+        if first and not override and not _same_place(first, rule):
+            raise RuleCollisionError(rule.name, first=f"{first.file}:{first.line}", second=f"{rule.file}:{rule.line}")
+        self._rules[rule.name] = rule
+
+    def get(self, name: str) -> Rule | None:
+        """Return the rule of a primitive, or None."""
+        return self._rules.get(name)
+
+    def snapshot(self) -> dict[str, Rule]:
+        """Return all rules by name, sorted."""
+        return dict(sorted(self._rules.items()))
+
+    @contextmanager
+    def restored(self) -> Generator[None]:
+        """Put the rules back as they are now when the block ends."""
+        before = dict(self._rules)
+        try:
+            yield
+        finally:
+            self._rules = before
+
+
+def _same_place(first: Rule, second: Rule) -> bool:
+    def place(rule: Rule) -> tuple[str, str, str]:
+        file = "" if rule.function.__module__ == "__main__" else rule.file
+        return file, rule.function.__module__, rule.function.__qualname__
+
+    return place(first) == place(second)
+
+
+REGISTRY: Final = Registry()
+
+
+def _rule(
+    name: str, function: CostFunction | BodyFunction, traffic: Traffic, *, higher_order: bool, free: str = ""
+) -> Rule:
+    code = inspect.unwrap(function).__code__
+    law = free or inspect.cleandoc(function.__doc__ or "")
+    return Rule(name, function, traffic, law, code.co_filename, code.co_firstlineno, higher_order, free)
+
+
+def cost_rule(*names: str, traffic: Traffic = whole_operands, override: bool = False) -> Callable[[_C], _C]:
+    """Say what leaf primitives cost: decorate a pure function `Equation -> Cost`.
+
+    `traffic` gives (bytes read, bytes written); by default whole operands. Raises RuleCollisionError if a name
+    has a rule already and `override` is false.
+
+    >>> @cost_rule("my_primitive")
+    ... def my_primitive(eqn):
+    ...     return Cost.arithmetic(eqn.out.dtype, 2 * eqn.out.size)
+    """
+
+    def register(function: _C) -> _C:
+        for name in names:
+            REGISTRY.add(_rule(name, function, traffic, higher_order=False), override=override)
+        return function
+
+    return register
+
+
+def body_rule(*names: str, traffic: Traffic = no_traffic, override: bool = False) -> Callable[[_B], _B]:
+    """Say which bodies higher-order primitives run, and how often: decorate `Equation -> [Body(jaxpr, times)]`.
+
+    Raises RuleCollisionError if a name has a rule already and `override` is false.
+    """
+
+    def register(function: _B) -> _B:
+        for name in names:
+            REGISTRY.add(_rule(name, function, traffic, higher_order=True), override=override)
+        return function
+
+    return register
+
+
+def free(*names: str, because: str, traffic: Traffic = whole_operands) -> None:
+    """Declare primitives that do no arithmetic, with the reason; they still carry their bytes."""
+    frame = inspect.currentframe()
+    caller = frame.f_back if frame else None
+    assert caller is not None
+    for name in names:
+
+        def nothing(eqn: Equation) -> Cost:
+            return ZERO
+
+        rule = Rule(name, nothing, traffic, because, caller.f_code.co_filename, caller.f_lineno, False, because)
+        REGISTRY.add(rule, override=False)

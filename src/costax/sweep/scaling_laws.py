@@ -1,0 +1,186 @@
+"""Laws fitted to a sweep: sums of products of powers, by least squares in log space."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from costax.errors import SweepError
+
+if TYPE_CHECKING:
+    from costax.sweep.results import Sweep
+
+_FACTOR: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:(?:\^|\*\*)(?P<power>-?\d+(?:\.\d+)?|[A-Za-z_]\w*))?")
+# Steps of the Gauss-Newton method, and a step so small that it is the last.
+_STEPS: Final = 200
+_SMALL: Final = 1e-12
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted law.
+
+    law: as it was given. coefficients: one a term. exponents: those that were fitted, by name. residuals: for each
+    point log(measured / fitted), so 0.01 is one percent. points: the points, in the order of the residuals.
+    """
+
+    law: str
+    coefficients: tuple[float, ...]
+    exponents: Mapping[str, float]
+    residuals: tuple[float, ...]
+    points: tuple[Mapping[str, Any], ...]
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean of the squared residuals."""
+        return float(np.sqrt(np.mean(np.square(self.residuals))))
+
+    @property
+    def formula(self) -> str:
+        """The law with its numbers."""
+        target, terms = _parsed(self.law)
+        texts = [
+            "*".join([f"{coefficient:.4g}", *(_factor(name, power, self.exponents) for name, power in term)])
+            for coefficient, term in zip(self.coefficients, terms, strict=True)
+        ]
+        return f"{target} = {' + '.join(texts)}"
+
+    def __str__(self) -> str:
+        """Return the formula, how well it fits, and the points that it fits worst."""
+        worst = sorted(zip(self.residuals, self.points, strict=True), key=lambda pair: -abs(pair[0]))[:_SHOWN]
+        lines = [self.formula, f"{len(self.residuals)} points, residuals {self.rms:.2%} (root mean square, of the log)"]
+        for residual, point in worst:
+            where = ", ".join(f"{name}={value}" for name, value in point.items())
+            lines.append(f"  {np.expm1(residual):+.2%}  {where}")
+        return "\n".join(lines)
+
+
+def _factor(name: str, power: float | str, exponents: Mapping[str, float]) -> str:
+    number = exponents[power] if isinstance(power, str) else power
+    return name if number == 1 else f"{name}^{number:.4g}"
+
+
+def fitted(sweep: Sweep, law: str) -> Fit:
+    """Return the fit of a law to a sweep; see `Sweep.fit`. Raises SweepError."""
+    target, terms = _parsed(law)
+    free = sorted({power for term in terms for _, power in term if isinstance(power, str)})
+    names = sorted({name for term in terms for name, _ in term})
+    measured = _logarithms(sweep, target)
+    logs = {name: _logarithms(sweep, name) for name in names}
+    unknowns = len(terms) + len(free)
+    if len(measured) < unknowns:
+        raise SweepError(
+            f"{law!r} has {unknowns} unknowns, and there are {len(measured)} points.",
+            why="Least squares need at least as many points as unknowns.",
+            cure="Sweep over more points, or give the exponents as numbers.",
+        )
+    solution = _solved(measured, logs, terms, free)
+    logarithm = _modelled(solution, logs, terms, free)[0]
+    if np.linalg.matrix_rank(_modelled(solution, logs, terms, free)[1]) < unknowns:
+        raise SweepError(
+            f"The points do not tell the unknowns of {law!r} apart.",
+            why="Some of its terms or exponents change together at every point.",
+            cure="Sweep over more values of each name, or leave a term out.",
+        )
+    return Fit(
+        law,
+        tuple(float(np.exp(c)) for c in solution[: len(terms)]),
+        dict(zip(free, map(float, solution[len(terms) :]), strict=True)),
+        tuple(map(float, measured - logarithm)),
+        tuple(result["point"] for result in sweep.results if result["error"] is None),
+    )
+
+
+def _parsed(law: str) -> tuple[str, list[list[tuple[str, float | str]]]]:
+    target, tilde, right = law.partition("~")
+    terms: list[list[tuple[str, float | str]]] = []
+    for text in right.split("+"):
+        term: list[tuple[str, float | str]] = []
+        for factor in re.split(r"(?<!\*)\*(?!\*)", text):
+            found = _FACTOR.fullmatch(factor.strip())
+            if not found:
+                raise _no_law(law)
+            power = found["power"]
+            term.append((found["name"], power if power and power[0].isalpha() else float(power or 1)))
+        terms.append(term)
+    if not tilde or not target.strip().isidentifier():
+        raise _no_law(law)
+    return target.strip(), terms
+
+
+def _no_law(law: str) -> SweepError:
+    return SweepError(
+        f"{law!r} is no law.",
+        why="A law is a column, a tilde, and sums of products of columns with their powers.",
+        cure='Write for example "flops ~ depth*width^2", or "flops ~ width^a" to fit the exponent.',
+    )
+
+
+def _logarithms(sweep: Sweep, name: str) -> Any:
+    column = sweep.column(name)
+    try:
+        values = np.array([float(value) for value in column])
+    except (TypeError, ValueError, ArithmeticError):
+        values = np.array([-1.0])
+    if not (values > 0).all():
+        raise SweepError(
+            f"The column {name!r} is not positive everywhere.",
+            why="Laws are fitted to logarithms.",
+            cure="Leave out the points where it is zero, no number or a formula.",
+        )
+    return np.log(values)
+
+
+def _modelled(
+    solution: Any, logs: Mapping[str, Any], terms: Sequence[Sequence[tuple[str, float | str]]], free: Sequence[str]
+) -> tuple[Any, Any]:
+    """Return the logarithm of the law at every point, and its derivatives by the unknowns."""
+    exponents = dict(zip(free, solution[len(terms) :], strict=True))
+    parts: list[Any] = []
+    for constant, term in zip(solution, terms, strict=False):
+        part = constant
+        for name, power in term:
+            part = part + (exponents[power] if isinstance(power, str) else power) * logs[name]
+        parts.append(part)
+    stacked = np.stack(parts)
+    logarithm = np.logaddexp.reduce(stacked)
+    weights = np.exp(stacked - logarithm)
+    columns = list(weights)
+    columns += [
+        sum(w * logs[name] for w, term in zip(weights, terms, strict=True) for name, p in term if p == power)
+        for power in free
+    ]
+    return logarithm, np.stack(columns, axis=-1)
+
+
+def _solved(
+    measured: Any,
+    logs: Mapping[str, Any],
+    terms: Sequence[Sequence[tuple[str, float | str]]],
+    free: Sequence[str],
+) -> Any:
+    """Return the logarithms of the coefficients, then the exponents, by damped Gauss-Newton steps (one if linear)."""
+    solution = np.concatenate([np.zeros(len(terms)), np.ones(len(free))])
+    logarithm, _ = _modelled(solution, logs, terms, free)
+    solution[: len(terms)] += np.mean(measured - logarithm)
+    damping = 1e-3 if len(terms) > 1 else 0.0
+    error = np.inf
+    for _ in range(_STEPS):
+        logarithm, jacobian = _modelled(solution, logs, terms, free)
+        residual = measured - logarithm
+        rows = [jacobian, np.sqrt(damping) * np.eye(len(solution))]
+        step = np.linalg.lstsq(np.concatenate(rows), np.concatenate([residual, np.zeros(len(solution))]), rcond=None)[0]
+        trial = solution + step
+        after = float(np.sum(np.square(measured - _modelled(trial, logs, terms, free)[0])))
+        if after <= error or not damping:
+            solution, error, damping = trial, after, damping / 3
+        else:
+            damping *= 5
+        if float(np.max(np.abs(step))) < _SMALL:
+            break
+    return solution
