@@ -66,7 +66,7 @@ class MissingRuleError(CostaxError, KeyError):
 
     def __init__(self, missing: Sequence[Missing]) -> None:
         """Take every missing primitive of the program."""
-        self.missing = tuple(missing)
+        self.missing: tuple[Missing, ...] = tuple(missing)
         first = self.missing[0]
         names = sorted({m.primitive for m in self.missing})
         listed = "\n".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import click
 
@@ -12,6 +12,15 @@ from costax.core import units
 from costax.errors import TripsError, UnitError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    """A decorator that adds options to a command and keeps its type."""
+
+    def __call__(self, command: _F, /) -> _F:
+        """Return the command with the options added."""
+        ...
+
 
 # The key of `Context.meta` under which --debug is kept: all contexts of one call share it.
 DEBUG: Final = "costax.debug"
@@ -30,12 +39,12 @@ def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> 
     context.meta[DEBUG] = context.meta.get(DEBUG, False) or value
 
 
-debug = click.option(
+debug: Decorator = click.option(
     "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_remember_debug, help="Show tracebacks."
 )
 
 # TARGET and how it is traced: `target`, `inputs`, `trips`, `on_missing`.
-tracing = _chain(
+tracing: Decorator = _chain(
     click.argument("target"),
     click.option(
         "--input",
@@ -58,7 +67,7 @@ tracing = _chain(
 )
 
 # Which branch of a cond or switch is charged: `branches`.
-branching = _chain(
+branching: Decorator = _chain(
     click.option(
         "--branches",
         multiple=True,
@@ -68,7 +77,7 @@ branching = _chain(
 )
 
 # What to compile for, and how long that may take: `compile_for`, `timeout`.
-machine = _chain(
+machine: Decorator = _chain(
     click.option(
         "--target",
         "compile_for",
@@ -88,7 +97,7 @@ machine = _chain(
 )
 
 # What becomes of the answer: `as_json`, `save`, `strict`.
-output = _chain(
+output: Decorator = _chain(
     click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables."),
     click.option(
         "--save",
@@ -129,8 +138,8 @@ def _table(by: Sequence[str]) -> Callable[[_F], _F]:
     )
 
 
-table = _table(_BY)
-table_or_modules = _table((*_BY, *_BY_OF_MODULES))
+table: Decorator = _table(_BY)
+table_or_modules: Decorator = _table((*_BY, *_BY_OF_MODULES))
 
 
 def _as_view(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,7 +154,7 @@ def _as_view(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # Which lines of the table: `view`, what `report.tables.table` takes by these names.
-view = _chain(
+view: Decorator = _chain(
     click.option("--merge/--no-merge", default=True, help="Equal layers share a line, or each has its own."),
     click.option(
         "--top", type=click.IntRange(min=1), metavar="N", help="The N costliest lines of a level; the others are one."
@@ -161,7 +170,7 @@ view = _chain(
 
 # As another tool would count: `tool`. Its choices are CONVENTIONS of `costax.analysis.other_tools.conventions`, whose
 # import loads jax.
-convention = click.option(
+convention: Decorator = click.option(
     "--as",
     "tool",
     metavar="TOOL",
@@ -170,7 +179,7 @@ convention = click.option(
 
 
 # In which format: `form`. The choices are those of `report.FORMATS`, which a test compares.
-formats = click.option(
+formats: Decorator = click.option(
     "--format",
     "form",
     type=click.Choice(["json", "markdown", "csv", "html", "speedscope", "pprof"]),

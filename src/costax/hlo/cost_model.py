@@ -1,6 +1,6 @@
 """What a jaxlib counts by: the sizes of shapes, and the few rules that changed between versions.
 
-Measured on jaxlib 0.8.2, 0.9.0, 0.10.2, 0.11.0, 0.11.1, 0.11.2, 0.12.0 and 0.12.0.1; tests/hlo/test_hlo_laws.py asks
+Measured on jaxlib 0.8.2, 0.9.0, 0.10.2, 0.11.0, 0.11.1, 0.11.2, 0.12.0 and 0.12.0.1; tests/hlo/test_cost_model.py asks
 the one that is installed.
 """
 
@@ -52,13 +52,15 @@ class Law:
         """Take the version of the jaxlib, as in (0, 10, 2), and whether libtpu counts."""
         self.version = version
         # libtpu adds padding and leaves out what stays on the chip; its bytes are not replayed.
-        self.properties = ("flops", "transcendentals") if tpu else ("flops", "transcendentals", "bytes accessed")
+        self.properties: tuple[str, ...] = (
+            ("flops", "transcendentals") if tpu else ("flops", "transcendentals", "bytes accessed")
+        )
         self.tpu = tpu
         # From jaxlib 0.11.2 on PJRT gives the size of a buffer: tiles are padded, a tuple's table has 4 bytes an entry.
-        self.pads_tiles = version >= (0, 11, 2)
+        self.pads_tiles: bool = version >= (0, 11, 2)
         self.pointer_bytes = 4 if version >= (0, 11, 2) else 8
         # jaxlib 0.11.0 (XLA 365558c6): markers around inlined calls are free, other custom calls count -1.
-        self.free_targets = (
+        self.free_targets: frozenset[str] = (
             frozenset({"__xla_internal_call_marker_before", "__xla_internal_call_marker_after"})
             if version >= (0, 11)
             else frozenset[str]()

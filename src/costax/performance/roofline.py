@@ -68,7 +68,7 @@ class Roofline:
         footprint: bytes that a call goes through; what was used a call ago comes from where so much has its place.
         """
         self.device = device
-        self.mesh = dict(mesh or {})
+        self.mesh: dict[str, int] = dict(mesh or {})
         self.footprint = footprint
 
     def timing(self, group: Group) -> Timing:

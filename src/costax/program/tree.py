@@ -70,22 +70,24 @@ class Node:
         unknown: str = "",
     ) -> None:
         """Build a node; its total is summed here, once."""
-        self.label = label
-        self.scope = scope
-        self.direction = direction
-        self.equation = equation
-        self.own = own
-        self.times = times
-        self.children = children
-        self.bodies = bodies
-        self.loop = loop
-        self.copies = copies
-        self.fused = fused
-        self.per_device = per_device
-        self.unknown = unknown
-        self.once = own + _sum_of_totals(children) if children else own
-        self.total = self.once * times
-        self.differentiated = direction in (BACKWARD, RECOMPUTE) or any(child.differentiated for child in children)
+        self.label: str = label
+        self.scope: Scope = scope
+        self.direction: str = direction
+        self.equation: Any = equation
+        self.own: Cost = own
+        self.times: Count = times
+        self.children: tuple[Node, ...] = children
+        self.bodies: Sequence[Any] = bodies
+        self.loop: bool = loop
+        self.copies: Count = copies
+        self.fused: bool = fused
+        self.per_device: bool = per_device
+        self.unknown: str = unknown
+        self.once: Cost = own + _sum_of_totals(children) if children else own
+        self.total: Cost = self.once * times
+        self.differentiated: bool = direction in (BACKWARD, RECOMPUTE) or any(
+            child.differentiated for child in children
+        )
 
     def repeated(self, times: Count) -> Node:
         """Return the node with another repeat count."""

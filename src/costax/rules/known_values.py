@@ -93,18 +93,18 @@ class Frame:
         axis_sizes: Mapping[str, int] | None = None,
     ) -> None:
         """Take an open or closed jaxpr and where it is called."""
-        self.jaxpr = _jax.opened(jaxpr)
+        self.jaxpr: _jax.Jaxpr = _jax.opened(jaxpr)
         self._constants = dict(zip(self.jaxpr.constvars, _jax.constants(jaxpr), strict=False))
         self._definitions: dict[Any, Any] | None = None
         self._positions: dict[Any, int] | None = None
         self._values: dict[Any, int | None] = {}
-        self.path = path
-        self.parent = parent
-        self.eqn = eqn
-        self.body = body
+        self.path: tuple[str, ...] = path
+        self.parent: Frame | None = parent
+        self.eqn: Any = eqn
+        self.body: Body | None = body
         self.axis_sizes: Mapping[str, int] = axis_sizes or {}
         self.answers: dict[int, int | None] = {}
-        self.placed = False
+        self.placed: bool = False
 
     def known(self, atom: Any) -> int | None:
         """Return the value of an atom if it is an integer scalar that the program fixes, else None."""

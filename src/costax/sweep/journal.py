@@ -26,7 +26,7 @@ class Journal:
 
     def __init__(self, path: str | Path | None, study: str) -> None:
         """Read what an earlier sweep of the same study has left. Raises SweepError for another study's file."""
-        self.path = None if path is None else Path(path)
+        self.path: Path | None = None if path is None else Path(path)
         self.study = study
         self.results: dict[str, Result] = {}
         self._file: Any = None

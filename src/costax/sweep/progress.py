@@ -16,7 +16,10 @@ class Progress:
 
     def __init__(self, total: int, done: int, *, shown: bool) -> None:
         """Take how many points there are, and how many a file holds already."""
-        self.total, self.done, self.kept, self.failed = total, done, done, 0
+        self.total: int = total
+        self.done: int = done
+        self.kept: int = done
+        self.failed: int = 0
         self._started = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None

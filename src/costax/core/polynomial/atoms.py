@@ -32,10 +32,10 @@ class Atom:
 
     def __init__(self, text: str, least: int = 1, function: str = "", operands: tuple[Any, ...] = ()) -> None:
         """Take what `symbol` and `applied` worked out."""
-        self.text = text
-        self.least = least
-        self.function = function
-        self.operands = operands
+        self.text: str = text
+        self.least: int = least
+        self.function: str = function
+        self.operands: tuple[Any, ...] = operands
         self._hash = hash(text)
 
     def __hash__(self) -> int:
