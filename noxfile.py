@@ -56,7 +56,7 @@ def aot(session: nox.Session) -> None:
     """The tests that compile ahead of time for an H100 and a TPU v5e; `nox -s aot -- cuda` installs that one alone."""
     chosen = [name for name in ("cuda", "tpu") if name in session.posargs] or ["cuda", "tpu"]
     session.install(f".[test,{','.join(chosen)}]")
-    session.run("python", "-m", "pytest", "-q", "tests/aot", env={"JAX_PLATFORMS": "cpu"})
+    session.run("python", "-m", "pytest", "-q", "tests/compare/ahead_of_time", env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session
@@ -64,7 +64,8 @@ def symbols(session: nox.Session) -> None:
     """Ten points of every example against its formulas, however long they take (`tests` tries fewer of the large)."""
     session.install(".[test]")
     everything = {"JAX_PLATFORMS": "cpu", "COSTAX_EVERY_POINT": "1"}
-    session.run("python", "-m", "pytest", "-q", "tests/test_symbols.py", "-k", "formulas_of_an_example", env=everything)
+    chosen = ("tests/analysis/test_symbols.py", "-k", "formulas_of_an_example")
+    session.run("python", "-m", "pytest", "-q", *chosen, env=everything)
 
 
 @nox.session
@@ -90,7 +91,7 @@ def long(session: nox.Session) -> None:
     session.install(".[test]")
     examples = session.posargs[0] if session.posargs else "2000"
     session.run(
-        *("python", "-m", "pytest", "-q", "tests/test_reconcile.py", "-k", "random"),
+        *("python", "-m", "pytest", "-q", "tests/compare/test_attribution.py", "-k", "random"),
         env={"JAX_PLATFORMS": "cpu", "COSTAX_EXAMPLES": examples},
     )
 

@@ -1,6 +1,6 @@
 """Memory against XLA's buffer assignment for an H100: the corpus of the tests, the examples, the sample.
 
-    python benchmarks/memory.py            # compares with the record, tests/h100_memory.json
+    python benchmarks/memory.py            # compares with the record, tests/data/h100_memory.json
     python benchmarks/memory.py --record   # compiles all of it ahead of time (needs costax[cuda]), some minutes
 
 XLA's figure is argument + output - alias + temp. No GPU is needed.
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "tests" / "h100_memory.json"
+RECORD = ROOT / "tests" / "data" / "h100_memory.json"
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
@@ -141,5 +141,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.update(ENVIRONMENT)
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples")]
+    sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "examples")]
     main()

@@ -18,13 +18,13 @@ import numpy as np
 import costax
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests" / "helpers"), str(ROOT / "benchmarks")]
 PAIRS = 5
 
 
 def programs() -> dict[str, tuple]:
     """Targets with symbols, and the point at which they are analysed with numbers."""
-    import test_symbols as symbols
+    import symbolic_examples as symbols
 
     chosen = {
         "gpt2_small": {},
@@ -51,7 +51,7 @@ def seconds(run) -> float:
 
 
 def analyses() -> None:
-    import test_symbols as symbols
+    import symbolic_examples as symbols
 
     print(f"{'program':22} {'concrete':>9} {'symbolic':>9} {'ratio':>6}")
     for name, (target, point) in programs().items():

@@ -1,6 +1,6 @@
 """Write docs/corpus.md, every program of the corpus in four accounts: `nox -s corpus`.
 
-FLOPs of one device; the programs, the numbers and their tests are those of tests/test_reconcile.py.
+FLOPs of one device; the programs, the numbers and their tests are those of tests/compare/test_attribution.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# The corpus
 
-Every program of `tests/corpus`, reconciled: what its jaxpr asks for, what XLA's law gives for the lowered and for the
-compiled module, what XLA says, and how many named differences lead from the first to the last. All numbers are FLOPs;
-the last column is the time of `costax.compare`, XLA's own lowering and compiling included.
+Every program of `tests/helpers/corpus`, reconciled: what its jaxpr asks for, what XLA's law gives for the lowered and
+for the compiled module, what XLA says, and how many named differences lead from the first to the last. All numbers are
+FLOPs; the last column is the time of `costax.compare`, XLA's own lowering and compiling included.
 
 Differences without a name: {unexplained}. Replays that are not XLA's own number: {mismatches}.
 
@@ -60,7 +60,7 @@ def line(program) -> Line:
 
 def lines(names: tuple[str, ...] = ()) -> Iterator[Line]:
     """Yield a line for each program, or for those that are named."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     from corpus import programs
 
     for program in programs():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "hlo"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
+
+from hlo_damaged import DAMAGED
 from hlo_samples import SPECS, module_bytes
-from test_hlo_damage import DAMAGED
 
 # libFuzzer mutates small inputs best.
 _LARGEST = 50_000

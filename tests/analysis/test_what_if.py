@@ -1,0 +1,102 @@
+"""What if: sizes, operations and traffic of a program that is not changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import pytest
+from click.testing import CliRunner
+
+import costax
+from costax.cli.app import main
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def attention(params, x):
+    with jax.named_scope("project"):
+        q = x @ params["q"]
+    with jax.named_scope("scores"):
+        return q @ x.T
+
+
+def analysis():
+    params = {"q": jax.ShapeDtypeStruct((64, 64), "float32")}
+    return costax.analyze(attention, params_argnums=0)(params, jax.ShapeDtypeStruct((32, 64), "float32"))
+
+
+def test_nothing_changes_where_nothing_is_asked_for():
+    found, same = analysis(), analysis().what_if()
+    assert (same.macs, same.ops, same.model_bits) == (found.total.macs, found.total.ops, found.model_size())
+
+
+def test_weights_of_8_bits_take_a_quarter_of_the_place():
+    found = analysis()
+    assert found.what_if(weights="int8").model_bits == 64 * 64 * 8 == found.model_size() // 4
+
+
+def test_traffic_falls_by_what_is_narrower():
+    now, then = analysis().what_if(), analysis().what_if(weights="int8")
+    assert now.traffic - then.traffic == 64 * 64 * 3
+    half = analysis().what_if(weights="bf16", activations="bf16")
+    assert half.traffic == now.traffic // 2
+
+
+def test_integers_meet_integers_on_the_integer_unit():
+    (project, scores) = [g for g in analysis().what_if(weights="int8", activations="int8").groups if g.matmul]
+    assert list(project.matmul) == ["i8*i8->i32"]
+    assert list(scores.matmul) == ["i8"]
+
+
+def test_narrow_weights_are_widened_to_the_activations():
+    (project, _) = [g for g in analysis().what_if(weights="int4", activations="bf16").groups if g.matmul]
+    assert list(project.matmul) == ["bf16"]
+
+
+def test_pruned_weights_do_no_work_and_leave_a_bit_each():
+    found = analysis()
+    pruned = found.what_if(sparsity={"project": 0.75})
+    assert found.total.macs - pruned.macs == 3 * (32 * 64 * 64) // 4
+    assert pruned.model_bits == 64 * 64 * 32 // 4 + 64 * 64
+
+
+def test_a_product_of_two_activations_is_not_pruned():
+    assert analysis().what_if(sparsity={"*": 0.5}).macs == 32 * 64 * 64 // 2 + 32 * 64 * 32
+
+
+def test_a_fused_multiply_add_is_one_operation():
+    found = analysis()
+    assert found.total.ops - found.what_if(fuse_multiply_add=True).ops == found.total.macs
+
+
+def test_int8_is_faster_where_the_hardware_has_it():
+    x = jax.ShapeDtypeStruct((4096, 4096), "bfloat16")
+    found = costax.analyze(lambda w, x: x @ w, params_argnums=0)(x, x)
+    wide, narrow = found.what_if(), found.what_if(weights="int8", activations="int8")
+    assert narrow.predict("h100").seconds < 0.7 * wide.predict("h100").seconds
+    assert narrow.predict("h100").peak[0] == "int8"
+
+
+def test_assumptions_are_said():
+    said = " ".join(analysis().what_if(weights="int4", activations="bf16", sparsity={"project": 0.5}).assumptions)
+    for word in ("int4", "bf16", "widened", "dense units do not skip zeros"):
+        assert word in said
+
+
+def test_what_makes_no_sense_is_an_error():
+    with pytest.raises(TypeError, match="no scheme"):
+        analysis().what_if(weights="int7")
+    with pytest.raises(TypeError, match="is no share"):
+        analysis().what_if(sparsity={"project": 1.5})
+    with pytest.raises(TypeError, match="No parameter"):
+        analysis().what_if(sparsity={"nowhere": 0.5})
+
+
+def test_the_command_shows_now_and_then():
+    name = f"{EXAMPLES}/mlp_train.py:mlp_forward"
+    done = CliRunner().invoke(main, ["what-if", name, "--weights", "int8", "--device", "h100", "--sparsity", "*=0.5"])
+    assert done.exit_code == 0, done.output
+    assert "model size" in done.output
+    assert CliRunner().invoke(main, ["what-if", name, "--weights", "int7"]).exit_code == 2
+    assert CliRunner().invoke(main, ["what-if", name, "--sparsity", "half"]).exit_code == 2

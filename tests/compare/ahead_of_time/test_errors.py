@@ -1,0 +1,97 @@
+"""What may go wrong with a machine that is not here, and what is said of it."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import costax
+from aot_targets import H100, V5E, f32, needs
+from costax.compare.ahead_of_time import build, machine, names
+from costax.errors import DeviceMemoryError, TargetError
+
+
+def big(x):
+    return jnp.tanh(x @ x) @ x
+
+
+@pytest.mark.parametrize("name", ["gpu", "tpu:v9", "cuda", "tpu:", "cuda:h100x", "", "TPU:v5e"])
+def test_an_unknown_machine_is_answered_with_the_list(name):
+    with pytest.raises(TargetError, match="no machine") as caught:
+        costax.compare(big, target=name)
+    assert all(known in caught.value.why for known in names())
+
+
+@pytest.mark.parametrize("shape", ["", "2x", "x2", "0", "2x2x2x2", "two", "-1", "2x4;", "99999"])
+@pytest.mark.parametrize("kind", ["tpu:v5e", "cuda:h100"])
+def test_a_shape_that_is_none_is_refused_with_an_example(kind, shape):
+    with pytest.raises(TargetError, match="no shape") as caught:
+        machine(f"{kind}:{shape}")
+    assert kind in caught.value.cure
+
+
+def test_names_say_what_jax_sees():
+    found = {name: machine(name) for name in ("tpu:v5e:2x4", "tpu:v3", "tpu:v4:2x2x2", "cuda:h100:2x8")}
+    assert {name: found[name].devices for name in found} == {
+        "tpu:v5e:2x4": 8,
+        "tpu:v3": 2,  # two cores a chip, each a device
+        "tpu:v4:2x2x2": 8,  # two cores a chip, as one device
+        "cuda:h100:2x8": 16,
+    }
+    assert machine("cpu") is None
+
+
+@pytest.mark.parametrize(("target", "extra"), [("tpu:v5e", "costax[tpu]"), ("cuda:a100", "costax[cuda]")])
+def test_a_missing_compiler_is_answered_with_the_line_that_installs_it(monkeypatch, target, extra):
+    monkeypatch.setattr(build, "_is_installed", lambda module: False)
+    with pytest.raises(TargetError, match="not installed") as caught:
+        costax.compare(big, target=target)(f32(8, 8))
+    assert caught.value.cure == f"pip install '{extra}'"
+
+
+@pytest.mark.parametrize("target", [V5E])
+def test_a_program_that_does_not_fit_is_refused_in_the_compilers_words(target):
+    with pytest.raises(DeviceMemoryError, match="does not fit") as caught:
+        costax.compare(big, target=target)(f32(100_000, 100_000))
+    assert re.search(r"15\.75G|17179869184", caught.value.why)  # 16 GiB, less what the system keeps
+    assert isinstance(caught.value, MemoryError)
+
+
+@needs("cuda")
+def test_a_gpu_program_says_whether_it_fits():
+    # XLA compiles for a GPU whatever the size: two buffers of 10 GB live beside the argument, in 23.6 GB.
+    assert costax.compare(big, target="cuda:l4")(f32(50_000, 50_000)).compiled.fits is False
+    assert costax.compare(big, target="cuda:l4")(f32(500, 500)).compiled.fits is True
+
+
+@pytest.mark.parametrize("target", [V5E])
+def test_a_shape_that_no_such_machine_has_is_refused_by_the_compiler(target):
+    with pytest.raises(TargetError, match="does not compile") as caught:
+        costax.compare(big, target=f"{target}:3x5")(f32(8, 8))
+    assert "not divisible" in caught.value.why
+
+
+@pytest.mark.parametrize("target", [H100, V5E])
+def test_a_compiler_that_takes_too_long_is_stopped(target):
+    with pytest.raises(TargetError, match=r"more than 0\.01 s"):
+        costax.compare(big, target=target, timeout=0.01)(f32(8, 8))
+
+
+@pytest.mark.parametrize("target", [H100, V5E])
+def test_a_compiler_that_dies_is_reported_with_its_last_words(monkeypatch, target):
+    # XLA ends the process over a flag that it does not know; this process has read its flags already.
+    jax.devices("cpu")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_no_such_flag=1")
+    with pytest.raises(TargetError, match="ended with status 1 on `big`") as caught:
+        costax.compare(big, target=target)(f32(8, 8))
+    assert "xla_no_such_flag" in caught.value.why
+    assert "pip install --upgrade" in caught.value.cure
+
+
+@pytest.mark.parametrize("target", [H100])
+def test_what_a_platform_cannot_lower_is_said(target):
+    with pytest.raises(TargetError, match="does not lower"):
+        costax.compare(jax.lax.linalg.schur, target=target)(f32(8, 8))

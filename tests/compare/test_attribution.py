@@ -1,0 +1,116 @@
+"""The way from our count to XLA's: it adds up exactly, every step has a name, and the replay is XLA's own number."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import costax
+from corpus import Program, made, programs
+from corpus.random_programs import programs as random_programs
+from costax.compare import causes
+from costax.program.tree import Node
+
+# Eight in the process that `test_programs_for_eight_devices_reconcile_too` starts, else one.
+PROGRAMS = list(programs(devices=jax.device_count()))
+# `nox -s long` asks for thousands, other ones each time; without it the same ones are tried everywhere.
+EXAMPLES = os.environ.get("COSTAX_EXAMPLES", "")
+
+# What can only lead to less, and to more.
+LESS = {causes.MERGED, causes.FOLDED, causes.SIMPLIFIED, causes.REMAT, causes.LOOP, causes.DEVICES}
+MORE = {causes.RECOMPUTED, causes.UPCAST}
+
+every_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
+
+
+@functools.cache
+def comparison(program: Program) -> costax.Comparison:
+    fn, args = made(program)
+    return costax.compare(fn)(*args)
+
+
+def check_account(found: costax.Comparison):
+    """What must hold of every comparison."""
+    total = found.jaxpr.total
+    assert total.flops + sum(delta.flops for delta in found.deltas) == found.xla["flops"]
+    assert total.transcendentals + sum(delta.transcendentals for delta in found.deltas) == found.xla["transcendentals"]
+    assert found.lowered.matches_xla is True
+    assert found.compiled.matches_xla is True
+    assert found.unexplained == ()
+    for delta in found.deltas:
+        if delta.cause in LESS:
+            assert max(delta.flops, delta.transcendentals) <= 0, delta
+        if delta.cause in MORE:
+            assert min(delta.flops, delta.transcendentals) >= 0, delta
+    for ledger in (found.lowered, found.compiled):
+        assert ledger.attributed >= 0.99
+        for property in ("flops", "transcendentals", "bytes"):
+            assert sum(getattr(charge, property) for charge in ledger.charges) == getattr(ledger.total, property)
+
+
+def loop_counters(node: Node, times: int = 1) -> int:
+    """XLA's FLOPs for the counter of each scan: a comparison and an add, two more to find a place from the end."""
+    times *= node.copies if node.loop else node.times
+    own = 0
+    if node.label == "scan":
+        params = costax._jax.params(node.equation)
+        sliced = len(node.equation.invars) > params["num_consts"] + params["num_carry"]
+        flattened = params["length"] <= (params["unroll"] if params["unroll"] > 1 else 0)
+        own = 0 if flattened else 4 if params["reverse"] and sliced else 2
+    return own * times + sum(loop_counters(child, times) for child in node.children)
+
+
+@every_program
+def test_every_difference_has_a_name_and_a_number(program):
+    check_account(comparison(program))
+
+
+@every_program
+def test_lowering_adds_nothing_but_loop_counters(program):
+    if not program.exact:
+        pytest.skip(f"it adds more: {program.differs}")
+    found = comparison(program)
+    by_our_rules = [delta for delta in found.deltas if delta.stage == "jaxpr"]
+    flops = found.jaxpr.total.flops + sum(delta.flops for delta in by_our_rules)
+    assert found.lowered.xla["flops"] == flops + loop_counters(found.jaxpr.tree)
+    transcendentals = found.jaxpr.total.transcendentals + sum(delta.transcendentals for delta in by_our_rules)
+    assert found.lowered.xla["transcendentals"] == transcendentals
+
+
+@pytest.mark.parametrize("program", PROGRAMS[::8], ids=str)
+def test_marks_do_not_change_what_xla_makes_of_a_program(program):
+    fn, args = made(program)
+    plain = jax.jit(fn).lower(*args)
+    found = comparison(program)
+    assert found.marked
+    for ledger, stage in ((found.lowered, plain), (found.compiled, plain.compile())):
+        theirs = stage.cost_analysis() or {}
+        for name in ("flops", "transcendentals", "bytes accessed"):
+            assert ledger.xla.get(name, 0) == theirs.get(name, 0)
+
+
+@pytest.mark.skipif(jax.device_count() != 1, reason="runs in the process with one device")
+def test_programs_for_eight_devices_reconcile_too():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "sharded/", str(Path(__file__))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2], check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+@settings(
+    max_examples=int(EXAMPLES or 200), derandomize=not EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(random_programs())
+def test_random_programs_reconcile(program):
+    check_account(costax.compare(program)(*program.args))

@@ -1,0 +1,196 @@
+"""Devices: every number has its source, no number is a sparse one, and users add their own."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import costax
+from costax.performance import hardware
+from costax.performance.hardware import Device
+
+FOLDER = Path(hardware.__file__).parent / "devices"
+DEVICES = {path.stem: hardware.read(path) for path in sorted(FOLDER.glob("*.toml"))}
+every_device = pytest.mark.parametrize("device", DEVICES.values(), ids=lambda d: d.id)
+
+
+@pytest.fixture(autouse=True)
+def no_devices_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("COSTAX_DEVICES", str(tmp_path / "devices"))
+    return tmp_path / "devices"
+
+
+def test_there_are_at_least_27():
+    assert len(costax.devices()) >= 27
+
+
+@every_device
+def test_every_number_has_a_source_and_a_date(device: Device):
+    data = tomllib.loads((FOLDER / f"{device.id}.toml").read_text())
+    for name, source in data["sources"].items():
+        assert source["title"], name
+        assert source["date"].isoformat() >= "2025"
+    used = {figure.source for figure in device.figures().values()}
+    assert used <= {source["title"] for source in data["sources"].values()}
+    numbers = sum(isinstance(entry, dict) and "value" in entry for table in data.values() for entry in values(table))
+    assert numbers >= len(device.figures()) - 1
+
+
+def values(table):
+    return [table, *table.values()] if isinstance(table, dict) else []
+
+
+# What int8, fp8 and tf32 are to bfloat16 on dense hardware, by architecture. A data sheet's sparse figure is twice it.
+DENSE = {
+    "a100": {"int8": 2, "tf32": 1 / 2},
+    "h100": {"int8": 2, "fp8": 2, "tf32": 1 / 2},
+    "h200": {"int8": 2, "fp8": 2, "tf32": 1 / 2},
+    "b200": {"int8": 2, "fp8": 2, "tf32": 1 / 2, "fp4": 4},
+    "gb200": {"int8": 2, "fp8": 2, "tf32": 1 / 2, "fp4": 4},
+    "l4": {"int8": 2, "fp8": 2, "tf32": 1 / 2},
+    "l40s": {"int8": 2, "fp8": 2, "tf32": 1 / 2},
+    "rtx4090": {"int8": 4, "fp8": 2, "tf32": 1 / 2},
+    "mi250x": {"int8": 1},
+    "mi300x": {"int8": 2, "fp8": 2, "tf32": 1 / 2},
+    "mi325x": {"int8": 2, "fp8": 2, "tf32": 1 / 2},
+    "tpu-v4": {"int8": 1},
+    "tpu-v5e": {"int8": 2, "fp8": 1, "int4": 4},
+    "tpu-v5p": {"int8": 2, "fp8": 1, "int4": 4},
+    "tpu-v6e": {"int8": 2, "fp8": 1, "int4": 4},
+    "tpu-v7x": {"fp8": 2},
+    "jetson": {"int8": 2},
+}
+# What a multiprocessor does in a clock, in FLOPs of dense bfloat16. Source: NVIDIA's architecture white papers.
+A_CLOCK = {"a100": 2048, "h100-sxm": 4096, "h200": 4096, "b200": 8192, "l4": 1024, "l40s": 1024, "rtx4090": 512}
+
+
+def family(device: Device, table) -> str | None:
+    return max((name for name in table if device.id.startswith(name)), key=len, default=None)
+
+
+@every_device
+def test_narrow_formats_are_as_fast_as_dense_hardware_makes_them(device: Device):
+    wanted = DENSE.get(family(device, DENSE) or "", {})
+    for name, ratio in wanted.items():
+        assert device.peaks[name].value / device.peaks["bf16"].value == pytest.approx(ratio, rel=0.03), name
+
+
+@every_device
+def test_no_peak_is_a_sparse_one(device: Device):
+    known = family(device, A_CLOCK)
+    if known is None or device.clock is None:
+        return
+    dense = A_CLOCK[known] * device.on_chip["sms"].value * device.clock.value
+    # Peaks are given at the boost clock, which the sources round; a sparse figure would be twice as large.
+    assert 0.7 < device.peaks["bf16"].value / dense < 1.4
+
+
+@every_device
+def test_figures_are_of_the_size_that_such_figures_have(device: Device):
+    if device.bandwidth is not None:
+        assert 5e10 <= device.bandwidth.value <= 2e13
+    if device.capacity is not None:
+        assert 1e9 <= device.capacity.value <= 1e12
+    if "tdp" in device.power:
+        assert 5 <= device.power["tdp"].value <= 2000
+    for figure in device.peaks.values():
+        assert 1e11 <= figure.value <= 2e16
+
+
+def test_unverified_figures_are_marked():
+    assert costax.device("l4").unverified == ["peak.fp64", "peak.tf32", "on_chip.l2"]
+    assert all(figure.unverified for figure in costax.device("h100-nvl").peaks.values())
+    assert not costax.device("h100-sxm").unverified
+
+
+def test_devices_that_can_be_compiled_for_name_the_target():
+    from costax.compare.ahead_of_time import machine
+
+    for device in DEVICES.values():
+        if device.compile_for:
+            assert machine(device.compile_for) is not None
+
+
+def test_aliases_find_a_device():
+    assert costax.device("h100").id == "h100-sxm"
+    assert costax.device("V5E").id == "tpu-v5e"
+
+
+def test_an_unknown_device_suggests_its_neighbours():
+    with pytest.raises(LookupError, match="Did you mean"):
+        costax.device("h10")
+
+
+def test_the_cpu_is_calibrated_and_never_tabulated():
+    with pytest.raises(LookupError, match="costax calibrate"):
+        costax.device("cpu")
+
+
+def test_contractions_run_on_the_unit_that_jax_uses_by_default():
+    h100, v5e, v100 = (costax.device(name) for name in ("h100", "v5e", "v100"))
+    assert h100.matmul_peak("f32")[0] == "tf32"
+    assert h100.matmul_peak("bf16")[0] == "bf16"
+    assert h100.matmul_peak("i8*i8->i32")[0] == "int8"
+    assert v5e.matmul_peak("f32")[0] == "bf16"
+    assert v100.matmul_peak("f32")[0] == "fp32"
+    assert v100.matmul_peak("bf16")[0] == "fp16"
+
+
+MINE = """
+name = "My accelerator"
+vendor = "Me"
+aliases = ["mine"]
+[peak.bf16]
+value = 1e14
+source = "sheet"
+[memory.bandwidth]
+value = 1e12
+source = "sheet"
+unverified = true
+[sources.sheet]
+title = "Data sheet"
+url = ""
+date = 2026-01-01
+"""
+
+
+def test_users_add_a_file_of_their_own(no_devices_of_the_user):
+    no_devices_of_the_user.mkdir()
+    (no_devices_of_the_user / "my-chip.toml").write_text(MINE)
+    assert costax.device("mine").peaks["bf16"].value == 1e14
+    assert costax.device("my-chip").unverified == ["memory.bandwidth"]
+    assert len(costax.devices()) == 28
+
+
+def test_a_file_may_be_named_by_its_path(tmp_path):
+    path = tmp_path / "chip.toml"
+    path.write_text(MINE)
+    assert costax.device(str(path)).name == "My accelerator"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("value = 1e14", 'value = "fast"', "no positive `value`"),
+        ("value = 1e14", "value = -1", "no positive `value`"),
+        ('source = "sheet"\n[memory', 'source = "rumour"\n[memory', "no source"),
+        ('name = "My accelerator"', "", "has no 'name'"),
+        ("[peak.bf16]", "[speed.bf16]", "means nothing"),
+        ("[peak.bf16]", "[peak.bf16", "is not TOML"),
+    ],
+)
+def test_a_file_that_is_wrong_says_where(tmp_path, old, new, complaint):
+    path = tmp_path / "chip.toml"
+    path.write_text(MINE.replace(old, new, 1))
+    with pytest.raises(LookupError, match=complaint):
+        costax.device(str(path))
+
+
+def test_the_page_of_devices_is_made_from_their_files():
+    import runpy
+
+    script = Path(__file__).resolve().parents[2] / "docs" / "devices_table.py"
+    found = runpy.run_path(str(script))
+    assert found["PAGE"].read_text() == found["page"](), "python docs/devices_table.py"
