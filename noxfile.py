@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.default_venv_backend = "venv"
 
 FLOOR = "0.8.2"  # the lower bound of jax in pyproject.toml; tests/test_repository.py holds them equal
-NEWEST_PYTHON = "3.13"  # newer jax than the default Python can have
+NEWEST_PYTHON = "3.13"  # the newest jax does not support the default Python
 
 
 def interpreter(version: str) -> str | None:
@@ -31,6 +31,11 @@ def interpreter(version: str) -> str | None:
 NEWEST = interpreter(NEWEST_PYTHON)
 
 
+def pinned(group: str) -> tuple[str, ...]:
+    """Return the exact versions of a group of development tools, from pyproject.toml."""
+    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group)
+
+
 @nox.session
 @nox.parametrize(
     ["python", "jax"],
@@ -41,14 +46,24 @@ NEWEST = interpreter(NEWEST_PYTHON)
     ],
 )
 def tests(session: nox.Session, jax: str) -> None:
-    """The test suite: newest jax of this Python, the oldest jax supported, and the newest jax of all."""
+    """The test suite on three versions of jax: the newest for this Python, the oldest supported, the newest of all."""
     if jax == "newest of all" and NEWEST is None:
         session.skip(f"no Python {NEWEST_PYTHON} on this machine, which the newest jax needs")
     session.install(".[test]", *([f"jax=={FLOOR}", f"jaxlib=={FLOOR}"] if jax == FLOOR else []))
     session.run("python", "-c", "import sys, jax; print('python', sys.version.split()[0], 'jax', jax.__version__)")
-    # What is the same for every jax is tried once.
+    # Tests whose result does not depend on jax run once.
     chosen = () if jax == "newest" else ("-m", "not browser and not once")
     session.run("python", "-m", "pytest", "-q", "-n", "2", *chosen, *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """The fast tests on jax's main branch, with the newest released jaxlib: warns of changes before a release."""
+    session.install(".[test]")
+    session.install("--upgrade", "jax @ git+https://github.com/jax-ml/jax")
+    session.run(
+        "python", "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *session.posargs, env={"JAX_PLATFORMS": "cpu"}
+    )
 
 
 @nox.session
@@ -61,7 +76,7 @@ def aot(session: nox.Session) -> None:
 
 @nox.session
 def symbols(session: nox.Session) -> None:
-    """Ten points of every example against its formulas, however long they take (`tests` tries fewer of the large)."""
+    """Ten points of every example against its formulas; `tests` checks fewer points of the large examples."""
     session.install(".[test]")
     everything = {"JAX_PLATFORMS": "cpu", "COSTAX_EVERY_POINT": "1"}
     chosen = ("tests/analysis/test_symbols.py", "-k", "formulas_of_an_example")
@@ -70,9 +85,9 @@ def symbols(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """The reader of HLO files under atheris, ten minutes or so many seconds: `nox -s fuzz -- 60`."""
+    """Fuzz the reader of HLO files with atheris for ten minutes, or for a number of seconds: `nox -s fuzz -- 60`."""
     session.install(".[test]")
-    # It has wheels for some Pythons and Linux alone; without one pip would build libFuzzer.
+    # atheris has wheels for some versions of Python on Linux; elsewhere pip would build libFuzzer.
     installed = subprocess.run(
         [session.bin + "/python", "-m", "pip", "install", "--only-binary", ":all:", "atheris"], check=False
     )
@@ -87,7 +102,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def long(session: nox.Session) -> None:
-    """2,000 random programs, or so many: each difference from XLA's count has a name: `nox -s long -- 500`."""
+    """Compare 2,000 random programs, or another number, with XLA: `nox -s long -- 500`."""
     session.install(".[test]")
     examples = session.posargs[0] if session.posargs else "2000"
     session.run(
@@ -98,30 +113,35 @@ def long(session: nox.Session) -> None:
 
 @nox.session
 def corpus(session: nox.Session) -> None:
-    """The table of docs/corpus.md, made anew: every program of the corpus in four accounts."""
+    """Regenerate docs/corpus.md: the counts of every program of the corpus at every stage."""
     session.install(".[test]")
     session.run("python", "-W", "ignore", "docs/corpus_table.py")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Rules and format."""
-    session.install("ruff")
+    """Lint rules, format, spelling, pyproject.toml and the GitHub workflows."""
+    session.install(*pinned("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("typos")
+    session.run("validate-pyproject", "pyproject.toml")
+    session.run("zizmor", "--offline", "--quiet", ".github/workflows")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types of the library, strictly."""
-    # With every extra whose types the library names.
-    session.install(".[test,html,plots,pandas]", "pyright")
+    """Types of the library in strict mode, and the types that a user of the public API sees."""
+    # The library names types of these extras.
+    session.install(".[test,html,plots,pandas]", *pinned("types"))
     session.run("pyright")
+    session.run("pyright", "--verifytypes", "costax", "--ignoreexternal")
+    session.run("python", "-m", "pytest", "-q", "tests/repository/test_typing.py")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation, every warning an error, and the examples in it."""
+    """Build the documentation with warnings as errors, and run its examples."""
     session.install(".[docs]")
     for builder in ("html", "doctest"):
         session.run(
@@ -132,7 +152,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """What the counters of other libraries print; `nox -s peers > benchmarks/peers.json` (they take gigabytes)."""
+    """Run the counters of other libraries (gigabytes of packages): `nox -s peers > benchmarks/peers.json`."""
     session.install("torch", "torchvision", "setuptools")
     session.install("fvcore", "thop", "ptflops", "torchinfo", "calflops", "transformers")
     session.install("--no-build-isolation", "deepspeed")
@@ -141,14 +161,14 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def bench_symbols(session: nox.Session) -> None:
-    """Speed of formulas and sweeps; the table of benchmarks/README.md."""
+    """Measure the speed of formulas and sweeps; prints a table of benchmarks/README.md."""
     session.install(".[test]")
     session.run("python", "benchmarks/symbols.py", env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed and memory, as ratios of interleaved medians; prints the tables of benchmarks/README.md."""
+    """Measure speed and memory as ratios of interleaved medians; prints the tables of benchmarks/README.md."""
     session.install(".[examples]")
     for name in ("speed", "comparison"):
         session.run("python", f"benchmarks/{name}.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
@@ -156,14 +176,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def memory(session: nox.Session) -> None:
-    """The fused estimate beside XLA's memory for an H100; `nox -s memory -- --record` compiles all of it anew."""
+    """Compare the fused memory estimate with XLA for an H100; `nox -s memory -- --record` recompiles every program."""
     session.install(".[test,cuda]" if "--record" in session.posargs else ".[test]")
     session.run("python", "benchmarks/memory.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session
 def prediction(session: nox.Session) -> None:
-    """Predicted beside measured seconds on this machine, seven models at five sizes each; calibrates a CPU first."""
+    """Compare predicted and measured seconds of seven models at five sizes; calibrates the CPU first."""
     session.install(".[examples]")
     session.run("python", "benchmarks/prediction.py", *session.posargs)
 
