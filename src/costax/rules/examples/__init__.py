@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -18,7 +18,7 @@ from costax.core.cost import Count
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """XLA's lowered count, where it is not ours, and why."""
+    """XLA's lowered count, where it is not ours, and why. A number that is None is ours."""
 
     why: str
     flops: Count | None = None
@@ -34,8 +34,15 @@ SAME = Same()
 
 
 def differs(why: str, *, flops: Count | None = None, transcendentals: Count | None = None) -> Differs:
-    """Say why XLA's count of the lowered program differs; numbers that are given are checked."""
+    """Say why XLA's count of the lowered program differs, and what it is; a number that is left out equals ours."""
     return Differs(why, flops, transcendentals)
+
+
+def since(counts: Mapping[tuple[int, ...], Count]) -> Count:
+    """Return the count of the installed jax, by the versions in which it changed: `since({(0,): 20, (0, 12): 60})`."""
+    from costax import _jax
+
+    return counts[max(version for version in counts if version <= _jax.VERSION)]
 
 
 @dataclass(frozen=True, slots=True)

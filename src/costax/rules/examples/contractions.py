@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from costax.rules.examples import case, differs
+from costax.rules.examples import case, differs, since
 
 _RAGGED_ROWS = lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), [0], [])
 _RAGGED_BATCH = lax.RaggedDotDimensionNumbers((((2,), (1,)), ((0,), (0,))), [0], [])
@@ -54,7 +54,10 @@ CASES = (
         "i32[3]",
         macs=6 * 5 * 4,
         flops=2 * 6 * 5 * 4,
-        xla=differs("on the CPU a dense dot of a masked copy for each group, and the masks"),
+        xla=differs(
+            "on the CPU a dense dot of a masked copy for each group, and the masks: 4 operations an element",
+            flops=3 * (2 * 6 * 5 * 4 + 4 * 6 * 5) + since({(0,): 3 * 2, (0, 12): 3 * 3}),
+        ),
         note="Each of the 6 rows meets one of the 3 matrices.",
     ),
     case(
@@ -64,7 +67,10 @@ CASES = (
         "f32[6,4]",
         "i32[3]",
         macs=6 * 5 * 4,
-        xla=differs("on the CPU a dense dot of masked copies for each group, and the masks"),
+        xla=differs(
+            "on the CPU a dense dot of masked copies for each group, and the masks: 4 operations an element",
+            flops=3 * (2 * 6 * 5 * 4 + 4 * (6 * 5 + 6 * 4)) + since({(0,): 2 * 3 * 2, (0, 12): 2 * 3 * 3}),
+        ),
         note="The gradient of ragged_dot with respect to its matrices: the rows that are summed over are grouped.",
     ),
     case(
@@ -82,7 +88,10 @@ CASES = (
         "f32[4,3]",
         "f32[4,4]",
         flops=4 * 5 * (3 + 1),
-        xla=differs("a dense dot, whose second triangle is computed too, and three elementwise operations"),
+        xla=differs(
+            "a dense dot, whose second triangle is computed too, and two elementwise operations: beta = 1 is dropped",
+            flops=2 * 4 * 4 * 3 + 2 * 4 * 4,
+        ),
     ),
 )
 
@@ -98,7 +107,10 @@ if hasattr(lax, "scaled_dot"):
             "f8_e8m0fnu[2,3]",
             macs=4 * 64 * 3,
             flops=2 * 4 * 64 * 3 + (4 * 64 + 64 * 3),
-            xla=differs("decomposed on the CPU: converts to bf16, multiplications by the scales, a dot"),
+            xla=differs(
+                "decomposed on the CPU: elements and scales converted to bf16, multiplied, and a dot",
+                flops=2 * 4 * 64 * 3 + 3 * (4 * 64 + 64 * 3),
+            ),
             note="Blocks of 32 elements share a scale; filed as f8_e4m3fn*f8_e4m3fn->bf16.",
         ),
     )
