@@ -230,7 +230,10 @@ def test_a_record_has_no_memory_and_says_so(tmp_path):
 # XLA's buffer assignment.
 
 RECORD = json.loads((ROOT / "tests" / "data" / "h100_memory.json").read_text())
-GRANULARITY = 4096
+# XLA aligns every buffer to so many bytes.
+ALIGNMENT = 256
+# Below 4 KiB alignment and tables of pointers weigh as much as the arrays: such programs have bars of their own.
+SMALL = 4096
 
 
 def estimates():
@@ -250,21 +253,44 @@ def estimates():
         yield f"examples/{name}", costax.analyze(load_target(f"{ROOT / 'examples' / name}"))()
 
 
+def missed_bars(rows) -> set[str]:
+    """The bars that the (estimate, XLA's bytes, doubts) of the programs do not reach, by name."""
+    small = [(estimate, truth) for estimate, truth, _ in rows if truth < SMALL]
+    large = [(estimate, truth) for estimate, truth, _ in rows if truth >= SMALL]
+    silent = [truth - e for e, truth, doubts in rows if e < 0.75 * truth - ALIGNMENT and not doubts]
+    bars = {
+        # The arguments and results of a small program are most of it, and those are known exactly.
+        "small, exact": sum(e == t for e, t in small) >= 0.55 * len(small),
+        "small, within one alignment": sum(abs(e - t) <= ALIGNMENT for e, t in small) >= 0.75 * len(small),
+        "small, within 25 %": sum(abs(e - t) <= 0.25 * t for e, t in small) >= 0.75 * len(small),
+        "large, median": median(abs(e - t) / t for e, t in large) <= 0.10,
+        "large, within 10 %": sum(abs(e - t) <= 0.10 * t for e, t in large) >= 0.5 * len(large),
+        "large, within 25 %": sum(abs(e - t) <= 0.25 * t for e, t in large) >= 0.8 * len(large),
+        "too low without a doubt, programs": len(silent) <= 0.04 * len(rows),
+        "too low without a doubt, bytes": max(silent, default=0) <= 2 * SMALL,
+    }
+    return {name for name, reached in bars.items() if not reached}
+
+
 def test_the_fused_estimate_is_near_what_xla_takes_on_an_h100():
     rows = []
+    arguments = 0
     for name, found in estimates():
         argument, output, alias, temp = RECORD[name]
-        rows.append((name, found.fused_peak_bytes, argument + output - alias + temp, found.memory.doubts))
-    assert len(rows) >= 300
-    errors = [abs(estimate - truth) / max(truth, 1) for _, estimate, truth, _ in rows]
-    assert median(errors) <= 0.10
-    near = [abs(e - t) <= max(0.25 * t, GRANULARITY) for _, e, t, _ in rows]
-    assert sum(near) >= 0.9 * len(near)
-    large = [abs(e - t) <= 0.25 * t for _, e, t, _ in rows if t >= 10_000]
-    # The record is of jax 0.10.2; another jax writes some programs otherwise.
-    assert sum(large) >= (0.9 if jax.__version__ == "0.10.2" else 0.85) * len(large)
-    silent = [name for name, e, t, doubts in rows if e < 0.75 * t - 2 * GRANULARITY and not doubts]
-    assert not silent
+        rows.append((found.fused_peak_bytes, argument + output - alias + temp, found.memory.doubts))
+        arguments += found.memory.parts["arguments"] == argument
+    assert sum(truth < SMALL for _, truth, _ in rows) >= 250
+    assert sum(truth >= SMALL for _, truth, _ in rows) >= 80
+    # In the others XLA drops an argument that no instruction reads.
+    assert arguments >= 0.97 * len(rows)
+    assert missed_bars(rows) == set()
+    # The bars bite: estimates that are 10 or 30 % too high, or 30 % too low, miss them.
+    for factor, missed in (
+        (1.1, {"small, exact", "large, median", "large, within 10 %", "large, within 25 %"}),
+        (1.3, {"small, within one alignment", "small, within 25 %", "large, within 25 %"}),
+        (0.7, {"large, within 25 %", "too low without a doubt, programs", "too low without a doubt, bytes"}),
+    ):
+        assert missed <= missed_bars([(factor * estimate, truth, doubts) for estimate, truth, doubts in rows])
 
 
 @pytest.mark.once
