@@ -1,0 +1,47 @@
+"""The API pages of the documentation describe every public name, each once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from pathlib import Path
+
+import costax
+import costax.errors
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "api"
+DIRECTIVE = re.compile(r"^\.\. auto(?:function|class|decorator|exception):: (?:costax\.)?(\w+)$", re.MULTILINE)
+
+
+def documented() -> Counter[str]:
+    """How often each name has a directive of its own."""
+    names = Counter(name for page in PAGES.glob("*.md") for name in DIRECTIVE.findall(page.read_text()))
+    if "automodule:: costax.errors\n   :members:" in (PAGES / "errors.md").read_text():
+        names.update(name for name, value in vars(costax.errors).items() if defined_there(value))
+    return names
+
+
+def defined_there(value: object) -> bool:
+    return inspect.isclass(value) and value.__module__ == "costax.errors" and bool(value.__doc__)
+
+
+def test_every_public_name_has_a_place_in_the_api_pages():
+    assert set(costax.__all__) - set(documented()) == set()
+
+
+def test_the_api_pages_describe_only_public_names():
+    errors = {name for name, value in vars(costax.errors).items() if defined_there(value)}
+    assert set(documented()) - set(costax.__all__) - errors == set()
+
+
+def test_no_name_is_described_twice():
+    assert [name for name, times in documented().items() if times > 1] == []
+
+
+def test_every_api_page_is_in_the_table_and_in_the_tree_of_contents():
+    index = (PAGES / "index.md").read_text()
+    tree = index.partition("```{toctree}")[2]
+    pages = {page.stem for page in PAGES.glob("*.md")} - {"index"}
+    assert set(re.findall(r"\]\((\w+)\.md\)", index)) == pages
+    assert set(re.findall(r"^\w+$", tree, re.MULTILINE)) == pages

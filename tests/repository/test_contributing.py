@@ -1,0 +1,129 @@
+"""What CONTRIBUTING.md, the architecture page and the tools' files say is so: paths exist, versions agree."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "costax"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+README = (ROOT / "README.md").read_text()
+NOX = (ROOT / "noxfile.py").read_text()
+WORKFLOWS = {path.stem: path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+SESSIONS = set(re.findall(r"^@nox\.session\n(?:@.*\n(?:    .*\n|\)\n)*)*def (\w+)", NOX, re.MULTILINE))
+
+RECIPES = (
+    "Add a primitive",
+    "Add an output format",
+    "Add a device",
+    "Add a cause of a difference",
+    "Support a new version of jax",
+    "Change or add a compiler's memory model",
+    "Add a command",
+)
+
+
+def recipe(title: str) -> str:
+    """The text of one recipe."""
+    return re.search(rf"^### {re.escape(title)}\n(.*?)(?=^##)", CONTRIBUTING, re.DOTALL | re.MULTILINE)[1]
+
+
+def paths(text: str) -> list[str]:
+    """Paths of the repository; a placeholder such as <family> stands for any name."""
+    roots = r"src|docs|tests|examples|benchmarks|changelog\.d|\.github"
+    return re.findall(rf"(?<![\w/.])((?:{roots})/[\w./<>+-]*[\w>/])", text)
+
+
+def exists(path: str) -> bool:
+    return any(ROOT.glob(re.sub(r"<[^>]*>", "*", path.rstrip("/"))))
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_a_recipe_names_files_that_exist(title):
+    named = paths(recipe(title))
+    assert [path for path in named if not exists(path)] == []
+    assert any(path.startswith("src/costax/") for path in named)
+    assert any(path.startswith("tests/") for path in named)
+
+
+def test_every_path_in_the_guide_exists():
+    # A file that a contributor is asked to make.
+    made = {path for path in paths(CONTRIBUTING) if path.startswith("changelog.d/+")}
+    named = set(paths(CONTRIBUTING)) - made
+    assert len(named) > 20
+    assert [path for path in named if not exists(path)] == []
+
+
+def test_the_files_of_the_memory_model_are_all_named():
+    files = {path.name for path in (SOURCE / "performance" / "memory").glob("*.py")} - {"__init__.py"}
+    named = set(re.findall(r"^\| `(\w+\.py)` \|", recipe("Change or add a compiler's memory model"), re.MULTILINE))
+    assert files == named
+
+
+def test_the_sessions_that_documents_name_are_sessions_of_nox():
+    texts = (CONTRIBUTING, README, *WORKFLOWS.values())
+    commands = [words for text in texts for words in re.findall(r"nox -s ([a-z_ ]*[a-z_])", text)]
+    named = {word for words in commands for word in words.split()}
+    assert {"tests", "lint", "types", "docs"} <= named
+    assert named <= SESSIONS
+
+
+def test_the_workflow_runs_sessions_of_nox_and_three_versions_of_jax():
+    listed = re.search(r"session: \[(.*)\]", WORKFLOWS["ci"])[1].split(", ")
+    assert {re.match(r"\w+", session)[0] for session in listed} <= SESSIONS
+    assert sum(session.startswith("tests(") for session in listed) == 3
+
+
+def test_the_workflows_have_the_newest_python_of_nox():
+    newest = re.search(r'NEWEST_PYTHON = "([\d.]+)"', NOX)[1]
+    for workflow in WORKFLOWS.values():
+        assert re.search(rf'^\s+(python-version: ")?{newest}"?$', workflow, re.MULTILINE)
+    assert f"tests(python-{newest})" in WORKFLOWS["ci"]
+
+
+def test_tools_are_pinned_and_pre_commit_uses_the_same_versions():
+    groups = PROJECT["dependency-groups"]
+    pinned = {requirement for group in ("lint", "types") for requirement in groups[group]}
+    assert [requirement for requirement in pinned if not re.fullmatch(r"[\w-]+==[\d.]+", requirement)] == []
+    hooks = re.findall(r"additional_dependencies: \[(.*)\]", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert set(hooks) == set(groups["lint"])
+    assert 'pinned("lint")' in NOX
+    assert 'pinned("types")' in NOX
+
+
+def test_actions_are_pinned_to_a_commit():
+    for workflow in WORKFLOWS.values():
+        uses = re.findall(r"uses: (\S+)", workflow)
+        assert uses
+        assert [action for action in uses if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)] == []
+
+
+def test_the_architecture_page_names_every_package_once():
+    entries = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()} | {"errors", "pytest_plugin"}
+    assert sorted(re.findall(r"^\| `(\w+)` \|", ARCHITECTURE, re.MULTILINE)) == sorted(entries)
+    picture = re.search(r"```text\n(.*?)```", ARCHITECTURE, re.DOTALL)[1]
+    assert sorted(picture.split()) == sorted(entries)
+
+
+def test_every_file_that_the_architecture_page_names_exists():
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+/\w+)`", ARCHITECTURE)
+    assert len(named) > 15
+    assert [path for path in named if not (SOURCE / path).exists()] == []
+
+
+def test_the_citation_and_the_changelog_have_the_version_of_the_package():
+    version = PROJECT["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version} (" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_fragments_have_a_type_that_the_changelog_knows():
+    types = "|".join(kind["directory"] for kind in PROJECT["tool"]["towncrier"]["type"])
+    names = [path.name for path in (ROOT / "changelog.d").glob("*.md")]
+    assert [name for name in names if not re.fullmatch(rf"\+[a-z-]+\.({types})\.md", name)] == []
