@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from click.testing import CliRunner
 from jax import lax
 
 import costax
-from costax.cli.app import main
 from costax.program.targets import load_target
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -96,23 +93,3 @@ def test_a_kind_that_nobody_knows_is_an_error():
 
 
 # The command line.
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, ["memory", *arguments])
-
-
-def test_the_published_figures_come_out_of_the_command_line():
-    out = run(f"{EXAMPLES}/alexnet.py:alexnet_224").output
-    for figure in ("932,264", "440,928", "243.9 MB", "60.97 MB"):
-        assert figure in out
-    record = json.loads(run(f"{EXAMPLES}/resnet.py:resnet50", "--json").output)
-    assert record["activations"]["contractions"] == 11_114_984
-
-
-def test_the_command_shows_the_largest_buffers():
-    done = run(f"{EXAMPLES}/mlp_train.py:mlp_train_step", "--most", "3", "--fused")
-    assert done.exit_code == 0, done.output
-    assert "an argument that is not donated" in done.output
-    assert "saved residuals" in done.output
-    assert run(f"{EXAMPLES}/mlp_train.py:mlp_train_step", "--most", "0").exit_code == 2

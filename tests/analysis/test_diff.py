@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
-import pytest
-from click.testing import CliRunner
 
 import costax
-from costax.cli.app import main
 from costax.core.cost import FIELDS
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 x, w = costax.spec("f32[4,8]"), costax.spec("f32[8,8]")
 
 
@@ -47,27 +41,3 @@ def test_the_name_of_the_whole_does_not_part_its_layers():
     found = costax.diff(dense("small", 1), dense("large", 1))
     assert [layer.scope for layer in found.layers() if layer.change("macs").before] == ["layer_0"]
     assert not any(layer.change("macs").delta for layer in found.layers())
-
-
-def test_a_depthwise_separable_convolution_saves_what_the_paper_says():
-    # MobileNet: 1/N + 1/k^2 of the multiplications. Source: Howard et al. 2017, section 3.1.
-    names = [f"{EXAMPLES}/conv.py:{name}" for name in ("standard", "depthwise_separable")]
-    done = CliRunner().invoke(main, ["diff", *names, "--depth", "1"])
-    assert done.exit_code == 0, done.output
-    assert f"{1 / 128 + 1 / 9:.3g}" in done.output
-
-
-@pytest.mark.parametrize("arguments", [["--field", "speed"], ["--depth", "0"]])
-def test_wrong_options_end_with_2(arguments):
-    name = f"{EXAMPLES}/conv.py:standard"
-    done = CliRunner().invoke(main, ["diff", name, name, *arguments])
-    assert done.exit_code == 2
-
-
-def test_a_record_stands_for_its_analysis(tmp_path):
-    name = f"{EXAMPLES}/conv.py:standard"
-    record = tmp_path / "before.json"
-    assert CliRunner().invoke(main, ["analyze", name, "--save", str(record)]).exit_code == 0
-    done = CliRunner().invoke(main, ["diff", str(record), name, "--changed"])
-    assert done.exit_code == 0, done.output
-    assert "same in both" in done.output

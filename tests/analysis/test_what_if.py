@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import pytest
-from click.testing import CliRunner
 
 import costax
-from costax.cli.app import main
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def attention(params, x):
@@ -91,12 +85,3 @@ def test_what_makes_no_sense_is_an_error():
         analysis().what_if(sparsity={"project": 1.5})
     with pytest.raises(TypeError, match="No parameter"):
         analysis().what_if(sparsity={"nowhere": 0.5})
-
-
-def test_the_command_shows_now_and_then():
-    name = f"{EXAMPLES}/mlp_train.py:mlp_forward"
-    done = CliRunner().invoke(main, ["what-if", name, "--weights", "int8", "--device", "h100", "--sparsity", "*=0.5"])
-    assert done.exit_code == 0, done.output
-    assert "model size" in done.output
-    assert CliRunner().invoke(main, ["what-if", name, "--weights", "int7"]).exit_code == 2
-    assert CliRunner().invoke(main, ["what-if", name, "--sparsity", "half"]).exit_code == 2

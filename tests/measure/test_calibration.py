@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
-from jax import lax
 
 import costax
 from costax.compare.kernels import of_comparison
@@ -63,11 +62,6 @@ def machine(tmp_path):
 
 def spec(*shape):
     return jax.ShapeDtypeStruct(shape, "float32")
-
-
-def convolved(x, kernel, strides=(1, 1), padding="SAME", groups=1):
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers, feature_group_count=groups)
 
 
 # From seconds to rates.
@@ -136,35 +130,6 @@ def test_a_transposed_copy_has_a_rate_of_its_own(machine):
     assert copy.transposes
     assert Roofline(machine).timing(copy).terms["memory"] == pytest.approx(2 * 4 * 256 * 128 / 1e9)
     assert [g.transposes for g in of_analysis(costax.analyze(lambda x: x.T)(spec(256, 128)))] == [True]
-
-
-def test_what_only_changes_its_shape_is_not_transposed():
-    def fn(x):
-        return jnp.transpose(x, (1, 0, 2)) * 2.0
-
-    made = of_comparison(costax.compare(fn)(spec(1, 64, 32)))
-    assert [g.transposes for g in made] == [False]
-
-
-def test_convolutions_are_told_apart():
-    def fn(x, wide, deep):
-        return convolved(convolved(x, wide), deep, groups=16)
-
-    made = of_analysis(costax.analyze(fn)(spec(1, 8, 8, 4), spec(3, 3, 4, 16), spec(3, 3, 1, 16)))
-    found = [contraction for group in made for contraction in group.contractions]
-    assert [(x.kind, x.kernel) for x in found] == [("convolution", 4 * 9 * 4 * 16), ("depthwise", 4 * 9 * 16)]
-
-
-def test_contractions_of_xlas_fusions_have_all_the_work():
-    def fn(x, a, b):
-        return jnp.maximum(convolved(jnp.maximum(convolved(x, a), 0.0), b), 0.0).mean((1, 2))
-
-    comparison = costax.compare(fn)(spec(1, 14, 14, 32), spec(3, 3, 32, 32), spec(3, 3, 32, 32))
-    found = [contraction for group in of_comparison(comparison) for contraction in group.contractions]
-    assert {x.kind for x in found} <= {"convolution", "plain convolution"}
-    assert [x.kernel for x in found] == [4 * 9 * 32 * 32] * 2
-    # Of the 3 x 3 taps of 14 x 14 pixels XLA counts those that fall into the image: 40 along each side.
-    assert sum(x.flops for x in found) == 2 * 2 * 40**2 * 32 * 32
 
 
 def test_chained_convolutions_go_at_the_rate_that_was_measured_for_chains(machine):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from click.testing import CliRunner
 
 import costax
-from costax.cli.app import main
 from costax.measure.measurement import arguments
 from costax.measure.profile import profiled, scope_of
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 x = jax.ShapeDtypeStruct((128, 128), "float32")
 
 
@@ -27,11 +22,15 @@ def work(w, x):
         return (x @ w).sum()
 
 
+# Of `work`: two products and a sum.
+FLOPS = 2 * 2 * 128**3 + 128**2 - 1
+
+
 def test_a_measurement_says_how_long_a_call_takes():
     found = costax.measure(work, iterations=5)(x, x)
     assert len(found.latencies) == 5
     assert 0 < found.fastest <= found.latency <= max(found.latencies)
-    assert found.flops_per_second == pytest.approx(found.analysis.total.flops / found.latency)
+    assert found.flops_per_second == pytest.approx(FLOPS / found.latency)
     assert found.throughput > 0
     assert found.compile_seconds > 0
 
@@ -84,7 +83,8 @@ def test_utilisation_needs_a_known_peak(tmp_path, monkeypatch):
     assert found.mfu is None
     assert any("No peak is known" in note for note in found.notes)
     on_h100 = costax.measure(work, iterations=2, device="h100")(x, x)
-    assert on_h100.mfu == pytest.approx(on_h100.analysis.total.flops / on_h100.latency / on_h100.peak[1])
+    # XLA multiplies float32 as TF32, of which the data sheet gives 494.7 TFLOP/s without sparsity.
+    assert on_h100.mfu == pytest.approx(FLOPS / on_h100.latency / 494.7e12, rel=1e-3)
 
 
 def test_noise_is_reported():
@@ -120,17 +120,6 @@ def test_a_profile_has_the_scopes_of_the_analysis():
     assert {"first", "second"} & set(found.by_scope())
     beside = found.beside(costax.predict(analysis, "h100"))
     assert {scope for scope, _, _ in beside} >= {"first", "second"}
-
-
-def test_the_command_measures():
-    name = f"{EXAMPLES}/mlp_train.py:mlp_forward"
-    done = CliRunner().invoke(main, ["measure", name, "--iterations", "3", "--device", "h100"])
-    assert done.exit_code == 0, done.output
-    assert "latency" in done.output
-    done = CliRunner().invoke(main, ["measure", name, "--iterations", "2", "--profile", "--json"])
-    record = json.loads(done.output)
-    assert record["seconds"]["runs"] == 2
-    assert record["profile"]
 
 
 @pytest.mark.once

@@ -15,12 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import costax
 import studies
-from costax.cli.app import main
-from costax.cli.sweep import parsed_grid
 from costax.errors import SweepError
 
 HELPERS = Path(studies.__file__).resolve().parent
@@ -309,59 +306,3 @@ def test_a_sweep_may_run_beside_others_in_threads():
     for thread in threads:
         thread.join()
     assert {d: sweep.rows[0]["macs"] for d, sweep in found.items()} == {1: macs(1, 8), 2: macs(2, 8)}
-
-
-# The command line.
-
-STUDY = f"{HELPERS / 'studies.py'}:make"
-
-
-def run(*args):
-    return CliRunner().invoke(main, ["sweep", *args])
-
-
-def test_the_command_sweeps_and_saves(tmp_path):
-    out = tmp_path / "r.jsonl"
-    result = run(STUDY, "--grid", "depth=1,2", "--grid", "width=16:32:16", "--out", str(out), "--workers", "1")
-    assert result.exit_code == 0, result.stderr
-    assert "4 points, 4 different programs." in result.stdout
-    assert [line["macs"] for line in lines(out)[1:]] == [macs(d, w) for d in (1, 2) for w in (16, 32)]
-    again = run(STUDY, "--grid", "depth=1,2", "--grid", "width=16:32:16", "--out", str(out), "--workers", "1", "--json")
-    assert [json.loads(line)["point"]["depth"] for line in again.stdout.splitlines()] == [1, 1, 2, 2]
-    assert "4 of 4 points are there already" in again.stderr
-
-
-def test_strict_fails_with_a_failing_point():
-    picky = f"{HELPERS / 'studies.py'}:picky"
-    args = (picky, "--grid", "depth=2,3", "--grid", "width=8", "--workers", "1")
-    assert run(*args).exit_code == 0
-    result = run(*args, "--strict")
-    assert result.exit_code == 1
-    assert "CheckError: 1 of 2 points failed" in result.stderr
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        [f"{HELPERS / 'studies.py'}:nothing", "--grid", "depth=1"],
-        [STUDY, "--grid", "depth"],
-        [STUDY, "--grid", "depth="],
-        [STUDY, "--grid", "depth=1,,2"],
-        [STUDY, "--grid", "width=8:1:2"],
-        [STUDY, "--grid", "width=8:16:0"],
-        [STUDY, "--grid", "width=1:99999999999:1"],
-        [STUDY],
-    ],
-)
-def test_wrong_usage_is_one_message(args):
-    result = run(*args)
-    assert result.exit_code == 2
-    assert "Traceback" not in result.output
-
-
-def test_grids_are_read_from_text():
-    assert parsed_grid("depth=2,4,8") == ("depth", [2, 4, 8])
-    assert parsed_grid("width=256:2048:256") == ("width", list(range(256, 2049, 256)))
-    assert parsed_grid("n=3:1:-1") == ("n", [3, 2, 1])
-    assert parsed_grid("lr=0.1,1e-3") == ("lr", [0.1, 1e-3])
-    assert parsed_grid("norm=layer,rms") == ("norm", ["layer", "rms"])
