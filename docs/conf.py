@@ -1,4 +1,4 @@
-"""The documentation: pages by hand, and pages that are written from the registry, the devices and the measurements."""
+"""Sphinx configuration. Some pages are written by hand; `pages.py` generates the others from the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "examples"))
 
-import pages  # noqa: E402  (it stands beside this file)
+import pages  # noqa: E402  (the file next to this one)
 
 pages.write_all(HERE / "generated")
 
@@ -33,7 +33,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-# Names of jax and of the library's own types in signatures; their pages are elsewhere or nowhere.
+# Signatures name types of jax and internal types, which have no page in this documentation.
 nitpick_ignore_regex = [("py:.*", r".*")]
 
 doctest_global_setup = """
@@ -54,5 +54,5 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "capture_repr": (),
 }
-# The gallery's own pages name Python objects that are no part of the documentation.
+# The configuration of the gallery holds objects that Sphinx cannot pickle.
 suppress_warnings = ["config.cache"]

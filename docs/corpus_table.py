@@ -1,6 +1,6 @@
-"""Write docs/corpus.md, every program of the corpus in four accounts: `nox -s corpus`.
+"""Regenerate docs/corpus.md, the FLOPs of every program of the corpus at four stages: `nox -s corpus`.
 
-FLOPs of one device; the programs, the numbers and their tests are those of tests/compare/test_attribution.py.
+The FLOPs are those of one device. tests/compare/test_attribution.py tests the same programs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# The corpus
 
-Every program of `tests/helpers/corpus`, reconciled: what its jaxpr asks for, what XLA's law gives for the lowered and
-for the compiled module, what XLA says, and how many named differences lead from the first to the last. All numbers are
-FLOPs; the last column is the time of `costax.compare`, XLA's own lowering and compiling included.
+Every program of `tests/helpers/corpus` with its FLOPs at four stages: the jaxpr, XLA's cost model applied to the
+lowered and to the compiled module, and the number that XLA reports. The next column is the number of named differences
+between the first stage and the last. The last column is the time of `costax.compare`, including XLA's own lowering and
+compilation.
 
 Differences without a name: {unexplained}. Replays that are not XLA's own number: {mismatches}.
 
-Made by `nox -s corpus` with jax {jax} on the CPU of one machine; the tests hold the programs and the numbers, not the
-seconds.
+`nox -s corpus` made this table with jax {jax} on the CPU of one machine. The tests check the programs and the counts,
+but not the seconds.
 
 | program | jaxpr | lowered | compiled | XLA | differences | s |
 |---|---:|---:|---:|---:|---:|---:|
@@ -29,10 +30,10 @@ seconds.
 
 
 class Line:
-    """One program: its name and the cells of its line, seconds apart."""
+    """One program: its name, the cells of its line, and the seconds."""
 
     def __init__(self, name: str, cells: tuple[str, ...], seconds: float, unexplained: int, matches: bool) -> None:
-        """Take what the table shows."""
+        """Create a line from the values that the table shows."""
         self.name = name
         self.cells = cells
         self.seconds = seconds

@@ -1,4 +1,4 @@
-"""Write docs/devices.md anew from the device files: `python docs/devices_table.py`. A test compares it."""
+"""Regenerate docs/devices.md from the device files: `python docs/devices_table.py`. A test compares the two."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ HEAD = """# Devices
 
     costax devices
     costax devices h100-sxm        # every number with its source and date
-    costax devices h100-sxm --file # as a pattern for a file of your own
+    costax devices h100-sxm --file # a file to start your own from
 
-Dense peaks of one chip in TFLOP/s (int8 in TOP/s), memory in GB, bandwidth and links (all of a chip, one direction) in
-GB/s, power in W. A ? marks what was recalled or derived and nobody has compared with the maker's page; predictions
-that use such a number say so. Figures with structured sparsity are twice these, and appear nowhere.
+The table has dense peaks of one chip in TFLOP/s (int8 in TOP/s), memory in GB, bandwidth and links in GB/s (all links
+of a chip, one direction), and power in W. A ? marks a number that was recalled or derived and that nobody has checked
+against the maker's page; predictions list the unverified numbers that they use. Peaks with structured sparsity are
+twice these and are not listed.
 
-A processor stands in no table: `costax calibrate` measures it. A TOML file in `~/.config/costax/devices`, or in the
-folder that `$COSTAX_DEVICES` names, adds a device or replaces one; a path ending in `.toml` is read as it is.
+CPUs are not in the table: `costax calibrate` measures yours. A TOML file in `~/.config/costax/devices`, or in the
+folder that `$COSTAX_DEVICES` names, adds or replaces a device. Wherever costax takes a device, it also takes a path
+that ends in `.toml`.
 
 """
 

@@ -1,4 +1,4 @@
-"""Pages that are written from what the code knows: rules, devices, other tools, versions."""
+"""Pages that are generated from the code: rules, devices, other tools, versions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from costax.report.formats import escaped, grid
 from costax.rules.examples import cases
 
 ROOT = Path(__file__).resolve().parents[1]
-# Names in one heading.
+# The largest number of primitives in one heading.
 MANY = 8
-# What most programs run on, of a device's peaks.
+# The peaks of a device that the table shows.
 UNITS = ("bf16", "fp16", "tf32", "fp32", "fp8", "int8")
 
 
 def write_all(folder: Path) -> None:
-    """Write every generated page; a page that is what it was is left alone, so that Sphinx does not read it again."""
+    """Write every generated page that has changed; Sphinx does not read an unchanged page again."""
     folder.mkdir(exist_ok=True)
     for page in (contents, rules, devices, tools, compatibility):
         name = page.__name__
@@ -36,20 +36,20 @@ def write_all(folder: Path) -> None:
 
 
 def contents() -> Iterator[str]:
-    """Yield the part of the table of contents that holds every page of this folder that stands nowhere else."""
-    elsewhere = {"index", "start", "counting", "api"}
+    """Yield the part of the table of contents that lists the pages of this folder; `index.md` lists the others."""
+    elsewhere = {"index", "start", "counting", "architecture", "contributing", "changelog"}
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.md") if path.stem not in elsewhere)
     yield "```{toctree}"
     yield ":maxdepth: 1"
-    yield ":caption: Know"
+    yield ":caption: Explanations"
     yield ""
-    # Paths from the root: the page that includes this one is another.
+    # Absolute paths, since another page includes this one.
     yield from (f"/{name}" for name in names)
     yield "```"
 
 
 def rules() -> Iterator[str]:
-    """Yield the page of all rules: for each family its laws, and for each law the primitives that it holds for."""
+    """Yield the page of all rules: by family, the text of each rule and the primitives that it covers."""
     every = costax.rules()
     by_law: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for rule in every.values():
@@ -58,23 +58,23 @@ def rules() -> Iterator[str]:
     yield "# All rules\n"
     yield f"{len(every)} primitives have a rule. `costax explain NAME` runs the examples of one, beside XLA's count."
     last = ""
-    for (home, law), found in sorted(by_law.items(), key=lambda item: (item[0][0], item[1][0].name)):
+    for (home, law), members in sorted(by_law.items(), key=lambda item: (item[0][0], item[1][0].name)):
         if home != last:
             yield f"\n## {home}\n"
             last = home
         first, _, rest = law.partition("\n")
-        names = [f"`{rule.name}`" for rule in found]
+        names = [f"`{rule.name}`" for rule in members]
         many = len(names) > MANY
         heading = [*names[: MANY - 2], f"{len(names) - MANY + 2} more"] if many else names
         yield f"### {', '.join(heading)}\n"
-        yield f"*{kind(found[0])}{', free' if found[0].free else ''}.* {plain(first)}\n"
+        yield f"*{kind(members[0])}{', free' if members[0].free else ''}.* {plain(first)}\n"
         if many:
             yield f"For {', '.join(names)}.\n"
         for paragraph in paragraphs(rest):
             yield f"{plain(paragraph)}\n"
-        tried = sum(rule.name in examples for rule in found)
+        tried = sum(rule.name in examples for rule in members)
         if tried:
-            yield f"Worked examples: {tried} of {len(found)}.\n"
+            yield f"Worked examples: {tried} of {len(members)}.\n"
 
 
 def paragraphs(text: str) -> Iterator[str]:
@@ -94,11 +94,11 @@ def plain(text: str) -> str:
 def devices() -> Iterator[str]:
     """Yield the page of all devices."""
     yield "# Devices\n"
-    yield "Dense peaks and bandwidths, each with its source in the device's file; `?` marks what nobody has verified."
-    yield "`costax devices NAME` prints one with all its sources.\n"
+    yield "Dense peaks and bandwidths. The device's file names the source of each number; `?` marks an unverified one."
+    yield "`costax devices NAME` prints a device with all its sources.\n"
     rows: list[Sequence[str]] = []
-    for found in costax.devices():
-        device = costax.device(found) if isinstance(found, str) else found
+    for name in costax.devices():
+        device = costax.device(name)
         peaks = ((unit, device.peaks[unit]) for unit in UNITS if unit in device.peaks)
         shown = ", ".join(f"{unit} {figure.value / 1e12:,.4g}{figure.mark}" for unit, figure in peaks)
         rate = f"{device.bandwidth.value / 1e9:,.4g}{device.bandwidth.mark}" if device.bandwidth else ""
@@ -108,30 +108,32 @@ def devices() -> Iterator[str]:
 
 
 def tools() -> Iterator[str]:
-    """Yield the table of what other tools print for torchvision's models, beside what costax says they print."""
+    """Yield the table of what other tools print for torchvision's models, with the numbers that costax gives."""
     from mobilenet import mobilenet_v2
     from resnet import resnet18, resnet50
     from vit import vit_b_16
 
-    found = json.loads((ROOT / "benchmarks" / "peers.json").read_text())
+    recorded = json.loads((ROOT / "benchmarks" / "peers.json").read_text())
     factories = (resnet18, resnet50, mobilenet_v2, vit_b_16)
     models = {factory.__name__: costax.analyze(costax.Target(*factory()))() for factory in factories}
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
     yield f"""# What other tools print
 
-Printed by the tools themselves, on torchvision's models, by `benchmarks/peers.py` (`nox -s peers` runs it again), with
-{versions}. In brackets, where it is another number: what `analysis.as_(tool)` says for the same network in JAX.
+The tools printed these numbers for torchvision's models; `nox -s peers` runs them again. Versions:
+{versions}.
+
+Where `analysis.as_(tool)` gives another number for the same network in JAX, that number stands in brackets.
 """
     rows = [("costax, MACs", *(f"{analysis.total.macs:,}" for analysis in models.values()))]
     for tool, read in PRINTED.items():
         cells: list[str] = []
         for name, analysis in models.items():
-            printed, ours = read(found["figures"][name]), analysis.as_(tool)
+            printed, ours = read(recorded["figures"][name]), analysis.as_(tool)
             cells.append(f"{int(printed):,}" + ("" if int(printed) == ours else f" ({ours:,})"))
         rows.append((f"`{tool}`, {TOOLS[tool].unit}", *cells))
     yield from grid(("", *models), rows, numeric_from=1, raw=True)
     yield """
-torchvision's MobileNet pools by a function, which hooks on modules do not see; its ViT takes torch's fast path for
+torchvision's MobileNet calls a pooling function, which hooks on modules do not see. Its ViT uses torch's fast path for
 attention without gradients, which `FlopCounterMode` does not see.
 """
     yield "## What each counts\n"
@@ -143,7 +145,7 @@ attention without gradients, which `FlopCounterMode` does not see.
         yield "" if tool.weights else "Contractions alone.\n"
     others = [name for name in CONVENTIONS if name not in TOOLS]
     listed = ", ".join(f"`{name}`" for name in others)
-    yield f"Beside these there are {listed}: see [other conventions](../conventions.md)."
+    yield f"Further conventions are {listed}; see [other conventions](../conventions.md)."
 
 
 PRINTED: dict[str, Callable[..., float]] = {
@@ -161,7 +163,7 @@ PRINTED: dict[str, Callable[..., float]] = {
 
 
 def compatibility() -> Iterator[str]:
-    """Yield the table of versions: what is required, and what the tests run on."""
+    """Yield the table of versions: the requirements, and the versions that the tests use."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     nox = (ROOT / "noxfile.py").read_text()
     floor = re.search(r'FLOOR = "([^"]+)"', nox)[1]
