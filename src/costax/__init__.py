@@ -7,21 +7,23 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from costax.core.display import report_with
+
 if TYPE_CHECKING:
     from costax._jax.spec import spec as spec
     from costax.analysis.analysis import Analysis as Analysis
     from costax.analysis.analyze import UncountedWarning as UncountedWarning
     from costax.analysis.analyze import analyze as analyze
-    from costax.analysis.analyze import compare as compare
     from costax.analysis.analyze import rules as rules
     from costax.analysis.budgets import Budget as Budget
-    from costax.analysis.budgets import budget as budget
     from costax.analysis.checkpoint_policies import saved_by_policy as saved_by_policy
+    from costax.analysis.decorators import budget as budget
     from costax.analysis.diff import Diff as Diff
     from costax.analysis.diff import diff as diff
     from costax.analysis.explain import explain as explain
     from costax.analysis.other_tools.conventions import Answer as Answer
     from costax.analysis.other_tools.conventions import Reason as Reason
+    from costax.compare.compare import compare as compare
     from costax.compare.comparison import Comparison as Comparison
     from costax.core.cost import Cost as Cost
     from costax.core.equation import Body as Body
@@ -69,8 +71,8 @@ _HOMES = {
     "UncountedWarning": "analysis.analyze",
     "analyze": "analysis.analyze",
     "body_rule": "rules.registry",
-    "budget": "analysis.budgets",
-    "compare": "analysis.analyze",
+    "budget": "analysis.decorators",
+    "compare": "compare.compare",
     "cost_rule": "rules.registry",
     "diff": "analysis.diff",
     "Device": "performance.hardware",
@@ -92,6 +94,9 @@ _HOMES = {
     "spec": "_jax.spec",
     "sweep": "sweep.runner",
 }
+
+# Imported when the first value is shown.
+report_with("costax.report")
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 

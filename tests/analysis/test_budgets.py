@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 import costax
 from costax.analysis import conditions
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.analysis.diff import Change, diff
 from costax.cli.app import main
 from costax.core.cost import Cost
+from costax.core.size import Size
 from costax.errors import BudgetError, InputError, UnitError
 from costax.program.tree import Row
 from costax.report import pull_request

@@ -410,7 +410,7 @@ def test_a_file_that_cannot_be_saved(name, program, tmp_path):
     # The text of a factory that would raise shows that nothing is done before the path is refused.
     message = refused("analyze", f"{program}:factory_that_raises", "--save", str(tmp_path / name))
     assert_in_parts(message, "RecordError")
-    assert ".json, .md, .csv" in message or "no directory" in message
+    assert ".json, .md, .csv" in message or "does not exist" in message
 
 
 def test_a_directory_in_place_of_a_file(program, tmp_path):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 import costax
-from costax.compare.kernels import of_comparison
+from costax.compare.kernels import of_compiled
 
 
 def spec(*shape, dtype="float32"):
@@ -23,7 +23,7 @@ def test_xlas_own_fusions_make_the_groups_of_a_comparison():
         return jnp.tanh(x @ w + 1.0)
 
     comparison = costax.compare(fn)(spec(64, 128, dtype="float32"), spec(128, 32, dtype="float32"))
-    made = of_comparison(comparison)
+    made = of_compiled(comparison.compiled)
     assert sum(sum(g.matmul.values()) for g in made) == 2 * 64 * 128 * 32
     assert sum(sum(g.special.values()) for g in made) == 64 * 32
     predicted = costax.predict(comparison, "h100")
@@ -34,7 +34,7 @@ def test_what_xla_runs_in_a_loop_counts_as_often_as_it_runs():
     def fn(x, w):
         return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=9)[0]
 
-    made = of_comparison(costax.compare(fn)(spec(16, 16, dtype="float32"), spec(16, 16, dtype="float32")))
+    made = of_compiled(costax.compare(fn)(spec(16, 16, dtype="float32"), spec(16, 16, dtype="float32")).compiled)
     assert sum(sum(g.matmul.values()) * g.times for g in made) == 9 * 2 * 16**3
 
 
@@ -42,7 +42,7 @@ def test_what_only_changes_its_shape_is_not_transposed():
     def fn(x):
         return jnp.transpose(x, (1, 0, 2)) * 2.0
 
-    made = of_comparison(costax.compare(fn)(spec(1, 64, 32)))
+    made = of_compiled(costax.compare(fn)(spec(1, 64, 32)).compiled)
     assert [g.transposes for g in made] == [False]
 
 
@@ -51,7 +51,7 @@ def test_contractions_of_xlas_fusions_have_all_the_work():
         return jnp.maximum(convolved(jnp.maximum(convolved(x, a), 0.0), b), 0.0).mean((1, 2))
 
     comparison = costax.compare(fn)(spec(1, 14, 14, 32), spec(3, 3, 32, 32), spec(3, 3, 32, 32))
-    found = [contraction for group in of_comparison(comparison) for contraction in group.contractions]
+    found = [contraction for group in of_compiled(comparison.compiled) for contraction in group.contractions]
     assert {x.kind for x in found} <= {"convolution", "plain convolution"}
     assert [x.kernel for x in found] == [4 * 9 * 32 * 32] * 2
     # Of the 3 x 3 taps of 14 x 14 pixels XLA counts those that fall into the image: 40 along each side.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import costax
-from costax.compare.kernels import of_comparison
+from costax.compare.kernels import of_compiled
 from costax.measure.calibration.rates import Point, rates_of, starts_of
 from costax.performance.hardware import read
 from costax.performance.kernels import of_analysis
@@ -126,7 +126,7 @@ def test_what_was_used_a_call_ago_comes_from_afar(machine):
 
 def test_a_transposed_copy_has_a_rate_of_its_own(machine):
     comparison = costax.compare(lambda x: x.T)(spec(256, 128))
-    (copy,) = of_comparison(comparison)
+    (copy,) = of_compiled(comparison.compiled)
     assert copy.transposes
     assert Roofline(machine).timing(copy).terms["memory"] == pytest.approx(2 * 4 * 256 * 128 / 1e9)
     assert [g.transposes for g in of_analysis(costax.analyze(lambda x: x.T)(spec(256, 128)))] == [True]

@@ -24,15 +24,16 @@ from hypothesis import strategies as st
 import costax
 from costax import report
 from costax.analysis import views
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.cli import options
 from costax.cli.app import main
 from costax.core.cost import Cost
+from costax.core.size import Size
 from costax.program.tree import DIRECTIONS, Row
 from costax.report import flamegraph
 from costax.report.formats import as_csv, as_markdown
 from costax.report.tables import table
-from costax.report.text import plain, rendered
+from costax.report.text import plain, render
 
 COMPARISON = json.loads(files("costax.report").joinpath("comparison.schema.json").read_text())
 
@@ -146,7 +147,7 @@ def test_a_direction_shows_its_own_rows_alone():
     step = costax.analyze(jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w))), params_argnums=0)(
         costax.spec("f32[8,3]"), costax.spec("f32[4,8]")
     )
-    text = plain(rendered(step, direction="backward"))
+    text = plain(render(step, direction="backward"))
     assert "The table holds the backward part alone." in text
     backward = table(step, direction="backward")
     assert backward.total.cells[0] == "96"
@@ -375,7 +376,7 @@ def test_a_profile_of_a_program_beyond_64_bits_says_its_scale():
     assert profile.sample[0].value[0] == 10**18
 
 
-@pytest.mark.parametrize("form", report.FORMATS)
+@pytest.mark.parametrize("form", report.format_names("Analysis"))
 def test_show_prints_every_format_without_jax(form, tmp_path):
     small().save(tmp_path / "a.json")
     code = (
@@ -411,7 +412,7 @@ def test_showing_a_record_takes_less_than_a_fifth_of_a_second(tmp_path):
 
 def test_the_formats_of_the_command_line_are_those_of_the_report():
     command = options.formats(lambda: None)
-    assert set(command.__click_params__[0].type.choices) == set(report.FORMATS)
+    assert set(command.__click_params__[0].type.choices) == set(report.format_names("Analysis"))
 
 
 def test_a_notebook_shows_the_table_and_escapes_names():

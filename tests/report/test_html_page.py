@@ -13,8 +13,9 @@ import pytest
 
 import costax
 from costax import report
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.core.cost import Cost
+from costax.core.size import Size
 from costax.errors import ExtraError
 from costax.program.tree import Row
 

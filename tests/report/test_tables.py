@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import costax
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.cli.options import table as table_options
 from costax.core.cost import Cost
 from costax.core.equation import Operand
+from costax.core.size import Size
 from costax.errors import InputError, Missing
 from costax.program.tree import Row, Unknown
 from costax.report.tables import BY, SORT_KEYS, short_place, table

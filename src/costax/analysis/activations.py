@@ -13,8 +13,8 @@ from math import prod
 from typing import Any, Final
 
 from costax import _jax
-from costax.analysis.analysis import Size
 from costax.core.cost import Count
+from costax.core.size import Size
 from costax.errors import InputError
 from costax.program.tree import Node
 

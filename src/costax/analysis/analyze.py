@@ -1,4 +1,4 @@
-"""The doors: analyze, compare, rules."""
+"""`costax.analyze`: count a program; and `costax.rules`, what it is counted by."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ import jax
 from costax import _jax
 from costax.analysis.analysis import Analysis
 from costax.analysis.symbolic import analyze_symbols, symbolic_arguments
-from costax.compare.ahead_of_time import TIMEOUT, machine
-from costax.compare.comparison import Comparison, compare_program
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import Polynomial, at_least, rational
 from costax.core.polynomial.points import Condition
 from costax.errors import InputError, MissingRuleError, TripsError
-from costax.hlo.module_analysis import ModuleAnalysis, analyze_module, compare_module
+from costax.hlo.module_analysis import ModuleAnalysis, analyze_module
 from costax.program import parameters
 from costax.program.branches import Branches, check_used, checked_branches, nearest
 from costax.program.trace import Program, trace
@@ -91,8 +89,8 @@ def analyze(
             why="It decides what becomes of primitives without a rule.",
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
-    answers = _checked_trips(trips or {})
-    if _is_path(fn):
+    answers = checked_trips(trips or {})
+    if is_path(fn):
         return lambda: analyze_module(os.fspath(fn), answers)
     counted = partial(
         analyze_traced,
@@ -121,68 +119,6 @@ def analyze(
     return call
 
 
-@overload
-def compare(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
-    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
-) -> Callable[[], ModuleAnalysis]: ...
-@overload
-def compare(
-    fn: Any,
-    *,
-    target: str = "cpu",
-    static_argnums: int | Sequence[int] = (),
-    static_argnames: str | Sequence[str] = (),
-    params_argnums: int | Sequence[int] | None = None,
-    trips: Mapping[str, Count] | None = None,
-    on_missing: Literal["raise", "warn"] = "raise",
-    rules: Mapping[str, Callable[..., Cost]] | None = None,
-    timeout: float = TIMEOUT,
-) -> Callable[..., Comparison]: ...
-def compare(
-    fn: Any,
-    *,
-    target: str = "cpu",
-    static_argnums: int | Sequence[int] = (),
-    static_argnames: str | Sequence[str] = (),
-    params_argnums: int | Sequence[int] | None = None,
-    trips: Mapping[str, Count] | None = None,
-    on_missing: Literal["raise", "warn"] = "raise",
-    rules: Mapping[str, Callable[..., Cost]] | None = None,
-    timeout: float = TIMEOUT,
-) -> Callable[..., Any]:
-    """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
-
-    The program is lowered and compiled for the CPU of this machine, and not run.
-    target: "cpu", or what to compile for ahead of time, on a machine that has none: "tpu:v5e" (needs costax[tpu]),
-    "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8". timeout: seconds that its compiler may take.
-    The other options are those of `analyze`. Of the path of a file of HLO, which takes none of them but `trips`, it
-    gives the ModuleAnalysis with XLA's own dictionary beside it.
-    Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
-    DeviceMemoryError where the compiler says that the program does not fit the target's memory.
-    """
-    if _is_path(fn):
-        answers = _checked_trips(trips or {})
-        return lambda: compare_module(os.fspath(fn), answers)
-    compiled_for = machine(target)
-    analysed = analyze(
-        fn,
-        static_argnums=static_argnums,
-        static_argnames=static_argnames,
-        params_argnums=params_argnums,
-        trips=trips,
-        on_missing=on_missing,
-        rules=rules,
-        # XLA counts the body of a loop once.
-        loops_once=True,
-    )
-
-    def call(*args: Any, **kwargs: Any) -> Comparison:
-        analysis = analysed(*args, **kwargs)
-        return compare_program(analysis.program, analysis, compiled_for, timeout)
-
-    return call
-
-
 def analyze_traced(
     program: Program,
     *,
@@ -193,7 +129,7 @@ def analyze_traced(
     loops_once: bool = False,
 ) -> Analysis:
     """Return the analysis of a traced program; the options are those of `analyze`."""
-    answers, choices = _checked_trips(trips or {}), checked_branches(branches)
+    answers, choices = checked_trips(trips or {}), checked_branches(branches)
     return analyze_program(program, answers, on_missing, rules or {}, branches=choices, loops_once=loops_once)
 
 
@@ -245,7 +181,8 @@ def rules() -> dict[str, Rule]:
     return REGISTRY.snapshot()
 
 
-def _is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
+def is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
+    """Say whether a target is the path of a file."""
     # A name without a suffix is a target of the command line's that is not at home here, and no file.
     return isinstance(fn, os.PathLike) or (isinstance(fn, str) and os.path.splitext(fn)[1] != "")
 
@@ -276,7 +213,8 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
         )
 
 
-def _checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:
+def checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:
+    """Return trip counts as integers, fractions or polynomials. Raises TripsError for one that is no count."""
     for place, count in trips.items():
         if not isinstance(count, int | Fraction | Polynomial) or isinstance(count, bool) or not at_least(count, 0):
             raise TripsError(

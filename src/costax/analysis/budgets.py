@@ -5,12 +5,11 @@ a.check(costax.Budget(flops="4 GFLOP", peak_bytes="2 GiB", uncounted=0))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
-from costax.analysis.analysis import Analysis
+from costax.analysis.counts import Counts
 from costax.core import units
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import Polynomial
@@ -63,7 +62,7 @@ class Budget:
         }
 
 
-def found(analysis: Analysis, field: str) -> Count:
+def found(analysis: Counts, field: str) -> Count:
     """Return what a program costs of a field of a budget. Raises BudgetError where that is not known."""
     if field == "uncounted":
         return sum(m.count for m in analysis.uncounted) + sum(not u.answered for u in analysis.unknowns)
@@ -78,7 +77,7 @@ def found(analysis: Analysis, field: str) -> Count:
     return value
 
 
-def check(analysis: Analysis, budget: Budget) -> None:
+def check(analysis: Counts, budget: Budget) -> None:
     """Raise BudgetError if a program costs more than its budget; the message names the layers that cost most."""
     __tracebackhide__ = True  # pytest shows the line of the test instead
     limits = budget.limits()
@@ -99,7 +98,7 @@ def check(analysis: Analysis, budget: Budget) -> None:
         )
 
 
-def _breach(analysis: Analysis, field: str, count: Count, limit: Count) -> list[str]:
+def _breach(analysis: Counts, field: str, count: Count, limit: Count) -> list[str]:
     over = f", {units.share(count - limit, limit)} % over" if limit else ""
     lines = [f"  {field} {text(field, count)} of {text(field, limit)}{over}: {count:,} of {limit:,}"]
     if field == "uncounted":
@@ -119,35 +118,3 @@ def _breach(analysis: Analysis, field: str, count: Count, limit: Count) -> list[
 def text(field: str, count: Count) -> str:
     """Return a count of a field as people read it."""
     return units.short_bytes(count) if "bytes" in field else units.short(count, UNITS.get(field, ""))
-
-
-def budget(
-    *, params_argnums: int | tuple[int, ...] | None = None, **limits: int | str | None
-) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Return a decorator that checks what a function costs before it runs, once for each shape of its arguments.
-
-    limits: those of `Budget`. A function that a budget stops is not run: BudgetError is raised.
-    """
-    allowed = Budget(**limits)
-    allowed.limits()
-
-    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        seen: set[Any] = set()
-
-        @wraps(function)
-        def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            from costax._jax import pytrees
-            from costax.analysis.analyze import analyze
-
-            leaves, tree = pytrees.flatten((args, kwargs))
-            shapes = [pytrees.shaped(leaf) for leaf in leaves]
-            key = (str(tree), tuple(map(str, shapes)))
-            if key not in seen:
-                given, named = pytrees.unflatten(tree, shapes)
-                check(analyze(function, params_argnums=params_argnums)(*given, **named), allowed)
-                seen.add(key)
-            return function(*args, **kwargs)
-
-        return checked
-
-    return decorate

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.core.cost import FIELDS, ZERO, Cost, Count
+from costax.core.display import Displayed
+from costax.core.size import Size
 
 SIZES: Final[Mapping[str, str]] = {"params": "elements of the parameters", "param_bytes": "bytes of the parameters (B)"}
 """The fields of a layer beside those of its cost."""
@@ -63,7 +65,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Diff:
+class Diff(Displayed):
     """Two analyses beside each other.
 
     The layers of one depth add up to the totals, in every field: what lies outside of all scopes is the layer "".
@@ -94,18 +96,6 @@ class Diff:
         roots = [{row.scope[:1] for row in a.rows} - {()} for a in (self.before, self.after)]
         lone = all(len(found) == 1 for found in roots) and roots[0] != roots[1]
         return (1, 1) if lone else (0, 0)
-
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        from costax.report.diff import render
-
-        return render(self)
-
-    def __str__(self) -> str:
-        """Return the table as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
 
 
 def diff(before: Analysis, after: Analysis) -> Diff:

@@ -24,7 +24,7 @@ from costax.core.polynomial import (
 from costax.errors import SymbolError
 
 if TYPE_CHECKING:
-    from costax.analysis.analysis import Analysis
+    from costax.analysis.counts import Counts
 
 # Beyond this no size of a program lies; up to the other one, every value is tried.
 _FAR: Final = 1 << 80
@@ -39,13 +39,13 @@ class Leading(NamedTuple):
     dominates_from: int | None
 
 
-def degree(analysis: Analysis, name: str, field: str) -> int:
+def degree(analysis: Counts, name: str, field: str) -> int:
     """Return the highest power of a symbol in a field; see `Analysis.degree`."""
     check_symbol(analysis, name)
     return formula(analysis, field, None, None).degree(name) if field_of(analysis, field) else 0
 
 
-def leading(analysis: Analysis, name: str, field: str, depth: int | None) -> dict[str, Leading]:
+def leading(analysis: Counts, name: str, field: str, depth: int | None) -> dict[str, Leading]:
     """Return how each scope grows with a symbol; see `Analysis.leading`."""
     check_symbol(analysis, name)
     found: dict[str, Leading] = {}
@@ -93,9 +93,7 @@ def _dominates_from(count: Polynomial, name: str, power: int) -> Any:
 Scopes = str | Sequence[str]
 
 
-def crossover(
-    analysis: Analysis, one: Scopes, other: Scopes, name: str, field: str, at: Mapping[str, int]
-) -> int | None:
+def crossover(analysis: Counts, one: Scopes, other: Scopes, name: str, field: str, at: Mapping[str, int]) -> int | None:
     """Return the least value of a symbol from which one scope costs more than another; see `Analysis.crossover`."""
     check_symbol(analysis, name)
     check_field(field)
@@ -106,7 +104,7 @@ def crossover(
     return first_from(difference, name, above=True)
 
 
-def _scope_cost(analysis: Analysis, scopes: Sequence[str], field: str) -> Any:
+def _scope_cost(analysis: Counts, scopes: Sequence[str], field: str) -> Any:
     """Return the cost of all places that scope names, paths or patterns mean, those below them included."""
     wanted = [tuple(scope.split("/")) for scope in scopes]
     for scope, parts in zip(scopes, wanted, strict=True):
@@ -115,7 +113,7 @@ def _scope_cost(analysis: Analysis, scopes: Sequence[str], field: str) -> Any:
     return getattr(Cost.sum(c for row, c in rows if any(_lies_in(row.scope, parts) for parts in wanted)), field)
 
 
-def _check_scope(analysis: Analysis, scope: str, parts: Sequence[str]) -> None:
+def _check_scope(analysis: Counts, scope: str, parts: Sequence[str]) -> None:
     if not any(_lies_in(row.scope, parts) for row in analysis.rows):
         names = sorted({"/".join(row.scope[: i + 1]) for row in analysis.rows for i in range(len(row.scope))})
         last = sorted({name.rpartition("/")[2] for name in names})

@@ -17,10 +17,11 @@ from itertools import islice, pairwise, product
 from math import prod
 from typing import Any, Final
 
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.core.cost import Cost
 from costax.core.polynomial import Polynomial, floordiv, symbol
 from costax.core.polynomial.points import Condition
+from costax.core.size import Size
 from costax.errors import CostaxError, SymbolicError
 from costax.program.tree import Row, Scope, Unknown
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.counts import Counts
 from costax.core.cost import ZERO, Cost
+from costax.core.size import Size
 from costax.program.tree import Scope
 
 
@@ -31,7 +32,7 @@ class ScopeNode:
             waiting.extend((depth + 1, child) for child in reversed(node.children))
 
 
-def scope_tree(analysis: Analysis) -> ScopeNode:
+def scope_tree(analysis: Counts) -> ScopeNode:
     """Return the root of an analysis's scopes; the root's total is the analysis's, and children keep program order."""
     costs: dict[Scope, list[Cost]] = {}
     for row, cost in analysis.rows.items():

@@ -5,37 +5,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from costax.core.cost import FIELDS, Cost
 from costax.core.equation import Operand
-from costax.core.polynomial import Atom, Polynomial, points, symbol, wrapped
+from costax.core.polynomial import Polynomial, points, symbol, wrapped
 from costax.errors import SymbolError
 from costax.program.tree import Unknown
 
 if TYPE_CHECKING:
-    from costax.analysis.analysis import Analysis, Size
+    from costax.analysis.counts import Counts
+    from costax.core.size import Size
 
+C = TypeVar("C", bound="Counts")
 _BY: Final = ("scope", "primitive", "source", "dtype", "direction")
 _PARAMETERS: Final = ("params", "param_bytes")
 
 
-def atoms(analysis: Analysis) -> dict[str, Atom]:
-    """Return the symbols of an analysis by name: those of its inputs, of its loops, and of any count."""
-    found: dict[str, Atom] = {}
-    extents = (extent for _, operand in analysis.inputs for extent in operand.shape)
-    loops = (unknown.assumed for unknown in analysis.unknowns)
-    counts = (count for _, count in analysis.total.items())
-    for count in (*extents, *loops, *counts):
-        if isinstance(count, Polynomial):
-            for atom in count.leaves():
-                known = found.setdefault(atom.text.strip('"'), atom)
-                if atom.least > known.least:
-                    found[atom.text.strip('"')] = atom
-    return dict(sorted(found.items()))
-
-
-def field_of(analysis: Analysis, field: str) -> Any:
+def field_of(analysis: Counts, field: str) -> Any:
     """Return the count that a field names: one of `FIELDS`, or `params` and `param_bytes`. Raises SymbolError."""
     if field in _PARAMETERS:
         return getattr(analysis, field) or 0
@@ -55,7 +42,7 @@ def check_field(field: str) -> None:
         )
 
 
-def formula(analysis: Analysis, field: str, by: str | None, depth: int | None) -> Any:
+def formula(analysis: Counts, field: str, by: str | None, depth: int | None) -> Any:
     """Return a field as a polynomial, or one for each line of a table; see `Analysis.formula`."""
     if by is None:
         return wrapped(field_of(analysis, field))
@@ -68,10 +55,10 @@ def formula(analysis: Analysis, field: str, by: str | None, depth: int | None) -
     return {label: wrapped(getattr(cost, field)) for label, cost in cast("dict[str, Cost]", table).items()}
 
 
-def evaluate(analysis: Analysis, *args: Mapping[str, Any], **kwargs: Any) -> Analysis:
+def evaluate(analysis: C, *args: Mapping[str, Any], **kwargs: Any) -> C:
     """Return the analysis at a point, where every count is an integer; see `Analysis.evaluate`."""
     values = points.checked(
-        atoms(analysis).values(), *args, conditions=analysis.conditions, known=analysis.symbols, **kwargs
+        analysis.atoms.values(), *args, conditions=analysis.conditions, known=analysis.symbols, **kwargs
     )
     small = ones(analysis, values)
     if not small:
@@ -87,14 +74,14 @@ def evaluate(analysis: Analysis, *args: Mapping[str, Any], **kwargs: Any) -> Ana
     return replace(at(exact, values), point=values)
 
 
-def ones(analysis: Analysis, values: Mapping[str, int]) -> list[str]:
+def ones(analysis: Counts, values: Mapping[str, int]) -> list[str]:
     """Return the sizes of the program that are 1 at a point."""
     loops = {name: symbol(name) for name in _loops(analysis)}
     sizes = (x for x in analysis.extents if isinstance(x, Polynomial))
     return [str(x) for x in sizes if x.value({**loops, **values}) == 1]
 
 
-def _loops(analysis: Analysis) -> set[str]:
+def _loops(analysis: Counts) -> set[str]:
     return {unknown.place for unknown in analysis.unknowns}
 
 
@@ -102,7 +89,7 @@ def _listed(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
-def at(analysis: Analysis, values: Mapping[str, Any]) -> Analysis:
+def at(analysis: C, values: Mapping[str, Any]) -> C:
     """Return the analysis with something in the place of its symbols; the values are not checked."""
     if not analysis.symbols:
         return analysis
@@ -141,14 +128,14 @@ def at(analysis: Analysis, values: Mapping[str, Any]) -> Analysis:
 
 
 def evaluate_many(
-    analysis: Analysis, fields: Sequence[str], *args: Mapping[str, Any], exact: bool, **kwargs: Any
+    analysis: Counts, fields: Sequence[str], *args: Mapping[str, Any], exact: bool, **kwargs: Any
 ) -> dict[str, Any]:
     """Return arrays of fields at many points; see `Analysis.evaluate_many`."""
     from costax.core.polynomial import arrays
 
     counts = {field: field_of(analysis, field) for field in fields}
     values = arrays.checked_arrays(
-        atoms(analysis).values(),
+        analysis.atoms.values(),
         *args,
         exact=exact,
         conditions=analysis.conditions,
@@ -159,7 +146,7 @@ def evaluate_many(
     return {field: arrays.broadcast(count, values, exact=exact) for field, count in counts.items()}
 
 
-def _check_ones(analysis: Analysis, counts: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def _check_ones(analysis: Counts, counts: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Raise SymbolError where, at points with a size of 1, the program is not the one that the formulas are of."""
     from costax.core.polynomial import arrays
 
@@ -182,7 +169,7 @@ def _check_ones(analysis: Analysis, counts: Mapping[str, Any], values: Mapping[s
                     )
 
 
-def check_symbol(analysis: Analysis, name: str) -> None:
+def check_symbol(analysis: Counts, name: str) -> None:
     """Raise SymbolError for a symbol that an analysis does not have."""
     if name not in analysis.symbols:
         near = difflib.get_close_matches(name, analysis.symbols, n=1)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.counts import Counts
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import weight
+from costax.core.size import Size
 from costax.program.tree import Row, Scope
+
+C = TypeVar("C", bound=Counts)
 
 Rows = Mapping[Row, Cost]
 Sizes = Mapping[tuple[Scope, str], Size]
@@ -50,7 +53,7 @@ def renamed(rows: Rows, names: Mapping[Scope, Scope]) -> dict[Row, Cost]:
     return _summed((row._replace(scope=names.get(row.scope, row.scope)), cost) for row, cost in rows.items())
 
 
-def top(analysis: Analysis, most: int, key: Callable[[Cost], Count]) -> Analysis:
+def top(analysis: C, most: int, key: Callable[[Cost], Count]) -> C:
     """Return an analysis with the `most` costliest scopes below each scope; the others are one line, `(7 others)`."""
     names: dict[Scope, Scope] = {}
 
@@ -96,7 +99,7 @@ def _top_of(
     return _summed((row if name_of(row) in kept else rename(row, others), cost) for row, cost in rows.items())
 
 
-def view(analysis: Analysis, names: Mapping[Scope, Scope]) -> Analysis:
+def view(analysis: C, names: Mapping[Scope, Scope]) -> C:
     """Return an analysis whose rows and parameters go by other scopes."""
     sizes: dict[tuple[Scope, str], Size] | None = None
     if analysis.parameters is not None:
@@ -107,14 +110,14 @@ def view(analysis: Analysis, names: Mapping[Scope, Scope]) -> Analysis:
     return replace(analysis, saved_rows=renamed(analysis.rows, names), parameters=sizes)
 
 
-def selected(analysis: Analysis, direction: str) -> Analysis:
+def selected(analysis: C, direction: str) -> C:
     """Return an analysis of one direction alone. Parameters belong to no direction, and are left out."""
     rows = only(analysis.rows, direction)
     total = Cost.sum(rows.values())
     return replace(analysis, saved_rows=rows, total=total, parameters=None)
 
 
-def merged(analysis: Analysis) -> Analysis:
+def merged(analysis: C) -> C:
     """Return an analysis in which equal layers are one: `layer_0..11 x 12`, with the sum of their costs.
 
     Siblings are equal where their names differ in one number and everything in them is the same: work, parameters and
@@ -124,7 +127,7 @@ def merged(analysis: Analysis) -> Analysis:
     return analysis if all(old == new for old, new in names.items()) else view(analysis, names)
 
 
-def merged_names(analysis: Analysis) -> dict[Scope, Scope]:
+def merged_names(analysis: Counts) -> dict[Scope, Scope]:
     """Return the scope that each scope becomes where equal layers are one; see `merged`."""
     root = scope_tree(analysis)
     nodes = [node for _, node in root.walk()]
@@ -147,7 +150,7 @@ def merged_names(analysis: Analysis) -> dict[Scope, Scope]:
     return names
 
 
-def merged_alike(one: Analysis, other: Analysis) -> tuple[Analysis, Analysis]:
+def merged_alike(one: C, other: C) -> tuple[C, C]:
     """Return two analyses with equal layers as one, where both have the same layers equal; names stay comparable."""
     names = merged_names(one), merged_names(other)
     apart = {
@@ -167,7 +170,7 @@ def merged_alike(one: Analysis, other: Analysis) -> tuple[Analysis, Analysis]:
     return view(one, shared(names[0])), view(other, shared(names[1]))
 
 
-def _contents(analysis: Analysis) -> dict[Scope, frozenset[Hashable]]:
+def _contents(analysis: Counts) -> dict[Scope, frozenset[Hashable]]:
     """Return what each scope does and holds outside of deeper scopes."""
     found: dict[Scope, list[Hashable]] = {}
     for row, cost in without_sources(analysis.rows).items():

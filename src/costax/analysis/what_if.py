@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from costax.analysis.model_size import model_size, width
 from costax.core import units
 from costax.core.cost import Count
+from costax.core.display import Displayed
 from costax.errors import InputError
-from costax.performance import kernels
 from costax.performance.hardware import Device
 from costax.performance.kernels import Group
 
 if TYPE_CHECKING:
-    from costax.analysis.analysis import Analysis
+    from costax.analysis.counts import Counts
     from costax.performance.prediction import Prediction
+    from costax.performance.protocols import MemoryUse
 
 # What a scheme is called as the dtype of an operand.
 _DTYPES: Final[Mapping[str, str]] = {
@@ -37,7 +38,7 @@ _DTYPES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class WhatIf:
+class WhatIf(Displayed):
     """A program as it would be; `analysis` is the one that is.
 
     weights, activations: the schemes that parameters and other floating arrays are stored in; None for their own.
@@ -45,7 +46,7 @@ class WhatIf:
     as one operation and not as two.
     """
 
-    analysis: Analysis
+    analysis: Counts
     weights: str | None = None
     activations: str | None = None
     sparsity: Mapping[str, float] | None = None
@@ -58,7 +59,7 @@ class WhatIf:
 
     @cached_property
     def _own(self) -> list[Group]:
-        return kernels.of_analysis(self.analysis)
+        return self.analysis.kernels()
 
     def _changed(self, group: Group) -> Group:
         weights = group.weights
@@ -123,9 +124,22 @@ class WhatIf:
 
     def predict(self, device: str | Device, **options: Any) -> Prediction:
         """Return how long it would take on a device."""
-        from costax.performance.prediction import predict_groups
+        from costax.performance.prediction import predict
 
-        return predict_groups(self.analysis, self.groups, "made by a producer-consumer rule", device, **options)
+        return predict(self, device, **options)
+
+    @property
+    def kernel_source(self) -> str:
+        """What made the kernels."""
+        return self.analysis.kernel_source
+
+    def kernels(self) -> list[Group]:
+        """Return the kernels of the analysis, with the bytes and the dtypes that the change gives them."""
+        return list(self.groups)
+
+    def memory_use(self) -> MemoryUse:
+        """Return the bytes that the unchanged program needs."""
+        return self.analysis.memory_use()
 
     @property
     def assumptions(self) -> list[str]:
@@ -168,29 +182,9 @@ class WhatIf:
                 pairs.append(("energy of a call", *joules, _joules))
         return [(what, show(a), show(b), f"{b / a:.3g}" if a else "-") for what, a, b, show in pairs]
 
-    def table(self, device: str | Device | None = None) -> Any:
-        """Return what rich prints, time and energy too where a device is named."""
-        from rich.console import Group as Together
-        from rich.text import Text
-
-        from costax.report.text import columns
-
-        made = columns(("", "now", "then", "x"), self.rows(device))
-        return Together(Text(self.analysis.name, style="bold"), made, Text("\n".join(self.assumptions)))
-
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        return self.table()
-
-    def __str__(self) -> str:
-        """Return the table as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
-
 
 def what_if(
-    analysis: Analysis,
+    analysis: Counts,
     *,
     weights: str | None = None,
     activations: str | None = None,

@@ -84,6 +84,6 @@ def _analysis(text: str) -> Analysis:
         from costax.report import load
 
         return load(text)
-    from costax.cli.app import analysed
+    from costax.cli.loading import analysed
 
     return analysed(text, (), {}, "raise")

@@ -38,7 +38,7 @@ def fits(
     costax fits examples/gpt2.py:gpt2_train_step --device v5e
     costax fits examples/llama.py:llama2_7b --device h100-sxm --xla
     """
-    from costax.cli.app import analysed, quieten_plugins
+    from costax.cli.loading import analysed, quieten_plugins
     from costax.errors import DeviceError, DeviceMemoryError
     from costax.performance.fit import fits as found_to_fit
     from costax.performance.hardware import device

@@ -44,11 +44,10 @@ def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, comp
     """Return the analysis of a file of HLO, with XLA's own dictionary if the two are to be compared."""
     # These import no jax, which takes most of a second: a damaged file is told of before it.
     from costax.hlo.module_analysis import analyze_module, compare_module
-    from costax.report import hlo_module, writer
+    from costax.report import check_file
 
     for path in save:
-        hlo_module.check_file(path)
-        writer(path)
+        check_file(path, "ModuleAnalysis")
     return (compare_module if compare else analyze_module)(target, trips)
 
 
@@ -60,7 +59,7 @@ def deliver(
 
     rendered = hlo_module.render(found, **table)
     for path in save:
-        hlo_module.save(found, path)
+        found.save(path)
     if as_json:
         click.echo(json.dumps(hlo_module.to_record(found), indent=1))
     else:

@@ -43,7 +43,7 @@ def measure(
     """
     import sys
 
-    from costax.cli.app import analysed
+    from costax.cli.loading import analysed
     from costax.measure.measurement import arguments, measured
     from costax.report import measurement
 

@@ -39,7 +39,7 @@ def memory(
     costax memory examples/alexnet.py:alexnet_224
     costax memory examples/gpt2.py:gpt2_train_step --fused
     """
-    from costax.cli.app import analysed
+    from costax.cli.loading import analysed
 
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
     if as_json:

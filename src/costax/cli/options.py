@@ -178,7 +178,7 @@ convention: Decorator = click.option(
 )
 
 
-# In which format: `form`. The choices are those of `report.FORMATS`, which a test compares.
+# In which format: `form`. The choices are `report.format_names("Analysis")`, which a test compares.
 formats: Decorator = click.option(
     "--format",
     "form",

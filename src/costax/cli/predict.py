@@ -62,7 +62,7 @@ def predict(
     costax predict examples/resnet.py:resnet50 --device h100-sxm
     costax predict examples/gpt2.py:gpt2_train_step --device v5e --tokens 8192
     """
-    from costax.cli.app import analysed
+    from costax.cli.loading import analysed
     from costax.performance.hardware import device
     from costax.performance.prediction import predict as predicted
     from costax.report import prediction
@@ -81,7 +81,7 @@ def predict(
     joules = found.energy(power=power) if wanted else None
     run = joules.run(calls, devices, carbon_intensity=carbon, price=price) if joules else None
     for path in save:
-        prediction.save(found, path)
+        found.save(path)
     if as_json:
         click.echo(json.dumps(prediction.to_record(found, run), indent=1))
     else:

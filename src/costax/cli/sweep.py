@@ -78,7 +78,6 @@ def sweep(
     """
     from costax.program.targets import load_attribute
     from costax.sweep.runner import sweep as run
-    from costax.sweep.text import rich
 
     grid = dict(map(parsed_grid, grids))
     load_attribute(target)
@@ -97,7 +96,7 @@ def sweep(
         for result in shown.results:
             click.echo(json.dumps(result))
     else:
-        terminal.show(rich(shown))
+        terminal.show(shown)
         for law in laws:
             click.echo(f"\n{results.fit(law)}")
     if strict and results.errors:

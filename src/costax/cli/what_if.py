@@ -37,14 +37,15 @@ def what_if(
     costax what-if examples/resnet.py:resnet18 --weights int8 --activations int8 --device h100-sxm
     costax what-if examples/gpt2.py:gpt2_small --sparsity '*/up=0.5' --sparsity '*/down=0.5'
     """
-    from costax.cli.app import analysed
+    from costax.cli.loading import analysed
+    from costax.report.what_if import render
 
     shares = dict(_share(text) for text in sparsity)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
     found = analysis.what_if(
         weights=weights, activations=activations, sparsity=shares, fuse_multiply_add=fuse_multiply_add
     )
-    terminal.show(found.table(name))
+    terminal.show(render(found, name))
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -20,8 +20,8 @@ from costax.compare.causes import (
     Pair,
 )
 from costax.compare.changes import total
-from costax.compare.marks import Address
 from costax.compare.stage_costs import Charge, opcodes
+from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.records import Instruction
 from costax.program.call_sites import Place

@@ -27,8 +27,8 @@ from costax.compare.causes import (
     Pair,
 )
 from costax.compare.changes import partitioned, total
-from costax.compare.marks import Address
 from costax.compare.stage_costs import Charge, Ledger, opcodes
+from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.progress import stage
 from costax.program.call_sites import Place

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from costax.compare.attribution import MARKED, Atlas, Borders, in_common
-from costax.compare.marks import Address
 from costax.compare.stage_costs import Charge
+from costax.core.address import Address
 from costax.core.cost import Count
 from costax.program.call_sites import Place
 

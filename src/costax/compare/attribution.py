@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from costax.compare.marks import Address, address
+from costax.compare.marks import address
 from costax.compare.stage_costs import Charge
+from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.cost import ZERO, Count
 from costax.core.progress import stage

@@ -13,15 +13,18 @@ from costax.compare.adoption import rehomed
 from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.attribution import Atlas, attribute
 from costax.compare.compile import Stage, compile_stage, converted, lower, lowering
+from costax.compare.kernels import of_compiled
 from costax.compare.ledgers import Ledgers
-from costax.compare.marks import Address
 from costax.compare.stage_costs import Charge, Ledger
 from costax.compare.witness import Witnesses
+from costax.core.address import Address
 from costax.errors import SymbolError
 from costax.hlo.cost_model import law_of
 from costax.hlo.gc_pause import uncollected
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
+from costax.performance.kernels import Group
+from costax.performance.protocols import MemoryUse
 from costax.program.call_sites import Place, places
 from costax.program.trace import Program
 
@@ -31,6 +34,22 @@ class Comparison(Ledgers[Ledger]):
 
     `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
     """
+
+    @property
+    def kernel_source(self) -> str:
+        """What made the kernels: XLA."""
+        return f"XLA's own, compiled for {self.target}"
+
+    def kernels(self) -> list[Group]:
+        """Return XLA's fusions and other instructions that run as one kernel each."""
+        return of_compiled(self.compiled)
+
+    def memory_use(self) -> MemoryUse:
+        """Return the bytes that one device needs, by XLA's buffer assignment."""
+        sizes = {name: self.compiled.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
+        results = sizes["output"] - sizes["alias"]
+        parts = {"arguments": sizes["argument"], "results": results, "temporaries": sizes["temp"]}
+        return MemoryUse(self.compiled.held, parts, f"XLA for {self.target}", results + sizes["temp"])
 
 
 def compare_program(

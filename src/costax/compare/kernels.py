@@ -14,7 +14,6 @@ from costax.hlo.records import Computation, Instruction
 from costax.performance.kernels import Contraction, Exchange, Group
 
 if TYPE_CHECKING:
-    from costax.compare.comparison import Comparison
     from costax.compare.stage_costs import Ledger
 
 # Instructions that hold others, or only pass on what they are given.
@@ -23,9 +22,8 @@ _BOOKKEEPING: Final = frozenset(
 )
 
 
-def of_comparison(comparison: Comparison) -> list[Group]:
+def of_compiled(ledger: Ledger) -> list[Group]:
     """Return the kernels of a compiled program, loops as often as they run."""
-    ledger = comparison.compiled
     owners = _owners(ledger)
     found: dict[tuple[int, int], list[Charge]] = defaultdict(list)
     for charge in ledger.charges:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from costax.analysis.analysis import Analysis
 from costax.compare.causes import Delta
 from costax.compare.causes import unexplained as without_cause
+from costax.core.display import Displayed, reporter
 from costax.hlo.collectives import Collective
 
 
@@ -97,7 +97,7 @@ S = TypeVar("S", bound=Stage, covariant=True)
 
 
 @dataclass(frozen=True)
-class Ledgers(Generic[S]):
+class Ledgers(Displayed, Generic[S]):
     """A program in three ledgers: what it asks for, what XLA makes of it, what XLA says.
 
     jaxpr: our analysis. lowered, compiled: XLA's account before and after optimisation.
@@ -112,6 +112,11 @@ class Ledgers(Generic[S]):
     deltas: Sequence[Delta] = field(repr=False)
     marked: bool = True
     target: str = "cpu"
+
+    @property
+    def analysis(self) -> Analysis:
+        """The analysis of the program, as `jaxpr`."""
+        return self.jaxpr
 
     @property
     def xla(self) -> Mapping[str, float]:
@@ -130,33 +135,7 @@ class Ledgers(Generic[S]):
 
     def table(self) -> Any:
         """Return the account by equation, largest difference first."""
-        from costax.report.waterfall import equations
-
-        return equations(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write it to a file; the suffix names the format. Raises RecordError for a suffix nobody knows."""
-        from costax.report import save
-
-        save(self, path)
-
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        from costax.report.waterfall import render
-
-        return render(self)
-
-    def _repr_html_(self) -> str:
-        """Return the tables for a notebook."""
-        from costax.report.notebook import as_html
-
-        return as_html(self)
-
-    def __str__(self) -> str:
-        """Return the tables as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
+        return reporter("equations")(self)
 
 
 def held(memory: Mapping[str, int]) -> int:

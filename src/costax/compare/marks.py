@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from costax import _jax
+from costax.core.address import Address
 
 _ROOT = "~0~"
 _MARK = re.compile(r"~(\d+)~")
-Address = tuple[int, ...]
-"""The marks of the equations that lead to an equation, outermost first, its own last."""
 
 
 @dataclass(frozen=True, slots=True)

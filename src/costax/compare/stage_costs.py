@@ -10,7 +10,7 @@ from math import prod
 from typing import TypeVar
 
 from costax.compare.ledgers import held
-from costax.compare.marks import Address
+from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.collectives import Collective, Mesh, collective, kind
 from costax.hlo.library_calls import is_opaque

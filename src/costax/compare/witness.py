@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from costax import _jax
 from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.compile import compile_stage, lower
-from costax.compare.marks import Address
+from costax.core.address import Address
 from costax.errors import CostaxError
 from costax.hlo.cost_model import law_of
 from costax.hlo.read import read_bytes

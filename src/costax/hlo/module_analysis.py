@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from costax.core.display import Displayed
 from costax.errors import TripsError
 from costax.hlo.cost_model import law_of
 from costax.hlo.errors import HloError, malformed
@@ -70,7 +71,7 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class ModuleAnalysis:
+class ModuleAnalysis(Displayed):
     """XLA's account of one HLO module.
 
     name: the module's. replay: XLA's law over its instructions. lines: each instruction that is charged or executed.
@@ -153,24 +154,6 @@ class ModuleAnalysis:
             name = key(line)
             sums[name] = sums[name].plus(line.account) if name in sums else line.account
         return sums
-
-    def save(self, path: str | Path) -> None:
-        """Write the record to a .json file. Raises RecordError where that is not possible."""
-        from costax.report.hlo_module import save
-
-        save(self, path)
-
-    def __rich__(self) -> object:
-        """Return what rich prints."""
-        from costax.report.hlo_module import render
-
-        return render(self)
-
-    def __str__(self) -> str:
-        """Return the tables as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
 
 
 def analyze_module(path: str | Path, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:

@@ -17,6 +17,7 @@ from costax import _jax
 from costax._jax import pytrees
 from costax.analysis.analysis import Analysis
 from costax.analysis.analyze import analyze_program
+from costax.core.display import Displayed
 from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
@@ -32,7 +33,7 @@ _IN_FLIGHT: Final = 16
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Displayed):
     """What was measured: seconds to lower and compile, of the first call, and of each later one.
 
     in_flight: seconds of a call with many in flight. made_up: how many arguments were made up, because only their
@@ -129,18 +130,6 @@ class Measurement:
         if self.device is None:
             said.append(f"No peak is known for {self.kind}: no utilisation. `costax calibrate` measures a processor.")
         return said
-
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        from costax.report.measurement import render
-
-        return render(self)
-
-    def __str__(self) -> str:
-        """Return the table as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
 
 
 def measure(

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from costax.core import units
 from costax.core.cost import BYTES_SENT
+from costax.core.display import Displayed
 from costax.errors import DeviceError
 from costax.performance.hardware.device import operand_class
 from costax.performance.hardware.technologies import technology as table_of
 from costax.performance.kernels import LINK, MATMUL, MEMORY
-
-if TYPE_CHECKING:
-    from costax.performance.prediction import Prediction
+from costax.performance.protocols import Predicted
 
 # Which share of the power above idle each unit draws when it is busy all the time.
 _WEIGHTS: Final[Mapping[str, float]] = {MATMUL: 0.55, MEMORY: 0.35, LINK: 0.10}
@@ -52,10 +51,10 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Energy:
+class Energy(Displayed):
     """Joules of one call on one device."""
 
-    prediction: Prediction
+    prediction: Predicted
     joules: Range
     assumptions: tuple[str, ...]
 
@@ -87,24 +86,9 @@ class Energy:
         """
         return Run(self, calls, devices, carbon_intensity, price, overhead)
 
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        from rich.text import Text
-
-        return Text(str(self))
-
-    def __str__(self) -> str:
-        """Show the joules and what they take for granted."""
-        lines = [f"energy of a call   {self.joules.text('J')}"]
-        if self.per_token:
-            lines.append(f"a token            {self.per_token.text('J')}")
-        if self.per_example:
-            lines.append(f"an example         {self.per_example.text('J')}")
-        return "\n".join([*lines, *self.assumptions])
-
 
 @dataclass(frozen=True)
-class Run:
+class Run(Displayed):
     """Many calls, on several devices at once: time, energy, carbon and money as ranges."""
 
     energy: Energy
@@ -139,23 +123,9 @@ class Run:
         """Money, in that of the price; None without a price."""
         return None if self.price is None else self.device_hours * self.price
 
-    def __str__(self) -> str:
-        """Show time, energy, carbon and money, one a line."""
-        best, expected, worst = (units.seconds(x) for x in (self.seconds.low, self.seconds.expected, self.seconds.high))
-        lines = [
-            f"time         {expected}   [{best}, {worst}]",
-            f"device hours {self.device_hours.text('h')}",
-            f"energy       {(self.kwh * 1000).text('Wh')}",
-        ]
-        if self.co2_grams is not None:
-            lines.append(f"CO2          {self.co2_grams.text('g')}")
-        if self.cost is not None:
-            lines.append(f"money        {self.cost.text('')}")
-        return "\n".join(lines)
-
 
 def energy(
-    prediction: Prediction, technology: str = "7nm", *, power: float | None = None, idle: float | None = None
+    prediction: Predicted, technology: str = "7nm", *, power: float | None = None, idle: float | None = None
 ) -> Energy:
     """Return the joules of a call that was predicted.
 
@@ -190,7 +160,7 @@ def energy(
     return Energy(prediction, Range(min(low, expected), expected, max(high, expected)), tuple(said))
 
 
-def _utilisation(prediction: Prediction) -> dict[str, float]:
+def _utilisation(prediction: Predicted) -> dict[str, float]:
     """Return the share of the time that each unit is busy."""
     busy: dict[str, float] = {}
     for part in prediction.parts:
@@ -201,7 +171,7 @@ def _utilisation(prediction: Prediction) -> dict[str, float]:
     )
 
 
-def _counted(prediction: Prediction, name: str) -> float:
+def _counted(prediction: Predicted, name: str) -> float:
     """Return joules of the operations, of the bytes through memory and over links."""
     table = table_of(name)
     picojoules = 0.0

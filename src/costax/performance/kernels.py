@@ -33,7 +33,6 @@ from costax.program.regions import Region, Step
 from costax.program.tree import Scope
 
 if TYPE_CHECKING:
-    from costax.analysis.analysis import Analysis
     from costax.program.trace import Parameter
 
 MATMUL, VECTOR, SPECIAL, MEMORY, LINK = "matmul unit", "vector unit", "transcendental unit", "memory", "link"
@@ -112,12 +111,10 @@ class Group:
         return self.read + self.written
 
 
-def of_analysis(analysis: Analysis) -> list[Group]:
-    """Return the groups of an analysis by the producer-consumer rule, those in loops with how often they run."""
-    region = analysis.memory.region
-    known: Sequence[Parameter] = analysis.program.parameters or ()
-    parameters = frozenset(region.inputs[parameter.position] for parameter in known)
-    return list(_Maker().groups(region, (), "", 1, parameters))
+def of_program(region: Region, parameters: Sequence[Parameter]) -> list[Group]:
+    """Return the groups of a program by the producer-consumer rule, those in loops with how often they run."""
+    values = frozenset(region.inputs[parameter.position] for parameter in parameters)
+    return list(_Maker().groups(region, (), "", 1, values))
 
 
 class _Maker:

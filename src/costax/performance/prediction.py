@@ -5,40 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from costax.core.cost import Count
+from costax.core.display import Displayed
 from costax.errors import DeviceError
-from costax.performance import kernels
 from costax.performance.hardware import Device, device
-from costax.performance.kernels import LINK, MEMORY, Group
-from costax.performance.roofline import Roofline, Timing
+from costax.performance.kernels import LINK, MEMORY
+from costax.performance.protocols import Counted, Predictable
+from costax.performance.roofline import Part, Roofline
 from costax.program.tree import RECOMPUTE
 
 if TYPE_CHECKING:
-    from costax.analysis.analysis import Analysis
-    from costax.compare.comparison import Comparison
     from costax.performance.energy import Energy
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A group and its timing."""
-
-    group: Group
-    timing: Timing
-
-    @property
-    def seconds(self) -> float:
-        """All its runs together."""
-        return self.timing.expected * self.group.times
-
-
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Displayed):
     """What `predict` says: seconds of one call on one device of the mesh, with their range and assumptions."""
 
-    analysis: Analysis
+    analysis: Counted
     device: Device
     parts: Sequence[Part] = field(repr=False)
     mesh: Mapping[str, int]
@@ -218,21 +204,9 @@ class Prediction:
 
         return energy(self, technology, power=power, idle=idle)
 
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        from costax.report.prediction import render
-
-        return render(self)
-
-    def __str__(self) -> str:
-        """Return the tables as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
-
 
 def predict(
-    program: Analysis | Comparison,
+    program: Predictable,
     device_name: str | Device,
     mesh: Mapping[str, int] | None = None,
     *,
@@ -241,37 +215,10 @@ def predict(
 ) -> Prediction:
     """Return how long a program is expected to take on a device, what bounds it, and how sure that is.
 
-    program: an Analysis, whose groups a producer-consumer rule makes, or a Comparison, whose groups are XLA's fusions.
-    device_name: as `costax devices` lists them, the path of a file, or a Device. mesh: sizes of named mesh axes.
-    examples, tokens: in one call, for the throughput. Raises DeviceError where the device is unknown.
+    program: an Analysis, whose groups a producer-consumer rule makes, a Comparison, whose groups are XLA's fusions, or
+    a WhatIf. device_name: as `costax devices` lists them, the path of a file, or a Device. mesh: sizes of named mesh
+    axes. examples, tokens: in one call, for the throughput. Raises DeviceError where the device is unknown.
     """
-    options: Any = {"mesh": mesh, "examples": examples, "tokens": tokens}
-    if hasattr(program, "rows"):
-        analysis = cast("Analysis", program)
-        how = "made by a producer-consumer rule"
-        return predict_groups(analysis, kernels.of_analysis(analysis), how, device_name, **options)
-    from costax.compare.kernels import of_comparison
-
-    comparison = cast("Comparison", program)
-    memory = comparison.compiled.memory
-    allocated = memory.get("output", 0) + memory.get("temp", 0) - memory.get("alias", 0)
-    how = f"XLA's own, compiled for {comparison.target}"
-    found = of_comparison(comparison)
-    return predict_groups(comparison.jaxpr, found, how, device_name, allocated=allocated, **options)
-
-
-def predict_groups(
-    analysis: Analysis,
-    found: Sequence[Group],
-    how: str,
-    device_name: str | Device,
-    *,
-    mesh: Mapping[str, int] | None = None,
-    examples: int | None = None,
-    tokens: int | None = None,
-    allocated: Count | None = None,
-) -> Prediction:
-    """Return how long given groups take. how: what made them. allocated: bytes of results and temporaries."""
     chosen = device(device_name)
     if not chosen.peaks and not chosen.rates:
         raise DeviceError(
@@ -279,10 +226,9 @@ def predict_groups(
             why="A processor is calibrated, never tabulated: its speed depends on the machine around it.",
             cure="Run `costax calibrate` there, and name the device file that it writes.",
         )
-    if allocated is None:
-        needed = analysis.memory.parts
-        allocated = needed["results"] + needed["temporaries"]
-    footprint = allocated + sum(x.nbytes for _, x in analysis.inputs)
+    allocated = program.memory_use().allocated
+    footprint = allocated + sum(x.nbytes for _, x in program.analysis.inputs)
     roofline = Roofline(chosen, mesh, footprint)
-    parts = [Part(group, roofline.timing(group)) for group in found]
-    return Prediction(analysis, chosen, parts, dict(mesh or {}), how, examples, tokens, allocated)
+    parts = [Part(group, roofline.timing(group)) for group in program.kernels()]
+    how = program.kernel_source
+    return Prediction(program.analysis, chosen, parts, dict(mesh or {}), how, examples, tokens, allocated)

@@ -59,6 +59,19 @@ class Timing:
         return unit if self.terms.get(unit, 0.0) >= self.launch else "launch"
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A group and its timing."""
+
+    group: Group
+    timing: Timing
+
+    @property
+    def seconds(self) -> float:
+        """All its runs together."""
+        return self.timing.expected * self.group.times
+
+
 class Roofline:
     """A device's seconds for groups; `mesh` are the sizes of named mesh axes, the fastest last."""
 

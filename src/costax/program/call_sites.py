@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from costax import _jax
-from costax.compare.marks import Address
+from costax.core.address import Address
 from costax.core.conventions import XlaCounts, as_xla
 from costax.core.cost import Cost, Count
 from costax.program.tree import Node, Scope

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from costax import _jax
-from costax.analysis.analysis import Size
+from costax.core.size import Size
 from costax.program.trace import Program
 from costax.program.tree import Node, Scope
 

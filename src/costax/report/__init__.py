@@ -1,92 +1,160 @@
-"""Showing and keeping: records, tables, and the files that they are saved in."""
+"""Showing and keeping: tables for the terminal and for notebooks, records, and the files that they are saved in.
+
+`costax.core.display` calls the functions of this module by name; nothing below this package imports it.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from costax.errors import RecordError
+from costax.errors import InputError, RecordError
+from costax.report.files import write
+from costax.report.shown import analysis_of
 
 if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
-    from costax.compare.ledgers import Ledgers, Stage
     from costax.report.comparison_record import SavedComparison
 
-    Shown = Analysis | Ledgers[Stage]
+__all__ = [
+    "FORMATS",
+    "analysis_of",
+    "as_format",
+    "check_file",
+    "format_names",
+    "load",
+    "load_any",
+    "notebook_html",
+    "plain_text",
+    "plot_breakdown",
+    "plot_roofline",
+    "renderable",
+    "save",
+    "to_pandas",
+    "write",
+]
 
-# Name -> (suffix, module of this package, function that turns an analysis or a comparison into the file's contents).
-FORMATS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "speedscope": (".speedscope.json", "formats", "as_speedscope"),
-    "json": (".json", "formats", "as_json"),
-    "markdown": (".md", "formats", "as_markdown"),
-    "csv": (".csv", "formats", "as_csv"),
-    "html": (".html", "html.page", "as_html"),
-    "pprof": (".pb.gz", "formats", "as_pprof"),
+# What shows a value of a class, or of a class derived from it: the module of this package whose `render(value)` returns
+# what rich prints. Named by text, so that showing a record loads only what its own table needs.
+_RENDERERS: Final[Mapping[str, str]] = {
+    "Analysis": "text",
+    "Answer": "other_tools",
+    "Diff": "diff",
+    "Energy": "energy",
+    "Fit": "fit",
+    "Ledgers": "waterfall",
+    "Measurement": "measurement",
+    "ModuleAnalysis": "hlo_module",
+    "Prediction": "prediction",
+    "Run": "energy",
+    "Sweep": "sweep",
+    "WhatIf": "what_if",
 }
 
 
-def save(account: Shown, path: str | Path, **choice: Any) -> None:
-    """Write an analysis or a comparison to a file in the format of its suffix: one of `FORMATS`.
+class Format(NamedTuple):
+    """A file format: its suffix, and by class of value the function (`module.function`) that makes its contents."""
+
+    suffix: str
+    contents: Mapping[str, str]
+
+
+_BOTH = ("Analysis", "Ledgers")
+# Longer suffixes come before those that they end with.
+FORMATS: Final[Mapping[str, Format]] = {
+    "speedscope": Format(
+        ".speedscope.json",
+        {**dict.fromkeys(_BOTH, "formats.as_speedscope"), "Prediction": "flamegraph.prediction_as_speedscope"},
+    ),
+    "perfetto": Format(".perfetto.json", {"Prediction": "flamegraph.prediction_as_perfetto"}),
+    "json": Format(
+        ".json",
+        {
+            **dict.fromkeys(_BOTH, "formats.as_json"),
+            "Prediction": "prediction.as_json",
+            "ModuleAnalysis": "hlo_module.as_json",
+        },
+    ),
+    "markdown": Format(".md", dict.fromkeys(_BOTH, "formats.as_markdown")),
+    "csv": Format(".csv", dict.fromkeys(_BOTH, "formats.as_csv")),
+    "html": Format(".html", dict.fromkeys(_BOTH, "html.page.as_html")),
+    "pprof": Format(".pb.gz", dict.fromkeys(_BOTH, "formats.as_pprof")),
+}
+"""What can be saved, and as what. A new format is a row here and a function."""
+
+
+def format_names(kind: type[Any] | str) -> list[str]:
+    """Return the names of the formats that a class of value can be saved in."""
+    return [name for name, form in FORMATS.items() if any(c in form.contents for c in _classes(kind))]
+
+
+def renderable(value: Any, **choice: Any) -> Any:
+    """Return what rich prints of a value. choice: which table, for values that have several."""
+    module = next((_RENDERERS[name] for name in _classes(_type(value)) if name in _RENDERERS), None)
+    if module is None:
+        raise InputError(
+            f"costax has no table for a value of type {type(value).__name__}.",
+            why="Tables are made for the results of costax: analyses, comparisons, predictions and others.",
+            cure=f"Give one of: {', '.join(_RENDERERS)}.",
+        )
+    return _function(f"{module}.render")(value, **choice)
+
+
+def plain_text(value: Any) -> str:
+    """Return the tables of a value as plain text, without colours."""
+    from costax.report.text import plain
+
+    return plain(renderable(value))
+
+
+def notebook_html(value: Any) -> str:
+    """Return the tables of a value as HTML for a notebook."""
+    from costax.report.notebook import as_html, from_rich
+
+    is_table = any(name in _BOTH for name in _classes(_type(value)))
+    return as_html(value) if is_table else from_rich(renderable(value))
+
+
+def save(value: Any, path: str | Path, **choice: Any) -> None:
+    """Write a value to a file in the format of its suffix: one of `FORMATS`.
 
     choice: which table, for the formats that hold one. The file is there whole or not at all.
-    Raises RecordError for a suffix that nobody knows, or where the file cannot be written.
+    Raises RecordError for a suffix that this class of value has no format for, or where the file cannot be written.
     """
-    write(path, writer(path)(account, **choice))
+    write(path, as_format(check_file(path, _type(value)), _type(value))(value, **choice))
 
 
-def write(path: str | Path, text: str | bytes) -> None:
-    """Write a file, whole or not at all. Raises RecordError where it cannot be written."""
-    target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("xb") as file:
-            try:
-                file.write(text.encode() if isinstance(text, str) else text)
-                file.close()
-                os.replace(unfinished, target)
-            except BaseException:
-                unfinished.unlink()
-                raise
-    except OSError as error:
-        raise _unwritable(path, error) from error
+def check_file(path: str | Path, kind: type[Any] | str = "Analysis") -> str:
+    """Return the name of the format that the suffix of a path names for a class of value.
 
-
-def writer(path: str | Path) -> Callable[..., str | bytes]:
-    """Return what turns an analysis or a comparison into the contents of a file of this name.
-
-    Raises RecordError for a suffix that nobody knows, or a directory that is not there.
+    Raises RecordError for a suffix that names none, or a directory that does not exist.
     """
-    file = Path(path)
-    name = next((name for name, (suffix, *_) in FORMATS.items() if file.name.lower().endswith(suffix)), None)
-    if name is None:
+    file, classes = Path(path), _classes(kind)
+    offered = {name: FORMATS[name].suffix for name in format_names(kind)}
+    chosen = next((name for name, suffix in offered.items() if file.name.lower().endswith(suffix)), None)
+    if chosen is None:
         suffix = f"the suffix {file.suffix!r}" if file.suffix else "no suffix"
         raise RecordError(
-            f"{str(path)!r} has {suffix}, which names no format.",
-            why="The suffix says how the analysis is written.",
-            cure=f"Use one of {', '.join(suffix for suffix, *_ in FORMATS.values())}.",
+            f"{str(path)!r} has {suffix}; no format of {_noun(classes[0])} has it.",
+            why="The suffix says in which format the file is written.",
+            cure=f"Use one of {', '.join(offered.values())}.",
         )
     if not file.parent.is_dir():
         raise RecordError(
-            f"{str(path)!r} cannot be written: there is no directory {str(file.parent)!r}.",
+            f"{str(path)!r} cannot be written: the directory {str(file.parent)!r} does not exist.",
             why="costax makes files, not directories.",
             cure="Make the directory first, or give another path.",
         )
-    return as_format(name)
+    return chosen
 
 
-def as_format(name: str) -> Callable[..., str | bytes]:
-    """Return what turns an analysis or a comparison into one of `FORMATS`."""
-    _, module, function = FORMATS[name]
-    return getattr(import_module(f"costax.report.{module}"), function)
-
-
-def analysis_of(account: Shown) -> Analysis:
-    """Return the analysis, or that of a comparison."""
-    return getattr(account, "jaxpr", account)  # type: ignore[return-value]
+def as_format(name: str, kind: type[Any] | str = "Analysis") -> Callable[..., str | bytes]:
+    """Return the function that turns a value of a class into the contents of one of `FORMATS`."""
+    contents = FORMATS[name].contents
+    return _function(next(contents[c] for c in _classes(kind) if c in contents))
 
 
 def load(path: str | Path) -> Analysis:
@@ -99,8 +167,6 @@ def load(path: str | Path) -> Analysis:
 
 def load_any(path: str | Path) -> Analysis | SavedComparison:
     """Return the analysis or the comparison of a saved record. Imports no jax. Raises RecordError."""
-    from costax.report.record import from_record
-
     try:
         record = json.loads(Path(path).read_bytes())
     except OSError as error:
@@ -119,12 +185,51 @@ def load_any(path: str | Path) -> Analysis | SavedComparison:
         from costax.report.comparison_record import ComparisonReader
 
         return ComparisonReader(str(path)).comparison(record)
+    from costax.report.record import from_record
+
     return from_record(record, str(path))
 
 
-def _unwritable(path: str | Path, error: OSError) -> RecordError:
-    return RecordError(
-        f"{str(path)!r} cannot be written: {error.strerror or error}.",
-        why="The analysis is not saved, and nothing half-written is left.",
-        cure="Give a path that you may write to.",
-    )
+def to_pandas(analysis: Analysis) -> Any:
+    """Return the rows of an analysis as a data frame."""
+    from costax.report.dataframe import frame
+
+    return frame(analysis)
+
+
+def plot_breakdown(analysis: Analysis, **choice: Any) -> Any:
+    """Draw where a count goes; see `costax.report.plots.plot_breakdown`."""
+    from costax.report import plots
+
+    return plots.plot_breakdown(analysis, **choice)
+
+
+def plot_roofline(analysis: Analysis, device: str, **choice: Any) -> Any:
+    """Draw a program under the roof of a device; see `costax.report.plots.plot_roofline`."""
+    from costax.report import plots
+
+    return plots.plot_roofline(analysis, device, **choice)
+
+
+def equations(comparison: Any) -> Any:
+    """Return the account of a comparison by equation."""
+    from costax.report import waterfall
+
+    return waterfall.equations(comparison)
+
+
+def _type(value: Any) -> type[Any]:
+    return cast("type[Any]", type(value))
+
+
+def _classes(kind: type[Any] | str) -> list[str]:
+    return [kind] if isinstance(kind, str) else [base.__name__ for base in kind.__mro__]
+
+
+def _noun(name: str) -> str:
+    return {"ModuleAnalysis": "an HLO module", "Analysis": "an analysis"}.get(name, f"a {name.lower()}")
+
+
+def _function(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from costax.analysis.analysis import Analysis
 from costax.core.cost import FIELDS
-from costax.report import analysis_of, flamegraph, notes
+from costax.report import flamegraph, notes
 from costax.report.record import to_record
+from costax.report.shown import analysis_of
 from costax.report.tables import table
 
 if TYPE_CHECKING:
-    from costax.report import Shown
+    from costax.report.shown import Shown
 
 
 def as_json(account: Shown, **_: Any) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from costax.core import units
-from costax.errors import InputError, RecordError
+from costax.errors import InputError
 from costax.hlo.errors import printable
 from costax.hlo.module_analysis import BY, Account
 from costax.report.tables import Line, Table, short_place
@@ -169,31 +169,16 @@ def to_record(found: ModuleAnalysis) -> dict[str, Any]:
     }
 
 
+def as_json(found: ModuleAnalysis) -> str:
+    """Return the record as JSON text."""
+    return json.dumps(to_record(found), indent=1) + "\n"
+
+
 def _accounts(found: Mapping[str, Account]) -> dict[str, Any]:
     return {
         name: {"charged": account.charged._asdict(), "executed": account.executed._asdict()}
         for name, account in found.items()
     }
-
-
-def save(found: ModuleAnalysis, path: str | Path) -> None:
-    """Write the record to a .json file. Raises RecordError for another suffix, or where it cannot be written."""
-    import json
-
-    from costax.report import write
-
-    check_file(path)
-    write(path, json.dumps(to_record(found), indent=1) + "\n")
-
-
-def check_file(path: str | Path) -> None:
-    """Raise RecordError for a file that no module can be written to."""
-    if Path(path).suffix.lower() != ".json":
-        raise RecordError(
-            f"{str(path)!r} is no .json file.",
-            why="The record of an HLO module is JSON; tables are for reading.",
-            cure="Use the suffix .json, or put the table into a file: costax analyze module.pb > table.txt.",
-        )
 
 
 def _check(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from costax.analysis.analysis import Analysis
-from costax.report import analysis_of, notes
+from costax.report import notes
+from costax.report.shown import analysis_of
 from costax.report.tables import Line, table
 
 if TYPE_CHECKING:
-    from costax.report import Shown
+    from costax.report.shown import Shown
 
+# Columns of text in a notebook, for the values whose tables are made for terminals.
+_WIDTH = 100
 # Colours come from the notebook's own theme; the class keeps the rules from its other tables.
 _STYLE = """<style>
 .costax {font-variant-numeric: tabular-nums; font-size: 0.9em}
@@ -43,6 +49,13 @@ def as_html(account: Shown, **choice: Any) -> str:
         title = f"From this program to XLA's cost analysis ({account.target})"
         parts += [f"<b>{escape(title)}</b>", *_grid(("", "FLOPs", "transcendentals", "equations"), lines)]
     return "\n".join([*parts, "</div>"])
+
+
+def from_rich(renderable: Any) -> str:
+    """Return what rich prints as a fragment of HTML, with the colours as styles of their own."""
+    console = Console(record=True, file=io.StringIO(), width=_WIDTH)
+    console.print(renderable)
+    return console.export_html(inline_styles=True, code_format="<pre class='costax'>{code}</pre>")
 
 
 def _cells(line: Line) -> tuple[str, ...]:

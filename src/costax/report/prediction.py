@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -13,10 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from costax.core import units
-from costax.errors import RecordError
 from costax.performance.energy import Run
 from costax.performance.prediction import Part, Prediction
-from costax.report import flamegraph, write
 
 _MOST: Final = 8
 
@@ -29,32 +26,9 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     return Together(*parts)
 
 
-def save(prediction: Prediction, path: str) -> None:
-    """Write a prediction to a file: its record (.json), or a flame graph or a trace of its seconds.
-
-    Raises RecordError for another suffix, or where the file cannot be written.
-    """
-    written = next((made for suffix, made in FORMATS.items() if path.lower().endswith(suffix)), None)
-    if written is None:
-        raise RecordError(
-            f"{path!r} has a suffix that names no format of a prediction.",
-            why="The suffix says how it is written.",
-            cure=f"Use one of {', '.join(FORMATS)}.",
-        )
-    write(path, written(prediction))
-
-
 def as_json(prediction: Prediction) -> str:
     """Return the record of a prediction as JSON text."""
     return json.dumps(to_record(prediction), indent=1) + "\n"
-
-
-FORMATS: Final[Mapping[str, Callable[[Prediction], str]]] = {
-    ".speedscope.json": flamegraph.prediction_as_speedscope,
-    ".perfetto.json": flamegraph.prediction_as_perfetto,
-    ".json": as_json,
-}
-"""What a prediction is saved as, by suffix."""
 
 
 def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:

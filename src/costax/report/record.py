@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 
 from costax.analysis.analysis import Analysis
 from costax.analysis.scope_tree import ScopeNode, scope_tree
-from costax.analysis.symbols import atoms
 from costax.core.cost import FIELDS, Cost
 from costax.core.polynomial import Polynomial
 from costax.report.record_reader import Reader
@@ -75,7 +74,7 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
 def _symbols(analysis: Analysis) -> dict[str, Any]:
     """Return what a record says of symbols."""
     return {
-        "symbols": [{"name": name, "least": atom.least} for name, atom in atoms(analysis).items()],
+        "symbols": [{"name": name, "least": atom.least} for name, atom in analysis.atoms.items()],
         "conditions": [
             {"text": c.text, "difference": c.difference, "relation": c.relation} for c in analysis.conditions
         ],

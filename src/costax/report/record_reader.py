@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.core.cost import KINDS, Cost
 from costax.core.equation import Operand
 from costax.core.polynomial.parse import parsed
 from costax.core.polynomial.points import Condition
+from costax.core.size import Size
 from costax.errors import Missing, RecordError, SymbolError
 from costax.program.tree import DIRECTIONS, Row, Scope, Unknown
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from costax.analysis import views
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core import units
 from costax.core.cost import MAC, Cost, Count
 from costax.core.polynomial import weight
+from costax.core.size import Size
 from costax.errors import InputError
 from costax.program.tree import DIRECTIONS
 

@@ -17,7 +17,7 @@ from costax.report import notes
 from costax.report.tables import Table, table
 
 if TYPE_CHECKING:
-    from costax.report import Shown
+    pass
 
 # Wider than any line, so that rich neither wraps nor cuts.
 _UNBOUNDED: Final = 100_000
@@ -30,15 +30,6 @@ def render(analysis: Analysis, **choice: Any) -> Group:
     """
     shown = table(analysis, **choice)
     return Group(header(analysis), rich_table(shown), footer(notes.footing(analysis, shown)))
-
-
-def rendered(account: Shown, **choice: Any) -> Any:
-    """Return what rich prints of an analysis or a comparison."""
-    if isinstance(account, Analysis):
-        return render(account, **choice)
-    from costax.report import waterfall
-
-    return waterfall.render(account, **choice)
 
 
 def header(analysis: Analysis) -> Group:

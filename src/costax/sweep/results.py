@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from costax.core.display import Displayed
 from costax.core.polynomial.parse import parsed
 from costax.errors import SweepError
 from costax.sweep.journal import flat
 from costax.sweep.worker import MEASURED, Result
 
+if TYPE_CHECKING:
+    from costax.sweep.scaling_laws import ScalingLaw
+
 _OWN: Final = frozenset({"exact", "error", "program", "seconds"})
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Displayed):
     """The results of a sweep, in the order of its grid; `results` hold each point and what became of it."""
 
     results: tuple[Result, ...]
@@ -94,20 +98,14 @@ class Sweep:
         scores = [tuple(s * v for s, v in zip(signs, values, strict=True)) for values in zip(*columns, strict=True)]
         return Sweep(tuple(own[i] for i in _undominated(scores)))
 
-    def fit(self, law: str) -> Any:
-        """Fit a law such as "flops ~ depth*width^2" by least squares in log space; return a Fit that shows residuals.
+    def fit(self, law: str) -> ScalingLaw:
+        """Fit a law such as "flops ~ depth*width^2" by least squares in log space.
 
         Numbers as exponents are held, names (`width^a`) are fitted; terms may be summed: "depth*width^2 + vocab*width".
         """
         from costax.sweep.scaling_laws import fitted
 
         return fitted(self, law)
-
-    def __str__(self) -> str:
-        """Return the rows as a table."""
-        from costax.sweep.text import plain
-
-        return plain(self)
 
 
 def _undominated(scores: Sequence[tuple[Any, ...]]) -> list[int]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from costax.errors import SweepError
-
-if TYPE_CHECKING:
-    from costax.sweep.results import Sweep
 
 _FACTOR: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:(?:\^|\*\*)(?P<power>-?\d+(?:\.\d+)?|[A-Za-z_]\w*))?")
 # Steps of the Gauss-Newton method, and a step so small that it is the last.
@@ -21,8 +18,21 @@ _SMALL: Final = 1e-12
 _SHOWN: Final = 5
 
 
+class Columns(Protocol):
+    """A table by columns: a Sweep."""
+
+    @property
+    def results(self) -> Sequence[Any]:
+        """Each point and what became of it."""
+        ...
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column over the points that did not fail."""
+        ...
+
+
 @dataclass(frozen=True)
-class Fit:
+class ScalingLaw:
     """A fitted law.
 
     law: as it was given. coefficients: one a term. exponents: those that were fitted, by name. residuals: for each
@@ -65,7 +75,7 @@ def _factor(name: str, power: float | str, exponents: Mapping[str, float]) -> st
     return name if number == 1 else f"{name}^{number:.4g}"
 
 
-def fitted(sweep: Sweep, law: str) -> Fit:
+def fitted(sweep: Columns, law: str) -> ScalingLaw:
     """Return the fit of a law to a sweep; see `Sweep.fit`. Raises SweepError."""
     target, terms = _parsed(law)
     free = sorted({power for term in terms for _, power in term if isinstance(power, str)})
@@ -87,7 +97,7 @@ def fitted(sweep: Sweep, law: str) -> Fit:
             why="Some of its terms or exponents change together at every point.",
             cure="Sweep over more values of each name, or leave a term out.",
         )
-    return Fit(
+    return ScalingLaw(
         law,
         tuple(float(np.exp(c)) for c in solution[: len(terms)]),
         dict(zip(free, map(float, solution[len(terms) :]), strict=True)),
@@ -121,7 +131,7 @@ def _no_law(law: str) -> SweepError:
     )
 
 
-def _logarithms(sweep: Sweep, name: str) -> Any:
+def _logarithms(sweep: Columns, name: str) -> Any:
     column = sweep.column(name)
     try:
         values = np.array([float(value) for value in column])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
-from costax.analysis.analysis import Analysis
+from costax.analysis.counts import Counts
 from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, LINEAR, Part, parts
 from costax.analysis.other_tools.tools import TOOLS, Tool
 from costax.core.conventions import as_xla
 from costax.core.cost import Count
+from costax.core.display import Displayed
 from costax.errors import InputError
 from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node
 
@@ -30,7 +31,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Displayed):
     """What another tool would print: `ours + sum(r.count for r in reasons) == count`.
 
     unit: of both numbers. ours: the nearest of our own figures. layers: the other tool's number by scope; empty for
@@ -54,20 +55,8 @@ class Answer:
         """Return the answer as JSON."""
         return json.dumps({"schema": "costax/answer/1", **asdict(self), "layers": dict(self.layers)}, indent=1) + "\n"
 
-    def __rich__(self) -> Any:
-        """Return what rich prints."""
-        from costax.report.other_tools import render
 
-        return render(self)
-
-    def __str__(self) -> str:
-        """Return the table as plain text."""
-        from costax.report.text import plain
-
-        return plain(self)
-
-
-def answer(analysis: Analysis, tool: str) -> Answer:
+def answer(analysis: Counts, tool: str) -> Answer:
     """Return what a tool would print for a program, with the way there from our number.
 
     Raises InputError for a tool that nobody knows, or one that reads what this analysis does not have.
@@ -92,7 +81,7 @@ def answer(analysis: Analysis, tool: str) -> Answer:
     return _counted(analysis, TOOLS[tool], tool, found)
 
 
-def _counted(analysis: Analysis, tool: Tool, name: str, found: list[Part]) -> Answer:
+def _counted(analysis: Counts, tool: Tool, name: str, found: list[Part]) -> Answer:
     if not tool.training and {BACKWARD, RECOMPUTE} & set(analysis.by_direction()):
         raise InputError(
             f"{name} counts a forward pass, and `{analysis.name}` holds a backward one.",
@@ -130,7 +119,7 @@ def _counted(analysis: Analysis, tool: Tool, name: str, found: list[Part]) -> An
     return Answer(name, tool.version, total, tool.unit, ours, tuple(reasons), layers)
 
 
-def _xla(analysis: Analysis, tree: Node) -> Answer:
+def _xla(analysis: Counts, tree: Node) -> Answer:
     """Return what XLA's laws make of the jaxpr: loop bodies once, one device, integers as FLOPs, no padding."""
     ours = analysis.total.flops
     once = tree.where(lambda node: 1 if node.per_device else node.copies if node.loop else node.times)
@@ -145,7 +134,7 @@ def _xla(analysis: Analysis, tree: Node) -> Answer:
     return Answer("xla", "HloCostAnalysis, before any rewriting", by_law, "FLOPs", ours, kept, {})
 
 
-def _palm(analysis: Analysis, found: list[Part]) -> Answer:
+def _palm(analysis: Counts, found: list[Part]) -> Answer:
     """Return the model FLOPs of PaLM's MFU: 6 N + 12 L H Q T a token, a third of that without a backward pass.
 
     Source: Chowdhery et al. 2022, "PaLM", appendix B.
@@ -164,7 +153,7 @@ def _palm(analysis: Analysis, found: list[Part]) -> Answer:
     return _formula(analysis, "palm-mfu", "Chowdhery et al. 2022, appendix B", weights + mixing, passes, forward)
 
 
-def _megatron(analysis: Analysis, found: list[Part]) -> Answer:
+def _megatron(analysis: Counts, found: list[Part]) -> Answer:
     """Return Megatron's FLOPs: every matrix product of the forward pass, three times, and what is recomputed.
 
     Source: Narayanan et al. 2021, "Efficient large-scale language model training on GPU clusters", section 4.1.
@@ -179,7 +168,7 @@ def _megatron(analysis: Analysis, found: list[Part]) -> Answer:
 
 
 def _formula(
-    analysis: Analysis, name: str, version: str, count: Count, passes: int, forward: list[Part], again: Count = 0
+    analysis: Counts, name: str, version: str, count: Count, passes: int, forward: list[Part], again: Count = 0
 ) -> Answer:
     directions = analysis.by_direction()
     elementwise = analysis.total.flops - 2 * analysis.total.macs

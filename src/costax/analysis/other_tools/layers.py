@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from costax import _jax
-from costax.analysis.analysis import Analysis
+from costax.analysis.counts import Counts
 from costax.core.cost import Count
 from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE, Node, Scope
 
@@ -93,7 +93,7 @@ class _Reading:
     parts: list[Part] = field(default_factory=list[Part])
 
 
-def parts(analysis: Analysis) -> list[Part]:
+def parts(analysis: Counts) -> list[Part]:
     """Return the parts of a program, in program order. The analysis must come from a trace and not from a record."""
     program, tree = analysis.program, analysis.tree
     if tree is None or program is None:

@@ -1,5 +1,8 @@
 """Polynomials: exact counts that depend on symbols."""
 
+# Each of these registers operations of `Polynomial`.
+from costax.core.polynomial import arrays as arrays
+from costax.core.polynomial import parse as parse
 from costax.core.polynomial.algebra import Count as Count
 from costax.core.polynomial.algebra import Polynomial as Polynomial
 from costax.core.polynomial.algebra import applied as applied

@@ -4,7 +4,7 @@ A polynomial is a sum of monomials with integer or rational coefficients. Its at
 length of a loop `solver/while`) and functions of polynomials that are none themselves: `floordiv`, `max`, `min` and
 logarithms that are rounded up. It adds, multiplies and divides as an integer does; an operation whose result is a
 plain integer returns one, so that `Polynomial` is only ever what depends on something. Equal polynomials have equal
-texts, and a text reads back (`costax.expressions.parsed`).
+texts, and a text reads back (`parse.parsed`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from math import lcm
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from costax.core.polynomial import texts
 from costax.core.polynomial.atoms import (
@@ -25,6 +25,19 @@ from costax.core.polynomial.atoms import (
     unquoted,
 )
 from costax.errors import Undecided
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+# Operations of `Polynomial` that are themselves written with polynomials: division, order, evaluation at many points.
+# Their modules import this one and register themselves here; importing them from here would be a circle. The package's
+# __init__ imports all of them.
+_OPERATIONS: Final[dict[str, Callable[..., Any]]] = {}
+
+
+def operation(function: _F) -> _F:
+    """Register an operation of `Polynomial` under its own name."""
+    _OPERATIONS[function.__name__] = function
+    return function
 
 
 class Polynomial:
@@ -106,21 +119,23 @@ class Polynomial:
 
     def __floordiv__(self, other: Any) -> Any:
         """Divide and round down, as Python does."""
-        return _division().floordiv(self, other) if isinstance(other, Polynomial | int) else NotImplemented
+        return _OPERATIONS["floordiv"](self, other) if isinstance(other, Polynomial | int) else NotImplemented
 
     def __rfloordiv__(self, other: Any) -> Any:
         """Divide a number and round down."""
-        return _division().floordiv(other, self) if isinstance(other, int) else NotImplemented
+        return _OPERATIONS["floordiv"](other, self) if isinstance(other, int) else NotImplemented
 
     def __mod__(self, other: Any) -> Any:
         """Return what a division leaves: a - b * (a // b), the only form in which a remainder is kept."""
         return (
-            self - other * _division().floordiv(self, other) if isinstance(other, Polynomial | int) else NotImplemented
+            self - other * _OPERATIONS["floordiv"](self, other)
+            if isinstance(other, Polynomial | int)
+            else NotImplemented
         )
 
     def __rmod__(self, other: Any) -> Any:
         """Return what the division of a number leaves."""
-        return other - self * _division().floordiv(other, self) if isinstance(other, int) else NotImplemented
+        return other - self * _OPERATIONS["floordiv"](other, self) if isinstance(other, int) else NotImplemented
 
     # Comparison. Order is that of values, for every value that the symbols take.
 
@@ -148,11 +163,11 @@ class Polynomial:
 
     def __ge__(self, other: Any) -> bool:
         """Say whether it is at least as large everywhere, or nowhere; raises Undecided otherwise."""
-        return _bounds().decided(self, other, ">=")
+        return _OPERATIONS["decided"](self, other, ">=")
 
     def __le__(self, other: Any) -> bool:
         """Say whether it is at most as large everywhere, or nowhere; raises Undecided otherwise."""
-        return _bounds().decided(other, self, ">=", swapped=True)
+        return _OPERATIONS["decided"](other, self, ">=", swapped=True)
 
     def __int__(self) -> int:
         """Refuse: there is no one number."""
@@ -210,18 +225,14 @@ class Polynomial:
 
         Raises SymbolError for a symbol without a value, an unknown one, or a value that it cannot take.
         """
-        from costax.core.polynomial.points import checked
-
-        return self.value(checked(self, *args, **kwargs))
+        return self.value(_OPERATIONS["checked"](self, *args, **kwargs))
 
     def over(self, *args: Mapping[str, Any], exact: bool = False, **kwargs: Any) -> Any:
         """Return the values at many points, as a numpy array: `p.over(b=[1, 8], s=[512, 1024])`.
 
         Values broadcast against each other. exact: as Python integers; else in double precision, 53 bits.
         """
-        from costax.core.polynomial.arrays import over
-
-        return over(self, *args, exact=exact, **kwargs)
+        return _OPERATIONS["over"](self, *args, exact=exact, **kwargs)
 
     def degree(self, name: str) -> int:
         """Return the highest power of a symbol; a rounded division counts as the division, a logarithm as 0.
@@ -233,9 +244,7 @@ class Polynomial:
 
     def to_sympy(self) -> Any:
         """Return the same as a sympy expression of positive integers (needs costax[sympy])."""
-        from costax.core.polynomial.parse import to_sympy
-
-        return to_sympy(self)
+        return _OPERATIONS["to_sympy"](self)
 
     def __str__(self) -> str:
         """Return the canonical text: highest powers first."""
@@ -331,17 +340,9 @@ def _value(atom: Atom, values: Mapping[str, Any]) -> Any:
     if all(isinstance(operand, int) for operand in operands):
         return FUNCTIONS[atom.function](*operands)
     if any(isinstance(operand, Polynomial) for operand in operands):
-        made: Mapping[str, Callable[..., Any]] = {
-            "floordiv": _division().floordiv,
-            "max": _bounds().maximum,
-            "min": _bounds().minimum,
-        }
-        if atom.function in made:
-            return made[atom.function](*operands)
-        return applied(atom.function, *operands)
-    from costax.core.polynomial.arrays import elementwise
-
-    return elementwise(atom.function, operands)
+        exact = _OPERATIONS.get({"max": "maximum", "min": "minimum"}.get(atom.function, atom.function))
+        return exact(*operands) if exact else applied(atom.function, *operands)
+    return _OPERATIONS["elementwise"](atom.function, operands)
 
 
 def _degree(atom: Atom, name: str) -> int:
@@ -351,16 +352,3 @@ def _degree(atom: Atom, name: str) -> int:
     if atom.function == "floordiv":
         return max(degrees[0] - degrees[1], 0)
     return max(degrees) if atom.function in ("max", "min") else 0
-
-
-def _division() -> Any:
-    # These modules are made of polynomials, and polynomials of these.
-    from costax.core.polynomial import division
-
-    return division
-
-
-def _bounds() -> Any:
-    from costax.core.polynomial import bounds
-
-    return bounds

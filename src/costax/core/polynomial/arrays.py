@@ -1,19 +1,23 @@
-"""Many points at once: polynomials of arrays."""
+"""Many points at once: polynomials of arrays.
+
+numpy is imported when it is used: this module is part of every polynomial, and most programs need no arrays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import numpy as np
-
-from costax.core.polynomial import FUNCTIONS, Atom, Polynomial, points
+from costax.core.polynomial import points
+from costax.core.polynomial.algebra import Polynomial, operation
+from costax.core.polynomial.atoms import FUNCTIONS, Atom
 from costax.core.polynomial.points import Condition
 
 # Points with a size of 1 among which the different ways are looked for.
 _LOOKED_AT: Final = 4096
 
 
+@operation
 def over(
     count: Polynomial,
     *args: Mapping[str, Any],
@@ -29,6 +33,8 @@ def over(
 
 def broadcast(count: Any, arrays: Mapping[str, Any], *, exact: bool) -> Any:
     """Return the values of a count at points that are checked, in the shape that the points have together."""
+    import numpy as np
+
     shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
     values = count.value(arrays) if isinstance(count, Polynomial) else count
     made = np.asarray(values, dtype=object if exact else np.float64)
@@ -44,6 +50,8 @@ def checked_arrays(
     **kwargs: Any,
 ) -> dict[str, Any]:
     """Return the values of every symbol as an array: Python integers if exact, else doubles. Raises SymbolError."""
+    import numpy as np
+
     given = points.values_given(args, kwargs)
     atoms = points.atoms_by_name(found)
     points.check_names(given, atoms, known)
@@ -67,6 +75,8 @@ def checked_arrays(
 
 def points_where(extent: Any, arrays: Mapping[str, Any]) -> list[dict[str, int]]:
     """Return one point for each way in which an extent is 1: each set of the symbols that are 1 there."""
+    import numpy as np
+
     if not isinstance(extent, Polynomial) or not arrays:
         return []
     held: Any = np.asarray(extent.value(arrays) == 1)
@@ -79,17 +89,21 @@ def points_where(extent: Any, arrays: Mapping[str, Any]) -> list[dict[str, int]]
     return list(found.values())
 
 
+@operation
 def elementwise(function: str, operands: list[Any]) -> Any:
     """Return a function of `polynomial.FUNCTIONS` of arrays, element by element."""
+    import numpy as np
+
     arrays: list[Any] = [np.asarray(operand) for operand in operands]
     if function in _FAST and all(array.dtype != object for array in arrays):
-        return _FAST[function](*arrays)
+        return getattr(np, _FAST[function])(*arrays)
     apply: Any = np.frompyfunc(lambda *values: FUNCTIONS[function](*map(int, values)), len(arrays), 1)
     made = apply(*arrays)
     return made if any(array.dtype == object for array in arrays) else np.asarray(made, dtype=np.float64)
 
 
-_FAST: Final[Mapping[str, Any]] = {"floordiv": np.floor_divide, "max": np.maximum, "min": np.minimum}
+# Functions that numpy has for arrays of machine numbers.
+_FAST: Final[Mapping[str, str]] = {"floordiv": "floor_divide", "max": "maximum", "min": "minimum"}
 
 
 def _is_integer(value: Any) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, cast
 
-from costax.core.polynomial.algebra import Polynomial, applied
+from costax.core.polynomial.algebra import Polynomial, applied, operation
 from costax.core.polynomial.atoms import Atom, Number
 from costax.errors import Undecided
 
 
+@operation
 def maximum(*counts: Any) -> Any:
     """Return the largest: one of them where the order is the same everywhere, else a `max`."""
     return _extreme("max", counts)
 
 
+@operation
 def minimum(*counts: Any) -> Any:
     """Return the smallest: one of them where the order is the same everywhere, else a `min`."""
     return _extreme("min", counts)
@@ -57,6 +59,7 @@ def _sign(difference: Any) -> int | None:
     return -1 if at_least(-difference, 0) else None
 
 
+@operation
 def decided(a: Any, b: Any, relation: str, *, swapped: bool = False) -> bool:
     """Say whether a >= b everywhere, or nowhere; raises Undecided where that depends on the symbols."""
     if not isinstance(a, Polynomial | int | Fraction) or not isinstance(b, Polynomial | int | Fraction):

@@ -7,13 +7,14 @@ from itertools import product
 from math import gcd, lcm
 from typing import Any, Final, cast
 
-from costax.core.polynomial.algebra import Polynomial, applied, polynomial
+from costax.core.polynomial.algebra import Polynomial, applied, operation, polynomial
 from costax.core.polynomial.atoms import Atom, Monomial, Terms
 
 # Residues that are tried to see whether a polynomial is divisible everywhere.
 _RESIDUES: Final = 4096
 
 
+@operation
 def floordiv(a: Any, b: Any) -> Any:
     """Return a // b: exactly where b divides a everywhere, else with a `floordiv` of what does not divide."""
     if isinstance(a, int) and isinstance(b, int):

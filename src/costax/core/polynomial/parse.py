@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from costax.core import polynomial
-from costax.core.polynomial import FUNCTIONS, Polynomial
+from costax.core.polynomial.algebra import Polynomial, applied, operation, rational, symbol
+from costax.core.polynomial.atoms import FUNCTIONS
+from costax.core.polynomial.bounds import maximum, minimum
+from costax.core.polynomial.division import floordiv
 from costax.errors import SymbolError
 
 _TOKEN: Final = re.compile(
@@ -18,14 +20,14 @@ _TOKEN: Final = re.compile(
 
 
 def _remainder(a: Any, b: Any) -> Any:
-    return a - b * polynomial.floordiv(a, b)
+    return a - b * floordiv(a, b)
 
 
 _CALLS: Final[Mapping[str, Callable[..., Any]]] = {
-    "floordiv": polynomial.floordiv,
+    "floordiv": floordiv,
     "mod": _remainder,
-    "max": polynomial.maximum,
-    "min": polynomial.minimum,
+    "max": maximum,
+    "min": minimum,
 }
 
 
@@ -93,11 +95,11 @@ class _Reader:
             if sign == "*":
                 product = product * factor
             elif sign == "//":
-                product = polynomial.floordiv(product, factor)
+                product = floordiv(product, factor)
             elif sign == "%":
-                product = product - factor * polynomial.floordiv(product, factor)
+                product = product - factor * floordiv(product, factor)
             elif isinstance(factor, int):
-                product = product * polynomial.rational(Fraction(1, factor))
+                product = product * rational(Fraction(1, factor))
             else:
                 raise self.wrong("only a number divides exactly; // divides and rounds down")
         return product
@@ -124,7 +126,7 @@ class _Reader:
             return int(word)
         if kind == "name" and self.takes("("):
             return self.call(word)
-        return polynomial.symbol(word, self.least.get(word, 1))
+        return symbol(word, self.least.get(word, 1))
 
     def call(self, name: str) -> Any:
         if name not in FUNCTIONS and name not in _CALLS:
@@ -133,13 +135,14 @@ class _Reader:
         while self.takes(","):
             operands.append(self.sum())
         self.closed()
-        return _CALLS[name](*operands) if name in _CALLS else polynomial.applied(name, *operands)
+        return _CALLS[name](*operands) if name in _CALLS else applied(name, *operands)
 
     def closed(self) -> None:
         if not self.takes(")"):
             raise self.wrong("a parenthesis is not closed")
 
 
+@operation
 def to_sympy(count: Polynomial) -> Any:
     """Return a polynomial as a sympy expression; its symbols are integers, and positive where theirs are."""
     try:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple, cast
 
-from costax.core.polynomial import Atom, Polynomial
+from costax.core.polynomial.algebra import Polynomial, operation
+from costax.core.polynomial.atoms import Atom
 from costax.errors import SymbolError
 
 
@@ -25,6 +26,7 @@ class Condition(NamedTuple):
         return value >= 0 if self.relation == ">=" else value == 0 if self.relation == "==" else value != 0
 
 
+@operation
 def checked(
     found: Polynomial | Iterable[Atom],
     *args: Mapping[str, Any],

@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from costax.analysis import views
-from costax.analysis.analysis import Analysis, Size
+from costax.analysis.analysis import Analysis
 from costax.analysis.scope_tree import ScopeNode, scope_tree
-from costax.analysis.symbols import atoms
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import weight
-from costax.report import analysis_of, notes
+from costax.core.size import Size
+from costax.report import notes
 from costax.report.html.sections import sections
+from costax.report.shown import analysis_of
 from costax.report.tables import short_place
 
 if TYPE_CHECKING:
-    from costax.report import Shown
+    from costax.report.shown import Shown
 
 # Name, how it is written, what it is of a cost.
 _COLUMNS: Final[Sequence[tuple[str, str, Callable[[Cost], Count]]]] = (
@@ -198,7 +199,7 @@ def _grouped(deltas: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:
     """Return the symbols that counts depend on, and the formulas; nothing where every count is a number."""
-    found = atoms(analysis)
+    found = analysis.atoms
     if not found:
         return {}
     total = analysis.total

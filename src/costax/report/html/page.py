@@ -9,11 +9,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from costax.errors import ExtraError
-from costax.report import analysis_of, notes
+from costax.report import notes
 from costax.report.html.data import contents
+from costax.report.shown import analysis_of
 
 if TYPE_CHECKING:
-    from costax.report import Shown
+    from costax.report.shown import Shown
 
 # Nothing may be fetched, from anywhere; the scripts and styles are those in the file.
 _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

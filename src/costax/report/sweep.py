@@ -1,10 +1,14 @@
-"""Sweeps as tables of text."""
+"""The table of a sweep: one line a point."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.console import Group
+from rich.text import Text
+
 from costax.core import units
+from costax.report.text import columns
 
 if TYPE_CHECKING:
     from costax.sweep.results import Sweep
@@ -13,13 +17,8 @@ _COLUMNS: Final = (("macs", "MACs"), ("flops", "FLOPs"), ("params", "params"), (
 _SHOWN: Final = 40
 
 
-def rich(sweep: Sweep) -> Any:
-    """Return what rich prints: one line a point, with what failed in words."""
-    from rich.console import Group
-    from rich.text import Text
-
-    from costax.report.text import columns
-
+def render(sweep: Sweep) -> Group:
+    """Return what rich prints: one line a point, with the error of a point that failed."""
     names = list(dict.fromkeys(name for result in sweep.results for name in result["point"]))
     shown = [(field, heading) for field, heading in _COLUMNS if any(row.get(field) is not None for row in sweep.rows)]
     lines = [
@@ -34,13 +33,6 @@ def rich(sweep: Sweep) -> Any:
     if not sweep.errors:
         headings, lines = headings[:-1], [line[:-1] for line in lines]
     return Group(columns(headings, lines), Text("\n".join(_notes(sweep))))
-
-
-def plain(sweep: Sweep) -> str:
-    """Return the table as plain text."""
-    from costax.report.text import plain as text
-
-    return text(rich(sweep))
 
 
 def _cell(field: str, value: Any) -> str:

@@ -1,0 +1,70 @@
+"""`costax compare`: count the work of a program beside XLA's own count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from costax.cli import hlo_files as hlo
+from costax.cli import options
+from costax.cli.delivery import check_files, check_table, deliver
+from costax.cli.loading import analysed, quieten_plugins
+from costax.core.progress import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@click.command(short_help="Count the work of TARGET beside what XLA counts.")
+@options.tracing
+@options.machine
+@options.table_or_modules
+@options.view
+@options.output
+@options.debug
+def compare(
+    target: str,
+    inputs: Sequence[str],
+    trips: Sequence[str],
+    on_missing: str | None,
+    compile_for: str,
+    timeout: float,
+    by: str,
+    depth: int | None,
+    sort: str | None,
+    view: Mapping[str, Any],
+    as_json: bool,
+    save: Sequence[str],
+    strict: bool,
+) -> None:
+    """Count the work of TARGET, and say why XLA's cost analysis of it is what it is.
+
+    The program is lowered and compiled, for this machine's CPU or ahead of time for the one that --target names, and
+    not run.
+
+    \b
+    costax compare examples/resnet.py:resnet18
+    costax compare examples/gpt2.py:gpt2_train_step --target tpu:v5e
+    costax compare module.hlo.pb
+    """
+    if hlo.is_module(target):
+        hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
+        found = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
+        hlo.deliver(found, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+        return
+    if compile_for != "cpu":
+        quieten_plugins()
+    from costax.compare.ahead_of_time import machine
+    from costax.compare.comparison import compare_program
+
+    check_table(by, sort)
+    check_files(save)
+    compiled_for = machine(compile_for)
+    missing = on_missing or ("warn" if strict else "raise")
+    # XLA counts the body of a loop once.
+    analysis = analysed(target, inputs, options.parsed_trips(trips), missing, loops_once=True)
+    with shown():
+        comparison = compare_program(analysis.program, analysis, compiled_for, timeout)
+    choice = {"by": by, "depth": depth, "sort": sort, **view}
+    deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)

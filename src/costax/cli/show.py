@@ -1,0 +1,46 @@
+"""`costax show`: a saved record in any format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from costax.cli import options
+from costax.cli.delivery import check_files, check_table, deliver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@click.command()
+@click.argument("record", type=click.Path())
+@options.formats
+@options.table
+@options.view
+@options.output
+@options.debug
+def show(
+    record: str,
+    form: str | None,
+    by: str,
+    depth: int | None,
+    sort: str | None,
+    view: Mapping[str, Any],
+    as_json: bool,
+    save: Sequence[str],
+    strict: bool,
+) -> None:
+    """Show a saved RECORD, print it in another format, or save it in one. Imports no jax.
+
+    \b
+    costax show gpt2.json --top 5
+    costax show gpt2.json --format markdown --by primitive > gpt2.md
+    costax show gpt2.json --save gpt2.speedscope.json --save gpt2.html
+    """
+    from costax.report import load_any
+
+    check_table(by, sort)
+    check_files(save)
+    choice = {"by": by, "depth": depth, "sort": sort, **view}
+    deliver(load_any(record), choice, form=form or ("json" if as_json else None), save=save, strict=strict)

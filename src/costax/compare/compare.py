@@ -1,0 +1,75 @@
+"""`costax.compare`: count a program, and account for every difference from XLA's counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, overload
+
+from costax.analysis.analyze import analyze, checked_trips, is_path
+from costax.compare.ahead_of_time import TIMEOUT, machine
+from costax.compare.comparison import Comparison, compare_program
+from costax.core.cost import Cost, Count
+from costax.hlo.module_analysis import ModuleAnalysis, compare_module
+
+
+@overload
+def compare(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
+    fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
+) -> Callable[[], ModuleAnalysis]: ...
+@overload
+def compare(
+    fn: Any,
+    *,
+    target: str = "cpu",
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    timeout: float = TIMEOUT,
+) -> Callable[..., Comparison]: ...
+def compare(
+    fn: Any,
+    *,
+    target: str = "cpu",
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    timeout: float = TIMEOUT,
+) -> Callable[..., Any]:
+    """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
+
+    The program is lowered and compiled for the CPU of this machine, and not run.
+    target: "cpu", or what to compile for ahead of time, on a machine that has none: "tpu:v5e" (needs costax[tpu]),
+    "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8". timeout: seconds that its compiler may take.
+    The other options are those of `analyze`. Of the path of a file of HLO, which takes none of them but `trips`, it
+    gives the ModuleAnalysis with XLA's own dictionary beside it.
+    Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
+    DeviceMemoryError where the compiler says that the program does not fit the target's memory.
+    """
+    if is_path(fn):
+        answers = checked_trips(trips or {})
+        return lambda: compare_module(os.fspath(fn), answers)
+    compiled_for = machine(target)
+    analysed = analyze(
+        fn,
+        static_argnums=static_argnums,
+        static_argnames=static_argnames,
+        params_argnums=params_argnums,
+        trips=trips,
+        on_missing=on_missing,
+        rules=rules,
+        # XLA counts the body of a loop once.
+        loops_once=True,
+    )
+
+    def call(*args: Any, **kwargs: Any) -> Comparison:
+        analysis = analysed(*args, **kwargs)
+        return compare_program(analysis.program, analysis, compiled_for, timeout)
+
+    return call

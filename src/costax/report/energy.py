@@ -1,0 +1,36 @@
+"""The energy of a call, and of a run of many calls, in words."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from costax.core import units
+from costax.performance.energy import Energy, Run
+
+
+def render(value: Energy | Run) -> Text:
+    """Return what rich prints: one quantity a line, each as a range."""
+    return Text("\n".join(_energy(value) if isinstance(value, Energy) else _run(value)))
+
+
+def _energy(energy: Energy) -> list[str]:
+    lines = [f"energy of a call   {energy.joules.text('J')}"]
+    if energy.per_token:
+        lines.append(f"a token            {energy.per_token.text('J')}")
+    if energy.per_example:
+        lines.append(f"an example         {energy.per_example.text('J')}")
+    return [*lines, *energy.assumptions]
+
+
+def _run(run: Run) -> list[str]:
+    best, expected, worst = map(units.seconds, (run.seconds.low, run.seconds.expected, run.seconds.high))
+    lines = [
+        f"time         {expected}   [{best}, {worst}]",
+        f"device hours {run.device_hours.text('h')}",
+        f"energy       {(run.kwh * 1000).text('Wh')}",
+    ]
+    if run.co2_grams is not None:
+        lines.append(f"CO2          {run.co2_grams.text('g')}")
+    if run.cost is not None:
+        lines.append(f"money        {run.cost.text('')}")
+    return lines

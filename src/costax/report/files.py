@@ -1,0 +1,29 @@
+"""Files: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from costax.errors import RecordError
+
+
+def write(path: str | Path, text: str | bytes) -> None:
+    """Write a file, whole or not at all. Raises RecordError where it cannot be written."""
+    target = Path(os.path.realpath(path))
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("xb") as file:
+            try:
+                file.write(text.encode() if isinstance(text, str) else text)
+                file.close()
+                os.replace(unfinished, target)
+            except BaseException:
+                unfinished.unlink()
+                raise
+    except OSError as error:
+        raise RecordError(
+            f"{str(path)!r} cannot be written: {error.strerror or error}.",
+            why="The result is not saved, and no half-written file is left.",
+            cure="Give a path that you may write to.",
+        ) from error

@@ -1,0 +1,31 @@
+"""Whether a program fits a device, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from costax.core import units
+
+if TYPE_CHECKING:
+    from costax.performance.fit import Fit
+
+
+def render(fit: Fit) -> Text:
+    """Return what rich prints: yes or no, by how much, and what to change."""
+    needed, room = units.short_bytes(fit.needed), units.short_bytes(fit.room)
+    left = units.short_bytes(abs(fit.margin))
+    share = f"{left} ({fit.margin / fit.room:.0%}) are left." if fit else f"{left} are missing."
+    parts = ", ".join(f"{name} {units.short_bytes(size)}" for name, size in fit.parts.items())
+    lines = [
+        f"{'yes' if fit else 'no'}: {fit.analysis.name} needs {needed} of {room} on {fit.device.name}; {share}",
+        f"  {parts} ({fit.source})",
+    ]
+    if fit.doubts:
+        lines.append(f"  More may be needed: nothing says what memory these take: {', '.join(fit.doubts)}.")
+    if not fit:
+        lines.append("What to change:")
+        lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]
+        lines.append(f"  shard it evenly over {fit.devices} devices")
+    return Text("\n".join(lines))

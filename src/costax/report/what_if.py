@@ -1,0 +1,20 @@
+"""The table of a what-if: each figure now and then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.text import Text
+
+from costax.report.text import columns
+
+if TYPE_CHECKING:
+    from costax.analysis.what_if import WhatIf
+    from costax.performance.hardware import Device
+
+
+def render(change: WhatIf, device: str | Device | None = None) -> Group:
+    """Return what rich prints, with time and energy of a call where a device is named."""
+    table = columns(("", "now", "then", "x"), change.rows(device))
+    return Group(Text(change.analysis.name, style="bold"), table, Text("\n".join(change.assumptions)))
