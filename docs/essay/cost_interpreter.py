@@ -1,4 +1,4 @@
-"""A cost interpreter from scratch: what a JAX program costs, in one file that you can read in ten minutes.
+"""A cost interpreter from scratch: count the cost of a JAX program, in one file that takes ten minutes to read.
 
 python docs/essay/cost_interpreter.py
 """
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# 1. A table of rules: what one equation costs, from its shapes and parameters alone.
+# 1. A table of rules: the cost of one equation, from its shapes and parameters.
 
 RULES = {}
 
@@ -26,7 +26,7 @@ def rule(*names):
 
 
 def size(var):
-    """Return the elements of a variable."""
+    """Return the number of elements of a variable."""
     return prod(var.aval.shape)
 
 
@@ -53,21 +53,21 @@ def transcendental(eqn):
 
 @rule("reduce_sum", "reduce_max")
 def reduction(eqn):
-    """n elements are joined into one by n - 1 operations."""
+    """Reducing n elements to one takes n - 1 operations."""
     return Counter(arithmetic=size(eqn.invars[0]) - size(eqn.outvars[0]))
 
 
-# Free is said, never assumed: what is in no table is an error.
+# A free primitive is listed by name. A primitive in no table is an error.
 @rule(
     *("reshape", "broadcast_in_dim", "transpose", "squeeze", "slice", "concatenate", "stop_gradient", "copy"),
     *("select_n", "convert_element_type", "iota", "gt", "lt", "eq", "ge", "split"),
 )
 def free(eqn):
-    """Moves values, compares or chooses: no arithmetic."""
+    """Moves, compares or selects values: no arithmetic."""
     return Counter()
 
 
-# 2. A second table: which equations run other jaxprs, and how often.
+# 2. A second table: the jaxprs that an equation runs, and how often each one runs.
 
 BODIES = {
     "jit": lambda eqn: [(eqn.params["jaxpr"], 1)],
@@ -80,25 +80,25 @@ BODIES = {
 }
 
 
-# 3. The walker: every recursion of the interpreter is in these lines.
+# 3. The walker: all recursion of the interpreter.
 
 
 def walk(jaxpr, scope=""):
-    """Yield (scope, primitive, cost) for all that a jaxpr runs."""
+    """Yield (scope, primitive, cost) of every equation that a jaxpr runs."""
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         name = eqn.primitive.name
-        here = "/".join(part for part in (scope, str(eqn.source_info.name_stack)) if part)
+        path = "/".join(part for part in (scope, str(eqn.source_info.name_stack)) if part)
         if name in BODIES:
             for body, times in BODIES[name](eqn):
-                for inner, primitive, cost in walk(body, here):
+                for inner, primitive, cost in walk(body, path):
                     yield inner, primitive, Counter({kind: times * count for kind, count in cost.items()})
         elif name in RULES:
-            yield here, name, RULES[name](eqn)
+            yield path, name, RULES[name](eqn)
         else:
             raise KeyError(f"no rule says what {name} costs: {eqn}")
 
 
-# 4. A door: shapes in, numbers out. Nothing is executed, nothing is allocated.
+# 4. The entry point: shapes in, numbers out. Nothing is executed, and no array is allocated.
 
 
 def analyze(function, *shapes):
@@ -110,7 +110,7 @@ def analyze(function, *shapes):
     return total, by_scope
 
 
-# 5. A program to try it on.
+# 5. A program to count.
 
 
 def attention(x, w):

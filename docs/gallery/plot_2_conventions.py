@@ -1,8 +1,8 @@
 """
-What the other tools would say
-==============================
+The numbers of other tools
+==========================
 
-One network, ten numbers. All of them are somebody's "FLOPs".
+Eight tools, one network, and several numbers that are all called "FLOPs".
 """
 
 from resnet import resnet18
@@ -15,6 +15,6 @@ for tool in ("torchvision", "fvcore", "thop", "ptflops", "torchinfo", "deepspeed
     print(f"{tool:<12} {answer.count:>15,} {answer.unit}")
 
 # %%
-# The way from our number to another, line by line.
+# The difference between costax's number and that of one tool, line by line.
 
 print(a.explain_vs("ptflops"))

@@ -1,8 +1,8 @@
 """
-Under the roof of machines that are not here
-============================================
+Rooflines of devices that you do not have
+=========================================
 
-The same training step on two machines.
+One training step on two devices.
 """
 
 import matplotlib.pyplot as plt

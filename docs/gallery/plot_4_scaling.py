@@ -2,7 +2,8 @@
 How attention outgrows the rest
 ===============================
 
-The forward pass of GPT-2 over its context: products with weights grow with the tokens, attention with their square.
+The forward pass of GPT-2 for several context lengths. Products with weights grow linearly with the number of tokens,
+attention grows quadratically.
 """
 
 import matplotlib.pyplot as plt

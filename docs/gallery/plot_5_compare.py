@@ -1,8 +1,8 @@
 """
-From our count to XLA's
-=======================
+From costax's count to XLA's
+============================
 
-A small network, and every difference from XLA's cost analysis, named.
+A small network, with the cause of every difference from XLA's cost analysis.
 """
 
 import jax
@@ -13,7 +13,7 @@ import costax
 
 
 def net(w, x):
-    """Return a convolution of x, and five steps of a loop."""
+    """Return five steps of a loop on a convolution of x."""
     with jax.named_scope("conv"):
         x = lax.conv(x, w, (1, 1), "SAME")
     with jax.named_scope("loop"):
