@@ -1,11 +1,11 @@
-"""The original AlexNet in Haiku, grouped convolutions included.
+"""The original AlexNet in Haiku, with its grouped convolutions.
 
     costax analyze examples/alexnet.py:alexnet
 
-Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", 2012. Two GPUs held half of the
-channels each, so the second, fourth and fifth convolution have two groups. The 55 x 55 outputs of the first one need
-a 227 x 227 image, or the 224 x 224 one of the paper with two pixels of padding: as many MACs, some of them on padding.
-The "one weird trick" AlexNet of torchvision is another network: fewer channels, no groups, 714 MMAC.
+Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", 2012. Each of two GPUs held half
+of the channels, so the second, fourth and fifth convolutions have two groups. The 55 x 55 outputs of the first convolution
+need a 227 x 227 image, or the paper's 224 x 224 image with two pixels of padding: as many MACs, some on padding.
+torchvision's AlexNet ("one weird trick") is a different network: fewer channels, no groups, 714 MMAC.
 """
 
 import haiku as hk
@@ -21,7 +21,7 @@ def local_response_norm(x: jax.Array) -> jax.Array:
 
 
 def pool(x: jax.Array) -> jax.Array:
-    """Halve the image: the largest of overlapping 3 x 3 windows."""
+    """Halve the image by max pooling over overlapping 3 x 3 windows."""
     return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), padding="VALID")
 
 

@@ -2,7 +2,7 @@
 
     costax diff examples/conv.py:standard examples/conv.py:depthwise_separable
 
-Each maps an image of 56 x 56 with 128 channels to 128 channels.
+Each form maps a 56 x 56 image with 128 channels to one with 128 channels.
 """
 
 import jax
@@ -15,7 +15,7 @@ SIDE, CHANNELS = 56, 128
 
 
 def conv(x: jax.Array, kernel: jax.Array, name: str, groups: int = 1) -> jax.Array:
-    """Convolve an image (batch, height, width, channels), padded so that its size stays."""
+    """Convolve an image (batch, height, width, channels) with padding that keeps its size."""
     with jax.named_scope(name):
         dimensions = ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", None, None, dimensions, groups)
@@ -28,7 +28,7 @@ def _target(network, kernels: dict[str, tuple[int, ...]]) -> costax.Target:
 
 
 def standard() -> costax.Target:
-    """Return a 3 x 3 convolution of all channels with all."""
+    """Return a 3 x 3 convolution over all channels."""
 
     def network(params, x):
         return jax.nn.relu(conv(x, params["block"], "block"))
@@ -46,7 +46,7 @@ def grouped() -> costax.Target:
 
 
 def depthwise_separable() -> costax.Target:
-    """Return a 3 x 3 convolution of each channel alone, then a 1 x 1 one of all with all, as in MobileNet."""
+    """Return a 3 x 3 convolution of each channel alone and a 1 x 1 convolution over all, as in MobileNet."""
 
     def network(params, x):
         with jax.named_scope("block"):
@@ -57,7 +57,7 @@ def depthwise_separable() -> costax.Target:
 
 
 def bottleneck() -> costax.Target:
-    """Return a 3 x 3 convolution of a quarter of the channels between two 1 x 1 ones, as in ResNet-50."""
+    """Return a 3 x 3 convolution of a quarter of the channels between two 1 x 1 convolutions, as in ResNet-50."""
     narrow = CHANNELS // 4
 
     def network(params, x):

@@ -22,7 +22,7 @@ def conv3x3(c_in: int, c_out: int, key: jax.Array, stride: int = 1) -> nn.Conv2d
 
 
 class ResBlock(eqx.Module):
-    """Two convolutions, with the time step added between them, and a shortcut."""
+    """Two convolutions and a shortcut; the time step is added between the convolutions."""
 
     norm1: nn.GroupNorm
     conv1: nn.Conv2d
@@ -49,7 +49,7 @@ class ResBlock(eqx.Module):
 
 
 class Attention(eqx.Module):
-    """Self-attention of one head between the pixels."""
+    """Self-attention between the pixels, with one head."""
 
     norm: nn.GroupNorm
     qkv: nn.Conv2d
@@ -62,7 +62,7 @@ class Attention(eqx.Module):
         self.out = nn.Conv2d(channels, channels, 1, key=k2)
 
     def __call__(self, x: jax.Array, t: jax.Array) -> jax.Array:
-        """Return (c, h, w) from (c, h, w); the time step does not matter here."""
+        """Return (c, h, w) from (c, h, w); this layer ignores the time step."""
         q, k, v = jnp.split(self.qkv(self.norm(x)).reshape(3 * x.shape[0], -1), 3)
         weights = jax.nn.softmax(q.T @ k / x.shape[0] ** 0.5)
         return x + self.out((v @ weights.T).reshape(x.shape))
@@ -84,7 +84,7 @@ class Resize(eqx.Module):
 
 
 class UNet(eqx.Module):
-    """Down through four levels, and up again with the states of the way down beside; attention at 16 x 16."""
+    """Four levels down and four levels up, with skip connections between them; attention at 16 x 16."""
 
     time1: nn.Linear
     time2: nn.Linear
@@ -121,7 +121,7 @@ class UNet(eqx.Module):
         self.last = conv3x3(c, 3, next(keys))
 
     def __call__(self, x: jax.Array, t: jax.Array) -> jax.Array:
-        """Return the noise in an image (3, 32, 32) of the time step t."""
+        """Return the noise in an image (3, 32, 32) at the time step t."""
         frequencies = jnp.exp(-jnp.log(10_000) * jnp.arange(WIDTH // 2) / (WIDTH // 2 - 1))
         t = jnp.concatenate([jnp.sin(t * frequencies), jnp.cos(t * frequencies)])
         t = self.time2(jax.nn.silu(self.time1(t)))

@@ -1,4 +1,4 @@
-"""Does a training step fit, and what lies in memory at its peak? Nothing is run, and nothing is allocated.
+"""Does a training step fit, and which buffers are alive at its peak? Nothing runs, and no array is allocated.
 
 python examples/does_it_fit.py
 costax fits examples/gpt2.py:gpt2_train_step --device v5e
@@ -8,7 +8,7 @@ import costax
 
 
 def main() -> None:
-    """Ask for GPT-2 small, eight sequences at once, on four devices, and show its largest buffers."""
+    """Check GPT-2 small with eight sequences on four devices, and print its largest buffers."""
     import gpt2
 
     analysis = costax.analyze(gpt2.gpt2_train_step())()

@@ -3,8 +3,8 @@
     costax analyze examples/gpt2.py:gpt2_small --depth 2
     costax compare examples/gpt2.py:gpt2_train_step --by direction
 
-Radford et al., "Language Models are Unsupervised Multitask Learners", 2019. The head is the embedding, transposed:
-its 38.6 M parameters count once, its MACs count.
+Radford et al., "Language Models are Unsupervised Multitask Learners", 2019. The head is the transposed
+embedding: its 38.6 M parameters count once, and its MACs count.
 """
 
 import flax.linen as nn
@@ -18,7 +18,7 @@ VOCAB, CONTEXT = 50257, 1024
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention to what came before."""
+    """Multi-head attention to the preceding tokens."""
 
     heads: int
 
@@ -37,7 +37,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and an MLP, each with a norm before it and a shortcut around it."""
+    """Attention and an MLP, each with a layer norm before it and a shortcut around it."""
 
     heads: int
 

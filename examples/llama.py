@@ -4,9 +4,9 @@
     costax analyze examples/llama.py:llama3_405b_train_step --by direction
 
 Touvron et al., "Llama 2", 2023; Grattafiori et al., "The Llama 3 Herd of Models", 2024. RMSNorm, rotary positions,
-grouped queries, SwiGLU, an untied head. No array is ever made: the 405 billion parameters are shapes. A token costs
-2.6 TFLOP, forward and backward, and 0.65 more for what is computed again. The paper's 3.8e25 FLOP on 15.6 trillion
-tokens are 6 a parameter and token; attention, which that rule leaves out, adds 8 %.
+grouped queries, SwiGLU, an untied head. No array is allocated: the 405 billion parameters are shapes. A token costs
+2.6 TFLOP, forward and backward, and 0.65 TFLOP more for recomputation. The paper's 3.8e25 FLOP on 15.6 trillion tokens
+are 6 FLOPs for each parameter and token; attention, which that rule ignores, adds 8 %.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ import costax
 
 
 class Config(NamedTuple):
-    """The sizes of a Llama; `scan` runs one stacked layer again and again, with rematerialisation."""
+    """The sizes of a Llama; `scan` runs stacked layers in a loop, with rematerialisation."""
 
     layers: int
     width: int
@@ -59,7 +59,7 @@ def init(key: jax.Array, c: Config) -> dict:
 
 
 def linear(params: dict, name: str, x: jax.Array) -> jax.Array:
-    """Multiply by the matrix of that name: (..., m) x (m, n) -> (..., n)."""
+    """Multiply by the named matrix: (..., m) x (m, n) -> (..., n)."""
     with jax.named_scope(name):
         return x @ params[name]
 
@@ -73,7 +73,7 @@ def rms_norm(params: dict, name: str, x: jax.Array) -> jax.Array:
 
 
 def rotate(x: jax.Array, c: Config) -> jax.Array:
-    """Turn each pair of features by an angle that grows with the position: (batch, tokens, heads, features)."""
+    """Rotate pairs of features by an angle proportional to the position: (batch, tokens, heads, features)."""
     with jax.named_scope("rotary"):
         _, s, _, d = x.shape
         frequencies = c.rope_base ** (-jnp.arange(0, d, 2) / d)
@@ -85,7 +85,7 @@ def rotate(x: jax.Array, c: Config) -> jax.Array:
 
 @jax.named_scope("attention")
 def attention(layer: dict, x: jax.Array, c: Config) -> jax.Array:
-    """Attend to what came before; `heads / kv_heads` queries share a key and a value."""
+    """Attend to the preceding tokens; `heads / kv_heads` queries share a key and a value."""
     b, s, _ = x.shape
     q = rotate(linear(layer, "query", x).reshape(b, s, c.heads, -1), c)
     k = rotate(linear(layer, "key", x).reshape(b, s, c.kv_heads, -1), c)
@@ -106,7 +106,7 @@ def ffn(layer: dict, x: jax.Array) -> jax.Array:
 
 
 def block(x: jax.Array, layer: dict, c: Config) -> jax.Array:
-    """Attention and a feed-forward net, each with a norm before it and a shortcut around it."""
+    """Attention and a feed-forward network, each with a norm before it and a shortcut around it."""
     x = x + attention(layer, rms_norm(layer, "attention_norm", x), c)
     return x + ffn(layer, rms_norm(layer, "ffn_norm", x))
 

@@ -4,7 +4,7 @@
     costax compare examples/lstm.py:lstm_train_step
 
 "Recurrent Neural Network Regularization", 2014: two layers of 650 units, 10,000 words, 35 steps of 20 sequences. The
-steps are a `scan`, so XLA's own count holds one of the 35.
+steps are a `scan`, so XLA's own count includes one of the 35.
 """
 
 import haiku as hk

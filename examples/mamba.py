@@ -3,8 +3,8 @@
     costax analyze examples/mamba.py:mamba_130m --depth 2
 
 Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023. The recurrence
-h_t = a_t * h_{t-1} + b_t is an associative scan: no loop in the jaxpr, some 2 log2(tokens) rounds of slices, multiplies
-and adds. All of it is elementwise, so a counter of MACs alone sees none of it.
+h_t = a_t * h_{t-1} + b_t is an associative scan: no loop in the jaxpr, but about 2 log2(tokens) rounds of slices,
+multiplies and adds. All of them are elementwise, so a tool that counts only MACs misses them.
 """
 
 import jax
@@ -27,7 +27,7 @@ def selective_scan(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 class MambaBlock(nnx.Module):
-    """Widen, mix neighbours, run a state space that the input itself steers, gate, narrow."""
+    """Widen, mix neighbours, run a state space model with input-dependent parameters, gate, narrow."""
 
     def __init__(self, width: int, state: int, rngs: nnx.Rngs):
         inner, self.rank, self.state = 2 * width, width // 16, state
@@ -41,7 +41,7 @@ class MambaBlock(nnx.Module):
         self.out = nnx.Linear(inner, width, use_bias=False, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return x plus what the block makes of it: (batch, tokens, width)."""
+        """Return x plus the block's output: (batch, tokens, width)."""
         u, gate = jnp.split(self.into(self.norm(x)), 2, axis=-1)
         u = nnx.silu(self.conv(u))
         step, b, c = jnp.split(self.select(u), (self.rank, self.rank + self.state), axis=-1)

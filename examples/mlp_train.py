@@ -1,8 +1,8 @@
-"""A training step in plain JAX and optax: the smallest program with a forward, a backward and an update.
+"""A training step in plain JAX and optax: a small program with a forward pass, a backward pass and an update.
 
     costax analyze examples/mlp_train.py:mlp_train_step --by direction
 
-The backward pass has two products for each one forward, less the gradient by the images, which nobody asks for.
+The backward pass has two products for each forward product, except for the gradient of the images, which is unused.
 """
 
 from itertools import pairwise

@@ -2,8 +2,8 @@
 
     costax analyze examples/mobilenet.py:mobilenet_v2
 
-Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018. Its depthwise convolutions hold
-7 % of the MACs, its 1 x 1 convolutions nearly all the others.
+Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018. Its depthwise convolutions do
+7 % of the MACs, and its 1 x 1 convolutions nearly all the others.
 """
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax
 
 import costax
 
-# Expansion, channels, repeats, stride of the first: table 2 of the paper.
+# Expansion, channels, repeats, stride of the first block: table 2 of the paper.
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -24,7 +24,7 @@ STAGES = (
 
 
 class ConvNormActivation(nn.Module):
-    """A convolution without bias, a batch norm and, unless it is linear, a ReLU6."""
+    """A convolution without bias, a batch norm and, unless `linear` is set, a ReLU6."""
 
     features: int
     kernel: int = 1
@@ -49,7 +49,7 @@ class ConvNormActivation(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve each channel by itself, narrow; the shortcut joins the narrow ends."""
+    """Widen, convolve each channel alone, narrow; the shortcut connects the narrow ends."""
 
     features: int
     stride: int

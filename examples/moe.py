@@ -1,10 +1,10 @@
-"""A mixture of experts in plain JAX: the feed-forward layer of Mixtral 8x7B, dropless and dense.
+"""A mixture of experts in plain JAX: the feed-forward layer of Mixtral 8x7B, in a dropless and a dense version.
 
     costax analyze examples/moe.py:moe_layer
     costax analyze examples/moe.py:moe_layer_dense
 
 Jiang et al., "Mixtral of Experts", 2024. The dropless layer sorts the tokens by expert and multiplies each group by
-its own matrix (`ragged_dot`), so it does top_k / experts of the dense layer's work: a quarter, here.
+its expert's matrix (`ragged_dot`), so it does top_k / experts of the dense layer's work, which is a quarter.
 """
 
 import jax
@@ -30,13 +30,13 @@ def init(key: jax.Array) -> dict[str, jax.Array]:
 
 @jax.named_scope("router")
 def route(params: dict[str, jax.Array], x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the weights and the numbers of each token's experts, both (tokens, top_k)."""
+    """Return the weights and the indices of each token's experts, both (tokens, top_k)."""
     logits, chosen = jax.lax.top_k((x @ params["router"]).astype(jnp.float32), TOP_K)
     return jax.nn.softmax(logits).astype(x.dtype), chosen
 
 
 def dropless(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    """Let each token visit its experts alone: (tokens, width) -> (tokens, width)."""
+    """Apply to each token only its own experts: (tokens, width) -> (tokens, width)."""
     weights, chosen = route(params, x)
     with jax.named_scope("dispatch"):
         order = jnp.argsort(chosen.reshape(-1))
@@ -44,7 +44,7 @@ def dropless(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         group_sizes = jnp.bincount(chosen.reshape(-1), length=EXPERTS)
 
     def linear(name: str, rows: jax.Array) -> jax.Array:
-        # (rows, m) x (experts, m, n) -> (rows, n): each row meets one expert
+        # (rows, m) x (experts, m, n) -> (rows, n): one expert for each row
         with jax.named_scope(name):
             return jax.lax.ragged_dot(rows, params[name], group_sizes)
 
@@ -56,7 +56,7 @@ def dropless(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def dense(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    """Let each token visit all experts, and weigh most of them with zero: (tokens, width) -> (tokens, width)."""
+    """Apply all experts to each token, most of them with weight zero: (tokens, width) -> (tokens, width)."""
     weights, chosen = route(params, x)
     with jax.named_scope("experts"):
         gate = jnp.einsum("tm,emn->etn", x, params["gate"])
@@ -68,12 +68,12 @@ def dense(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def moe_layer() -> costax.Target:
-    """Return the dropless layer on 4096 tokens: each costs two experts."""
+    """Return the dropless layer on 4096 tokens: each token costs two experts."""
     params = jax.eval_shape(init, costax.spec("key<fry>[]"))
     return costax.Target(dropless, (params, costax.spec("bf16[4096,4096]")), params_argnums=0)
 
 
 def moe_layer_dense() -> costax.Target:
-    """Return the dense layer on 4096 tokens: each costs eight experts."""
+    """Return the dense layer on 4096 tokens: each token costs eight experts."""
     params = jax.eval_shape(init, costax.spec("key<fry>[]"))
     return costax.Target(dense, (params, costax.spec("bf16[4096,4096]")), params_argnums=0)

@@ -1,8 +1,8 @@
-"""What this machine was predicted to take, beside what it takes. This example runs programs.
+"""Compare predicted and measured times on this machine. This example runs programs.
 
-    python examples/predict_vs_measure.py            # calibrates for some seconds; --full for a minute
+    python examples/predict_vs_measure.py            # calibrates for a few seconds; --full for a minute
 
-The processor is calibrated first: its speed stands in no table.
+It calibrates the CPU first, because costax has no table of CPU speeds.
 """
 
 import sys
@@ -16,7 +16,7 @@ import costax
 
 
 def block(params: list[jax.Array], x: jax.Array) -> jax.Array:
-    """Return the result of three layers."""
+    """Return the output of three layers."""
     for i, w in enumerate(params):
         with jax.named_scope(f"layer_{i}"):
             x = jax.nn.gelu(x @ w)

@@ -1,10 +1,10 @@
-"""Published figures beside the truth: which are right, and which are another quantity under the wrong name.
+"""Compare published figures with the truth: some are right, others are a different quantity under the wrong name.
 
     python examples/published_numbers.py
 
-Two pages in circulation say that ResNet-18 has 11.7 billion FLOPs and ViT-B/16 81.9 billion: parameter counts in
-disguise, a thousand times over. Others call MACs FLOPs, which is half the truth. A FLOP here is an add or a multiply of
-the contractions, which is what all these tools mean; norms and activations add a little.
+Some web pages say that ResNet-18 has 11.7 billion FLOPs and ViT-B/16 81.9 billion. These are parameter counts times a
+thousand. Other sources call MACs FLOPs, which gives half the number. In this example a FLOP is an add or a multiply of
+a contraction, as these tools mean it; norms and activations add a little.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ MACS, FLOPS, PARAMS = "MACs", "FLOPs", "parameters"
 
 
 class Claim(NamedTuple):
-    """Somebody's figure for a model: how much of what, and who says so."""
+    """A published figure for a model: the value, the quantity, and the source."""
 
     model: Callable[[], object]
     value: float
@@ -68,7 +68,7 @@ def truth(model: Callable[[], object]) -> dict[str, int]:
 
 
 def verdict(claim: Claim, true: dict[str, int]) -> str:
-    """Say whether a claim is right within 1 %, and if not, which other quantity it is close to."""
+    """Return whether a claim is right within 1 %, and if not, the other quantity that it is close to."""
     ratio = claim.value / true[claim.quantity]
     if abs(ratio - 1) < 0.01:
         return "right"
@@ -79,8 +79,8 @@ def verdict(claim: Claim, true: dict[str, int]) -> str:
 
 
 def lines(claims: tuple[Claim, ...] = CLAIMS) -> Iterator[str]:
-    """Yield the table, a model at a time."""
-    yield "Claims beside the truth. A MAC is 2 FLOPs; 2.00 x is twice the truth."
+    """Yield the lines of the table, model by model."""
+    yield "Claims and their ratio to the truth. A MAC is 2 FLOPs; 2.00 x is twice the truth."
     counted: dict[str, dict[str, int]] = {}
     for claim in claims:
         name = claim.model.__name__

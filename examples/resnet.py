@@ -4,7 +4,7 @@
     costax compare examples/resnet.py:resnet50_train_step --depth 1
 
 He et al., "Deep Residual Learning for Image Recognition", 2015. torchvision puts the stride of a bottleneck on its
-3 x 3 convolution ("ResNet v1.5"), pads by hand and has biases in the classifier alone.
+3 x 3 convolution ("ResNet v1.5"), pads explicitly, and has a bias only in the classifier.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Convolutions of 1 x 1, 3 x 3 and 1 x 1, the last one four times as wide, and a shortcut."""
+    """Convolutions of 1 x 1, 3 x 3 and 1 x 1, of which the last is four times as wide, and a shortcut."""
 
     features: int
     stride: int = 1

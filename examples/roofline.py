@@ -1,9 +1,9 @@
-"""From which batch on is a matrix product bound by arithmetic and no longer by memory?
+"""At which batch size does arithmetic, and no longer memory, limit a matrix product?
 
     python examples/roofline.py
 
-A wide layer in bfloat16 reads its weights for every batch. "How To Scale Your Model" says that some 240
-tokens make it worth the while on a TPU v5e, and some 300 on an H100: the ridge, in FLOPs for each byte of weights.
+A wide layer in bfloat16 reads its weights once for each batch. "How To Scale Your Model" gives about 240 tokens for
+a TPU v5e and about 300 for an H100. This is the ridge of the roofline, in FLOPs for each byte of weights.
 """
 
 import jax
@@ -20,7 +20,7 @@ def layer(weights: jax.Array, tokens: jax.Array) -> jax.Array:
 
 
 def bound(device: str, batch: int) -> str:
-    """Return what the peaks say that a batch is bound by."""
+    """Return the resource that limits a batch, by the device's peaks."""
     weights = jax.ShapeDtypeStruct((WIDTH, WIDTH), jnp.bfloat16)
     tokens = jax.ShapeDtypeStruct((batch, WIDTH), jnp.bfloat16)
     prediction = costax.predict(costax.analyze(layer)(weights, tokens), device)
@@ -28,12 +28,12 @@ def bound(device: str, batch: int) -> str:
 
 
 def crossing(device: str) -> int:
-    """Return the smallest batch that is bound by the matmul unit."""
+    """Return the smallest batch that the matmul unit limits."""
     return next(batch for batch in range(8, 1024, 8) if bound(device, batch) == "matmul unit")
 
 
 def main() -> None:
-    """Print the crossing for each device, and what the rest of the roofline says of one batch."""
+    """Print the crossing for each device, and the whole prediction for one batch."""
     for device in ("v5e", "h100-sxm", "a100-sxm-80", "v5p", "b200"):
         chosen = costax.device(device)
         ridge = chosen.peaks["bf16"].value / chosen.bandwidth.value

@@ -1,10 +1,10 @@
-"""The 6ND rule against exact counts: training FLOPs a token of GPT-style models from 10 M to 100 B parameters.
+"""The 6ND rule and exact counts: training FLOPs per token of GPT-style models from 10 M to 100 B parameters.
 
     python examples/scaling_law.py scaling_law.png
 
-For each model one trace gives the FLOPs of a training step as a formula of the sequence length `s`. Beside it stand
-Kaplan et al. 2020 (arXiv:2001.08361): 6 FLOPs a token for each parameter; and Chowdhery et al. 2022 (PaLM,
-arXiv:2204.02311, appendix B): 12 L H Q T more for the scores of attention, over T positions each.
+One trace of each model gives the FLOPs of a training step as a formula in the sequence length `s`. The table compares
+it with two rules: Kaplan et al. 2020 (arXiv:2001.08361), 6 FLOPs per token and parameter; and Chowdhery et al. 2022 (PaLM,
+arXiv:2204.02311, appendix B), which adds 12 L H Q T for the scores of attention over T positions.
 """
 
 import sys
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import costax
 
 CONTEXT, VOCAB = 2048, 50257
-# name, layers L, heads H, head size Q: the models of Brown et al. 2020 (GPT-3, table 2.1), and smaller and larger ones
+# name, layers L, heads H, head size Q: models of Brown et al. 2020 (GPT-3, table 2.1), and smaller and larger models
 MODELS = [
     ("10M", 6, 5, 32),
     ("40M", 8, 7, 64),
@@ -34,7 +34,7 @@ MODELS = [
 
 
 def parameters(layers: int, width: int) -> dict:
-    """Return the shapes of the parameters; layers are stacked, so that one of them is traced."""
+    """Return the shapes of the parameters; layers are stacked, so that jax traces one layer."""
     bf16 = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
     matrices = {"qkv": (width, 3 * width), "out": (width, width), "up": (width, 4 * width), "down": (4 * width, width)}
     stack = {name: bf16((layers, *shape)) for name, shape in matrices.items()}
@@ -42,7 +42,7 @@ def parameters(layers: int, width: int) -> dict:
 
 
 def loss(params: dict, tokens: jax.Array, heads: int) -> jax.Array:
-    """Return the loss of a decoder whose head is its embedding."""
+    """Return the loss of a decoder whose head is tied to its embedding."""
 
     def norm(x: jax.Array) -> jax.Array:
         return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6)
@@ -70,7 +70,7 @@ def make(layers: int, heads: int, head: int, context: str | int = CONTEXT) -> co
 
 
 def rows(models: list = MODELS, context: int = CONTEXT) -> list[dict]:
-    """Return the exact FLOPs a token of each model, and what the two rules say."""
+    """Return the exact FLOPs per token of each model, and those by the two rules."""
     found = []
     for name, layers, heads, head in models:
         analysis = costax.analyze(make(layers, heads, head, "s"))()
@@ -85,7 +85,7 @@ def rows(models: list = MODELS, context: int = CONTEXT) -> list[dict]:
 
 
 def plot(table: list[dict], path: str) -> None:
-    """Draw the FLOPs a token, and the error of each rule, over the parameters."""
+    """Plot the FLOPs per token, and the error of each rule, over the parameters."""
     import matplotlib.pyplot as plt
 
     figure, (counts, errors) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
@@ -105,7 +105,7 @@ def plot(table: list[dict], path: str) -> None:
 
 
 def main() -> None:
-    """Print the table; with an argument, draw the figure into that file."""
+    """Print the table; with an argument, save the plot to that file."""
     table = rows()
     print(f"{'model':>6} {'parameters':>16} {'FLOPs a token':>16} {'6N':>8} {'6N + 12LHQT':>12}")
     for row in table:

@@ -1,9 +1,9 @@
-"""Time, energy and money of a training run as long as Chinchilla says: twenty tokens for each parameter.
+"""Time, energy and money of a training run of Chinchilla's length: twenty tokens for each parameter.
 
     python examples/training_budget.py
 
-Hoffmann et al., "Training Compute-Optimal Large Language Models", 2022. Each device takes its own sequences; what the
-devices tell each other is left out, so the time is what a perfect network would give.
+Hoffmann et al., "Training Compute-Optimal Large Language Models", 2022. Each device processes its own sequences.
+Communication between the devices is ignored, so the time is that of a perfect network.
 """
 
 from functools import partial
@@ -18,12 +18,12 @@ import costax
 MODEL = llama.Config(24, 2048, 16, 16, 5504, 32000, 10000.0, scan=True)
 SEQUENCES, CONTEXT, DEVICES = 8, 2048, 64
 TOKENS_A_PARAMETER = 20
-# Your own figures: the grid's grams of CO2 for a kWh, a device's price for an hour, what the building adds.
+# Your own figures: grams of CO2 per kWh, price of a device per hour, power usage effectiveness of the building.
 CARBON, PRICE, OVERHEAD = 300.0, 2.5, 1.1
 
 
 def train_step() -> costax.Target:
-    """Return one step of AdamW on the sequences of one device."""
+    """Return one step of AdamW for the sequences of one device."""
     optimizer = optax.adamw(3e-4)
 
     def loss_fn(params, tokens):
@@ -42,7 +42,7 @@ def train_step() -> costax.Target:
 
 
 def main() -> None:
-    """Print the run on three kinds of hardware."""
+    """Print the cost of the run on three devices."""
     analysis = costax.analyze(train_step())()
     tokens = TOKENS_A_PARAMETER * analysis.params
     a_call = SEQUENCES * CONTEXT

@@ -2,8 +2,8 @@
 
     costax analyze examples/vit.py:vit_b_16
 
-Dosovitskiy et al., "An Image is Worth 16x16 Words", 2020. A page in circulation gives it 81.9 billion FLOPs; it has
-17.56 GMAC, which is 35.1 GFLOP, and 86.6 million parameters.
+Dosovitskiy et al., "An Image is Worth 16x16 Words", 2020. Some web pages say 81.9 billion FLOPs; the true
+figures are 17.56 GMAC, which is 35.1 GFLOP, and 86.6 million parameters.
 """
 
 import jax
@@ -58,7 +58,7 @@ class EncoderBlock(nnx.Module):
 
 
 class VisionTransformer(nnx.Module):
-    """Patches become tokens, a class token joins them, and its last state is classified."""
+    """Patches become tokens, a class token is added, and its last state is classified."""
 
     def __init__(
         self,
