@@ -3,7 +3,7 @@
     costax analyze examples/alexnet.py:alexnet
 
 Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", 2012. Each of two GPUs held half
-of the channels, so the second, fourth and fifth convolutions have two groups. The 55 x 55 outputs of the first convolution
+of the channels, so the second, fourth and fifth convolutions have two groups. The 55 x 55 outputs of the first layer
 need a 227 x 227 image, or the paper's 224 x 224 image with two pixels of padding: as many MACs, some on padding.
 torchvision's AlexNet ("one weird trick") is a different network: fewer channels, no groups, 714 MMAC.
 """

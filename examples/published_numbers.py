@@ -80,7 +80,7 @@ def verdict(claim: Claim, true: dict[str, int]) -> str:
 
 def lines(claims: tuple[Claim, ...] = CLAIMS) -> Iterator[str]:
     """Yield the lines of the table, model by model."""
-    yield "Claims and their ratio to the truth. A MAC is 2 FLOPs; 2.00 x is twice the truth."
+    yield "Claims and the truth. A MAC is 2 FLOPs; 2.00 x is twice the truth."
     counted: dict[str, dict[str, int]] = {}
     for claim in claims:
         name = claim.model.__name__

@@ -3,7 +3,7 @@
     python examples/scaling_law.py scaling_law.png
 
 One trace of each model gives the FLOPs of a training step as a formula in the sequence length `s`. The table compares
-it with two rules: Kaplan et al. 2020 (arXiv:2001.08361), 6 FLOPs per token and parameter; and Chowdhery et al. 2022 (PaLM,
+it with two rules: Kaplan et al. 2020 (arXiv:2001.08361), 6 FLOPs per token and parameter; Chowdhery et al. 2022 (PaLM,
 arXiv:2204.02311, appendix B), which adds 12 L H Q T for the scores of attention over T positions.
 """
 
