@@ -39,6 +39,7 @@ nitpick_ignore_regex = [("py:.*", r".*")]
 doctest_global_setup = """
 import jax, jax.numpy as jnp, costax
 from costax import *
+from costax.core.polynomial import symbol
 """
 trim_doctest_flags = True
 
