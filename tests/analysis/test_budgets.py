@@ -236,6 +236,7 @@ def run(pytester, *options: str, factor: int = 1):
     return pytester.runpytest_subprocess(*PLUGIN, "-p", "no:randomly", "-p", "no:xdist", *options)
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_the_plugin_checks_budgets_and_golden_records(pytester):
     first = run(pytester)

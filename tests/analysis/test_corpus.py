@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import costax
-from corpus import Program, made, programs
+from corpus import Program, made, parameters, programs
 from corpus.random_programs import programs as random_programs
 from costax import Cost
 from costax.core.cost import FIELDS
@@ -25,7 +25,7 @@ from costax.program.tree import Node
 # Eight in the process that `test_programs_for_eight_devices_pass_too` starts, else one.
 PROGRAMS = list(programs(devices=jax.device_count()))
 
-every_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
+every_program = pytest.mark.parametrize("program", parameters(PROGRAMS))
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def test_parts_add_up_to_the_whole(program):
     check_sums(analysis(program))
 
 
-@pytest.mark.parametrize("program", PROGRAMS[::10], ids=str)
+@pytest.mark.parametrize("program", parameters(PROGRAMS[::10]))
 def test_an_analysis_leaves_the_program_as_it_was(program):
     fn, args = made(program)
     traced = jax.jit(fn).trace(*args)
@@ -107,6 +107,7 @@ def test_an_analysis_leaves_the_program_as_it_was(program):
     assert (str(traced.jaxpr), traced.lower().as_text()) == (jaxpr, lowered)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.device_count() != 1, reason="runs in the process with one device")
 def test_programs_for_eight_devices_pass_too():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -133,6 +134,7 @@ RANDOM = settings(
 )
 
 
+@pytest.mark.slow
 @RANDOM
 @given(random_programs())
 def test_random_programs_add_up(program):
@@ -141,6 +143,7 @@ def test_random_programs_add_up(program):
     check_sums(found)
 
 
+@pytest.mark.slow
 @RANDOM
 @given(random_programs(), st.integers(0, 4))
 def test_transformations_of_random_programs_keep_their_work(program, n):

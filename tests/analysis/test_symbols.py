@@ -42,7 +42,14 @@ def costly(analysis):
     return {row: cost for row, cost in analysis.rows.items() if cost}
 
 
-@pytest.mark.parametrize(("module", "name", "specs", "ranges"), EXAMPLES, ids=[name for _, name, *_ in EXAMPLES])
+def examples():
+    """The examples as parameters; the others take seconds to trace."""
+    for module, name, *rest in EXAMPLES:
+        marks = () if module in ("alexnet", "first_conv", "mlp_train", "moe") else pytest.mark.slow
+        yield pytest.param(module, name, *rest, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("module", "name", "specs", "ranges"), list(examples()))
 def test_the_formulas_of_an_example_are_its_counts_at_random_sizes(module, name, specs, ranges):
     target = symbolic(module, name, specs)
     analysis = costax.analyze(target)()
@@ -66,6 +73,7 @@ def gpt2():
     return costax.analyze(target.GPT2())(costax.spec("i32[b,s]"))
 
 
+@pytest.mark.slow
 def test_training_gpt2_small_is_three_times_its_forward_pass():
     model = import_module("gpt2").GPT2()
     params = jax.eval_shape(model.init, costax.spec("key<fry>[]"), costax.spec("i32[1,16]"))
@@ -77,6 +85,7 @@ def test_training_gpt2_small_is_three_times_its_forward_pass():
     assert analysis.exact_by == "tracing"
 
 
+@pytest.mark.slow
 def test_attention_overtakes_the_mlp_of_gpt2_at_one_length():
     """By MACs a token: 4*768^2 + 2*768*s of attention against 8*768^2 of the MLP, so from s > 1536 on."""
     length = gpt2().crossover("attention", ("up", "down"), "s", "macs")
@@ -103,6 +112,7 @@ def test_growth_names_the_scopes_that_are_quadratic():
     assert analysis.crossover("up", "attention", "s", "macs") is None
 
 
+@pytest.mark.slow
 def test_two_hundred_random_programs_have_the_formulas_of_their_counts():
     held = traced = 0
     for seed in range(220):
@@ -201,6 +211,7 @@ def test_a_crossover_takes_numbers_for_the_other_symbols():
     assert analysis.crossover("two", "one", "s", b=3) is None
 
 
+@pytest.mark.slow
 def test_a_size_of_one_is_analysed_for_it_may_be_another_program():
     target = symbolic("vit", "vit_b_16", ["f32[b,224,224,3]"])
     analysis = costax.analyze(target)()
@@ -293,6 +304,7 @@ def test_tracing_with_symbols_leaves_jax_as_it_was():
     assert "costax" not in shape_poly_decision._DecisionByElimination._bounds_for_sorted_terms.__module__
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_the_scaling_law_of_gpt_style_models():
     """6ND, and the PaLM rule with attention, against exact training FLOPs a token from 10 M to 100 B parameters."""
@@ -314,6 +326,7 @@ def test_the_scaling_law_of_gpt_style_models():
     assert exact == costax.analyze(law.make(*law.MODELS[0][1:], context="s"))().evaluate(s=100).total.flops
 
 
+@pytest.mark.slow
 def test_the_scaling_law_is_drawn(tmp_path):
     pytest.importorskip("matplotlib").use("agg")
     law = import_module("scaling_law")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from costax.cli.app import main
@@ -15,6 +16,7 @@ def run(*arguments):
     return CliRunner().invoke(main, list(arguments))
 
 
+@pytest.mark.slow
 def test_the_command_says_whether_a_program_fits():
     assert run("fits", f"{EXAMPLES}/resnet.py:resnet50", "--device", "l4").exit_code == 0
     done = run("fits", f"{EXAMPLES}/llama.py:llama2_7b", "--device", "tpu-v5e", "--json")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import costax
-from corpus import Program, made, programs
+from corpus import Program, made, parameters, programs
 from corpus.random_programs import programs as random_programs
 from costax.compare import causes
 from costax.program.tree import Node
@@ -27,7 +27,7 @@ EXAMPLES = os.environ.get("COSTAX_EXAMPLES", "")
 LESS = {causes.MERGED, causes.FOLDED, causes.SIMPLIFIED, causes.REMAT, causes.LOOP, causes.DEVICES}
 MORE = {causes.RECOMPUTED, causes.UPCAST}
 
-every_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
+every_program = pytest.mark.parametrize("program", parameters(PROGRAMS, compiled=True))
 
 
 @functools.cache
@@ -84,7 +84,7 @@ def test_lowering_adds_nothing_but_loop_counters(program):
     assert found.lowered.xla["transcendentals"] == transcendentals
 
 
-@pytest.mark.parametrize("program", PROGRAMS[::8], ids=str)
+@pytest.mark.parametrize("program", parameters(PROGRAMS[::8], compiled=True))
 def test_marks_do_not_change_what_xla_makes_of_a_program(program):
     fn, args = made(program)
     plain = jax.jit(fn).lower(*args)
@@ -96,6 +96,7 @@ def test_marks_do_not_change_what_xla_makes_of_a_program(program):
             assert ledger.xla.get(name, 0) == theirs.get(name, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.device_count() != 1, reason="runs in the process with one device")
 def test_programs_for_eight_devices_reconcile_too():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -108,6 +109,7 @@ def test_programs_for_eight_devices_reconcile_too():
     assert "passed" in done.stdout
 
 
+@pytest.mark.slow
 @settings(
     max_examples=int(EXAMPLES or 200), derandomize=not EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck)
 )

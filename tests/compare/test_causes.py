@@ -349,6 +349,7 @@ def test_rounding_is_that_of_float32():
 four_devices = pytest.mark.skipif(jax.device_count() < 4, reason="runs in the process with four devices")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.device_count() >= 4, reason="this is the process with four devices")
 def test_causes_of_sharded_programs_too():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

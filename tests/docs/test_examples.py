@@ -16,7 +16,7 @@ from costax.core.conventions import as_xla
 from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-# scaling_law.py: tests/test_symbols.py
+# scaling_law.py: tests/analysis/test_symbols.py
 SCRIPTS = {
     "published_numbers.py",
     "does_it_fit.py",
@@ -336,6 +336,7 @@ print(analysis.params, peak)
     assert peak < 2 * 10**9
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_published_numbers_tells_right_claims_from_parameter_counts_in_disguise():
     done = subprocess.run(
@@ -363,6 +364,7 @@ def test_published_numbers_does_nothing_when_imported(monkeypatch, capsys):
 # Scripts that predict and measure.
 
 
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("script", "said"),

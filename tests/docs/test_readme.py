@@ -59,6 +59,7 @@ def test_the_account_begins_with_what_the_program_asks_for():
     assert shown("this program (jaxpr)") == [found.total.flops, found.total.transcendentals]
 
 
+@pytest.mark.slow
 @same_jax
 def test_the_account_is_what_the_command_line_prints():
     target = f"{ROOT / 'examples' / 'gpt2.py'}:gpt2_train_step"

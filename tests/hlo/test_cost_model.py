@@ -52,6 +52,7 @@ def test_call_markers_are_free_since_0_11_and_minus_one_before():
     agree(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(1, 300), min_size=1, max_size=3),

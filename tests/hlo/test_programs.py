@@ -225,7 +225,18 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+# Those that take half a second or more to compile and replay.
+LONG = {
+    "random",
+    "transformer hessian-vector",
+    "transformer gradient",
+    "cnn gradient",
+    "lstm gradient",
+    "incomplete gamma",
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in PROGRAMS])
 def test_the_replay_of_a_lowered_and_a_compiled_program_equals_xla(name):
     fn, args = PROGRAMS[name]
     lowered = jax.jit(fn).lower(*args)

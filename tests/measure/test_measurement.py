@@ -122,6 +122,7 @@ def test_a_profile_has_the_scopes_of_the_analysis():
     assert {scope for scope, _, _ in beside} >= {"first", "second"}
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_calibration_writes_a_device_that_predicts(tmp_path):
     progress = []

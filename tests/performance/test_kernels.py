@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 
 import costax
-from costax.performance.kernels import of_analysis
 
 
 def spec(*shape, dtype="float32"):
@@ -25,7 +24,7 @@ def test_groups_have_all_the_work_of_the_program():
         return jax.nn.softmax(h).sum()
 
     found = costax.analyze(jax.grad(loss))(spec(64, 64, dtype="float32"), spec(32, 64, dtype="float32"))
-    made = of_analysis(found)
+    made = found.kernels()
     assert sum(sum(g.matmul.values()) * g.times for g in made) == 2 * found.total.macs
     assert sum(sum(g.special.values()) * g.times for g in made) == found.total.transcendentals
 
@@ -35,13 +34,13 @@ def test_groups_of_a_loop_run_as_often_as_it_does():
         return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=7)[0]
 
     found = costax.analyze(fn)(spec(8, 8, dtype="float32"), spec(8, 8, dtype="float32"))
-    products = [g for g in of_analysis(found) if g.matmul]
+    products = [g for g in found.kernels() if g.matmul]
     assert [g.times for g in products] == [7]
 
 
 def test_elementwise_work_is_fused_and_reads_its_inputs_once():
     found = costax.analyze(lambda x: jnp.tanh(jnp.exp(x) * 2 + 1))(spec(1024, 1024, dtype="float32"))
-    (group,) = of_analysis(found)
+    (group,) = found.kernels()
     assert group.read == group.written == 4 * 1024 * 1024
 
 
@@ -49,6 +48,6 @@ def test_convolutions_are_told_apart():
     def fn(x, wide, deep):
         return convolved(convolved(x, wide), deep, groups=16)
 
-    made = of_analysis(costax.analyze(fn)(spec(1, 8, 8, 4), spec(3, 3, 4, 16), spec(3, 3, 1, 16)))
+    made = costax.analyze(fn)(spec(1, 8, 8, 4), spec(3, 3, 4, 16), spec(3, 3, 1, 16)).kernels()
     found = [contraction for group in made for contraction in group.contractions]
     assert [(x.kind, x.kernel) for x in found] == [("convolution", 4 * 9 * 4 * 16), ("depthwise", 4 * 9 * 16)]

@@ -272,6 +272,7 @@ def missed_bars(rows) -> set[str]:
     return {name for name, reached in bars.items() if not reached}
 
 
+@pytest.mark.slow
 def test_the_fused_estimate_is_near_what_xla_takes_on_an_h100():
     rows = []
     arguments = 0
@@ -293,6 +294,7 @@ def test_the_fused_estimate_is_near_what_xla_takes_on_an_h100():
         assert missed <= missed_bars([(factor * estimate, truth, doubts) for estimate, truth, doubts in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.filterwarnings("ignore")
 def test_the_fused_estimate_holds_on_programs_that_it_was_not_tuned_to(monkeypatch):

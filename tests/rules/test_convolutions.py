@@ -148,6 +148,7 @@ def weight_gradient(convolution):
     return lambda lhs, rhs, g: jax.vjp(lambda w: convolution(lhs, w), rhs)[1](g)
 
 
+@pytest.mark.slow
 @pytest.mark.once
 @settings(max_examples=1500, deadline=None)
 @given(convolutions())
@@ -157,6 +158,7 @@ def test_valid_taps_are_those_that_enumeration_finds(convolution):
     assert 0 <= total.padding_macs <= total.macs
 
 
+@pytest.mark.slow
 @pytest.mark.once
 @settings(max_examples=1000, deadline=None)
 @given(convolutions(taps=st.integers(1, 3)))
@@ -177,6 +179,7 @@ def test_xla_counts_two_flops_a_valid_tap(convolution):
     assert lowered.cost_analysis().get("flops", 0) == 2 * valid(total)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(convolutions(taps=st.integers(1, 3), inputs=st.integers(1, 4)))
 def test_a_convolution_of_ones_adds_up_to_its_valid_taps(convolution):

@@ -19,7 +19,7 @@ def foreign(x):
 def test_a_foreign_function_is_an_error_that_names_its_target():
     with pytest.raises(MissingRuleError, match="my_library") as error:
         costax.analyze(foreign)(costax.spec("f32[4,8]"))
-    assert "test_uncountable.py" in str(error.value)
+    assert "test_uncounted.py" in str(error.value)
     assert "override=True" in str(error.value)
 
 

@@ -109,6 +109,7 @@ def test_a_sweep_goes_on_where_its_file_ends(tmp_path):
     assert [line["point"]["depth"] for line in lines(out)[1:]] == [1, 2, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_a_killed_sweep_analyses_again_only_what_was_under_way(tmp_path):
     out = tmp_path / "r.jsonl"
@@ -136,6 +137,7 @@ def test_a_killed_sweep_analyses_again_only_what_was_under_way(tmp_path):
     assert len({line["point"]["depth"] for line in written}) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_a_point_that_kills_its_process_is_recorded_and_the_others_are_done():
     found = costax.sweep(studies.deadly, {"depth": [1, 2, 3, 4], "width": [8]}, progress=False, workers=2)
@@ -171,6 +173,7 @@ def test_any_executor_does():
     assert [row["macs"] for row in found] == [macs(d, w) for d in (1, 2, 4) for w in (16, 32)]
 
 
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.filterwarnings("ignore")  # dask's own
 def test_a_dask_cluster_does(tmp_path):

@@ -10,9 +10,10 @@ XLA counts a lowered program as costax does, once loops, padding and integers ar
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +22,17 @@ from typing import Any
 import pytest
 
 FAMILIES = ("layers", "training", "control", "derivatives", "numerics", "functions", "sharded", "kernels", "libraries")
+
+# A comparison compiles its program. These programs, a fifth of all, take three fifths of the time.
+LONG_TO_COMPILE = (
+    "training/*",
+    "libraries/*",
+    "numerics/random_*",
+    "numerics/expm",
+    "functions/*gamma*",
+    "functions/betainc",
+    "functions/exponential_integral",
+)
 
 # Reasons why XLA's count of the lowered program is not ours.
 EXPANDED = "a primitive becomes several HLO operations"
@@ -59,6 +71,11 @@ class Program:
         """The module that the program stands in."""
         return self.name.split("/")[0]
 
+    @property
+    def long_to_compile(self) -> bool:
+        """Say whether a comparison of the program takes long."""
+        return any(fnmatch.fnmatch(self.name, pattern) for pattern in LONG_TO_COMPILE)
+
     def __str__(self) -> str:
         """Return the name."""
         return self.name
@@ -81,6 +98,21 @@ def programs(devices: int = 8) -> Iterator[Program]:
     for family in FAMILIES:
         import_module(f"{__name__}.{family}")
     yield from (found for found in _REGISTERED.values() if found.devices <= devices)
+
+
+def parameters(chosen: Iterable[Program], *, compiled: bool = False) -> list[Any]:
+    """Return the programs as parameters of a test; if it compiles them, those that take long are marked slow.
+
+    All tests of a program run in one process of pytest-xdist, where they share its analysis or comparison.
+    """
+    return [
+        pytest.param(
+            each,
+            id=each.name,
+            marks=[pytest.mark.xdist_group(each.name), *[pytest.mark.slow] * (compiled and each.long_to_compile)],
+        )
+        for each in chosen
+    ]
 
 
 def program(*args: Any, differs: str = "", devices: int = 1, needs: str = "") -> Callable[[Any], Any]:
