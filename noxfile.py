@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nox
@@ -13,7 +14,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.default_venv_backend = "venv"
 
-FLOOR = "0.8.2"  # the lower bound of jax in pyproject.toml; tests/test_repository.py holds them equal
+FLOOR = "0.8.2"  # the lower bound of jax in pyproject.toml; a test compares the two
 NEWEST_PYTHON = "3.13"  # the newest jax does not support the default Python
 
 
@@ -190,6 +191,10 @@ def prediction(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """The wheel and the source distribution."""
+    """The wheel and the source distribution; the wheel must hold the marker of a typed package."""
     session.install("build")
+    shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")
+    for wheel in Path("dist").glob("*.whl"):
+        if "costax/py.typed" not in zipfile.ZipFile(wheel).namelist():
+            session.error(f"{wheel.name} has no costax/py.typed, so users would get no types.")
