@@ -45,3 +45,16 @@ def test_every_api_page_is_in_the_table_and_in_the_tree_of_contents():
     pages = {page.stem for page in PAGES.glob("*.md")} - {"index"}
     assert set(re.findall(r"\]\((\w+)\.md\)", index)) == pages
     assert set(re.findall(r"^\w+$", tree, re.MULTILINE)) == pages
+
+
+def test_classes_with_a_base_of_costax_show_what_they_inherit():
+    pages = "".join(page.read_text() for page in PAGES.glob("*.md"))
+    inheriting = {
+        name
+        for name in costax.__all__
+        if inspect.isclass(value := getattr(costax, name))
+        and any(base.__module__.startswith("costax.") for base in value.__mro__[1:])
+    }
+    assert "Analysis" in inheriting
+    shown = set(re.findall(r"autoclass:: (\w+)\n   :members:\n   :inherited-members:", pages))
+    assert inheriting - shown == set()
