@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--least", action="store_true", help="the least run, not the median: on a busy machine")
     parser.add_argument("--calibration", help="write the calibration to this file, and keep it")
     parser.add_argument("--save", help="write the figures as JSON")
-    parser.add_argument("--no-xla", action="store_true", help="groups by the producer-consumer rule")
+    parser.add_argument("--no-xla", action="store_true", help="kernels by the producer-consumer rule")
     options = parser.parse_args()
     platform, kind = _jax.device()
     calibration = Calibration() if platform == "cpu" and options.device == "auto" else None

@@ -38,13 +38,13 @@ def test_traffic_falls_by_what_is_narrower():
 
 
 def test_integers_meet_integers_on_the_integer_unit():
-    (project, scores) = [g for g in analysis().what_if(weights="int8", activations="int8").groups if g.matmul]
+    (project, scores) = [g for g in analysis().what_if(weights="int8", activations="int8").kernels() if g.matmul]
     assert list(project.matmul) == ["i8*i8->i32"]
     assert list(scores.matmul) == ["i8"]
 
 
 def test_narrow_weights_are_widened_to_the_activations():
-    (project, _) = [g for g in analysis().what_if(weights="int4", activations="bf16").groups if g.matmul]
+    (project, _) = [g for g in analysis().what_if(weights="int4", activations="bf16").kernels() if g.matmul]
     assert list(project.matmul) == ["bf16"]
 
 

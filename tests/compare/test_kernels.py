@@ -25,7 +25,7 @@ def test_xlas_own_fusions_make_the_groups_of_a_comparison():
     comparison = costax.compare(fn)(spec(64, 128, dtype="float32"), spec(128, 32, dtype="float32"))
     made = of_compiled(comparison.compiled)
     assert sum(sum(g.matmul.values()) for g in made) == 2 * 64 * 128 * 32
-    assert sum(sum(g.special.values()) for g in made) == 64 * 32
+    assert sum(sum(g.transcendental.values()) for g in made) == 64 * 32
     predicted = costax.predict(comparison, "h100")
     assert "XLA's own" in predicted.assumptions[0]
 
@@ -51,8 +51,8 @@ def test_contractions_of_xlas_fusions_have_all_the_work():
         return jnp.maximum(convolved(jnp.maximum(convolved(x, a), 0.0), b), 0.0).mean((1, 2))
 
     comparison = costax.compare(fn)(spec(1, 14, 14, 32), spec(3, 3, 32, 32), spec(3, 3, 32, 32))
-    found = [contraction for group in of_compiled(comparison.compiled) for contraction in group.contractions]
+    found = [contraction for kernel in of_compiled(comparison.compiled) for contraction in kernel.contractions]
     assert {x.kind for x in found} <= {"convolution", "plain convolution"}
-    assert [x.kernel for x in found] == [4 * 9 * 32 * 32] * 2
+    assert [x.filter_bytes for x in found] == [4 * 9 * 32 * 32] * 2
     # Of the 3 x 3 taps of 14 x 14 pixels XLA counts those that fall into the image: 40 along each side.
     assert sum(x.flops for x in found) == 2 * 2 * 40**2 * 32 * 32

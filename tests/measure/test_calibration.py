@@ -119,7 +119,7 @@ def test_a_program_with_products_wakes_the_threads(machine):
 def test_what_was_used_a_call_ago_comes_from_afar(machine):
     # Both operands are arguments of a program that goes through more than the group does.
     one = seconds(machine, lambda a, b: (a + b, jnp.tanh(a).sum()), spec(512, 512), spec(512, 512))
-    (add,) = [part for part in one.parts if part.group.written == 4 * 512 * 512]
+    (add,) = [part for part in one.parts if part.kernel.written == 4 * 512 * 512]
     assert add.timing.terms["memory"] == pytest.approx(2 * 4 * 512 * 512 / 1e10 + 4 * 512 * 512 / 1e11)
 
 
@@ -132,10 +132,10 @@ def test_a_transposed_copy_has_a_rate_of_its_own(machine):
 
 
 def test_chained_convolutions_go_at_the_rate_that_was_measured_for_chains(machine):
-    from costax.performance.kernels import Contraction, Group
+    from costax.performance.kernels import Contraction, Kernel
 
     one = Contraction("convolution", "f32", 10**6, kernel=1000)
-    alone = Roofline(machine).timing(Group("one", (), "", (one,))).terms["matmul unit"]
-    chain = Roofline(machine).timing(Group("two", (), "", (one, one))).terms["matmul unit"]
+    alone = Roofline(machine).timing(Kernel("one", (), "", (one,))).terms["matmul unit"]
+    chain = Roofline(machine).timing(Kernel("two", (), "", (one, one))).terms["matmul unit"]
     assert alone == pytest.approx(1e6 / 1e10 + 1000 / 1e10)
     assert chain == pytest.approx(2 * 1e6 / 1e8)

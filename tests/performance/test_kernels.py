@@ -18,7 +18,7 @@ def convolved(x, kernel, groups=1):
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=groups)
 
 
-def test_groups_have_all_the_work_of_the_program():
+def test_kernels_have_all_the_work_of_the_program():
     def loss(w, x):
         h = jax.nn.gelu(x @ w)
         return jax.nn.softmax(h).sum()
@@ -26,10 +26,10 @@ def test_groups_have_all_the_work_of_the_program():
     found = costax.analyze(jax.grad(loss))(spec(64, 64, dtype="float32"), spec(32, 64, dtype="float32"))
     made = found.kernels()
     assert sum(sum(g.matmul.values()) * g.times for g in made) == 2 * found.total.macs
-    assert sum(sum(g.special.values()) * g.times for g in made) == found.total.transcendentals
+    assert sum(sum(g.transcendental.values()) * g.times for g in made) == found.total.transcendentals
 
 
-def test_groups_of_a_loop_run_as_often_as_it_does():
+def test_kernels_of_a_loop_run_as_often_as_it_does():
     def fn(x, w):
         return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=7)[0]
 
@@ -40,8 +40,8 @@ def test_groups_of_a_loop_run_as_often_as_it_does():
 
 def test_elementwise_work_is_fused_and_reads_its_inputs_once():
     found = costax.analyze(lambda x: jnp.tanh(jnp.exp(x) * 2 + 1))(spec(1024, 1024, dtype="float32"))
-    (group,) = found.kernels()
-    assert group.read == group.written == 4 * 1024 * 1024
+    (kernel,) = found.kernels()
+    assert kernel.read == kernel.written == 4 * 1024 * 1024
 
 
 def test_convolutions_are_told_apart():
@@ -49,5 +49,5 @@ def test_convolutions_are_told_apart():
         return convolved(convolved(x, wide), deep, groups=16)
 
     made = costax.analyze(fn)(spec(1, 8, 8, 4), spec(3, 3, 4, 16), spec(3, 3, 1, 16)).kernels()
-    found = [contraction for group in made for contraction in group.contractions]
-    assert [(x.kind, x.kernel) for x in found] == [("convolution", 4 * 9 * 4 * 16), ("depthwise", 4 * 9 * 16)]
+    found = [contraction for kernel in made for contraction in kernel.contractions]
+    assert [(x.kind, x.filter_bytes) for x in found] == [("convolution", 4 * 9 * 4 * 16), ("depthwise", 4 * 9 * 16)]

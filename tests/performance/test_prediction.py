@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import costax
-from costax.performance.kernels import MATMUL, MEMORY
+from costax.performance.kernels import MATMUL_UNIT, MEMORY
 from costax.performance.roofline import interpolated
 
 
@@ -26,7 +26,7 @@ def test_a_product_takes_its_flops_over_the_share_of_the_peak_that_was_measured(
     # XLA's measured table: 176 us for this product on an H100.
     assert at_best <= found.seconds <= 1.1 * 176e-6
     assert found.seconds == pytest.approx(176e-6, rel=0.1)
-    assert found.bound == MATMUL
+    assert found.bound == MATMUL_UNIT
 
 
 def test_an_addition_takes_its_bytes_over_the_bandwidth():

@@ -17,7 +17,7 @@ from costax.errors import InputError, Missing
 from costax.program.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
-    from costax.performance.kernels import Group
+    from costax.performance.kernels import Kernel
     from costax.performance.memory import Account, Buffer, Moment, Residual
     from costax.performance.protocols import MemoryUse
 
@@ -165,8 +165,8 @@ class Counts(Displayed):
         """What made the kernels."""
         return "made by a producer-consumer rule"
 
-    def kernels(self) -> list[Group]:
-        """Return the groups of equations that are expected to run as one kernel each."""
+    def kernels(self) -> list[Kernel]:
+        """Return the kernels of the program: equations that are expected to run fused, as one kernel each."""
         from costax.performance.kernels import of_program
 
         parameters = self.program.parameters if self.program is not None else None

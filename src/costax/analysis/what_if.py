@@ -5,6 +5,7 @@ Contractions with a parameter are told from those of two activations by followin
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -17,7 +18,7 @@ from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import InputError
 from costax.performance.hardware import Device
-from costax.performance.kernels import Group
+from costax.performance.kernels import Kernel
 
 if TYPE_CHECKING:
     from costax.analysis.counts import Counts
@@ -52,30 +53,31 @@ class WhatIf(Displayed):
     sparsity: Mapping[str, float] | None = None
     fuse_multiply_add: bool = False
 
-    @cached_property
-    def groups(self) -> list[Group]:
-        """The groups of the program, with their work and bytes as they would be; time is that of dense hardware."""
-        return [self._changed(group) for group in self._own]
+    @property
+    def groups(self) -> list[Kernel]:
+        """The old name of `kernels()`."""
+        warnings.warn("`groups` is now called `kernels()`.", DeprecationWarning, stacklevel=2)
+        return self.kernels()
 
     @cached_property
-    def _own(self) -> list[Group]:
+    def _own(self) -> list[Kernel]:
         return self.analysis.kernels()
 
-    def _changed(self, group: Group) -> Group:
-        weights = group.weights
+    def _changed(self, kernel: Kernel) -> Kernel:
+        weights = kernel.weights
         if self.weights:
-            weights = weights * width(self.weights) // (8 * group.weight_width)
-        rest, written = group.read - group.weights, group.written
-        if self.activations and group.width:
-            rest, written = (n * width(self.activations) // (8 * group.width) for n in (rest, written))
-        pruned = self._kept_share(group)
-        contractions = tuple(replace(x, dtype=self._dtype(group, x.dtype)) for x in group.contractions)
-        return replace(group, contractions=contractions, read=rest + int(weights * pruned), written=written)
+            weights = weights * width(self.weights) // (8 * kernel.weight_width)
+        rest, written = kernel.read - kernel.weights, kernel.written
+        if self.activations and kernel.width:
+            rest, written = (n * width(self.activations) // (8 * kernel.width) for n in (rest, written))
+        pruned = self._kept_share(kernel)
+        contractions = tuple(replace(x, dtype=self._dtype(kernel, x.dtype)) for x in kernel.contractions)
+        return replace(kernel, contractions=contractions, read=rest + int(weights * pruned), written=written)
 
-    def _dtype(self, group: Group, dtype: str) -> str:
+    def _dtype(self, kernel: Kernel, dtype: str) -> str:
         """Return the dtype that a contraction works in: weights that are narrower than activations are widened."""
         activations = _DTYPES.get(self.activations or "", dtype)
-        if not group.weights or self.weights is None:
+        if not kernel.weights or self.weights is None:
             return activations if self.activations else dtype
         if width(self.weights) < width(self.activations or "f32"):
             return activations if self.activations else dtype
@@ -83,11 +85,11 @@ class WhatIf(Displayed):
         integers = weights.startswith("i") and activations.startswith("i")
         return f"{activations}*{weights}->i32" if integers else activations
 
-    def _kept_share(self, group: Group) -> float:
-        """Return the share of a group's weights that are not zero."""
-        path = "/".join(group.scope)
+    def _kept_share(self, kernel: Kernel) -> float:
+        """Return the share of a kernel's weights that are not zero."""
+        path = "/".join(kernel.scope)
         for pattern, zero in (self.sparsity or {}).items():
-            if group.weights and (fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")):
+            if kernel.weights and (fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")):
                 return 1 - zero
         return 1.0
 
@@ -119,8 +121,8 @@ class WhatIf(Displayed):
 
     @property
     def traffic(self) -> Count:
-        """Bytes that the groups move."""
-        return sum(group.moved * group.times for group in self.groups)
+        """Bytes that the kernels move."""
+        return sum(kernel.moved * kernel.times for kernel in self._kernels)
 
     def predict(self, device: str | Device, **options: Any) -> Prediction:
         """Return how long it would take on a device."""
@@ -133,9 +135,16 @@ class WhatIf(Displayed):
         """What made the kernels."""
         return self.analysis.kernel_source
 
-    def kernels(self) -> list[Group]:
-        """Return the kernels of the analysis, with the bytes and the dtypes that the change gives them."""
-        return list(self.groups)
+    def kernels(self) -> list[Kernel]:
+        """Return the kernels of the analysis with the bytes and the dtypes that they would have.
+
+        Their time is that of dense hardware: a pruned weight takes its share of the time as before.
+        """
+        return list(self._kernels)
+
+    @cached_property
+    def _kernels(self) -> list[Kernel]:
+        return [self._changed(kernel) for kernel in self._own]
 
     def memory_use(self) -> MemoryUse:
         """Return the bytes that the unchanged program needs."""
@@ -161,7 +170,7 @@ class WhatIf(Displayed):
     def rows(self, device: str | Device | None = None) -> list[tuple[str, str, str, str]]:
         """Return (what, now, then, how many times as much), time and energy too where a device is named."""
         one = self.analysis.per_device
-        now_traffic = sum(group.moved * group.times for group in self._own)
+        now_traffic = sum(kernel.moved * kernel.times for kernel in self._own)
         pairs: list[tuple[str, float, float, Any]] = [
             ("MACs", one.macs, self.macs, units.short),
             ("OPs", one.ops, self.ops, units.short),

@@ -23,7 +23,7 @@ from costax.hlo.cost_model import law_of
 from costax.hlo.gc_pause import uncollected
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
-from costax.performance.kernels import Group
+from costax.performance.kernels import Kernel
 from costax.performance.protocols import MemoryUse
 from costax.program.call_sites import Place, places
 from costax.program.trace import Program
@@ -40,7 +40,7 @@ class Comparison(Ledgers[Ledger]):
         """What made the kernels: XLA."""
         return f"XLA's own, compiled for {self.target}"
 
-    def kernels(self) -> list[Group]:
+    def kernels(self) -> list[Kernel]:
         """Return XLA's fusions and other instructions that run as one kernel each."""
         return of_compiled(self.compiled)
 

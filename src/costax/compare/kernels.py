@@ -1,4 +1,4 @@
-"""XLA's own fusions as groups: one for each instruction that runs as a kernel, of a compiled ledger."""
+"""XLA's own fusions as kernels: one for each instruction that runs as a kernel, of a compiled ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from costax.compare.stage_costs import Charge
 from costax.hlo.collectives import Collective
 from costax.hlo.records import Computation, Instruction
-from costax.performance.kernels import Contraction, Exchange, Group
+from costax.performance.kernels import CollectiveWork, Contraction, Kernel
 
 if TYPE_CHECKING:
     from costax.compare.stage_costs import Ledger
@@ -22,15 +22,15 @@ _BOOKKEEPING: Final = frozenset(
 )
 
 
-def of_compiled(ledger: Ledger) -> list[Group]:
+def of_compiled(ledger: Ledger) -> list[Kernel]:
     """Return the kernels of a compiled program, loops as often as they run."""
     owners = _owners(ledger)
     found: dict[tuple[int, int], list[Charge]] = defaultdict(list)
     for charge in ledger.charges:
         owner = owners.get(charge.computation.id, charge.instruction)
         found[id(owner), charge.executed].append(charge)
-    exchanges = {exchange.name: exchange for exchange in ledger.collectives}
-    groups: list[Group] = []
+    collectives = {collective.name: collective for collective in ledger.collectives}
+    kernels: list[Kernel] = []
     homes: list[Computation | None] = []
     inside = {x.id: c for c in ledger.replay.module.computations.values() for x in c.instructions}
     entry = ledger.replay.module.entry
@@ -39,21 +39,21 @@ def of_compiled(ledger: Ledger) -> list[Group]:
         if owner.opcode in _BOOKKEEPING:
             continue
         calls = max(1, sum(charge.instruction is owner for charge in charges))
-        groups.append(_group(owner, charges, calls, exchanges))
+        kernels.append(_kernel(owner, charges, calls, collectives))
         home = inside.get(owner.id)
         homes.append(home if home is not entry and charges[0].executed > 1 else None)
-    return _in_loops(groups, homes)
+    return _in_loops(kernels, homes)
 
 
-def _in_loops(groups: list[Group], homes: list[Computation | None]) -> list[Group]:
-    """Say of the groups of each loop how much is used until its next step."""
+def _in_loops(kernels: list[Kernel], homes: list[Computation | None]) -> list[Kernel]:
+    """Say of the kernels of each loop how much is used until its next step."""
     sums: dict[int, int] = defaultdict(int)
-    for group, home in zip(groups, homes, strict=True):
+    for kernel, home in zip(kernels, homes, strict=True):
         if home is not None:
-            sums[home.id] += group.moved
+            sums[home.id] += kernel.moved
     return [
-        group if home is None else replace(group, around=sums[home.id])
-        for group, home in zip(groups, homes, strict=True)
+        kernel if home is None else replace(kernel, reuse_distance=sums[home.id])
+        for kernel, home in zip(kernels, homes, strict=True)
     ]
 
 
@@ -72,10 +72,10 @@ def _owners(ledger: Ledger) -> dict[int, Instruction]:
     return owners
 
 
-def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: Mapping[str, Collective]) -> Group:
+def _kernel(owner: Instruction, charges: list[Charge], calls: int, collectives: Mapping[str, Collective]) -> Kernel:
     contractions: dict[int, Contraction] = {}
     vector: dict[str, int] = defaultdict(int)
-    special: dict[str, int] = defaultdict(int)
+    transcendental: dict[str, int] = defaultdict(int)
     for charge in charges:
         ins, work = charge.instruction, charge.true
         if _contracts(ins, work.flops):
@@ -83,26 +83,26 @@ def _group(owner: Instruction, charges: list[Charge], calls: int, exchanges: Map
         elif work.flops > 0:
             vector[_dtype(ins)] += work.flops
         if work.transcendentals > 0:
-            special[_dtype(ins)] += work.transcendentals
+            transcendental[_dtype(ins)] += work.transcendentals
     # Of what a gather reads in a fusion only the rows that it takes are touched.
     inside = owner.called[0].instructions if owner.opcode == "fusion" and owner.called else ()
     spared = sum(max(_bytes(x.operand(0)) - _bytes(x), 0) for x in inside if x.opcode == "gather")
     moved = sum(charge.true.bytes for charge in charges if charge.true.bytes > 0)
     moved = max(moved - spared * calls, 0)
     place = next((c.place for c in sorted(charges, key=lambda c: -c.work) if c.place is not None), None)
-    exchange = exchanges.get(owner.name)
-    return Group(
+    collective = collectives.get(owner.name)
+    return Kernel(
         owner.name if owner.opcode != "custom-call" else owner.custom_call_target,
         place.scope if place is not None else (),
         place.node.direction if place is not None else "",
         tuple(contractions.values()),
         {dtype: count // calls for dtype, count in vector.items()},
-        {dtype: count // calls for dtype, count in special.items()},
+        {dtype: count // calls for dtype, count in transcendental.items()},
         read=moved // calls,
-        exchange=_exchange(exchange),
+        collective=_collective_work(collective),
         times=charges[0].executed * calls,
         transposes=_transposes(owner) or any(map(_transposes, inside)),
-        cold=min(moved // calls, sum(_bytes(x) for x in dict.fromkeys(owner.operands) if _is_argument(x))),
+        uncached_bytes=min(moved // calls, sum(_bytes(x) for x in dict.fromkeys(owner.operands) if _is_argument(x))),
     )
 
 
@@ -118,8 +118,8 @@ def _contraction(ins: Instruction, flops: int, *, fused: bool) -> Contraction:
     if ins.opcode == "convolution":
         kind = "depthwise" if ins.feature_group_count > 1 else "convolution" if fused else "plain convolution"
         # XLA may have the image, which is tiny here, and the kernel change places.
-        kernel = max(_bytes(x) for x in ins.operands) if kind == "plain convolution" else _bytes(ins.operand(1))
-        return Contraction(kind, both, flops, kernel=kernel)
+        filter_bytes = max(_bytes(x) for x in ins.operands) if kind == "plain convolution" else _bytes(ins.operand(1))
+        return Contraction(kind, both, flops, filter_bytes=filter_bytes)
     kind = "convolution" if "conv" in ins.custom_call_target.lower() else "matmul"
     return Contraction(kind, both, flops, rows=_rows(ins))
 
@@ -163,11 +163,11 @@ def _dtype(ins: Instruction) -> str:
     return next((leaf.dtype for leaf in ins.shape.arrays()), "f32")
 
 
-def _exchange(found: Collective | None) -> Exchange | None:
+def _collective_work(found: Collective | None) -> CollectiveWork | None:
     if found is None:
         return None
     name = {"collective-permute": "permute", "collective-broadcast": "permute", "ragged-all-to-all": "all-to-all"}
     members = len(next(iter(found.groups), ())) or 2
     # An all-gather brings its part; the formulas take the whole.
     nbytes = found.bytes * members if found.opcode == "all-gather" else found.bytes
-    return Exchange(name.get(found.opcode, found.opcode), nbytes, members, found.axes)
+    return CollectiveWork(name.get(found.opcode, found.opcode), nbytes, members, found.axes)

@@ -18,11 +18,11 @@ from costax.core.display import Displayed
 from costax.errors import DeviceError
 from costax.performance.hardware.device import operand_class
 from costax.performance.hardware.technologies import technology as table_of
-from costax.performance.kernels import LINK, MATMUL, MEMORY
+from costax.performance.kernels import LINK, MATMUL_UNIT, MEMORY
 from costax.performance.protocols import Predicted
 
 # Which share of the power above idle each unit draws when it is busy all the time.
-_WEIGHTS: Final[Mapping[str, float]] = {MATMUL: 0.55, MEMORY: 0.35, LINK: 0.10}
+_WEIGHTS: Final[Mapping[str, float]] = {MATMUL_UNIT: 0.55, MEMORY: 0.35, LINK: 0.10}
 # Idle power of a board where nobody measured it: 15 to 30 % of its full power.
 _IDLE: Final = 0.2
 # A transcendental takes about as much as so many multiplications: a polynomial of a few terms.
@@ -165,7 +165,7 @@ def _utilisation(prediction: Predicted) -> dict[str, float]:
     busy: dict[str, float] = {}
     for part in prediction.parts:
         for unit, seconds in part.timing.terms.items():
-            busy[unit] = busy.get(unit, 0.0) + seconds * part.group.times
+            busy[unit] = busy.get(unit, 0.0) + seconds * part.kernel.times
     return (
         {unit: min(1.0, seconds / prediction.seconds) for unit, seconds in busy.items()} if prediction.seconds else {}
     )
@@ -176,12 +176,13 @@ def _counted(prediction: Predicted, name: str) -> float:
     table = table_of(name)
     picojoules = 0.0
     for part in prediction.parts:
-        group, times = part.group, part.group.times
-        matmul = sum(n / 2 * table.multiply_add(operand_class(dtype)) for dtype, n in group.matmul.items())
-        vector = sum(n * table.operation(operand_class(dtype)) for dtype, n in group.vector.items())
+        kernel, times = part.kernel, part.kernel.times
+        matmul = sum(n / 2 * table.multiply_add(operand_class(dtype)) for dtype, n in kernel.matmul.items())
+        vector = sum(n * table.operation(operand_class(dtype)) for dtype, n in kernel.vector.items())
         special = sum(
-            n * _SPECIAL * table.operation(operand_class(dtype), "multiply") for dtype, n in group.special.items()
+            n * _SPECIAL * table.operation(operand_class(dtype), "multiply")
+            for dtype, n in kernel.transcendental.items()
         )
-        picojoules += times * (matmul + vector + special + group.moved * table.picojoules["memory_byte"])
+        picojoules += times * (matmul + vector + special + kernel.moved * table.picojoules["memory_byte"])
     sent = prediction.analysis.per_device.of_kind(BYTES_SENT)
     return (picojoules + sent * _LINK_BYTE) / 1e12

@@ -1,8 +1,8 @@
-"""Groups: the pieces of a program that run as one kernel, with their work and the bytes that they move.
+"""Kernels: the pieces of a program that the device runs one at a time, with their work and the bytes that they move.
 
-With a Comparison at hand they are XLA's own fusions. Without one, the producer-consumer rule of
-`costax.performance.memory` makes them: elementwise work is done where its result is used, and what has a buffer ends a
-group.
+The kernels of a Comparison are XLA's own fusions (`costax.compare.kernels`). The kernels of an Analysis come from the
+producer-consumer rule of `costax.performance.memory`: an elementwise operation is fused into its consumer, and an
+operation whose result needs a buffer ends a kernel.
 """
 
 from __future__ import annotations
@@ -35,12 +35,18 @@ from costax.program.tree import Scope
 if TYPE_CHECKING:
     from costax.program.trace import Parameter
 
-MATMUL, VECTOR, SPECIAL, MEMORY, LINK = "matmul unit", "vector unit", "transcendental unit", "memory", "link"
+MATMUL_UNIT, VECTOR_UNIT, TRANSCENDENTAL_UNIT, MEMORY, LINK = (
+    "matmul unit",
+    "vector unit",
+    "transcendental unit",
+    "memory",
+    "link",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """A collective in a group: what it is, the bytes of the whole array that it gathers or reduces, and who with."""
+class CollectiveWork:
+    """A collective in a kernel: what it is, the bytes of the whole array that it gathers or reduces, and who with."""
 
     name: str
     nbytes: Count
@@ -53,26 +59,28 @@ class Contraction:
     """A product or a convolution: its FLOPs each time, and the sizes that its speed depends on.
 
     kind: "matmul", "convolution", "depthwise", or "plain convolution" for one that XLA leaves to a loop of its own.
-    rows: the smaller free extent of a product. kernel: bytes of a convolution's kernel.
+    rows: the smaller free extent of a product. filter_bytes: bytes of the filter of a
+    convolution.
     """
 
     kind: str
     dtype: str
     flops: Count
     rows: Count = 0
-    kernel: Count = 0
+    filter_bytes: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """What runs as one kernel.
+class Kernel:
+    """The work and the bytes of one kernel, each time that the kernel runs.
 
-    contractions: its products and convolutions. vector, special: operations by dtype, each time that it runs. read,
-    written: bytes each time. times: how often it runs. transposes: whether it writes in another order than it reads.
-    cold: of the bytes that are read those of the program's arguments, which were used last a whole call ago. weights:
-    of them those of parameters, each element weight_width bytes wide. width: bytes of an element of the result, 0 where
-    it is not floating. around: bytes that are used until the cold ones are used again, where that is a loop; 0 for the
-    whole program.
+    contractions: dot products and convolutions. vector, transcendental: operations by dtype. read, written: bytes.
+    times: how often the kernel runs. transposes: whether the kernel writes its elements in another order than it reads
+    them. uncached_bytes: the part of `read` that belongs to arguments of the program; the last use of an argument was
+    a whole call ago. weights: the part of `read` that belongs to parameters, whose elements are weight_width bytes
+    wide. width: bytes of one element of the result, 0 where the result is not floating. reuse_distance: for a kernel
+    in a loop, the bytes that one iteration moves before uncached_bytes are read again; 0 outside of loops, where the
+    distance is the whole program.
     """
 
     name: str
@@ -80,17 +88,17 @@ class Group:
     direction: str
     contractions: tuple[Contraction, ...] = ()
     vector: Mapping[str, Count] = field(default_factory=dict[str, Count])
-    special: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    transcendental: Mapping[str, Count] = field(default_factory=dict[str, Count])
     read: Count = 0
     written: Count = 0
-    exchange: Exchange | None = None
+    collective: CollectiveWork | None = None
     times: Count = 1
     transposes: bool = False
-    cold: Count = 0
+    uncached_bytes: Count = 0
     weights: Count = 0
     weight_width: Count = 4
     width: Count = 0
-    around: Count = 0
+    reuse_distance: Count = 0
 
     @property
     def matmul(self) -> dict[str, Count]:
@@ -111,19 +119,19 @@ class Group:
         return self.read + self.written
 
 
-def of_program(region: Region, parameters: Sequence[Parameter]) -> list[Group]:
-    """Return the groups of a program by the producer-consumer rule, those in loops with how often they run."""
+def of_program(region: Region, parameters: Sequence[Parameter]) -> list[Kernel]:
+    """Return the kernels of a program by the producer-consumer rule, those in loops with how often they run."""
     values = frozenset(region.inputs[parameter.position] for parameter in parameters)
-    return list(_Maker().groups(region, (), "", 1, values))
+    return list(_KernelBuilder().kernels(region, (), "", 1, values))
 
 
-class _Maker:
+class _KernelBuilder:
     def __init__(self) -> None:
         self._fusions: dict[int, Fusion] = {}
 
-    def groups(
+    def kernels(
         self, region: Region, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
-    ) -> Iterator[Group]:
+    ) -> Iterator[Kernel]:
         if id(region) not in self._fusions:
             self._fusions[id(region)] = fused(region)
         fusion = self._fusions[id(region)]
@@ -134,17 +142,17 @@ class _Maker:
             if step.regions:
                 yield from self._inside(step, place, way, times, parameters)
             elif number in members:
-                made = _group(region, fusion, members[number], number, place, way, times)
+                made = _kernel(region, fusion, members[number], number, place, way, times)
                 yield _with_weights(made, region, fusion.reads[number], parameters)
 
     def _inside(
         self, step: Step, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
-    ) -> Iterator[Group]:
+    ) -> Iterator[Kernel]:
         # Of the branches of a choice that one runs which the analysis charges.
         for region, node in zip(step.regions, step.nodes, strict=True):
             if node.times:
                 within = _passed(step, region, parameters)
-                yield from self.groups(region, scope, direction, times * node.times, within)
+                yield from self.kernels(region, scope, direction, times * node.times, within)
 
 
 # What only moves or casts a parameter leaves it a parameter.
@@ -170,17 +178,17 @@ def _passed(step: Step, region: Region, parameters: frozenset[int]) -> frozenset
     return frozenset(inner for outer, inner in zip(given, region.inputs, strict=False) if outer in parameters)
 
 
-def _with_weights(group: Group, region: Region, reads: Sequence[int], parameters: frozenset[int]) -> Group:
+def _with_weights(kernel: Kernel, region: Region, reads: Sequence[int], parameters: frozenset[int]) -> Kernel:
     weights = [x for x in reads if x in parameters]
     if not weights:
-        return group
+        return kernel
     nbytes = sum(region.values[x].nbytes for x in weights)
     width = max(dtypes.bits(region.values[x].operand.dtype) // 8 for x in weights)
-    return replace(group, weights=min(nbytes, group.read), weight_width=max(width, 1))
+    return replace(kernel, weights=min(nbytes, kernel.read), weight_width=max(width, 1))
 
 
 def _members(region: Region, fusion: Fusion) -> dict[int, list[Step]]:
-    """Return by the step that ends a group the steps in it; work that several groups need is done in the first."""
+    """Return by the step that ends a kernel the steps in it; work that several kernels need is done in the first."""
     ends: dict[int, list[Step]] = {}
     home: dict[int, int] = {}
     for number in range(len(region.steps) - 1, -1, -1):
@@ -202,9 +210,9 @@ def _is_fused(step: Step, fusion: Fusion) -> bool:
     return not step.regions and not any(x in fusion.buffers for x in step.outputs)
 
 
-def _group(
+def _kernel(
     region: Region, fusion: Fusion, steps: list[Step], end: int, scope: Scope, direction: str, times: Count
-) -> Group:
+) -> Kernel:
     cost = Cost.sum(step.node.own for step in steps)
     last = region.steps[end]
     written = sum(region.values[x].nbytes for x in last.outputs if x in fusion.buffers)
@@ -216,21 +224,21 @@ def _group(
         written = min(written, parts.of_kind(BYTES_WRITTEN)) if last.name in _PARTIAL else written
     names = list(dict.fromkeys(step.name for step in reversed(steps)))
     label = last.name if len(names) == 1 else f"{last.name} + {len(steps) - 1}"
-    vector, special = _work(cost)
-    return Group(
+    vector, transcendental = _work(cost)
+    return Kernel(
         label,
         scope,
         direction,
         tuple(contraction for step in steps for contraction in _contractions(step)),
         vector,
-        special,
+        transcendental,
         read=whole,
         written=written,
-        exchange=_exchange(last),
+        collective=_collective(last),
         times=times,
         transposes=last.name == "transpose",
         width=_width(region, last),
-        cold=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_cold(region, x))),
+        uncached_bytes=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_argument(region, x))),
     )
 
 
@@ -239,21 +247,21 @@ def _width(region: Region, step: Step) -> Count:
     return next((dtypes.bits(name) // 8 for name in names if dtypes.is_floating(name)), 0)
 
 
-def _is_cold(region: Region, x: int) -> bool:
+def _is_argument(region: Region, x: int) -> bool:
     return region.values[x].kind == "argument"
 
 
 def _contractions(step: Step) -> Iterator[Contraction]:
     """Yield the multiply-accumulates of a step, by dtype, with what decides their speed."""
-    kind, rows, kernel = "matmul", 0, 0
+    kind, rows, filter_bytes = "matmul", 0, 0
     if step.name == "conv_general_dilated":
         kind = "convolution" if step.equation.params["feature_group_count"] == 1 else "depthwise"
-        kernel = _jax.operand(step.equation.invars[1].aval).nbytes
+        filter_bytes = _jax.operand(step.equation.invars[1].aval).nbytes
     elif step.name == "dot_general":
         rows = min(dot_kind.free_extents(step))
     for (unit, dtype), count in step.node.own.items():
         if unit == MAC:
-            yield Contraction(kind, dtype, 2 * count, rows, kernel)
+            yield Contraction(kind, dtype, 2 * count, rows, filter_bytes)
 
 
 _PARTIAL: Final = frozenset(
@@ -278,13 +286,13 @@ def _small(region: Region, x: int, written: Count) -> Count:
 
 def _work(cost: Cost) -> tuple[dict[str, Count], dict[str, Count]]:
     vector: dict[str, Count] = defaultdict(int)
-    special: dict[str, Count] = defaultdict(int)
+    transcendental: dict[str, Count] = defaultdict(int)
     for (kind, dtype), count in cost.items():
         if kind == TRANSCENDENTAL:
-            special[dtype] += count
+            transcendental[dtype] += count
         elif kind in _VECTOR:
             vector[dtype] += count
-    return dict(vector), dict(special)
+    return dict(vector), dict(transcendental)
 
 
 _VECTOR: Final = (ARITHMETIC, INTEGER, COMPARE, SELECT, CONVERT)
@@ -307,7 +315,7 @@ _COLLECTIVES: Final[Mapping[str, str]] = {
 }
 
 
-def _exchange(step: Step) -> Exchange | None:
+def _collective(step: Step) -> CollectiveWork | None:
     name = _COLLECTIVES.get(step.name)
     if name is None:
         return None
@@ -321,4 +329,4 @@ def _exchange(step: Step) -> Exchange | None:
         members *= sizes.get(axis, 1)
     arrays = step.equation.outvars if name == "all-gather" else step.equation.invars
     nbytes = sum(_jax.operand(v.aval).nbytes for v in arrays)
-    return Exchange(name, nbytes, members, axes)
+    return CollectiveWork(name, nbytes, members, axes)

@@ -1,4 +1,4 @@
-"""Prediction: how long a program takes on a device, by scope and by group, and how sure that is."""
+"""Prediction: how long a program takes on a device, by scope and by kernel, and how sure that is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from costax.errors import DeviceError
 from costax.performance.hardware import Device, device
 from costax.performance.kernels import LINK, MEMORY
 from costax.performance.protocols import Counted, Predictable
-from costax.performance.roofline import Part, Roofline
+from costax.performance.roofline import KernelTime, Roofline
 from costax.program.tree import RECOMPUTE
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Prediction(Displayed):
 
     analysis: Counted
     device: Device
-    parts: Sequence[Part] = field(repr=False)
+    parts: Sequence[KernelTime] = field(repr=False)
     mesh: Mapping[str, int]
     fusions: str
     examples: int | None = None
@@ -43,7 +43,7 @@ class Prediction(Displayed):
         """The seconds that it takes to start the program, and to have memory for its results and temporaries."""
         rates = self.device.rates.get("dispatch", {})
         start = float(rates.get("seconds", 0.0))
-        if any(part.group.contractions for part in self.parts):
+        if any(part.kernel.contractions for part in self.parts):
             start += float(rates.get("threads", 0.0))
         return start + Roofline(self.device).allocation(self.allocated)
 
@@ -53,12 +53,12 @@ class Prediction(Displayed):
 
         Best: every unit at its peak, all at the same time, over the whole program. Worst: one unit after the other.
         """
-        worst = sum(part.timing.worst * part.group.times for part in self.parts) + self.dispatch
+        worst = sum(part.timing.worst * part.kernel.times for part in self.parts) + self.dispatch
         return min(self._best, self.seconds), self.seconds, worst
 
     @cached_property
     def _best(self) -> float:
-        peaks = sum(part.timing.best * part.group.times for part in self.parts)
+        peaks = sum(part.timing.best * part.kernel.times for part in self.parts)
         return peaks
 
     # Sums.
@@ -66,29 +66,29 @@ class Prediction(Displayed):
     def by_scope(self, depth: int | None = None) -> dict[str, float]:
         """Return the seconds of each scope; with the dispatch they are `seconds`."""
 
-        def scope(part: Part) -> str:
-            return "/".join(part.group.scope[:depth])
+        def scope(part: KernelTime) -> str:
+            return "/".join(part.kernel.scope[:depth])
 
         return self._by(scope)
 
     def by_direction(self) -> dict[str, float]:
         """Return the seconds of the forward, backward and recomputed part and of the update."""
 
-        def direction(part: Part) -> str:
-            return part.group.direction or "forward"
+        def direction(part: KernelTime) -> str:
+            return part.kernel.direction or "forward"
 
         return self._by(direction)
 
     def by_bound(self) -> dict[str, float]:
         """Return the seconds by what they are bound by, most first."""
 
-        def bound(part: Part) -> str:
+        def bound(part: KernelTime) -> str:
             return part.timing.bound
 
         found = self._by(bound)
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _by(self, key: Callable[[Part], str]) -> dict[str, float]:
+    def _by(self, key: Callable[[KernelTime], str]) -> dict[str, float]:
         sums: dict[str, float] = {}
         for part in self.parts:
             sums[key(part)] = sums.get(key(part), 0.0) + part.seconds
@@ -103,10 +103,10 @@ class Prediction(Displayed):
 
     @property
     def traffic(self) -> dict[str, Count]:
-        """Bytes that are moved: without fusion, through the groups, and at the least (inputs and outputs once)."""
+        """Bytes that are moved: without fusion, through the kernels, and at the least (inputs and outputs once)."""
         one = self.analysis.per_device
         compulsory = sum(x.nbytes for _, x in self.analysis.inputs) + self._results
-        fused = sum(part.group.moved * part.group.times for part in self.parts)
+        fused = sum(part.kernel.moved * part.kernel.times for part in self.parts)
         return {"unfused": one.bytes_unfused, "fused": fused, "compulsory": compulsory}
 
     @property
@@ -139,8 +139,8 @@ class Prediction(Displayed):
         """The peak that utilisation is a share of: (unit, FLOP/s) of the dtype that most contractions have."""
         counts: dict[str, Count] = {}
         for part in self.parts:
-            for dtype, count in part.group.matmul.items():
-                counts[dtype] = counts.get(dtype, 0) + count * part.group.times
+            for dtype, count in part.kernel.matmul.items():
+                counts[dtype] = counts.get(dtype, 0) + count * part.kernel.times
         dtype = max(counts, key=lambda name: counts[name], default="f32")
         found = self.device.matmul_peak(dtype)
         return (found[0], found[1].value) if found else None
@@ -178,7 +178,7 @@ class Prediction(Displayed):
     def assumptions(self) -> list[str]:
         """What the figures take for granted, in words."""
         device = self.device
-        said = [f"Groups are {self.fusions}."]
+        said = [f"Kernels are {self.fusions}."]
         if device.rates:
             said.append(f"Rates were measured on this machine on {device.calibrated}.")
         else:
@@ -215,8 +215,8 @@ def predict(
 ) -> Prediction:
     """Return how long a program is expected to take on a device, what bounds it, and how sure that is.
 
-    program: an Analysis, whose groups a producer-consumer rule makes, a Comparison, whose groups are XLA's fusions, or
-    a WhatIf. device_name: as `costax devices` lists them, the path of a file, or a Device. mesh: sizes of named mesh
+    program: an Analysis, whose kernels follow from a producer-consumer rule, a Comparison, whose kernels are XLA's
+    fusions, or a WhatIf. device_name: as `costax devices` lists them, the path of a file, or a Device. mesh: sizes of named mesh
     axes. examples, tokens: in one call, for the throughput. Raises DeviceError where the device is unknown.
     """
     chosen = device(device_name)
@@ -229,6 +229,6 @@ def predict(
     allocated = program.memory_use().allocated
     footprint = allocated + sum(x.nbytes for _, x in program.analysis.inputs)
     roofline = Roofline(chosen, mesh, footprint)
-    parts = [Part(group, roofline.timing(group)) for group in program.kernels()]
+    parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in program.kernels()]
     how = program.kernel_source
     return Prediction(program.analysis, chosen, parts, dict(mesh or {}), how, examples, tokens, allocated)

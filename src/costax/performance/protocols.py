@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from costax.core.size import Size
     from costax.errors import Missing
     from costax.performance.hardware import Device
-    from costax.performance.kernels import Group
+    from costax.performance.kernels import Kernel
     from costax.performance.memory import Account
-    from costax.performance.roofline import Part
+    from costax.performance.roofline import KernelTime
     from costax.program.tree import Scope
 
 
@@ -103,7 +103,7 @@ class Predictable(Protocol):
         """What made the kernels: a rule of costax, or XLA."""
         ...
 
-    def kernels(self) -> Sequence[Group]:
+    def kernels(self) -> Sequence[Kernel]:
         """Return the pieces that run as one kernel each."""
         ...
 
@@ -126,7 +126,7 @@ class Predicted(Protocol):
         ...
 
     @property
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[KernelTime]:
         """The kernels with their times."""
         ...
 

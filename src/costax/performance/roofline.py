@@ -1,4 +1,4 @@
-"""Roofline: how long a group takes on a device, and what it is bound by.
+"""Roofline: how long a kernel takes on a device, and what it is bound by.
 
 Seconds are the largest of five terms, plus a launch: work on the matmul, the vector and the transcendental unit, bytes
 through memory, bytes over links. Each unit reaches only a share of its peak, less for small work: a device that is
@@ -8,6 +8,7 @@ calibrated by what was measured for work of that size.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,19 +21,31 @@ from costax.performance.hardware import Device
 from costax.performance.hardware.device import operand_class
 from costax.performance.kernels import (
     LINK,
-    MATMUL,
+    MATMUL_UNIT,
     MEMORY,
-    SPECIAL,
-    VECTOR,
+    TRANSCENDENTAL_UNIT,
+    VECTOR_UNIT,
+    CollectiveWork,
     Contraction,
-    Exchange,
-    Group,
+    Kernel,
 )
 
 # Shares of the peak that large work reaches where the device file says nothing of it, and how long a unit takes to
 # start up. Source: Calculon's steps for the A100 (matrix 0.9, memory 0.9); NCCL reaches 0.8 of a link.
-_BEST: Final[Mapping[str, float]] = {MATMUL: 0.8, VECTOR: 0.8, SPECIAL: 0.8, MEMORY: 0.9, LINK: 0.8}
-_START: Final[Mapping[str, float]] = {MATMUL: 4e-6, VECTOR: 0.0, SPECIAL: 0.0, MEMORY: 1e-6, LINK: 0.0}
+_BEST: Final[Mapping[str, float]] = {
+    MATMUL_UNIT: 0.8,
+    VECTOR_UNIT: 0.8,
+    TRANSCENDENTAL_UNIT: 0.8,
+    MEMORY: 0.9,
+    LINK: 0.8,
+}
+_START: Final[Mapping[str, float]] = {
+    MATMUL_UNIT: 4e-6,
+    VECTOR_UNIT: 0.0,
+    TRANSCENDENTAL_UNIT: 0.0,
+    MEMORY: 1e-6,
+    LINK: 0.0,
+}
 # XLA's own figure for a kernel on a GPU; a TPU runs a whole program without launches.
 _LAUNCH: Final[Mapping[str, float]] = {"gpu": 1e-6, "tpu": 2e-7, "cpu": 3e-6}
 _LINK_START: Final = 5e-6
@@ -44,7 +57,7 @@ _SPECIAL_SHARE: Final = 1 / 16
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The seconds of a group each time that it runs: expected, by unit, at the peak of each unit, and one by one."""
+    """The seconds of a kernel each time that it runs: expected, by unit, at the peak of each unit, and one by one."""
 
     expected: float
     best: float
@@ -60,20 +73,26 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A group and its timing."""
+class KernelTime:
+    """A kernel and its timing."""
 
-    group: Group
+    kernel: Kernel
     timing: Timing
+
+    @property
+    def group(self) -> Kernel:
+        """The old name of `kernel`."""
+        warnings.warn("`group` is now called `kernel`.", DeprecationWarning, stacklevel=2)
+        return self.kernel
 
     @property
     def seconds(self) -> float:
         """All its runs together."""
-        return self.timing.expected * self.group.times
+        return self.timing.expected * self.kernel.times
 
 
 class Roofline:
-    """A device's seconds for groups; `mesh` are the sizes of named mesh axes, the fastest last."""
+    """A device's seconds for kernels; `mesh` are the sizes of named mesh axes, the fastest last."""
 
     def __init__(self, device: Device, mesh: Mapping[str, int] | None = None, footprint: Count = 0) -> None:
         """Take the device and how many of it there are along each axis.
@@ -84,34 +103,36 @@ class Roofline:
         self.mesh: dict[str, int] = dict(mesh or {})
         self.footprint = footprint
 
-    def timing(self, group: Group) -> Timing:
-        """Return how long a group takes each time."""
-        peaks, reached = self._terms(group, at_peak=True), self._terms(group, at_peak=False)
-        launch = self.launch(group)
+    def timing(self, kernel: Kernel) -> Timing:
+        """Return how long a kernel takes each time."""
+        peaks, reached = self._terms(kernel, at_peak=True), self._terms(kernel, at_peak=False)
+        launch = self.launch(kernel)
         expected = max(reached.values(), default=0.0) + launch
         return Timing(expected, max(peaks.values(), default=0.0), sum(reached.values()) + launch, reached, launch)
 
-    def launch(self, group: Group) -> float:
-        """Return the seconds that it takes to start a group."""
+    def launch(self, kernel: Kernel) -> float:
+        """Return the seconds that it takes to start a kernel."""
         rates = self.device.rates.get("launch", {})
         found = float(rates.get("seconds", _LAUNCH[self.device.family]))
-        return found + (_LINK_START if group.exchange is not None else 0.0)
+        return found + (_LINK_START if kernel.collective is not None else 0.0)
 
-    def _terms(self, group: Group, *, at_peak: bool) -> dict[str, float]:
+    def _terms(self, kernel: Kernel, *, at_peak: bool) -> dict[str, float]:
         terms = {
-            MATMUL: self._matmul(group, at_peak),
-            VECTOR: sum(self._vector(dtype, count, at_peak) for dtype, count in group.vector.items()),
-            SPECIAL: sum(self._special(dtype, count, at_peak) for dtype, count in group.special.items()),
-            MEMORY: self._memory(group, at_peak),
-            LINK: self.exchange(group.exchange, at_peak=at_peak) if group.exchange else 0.0,
+            MATMUL_UNIT: self._matmul(kernel, at_peak),
+            VECTOR_UNIT: sum(self._vector(dtype, count, at_peak) for dtype, count in kernel.vector.items()),
+            TRANSCENDENTAL_UNIT: sum(
+                self._special(dtype, count, at_peak) for dtype, count in kernel.transcendental.items()
+            ),
+            MEMORY: self._memory(kernel, at_peak),
+            LINK: self.collective(kernel.collective, at_peak=at_peak) if kernel.collective else 0.0,
         }
         return {unit: seconds for unit, seconds in terms.items() if seconds}
 
-    def _matmul(self, group: Group, at_peak: bool) -> float:
-        chained = sum(x.kind == "convolution" for x in group.contractions) > 1
+    def _matmul(self, kernel: Kernel, at_peak: bool) -> float:
+        chained = sum(x.kind == "convolution" for x in kernel.contractions) > 1
         if self.device.rates and not at_peak:
-            return sum(self._measured(x, chained=chained) for x in group.contractions)
-        return sum(self._tabulated(dtype, flops, at_peak) for dtype, flops in group.matmul.items())
+            return sum(self._measured(x, chained=chained) for x in kernel.contractions)
+        return sum(self._tabulated(dtype, flops, at_peak) for dtype, flops in kernel.matmul.items())
 
     def _tabulated(self, dtype: str, flops: Count, at_peak: bool) -> float:
         found = self.device.matmul_peak(dtype)
@@ -119,15 +140,17 @@ class Roofline:
             return 0.0
         unit, peak = found
         best = self.device.efficiency.get(f"{unit}_matmul") or self.device.efficiency.get("bf16_matmul")
-        return _reached(float(flops), peak.value, best.value if best else _BEST[MATMUL], _START[MATMUL], at_peak)
+        return _reached(
+            float(flops), peak.value, best.value if best else _BEST[MATMUL_UNIT], _START[MATMUL_UNIT], at_peak
+        )
 
     def _measured(self, found: Contraction, *, chained: bool) -> float:
         """Return the seconds of a contraction on a calibrated device. chained: other convolutions are fused with it."""
-        flops, kernel = float(found.flops), float(found.kernel)
+        flops, filter_bytes = float(found.flops), float(found.filter_bytes)
         table = self._table(found.kind, found.dtype) or self._table("matmul", found.dtype)
         plain, chain = self._table("plain_convolution", ""), self._table("chained_convolution", "")
         if found.kind == "plain convolution" and plain:
-            return kernel / interpolated(plain, kernel)
+            return filter_bytes / interpolated(plain, filter_bytes)
         if not table:
             return self._tabulated(found.dtype, found.flops, at_peak=False)
         seconds = flops / interpolated(table, flops)
@@ -135,10 +158,10 @@ class Roofline:
         if found.kind == "matmul" and found.rows and layers:
             # Few rows leave much of the unit idle, however large the product is.
             seconds = max(seconds, flops / interpolated(layers, float(found.rows)))
-        if found.kind == "convolution" and kernel and packing:
-            seconds += kernel / interpolated(packing, kernel)
-        if chained and found.kind == "convolution" and kernel and chain:
-            seconds = max(seconds, flops / interpolated(chain, kernel))
+        if found.kind == "convolution" and filter_bytes and packing:
+            seconds += filter_bytes / interpolated(packing, filter_bytes)
+        if chained and found.kind == "convolution" and filter_bytes and chain:
+            seconds = max(seconds, flops / interpolated(chain, filter_bytes))
         return seconds
 
     def _vector(self, dtype: str, count: Count, at_peak: bool) -> float:
@@ -147,22 +170,26 @@ class Roofline:
             return float(count) / interpolated(table, float(count))
         found = self.device.vector_peak(dtype)
         # A peak counts a multiply-add as two; an elementwise operation is one.
-        return _reached(float(count), found[1].value / 2, _BEST[VECTOR], 0.0, at_peak) if found else 0.0
+        return _reached(float(count), found[1].value / 2, _BEST[VECTOR_UNIT], 0.0, at_peak) if found else 0.0
 
     def _special(self, dtype: str, count: Count, at_peak: bool) -> float:
         table = self._table("transcendental", dtype)
         if table and not at_peak:
             return float(count) / interpolated(table, float(count))
         found = self.device.vector_peak(dtype)
-        return _reached(float(count), found[1].value * _SPECIAL_SHARE, _BEST[SPECIAL], 0.0, at_peak) if found else 0.0
+        return (
+            _reached(float(count), found[1].value * _SPECIAL_SHARE, _BEST[TRANSCENDENTAL_UNIT], 0.0, at_peak)
+            if found
+            else 0.0
+        )
 
-    def _memory(self, group: Group, at_peak: bool) -> float:
-        moved = float(group.moved)
+    def _memory(self, kernel: Kernel, at_peak: bool) -> float:
+        moved = float(kernel.moved)
         table, far = self._table("bandwidth", ""), self._table("reading", "")
         if table and not at_peak:
-            around = float(group.around or self.footprint)
-            cold = float(min(group.cold, group.moved)) if around > moved and far else 0.0
-            if group.transposes and (order := self._table("transpose", "")):
+            around = float(kernel.reuse_distance or self.footprint)
+            cold = float(min(kernel.uncached_bytes, kernel.moved)) if around > moved and far else 0.0
+            if kernel.transposes and (order := self._table("transpose", "")):
                 return moved / interpolated(order, moved)
             # The table goes by the size of an array that is changed in place, so that twice as much moves.
             near = (moved - cold) / interpolated(table, moved / 2) if moved > cold else 0.0
@@ -179,7 +206,7 @@ class Roofline:
         table = self._table("allocation", "")
         return float(nbytes) / interpolated(table, float(nbytes)) if table and nbytes else 0.0
 
-    def exchange(self, found: Exchange, *, at_peak: bool = False) -> float:
+    def collective(self, found: CollectiveWork, *, at_peak: bool = False) -> float:
         """Return the seconds of a collective along the axes of the mesh."""
         link = self.device.link
         members = found.members
@@ -202,7 +229,7 @@ class Roofline:
         return by_class.get(operand_class(dtype)) or by_class.get("fp32", ())
 
 
-def ring_of(device: Device, found: Exchange, mesh: Mapping[str, int]) -> tuple[str, int, float]:
+def ring_of(device: Device, found: CollectiveWork, mesh: Mapping[str, int]) -> tuple[str, int, float]:
     """Return the topology over which a collective runs, its axes, and the bandwidth of one of its links."""
     link = device.link
     assert link is not None

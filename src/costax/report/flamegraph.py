@@ -50,14 +50,14 @@ def prediction_as_speedscope(prediction: Any) -> str:
     frames: dict[Frame, int] = {}
     samples: list[tuple[list[int], Any]] = []
     for part in prediction.parts:
-        stack = (*map(Frame, part.group.scope), Frame(part.group.name))
+        stack = (*map(Frame, part.kernel.scope), Frame(part.kernel.name))
         samples.append(([frames.setdefault(frame, len(frames)) for frame in stack], part.seconds))
     name = f"{prediction.analysis.name} on {prediction.device.name}"
     return _speedscope(prediction.analysis, frames, [_profile(name, "seconds", samples)])
 
 
 def prediction_as_perfetto(prediction: Any) -> str:
-    """Return a trace for Perfetto: the groups of a prediction one after the other, as long as each is expected to run.
+    """Return a trace for Perfetto: the kernels of a prediction one after the other, as long as each is expected to run.
 
     Source: the Trace Event Format (JSON), complete events; microseconds.
     """
@@ -69,17 +69,17 @@ def prediction_as_perfetto(prediction: Any) -> str:
     if at:
         events.append({"ph": "X", "name": "(dispatch)", "pid": 1, "tid": 1, "ts": 0.0, "dur": at})
     for part in prediction.parts:
-        group = part.group
+        kernel = part.kernel
         told = {
-            "scope": "/".join(group.scope),
+            "scope": "/".join(kernel.scope),
             "bound by": part.timing.bound,
-            "runs": group.times,
-            "FLOPs": group.flops * group.times,
-            "bytes": group.moved * group.times,
+            "runs": kernel.times,
+            "FLOPs": kernel.flops * kernel.times,
+            "bytes": kernel.moved * kernel.times,
         }
         length = part.seconds * 1e6
         events.append(
-            {"ph": "X", "name": group.name, "cat": group.direction or "forward", "pid": 1, "tid": 1}
+            {"ph": "X", "name": kernel.name, "cat": kernel.direction or "forward", "pid": 1, "tid": 1}
             | {"ts": at, "dur": length, "args": told}
         )
         at += length

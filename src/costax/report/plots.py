@@ -94,18 +94,18 @@ def plot_scaling(
 
 
 def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
-    """Draw a program's groups of equations under the roof of a device; a mark's area is its share of the time."""
+    """Draw a program's kernels under the roof of a device; a mark's area is its share of the time."""
     from costax.performance.prediction import predict
 
     prediction = predict(analysis, device)
     axes = _axes(ax)
     least = prediction.seconds * _LEAST_SHARE
-    parts = [p for p in prediction.parts if p.group.flops and p.group.moved and p.seconds > least]
+    parts = [p for p in prediction.parts if p.kernel.flops and p.kernel.moved and p.seconds > least]
     most = max((part.seconds for part in parts), default=1.0)
     for i, bound in enumerate(sorted({part.timing.bound for part in parts})):
         chosen = [part for part in parts if part.timing.bound == bound]
-        x = [part.group.flops / part.group.moved for part in chosen]
-        y = [part.group.flops / part.timing.expected for part in chosen]
+        x = [part.kernel.flops / part.kernel.moved for part in chosen]
+        y = [part.kernel.flops / part.timing.expected for part in chosen]
         area = [8 + 250 * part.seconds / most for part in chosen]
         axes.scatter(
             x,
@@ -120,8 +120,8 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
         )
     if prediction.peak and prediction.ridge and prediction.device.bandwidth:
         (unit, peak), ridge = prediction.peak, prediction.ridge
-        low = min([part.group.flops / part.group.moved for part in parts], default=ridge) / 2
-        high = max([part.group.flops / part.group.moved for part in parts], default=ridge) * 2
+        low = min([part.kernel.flops / part.kernel.moved for part in parts], default=ridge) / 2
+        high = max([part.kernel.flops / part.kernel.moved for part in parts], default=ridge) * 2
         axes.plot([low, ridge, max(high, ridge * 4)], [peak * low / ridge, peak, peak], color=_GREY, lw=1.5)
         axes.annotate(
             f"{unit}, {units.short(round(peak))}FLOP/s",

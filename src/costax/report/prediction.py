@@ -1,4 +1,4 @@
-"""The tables of a prediction: its figures, the time by scope, the groups that take longest, the assumptions."""
+"""The tables of a prediction: its figures, the time by scope, the kernels that take longest, the assumptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rich.text import Text
 
 from costax.core import units
 from costax.performance.energy import Run
-from costax.performance.prediction import Part, Prediction
+from costax.performance.prediction import Prediction
+from costax.performance.roofline import KernelTime
 
 _MOST: Final = 8
 
@@ -58,7 +59,7 @@ def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
         "per_second": prediction.throughput,
         "assumptions": prediction.assumptions,
         "energy": None if run is None else _run(run),
-        "groups": [_group(part) for part in prediction.parts],
+        "groups": [_kernel(part) for part in prediction.parts],
     }
 
 
@@ -74,18 +75,18 @@ def _run(run: Run) -> dict[str, Any]:
     return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **found}
 
 
-def _group(part: Part) -> dict[str, Any]:
-    group = part.group
+def _kernel(part: KernelTime) -> dict[str, Any]:
+    kernel = part.kernel
     return {
-        "name": group.name,
-        "scope": "/".join(group.scope),
-        "direction": group.direction,
-        "times": group.times,
+        "name": kernel.name,
+        "scope": "/".join(kernel.scope),
+        "direction": kernel.direction,
+        "times": kernel.times,
         "seconds": part.seconds,
         "bound": part.timing.bound,
-        "flops": group.flops,
-        "bytes_read": group.read,
-        "bytes_written": group.written,
+        "flops": kernel.flops,
+        "bytes_read": kernel.read,
+        "bytes_written": kernel.written,
     }
 
 
@@ -114,19 +115,19 @@ def _head(prediction: Prediction) -> Table:
 
 
 def _scopes(prediction: Prediction, depth: int | None) -> Table:
-    by_scope: dict[str, list[Part]] = defaultdict(list)
+    by_scope: dict[str, list[KernelTime]] = defaultdict(list)
     chosen = depth or _depth(prediction)
     for part in prediction.parts:
-        by_scope["/".join(part.group.scope[:chosen])].append(part)
+        by_scope["/".join(part.kernel.scope[:chosen])].append(part)
     total = prediction.seconds
     table = Table(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
     table.add_column("scope", "total", overflow="fold")
     for heading, footer in (
         ("time", units.seconds(total)),
         ("%", "100.0"),
-        ("FLOPs", units.short(sum(p.group.flops * p.group.times for p in prediction.parts))),
-        ("bytes", units.short_bytes(sum(p.group.moved * p.group.times for p in prediction.parts))),
-        ("groups", str(sum(p.group.times for p in prediction.parts))),
+        ("FLOPs", units.short(sum(p.kernel.flops * p.kernel.times for p in prediction.parts))),
+        ("bytes", units.short_bytes(sum(p.kernel.moved * p.kernel.times for p in prediction.parts))),
+        ("kernels", str(sum(p.kernel.times for p in prediction.parts))),
     ):
         table.add_column(heading, footer, justify="right", no_wrap=True)
     table.add_column("bound by")
@@ -140,9 +141,9 @@ def _scopes(prediction: Prediction, depth: int | None) -> Table:
             Text(scope),
             units.seconds(seconds),
             f"{100 * seconds / total if total else 0:.1f}",
-            units.short(sum(p.group.flops * p.group.times for p in found)),
-            units.short_bytes(sum(p.group.moved * p.group.times for p in found)),
-            str(sum(p.group.times for p in found)),
+            units.short(sum(p.kernel.flops * p.kernel.times for p in found)),
+            units.short_bytes(sum(p.kernel.moved * p.kernel.times for p in found)),
+            str(sum(p.kernel.times for p in found)),
             max(bounds, key=lambda name: bounds[name]),
         )
     if prediction.dispatch:
@@ -152,29 +153,29 @@ def _scopes(prediction: Prediction, depth: int | None) -> Table:
 
 def _depth(prediction: Prediction) -> int:
     """Return the deepest cut of scopes that shows in forty lines."""
-    deepest = max((len(part.group.scope) for part in prediction.parts), default=1)
-    lines = {d: len({part.group.scope[:d] for part in prediction.parts}) for d in range(1, deepest + 1)}
+    deepest = max((len(part.kernel.scope) for part in prediction.parts), default=1)
+    lines = {d: len({part.kernel.scope[:d] for part in prediction.parts}) for d in range(1, deepest + 1)}
     return max((d for d, count in lines.items() if count <= 40), default=1)
 
 
 def _longest(prediction: Prediction, most: int) -> Table:
     shown = sorted(prediction.parts, key=lambda part: -part.seconds)[:most]
-    title = f"Longest groups, {len(shown)} of {len(prediction.parts)}"
+    title = f"Longest kernels, {len(shown)} of {len(prediction.parts)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("group", overflow="fold")
+    table.add_column("kernel", overflow="fold")
     for name in ("time", "runs", "each", "FLOPs/B"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound by")
     table.add_column("scope", overflow="fold")
     for part in shown:
-        group = part.group
+        kernel = part.kernel
         table.add_row(
-            Text(group.name),
+            Text(kernel.name),
             units.seconds(part.seconds),
-            str(group.times),
+            str(kernel.times),
             units.seconds(part.timing.expected),
-            f"{group.flops / group.moved:.3g}" if group.moved else "-",
+            f"{kernel.flops / kernel.moved:.3g}" if kernel.moved else "-",
             part.timing.bound,
-            Text("/".join(group.scope)),
+            Text("/".join(kernel.scope)),
         )
     return table

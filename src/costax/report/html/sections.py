@@ -80,25 +80,25 @@ def _device(prediction: Any) -> dict[str, Any]:
 
 
 def _parts(parts: Any) -> list[dict[str, Any]]:
-    """Return the groups of equations, equal ones of a layer together, the longest by themselves."""
+    """Return the kernels, equal ones of a layer together, the longest by themselves."""
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for part in parts:
-        group = part.group
-        scope = "/".join(group.scope)
-        key = (group.name, scope, group.flops, group.moved, part.timing.bound)
+        kernel = part.kernel
+        scope = "/".join(kernel.scope)
+        key = (kernel.name, scope, kernel.flops, kernel.moved, part.timing.bound)
         found = groups.setdefault(
             key,
             {
-                "name": group.name,
+                "name": kernel.name,
                 "scope": scope,
-                "flops": group.flops,
-                "bytes": group.moved,
+                "flops": kernel.flops,
+                "bytes": kernel.moved,
                 "times": 0,
                 "seconds": 0.0,
                 "bound": part.timing.bound,
             },
         )
-        found["times"] += group.times
+        found["times"] += kernel.times
         found["seconds"] += part.seconds
     ordered = sorted(groups.values(), key=lambda found: -found["seconds"])
     others: dict[str, dict[str, Any]] = {}
