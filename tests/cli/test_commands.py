@@ -301,3 +301,12 @@ def test_a_terminal_gets_colours_within_its_width(program):
     plain = re.sub(r"\x1b\[[\d;]*m", "", text)
     assert "layer" in plain
     assert max(len(line.rstrip("\r")) for line in plain.split("\n")) <= 80
+
+
+def test_another_tools_answer_is_printed_by_the_command_line():
+    target = "analyze", "jax.numpy:matmul", "--input", "f32[4,8]", "--input", "f32[8,3]"
+    shown = CliRunner().invoke(main, [*target, "--as", "torch"])
+    assert shown.stdout.splitlines()[-1].split()[:3] == ["=", "torch", "192"]
+    told = json.loads(CliRunner().invoke(main, [*target, "--as", "torch", "--json"]).stdout)
+    assert (told["count"], told["unit"], told["ours"]) == (192, "FLOPs", 192)
+    assert CliRunner().invoke(main, [*target, "--as", "flopper"]).exit_code == 2

@@ -45,3 +45,13 @@ def test_wrong_options_end_with_2_and_one_message(arguments):
     done = run("predict", f"{EXAMPLES}/mlp_train.py:mlp_forward", *arguments)
     assert done.exit_code == 2
     assert "Traceback" not in done.output
+
+
+def test_a_prediction_is_saved_by_its_suffix(tmp_path):
+    target = "jax.numpy:matmul", "--input", "f32[64,64]", "--input", "f32[64,64]", "--device", "h100-sxm"
+    files_ = [tmp_path / f"a{suffix}" for suffix in (".json", ".speedscope.json", ".perfetto.json")]
+    saving = [word for path in files_ for word in ("--save", str(path))]
+    assert CliRunner().invoke(main, ["predict", *target, *saving]).exit_code == 0
+    assert [next(iter(json.loads(path.read_text()))) for path in files_] == ["schema", "$schema", "traceEvents"]
+    refused = CliRunner().invoke(main, ["predict", *target, "--save", str(tmp_path / "a.png")])
+    assert (refused.exit_code, "Traceback" in refused.stderr) == (2, False)

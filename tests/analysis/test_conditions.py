@@ -1,0 +1,38 @@
+"""Conditions such as `flops > +1%`."""
+
+from __future__ import annotations
+
+import pytest
+
+from costax.analysis import conditions
+from costax.analysis.diff import Change
+from costax.errors import UnitError
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after", "holds"),
+    [
+        ("flops > +1%", 100, 101, False),
+        ("flops > +1%", 100, 102, True),
+        ("flops >= +1%", 100, 101, True),
+        ("flops > +1%", 100, 90, False),
+        ("flops > +1%", 0, 1, True),
+        ("flops > +1%", 0, 0, False),
+        ("flops < -10%", 100, 89, True),
+        ("flops < -10%", 100, 90, False),
+        ("params > +0", 100, 101, True),
+        ("bytes_unfused > +1 KiB", 100, 1125, True),
+        ("bytes_unfused > +1 KiB", 100, 1124, False),
+        ("flops>1 kFLOP", 2000, 1001, True),
+        ("macs <= 5", 9, 5, True),
+        ("flops > +0.5 %", 1000, 1006, True),
+    ],
+)
+def test_conditions_compare_as_they_read(text, before, after, holds):
+    assert conditions.parse(text).holds(Change(before, after)) == holds
+
+
+@pytest.mark.parametrize("text", ["flops", "flops > ", "flops > much", "speed > 3", "flops = 3", ""])
+def test_what_is_no_condition_is_an_error(text):
+    with pytest.raises(UnitError):
+        conditions.parse(text)
