@@ -134,7 +134,7 @@ def test_a_transposed_copy_has_a_rate_of_its_own(machine):
 def test_chained_convolutions_go_at_the_rate_that_was_measured_for_chains(machine):
     from costax.performance.kernels import Contraction, Kernel
 
-    one = Contraction("convolution", "f32", 10**6, kernel=1000)
+    one = Contraction("convolution", "f32", 10**6, filter_bytes=1000)
     alone = Roofline(machine).timing(Kernel("one", (), "", (one,))).terms["matmul unit"]
     chain = Roofline(machine).timing(Kernel("two", (), "", (one, one))).terms["matmul unit"]
     assert alone == pytest.approx(1e6 / 1e10 + 1000 / 1e10)

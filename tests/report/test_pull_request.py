@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from click.testing import CliRunner
 
-from costax.analysis import conditions
+from costax.analysis import thresholds
 from costax.analysis.analysis import Analysis
 from costax.analysis.diff import diff
 from costax.cli.app import main
@@ -51,7 +51,7 @@ Where FLOPs changed:
 
 def test_a_pull_request_that_adds_a_layer_reads_as_it_should():
     found = diff(model(5, 2000), model(5, 2000, extra=400))
-    failures = conditions.failures(found, [conditions.parse("flops > +1%"), conditions.parse("flops > +20%")])
+    failures = thresholds.failures(found, [thresholds.parse("flops > +1%"), thresholds.parse("flops > +20%")])
     assert pull_request.as_markdown(found, failures) == GOLDEN
 
 

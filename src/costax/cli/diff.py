@@ -47,14 +47,14 @@ def diff(
     costax diff before.json examples/resnet.py:resnet18 --changed
     costax diff main.json branch.json --fail-on 'flops > +1%' --fail-on 'params > +0' --markdown
     """
-    from costax.analysis import conditions, views
+    from costax.analysis import thresholds, views
     from costax.analysis.diff import diff as difference
     from costax.report import diff, pull_request
 
     _check(fields)
-    asked = [conditions.parse(text) for text in fail_on]
+    asked = [thresholds.parse(text) for text in fail_on]
     found = difference(_analysis(before), _analysis(after))
-    failures = conditions.failures(found, asked)
+    failures = thresholds.failures(found, asked)
     if as_json:
         click.echo(json.dumps(diff.to_record(found, depth), indent=1))
     elif markdown:

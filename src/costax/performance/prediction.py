@@ -216,8 +216,8 @@ def predict(
     """Return how long a program is expected to take on a device, what bounds it, and how sure that is.
 
     program: an Analysis, whose kernels follow from a producer-consumer rule, a Comparison, whose kernels are XLA's
-    fusions, or a WhatIf. device_name: as `costax devices` lists them, the path of a file, or a Device. mesh: sizes of named mesh
-    axes. examples, tokens: in one call, for the throughput. Raises DeviceError where the device is unknown.
+    fusions, or a WhatIf. device_name: a name that `costax devices` lists, the path of a device file, or a Device. mesh:
+    sizes of named mesh axes. examples, tokens: in one call, for the throughput. Raises DeviceError where the device is unknown.
     """
     chosen = device(device_name)
     if not chosen.peaks and not chosen.rates:

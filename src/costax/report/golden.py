@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from costax import report
-from costax.analysis import conditions, views
+from costax.analysis import thresholds, views
 from costax.analysis.analysis import Analysis
 from costax.analysis.diff import Diff, diff
 from costax.errors import BudgetError, RecordError
@@ -25,7 +25,7 @@ def compare_with_golden(
 ) -> None:
     """Compare an analysis with the golden record of a name, or write it anew.
 
-    fail_on: conditions such as `flops > +1%`; without them every change of a cost fails. Raises BudgetError.
+    fail_on: thresholds such as `flops > +1%`; without them every change of a cost fails. Raises BudgetError.
     """
     __tracebackhide__ = True
     if not _NAME.fullmatch(name):
@@ -45,7 +45,7 @@ def compare_with_golden(
             why="Nothing says what the program may cost.",
             cure="Write it with pytest --costax-update, look at it, and commit it.",
         )
-    _check(diff(report.load(path), analysis), name, [conditions.parse(text) for text in fail_on])
+    _check(diff(report.load(path), analysis), name, [thresholds.parse(text) for text in fail_on])
 
 
 def golden(analysis: Analysis) -> dict[str, Any]:
@@ -64,9 +64,9 @@ def golden(analysis: Analysis) -> dict[str, Any]:
     return record
 
 
-def _check(found: Diff, name: str, asked: list[conditions.Condition]) -> None:
+def _check(found: Diff, name: str, asked: list[thresholds.Threshold]) -> None:
     __tracebackhide__ = True
-    failures = conditions.failures(found, asked)
+    failures = thresholds.failures(found, asked)
     changed = any(layer.changed for layer in found.layers())
     if not (failures if asked else changed):
         return

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from costax.analysis.budgets import text
-from costax.analysis.conditions import Failure, described, signed_percent
 from costax.analysis.diff import Change, Diff, Layer, fields
+from costax.analysis.thresholds import Failure, described, signed_percent
 from costax.analysis.views import label, templates
 from costax.core.cost import Count
 from costax.report.formats import escaped, grid
@@ -50,7 +50,7 @@ def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
     shown = [field for field in _FIELDS if total.change(field).delta]
     lines = [f"### {escaped(_title(diff))}", ""]
     lines += [
-        f"* :x: `{failure.condition.written}`: {described(failure.condition.field, failure.change)}"
+        f"* :x: `{failure.threshold.written}`: {described(failure.threshold.field, failure.change)}"
         for failure in failures
     ]
     lines += [""] if failures else []

@@ -1,10 +1,10 @@
-"""Conditions such as `flops > +1%`."""
+"""Thresholds such as `flops > +1%`."""
 
 from __future__ import annotations
 
 import pytest
 
-from costax.analysis import conditions
+from costax.analysis import thresholds
 from costax.analysis.diff import Change
 from costax.errors import UnitError
 
@@ -28,11 +28,11 @@ from costax.errors import UnitError
         ("flops > +0.5 %", 1000, 1006, True),
     ],
 )
-def test_conditions_compare_as_they_read(text, before, after, holds):
-    assert conditions.parse(text).holds(Change(before, after)) == holds
+def test_thresholds_compare_as_they_read(text, before, after, holds):
+    assert thresholds.parse(text).holds(Change(before, after)) == holds
 
 
 @pytest.mark.parametrize("text", ["flops", "flops > ", "flops > much", "speed > 3", "flops = 3", ""])
-def test_what_is_no_condition_is_an_error(text):
+def test_a_text_that_is_not_a_threshold_is_an_error(text):
     with pytest.raises(UnitError):
-        conditions.parse(text)
+        thresholds.parse(text)
