@@ -68,10 +68,11 @@ class Body:
 
     `times` is a number, or None where the program does not fix it. `inputs[i]` names the equation's input that
     the body's input i is (or starts as, or is a slice of); None where there is no such input. The first `fixed`
-    of them keep their value in every run. A `loop` runs again and again; `copies` of its body stand in the loop that
-    XLA sees, more than one where it is unrolled. One of the bodies of a `choice` runs, and the costliest is charged.
-    `per_device` marks a body that every device of the mesh runs. The equations of a body that is `fused` read
-    and write registers: they carry no bytes.
+    of them keep their value in every run; in a loop the next `carried` ones are the first `carried` results of the run
+    before. A `loop` runs again and again; `copies` of its body stand in the loop that XLA sees, more than one where it
+    is unrolled. One of the bodies of a `choice` runs, and the costliest is charged. `per_device` marks a body that
+    every device of the mesh runs. The equations of a body that is `fused` read and write registers: they carry no
+    bytes.
     """
 
     jaxpr: Any
@@ -79,6 +80,7 @@ class Body:
     name: str = ""
     inputs: tuple[int | None, ...] = ()
     fixed: int | None = None
+    carried: int = 0
     loop: bool = False
     copies: Count = 1
     choice: bool = False

@@ -28,9 +28,10 @@ from costax.core.cost import (
     Count,
 )
 from costax.performance.memory import dot_kind
-from costax.performance.memory.fusion import FUSED, Fusion, fused
-from costax.program.regions import Region, Step
+from costax.performance.memory.fusion import Fusion, fused
+from costax.program.regions import Op, Region
 from costax.program.tree import Scope
+from costax.rules.traits import ContractionKind
 
 if TYPE_CHECKING:
     from costax.program.trace import Parameter
@@ -137,45 +138,38 @@ class _KernelBuilder:
         fusion = self._fusions[id(region)]
         members = _members(region, fusion)
         parameters = _followed(region, parameters)
-        for number, step in enumerate(region.steps):
-            place, way = scope + step.scope, step.direction or direction
-            if step.regions:
-                yield from self._inside(step, place, way, times, parameters)
+        for number, op in enumerate(region.ops):
+            place, way = scope + op.scope, op.direction or direction
+            if op.regions:
+                yield from self._inside(op, place, way, times, parameters)
             elif number in members:
                 made = _kernel(region, fusion, members[number], number, place, way, times)
                 yield _with_weights(made, region, fusion.reads[number], parameters)
 
     def _inside(
-        self, step: Step, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
+        self, op: Op, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
     ) -> Iterator[Kernel]:
         # Of the branches of a choice that one runs which the analysis charges.
-        for region, node in zip(step.regions, step.nodes, strict=True):
+        for region, node in zip(op.regions, op.nodes, strict=True):
             if node.times:
-                within = _passed(step, region, parameters)
+                within = _passed(op, region, parameters)
                 yield from self.kernels(region, scope, direction, times * node.times, within)
-
-
-# What only moves or casts a parameter leaves it a parameter.
-_KEEPS: Final = frozenset(
-    ["broadcast_in_dim", "convert_element_type", "dynamic_slice", "reduce_precision", "slice", "transpose", "copy"]
-)
 
 
 def _followed(region: Region, parameters: frozenset[int]) -> frozenset[int]:
     """Return the values that are parameters, moved or cast."""
     found = set(parameters)
-    for step in region.steps:
-        if step.name in _KEEPS and step.inputs and step.inputs[0] in found:
-            found.update(step.outputs)
+    for op in region.ops:
+        # What only moves or casts a parameter leaves it a parameter.
+        if op.traits.preserves and op.inputs and op.inputs[0] in found:
+            found.update(op.outputs)
     return frozenset(found)
 
 
-def _passed(step: Step, region: Region, parameters: frozenset[int]) -> frozenset[int]:
+def _passed(op: Op, region: Region, parameters: frozenset[int]) -> frozenset[int]:
     """Return the inputs of a loop's body, or of a branch, that are parameters outside."""
-    given = step.inputs[len(step.inputs) - len(region.inputs) :]
-    if step.name == "while":
-        return frozenset()
-    return frozenset(inner for outer, inner in zip(given, region.inputs, strict=False) if outer in parameters)
+    pairs = zip(region.sources, region.inputs, strict=True)
+    return frozenset(inner for source, inner in pairs if source is not None and op.inputs[source] in parameters)
 
 
 def _with_weights(kernel: Kernel, region: Region, reads: Sequence[int], parameters: frozenset[int]) -> Kernel:
@@ -187,63 +181,65 @@ def _with_weights(kernel: Kernel, region: Region, reads: Sequence[int], paramete
     return replace(kernel, weights=min(nbytes, kernel.read), weight_width=max(width, 1))
 
 
-def _members(region: Region, fusion: Fusion) -> dict[int, list[Step]]:
-    """Return by the step that ends a kernel the steps in it; work that several kernels need is done in the first."""
-    ends: dict[int, list[Step]] = {}
+def _members(region: Region, fusion: Fusion) -> dict[int, list[Op]]:
+    """Return by the op that ends a kernel the ops in it; work that several kernels need is done in the first."""
+    ends: dict[int, list[Op]] = {}
     home: dict[int, int] = {}
-    for number in range(len(region.steps) - 1, -1, -1):
-        step = region.steps[number]
-        if (step.name not in FUSED and not _is_fused(step, fusion)) or any(x in fusion.buffers for x in step.outputs):
+    for number in range(len(region.ops) - 1, -1, -1):
+        op = region.ops[number]
+        if (not op.traits.computed_where_used and not _is_fused(op, fusion)) or any(
+            x in fusion.buffers for x in op.outputs
+        ):
             own = number
         else:
-            own = min((home[x] for x in step.outputs if x in home), default=-1)
+            own = min((home[x] for x in op.outputs if x in home), default=-1)
         if own < 0:
             continue
-        ends.setdefault(own, []).append(step)
-        for x in step.inputs:
+        ends.setdefault(own, []).append(op)
+        for x in op.inputs:
             if x is not None and x not in fusion.buffers:
                 home[x] = min(own, home.get(x, own))
     return ends
 
 
-def _is_fused(step: Step, fusion: Fusion) -> bool:
-    return not step.regions and not any(x in fusion.buffers for x in step.outputs)
+def _is_fused(op: Op, fusion: Fusion) -> bool:
+    return not op.regions and not any(x in fusion.buffers for x in op.outputs)
 
 
 def _kernel(
-    region: Region, fusion: Fusion, steps: list[Step], end: int, scope: Scope, direction: str, times: Count
+    region: Region, fusion: Fusion, ops: list[Op], end: int, scope: Scope, direction: str, times: Count
 ) -> Kernel:
-    cost = Cost.sum(step.node.own for step in steps)
-    last = region.steps[end]
+    cost = Cost.sum(op.node.own for op in ops)
+    last = region.ops[end]
     written = sum(region.values[x].nbytes for x in last.outputs if x in fusion.buffers)
     whole = sum(region.values[x].nbytes for x in fusion.reads[end])
-    if last.name in _PARTIAL or any(step.name in _PARTIAL for step in steps):
+    if last.traits.partial or any(op.traits.partial for op in ops):
         # Only a part of some operand is touched; the rules say which.
-        parts = Cost.sum(step.node.own for step in steps if step.name in _PARTIAL)
+        parts = Cost.sum(op.node.own for op in ops if op.traits.partial)
         whole = min(whole, parts.of_kind(BYTES_READ) + sum(_small(region, x, written) for x in fusion.reads[end]))
-        written = min(written, parts.of_kind(BYTES_WRITTEN)) if last.name in _PARTIAL else written
-    names = list(dict.fromkeys(step.name for step in reversed(steps)))
-    label = last.name if len(names) == 1 else f"{last.name} + {len(steps) - 1}"
+        written = min(written, parts.of_kind(BYTES_WRITTEN)) if last.traits.partial else written
+    names = list(dict.fromkeys(op.name for op in reversed(ops)))
+    label = last.name if len(names) == 1 else f"{last.name} + {len(ops) - 1}"
     vector, transcendental = _work(cost)
     return Kernel(
         label,
         scope,
         direction,
-        tuple(contraction for step in steps for contraction in _contractions(step)),
+        tuple(contraction for op in ops for contraction in _contractions(op)),
         vector,
         transcendental,
         read=whole,
         written=written,
         collective=_collective(last),
         times=times,
-        transposes=last.name == "transpose",
+        transposes=last.traits.permutes,
         width=_width(region, last),
         uncached_bytes=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_argument(region, x))),
     )
 
 
-def _width(region: Region, step: Step) -> Count:
-    names = [region.values[x].operand.dtype for x in step.outputs]
+def _width(region: Region, op: Op) -> Count:
+    names = [region.values[x].operand.dtype for x in op.outputs]
     return next((dtypes.bits(name) // 8 for name in names if dtypes.is_floating(name)), 0)
 
 
@@ -251,33 +247,17 @@ def _is_argument(region: Region, x: int) -> bool:
     return region.values[x].kind == "argument"
 
 
-def _contractions(step: Step) -> Iterator[Contraction]:
-    """Yield the multiply-accumulates of a step, by dtype, with what decides their speed."""
+def _contractions(op: Op) -> Iterator[Contraction]:
+    """Yield the multiply-accumulates of a op, by dtype, with what decides their speed."""
     kind, rows, filter_bytes = "matmul", 0, 0
-    if step.name == "conv_general_dilated":
-        kind = "convolution" if step.equation.params["feature_group_count"] == 1 else "depthwise"
-        filter_bytes = _jax.operand(step.equation.invars[1].aval).nbytes
-    elif step.name == "dot_general":
-        rows = min(dot_kind.free_extents(step))
-    for (unit, dtype), count in step.node.own.items():
+    if op.traits.contraction is ContractionKind.CONVOLUTION:
+        kind = "convolution" if op.equation.params["feature_group_count"] == 1 else "depthwise"
+        filter_bytes = _jax.operand(op.equation.invars[1].aval).nbytes
+    elif op.traits.contraction is ContractionKind.PRODUCT:
+        rows = min(dot_kind.free_extents(op))
+    for (unit, dtype), count in op.node.own.items():
         if unit == MAC:
             yield Contraction(kind, dtype, 2 * count, rows, filter_bytes)
-
-
-_PARTIAL: Final = frozenset(
-    [
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "gather",
-        "scatter",
-        "scatter-add",
-        "scatter-sub",
-        "scatter-mul",
-        "scatter-min",
-        "scatter-max",
-        "slice",
-    ]
-)
 
 
 def _small(region: Region, x: int, written: Count) -> Count:
@@ -296,37 +276,20 @@ def _work(cost: Cost) -> tuple[dict[str, Count], dict[str, Count]]:
 
 
 _VECTOR: Final = (ARITHMETIC, INTEGER, COMPARE, SELECT, CONVERT)
-_COLLECTIVES: Final[Mapping[str, str]] = {
-    "psum": "all-reduce",
-    "psum2": "all-reduce",
-    "psum_invariant": "all-reduce",
-    "pmax": "all-reduce",
-    "pmin": "all-reduce",
-    "all_gather": "all-gather",
-    "all_gather_invariant": "all-gather",
-    "all_gather_reduced": "all-gather",
-    "reduce_scatter": "reduce-scatter",
-    "psum_scatter": "reduce-scatter",
-    "unreduced_psum_scatter": "reduce-scatter",
-    "all_to_all": "all-to-all",
-    "ragged_all_to_all": "all-to-all",
-    "ppermute": "permute",
-    "pbroadcast": "permute",
-}
 
 
-def _collective(step: Step) -> CollectiveWork | None:
-    name = _COLLECTIVES.get(step.name)
-    if name is None:
+def _collective(op: Op) -> CollectiveWork | None:
+    name = op.traits.collective
+    if not name:
         return None
-    params = step.equation.params
+    params = op.equation.params
     named: Any = params.get("axes", params.get("axis_name", ()))
     several: Sequence[Any] = cast("Sequence[Any]", named) if isinstance(named, tuple | list) else (named,)
     axes = tuple(map(str, several))
-    sizes = step.axis_sizes
+    sizes = op.axis_sizes
     members = 1
     for axis in axes:
         members *= sizes.get(axis, 1)
-    arrays = step.equation.outvars if name == "all-gather" else step.equation.invars
+    arrays = op.equation.outvars if name == "all-gather" else op.equation.invars
     nbytes = sum(_jax.operand(v.aval).nbytes for v in arrays)
     return CollectiveWork(name, nbytes, members, axes)

@@ -1,7 +1,8 @@
-"""Steps: a program as the sequence of equations that make and use buffers, calls inlined, loops as regions.
+"""Regions: a program as operations on values, calls inlined, loops and branches as regions.
 
-XLA inlines calls before it fuses, so a call has no boundary here. A loop or a branch has one: it is a region, whose
-memory counts from what is alive around it. A region that several equations share is made once.
+This is the intermediate form that memory, kernels and residuals share. XLA inlines calls before it fuses, so a call has
+no boundary here. A loop or a branch has one: it is a region, whose memory counts from what is alive around it. A region
+that several equations share is built once. What an operation is, its traits say; that it loops or branches, its bodies.
 """
 
 from __future__ import annotations
@@ -13,57 +14,33 @@ from typing import Any, Final, Literal, NamedTuple
 from costax import _jax
 from costax.core.cost import Count
 from costax.core.equation import Body, Operand
+from costax.program.interpreter import Interpreter
 from costax.program.tree import Node, Scope
+from costax.rules.traits import Traits
 
 Kind = Literal["argument", "constant", "carry", "slice", "outer", "made"]
-
-# The result is the operand under another shape or name: no buffer of its own.
-VIEWS: Final = frozenset(
-    {
-        "assert_consumed_value",
-        "bitcast_convert_type",
-        "consume",
-        "copy_p",
-        "device_put",
-        "expand_dims",
-        "layout_constraint",
-        "mesh_cast",
-        "name",
-        "optimization_barrier",
-        "pcast",
-        "preduced",
-        "pvary",
-        "random_clone",
-        "random_unwrap",
-        "random_wrap",
-        "reshape",
-        "sharding_constraint",
-        "squeeze",
-        "stage",
-        "stop_gradient",
-        "tie",
-        "vary_unreduced_cast",
-    }
-)
+CONDITION: Final = "condition"
+"""What rules call the body that decides whether a loop goes on."""
 
 
 @dataclass(slots=True)
 class Value:
-    """An array: what it is, where it comes from (step: the number of the one that makes it), and its bytes."""
+    """An array: what it is, where it comes from (op: the number of the operation that makes it), and its bytes."""
 
     operand: Operand
     kind: Kind
     nbytes: Count
-    step: int = -1
+    op: int = -1
     name: str = ""
 
 
 @dataclass(slots=True)
-class Step:
-    """An equation that reads and writes arrays, numbers of `Region.values`; None is a literal.
+class Op:
+    """An operation: an equation that reads and writes values, numbers of `Region.values`; None is a literal.
 
-    regions: what it runs inside: the body of a loop, its condition, or the branches of a choice; `nodes` are their
-    costs. node: the cost of the equation. axis_sizes: of the mesh axes that are manual here.
+    regions: what it runs inside: the body of a loop, then its condition, or the branches of a choice; `nodes` are their
+    costs. loop: its regions run again and again. carried: positions of the inputs that a loop starts from. node: the
+    cost of the equation. axis_sizes: of the mesh axes that are manual where it stands.
     """
 
     name: str
@@ -75,31 +52,45 @@ class Step:
     regions: tuple[Region, ...] = ()
     nodes: tuple[Node, ...] = ()
     axis_sizes: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    loop: bool = False
+    carried: range = range(0)
 
     @property
     def equation(self) -> Any:
         """The equation of the jaxpr."""
         return self.node.equation
 
+    @property
+    def traits(self) -> Traits:
+        """What the primitive is."""
+        return self.node.traits
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether a loop has a condition of its own; else the compiler counts its steps."""
+        return self.loop and len(self.regions) > 1
+
 
 @dataclass(slots=True)
 class Region:
-    """A sequence of steps with its inputs and results.
+    """A sequence of operations with its inputs and results.
 
+    sources: for each input, which input of the operation that runs the region it is, or starts as, or is a slice of.
     carries: for each result that is carried round a loop, the input that it becomes; None for any other result.
     donated: inputs whose memory the program may use for something else.
     """
 
     values: list[Value] = field(default_factory=list[Value])
-    steps: list[Step] = field(default_factory=list[Step])
+    ops: list[Op] = field(default_factory=list[Op])
     inputs: list[int] = field(default_factory=list[int])
+    sources: tuple[int | None, ...] = ()
     outputs: list[int | None] = field(default_factory=list["int | None"])
     carries: list[int | None] = field(default_factory=list["int | None"])
     donated: frozenset[int] = frozenset()
 
-    def add(self, operand: Operand, kind: Kind, step: int = -1, name: str = "") -> int:
+    def add(self, operand: Operand, kind: Kind, op: int = -1, name: str = "") -> int:
         """Return the number of a new value."""
-        self.values.append(Value(operand, kind, operand.nbytes, step, name))
+        self.values.append(Value(operand, kind, operand.nbytes, op, name))
         return len(self.values) - 1
 
 
@@ -108,16 +99,15 @@ def program(jaxpr: Any, tree: Node, names: Sequence[str], donated: Sequence[bool
 
     tree: of `walk`, for the same jaxpr. names: of the inputs. donated: which of them the program may overwrite.
     """
-    inner = _jax.opened(jaxpr)
     region = Region()
-    env: dict[Any, int] = {var: region.add(_jax.operand(var.aval), "constant") for var in inner.constvars}
-    for var, name in zip(inner.invars, names, strict=True):
-        env[var] = region.add(_jax.operand(var.aval), "argument", name=name)
-    region.inputs = [env[var] for var in inner.invars]
-    given = [number for number, gift in zip(region.inputs, donated, strict=False) if gift]
-    region.donated = frozenset(given)
-    _Reader().equations(tree.children, env, region, _Place())
-    region.outputs = [_lookup(env, var) for var in inner.outvars]
+    invars = _jax.opened(jaxpr).invars
+    region.inputs = [
+        region.add(_jax.operand(var.aval), "argument", name=name) for var, name in zip(invars, names, strict=True)
+    ]
+    region.donated = frozenset(
+        number for number, may_overwrite in zip(region.inputs, donated, strict=False) if may_overwrite
+    )
+    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, _Place())
     region.carries = [None] * len(region.outputs)
     return region
 
@@ -135,107 +125,104 @@ class _Place(NamedTuple):
         return _Place(self.scope + node.scope, node.direction or self.direction, axes)
 
 
-class _Reader:
-    def __init__(self) -> None:
-        self._regions: dict[Any, Region] = {}
+class _Builder(Interpreter["int | None", _Place]):
+    """Fills a region; values are numbers of `Region.values`, None for a literal."""
 
-    def equations(self, nodes: Sequence[Node], env: dict[Any, int], region: Region, place: _Place) -> None:
-        for node in nodes:
-            eqn = node.equation
-            if node.label in VIEWS:
-                self._view(eqn, env, region)
-            elif (called := _called(node)) is not None:
-                self._inline(node, *called, env, region, place)
-            else:
-                inside = self._inside(node, place)
-                number = len(region.steps)
-                outputs = tuple(region.add(_jax.operand(v.aval), "made", number) for v in eqn.outvars)
-                inputs = tuple(_lookup(env, v) for v in eqn.invars)
-                here = place.of(node)
-                regions, costs = tuple(r for r, _ in inside), tuple(n for _, n in inside)
-                step = Step(
-                    node.label, inputs, outputs, here.scope, here.direction, node, regions, costs, here.axis_sizes
-                )
-                region.steps.append(step)
-                env.update(zip(eqn.outvars, outputs, strict=True))
+    def __init__(self, region: Region, shared: dict[Any, Region]) -> None:
+        self._region = region
+        # Regions that were built before, by the body and the cost of it.
+        self._shared = shared
 
-    def _view(self, eqn: Any, env: dict[Any, int], region: Region) -> None:
-        for made, read in zip(eqn.outvars, eqn.invars, strict=False):
-            found = _lookup(env, read)
-            env[made] = region.add(_jax.operand(made.aval), "constant") if found is None else found
+    def literal(self, atom: Any) -> None:
+        return None
 
-    def _inline(
-        self,
-        node: Node,
-        body: Body,
-        child: Node,
-        env: dict[Any, int],
-        region: Region,
-        place: _Place,
-    ) -> None:
-        inner, eqn = _jax.opened(body.jaxpr), node.equation
-        local: dict[Any, int] = {var: region.add(_jax.operand(var.aval), "constant") for var in inner.constvars}
-        for var, position in zip(inner.invars, body.inputs, strict=True):
-            found = None if position is None else _lookup(env, eqn.invars[position])
+    def constant(self, var: Any, value: Any) -> int:
+        return self._region.add(_jax.operand(var.aval), "constant")
+
+    def equation(self, node: Node, operands: list[int | None], context: _Place) -> Sequence[int]:
+        if node.traits.view:
+            return self._views(node, operands)
+        call = called(node)
+        if call is not None:
+            return self._inlined(node, *call, operands, context)
+        region, place = self._region, context.of(node)
+        inside = self._inside(node, context)
+        outputs = tuple(region.add(_jax.operand(v.aval), "made", len(region.ops)) for v in node.equation.outvars)
+        op = Op(node.label, tuple(operands), outputs, place.scope, place.direction, node, axis_sizes=place.axis_sizes)
+        op.regions, op.nodes = tuple(region for region, _, _ in inside), tuple(child for _, _, child in inside)
+        op.loop = bool(inside) and inside[0][1].loop
+        if op.loop:
+            body = inside[0][1]
+            start = len(body.inputs) if body.fixed is None else body.fixed
+            positions = [x for x in body.inputs[start : start + body.carried] if x is not None]
+            op.carried = range(positions[0], positions[-1] + 1) if positions else range(0)
+        region.ops.append(op)
+        return outputs
+
+    def _views(self, node: Node, operands: Sequence[int | None]) -> list[int]:
+        """Return the operands under the names of the results: an identity of several operands passes each on."""
+        results: list[int] = []
+        for position, var in enumerate(node.equation.outvars):
+            operand = operands[min(position, len(operands) - 1)] if operands else None
+            results.append(self._region.add(_jax.operand(var.aval), "constant") if operand is None else operand)
+        return results
+
+    def _inlined(
+        self, node: Node, body: Body, child: Node, operands: Sequence[int | None], place: _Place
+    ) -> Sequence[int]:
+        region, inputs = self._region, list[int]()
+        for var, position in zip(_jax.opened(body.jaxpr).invars, body.inputs, strict=True):
             operand = _jax.operand(var.aval)
-            if found is None:
-                found = region.add(operand, "constant")
+            number = None if position is None else operands[position]
+            if number is None:
+                number = region.add(operand, "constant")
             elif body.per_device:
-                # Outside stands the whole array, inside the shard that one device holds.
-                region.values[found].nbytes = min(region.values[found].nbytes, operand.nbytes)
-            local[var] = found
-        self.equations(child.children, local, region, place.of(node, body))
-        for made, var in zip(eqn.outvars, inner.outvars, strict=True):
-            found = _lookup(local, var)
-            env[made] = region.add(_jax.operand(made.aval), "constant") if found is None else found
+                # Outside is the whole array, inside the shard that one device holds.
+                region.values[number].nbytes = min(region.values[number].nbytes, operand.nbytes)
+            inputs.append(number)
+        results = self.run(body.jaxpr, child.children, inputs, place.of(node, body))
+        return [
+            region.add(_jax.operand(var.aval), "constant") if number is None else number
+            for var, number in zip(node.equation.outvars, results, strict=True)
+        ]
 
-    def _inside(self, node: Node, place: _Place) -> list[tuple[Region, Node]]:
+    def _inside(self, node: Node, place: _Place) -> list[tuple[Region, Body, Node]]:
+        """Return the regions that an equation runs: of a loop the body first, then the condition."""
         pairs = list(zip(node.bodies, node.children, strict=True))
-        if node.label == "scan":
-            carried = _jax.params(node.equation)["num_carry"]
-            return [self._region(*pairs[0], carried, place)]
-        if node.label == "while":
-            condition, body = pairs
-            carried = len(node.equation.outvars)
-            return [self._region(*body, carried, place), self._region(*condition, carried, place, results=False)]
-        if all(body.choice for body, _ in pairs):
-            return [self._region(*pair, 0, place) for pair in pairs]
-        return []
+        known = all(len(body.inputs) == len(_jax.opened(body.jaxpr).invars) for body, _ in pairs)
+        if not known or not (all(body.loop for body, _ in pairs) or all(body.choice for body, _ in pairs)):
+            return []
+        ordered = sorted(pairs, key=lambda pair: pair[0].name == CONDITION)
+        return [(self._body(body, child, place), body, child) for body, child in ordered]
 
-    def _region(
-        self, body: Body, child: Node, carried: int, place: _Place, *, results: bool = True
-    ) -> tuple[Region, Node]:
-        key = id(body.jaxpr), id(child), carried, results, tuple(place.axis_sizes.items())
-        if key not in self._regions:
-            self._regions[key] = self._read(body, child, carried, _Place(axis_sizes=place.axis_sizes), results)
-        return self._regions[key], child
+    def _body(self, body: Body, child: Node, place: _Place) -> Region:
+        key = id(body.jaxpr), id(child), body.name == CONDITION, tuple(place.axis_sizes.items())
+        if key not in self._shared:
+            self._shared[key] = self._built(body, child, _Place(axis_sizes=place.axis_sizes))
+        return self._shared[key]
 
-    def _read(self, body: Body, child: Node, carried: int, place: _Place, results: bool) -> Region:
-        inner, region = _jax.opened(body.jaxpr), Region()
-        env: dict[Any, int] = {var: region.add(_jax.operand(var.aval), "constant") for var in inner.constvars}
+    def _built(self, body: Body, child: Node, place: _Place) -> Region:
+        inner, region = _jax.opened(body.jaxpr), Region(sources=body.inputs)
         fixed = len(inner.invars) if body.fixed is None else body.fixed
         for position, var in enumerate(inner.invars):
-            kind: Kind = "outer" if position < fixed else "carry" if position < fixed + carried else "slice"
-            env[var] = region.add(_jax.operand(var.aval), kind)
-        region.inputs = [env[var] for var in inner.invars]
-        self.equations(child.children, env, region, place)
-        region.outputs = [_lookup(env, var) for var in inner.outvars]
-        into = region.inputs[fixed : fixed + carried] if results else []
+            kind: Kind = "outer" if position < fixed else "carry" if position < fixed + body.carried else "slice"
+            region.inputs.append(region.add(_jax.operand(var.aval), kind))
+        region.outputs = _Builder(region, self._shared).run(body.jaxpr, child.children, region.inputs, place)
+        into = [] if body.name == CONDITION else region.inputs[fixed : fixed + body.carried]
         region.carries = [*into, *[None] * (len(region.outputs) - len(into))]
         return region
 
 
-def _called(node: Node) -> tuple[Body, Node] | None:
-    """Return the one body that an equation runs once on its own inputs, or None."""
+def called(node: Node) -> tuple[Body, Node] | None:
+    """Return the one body that an equation runs once on its own inputs, with its cost; None for any other equation.
+
+    A shard is a call too: each device runs it once.
+    """
     running = [(b, c) for b, c in zip(node.bodies, node.children, strict=True) if b.choice or c.times]
-    if len(running) != 1 or node.label in ("scan", "while"):
+    if len(running) != 1:
         return None
     body, child = running[0]
     inner = _jax.opened(body.jaxpr)
     once = not (body.loop or body.fused or body.choice) and (child.times == 1 or body.per_device)
     fits = len(inner.outvars) == len(node.equation.outvars) and len(body.inputs) == len(inner.invars)
     return (body, child) if once and fits else None
-
-
-def _lookup(env: Mapping[Any, int], atom: Any) -> int | None:
-    return None if _jax.is_literal(atom) else env.get(atom)

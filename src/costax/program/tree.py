@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from costax.core.cost import ZERO, Cost, Count
+from costax.rules.traits import NO_TRAITS, Traits
 
 Scope = tuple[str, ...]
 
@@ -30,7 +31,7 @@ class Node:
     bodies: what the rule of a higher-order equation named, one a child. loop: it runs again and again. copies: how
     often the body of a loop stands in the program that XLA sees. fused: a combiner, whose work is its parent's.
     per_device: every device runs it. unknown: the place of a loop whose trip count nobody knows, or "".
-    differentiated: backward work is in it.
+    differentiated: backward work is in it. traits: what the primitive is.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Node:
         "scope",
         "times",
         "total",
+        "traits",
         "unknown",
     )
 
@@ -68,6 +70,7 @@ class Node:
         fused: bool = False,
         per_device: bool = False,
         unknown: str = "",
+        traits: Traits = NO_TRAITS,
     ) -> None:
         """Build a node; its total is summed here, once."""
         self.label: str = label
@@ -81,6 +84,7 @@ class Node:
         self.loop: bool = loop
         self.copies: Count = copies
         self.fused: bool = fused
+        self.traits: Traits = traits
         self.per_device: bool = per_device
         self.unknown: str = unknown
         self.once: Cost = own + _sum_of_totals(children) if children else own

@@ -30,7 +30,7 @@ from costax.program.tree import (
     Scope,
     Unknown,
 )
-from costax.rules.known_values import Frame
+from costax.rules.known_values import CallFrame
 from costax.rules.registry import Rule, no_traffic, whole_operands
 
 # What `jax.checkpoint` puts on the name stack of what is computed again; it tells the direction and is no layer.
@@ -71,7 +71,7 @@ def walk(
     Raises RuleError where a rule raises or returns something else than it should.
     """
     walker = _Walker(rules, trips or {}, branches or {}, loops_once=loops_once)
-    frame = Frame(jaxpr)
+    frame = CallFrame(jaxpr, rules=rules)
     return Node("program", children=walker.equations(frame)), walker.findings
 
 
@@ -99,7 +99,7 @@ class _Walker:
         # Ids stay unique only while their objects live.
         self._alive: list[Any] = []
 
-    def equations(self, frame: Frame, *, fused: bool = False) -> tuple[Node, ...]:
+    def equations(self, frame: CallFrame, *, fused: bool = False) -> tuple[Node, ...]:
         places, rules = self._places, self.rules
         axes = tuple(frame.axis_sizes.items())
         nodes: list[Node] = []
@@ -117,7 +117,7 @@ class _Walker:
                     nodes.append(self._higher_order(rule, eqn, frame, scope, direction))
                 else:
                     cost = ZERO if frame.is_size(eqn) else self._cost(rule, eqn, frame, axes, fused)
-                    nodes.append(Node(name, scope, direction, eqn, cost))
+                    nodes.append(Node(name, scope, direction, eqn, cost, traits=rule.traits))
             except Uncountable as error:
                 self._miss(eqn, frame, str(error))
                 nodes.append(Node(name, scope, direction, eqn))
@@ -126,7 +126,7 @@ class _Walker:
 
     # Leaves.
 
-    def _cost(self, rule: Rule, eqn: Any, frame: Frame, axes: Any, fused: bool) -> Cost:
+    def _cost(self, rule: Rule, eqn: Any, frame: CallFrame, axes: Any, fused: bool) -> Cost:
         inputs = tuple([self._operand(v.aval) for v in eqn.invars])
         outputs = tuple([self._operand(v.aval) for v in eqn.outvars])
         params = eqn.params
@@ -165,7 +165,7 @@ class _Walker:
 
     # Bodies.
 
-    def _higher_order(self, rule: Rule, eqn: Any, frame: Frame, scope: Scope, direction: str) -> Node:
+    def _higher_order(self, rule: Rule, eqn: Any, frame: CallFrame, scope: Scope, direction: str) -> Node:
         inputs = tuple(self._operand(v.aval) for v in eqn.invars)
         outputs = tuple(self._operand(v.aval) for v in eqn.outvars)
         equation = Equation(rule.name, inputs, outputs, _jax.params(eqn), frame.axis_sizes, frame.known_inputs(eqn))
@@ -173,9 +173,11 @@ class _Walker:
         nodes = [self._body(body, eqn, frame, scope) for body in bodies]
         own = _traffic(rule, equation, eqn)
         children = self._taken(bodies, nodes, eqn, frame, scope)
-        return Node(rule.name, scope, direction, eqn, own, children=tuple(children), bodies=bodies)
+        return Node(rule.name, scope, direction, eqn, own, children=tuple(children), bodies=bodies, traits=rule.traits)
 
-    def _taken(self, bodies: Sequence[Body], nodes: list[Node], eqn: Any, frame: Frame, scope: Scope) -> Sequence[Node]:
+    def _taken(
+        self, bodies: Sequence[Body], nodes: list[Node], eqn: Any, frame: CallFrame, scope: Scope
+    ) -> Sequence[Node]:
         """Let one of the bodies that exclude each other run, and the others not at all; or each as often."""
         alternatives = [position for position, body in enumerate(bodies) if body.choice]
         if not alternatives:
@@ -197,7 +199,7 @@ class _Walker:
             for position, node in enumerate(nodes)
         )
 
-    def _body(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> Node:
+    def _body(self, body: Body, eqn: Any, frame: CallFrame, scope: Scope) -> Node:
         axis_sizes = {**frame.axis_sizes, **body.axis_sizes}
         if body.per_device:
             self.findings.devices = max(self.findings.devices, prod(axis_sizes.values()))
@@ -213,7 +215,7 @@ class _Walker:
             body.per_device,
             unknown,
         )
-        inner = Frame(body.jaxpr, frame.path + scope, frame, eqn, body, axis_sizes)
+        inner = CallFrame(body.jaxpr, frame.path + scope, frame, eqn, body, axis_sizes)
         walked = self._bodies.setdefault(key, {})
         for asked, nodes in walked.items():
             found = nodes.get(_answers(inner, asked))
@@ -237,7 +239,7 @@ class _Walker:
         self._alive.append(body.jaxpr)
         return node
 
-    def _times(self, body: Body, eqn: Any, frame: Frame, scope: Scope) -> tuple[Count, str]:
+    def _times(self, body: Body, eqn: Any, frame: CallFrame, scope: Scope) -> tuple[Count, str]:
         if body.times is not None:
             return body.times, ""
         _depends_on_place(frame)
@@ -260,7 +262,7 @@ class _Walker:
         number = named.setdefault(id(eqn), len(named) + 1)
         return base if number == 1 else f"{base}_{number}"
 
-    def _miss(self, eqn: Any, frame: Frame, reason: str = "") -> None:
+    def _miss(self, eqn: Any, frame: CallFrame, reason: str = "") -> None:
         name, where = eqn.primitive.name, frame.source(eqn)
         first = self.findings.missing.get((name, where))
         if first is None:
@@ -279,11 +281,11 @@ class _Asked(NamedTuple):
     path: bool
 
 
-def _answers(frame: Frame, asked: _Asked) -> Any:
+def _answers(frame: CallFrame, asked: _Asked) -> Any:
     return tuple(map(frame.answer, asked.inputs)), frame.path if asked.path else None
 
 
-def _depends_on_place(frame: Frame | None) -> None:
+def _depends_on_place(frame: CallFrame | None) -> None:
     while frame is not None and not frame.placed:
         frame.placed = True
         frame = frame.parent

@@ -1,68 +1,38 @@
-"""Frame: a jaxpr where it is called, and the integer scalars that the program fixes there.
+"""Known values: constant propagation of integer scalars through the equations and calls of a program.
 
 The trip count of a `while` often hides behind a few equations and call boundaries: a literal that is converted,
-passed into a `jit`, and compared with in the loop's condition. A frame follows a variable back through them. Where a
-value would not fit its dtype, nothing is known: no arithmetic that wraps around is ever relied on.
+passed into a `jit` or a `checkpoint`, and compared with in the loop's condition. A `CallFrame` is a jaxpr at one call
+site; it follows a variable back through equations that move or fold numbers, by their traits, and into the bodies of
+calls, by their rules. Where a value would not fit its dtype, it is unknown: no arithmetic that wraps around is relied
+on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import add, mul, sub
-from typing import Any
+from typing import Any, Protocol, cast
 
 from costax import _jax
 from costax.core import dtypes
 from costax.core.cost import Count
-from costax.core.equation import Body
-from costax.core.polynomial import Polynomial, at_least, maximum, minimum
-
-_IDENTITIES = frozenset(
-    {
-        "copy",
-        "squeeze",
-        "reshape",
-        "broadcast_in_dim",
-        "stop_gradient",
-        "stage",
-        "pvary",
-        "copy_p",
-    }
-)
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "eval_jaxpr": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-}
+from costax.core.equation import Body, Equation
+from costax.core.polynomial import Polynomial, at_least
+from costax.errors import Uncountable, Undecided
+from costax.rules.registry import REGISTRY, Rule
 
 
-def _quotient(a: Any, b: Any) -> Any:
-    """Return what `lax.div` does: it truncates towards zero. What depends on symbols is not negative here."""
-    if not (isinstance(a, int) and isinstance(b, int)):
-        return a // b
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+class Rules(Protocol):
+    """Rules by primitive name: a dictionary, or the registry."""
+
+    def get(self, name: str, /) -> Rule | None:
+        """Return the rule of a primitive, or None."""
+        ...
 
 
-def _remainder(a: int, b: int) -> int:
-    """Return what `lax.rem` does: it takes the dividend's sign."""
-    return a - b * _quotient(a, b)
-
-
-_ARITHMETIC: Mapping[str, Callable[[int, int], int]] = {
-    "add": add,
-    "sub": sub,
-    "mul": mul,
-    "max": maximum,
-    "min": minimum,
-    "div": _quotient,
-    "rem": _remainder,
-}
-
-
-class Frame:
+class CallFrame:
     """One jaxpr, the equation that calls it and the frame of that equation.
+
+    rules: by primitive name; they say what a call runs and what a primitive is.
 
     What is derived in a frame holds wherever the same jaxpr is called, as long as the caller gives the same `answers`
     (by input: the value, or None where the caller does not fix it) and, where `placed`, the path is the same.
@@ -81,16 +51,18 @@ class Frame:
         "parent",
         "path",
         "placed",
+        "rules",
     )
 
     def __init__(
         self,
         jaxpr: Any,
         path: tuple[str, ...] = (),
-        parent: Frame | None = None,
+        parent: CallFrame | None = None,
         eqn: Any = None,
         body: Body | None = None,
         axis_sizes: Mapping[str, int] | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """Take an open or closed jaxpr and where it is called."""
         self.jaxpr: _jax.Jaxpr = _jax.opened(jaxpr)
@@ -99,12 +71,14 @@ class Frame:
         self._positions: dict[Any, int] | None = None
         self._values: dict[Any, int | None] = {}
         self.path: tuple[str, ...] = path
-        self.parent: Frame | None = parent
+        self.parent: CallFrame | None = parent
         self.eqn: Any = eqn
         self.body: Body | None = body
         self.axis_sizes: Mapping[str, int] = axis_sizes or {}
         self.answers: dict[int, int | None] = {}
         self.placed: bool = False
+        inherited = parent.rules if parent is not None else None
+        self.rules: Rules = rules or inherited or REGISTRY
 
     def known(self, atom: Any) -> int | None:
         """Return the value of an atom if it is an integer scalar that the program fixes, else None."""
@@ -114,7 +88,7 @@ class Frame:
         pending = [] if atom in self._values else [atom]
         while pending:
             definition = self._definition(pending[-1])
-            needed = definition.invars if definition is not None and _is_arithmetic(definition) else ()
+            needed = definition.invars if definition is not None and self._folds(definition) else ()
             unseen = [v for v in needed if not _jax.is_literal(v) and v not in self._values]
             if unseen:
                 pending.extend(unseen)
@@ -182,29 +156,72 @@ class Frame:
         return None if source is None else self.parent.known(self.eqn.invars[source])
 
     def _from_equation(self, eqn: Any, var: Any) -> int | None:
-        name = eqn.primitive.name
-        if name == "dim_as_value":
+        rule = self.rules.get(eqn.primitive.name)
+        if rule is None:
+            return None
+        if eqn.primitive.name == "dim_as_value":
             return _jax.params(eqn)["dim"]
-        if name in _CALLS:
-            jaxpr = eqn.params[_CALLS[name]]
-            inside = Frame(jaxpr, self.path, self, eqn, Body(jaxpr, inputs=tuple(range(len(eqn.invars)))))
-            return inside.known(inside.jaxpr.outvars[eqn.outvars.index(var)])
-        if not _is_arithmetic(eqn):
+        if rule.higher_order:
+            return self._from_call(rule, eqn, eqn.outvars.index(var))
+        if not self._folds(eqn):
             return None
         operands = [value for value in map(self.known, eqn.invars) if value is not None]
         if len(operands) < len(eqn.invars):
             return None
-        if name == "convert_element_type":
+        if rule.traits.preserves:
+            # A cast to bool is no copy: 2 becomes 1.
             return int(operands[0] != 0) if _jax.operand(var.aval).dtype == "bool" else operands[0]
-        if name in _IDENTITIES:
-            return operands[0] if len(operands) == 1 else None
-        if name == "clamp":
-            low, value, high = operands
-            return minimum(maximum(low, value), high)
-        a, b = operands
-        if name in ("div", "rem") and (b == 0 or not _truncates_alike(a, b)):
+        return _folded(rule.traits.fold, operands)
+
+    def _from_call(self, rule: Rule, eqn: Any, position: int) -> int | None:
+        """Return the value of a result of a call: of an equation that runs one body once."""
+        body = called_body(bodies_of(rule, eqn, self))
+        if body is None:
             return None
-        return _ARITHMETIC[name](a, b)
+        inside = CallFrame(body.jaxpr, self.path, self, eqn, body, self.axis_sizes)
+        if len(inside.jaxpr.outvars) != len(eqn.outvars):
+            return None
+        return inside.known(inside.jaxpr.outvars[position])
+
+    def _folds(self, eqn: Any) -> bool:
+        """Say whether numbers as operands of an equation make its result a number."""
+        rule = self.rules.get(eqn.primitive.name)
+        if rule is None or rule.higher_order:
+            return False
+        return rule.traits.fold is not None or (rule.traits.preserves and len(eqn.invars) == 1)
+
+
+def bodies_of(rule: Rule, eqn: Any, frame: CallFrame) -> Sequence[Body]:
+    """Return the bodies that an equation runs in a frame; none where its rule cannot say."""
+    inputs, outputs = (tuple(_jax.operand(v.aval) for v in side) for side in (eqn.invars, eqn.outvars))
+    equation = Equation(rule.name, inputs, outputs, _jax.params(eqn), frame.axis_sizes, frame.known_inputs(eqn))
+    try:
+        return cast("Sequence[Body]", rule.function(equation))
+    except (Uncountable, Undecided):
+        return ()
+
+
+def called_body(bodies: Sequence[Body]) -> Body | None:
+    """Return the one body that an equation runs, once and on whole operands, or None.
+
+    That is what makes an equation a call. Of a branch whose index is known the bodies that never run do not count.
+    """
+    running = [body for body in bodies if body.times != 0]
+    if len(running) != 1:
+        return None
+    body = running[0]
+    return None if body.times != 1 or body.loop or body.choice or body.fused or body.per_device else body
+
+
+def _folded(fold: Callable[..., Any] | None, operands: Sequence[Any]) -> Any:
+    """Return a function of numbers, if that is an integer or a polynomial; None where it is not known."""
+    if fold is None:
+        return None
+    try:
+        value = fold(*operands)
+    except (TypeError, ArithmeticError, ValueError, Undecided):
+        return None
+    return value if isinstance(value, int | Polynomial) and not isinstance(value, bool) else None
 
 
 def fits(value: Count, held: range) -> bool:
@@ -212,21 +229,10 @@ def fits(value: Count, held: range) -> bool:
     return at_least(value, max(held.start, 0)) if isinstance(value, Polynomial) else value in held
 
 
-def _truncates_alike(a: Any, b: Any) -> bool:
-    """Say whether division rounds down where it truncates: always for numbers, that are told apart by their signs."""
-    numbers = isinstance(a, int) and isinstance(b, int)
-    return numbers or (at_least(a, 0) and at_least(b, 1))
-
-
-def _is_arithmetic(eqn: Any) -> bool:
-    name = eqn.primitive.name
-    return name in _ARITHMETIC or name in _IDENTITIES or name in ("clamp", "convert_element_type")
-
-
 class KnownInputs(Sequence[int | None]):
     """The known values of some atoms, by position."""
 
-    def __init__(self, frame: Frame, atoms: Sequence[Any]) -> None:
+    def __init__(self, frame: CallFrame, atoms: Sequence[Any]) -> None:
         """Take the frame that the atoms belong to."""
         self._frame, self._atoms = frame, atoms
 

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from costax.core.cost import ZERO, Cost, Count
 from costax.core.equation import Body, Equation
 from costax.errors import RuleCollisionError
+from costax.rules.traits import NO_TRAITS, Traits
 
 CostFunction = Callable[[Equation], Cost]
 BodyFunction = Callable[[Equation], Sequence[Body]]
@@ -35,7 +36,10 @@ def no_traffic(eqn: Equation) -> tuple[Count, Count]:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule and where it is written. `free` holds the reason why a primitive costs nothing."""
+    """A rule and where it is written.
+
+    free: the reason why a primitive costs nothing. traits: what the primitive is; None where its rule does not say.
+    """
 
     name: str
     function: CostFunction | BodyFunction
@@ -45,6 +49,12 @@ class Rule:
     line: int
     higher_order: bool = False
     free: str = ""
+    declared: Traits | None = None
+
+    @property
+    def traits(self) -> Traits:
+        """What the primitive is."""
+        return self.declared or NO_TRAITS
 
 
 class Registry:
@@ -95,18 +105,26 @@ REGISTRY: Final = Registry()
 
 
 def _rule(
-    name: str, function: CostFunction | BodyFunction, traffic: Traffic, *, higher_order: bool, free: str = ""
+    name: str,
+    function: CostFunction | BodyFunction,
+    traffic: Traffic,
+    traits: Traits | None,
+    *,
+    higher_order: bool,
 ) -> Rule:
     code = inspect.unwrap(function).__code__
-    law = free or inspect.cleandoc(function.__doc__ or "")
-    return Rule(name, function, traffic, law, code.co_filename, code.co_firstlineno, higher_order, free)
+    law = inspect.cleandoc(function.__doc__ or "")
+    return Rule(name, function, traffic, law, code.co_filename, code.co_firstlineno, higher_order, declared=traits)
 
 
-def cost_rule(*names: str, traffic: Traffic = whole_operands, override: bool = False) -> Callable[[_C], _C]:
+def cost_rule(
+    *names: str, traffic: Traffic = whole_operands, traits: Traits | None = None, override: bool = False
+) -> Callable[[_C], _C]:
     """Say what leaf primitives cost: decorate a pure function `Equation -> Cost`.
 
-    `traffic` gives (bytes read, bytes written); by default whole operands. Raises RuleCollisionError if a name
-    has a rule already and `override` is false.
+    traffic: gives (bytes read, bytes written); by default whole operands. traits: what the primitives are, for memory,
+    kernels and whatever else asks; without them they read and write buffers like a library call. Raises
+    RuleCollisionError if a name has a rule already and `override` is false.
 
     >>> @cost_rule("my_primitive")
     ... def my_primitive(eqn):
@@ -115,28 +133,31 @@ def cost_rule(*names: str, traffic: Traffic = whole_operands, override: bool = F
 
     def register(function: _C) -> _C:
         for name in names:
-            REGISTRY.add(_rule(name, function, traffic, higher_order=False), override=override)
+            REGISTRY.add(_rule(name, function, traffic, traits, higher_order=False), override=override)
         return function
 
     return register
 
 
-def body_rule(*names: str, traffic: Traffic = no_traffic, override: bool = False) -> Callable[[_B], _B]:
+def body_rule(
+    *names: str, traffic: Traffic = no_traffic, traits: Traits = NO_TRAITS, override: bool = False
+) -> Callable[[_B], _B]:
     """Say which bodies higher-order primitives run, and how often: decorate `Equation -> [Body(jaxpr, times)]`.
 
-    Raises RuleCollisionError if a name has a rule already and `override` is false.
+    traits: what a primitive is beyond its bodies; that it calls, loops or branches is read from them. Raises
+    RuleCollisionError if a name has a rule already and `override` is false.
     """
 
     def register(function: _B) -> _B:
         for name in names:
-            REGISTRY.add(_rule(name, function, traffic, higher_order=True), override=override)
+            REGISTRY.add(_rule(name, function, traffic, traits, higher_order=True), override=override)
         return function
 
     return register
 
 
-def free(*names: str, because: str, traffic: Traffic = whole_operands) -> None:
-    """Declare primitives that do no arithmetic, with the reason; they still carry their bytes."""
+def free(*names: str, because: str, traits: Traits, traffic: Traffic = whole_operands) -> None:
+    """Declare primitives that do no arithmetic, with the reason and what they are; they still carry their bytes."""
     frame = inspect.currentframe()
     caller = frame.f_back if frame else None
     assert caller is not None
@@ -145,5 +166,6 @@ def free(*names: str, because: str, traffic: Traffic = whole_operands) -> None:
         def nothing(eqn: Equation) -> Cost:
             return ZERO
 
-        rule = Rule(name, nothing, traffic, because, caller.f_code.co_filename, caller.f_lineno, False, because)
+        place = (caller.f_code.co_filename, caller.f_lineno)
+        rule = Rule(name, nothing, traffic, because, *place, free=because, declared=traits)
         REGISTRY.add(rule, override=False)

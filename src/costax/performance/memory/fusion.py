@@ -15,168 +15,9 @@ from typing import Final
 
 from costax.performance.memory import dot_kind
 from costax.performance.memory.recomputation import Copies, along_rows, spread
-from costax.program.regions import Region, Step
+from costax.program.regions import Op, Region
+from costax.rules.traits import ContractionKind
 
-_ELEMENTWISE: Final = frozenset(
-    [
-        "abs",
-        "acos",
-        "acosh",
-        "add",
-        "add_any",
-        "and",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "bessel_i0e",
-        "bessel_i1e",
-        "cbrt",
-        "ceil",
-        "clamp",
-        "clz",
-        "complex",
-        "conj",
-        "convert_element_type",
-        "cos",
-        "cosh",
-        "digamma",
-        "div",
-        "eq",
-        "eq_to",
-        "erf",
-        "erf_inv",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "floor",
-        "ge",
-        "gt",
-        "imag",
-        "integer_pow",
-        "is_finite",
-        "le",
-        "le_to",
-        "lgamma",
-        "log",
-        "log1p",
-        "log2",
-        "logistic",
-        "lt",
-        "lt_to",
-        "max",
-        "min",
-        "mul",
-        "mulhi",
-        "ne",
-        "neg",
-        "nextafter",
-        "not",
-        "one_minus_square",
-        "or",
-        "polygamma",
-        "polynomial",
-        "population_count",
-        "pow",
-        "real",
-        "reduce_precision",
-        "rem",
-        "round",
-        "rsqrt",
-        "select_n",
-        "shift_left",
-        "shift_right_arithmetic",
-        "shift_right_logical",
-        "sign",
-        "sin",
-        "sinh",
-        "sqrt",
-        "square",
-        "sub",
-        "tan",
-        "tanh",
-        "threefry2x32",
-        "xor",
-        "zeta",
-    ]
-)
-_MOVES: Final = frozenset(
-    [
-        "broadcast_in_dim",
-        "broadcast_to",
-        "concatenate",
-        "copy",
-        "create_linear",
-        "dynamic_slice",
-        "empty",
-        "empty2",
-        "gather",
-        "iota",
-        "iota_2x32_shape",
-        "pad",
-        "random_bits",
-        "random_fold_in",
-        "random_seed",
-        "random_split",
-        "repeat",
-        "rev",
-        "roll",
-        "slice",
-        "split",
-        "stack",
-        "tile",
-        "transpose",
-        "unstack",
-        "axis_index",
-        "platform_index",
-        "partition_id",
-    ]
-)
-FUSED: Final = _ELEMENTWISE | _MOVES
-"""What is worked out where it is used."""
-
-_REDUCTIONS: Final = frozenset(
-    [
-        "argmax",
-        "argmin",
-        "reduce",
-        "reduce_and",
-        "reduce_max",
-        "reduce_min",
-        "reduce_or",
-        "reduce_prod",
-        "reduce_sum",
-        "reduce_xor",
-        "reduce_window",
-        "reduce_window_max",
-        "reduce_window_min",
-        "reduce_window_sum",
-    ]
-)
-IN_PLACE: Final = frozenset(
-    [
-        "dynamic_update_slice",
-        "scatter",
-        "scatter-add",
-        "scatter-sub",
-        "scatter-mul",
-        "scatter-min",
-        "scatter-max",
-        "scatter_add",
-        "scatter_mul",
-        "addupdate",
-        "swap",
-        "masked_swap",
-    ]
-)
-"""What changes a part of its first operand, and writes into it where that one dies."""
-
-_OVERWRITING: Final = frozenset(["sort", "cholesky", "lu", "qr", "geqrf"])
-"""Libraries that leave their result where their operand was, if nothing needs it any more."""
-
-_ABSORBING: Final = FUSED | _REDUCTIONS | IN_PLACE
 _MOST_ROOTS: Final = 64
 # What a kernel's launch is worth, in bytes that could be read meanwhile: XLA's 1 us at the 3.35 TB/s of an H100.
 LAUNCH: Final = 3_352_320
@@ -186,7 +27,7 @@ LAUNCH: Final = 3_352_320
 class Fusion:
     """What fusing does to a region.
 
-    buffers: the values that have one. reads: by step, the buffers that it reads, through all that is fused into it.
+    buffers: the values that have one. reads: by op, the buffers that it reads, through all that is fused into it.
     matching: those of them that it reads element by element as it writes, so that it may write over them. limited:
     whether XLA's limit on copies decided what has a buffer, where its own order of fusing matters.
     """
@@ -199,7 +40,7 @@ class Fusion:
 
 def unfused(region: Region) -> Fusion:
     """Return the fusion that fuses nothing: every result has a buffer."""
-    reads = [tuple(x for x in step.inputs if x is not None) for step in region.steps]
+    reads = [tuple(x for x in op.inputs if x is not None) for op in region.ops]
     return Fusion(set(range(len(region.values))), reads, [frozenset(found) for found in reads])
 
 
@@ -207,7 +48,7 @@ def fused(region: Region) -> Fusion:
     """Return which values keep a buffer when elementwise work is fused."""
     kept = _kept(region)
     kept |= spread(region, kept, LAUNCH)
-    crowded = Copies(region, kept, _ELEMENTWISE).too_many()
+    crowded = Copies(region, kept).too_many()
     kept |= crowded
     for _ in range(2):
         sinks = _sinks(region, kept)
@@ -218,28 +59,28 @@ def fused(region: Region) -> Fusion:
         kept |= buffers
     roots = _roots(region, kept, [set() for _ in region.values])
     buffers = {number for number in range(len(region.values)) if roots[number] == (number,)}
-    reads = [tuple(dict.fromkeys(r for x in s.inputs if x is not None for r in roots[x])) for s in region.steps]
+    reads = [tuple(dict.fromkeys(r for x in s.inputs if x is not None for r in roots[x])) for s in region.ops]
     return Fusion(buffers, reads, _matching(region, roots, reads), limited=bool(crowded))
 
 
 def _matching(region: Region, roots: list[tuple[int, ...]], reads: list[tuple[int, ...]]) -> list[frozenset[int]]:
-    """Return for each step the buffers that it reads only at the place that it writes. XLA: FusionCanShareBufferHint.
+    """Return for each op the buffers that it reads only at the place that it writes. XLA: FusionCanShareBufferHint.
 
     What is moved, broadcast or reduced on the way is read at other places.
     """
     elsewhere: list[frozenset[int]] = [frozenset() for _ in region.values]
     found: list[frozenset[int]] = []
     in_other_order, results = _channels_last(region, roots), set(region.outputs)
-    for step, read in zip(region.steps, reads, strict=True):
-        if step.name in _ELEMENTWISE or step.name in IN_PLACE or step.name in _OVERWRITING:
-            moved = frozenset[int]().union(*(elsewhere[x] for x in step.inputs if x is not None))
-            if step.name in IN_PLACE:
-                moved |= {r for x in step.inputs[1:] if x is not None for r in roots[x]}
+    for op, read in zip(region.ops, reads, strict=True):
+        if op.traits.elementwise or op.traits.in_place or op.traits.overwrites:
+            moved = frozenset[int]().union(*(elsewhere[x] for x in op.inputs if x is not None))
+            if op.traits.in_place:
+                moved |= {r for x in op.inputs[1:] if x is not None for r in roots[x]}
         else:
             moved = frozenset(read)
-        if any(x in results for x in step.outputs):
+        if any(x in results for x in op.outputs):
             moved |= in_other_order.intersection(read)
-        for x in step.outputs:
+        for x in op.outputs:
             if roots[x] != (x,):
                 elsewhere[x] = moved
         found.append(frozenset(read) - moved)
@@ -252,13 +93,13 @@ def _channels_last(region: Region, roots: list[tuple[int, ...]]) -> set[int]:
     What follows from them element by element keeps their order; a result of the program has its own.
     """
     found: set[int] = set()
-    for step in region.steps:
-        if step.name == "conv_general_dilated":
-            order = step.equation.params["dimension_numbers"].out_spec
+    for op in region.ops:
+        if op.traits.contraction is ContractionKind.CONVOLUTION:
+            order = op.equation.params["dimension_numbers"].out_spec
             if order[1] != len(order) - 1:
-                found.update(step.outputs)
-        elif step.name in _ELEMENTWISE and any(r in found for x in step.inputs if x is not None for r in roots[x]):
-            found.update(x for x in step.outputs if roots[x] == (x,))
+                found.update(op.outputs)
+        elif op.traits.elementwise and any(r in found for x in op.inputs if x is not None for r in roots[x]):
+            found.update(x for x in op.outputs if roots[x] == (x,))
     return found
 
 
@@ -268,14 +109,14 @@ def _kept(region: Region) -> set[int]:
     for number, value in enumerate(region.values):
         if value.kind in ("argument", "carry", "outer"):
             kept.add(number)
-    for step in region.steps:
-        product = dot_kind.kind(step) if step.name == "dot_general" else ""
-        if step.name not in FUSED and product != "small" and not along_rows(step):
-            kept.update(step.outputs)
-        if step.name not in _ABSORBING and not product:
-            kept.update(x for x in _whole(step) if x is not None and not _prologue(region, step, x))
-        elif step.name in IN_PLACE and step.inputs[0] is not None:
-            kept.add(step.inputs[0])
+    for op in region.ops:
+        product = dot_kind.kind(op) if op.traits.contraction is ContractionKind.PRODUCT else ""
+        if not op.traits.computed_where_used and product != "small" and not along_rows(op):
+            kept.update(op.outputs)
+        if not _absorbs(op) and not product:
+            kept.update(x for x in _whole(op) if x is not None and not _prologue(region, op, x))
+        elif op.traits.in_place and op.inputs[0] is not None:
+            kept.add(op.inputs[0])
     # A slice of what a loop goes through is read where it lies; a scalar constant stands in the code.
     return {x for x in kept if region.values[x].kind != "constant" or region.values[x].nbytes > _SCALAR}
 
@@ -283,33 +124,37 @@ def _kept(region: Region) -> set[int]:
 _SCALAR: Final = 16
 
 
-def _prologue(region: Region, step: Step, x: int) -> bool:
+def _absorbs(op: Op) -> bool:
+    """Say whether a op can compute its operands itself: it reads each where it needs it."""
+    return op.traits.computed_where_used or op.traits.reduction or op.traits.in_place
+
+
+def _prologue(region: Region, op: Op, x: int) -> bool:
     """Say whether a product works an operand out as it reads it: what makes it reads no more than it writes.
 
     Source: XLA, gemm_fusion.cc, IsInputWorthFusing; the scope is Triton's, which has no complex and no 64-bit numbers.
     """
     value = region.values[x]
-    if step.name != "dot_general" or value.kind != "made" or value.operand.dtype not in _TRITON:
+    if (
+        op.traits.contraction is not ContractionKind.PRODUCT
+        or value.kind != "made"
+        or value.operand.dtype not in _TRITON
+    ):
         return False
-    maker = region.steps[value.step]
+    maker = region.ops[value.op]
     read = sum(region.values[y].nbytes for y in dict.fromkeys(maker.inputs) if y is not None)
-    return maker.name in _PROLOGUE and read - value.nbytes <= _TOLERANCE
+    # Transposes and broadcasts are read through; a slice, which leaves elements out, is not.
+    spreads = maker.traits.moves and not maker.traits.partial and value.nbytes >= read
+    return (maker.traits.elementwise or spreads) and read - value.nbytes <= _TOLERANCE
 
 
 _TRITON: Final = frozenset({"f32", "bf16", "f16", "i8"})
-_PROLOGUE: Final = _ELEMENTWISE | {"transpose", "broadcast_in_dim"}
 _TOLERANCE: Final = 1024
 
 
-def _whole(step: Step) -> tuple[int | None, ...]:
-    """Return the inputs that a step reads as buffers; what a loop starts from is written into its own."""
-    if step.name == "scan" and step.regions:
-        carried = sum(x is not None for x in step.regions[0].carries)
-        fixed = sum(step.regions[0].values[x].kind == "outer" for x in step.regions[0].inputs)
-        return (*step.inputs[:fixed], *step.inputs[fixed + carried :])
-    if step.name == "while":
-        return step.inputs[: len(step.inputs) - len(step.outputs)]
-    return step.inputs
+def _whole(op: Op) -> tuple[int | None, ...]:
+    """Return the inputs that a op reads as buffers; what a loop starts from is written into its own."""
+    return tuple(x for position, x in enumerate(op.inputs) if position not in op.carried)
 
 
 def _dear(sinks: int, read: int, size: int) -> bool:
@@ -324,10 +169,10 @@ def _dear(sinks: int, read: int, size: int) -> bool:
 def _sinks(region: Region, kept: set[int]) -> list[set[int]]:
     """Return for each value the steps with buffers into which it is fused."""
     sinks: list[set[int]] = [set() for _ in region.values]
-    for number in range(len(region.steps) - 1, -1, -1):
-        step = region.steps[number]
-        ends = {number} if any(x in kept for x in step.outputs) else set[int]().union(*(sinks[x] for x in step.outputs))
-        for x in step.inputs:
+    for number in range(len(region.ops) - 1, -1, -1):
+        op = region.ops[number]
+        ends = {number} if any(x in kept for x in op.outputs) else set[int]().union(*(sinks[x] for x in op.outputs))
+        for x in op.inputs:
             if x is not None and x not in kept:
                 sinks[x] |= ends
     return sinks
@@ -336,11 +181,11 @@ def _sinks(region: Region, kept: set[int]) -> list[set[int]]:
 def _roots(region: Region, kept: set[int], sinks: list[set[int]]) -> list[tuple[int, ...]]:
     """Return for each value the buffers that working it out reads: itself where it has one."""
     roots: list[tuple[int, ...]] = [(number,) if number in kept else () for number in range(len(region.values))]
-    for step in region.steps:
-        for made in step.outputs:
+    for op in region.ops:
+        for made in op.outputs:
             if made in kept:
                 continue
-            found = tuple(dict.fromkeys(r for x in step.inputs if x is not None for r in roots[x]))
+            found = tuple(dict.fromkeys(r for x in op.inputs if x is not None for r in roots[x]))
             again = _dear(len(sinks[made]), sum(region.values[r].nbytes for r in found), region.values[made].nbytes)
             roots[made] = (made,) if again or len(found) > _MOST_ROOTS else found
     return roots

@@ -1,4 +1,4 @@
-"""Liveness: how many bytes are alive at each step of a region, the most of them, and which they are."""
+"""Liveness: how many bytes are alive at each op of a region, the most of them, and which they are."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from costax.core.cost import Count
-from costax.performance.memory.fusion import IN_PLACE, Fusion
+from costax.performance.memory.fusion import Fusion
 from costax.performance.memory.workspace import scratch
-from costax.program.regions import Region, Step, Value
+from costax.program.regions import Op, Region, Value
 
-_LOOPS: Final = ("scan", "while")
 # Bytes of a counter, or of the word in which a library says whether it succeeded.
 _WORD: Final = 4
 
 
 @dataclass(slots=True)
 class Lives:
-    """The memory of a region, step by step.
+    """The memory of a region, op by op.
 
-    sizes: bytes alive while each step runs; of a loop or a branch those beyond what is alive around it. peak: the most
-    of them, at step `moment` (-1 before the first), with the values `alive`. inner: by step, the region inside that
-    holds most. last: by value, the last step that reads it. slack: how much one buffer at the peak is filled up.
+    sizes: bytes alive while each op runs; of a loop or a branch those beyond what is alive around it. peak: the most
+    of them, at op `moment` (-1 before the first), with the values `alive`. inner: by op, the region inside that
+    holds most. last: by value, the last op that reads it. slack: how much one buffer at the peak is filled up.
     """
 
     region: Region
@@ -88,14 +87,14 @@ class _Run:
         sizes: list[Count] = []
         peak, moment, at_peak = now, -1, tuple(sorted(alive))
         slack = self._slack(at_peak)
-        for number, step in enumerate(region.steps):
-            if not self._runs(step):
+        for number, op in enumerate(region.ops):
+            if not self._runs(op):
                 sizes.append(now - base)
                 continue
-            made = [x for x in step.outputs if x in fusion.buffers and x not in alive]
+            made = [x for x in op.outputs if x in fusion.buffers and x not in alive]
             dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.staying]
-            taken = self._taken(step, number, made, dying)
-            inside, spare = self._inside(step, number)
+            taken = self._taken(op, number, made, dying)
+            inside, spare = self._inside(op, number)
             here = now + sum(map(self._size, made)) - sum(map(self._size, taken)) + inside
             sizes.append(here - base)
             if here > peak:
@@ -117,8 +116,8 @@ class _Run:
         loose = [self._size(x) - values[x].nbytes for x in alive if x not in self.staying and x not in self.guests]
         return max([0, *loose])
 
-    def _runs(self, step: Step) -> bool:
-        return bool(step.regions) or not step.outputs or any(x in self.fusion.buffers for x in step.outputs)
+    def _runs(self, op: Op) -> bool:
+        return bool(op.regions) or not op.outputs or any(x in self.fusion.buffers for x in op.outputs)
 
     def _size(self, x: int) -> Count:
         value = self.region.values[x]
@@ -170,46 +169,46 @@ class _Run:
         values, places = self.region.values, dict[Count, list[tuple[int, int]]]()
         for x in self.region.outputs:
             if x is not None and x in self.staying and values[x].kind == "made":
-                places.setdefault(values[x].nbytes, []).append((values[x].step, -1))
+                places.setdefault(values[x].nbytes, []).append((values[x].op, -1))
         guests, matching = set[int](), self.fusion.matching
-        for step in self.region.steps:
-            for x in step.outputs:
+        for op in self.region.ops:
+            for x in op.outputs:
                 if x in self.staying or x not in self.fusion.buffers or x not in self.last:
                     continue
                 rooms = places.get(values[x].nbytes, [])
                 # A room is free from its last guest's end until its own result is written, which may be in place.
                 until = self.last[x] + (self.last[x] < len(matching) and x not in matching[self.last[x]])
-                found = next((i for i, (end, used) in enumerate(rooms) if used < values[x].step and until <= end), None)
+                found = next((i for i, (end, used) in enumerate(rooms) if used < values[x].op and until <= end), None)
                 if found is not None:
                     rooms[found] = (rooms[found][0], self.last[x])
                     guests.add(x)
         return guests
 
-    def _inside(self, step: Step, number: int) -> tuple[Count, Count]:
-        """Return the bytes that a step takes beside its operands and results, and what of them is but alignment."""
+    def _inside(self, op: Op, number: int) -> tuple[Count, Count]:
+        """Return the bytes that a op takes beside its operands and results, and what of them is but alignment."""
         unit = self.reckoner.alignment if self.reckoner.compiled else 0
-        if not step.regions:
-            found = scratch(step, self.region) if self.reckoner.compiled else 0
+        if not op.regions:
+            found = scratch(op, self.region) if self.reckoner.compiled else 0
             # Where there is scratch, there is a table of pointers in it, or a word that says how it went.
             return found, unit - _WORD if found and unit else 0
-        lives = [self.reckoner.lives(region) for region in step.regions]
+        lives = [self.reckoner.lives(region) for region in op.regions]
         most = max(lives, key=lambda found: found.peak)
         self.inner[number] = most
-        if step.name not in _LOOPS or not unit:
+        if not op.loop or not unit:
             return max(most.peak, 0), most.slack
         # A loop carries a tuple, whose table of pointers is a buffer, a scan its counter, and its condition answers
         # with a boolean, when the temporaries of the body are gone.
-        if step.name == "scan":
+        if not op.has_condition:
             return max(most.peak, unit) + 2 * unit, max(most.slack, unit - (_WORD if most.peak else 1))
-        held = max(lives[0].peak, lives[1].peak + unit, 0) + (unit if len(step.outputs) > 1 else 0)
+        held = max(lives[0].peak, lives[1].peak + unit, 0) + (unit if len(op.outputs) > 1 else 0)
         return held, max(most.slack, unit - 1)
 
-    def _taken(self, step: Step, number: int, made: Sequence[int], dying: Sequence[int]) -> list[int]:
+    def _taken(self, op: Op, number: int, made: Sequence[int], dying: Sequence[int]) -> list[int]:
         """Return the dying operands whose place a result takes."""
-        in_place = step.name in IN_PLACE or step.name in _LOOPS
+        in_place = op.traits.in_place or op.loop
         if not (in_place or self.reckoner.compiled):
             return []
-        open_to = dying if step.name in _LOOPS else [x for x in dying if x in self.fusion.matching[number]]
+        open_to = dying if op.loop else [x for x in dying if x in self.fusion.matching[number]]
         taken: list[int] = []
         for x in made:
             size = self._size(x)
@@ -219,12 +218,12 @@ class _Run:
         return taken
 
     def _last_uses(self) -> dict[int, int]:
-        """Return for each buffer the step that reads it last; results are read at the very end."""
+        """Return for each buffer the op that reads it last; results are read at the very end."""
         last: dict[int, int] = {}
-        for number, step in enumerate(self.region.steps):
-            for x in self.fusion.reads[number] if self._runs(step) else ():
+        for number, op in enumerate(self.region.ops):
+            for x in self.fusion.reads[number] if self._runs(op) else ():
                 last[x] = number
         for x in self.region.outputs:
             if x is not None:
-                last[x] = len(self.region.steps)
+                last[x] = len(self.region.ops)
         return last

@@ -17,48 +17,14 @@ from costax.core.cost import Count
 from costax.errors import InputError
 from costax.performance.memory.fusion import fused, unfused
 from costax.performance.memory.liveness import Lives, Reckoner
-from costax.program.regions import Region, Step, program
+from costax.program.regions import Op, Region, program
 from costax.program.tree import BACKWARD, RECOMPUTE, Node
+from costax.rules.traits import ContractionKind
 
 # XLA's for a GPU: every temporary starts at a multiple of this.
 _ALIGNMENT: Final = 256
 # A pointer for each result of a program that has several.
 _POINTER: Final = 8
-# Equations for which a compiler calls a library or writes a loop, and takes memory that nothing in the program tells.
-DOUBTFUL: Final = frozenset(
-    [
-        "cholesky",
-        "cholesky_update",
-        "eig",
-        "eigh",
-        "fft",
-        "hessenberg",
-        "householder_product",
-        "igamma",
-        "igammac",
-        "igamma_grad_a",
-        "lu",
-        "lu_pivots_to",
-        "pallas_call",
-        "qr",
-        "geqrf",
-        "orgqr",
-        "random_gamma",
-        "regularized_incomplete_beta",
-        "ffi_call",
-        "schur",
-        "sort",
-        "svd",
-        "top_k",
-        "approx_top_k",
-        "triangular_solve",
-        "tridiagonal",
-        "tridiagonal_solve",
-        "custom_linear_solve",
-        "all_to_all",
-        "ppermute",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +50,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A step of the program and the bytes that are alive while it runs."""
+    """An operation of the program and the bytes that are alive while it runs."""
 
     step: int
     nbytes: Count
@@ -156,15 +122,15 @@ class Account:
         "slices of slices" stands for what it would have to work out too often, as in an associative scan: which of the
         values it keeps instead depends on the order in which it fuses.
         """
-        names = {step.name for step in _steps(self._region) if step.name in DOUBTFUL or _is_dilated(step)}
+        names = {op.name for op in _operations(self._region) if op.traits.unmodelled or _is_dilated(op)}
         return (*sorted(names), *(["slices of slices"] if self._fused and self._compiler.limited else []))
 
     def timeline(self, *, fused: bool = False) -> list[Moment]:
-        """Return what is alive at each step of the outermost program; a loop counts with the most that it needs."""
+        """Return what is alive at each operation of the outermost program; a loop counts with the most that it needs."""
         lives = self._fused if fused else self._unfused
         return [
-            Moment(number, size, "/".join(step.scope), step.name, _jax.source(step.equation))
-            for number, (size, step) in enumerate(zip(lives.sizes, self._region.steps, strict=True))
+            Moment(number, size, "/".join(op.scope), op.name, _jax.source(op.equation))
+            for number, (size, op) in enumerate(zip(lives.sizes, self._region.ops, strict=True))
         ]
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
@@ -192,19 +158,19 @@ def account(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...])
     return Account(region)
 
 
-def _is_dilated(step: Step) -> bool:
+def _is_dilated(op: Op) -> bool:
     """Say whether a convolution has holes, as gradients of strided ones have: a library may fill them in a copy."""
-    if step.name != "conv_general_dilated":
+    if op.traits.contraction is not ContractionKind.CONVOLUTION:
         return False
-    params = step.equation.params
+    params = op.equation.params
     return any(n != 1 for n in (*params["lhs_dilation"], *params["rhs_dilation"], params["batch_group_count"]))
 
 
-def _steps(region: Region) -> Iterator[Step]:
-    for step in region.steps:
-        yield step
-        for inside in step.regions:
-            yield from _steps(inside)
+def _operations(region: Region) -> Iterator[Op]:
+    for op in region.ops:
+        yield op
+        for inside in op.regions:
+            yield from _operations(inside)
 
 
 def _alive(lives: Lives, scope: tuple[str, ...]) -> Iterator[Buffer]:
@@ -213,7 +179,7 @@ def _alive(lives: Lives, scope: tuple[str, ...]) -> Iterator[Buffer]:
         value = region.values[number]
         if not value.nbytes or value.kind == "outer" or (scope and value.kind == "carry"):
             continue
-        maker = region.steps[value.step] if value.step >= 0 else None
+        maker = region.ops[value.op] if value.op >= 0 else None
         place = "/".join(scope + maker.scope) if maker else ""
         name = maker.name if maker else value.kind
         source = _jax.source(maker.equation) if maker else value.name
@@ -221,7 +187,7 @@ def _alive(lives: Lives, scope: tuple[str, ...]) -> Iterator[Buffer]:
             value.nbytes, value.operand.dtype, value.operand.shape, place, name, source, _why(lives, number, scope)
         )
     if lives.moment in lives.inner:
-        yield from _alive(lives.inner[lives.moment], scope + region.steps[lives.moment].scope)
+        yield from _alive(lives.inner[lives.moment], scope + region.ops[lives.moment].scope)
 
 
 def _why(lives: Lives, number: int, scope: tuple[str, ...]) -> str:
@@ -231,11 +197,11 @@ def _why(lives: Lives, number: int, scope: tuple[str, ...]) -> str:
         return "a result" if not scope else "carried to the next step, or stacked"
     if value.kind == "argument" and number not in region.donated:
         return "an argument that is not donated"
-    if not 0 <= last < len(region.steps):
+    if not 0 <= last < len(region.ops):
         return "nothing reads it"
-    reader = region.steps[last]
+    reader = region.ops[last]
     where = "/".join(scope + reader.scope)
-    maker = region.steps[value.step] if value.step >= 0 else None
+    maker = region.ops[value.op] if value.op >= 0 else None
     saved = (
         reader.direction in (BACKWARD, RECOMPUTE) and maker is not None and maker.direction not in (BACKWARD, RECOMPUTE)
     )

@@ -12,7 +12,7 @@ from costax.program.tree import BACKWARD, RECOMPUTE, UPDATE
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """An array that the forward pass makes and the backward pass reads. stacked: one for each step of a loop."""
+    """An array that the forward pass makes and the backward pass reads. stacked: one for each op of a loop."""
 
     nbytes: Count
     dtype: str
@@ -26,16 +26,24 @@ class Residual:
 def residuals(region: Region) -> list[Residual]:
     """Return the residuals of a program, in program order; arguments are none, for they are there anyway."""
     backward = (BACKWARD, RECOMPUTE)
-    read = {x for step in region.steps if step.direction in backward for x in step.inputs if x is not None}
+    read = {x for op in region.ops if op.direction in backward for x in op.inputs if x is not None}
     found: list[Residual] = []
     for number in sorted(read):
         value = region.values[number]
-        if value.step < 0 or region.steps[value.step].direction in (*backward, UPDATE):
+        if value.op < 0 or region.ops[value.op].direction in (*backward, UPDATE):
             continue
-        maker = region.steps[value.step]
+        maker = region.ops[value.op]
         operand = value.operand
         place, line = "/".join(maker.scope), _jax.source(maker.equation)
         found.append(
-            Residual(value.nbytes, operand.dtype, operand.shape, place, maker.name, line, maker.name == "scan")
+            Residual(
+                value.nbytes,
+                operand.dtype,
+                operand.shape,
+                place,
+                maker.name,
+                line,
+                maker.loop and not maker.has_condition,
+            )
         )
     return found

@@ -1,4 +1,4 @@
-"""Scratch: what a compiler takes for a single step beside its operands and results, as XLA does for an H100.
+"""Scratch: what a compiler takes for a single op beside its operands and results, as XLA does for an H100.
 
 * A product of few output tiles and a long contraction is split along it, so that all multiprocessors work: the partial
   sums lie in memory, in float32, until they are added. Which split XLA takes follows from its own cost model.
@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import Any, Final
 
 from costax.core import dtypes
 from costax.core.cost import Count
 from costax.performance.memory import dot_kind
-from costax.program.regions import Region, Step
+from costax.program.regions import Op, Region
+from costax.rules.traits import ContractionKind, Library
 
 # Source: XLA, xla/backends/gpu/transforms/splitk_rewriter.cc, the weights for Hopper: compute, memory, memory of the
 # sum of the parts, and the launch of that sum.
@@ -26,28 +26,31 @@ _SPLITS: Final = tuple(2**power for power in range(12))
 _VECTOR: Final = 16
 
 
-def scratch(step: Step, region: Region) -> Count:
-    """Return the bytes that a step needs for itself while it runs."""
-    if step.name == "dot_general":
-        return _workspace(step) + _transposed(step, region) + _partial_sums(step)
-    if step.name == "select_and_scatter_add":
-        # Where in each window the greatest lies is found with the forward pass: a number for each axis.
-        source = step.equation.invars[0].aval.shape
-        return len(source) * _aligned(4 * prod(source))
-    if step.name == "conv_general_dilated":
-        return _TABLE + _copies(step, region)
-    results = sum(_aligned(region.values[x].nbytes) for x in step.outputs)
-    if step.name in _LOOPS_OF:
-        return _LOOPS_OF[step.name] * results
-    if step.name in ("ragged_dot", "ragged_dot_general"):
-        return _expanded(step)
-    if step.name in ("sort", "top_k", "argmax", "argmin"):
-        return _TABLE
-    if step.name == "cholesky":
-        return _TABLE
-    if step.name in _LIBRARIES:
-        return results + _TABLE
-    return 0
+def scratch(op: Op, region: Region) -> Count:
+    """Return the bytes that a op needs for itself while it runs."""
+    contraction, library = op.traits.contraction, op.traits.library
+    if contraction is ContractionKind.PRODUCT:
+        return _workspace(op) + _transposed(op, region) + _partial_sums(op)
+    if contraction is ContractionKind.CONVOLUTION:
+        return _TABLE + _copies(op, region)
+    if contraction is ContractionKind.RAGGED:
+        return _expanded(op)
+    results = sum(_aligned(region.values[x].nbytes) for x in op.outputs)
+    match library:
+        case Library.WINDOW_SCATTER:
+            # Where in each window the greatest lies is found with the forward pass: a number for each axis.
+            source = op.equation.invars[0].aval.shape
+            return len(source) * _aligned(4 * prod(source))
+        case Library.SERIES:
+            return op.traits.series_arrays * results
+        case Library.SORT:
+            return _TABLE
+        case Library.FACTORIZATION:
+            # It works in place on a copy, and says in a word more whether it succeeded. Where it may overwrite its
+            # operand and all of the result is that operand's, there is no copy.
+            return _TABLE if op.traits.overwrites and len(op.outputs) == 1 else results + _TABLE
+        case None:
+            return 0
 
 
 def _aligned(nbytes: Count) -> Count:
@@ -56,59 +59,47 @@ def _aligned(nbytes: Count) -> Count:
 
 # A library's result is a tuple, whose table of pointers is a buffer like any other, 256 bytes with its alignment.
 _TABLE: Final = 256
-# What XLA writes out as a loop over so many arrays of the result's size. Counted in programs compiled for an H100.
-_LOOPS_OF: Final[Mapping[str, int]] = {
-    "igamma": 23,
-    "igammac": 21,
-    "igamma_grad_a": 26,
-    "regularized_incomplete_beta": 13,
-    "random_gamma": 17,
-}
-# These work in place on a copy, and say in a word more whether they succeeded.
-_LIBRARIES: Final = frozenset(
-    ["cholesky", "eigh", "lu", "qr", "geqrf", "householder_product", "svd", "triangular_solve"]
-)
 # Source: XLA, GemmRewriter, for Hopper without autotuning.
 _CUBLAS_WORKSPACE: Final = 4 << 20
 
 
-def _workspace(step: Step) -> Count:
+def _workspace(op: Op) -> Count:
     """Return the workspace of cuBLAS, which does the products that Triton does not.
 
     Those are of complex numbers, and of 16-bit numbers into 32 bits whose extents are no multiples of 8.
     """
-    (left, right), out = step.equation.invars, step.equation.outvars[0]
+    (left, right), out = op.equation.invars, op.equation.outvars[0]
     if dtypes.is_complex(_dtype(left)):
         return _CUBLAS_WORKSPACE
     odd = len(left.aval.shape) == 2 and any(extent % 8 for extent in (*left.aval.shape, *right.aval.shape))
     return _CUBLAS_WORKSPACE if _width(left) == 2 and _width(out) == 4 and odd else 0
 
 
-def _transposed(step: Step, region: Region) -> Count:
+def _transposed(op: Op, region: Region) -> Count:
     """Return the bytes of the operands whose batch axes do not come first, in any order: they are transposed."""
-    _, batched = step.equation.params["dimension_numbers"]
+    _, batched = op.equation.params["dimension_numbers"]
     copied: Count = 0
-    if dot_kind.kind(step):
+    if dot_kind.kind(op):
         return copied
-    for x, axes in zip(step.inputs, batched, strict=True):
+    for x, axes in zip(op.inputs, batched, strict=True):
         if x is not None and sorted(axes) != list(range(len(axes))):
             copied += _aligned(region.values[x].nbytes)
     return copied
 
 
-def _expanded(step: Step) -> Count:
+def _expanded(op: Op) -> Count:
     """Return the bytes of a ragged product's rows, written out once for each group."""
-    rows, groups = step.equation.invars[0].aval.shape, step.equation.invars[1].aval.shape[0]
-    return prod(rows) * _width(step.equation.invars[0]) * groups
+    rows, groups = op.equation.invars[0].aval.shape, op.equation.invars[1].aval.shape[0]
+    return prod(rows) * _width(op.equation.invars[0]) * groups
 
 
-def _partial_sums(step: Step) -> Count:
-    contracted, batched = step.equation.params["dimension_numbers"]
-    left, right = (var.aval.shape for var in step.equation.invars)
+def _partial_sums(op: Op) -> Count:
+    contracted, batched = op.equation.params["dimension_numbers"]
+    left, right = (var.aval.shape for var in op.equation.invars)
     if len(contracted[0]) != 1 or not all(isinstance(n, int) for n in (*left, *right)):
         return 0
-    width, out = _width(step.equation.invars[0]), _width(step.equation.outvars[0])
-    if not dtypes.is_floating(_dtype(step.equation.invars[0])) or width > 4:
+    width, out = _width(op.equation.invars[0]), _width(op.equation.outvars[0])
+    if not dtypes.is_floating(_dtype(op.equation.invars[0])) or width > 4:
         return 0
     b = prod(left[axis] for axis in batched[0])
     m = prod(n for axis, n in enumerate(left) if axis not in (*contracted[0], *batched[0]))
@@ -139,12 +130,12 @@ def _cost(b: int, m: int, n: int, k: int, width: int, out: int, parts: int) -> f
     return product + _SUM_LAUNCH + b * m * n * (4 * parts + out) * _SUM
 
 
-def _copies(step: Step, region: Region) -> Count:
-    numbers = step.equation.params["dimension_numbers"]
+def _copies(op: Op, region: Region) -> Count:
+    numbers = op.equation.params["dimension_numbers"]
     rank = len(numbers.lhs_spec)
-    image, kernel = step.inputs[:2]
+    image, kernel = op.inputs[:2]
     copied: Count = 0
-    if image is not None and any(low != high for low, high in step.equation.params["padding"]):
+    if image is not None and any(low != high for low, high in op.equation.params["padding"]):
         # cuDNN pads both sides alike; the rest is padded before, in a copy.
         copied += _aligned(region.values[image].nbytes)
     if kernel is not None and tuple(numbers.rhs_spec[:2]) != (0, rank - 1):
@@ -152,8 +143,8 @@ def _copies(step: Step, region: Region) -> Count:
     # Between layers the layout is kept; at the borders of the program it is changed.
     if image is not None and numbers.lhs_spec[1] != rank - 1 and region.values[image].kind == "argument":
         copied += region.values[image].nbytes
-    if numbers.out_spec[1] != rank - 1 and step.outputs[0] in region.outputs:
-        copied += region.values[step.outputs[0]].nbytes
+    if numbers.out_spec[1] != rank - 1 and op.outputs[0] in region.outputs:
+        copied += region.values[op.outputs[0]].nbytes
     return copied
 
 

@@ -9,6 +9,7 @@ from costax import _jax
 from costax.core.equation import Body, Equation
 from costax.errors import Uncountable
 from costax.rules.registry import body_rule
+from costax.rules.traits import OPAQUE
 
 
 def _once(eqn: Equation, jaxpr: Any, name: str = "") -> list[Body]:
@@ -151,7 +152,7 @@ def composite(eqn: Equation) -> Sequence[Body]:
     return _once(eqn, eqn.params["jaxpr"])
 
 
-@body_rule("custom_linear_solve")
+@body_rule("custom_linear_solve", traits=OPAQUE)
 def custom_linear_solve(eqn: Equation) -> Sequence[Body]:
     """The solver runs once; the matrix-vector product is there for derivatives, and runs inside the solver if at all.
 

@@ -13,6 +13,7 @@ from costax.core.cost import Count
 from costax.core.equation import Body, Equation
 from costax.core.polynomial import maximum
 from costax.rules.registry import body_rule, whole_operands
+from costax.rules.traits import NO_TRAITS, REDUCTION, Traits
 
 
 def scattered(eqn: Equation) -> tuple[Count, Count]:
@@ -29,7 +30,7 @@ def _fused(jaxpr: Any, times: Count, name: str = "combiner") -> Body:
     return Body(jaxpr, times, name, fused=True)
 
 
-@body_rule("reduce", traffic=whole_operands)
+@body_rule("reduce", traffic=whole_operands, traits=REDUCTION)
 def reduce(eqn: Equation) -> Sequence[Body]:
     """n elements are joined into one by n - 1 runs of the combiner, for each output element.
 
@@ -38,7 +39,15 @@ def reduce(eqn: Equation) -> Sequence[Body]:
     return [_fused(eqn.params["jaxpr"], maximum(eqn.inputs[0].size - eqn.out.size, 0))]
 
 
-@body_rule("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max", "scatter", traffic=scattered)
+@body_rule("scatter-add", "scatter", traffic=scattered, traits=Traits(in_place=True, partial=True, reads_once=True))
+@body_rule(
+    "scatter-sub",
+    "scatter-mul",
+    "scatter-min",
+    "scatter-max",
+    traffic=scattered,
+    traits=Traits(in_place=True, partial=True),
+)
 def scatter(eqn: Equation) -> Sequence[Body]:
     """The combiner runs once for each element of the updates; a plain scatter replaces and computes nothing.
 
@@ -48,7 +57,7 @@ def scatter(eqn: Equation) -> Sequence[Body]:
     return [] if combiner is None or eqn.name == "scatter" else [_fused(combiner, updates.size)]
 
 
-@body_rule("reduce_window", traffic=whole_operands)
+@body_rule("reduce_window", traffic=whole_operands, traits=REDUCTION.but(windowed=True))
 def reduce_window(eqn: Equation) -> Sequence[Body]:
     """A window of w elements is joined by w - 1 runs of the combiner, for each output element; padding joins too.
 
@@ -58,7 +67,7 @@ def reduce_window(eqn: Equation) -> Sequence[Body]:
     return [_fused(eqn.params["jaxpr"], maximum(window - 1, 0) * eqn.out.size)]
 
 
-@body_rule("select_and_scatter", traffic=whole_operands)
+@body_rule("select_and_scatter", traffic=whole_operands, traits=NO_TRAITS)
 def select_and_scatter(eqn: Equation) -> Sequence[Body]:
     """For each source element a window of w is searched by w - 1 runs of the selection, and one scatter adds.
 

@@ -10,20 +10,15 @@ from costax.core.equation import Body, Equation
 from costax.core.polynomial import Polynomial
 from costax.errors import Undecided
 from costax.rules.registry import body_rule
+from costax.rules.traits import ELEMENTWISE, IDENTITY, NO_TRAITS, OPAQUE, REDUCTION, Function, Traits
 
 
-@body_rule(
-    "linear_solve",
-    "maybe_set",
-    "nonbatchable",
-    "nondifferentiable_backward",
-    "nontraceable",
-    "select_if_vmap",
-    "unvmap_all",
-    "unvmap_any",
-    "unvmap_max",
-    "vprim",
-)
+@body_rule("linear_solve", traits=OPAQUE)
+@body_rule("maybe_set", traits=Traits(in_place=True))
+@body_rule("nonbatchable", "nondifferentiable_backward", "nontraceable", traits=IDENTITY)
+@body_rule("select_if_vmap", traits=ELEMENTWISE.but(function=Function.SELECT))
+@body_rule("unvmap_all", "unvmap_any", "unvmap_max", traits=REDUCTION)
+@body_rule("vprim", traits=NO_TRAITS)
 def equinox_primitive(eqn: Equation) -> Sequence[Body]:
     """A primitive of equinox or lineax runs the function that implements it, once; only transformations see more.
 

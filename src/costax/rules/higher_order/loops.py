@@ -20,7 +20,18 @@ def scan(eqn: Equation) -> Sequence[Body]:
     inputs = tuple(range(len(eqn.inputs)))
     whole = not isinstance(length, int) or 0 < unroll <= length
     copies = unroll + length % unroll if whole else length
-    return [Body(eqn.params["jaxpr"], length, "body", inputs, fixed=fixed, loop=True, copies=copies)]
+    return [
+        Body(
+            eqn.params["jaxpr"],
+            length,
+            "body",
+            inputs,
+            fixed=fixed,
+            carried=eqn.params["num_carry"],
+            loop=True,
+            copies=copies,
+        )
+    ]
 
 
 @body_rule("while")
@@ -41,6 +52,7 @@ def while_loop(eqn: Equation) -> Sequence[Body]:
             "condition",
             (*range(condition_consts), *carry),
             fixed=condition_consts,
+            carried=len(carry),
             loop=True,
         ),
         Body(
@@ -49,6 +61,7 @@ def while_loop(eqn: Equation) -> Sequence[Body]:
             "body",
             (*range(condition_consts, condition_consts + body_consts), *carry),
             fixed=body_consts,
+            carried=len(carry),
             loop=True,
         ),
     ]

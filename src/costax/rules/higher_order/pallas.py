@@ -10,9 +10,10 @@ from costax.core.cost import Count
 from costax.core.equation import Body, Equation
 from costax.core.polynomial import Polynomial
 from costax.rules.registry import body_rule, whole_operands
+from costax.rules.traits import OPAQUE
 
 
-@body_rule("pallas_call")
+@body_rule("pallas_call", traits=OPAQUE)
 def pallas_call(eqn: Equation) -> Sequence[Body]:
     """The kernel runs once for each point of the grid; where a bound of the grid is not in the program, it is unknown.
 
@@ -36,7 +37,7 @@ def _steps(eqn: Equation) -> Count | None:
     return steps
 
 
-@body_rule("cudnn_fusion", traffic=whole_operands)
+@body_rule("cudnn_fusion", traffic=whole_operands, traits=OPAQUE)
 def cudnn_fusion(eqn: Equation) -> Sequence[Body]:
     """The function runs once, as one kernel of cuDNN: its operands and results move, what is between them does not.
 
@@ -54,7 +55,7 @@ def run_scoped(eqn: Equation) -> Sequence[Body]:
     return [Body(eqn.params["jaxpr"])]
 
 
-@body_rule("core_map")
+@body_rule("core_map", traits=OPAQUE)
 def core_map(eqn: Equation) -> Sequence[Body]:
     """Every core of a device's mesh runs the body.
 
@@ -63,7 +64,7 @@ def core_map(eqn: Equation) -> Sequence[Body]:
     return [_on_cores(eqn.params["jaxpr"], eqn.params["mesh"])]
 
 
-@body_rule("mpmd_map")
+@body_rule("mpmd_map", traits=OPAQUE)
 def mpmd_map(eqn: Equation) -> Sequence[Body]:
     """Every core of each mesh runs that mesh's own body.
 

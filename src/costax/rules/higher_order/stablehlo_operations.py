@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from typing import Any
 
 from costax import _jax
 from costax.core.equation import Operand
+from costax.rules.lowered_names import COLLECTIVE_PRIMITIVES, routine_params, routine_primitive
 
 Parameters = dict[str, Any]
 
@@ -198,38 +198,13 @@ def _collective(name: str) -> Callable[[Operation], tuple[str, Parameters]]:
 def _custom_call(o: Operation) -> tuple[str, Parameters]:
     target: str = o.attribute("call_target_name")
     wrapped = _wrapped(o, target.removeprefix("mhlo.")) if target.startswith("mhlo.") else None
-    lapack = re.fullmatch(r"lapack_[sdcz](\w+?)(_ffi)?", target)
-    if lapack and lapack[1] in _LAPACK:
-        return _LAPACK[lapack[1]], _lapack_options(o)
+    if routine := routine_primitive(target):
+        return routine, routine_params(o.attribute("mhlo.backend_config", {}))
     if target in ("Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"):
         return "sharding_constraint", {}
     if "python" in target and "callback" in target:
         return "pure_callback", {}
     return wrapped or ("ffi_call", {"target_name": target})
-
-
-_LAPACK: Mapping[str, str] = {
-    "potrf": "cholesky",
-    "getrf": "lu",
-    "geqrf": "geqrf",
-    "geqp3": "geqp3",
-    "orgqr": "householder_product",
-    "ungqr": "householder_product",
-    "trsm": "triangular_solve",
-    "syevd": "eigh",
-    "heevd": "eigh",
-    "gesdd": "svd",
-}
-
-
-def _lapack_options(o: Operation) -> Parameters:
-    options: Mapping[str, Any] = o.attribute("mhlo.backend_config", {})
-    mode = chr(options.get("mode", ord("A")))
-    return {
-        "unit_diagonal": options.get("diag") == ord("U"),
-        "compute_uv": mode != "N",
-        "full_matrices": mode == "A",
-    }
 
 
 _SHAPED: Mapping[str, Callable[[Operation], tuple[str, Parameters]]] = {
@@ -250,9 +225,12 @@ _SHAPED: Mapping[str, Callable[[Operation], tuple[str, Parameters]]] = {
     "stablehlo.fft": _fft,
     "stablehlo.rng_bit_generator": _rng_bit_generator,
     "stablehlo.triangular_solve": _triangular_solve,
-    "stablehlo.all_reduce": _collective("psum"),
-    "stablehlo.all_gather": _collective("all_gather"),
-    "stablehlo.reduce_scatter": _collective("reduce_scatter"),
-    "stablehlo.all_to_all": _collective("all_to_all"),
     "stablehlo.custom_call": _custom_call,
+    # collective_permute lists pairs of devices but not how many devices there are, so that the mean over the devices
+    # is unknown. It keeps its name, and is reported as a primitive without a rule.
+    **{
+        f"stablehlo.{opcode.replace('-', '_')}": _collective(primitive)
+        for opcode, primitive in COLLECTIVE_PRIMITIVES.items()
+        if primitive != "ppermute"
+    },
 }

@@ -13,7 +13,7 @@ from costax import _jax
 from costax.core import dtypes
 from costax.core.equation import Equation
 from costax.core.polynomial import Polynomial, maximum
-from costax.rules.known_values import Frame, fits
+from costax.rules.known_values import CallFrame, fits
 
 _MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne"}
 
@@ -66,8 +66,8 @@ class _Loop:
         self.eqn = eqn
         self.condition_consts: int = eqn.params["cond_nconsts"]
         self.body_consts: int = eqn.params["body_nconsts"]
-        self.condition = Frame(eqn.params["cond_jaxpr"])
-        self.body = Frame(eqn.params["body_jaxpr"])
+        self.condition = CallFrame(eqn.params["cond_jaxpr"])
+        self.body = CallFrame(eqn.params["body_jaxpr"])
 
     def carry_position(self, atom: Any) -> int | None:
         """Return which carry an atom of the condition is, seen through conversions that keep every value."""

@@ -14,12 +14,13 @@ from costax.core.cost import Cost, Count
 from costax.core.equation import Equation, Operand
 from costax.errors import Uncountable
 from costax.rules.registry import cost_rule
+from costax.rules.traits import OPAQUE
 
 # jax.nn.dot_product_attention: AttentionLayout.BNTH.value; the other one is BTNH.
 _HEADS_FIRST = 1
 
 
-@cost_rule("dot_product_attention_fwd", "dot_product_attention_fwd_wrapper")
+@cost_rule("dot_product_attention_fwd", "dot_product_attention_fwd_wrapper", traits=OPAQUE)
 def dot_product_attention_fwd(eqn: Equation) -> Cost:
     """Two products, Q K^T and P V, and a softmax over the keys for each query position and head.
 
@@ -37,7 +38,7 @@ def dot_product_attention_fwd(eqn: Equation) -> Cost:
     return forward + (Cost.transcendental("f32", a.rows) + Cost.arithmetic("f32", a.rows) if kept else Cost())
 
 
-@cost_rule("dot_product_attention_bwd", "dot_product_attention_bwd_wrapper")
+@cost_rule("dot_product_attention_bwd", "dot_product_attention_bwd_wrapper", traits=OPAQUE)
 def dot_product_attention_bwd(eqn: Equation) -> Cost:
     """Five products: Q K^T again, dV = P^T dO, dP = dO V^T, dQ = dS K, dK = dS^T Q.
 
@@ -52,7 +53,7 @@ def dot_product_attention_bwd(eqn: Equation) -> Cost:
     return a.products(3, 2) + _softmax_gradient(a) + _hidden(eqn, a) + Cost.arithmetic("f32", dbias)
 
 
-@cost_rule("dot_product_attention_fp8_fwd", "dot_product_attention_fp8_fwd_wrapper")
+@cost_rule("dot_product_attention_fp8_fwd", "dot_product_attention_fp8_fwd_wrapper", traits=OPAQUE)
 def dot_product_attention_fp8_fwd(eqn: Equation) -> Cost:
     """Attention on fp8 operands: what `dot_product_attention_fwd` counts, and the scaling of fp8.
 
@@ -71,7 +72,7 @@ def dot_product_attention_fp8_fwd(eqn: Equation) -> Cost:
     )
 
 
-@cost_rule("dot_product_attention_fp8_bwd", "dot_product_attention_fp8_bwd_wrapper")
+@cost_rule("dot_product_attention_fp8_bwd", "dot_product_attention_fp8_bwd_wrapper", traits=OPAQUE)
 def dot_product_attention_fp8_bwd(eqn: Equation) -> Cost:
     """The five products of `dot_product_attention_bwd` on fp8 operands, and the scaling of fp8.
 

@@ -6,6 +6,7 @@ from costax.core.cost import Cost
 from costax.core.equation import Equation
 from costax.errors import Uncountable
 from costax.rules.registry import cost_rule, free, no_traffic
+from costax.rules.traits import GENERATOR, NO_TRAITS, OPAQUE
 
 free(
     "pure_callback",
@@ -15,10 +16,11 @@ free(
     "check",
     because="Python runs it on the host, outside the program: the device does nothing but hand over the operands "
     "and take the results, whose bytes are carried. XLA: a custom call, -1 FLOP.",
+    traits=NO_TRAITS,
 )
 
 
-@cost_rule("ffi_call")
+@cost_rule("ffi_call", traits=OPAQUE)
 def ffi_call(eqn: Equation) -> Cost:
     """A foreign function costs what its author says; nobody else can know.
 
@@ -31,7 +33,7 @@ def ffi_call(eqn: Equation) -> Cost:
     )
 
 
-@cost_rule("buffer_callback")
+@cost_rule("buffer_callback", traits=NO_TRAITS)
 def buffer_callback(eqn: Equation) -> Cost:
     """A callback that is handed the device's own buffers may do any work on them.
 
@@ -46,24 +48,42 @@ free(
     "after_all",
     because="A token orders effects and holds no data. XLA: after-all, 0 FLOPs, 0 bytes.",
     traffic=no_traffic,
+    traits=NO_TRAITS,
 )
+_KNOWN_SHAPE = "A shape is known when the program is compiled. XLA: a constant, or get-dimension-size, 0 FLOPs."
 free(
     "dim_as_value",
     "dimension_size",
-    "shape_assertion",
-    because="A shape is known when the program is compiled. XLA: a constant, or get-dimension-size, 0 FLOPs.",
+    because=_KNOWN_SHAPE,
     traffic=no_traffic,
+    traits=GENERATOR,
+)
+free(
+    "shape_assertion",
+    because=_KNOWN_SHAPE,
+    traffic=no_traffic,
+    traits=NO_TRAITS,
 )
 free(
     "platform_index",
     because="The platform is known when the program is compiled. XLA: a constant, 0 FLOPs.",
     traffic=no_traffic,
+    traits=GENERATOR,
+)
+_KNOWN_PLACE = (
+    "Where a device or a kernel's step stands is known to it. "
+    "XLA: partition-id and scalar arithmetic on it, or a register."
 )
 free(
     "program_id",
     "num_programs",
-    "axis_index",
-    because="Where a device or a kernel's step stands is known to it. "
-    "XLA: partition-id and scalar arithmetic on it, or a register.",
+    because=_KNOWN_PLACE,
     traffic=no_traffic,
+    traits=NO_TRAITS,
+)
+free(
+    "axis_index",
+    because=_KNOWN_PLACE,
+    traffic=no_traffic,
+    traits=GENERATOR,
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from costax.core.cost import ZERO, Cost
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import ELEMENTWISE, VIEW, Function
 
 
-@cost_rule("convert_element_type")
+@cost_rule("convert_element_type", traits=ELEMENTWISE.but(moves=True, function=Function.CONVERT))
 def convert_element_type(eqn: Equation) -> Cost:
     """One conversion for each output element, where the dtype changes at all; OPs, no FLOPs.
 
@@ -18,7 +19,7 @@ def convert_element_type(eqn: Equation) -> Cost:
     return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO
 
 
-@cost_rule("real", "imag", "complex")
+@cost_rule("real", "imag", "complex", traits=ELEMENTWISE)
 def complex_parts(eqn: Equation) -> Cost:
     """One conversion for each output element between a complex number and its two real parts; OPs, no FLOPs.
 
@@ -28,7 +29,7 @@ def complex_parts(eqn: Equation) -> Cost:
     return Cost.convert(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("reduce_precision")
+@cost_rule("reduce_precision", traits=ELEMENTWISE.but(moves=True))
 def reduce_precision(eqn: Equation) -> Cost:
     """One conversion for each output element: rounded to fewer bits, under the same dtype; OPs, no FLOPs.
 
@@ -38,7 +39,7 @@ def reduce_precision(eqn: Equation) -> Cost:
     return Cost.convert(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("bitcast_convert_type")
+@cost_rule("bitcast_convert_type", traits=VIEW)
 def bitcast_convert_type(eqn: Equation) -> Cost:
     """One conversion for each output element: the same bits under another dtype; OPs, no FLOPs.
 

@@ -15,6 +15,7 @@ from costax.core.cost import ZERO, Cost, Count
 from costax.core.equation import Equation
 from costax.errors import Uncountable
 from costax.rules.registry import cost_rule, free, no_traffic
+from costax.rules.traits import IDENTITY, Traits
 
 
 def group_size(eqn: Equation) -> int:
@@ -49,7 +50,15 @@ def share(total: Count, parts: Count, of: int) -> Count:
     return -(-total * parts // of)
 
 
-@cost_rule("psum", "psum_invariant", "unreduced_psum", "psum_start", "psum_invariant_start", "unreduced_psum_start")
+@cost_rule(
+    "psum",
+    "psum_invariant",
+    "unreduced_psum",
+    "psum_start",
+    "psum_invariant_start",
+    "unreduced_psum_start",
+    traits=Traits(collective="all-reduce"),
+)
 def psum(eqn: Equation) -> Cost:
     """An all-reduce: a reduce-scatter, then an all-gather.
 
@@ -59,7 +68,7 @@ def psum(eqn: Equation) -> Cost:
     return _all_reduce(eqn)
 
 
-@cost_rule("pmax", "pmin", "unreduced_pmax", "unreduced_pmin")
+@cost_rule("pmax", "pmin", "unreduced_pmax", "unreduced_pmin", traits=Traits(collective="all-reduce"))
 def pmax(eqn: Equation) -> Cost:
     """An all-reduce: a reduce-scatter, then an all-gather.
 
@@ -80,7 +89,12 @@ def _all_reduce(eqn: Equation) -> Cost:
     return Cost.sum([*local, *sent, *joined])
 
 
-@cost_rule("reduce_scatter", "unreduced_reduce_scatter", "reduce_scatter_start", "unreduced_reduce_scatter_start")
+@cost_rule(
+    "reduce_scatter",
+    "reduce_scatter_start",
+    traits=Traits(collective="reduce-scatter", xla="HandleReduceScatter counts no additions"),
+)
+@cost_rule("unreduced_reduce_scatter", "unreduced_reduce_scatter_start", traits=Traits(collective="reduce-scatter"))
 def reduce_scatter(eqn: Equation) -> Cost:
     """Each device ends with its own part of the sum.
 
@@ -93,7 +107,14 @@ def reduce_scatter(eqn: Equation) -> Cost:
     )
 
 
-@cost_rule("all_gather", "all_gather_invariant", "all_gather_reduced", "all_gather_start", "all_gather_reduced_start")
+@cost_rule(
+    "all_gather",
+    "all_gather_invariant",
+    "all_gather_reduced",
+    "all_gather_start",
+    "all_gather_reduced_start",
+    traits=Traits(collective="all-gather"),
+)
 def all_gather(eqn: Equation) -> Cost:
     """Each device ends with every device's shard.
 
@@ -103,7 +124,7 @@ def all_gather(eqn: Equation) -> Cost:
     return Cost.sum(Cost.sent(x.dtype, x.nbytes * (group_size(eqn) - 1)) for x in eqn.inputs)
 
 
-@cost_rule("all_to_all", "all_to_all_start")
+@cost_rule("all_to_all", "all_to_all_start", traits=Traits(collective="all-to-all", unmodelled=True))
 def all_to_all(eqn: Equation) -> Cost:
     """Each device sends a part of its own to every other one, and keeps one.
 
@@ -114,7 +135,7 @@ def all_to_all(eqn: Equation) -> Cost:
     return Cost.sum(Cost.sent(x.dtype, share(x.nbytes, n - 1, n)) for x in eqn.inputs)
 
 
-@cost_rule("ragged_all_to_all")
+@cost_rule("ragged_all_to_all", traits=Traits(collective="all-to-all"))
 def ragged_all_to_all(eqn: Equation) -> Cost:
     """Each device sends rows of its operand to the others, as many as its sizes say when it runs.
 
@@ -125,7 +146,8 @@ def ragged_all_to_all(eqn: Equation) -> Cost:
     return Cost.sent(operand.dtype, share(operand.nbytes, n - 1, n))
 
 
-@cost_rule("ppermute", "ppermute_start", "psend")
+@cost_rule("ppermute", "ppermute_start", traits=Traits(collective="permute", unmodelled=True))
+@cost_rule("psend", traits=Traits(collective="permute"))
 def ppermute(eqn: Equation) -> Cost:
     """Each device that is a source sends its bytes once.
 
@@ -138,7 +160,7 @@ def ppermute(eqn: Equation) -> Cost:
     return Cost.sum(Cost.sent(x.dtype, share(x.nbytes, senders, n)) for x in eqn.inputs)
 
 
-@cost_rule("pbroadcast", "pbroadcast_start", "pbroadcast_dynamic")
+@cost_rule("pbroadcast", "pbroadcast_start", "pbroadcast_dynamic", traits=Traits(collective="permute"))
 def pbroadcast(eqn: Equation) -> Cost:
     """One device's value reaches every other one, along a chain.
 
@@ -149,7 +171,7 @@ def pbroadcast(eqn: Equation) -> Cost:
     return Cost.sent(operand.dtype, share(operand.nbytes, n - 1, n))
 
 
-@cost_rule("pgather")
+@cost_rule("pgather", traits=Traits(collective="permute"))
 def pgather(eqn: Equation) -> Cost:
     """Each device fetches rows that the others hold: the array is gathered, then indexed.
 
@@ -169,8 +191,10 @@ free(
     "ppermute_done",
     because="The wait for a collective that was charged where it started. XLA: all-gather-done and so on, 0 FLOPs.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )
 free(
     "precv",
     because="The bytes are charged to the device that sends them. XLA: HandleRecv, 0 FLOPs.",
+    traits=Traits(collective="permute"),
 )

@@ -9,9 +9,10 @@ from costax.core import dtypes
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import NO_TRAITS, ContractionKind, Traits
 
 
-@cost_rule("dot_general")
+@cost_rule("dot_general", traits=Traits(contraction=ContractionKind.PRODUCT, reads_once=True))
 def dot_general(eqn: Equation) -> Cost:
     """Each output element is a sum of k products.
 
@@ -24,7 +25,13 @@ def dot_general(eqn: Equation) -> Cost:
     return _macs(eqn, eqn.out.size * _contracted(eqn))
 
 
-@cost_rule("ragged_dot_general")
+@cost_rule(
+    "ragged_dot_general",
+    traits=Traits(
+        contraction=ContractionKind.RAGGED,
+        xla="HandleRaggedDot drops the wrong dimension, or the groups are masked dense products",
+    ),
+)
 def ragged_dot_general(eqn: Equation) -> Cost:
     """Each element of the left operand meets n elements of the right one, in its own group alone.
 
@@ -43,7 +50,7 @@ def ragged_dot_general(eqn: Equation) -> Cost:
     return _macs(eqn, lhs.size * n)
 
 
-@cost_rule("scaled_dot")
+@cost_rule("scaled_dot", traits=Traits(contraction=ContractionKind.SCALED))
 def scaled_dot(eqn: Equation) -> Cost:
     """A dot_general of operands that carry a scale for each block of the contraction.
 
@@ -55,7 +62,7 @@ def scaled_dot(eqn: Equation) -> Cost:
     return _macs(eqn, eqn.out.size * _contracted(eqn)) + _scaling(eqn)
 
 
-@cost_rule("scaled_matmul", "scaled_matmul_wrapper")
+@cost_rule("scaled_matmul", "scaled_matmul_wrapper", traits=Traits(contraction=ContractionKind.SCALED))
 def scaled_matmul(eqn: Equation) -> Cost:
     """A batched matrix product of operands that carry a scale for each block of the contraction (MXFP8, NVFP4).
 
@@ -67,7 +74,7 @@ def scaled_matmul(eqn: Equation) -> Cost:
     return _macs(eqn, eqn.out.size * eqn.inputs[0].shape[-1]) + _scaling(eqn)
 
 
-@cost_rule("symmetric_product")
+@cost_rule("symmetric_product", traits=NO_TRAITS)
 def symmetric_product(eqn: Equation) -> Cost:
     """alpha * A A^T + beta * C, of which one triangle is computed and the other copied.
 

@@ -12,9 +12,10 @@ from costax.core.equation import Equation
 from costax.core.polynomial import Polynomial, maximum, minimum
 from costax.errors import Undecided
 from costax.rules.registry import cost_rule
+from costax.rules.traits import ContractionKind, Traits
 
 
-@cost_rule("conv_general_dilated")
+@cost_rule("conv_general_dilated", traits=Traits(contraction=ContractionKind.CONVOLUTION))
 def conv_general_dilated(eqn: Equation) -> Cost:
     """Each output element is a sum over kernel taps and input channels.
 

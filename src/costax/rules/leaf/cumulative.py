@@ -5,6 +5,7 @@ from __future__ import annotations
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import Traits
 
 
 def joined(eqn: Equation) -> Count:
@@ -14,7 +15,8 @@ def joined(eqn: Equation) -> Count:
     return x.size // n * (n - 1) if x.size else 0
 
 
-@cost_rule("cumsum", "cumprod", "cummax", "cummin")
+@cost_rule("cumsum", "cumprod", traits=Traits(reads_once=True, xla="lowered to a reduce-window of n terms an element"))
+@cost_rule("cummax", "cummin", traits=Traits(xla="lowered to a reduce-window of n terms an element"))
 def cumulative(eqn: Equation) -> Cost:
     """Each element is joined to the prefix before it: n - 1 operations for each lane of n elements.
 
@@ -26,7 +28,7 @@ def cumulative(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.out.dtype, joined(eqn))
 
 
-@cost_rule("cumlogsumexp")
+@cost_rule("cumlogsumexp", traits=Traits(xla="lowered to a reduce-window of n terms an element"))
 def cumlogsumexp(eqn: Equation) -> Cost:
     """Each element is joined to the prefix before it by max(a, b) + log1p(exp(-|a - b|)), n - 1 times for n elements.
 

@@ -11,9 +11,10 @@ from costax.core.equation import Equation
 from costax.core.polynomial import maximum, minimum
 from costax.rules.leaf._matrix_sums import matrix
 from costax.rules.registry import cost_rule
+from costax.rules.traits import OPAQUE, Library, Traits
 
 
-@cost_rule("tridiagonal")
+@cost_rule("tridiagonal", traits=OPAQUE)
 def tridiagonal(eqn: Equation) -> Cost:
     """A symmetric matrix of order n becomes tridiagonal by n - 2 reflections, which are left as they are.
 
@@ -24,7 +25,7 @@ def tridiagonal(eqn: Equation) -> Cost:
     return _condensed(eqn, n, (8 * n * n * n + 21 * n * n - 17 * n - 114) // 6) * batch
 
 
-@cost_rule("hessenberg")
+@cost_rule("hessenberg", traits=OPAQUE)
 def hessenberg(eqn: Equation) -> Cost:
     """A matrix of order n becomes Hessenberg by n - 2 reflections, which are left as they are.
 
@@ -41,7 +42,7 @@ def _condensed(eqn: Equation, n: int, operations: int) -> Cost:
     return Cost.arithmetic(dtype, operations - roots if roots else 0) + Cost.transcendental(dtype, roots)
 
 
-@cost_rule("eigh")
+@cost_rule("eigh", traits=Traits(unmodelled=True, library=Library.FACTORIZATION))
 def eigh(eqn: Equation) -> Cost:
     """Eigenvalues and eigenvectors of a symmetric matrix of order n by the QR algorithm: 9n^3 operations.
 
@@ -54,7 +55,7 @@ def eigh(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[0].dtype, batch * 9 * n * n * n)
 
 
-@cost_rule("schur")
+@cost_rule("schur", traits=OPAQUE)
 def schur(eqn: Equation) -> Cost:
     """Schur form of a matrix of order n by the Francis QR algorithm: 25n^3 operations, 10n^3 without Schur vectors.
 
@@ -65,7 +66,7 @@ def schur(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[0].dtype, batch * (25 if eqn.params["compute_schur_vectors"] else 10) * n * n * n)
 
 
-@cost_rule("eig")
+@cost_rule("eig", traits=OPAQUE)
 def eig(eqn: Equation) -> Cost:
     """Eigenvalues of a general matrix of order n: 10n^3 operations; with eigenvectors 25n^3, and 4n^3/3 for each side.
 
@@ -80,7 +81,7 @@ def eig(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[0].dtype, batch * (cubes * n * n * n // 3))
 
 
-@cost_rule("svd")
+@cost_rule("svd", traits=Traits(unmodelled=True, library=Library.FACTORIZATION))
 def svd(eqn: Equation) -> Cost:
     """Singular value decomposition of an m x n matrix, m >= n: by Golub and Reinsch, or by QR first where that is less.
 

@@ -6,30 +6,55 @@ arithmetic on real numbers does, under its complex dtype, as XLA counts it.
 
 from __future__ import annotations
 
+import math
+import operator
+from typing import Any
+
 from costax.core import dtypes
 from costax.core.cost import ZERO, Cost
 from costax.core.equation import Equation
+from costax.core.polynomial import at_least, maximum, minimum
 from costax.rules.registry import cost_rule
+from costax.rules.traits import ELEMENTWISE, SPECIAL_FUNCTION, TRANSCENDENTAL, Function
 
 
-@cost_rule(
-    "abs",
-    "add",
-    "add_any",
-    "ceil",
-    "conj",
-    "div",
-    "floor",
-    "max",
-    "min",
-    "neg",
-    "nextafter",
-    "rem",
-    "round",
-    "sign",
-    "square",
-    "sub",
-)
+def quotient(a: Any, b: Any) -> Any:
+    """Return what `lax.div` does of two numbers: integers truncate towards zero. None where that is not known.
+
+    A size that depends on symbols is divided where both are known to be positive: rounding down truncates there.
+    """
+    if b == 0:
+        return None
+    if isinstance(a, float) or isinstance(b, float):
+        return a / b
+    if isinstance(a, int) and isinstance(b, int):
+        return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    return a // b if at_least(a, 0) and at_least(b, 1) else None
+
+
+def remainder(a: Any, b: Any) -> Any:
+    """Return what `lax.rem` does of two numbers, which takes the dividend's sign; None where that is not known."""
+    whole = quotient(a, b)
+    return None if whole is None or isinstance(whole, float) else a - b * whole
+
+
+def clamped(low: Any, value: Any, high: Any) -> Any:
+    """Return a number held between two bounds."""
+    return minimum(maximum(low, value), high)
+
+
+@cost_rule("abs", traits=ELEMENTWISE.but(fold=operator.abs))
+@cost_rule("add", "add_any", traits=ELEMENTWISE.but(function=Function.ADD, fold=operator.add))
+@cost_rule("ceil", traits=ELEMENTWISE.but(fold=math.ceil))
+@cost_rule("conj", "nextafter", "round", "sign", traits=ELEMENTWISE)
+@cost_rule("div", traits=ELEMENTWISE.but(function=Function.DIVIDE, fold=quotient, operations=20.0))
+@cost_rule("floor", traits=ELEMENTWISE.but(fold=math.floor))
+@cost_rule("max", traits=ELEMENTWISE.but(function=Function.MAXIMUM, fold=maximum))
+@cost_rule("min", traits=ELEMENTWISE.but(function=Function.MINIMUM, fold=minimum))
+@cost_rule("neg", traits=ELEMENTWISE.but(function=Function.NEGATE, fold=operator.neg))
+@cost_rule("rem", traits=ELEMENTWISE.but(fold=remainder, operations=20.0))
+@cost_rule("square", traits=ELEMENTWISE.but(function=Function.SQUARE))
+@cost_rule("sub", traits=ELEMENTWISE.but(function=Function.SUBTRACT, fold=operator.sub))
 def arithmetic(eqn: Equation) -> Cost:
     """One arithmetic operation for each output element: a FLOP on floating and complex dtypes, else an integer OP.
 
@@ -41,7 +66,7 @@ def arithmetic(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[0].dtype, eqn.out.size)
 
 
-@cost_rule("mul")
+@cost_rule("mul", traits=ELEMENTWISE.but(function=Function.MULTIPLY, fold=operator.mul))
 def mul(eqn: Equation) -> Cost:
     """One product for each output element: a FLOP on floating and complex dtypes, else an integer OP.
 
@@ -51,7 +76,7 @@ def mul(eqn: Equation) -> Cost:
     return Cost.arithmetic(dtypes.mixed(*(x.dtype for x in eqn.inputs), accumulator=eqn.out.dtype), eqn.out.size)
 
 
-@cost_rule("clamp")
+@cost_rule("clamp", traits=ELEMENTWISE.but(function=Function.CLAMP, fold=clamped))
 def clamp(eqn: Equation) -> Cost:
     """One arithmetic operation for each output element: it is held between its two bounds.
 
@@ -61,18 +86,19 @@ def clamp(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.out.dtype, eqn.out.size)
 
 
+@cost_rule("and", traits=ELEMENTWISE.but(function=Function.AND))
 @cost_rule(
-    "and",
     "clz",
     "mulhi",
     "not",
-    "or",
     "population_count",
     "shift_left",
     "shift_right_arithmetic",
     "shift_right_logical",
-    "xor",
+    traits=ELEMENTWISE,
 )
+@cost_rule("or", traits=ELEMENTWISE.but(function=Function.OR))
+@cost_rule("xor", traits=ELEMENTWISE.but(function=Function.EXCLUSIVE_OR))
 def logic(eqn: Equation) -> Cost:
     """One integer or logical operation for each output element: OPs, no FLOPs.
 
@@ -82,7 +108,13 @@ def logic(eqn: Equation) -> Cost:
     return Cost.integer(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("eq", "eq_to", "ge", "gt", "is_finite", "le", "le_to", "lt", "lt_to", "ne")
+@cost_rule("eq", traits=ELEMENTWISE.but(function=Function.EQUAL, fold=operator.eq))
+@cost_rule("eq_to", "is_finite", "le_to", "lt_to", traits=ELEMENTWISE)
+@cost_rule("ge", traits=ELEMENTWISE.but(function=Function.GREATER_EQUAL, fold=operator.ge))
+@cost_rule("gt", traits=ELEMENTWISE.but(function=Function.GREATER, fold=operator.gt))
+@cost_rule("le", traits=ELEMENTWISE.but(function=Function.LESS_EQUAL, fold=operator.le))
+@cost_rule("lt", traits=ELEMENTWISE.but(function=Function.LESS, fold=operator.lt))
+@cost_rule("ne", traits=ELEMENTWISE.but(function=Function.NOT_EQUAL, fold=operator.ne))
 def comparison(eqn: Equation) -> Cost:
     """One comparison for each output element: OPs, no FLOPs.
 
@@ -92,7 +124,7 @@ def comparison(eqn: Equation) -> Cost:
     return Cost.compare(eqn.inputs[0].dtype, eqn.out.size)
 
 
-@cost_rule("select_n")
+@cost_rule("select_n", traits=ELEMENTWISE.but(function=Function.SELECT))
 def select_n(eqn: Equation) -> Cost:
     """One choice for each output element; among k > 2 cases k - 1 choices, each after a comparison of the index.
 
@@ -114,23 +146,24 @@ def select_n(eqn: Equation) -> Cost:
     "atan2",
     "atanh",
     "cbrt",
-    "cos",
     "cosh",
-    "exp",
     "exp2",
     "expm1",
-    "log",
     "log1p",
     "log2",
-    "logistic",
-    "pow",
-    "rsqrt",
-    "sin",
     "sinh",
-    "sqrt",
     "tan",
-    "tanh",
+    traits=TRANSCENDENTAL,
 )
+@cost_rule("cos", traits=TRANSCENDENTAL.but(fold=math.cos))
+@cost_rule("exp", traits=TRANSCENDENTAL.but(function=Function.EXPONENTIAL, fold=math.exp))
+@cost_rule("log", traits=TRANSCENDENTAL.but(fold=math.log))
+@cost_rule("logistic", traits=TRANSCENDENTAL.but(function=Function.ACTIVATION))
+@cost_rule("pow", traits=SPECIAL_FUNCTION.but(function=Function.POWER, fold=math.pow))
+@cost_rule("rsqrt", traits=TRANSCENDENTAL.but(function=Function.RECIPROCAL_ROOT))
+@cost_rule("sin", traits=TRANSCENDENTAL.but(fold=math.sin))
+@cost_rule("sqrt", traits=TRANSCENDENTAL.but(function=Function.SQUARE_ROOT, fold=math.sqrt))
+@cost_rule("tanh", traits=TRANSCENDENTAL.but(function=Function.ACTIVATION, fold=math.tanh))
 def transcendental(eqn: Equation) -> Cost:
     """One transcendental operation for each output element; no FLOPs.
 
@@ -144,7 +177,7 @@ def transcendental(eqn: Equation) -> Cost:
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("integer_pow")
+@cost_rule("integer_pow", traits=ELEMENTWISE.but(function=Function.INTEGER_POWER))
 def integer_pow(eqn: Equation) -> Cost:
     """Binary powering: floor(log2 |y|) squarings, a product for each 1 bit of |y| but the first, a division if y < 0.
 
@@ -159,7 +192,7 @@ def integer_pow(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.out.dtype, (products + (y < 0)) * eqn.out.size)
 
 
-@cost_rule("one_minus_square")
+@cost_rule("one_minus_square", traits=ELEMENTWISE)
 def one_minus_square(eqn: Equation) -> Cost:
     """Three arithmetic operations for each output element: 1 - x**2 as (1 + x) * (1 - x).
 
@@ -169,7 +202,7 @@ def one_minus_square(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.out.dtype, 3 * eqn.out.size)
 
 
-@cost_rule("polynomial")
+@cost_rule("polynomial", traits=ELEMENTWISE)
 def polynomial(eqn: Equation) -> Cost:
     """Horner's rule: a product and a sum for each coefficient but the last, for each output element.
 

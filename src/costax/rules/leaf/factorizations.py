@@ -12,9 +12,18 @@ from costax.core.equation import Equation
 from costax.core.polynomial import minimum
 from costax.rules.leaf._matrix_sums import descending, matrix, products
 from costax.rules.registry import cost_rule, free
+from costax.rules.traits import OPAQUE, Library, Traits
 
 
-@cost_rule("cholesky")
+@cost_rule(
+    "cholesky",
+    traits=Traits(
+        overwrites=True,
+        unmodelled=True,
+        library=Library.FACTORIZATION,
+        xla="HandleCholesky: n^3/3 without the lower terms",
+    ),
+)
 def cholesky(eqn: Equation) -> Cost:
     """A symmetric matrix of order n becomes L L^T: n^3 / 3 operations to leading order.
 
@@ -27,7 +36,7 @@ def cholesky(eqn: Equation) -> Cost:
     return Cost.arithmetic(dtype, batch * arithmetic) + Cost.transcendental(dtype, batch * n)
 
 
-@cost_rule("cholesky_update")
+@cost_rule("cholesky_update", traits=OPAQUE)
 def cholesky_update(eqn: Equation) -> Cost:
     """A Cholesky factor of order n is updated by n plane rotations.
 
@@ -40,7 +49,7 @@ def cholesky_update(eqn: Equation) -> Cost:
     return Cost.arithmetic(dtype, batch * (3 * n * n + 2 * n)) + Cost.transcendental(dtype, batch * n)
 
 
-@cost_rule("lu")
+@cost_rule("lu", traits=Traits(overwrites=True, unmodelled=True, library=Library.FACTORIZATION))
 def lu(eqn: Equation) -> Cost:
     """Gaussian elimination with partial pivoting: 2n^3 / 3 operations for a square matrix, to leading order.
 
@@ -58,6 +67,7 @@ def lu(eqn: Equation) -> Cost:
 free(
     "lu_pivots_to_permutation",
     because="Rows are swapped in a list of indices: nothing is computed. XLA: a loop of swaps, its body counted once.",
+    traits=OPAQUE,
 )
 
 
@@ -88,7 +98,8 @@ def pivoting(m: Count, n: Count, steps: int, dtype: str) -> Cost:
     )
 
 
-@cost_rule("geqrf", "geqp3")
+@cost_rule("geqrf", traits=Traits(overwrites=True, unmodelled=True, library=Library.FACTORIZATION))
+@cost_rule("geqp3", traits=OPAQUE)
 def geqrf(eqn: Equation) -> Cost:
     """Householder QR: 2mn^2 - 2n^3/3 operations to leading order for m >= n, Q left as reflections.
 
@@ -110,7 +121,7 @@ def _triangularised(dtype: str, m: Count, n: Count) -> Cost:
     return Cost.arithmetic(dtype, reflections(m, n, steps) - steps) + Cost.transcendental(dtype, steps)
 
 
-@cost_rule("householder_product")
+@cost_rule("householder_product", traits=Traits(unmodelled=True, library=Library.FACTORIZATION))
 def householder_product(eqn: Equation) -> Cost:
     """The first n columns of Q are formed from k reflections: 4mnk - 2(m + n)k^2 + 4k^3/3 operations to leading order.
 
@@ -122,7 +133,7 @@ def householder_product(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[0].dtype, batch * explicit_q(m, n, eqn.inputs[1].shape[-1]))
 
 
-@cost_rule("ormqr")
+@cost_rule("ormqr", traits=OPAQUE)
 def ormqr(eqn: Equation) -> Cost:
     """Q, as k reflections, is applied to a matrix: one of length l takes 4l + 1 operations a column (or row).
 
@@ -135,7 +146,7 @@ def ormqr(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[2].dtype, batch * vectors * (4 * descending(order, steps) + steps))
 
 
-@cost_rule("qr")
+@cost_rule("qr", traits=Traits(overwrites=True, unmodelled=True, library=Library.FACTORIZATION))
 def qr(eqn: Equation) -> Cost:
     """Householder QR with Q formed: the costs of `geqrf` (or `geqp3`) and of `householder_product`.
 

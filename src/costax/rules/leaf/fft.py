@@ -9,9 +9,12 @@ from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.core.polynomial import applied
 from costax.rules.registry import cost_rule
+from costax.rules.traits import OPAQUE
 
 
-@cost_rule("fft")
+@cost_rule(
+    "fft", traits=OPAQUE.but(xla="HandleFft: 8 n times the product, not the sum, of the logarithms of the extents")
+)
 def fft(eqn: Equation) -> Cost:
     """A transform of N points takes 5 N log2 N real operations, and half of them where one side is real.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from costax.rules.registry import free, no_traffic
+from costax.rules.traits import IDENTITY, NO_TRAITS
 
 free(
     "name",
@@ -12,6 +13,7 @@ free(
     "assert_consumed_value",
     because="An identity that jax reads: differentiation, staging. XLA: no instruction.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )
 free(
     "optimization_barrier",
@@ -20,12 +22,14 @@ free(
     because="An identity that keeps the compiler from moving work across it. XLA: opt-barrier, 0 FLOPs; it counts its "
     "operands as read and written, though nothing moves.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )
 free(
     "dce_sink",
     "unreachable",
     because="A use, or a value that is never made: nothing runs. XLA: no instruction.",
     traffic=no_traffic,
+    traits=NO_TRAITS,
 )
 free(
     "xla_metadata_value",
@@ -34,10 +38,12 @@ free(
     "remove_memory_space",
     because="An identity that carries a hint for the compiler. XLA: an attribute or a custom call that is taken away.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )
 free(
     "multiple_of",
     "max_contiguous",
     because="A promise about the values of an index, inside a Pallas kernel. XLA: no instruction.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )

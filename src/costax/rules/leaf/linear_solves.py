@@ -7,9 +7,13 @@ from math import prod
 from costax.core.cost import Cost
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import OPAQUE, Library, Traits
 
 
-@cost_rule("triangular_solve")
+@cost_rule(
+    "triangular_solve",
+    traits=Traits(unmodelled=True, library=Library.FACTORIZATION, xla="HandleTriangularSolve: 2 n elements of b"),
+)
 def triangular_solve(eqn: Equation) -> Cost:
     """Each right-hand side of a triangular system of order n takes n divisions and n(n - 1)/2 multiply-subtracts.
 
@@ -25,7 +29,7 @@ def triangular_solve(eqn: Equation) -> Cost:
     return Cost.arithmetic(b.dtype, b.size * per_element)
 
 
-@cost_rule("tridiagonal_solve")
+@cost_rule("tridiagonal_solve", traits=OPAQUE)
 def tridiagonal_solve(eqn: Equation) -> Cost:
     """The Thomas algorithm: 3(n - 1) operations for the matrix and 5n - 4 for each right-hand side, 8n - 7 for one.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule, free, no_traffic
+from costax.rules.traits import ELEMENTWISE, IDENTITY, NO_TRAITS, Traits
 
 
-@cost_rule("reciprocal")
+@cost_rule("reciprocal", traits=ELEMENTWISE)
 def reciprocal(eqn: Equation) -> Cost:
     """One division for each element, exact or approximate.
 
@@ -22,7 +23,7 @@ def copied(eqn: Equation) -> tuple[Count, Count]:
     return eqn.params["copied"].nbytes, eqn.params["copied"].nbytes
 
 
-@cost_rule("dma_start", traffic=copied)
+@cost_rule("dma_start", traffic=copied, traits=Traits(in_place=True))
 def dma_start(eqn: Equation) -> Cost:
     """A copy between two memories, or to another device: bytes are read, written, and sent where a device is named.
 
@@ -43,9 +44,11 @@ free(
     "delay",
     because="Synchronisation: cores wait for each other and compute nothing. XLA: inside a custom call.",
     traffic=no_traffic,
+    traits=NO_TRAITS,
 )
 free(
     "get_global",
     because="A name for memory or for a value in a trace: nothing moves. XLA: inside a custom call.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )

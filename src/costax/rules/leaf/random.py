@@ -13,6 +13,7 @@ from costax.core import dtypes
 from costax.core.cost import ZERO, Cost, Count
 from costax.core.equation import Equation, Operand
 from costax.rules.registry import cost_rule, free, no_traffic
+from costax.rules.traits import ELEMENTWISE, GENERATOR, IDENTITY, NO_TRAITS, OPAQUE, Library
 
 
 class Generator(NamedTuple):
@@ -45,7 +46,7 @@ _OF_KEY: Final = {
 }
 
 
-@cost_rule("threefry2x32", "threefry4x32", "philox2x32", "philox4x32")
+@cost_rule("threefry2x32", "threefry4x32", "philox2x32", "philox4x32", traits=ELEMENTWISE.but(operations=100.0))
 def block_cipher(eqn: Equation) -> Cost:
     """A block of counters is enciphered by a fixed number of integer operations, and a key expanded once: no FLOPs.
 
@@ -64,7 +65,7 @@ def enciphered(name: str, *, blocks: Count, keys: Count) -> Cost:
     return Cost.integer("u32", blocks * generator.block + keys * generator.key)
 
 
-@cost_rule("iota_2x32_shape")
+@cost_rule("iota_2x32_shape", traits=GENERATOR)
 def iota_2x32_shape(eqn: Equation) -> Cost:
     """Each element is numbered by a 64-bit counter in two words: index arithmetic over d axes.
 
@@ -80,7 +81,7 @@ def counters(shape: tuple[Count, ...]) -> Cost:
     return Cost.integer("u64", (2 * len(shape) - 1) * n) + Cost.convert("u32", 2 * n) if shape else ZERO
 
 
-@cost_rule("random_bits")
+@cost_rule("random_bits", traits=GENERATOR.but(operations=100.0))
 def random_bits(eqn: Equation) -> Cost:
     """Each element is numbered, its number enciphered with the key, the block's words joined into its bits: no FLOPs.
 
@@ -115,7 +116,7 @@ def resized(out: Operand) -> Cost:
     return Cost.convert(out.dtype, out.size) if bits < 32 else ZERO
 
 
-@cost_rule("random_seed")
+@cost_rule("random_seed", traits=GENERATOR.but(operations=100.0))
 def random_seed(eqn: Equation) -> Cost:
     """A seed is cut into two words, the high one by a shift; some generators encipher them: integer OPs, no FLOPs.
 
@@ -134,7 +135,7 @@ def halves(seeds: Operand) -> Cost:
     return cuts if seeds.dtype == "u32" else cuts + Cost.convert("u32", 2 * seeds.size)
 
 
-@cost_rule("random_split")
+@cost_rule("random_split", traits=GENERATOR.but(operations=100.0))
 def random_split(eqn: Equation) -> Cost:
     """Each new key is a block of its number, enciphered with the old key: no FLOPs.
 
@@ -150,7 +151,7 @@ def random_split(eqn: Equation) -> Cost:
     return counters(tuple(eqn.params["shape"])) + enciphered(cipher, blocks=parts * out.size, keys=parts * keys.size)
 
 
-@cost_rule("random_fold_in")
+@cost_rule("random_fold_in", traits=GENERATOR.but(operations=100.0))
 def random_fold_in(eqn: Equation) -> Cost:
     """The new key is a block of the folded number, enciphered with the old key: no FLOPs.
 
@@ -170,7 +171,7 @@ def random_fold_in(eqn: Equation) -> Cost:
     return halves(numbers) + cipher if name == "threefry2x32" else cipher
 
 
-@cost_rule("rng_bit_generator")
+@cost_rule("rng_bit_generator", traits=NO_TRAITS)
 def rng_bit_generator(eqn: Equation) -> Cost:
     """The compiler's generator: blocks of Philox 4x32 unless the program asks for Threefry: integer OPs, no FLOPs.
 
@@ -191,7 +192,8 @@ def drawn(name: str, numbers: Operand) -> Cost:
     return enciphered(name, blocks=blocks, keys=1) + resized(numbers) if numbers.size else ZERO
 
 
-@cost_rule("rng_uniform", "random_gamma")
+@cost_rule("rng_uniform", traits=NO_TRAITS)
+@cost_rule("random_gamma", traits=OPAQUE.but(library=Library.SERIES, series_arrays=17))
 def distribution(eqn: Equation) -> Cost:
     """A draw from a distribution is one transcendental operation for each output element.
 
@@ -208,6 +210,7 @@ free(
     "random_clone",
     because="A key is another name for its words: nothing moves. XLA: no instruction.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )
 
 

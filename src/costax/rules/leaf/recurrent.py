@@ -5,9 +5,10 @@ from __future__ import annotations
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import OPAQUE
 
 
-@cost_rule("rnn_fwd")
+@cost_rule("rnn_fwd", traits=OPAQUE)
 def rnn_fwd(eqn: Equation) -> Cost:
     """An LSTM layer makes four gates of h units at each step, from i inputs and the h units of the step before.
 
@@ -28,7 +29,7 @@ def rnn_fwd(eqn: Equation) -> Cost:
     )
 
 
-@cost_rule("rnn_bwd")
+@cost_rule("rnn_bwd", traits=OPAQUE)
 def rnn_bwd(eqn: Equation) -> Cost:
     """The gradient of an LSTM: every product of the forward pass has two, one for its input and one for its weights.
 

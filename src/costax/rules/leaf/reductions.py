@@ -5,6 +5,7 @@ from __future__ import annotations
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import REDUCTION, Function, Library
 
 
 def joined(eqn: Equation) -> Count:
@@ -13,7 +14,10 @@ def joined(eqn: Equation) -> Count:
     return elements - eqn.out.size if elements else 0
 
 
-@cost_rule("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
+@cost_rule("reduce_sum", traits=REDUCTION.but(function=Function.SUM))
+@cost_rule("reduce_prod", traits=REDUCTION)
+@cost_rule("reduce_max", traits=REDUCTION.but(function=Function.MAXIMUM))
+@cost_rule("reduce_min", traits=REDUCTION.but(function=Function.MINIMUM))
 def reduction(eqn: Equation) -> Cost:
     """n elements are joined into one by n - 1 arithmetic operations, for each output element.
 
@@ -24,7 +28,7 @@ def reduction(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[0].dtype, joined(eqn))
 
 
-@cost_rule("reduce_and", "reduce_or", "reduce_xor")
+@cost_rule("reduce_and", "reduce_or", "reduce_xor", traits=REDUCTION)
 def logical_reduction(eqn: Equation) -> Cost:
     """n elements are joined into one by n - 1 logical operations, for each output element: OPs, no FLOPs.
 
@@ -34,7 +38,7 @@ def logical_reduction(eqn: Equation) -> Cost:
     return Cost.integer(eqn.inputs[0].dtype, joined(eqn))
 
 
-@cost_rule("argmax", "argmin")
+@cost_rule("argmax", "argmin", traits=REDUCTION.but(library=Library.SORT))
 def arg_reduction(eqn: Equation) -> Cost:
     """The place of the extreme of n elements takes n - 1 comparisons, for each output element: OPs, no FLOPs.
 

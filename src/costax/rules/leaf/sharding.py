@@ -5,6 +5,7 @@ from __future__ import annotations
 from costax.core.cost import Count
 from costax.core.equation import Equation
 from costax.rules.registry import free, no_traffic, whole_operands
+from costax.rules.traits import IDENTITY, NO_TRAITS
 
 
 def moved(eqn: Equation) -> tuple[Count, Count]:
@@ -13,18 +14,27 @@ def moved(eqn: Equation) -> tuple[Count, Count]:
     return whole_operands(eqn) if named else (0, 0)
 
 
+_ANNOTATION = (
+    "An annotation: what is sent to fulfil it, the partitioner decides when it compiles. "
+    "XLA: a custom call, -1 in Lowered; collectives in Compiled."
+)
 free(
     "sharding_constraint",
     "reshard",
     "shard_alike",
-    "inspect_sharding",
     "full_to_shard",
     "shard_to_full",
     "host_local_array_to_global_array",
     "global_array_to_host_local_array",
-    because="An annotation: what is sent to fulfil it, the partitioner decides when it compiles. "
-    "XLA: a custom call, -1 in Lowered; collectives in Compiled.",
+    because=_ANNOTATION,
     traffic=no_traffic,
+    traits=IDENTITY,
+)
+free(
+    "inspect_sharding",
+    because=_ANNOTATION,
+    traffic=no_traffic,
+    traits=NO_TRAITS,
 )
 free(
     "pvary",
@@ -35,9 +45,11 @@ free(
     "vary_unreduced_cast_p",
     because="The same values under another type of variation over mesh axes. XLA: no instruction.",
     traffic=no_traffic,
+    traits=IDENTITY,
 )
 free(
     "device_put",
     because="A copy where a device or a memory is named, else an identity. XLA: an annotation, or no instruction.",
     traffic=moved,
+    traits=IDENTITY,
 )

@@ -5,9 +5,19 @@ from __future__ import annotations
 from costax.core.cost import Cost
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import OPAQUE, Library, Traits
 
 
-@cost_rule("sort")
+@cost_rule(
+    "sort",
+    traits=Traits(
+        overwrites=True,
+        reads_once=True,
+        library=Library.SORT,
+        unmodelled=True,
+        xla="HandleSort: n log2 n of all elements, not of each row",
+    ),
+)
 def sort(eqn: Equation) -> Cost:
     """A row of n elements is sorted by n * ceil(log2 n) comparisons: OPs, no FLOPs.
 
@@ -22,7 +32,8 @@ def sort(eqn: Equation) -> Cost:
     return Cost.compare(first.dtype, first.size * (n - 1).bit_length()) if first.size else Cost()
 
 
-@cost_rule("top_k", "approx_top_k")
+@cost_rule("top_k", traits=Traits(library=Library.SORT, unmodelled=True, xla="HandleTopK counts nothing"))
+@cost_rule("approx_top_k", traits=OPAQUE)
 def top_k(eqn: Equation) -> Cost:
     """The k best of a row of n elements pass a heap of ceil(log2(k + 1)) levels: a comparison a level; OPs, no FLOPs.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from costax.core.cost import Cost
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import ELEMENTWISE, OPAQUE, SPECIAL_FUNCTION, TRANSCENDENTAL, Function, Library
 
 
-@cost_rule("erf", "erfc", "erf_inv")
+@cost_rule("erf", "erfc", traits=TRANSCENDENTAL.but(function=Function.ACTIVATION))
+@cost_rule("erf_inv", traits=SPECIAL_FUNCTION)
 def error_function(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the error function, its complement or its inverse.
 
@@ -18,7 +20,8 @@ def error_function(eqn: Equation) -> Cost:
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("lgamma", "digamma", "polygamma", "zeta")
+@cost_rule("lgamma", "digamma", "zeta", traits=SPECIAL_FUNCTION)
+@cost_rule("polygamma", traits=ELEMENTWISE)
 def gamma_function(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: log-gamma, its derivatives, the Hurwitz zeta function.
 
@@ -30,7 +33,9 @@ def gamma_function(eqn: Equation) -> Cost:
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("igamma", "igammac", "igamma_grad_a")
+@cost_rule("igamma", traits=OPAQUE.but(library=Library.SERIES, series_arrays=23))
+@cost_rule("igammac", traits=OPAQUE.but(library=Library.SERIES, series_arrays=21))
+@cost_rule("igamma_grad_a", traits=OPAQUE.but(library=Library.SERIES, series_arrays=26))
 def incomplete_gamma(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the regularised incomplete gamma functions.
 
@@ -41,7 +46,7 @@ def incomplete_gamma(eqn: Equation) -> Cost:
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("regularized_incomplete_beta")
+@cost_rule("regularized_incomplete_beta", traits=OPAQUE.but(library=Library.SERIES, series_arrays=13))
 def incomplete_beta(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the regularised incomplete beta function.
 
@@ -52,7 +57,7 @@ def incomplete_beta(eqn: Equation) -> Cost:
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("bessel_i0e", "bessel_i1e")
+@cost_rule("bessel_i0e", "bessel_i1e", traits=SPECIAL_FUNCTION)
 def bessel(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the exponentially scaled modified Bessel functions.
 

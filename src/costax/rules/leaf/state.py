@@ -9,6 +9,7 @@ from __future__ import annotations
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule, free, no_traffic
+from costax.rules.traits import NO_TRAITS, Traits
 
 
 def loaded(eqn: Equation) -> tuple[Count, Count]:
@@ -33,6 +34,7 @@ free(
     because="A part of a reference is fetched: bytes = 2 * out + indices and masks. "
     "XLA: dynamic-slice or gather, the same.",
     traffic=loaded,
+    traits=Traits(partial=True),
 )
 free(
     "swap",
@@ -40,10 +42,11 @@ free(
     because="A part of a reference is replaced: bytes = 2 * value + indices and masks; almost no program uses the "
     "old value, so it is not charged. XLA: dynamic-update-slice or scatter.",
     traffic=stored,
+    traits=Traits(in_place=True),
 )
 
 
-@cost_rule("addupdate", traffic=added)
+@cost_rule("addupdate", traffic=added, traits=Traits(in_place=True))
 def addupdate(eqn: Equation) -> Cost:
     """Each element of the value is added to its place in the reference.
 
@@ -57,14 +60,22 @@ def addupdate(eqn: Equation) -> Cost:
 free(
     "new_ref",
     because="The initial value is copied into memory of its own. XLA: a copy, where the value is used again.",
+    traits=NO_TRAITS,
 )
+_RENAMED = "Memory is taken, given back or read under another name: nothing moves. XLA: no instruction, or a marker."
 free(
     "empty_ref",
     "free_ref",
     "freeze",
-    "accum_grad_in_ref",
     "pin",
     "unpin",
-    because="Memory is taken, given back or read under another name: nothing moves. XLA: no instruction, or a marker.",
+    because=_RENAMED,
     traffic=no_traffic,
+    traits=NO_TRAITS,
+)
+free(
+    "accum_grad_in_ref",
+    because=_RENAMED,
+    traffic=no_traffic,
+    traits=Traits(in_place=True),
 )

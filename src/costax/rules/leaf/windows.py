@@ -7,9 +7,12 @@ from math import prod
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
+from costax.rules.traits import NO_TRAITS, REDUCTION, Function, Library, Traits
 
 
-@cost_rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
+@cost_rule("reduce_window_sum", traits=REDUCTION.but(windowed=True, function=Function.SUM))
+@cost_rule("reduce_window_max", traits=REDUCTION.but(windowed=True, function=Function.MAXIMUM))
+@cost_rule("reduce_window_min", traits=REDUCTION.but(windowed=True))
 def reduce_window(eqn: Equation) -> Cost:
     """A window of w elements is joined by w - 1 additions (maxima, minima), for each output element; padding joins too.
 
@@ -21,7 +24,7 @@ def reduce_window(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.out.dtype, _joins(eqn) * eqn.out.size)
 
 
-@cost_rule("select_and_scatter_add")
+@cost_rule("select_and_scatter_add", traits=Traits(library=Library.WINDOW_SCATTER))
 def select_and_scatter_add(eqn: Equation) -> Cost:
     """A maximum's gradient: w - 1 comparisons find the element that a window chose, one addition puts the source there.
 
@@ -32,7 +35,7 @@ def select_and_scatter_add(eqn: Equation) -> Cost:
     return Cost.compare(operand.dtype, _joins(eqn) * source.size) + Cost.arithmetic(source.dtype, source.size)
 
 
-@cost_rule("select_and_gather_add")
+@cost_rule("select_and_gather_add", traits=NO_TRAITS)
 def select_and_gather_add(eqn: Equation) -> Cost:
     """A maximum's tangent: w - 1 steps a window, each a comparison and two selections (the value, its tangent).
 
