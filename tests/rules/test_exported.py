@@ -59,6 +59,9 @@ PROGRAMS = {
     "erf": (lambda x: lax.erf(x) + lax.sinh(x), "f32[4,8]"),
     "batched": (lambda a, b: jnp.einsum("bij,bjk->bik", a, b), "bf16[3,4,5]", "bf16[3,5,6]"),
     "cholesky": (lambda x: lax.linalg.cholesky(x, symmetrize_input=False)[0, 0], "f32[6,6]"),
+    "svd": (lambda x: lax.linalg.svd(x, full_matrices=False)[1], "f32[8,6]"),
+    "singular values": (lambda x: lax.linalg.svd(x, compute_uv=False)[0], "f32[8,6]"),
+    "eigenvectors": (lambda x: lax.linalg.eig(x, compute_left_eigenvectors=False)[0], "f32[6,6]"),
     "loops": (lambda x: lax.fori_loop(3, 9, lambda i, a: lax.fori_loop(0, 4, lambda j, b: b @ b, a), x), "f32[5,5]"),
 }
 

@@ -67,9 +67,11 @@ def _plain_attribute(found: Any) -> Any:
 
 def constant(op: Any) -> int | None:
     """Return the value of a `stablehlo.constant` that is an integer scalar, else None."""
-    found = op.operation.attributes["value"]
-    scalar = isinstance(found, _ir.DenseIntElementsAttr) and not _ir.RankedTensorType(found.type).shape
-    return int(np.array(found)) if scalar else None
+    result = _ir.RankedTensorType(op.results[0].type)
+    if result.shape or not isinstance(result.element_type, _ir.IntegerType):
+        return None
+    # Read last: MLIR's Python has no class for the values of a complex constant, and raises TypeError.
+    return int(np.array(op.operation.attributes["value"]))
 
 
 _ELEMENTS = {"i1": "bool", "complex<f32>": "c64", "complex<f64>": "c128"}

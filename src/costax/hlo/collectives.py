@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from costax.core.cost import BYTES_SENT, Cost, Count
 from costax.core.equation import Equation, Operand
+from costax.rules.lowered_names import COLLECTIVE_PRIMITIVES
 from costax.rules.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -39,22 +40,10 @@ class Collective:
     source: str = ""
 
 
-# The primitive whose rule says what a device sends.
-_RULES: Final[Mapping[str, str]] = {
-    "all-reduce": "psum",
-    "all-gather": "all_gather",
-    "reduce-scatter": "reduce_scatter",
-    "all-to-all": "all_to_all",
-    "ragged-all-to-all": "ragged_all_to_all",
-    "collective-broadcast": "pbroadcast",
-    "collective-permute": "ppermute",
-}
-
-
 def kind(ins: Instruction) -> str:
     """Return the collective that an instruction is, or starts, without `-start`; "" for any other instruction."""
     opcode = ins.opcode.removesuffix("-start")
-    return opcode if opcode in _RULES else ""
+    return opcode if opcode in COLLECTIVE_PRIMITIVES else ""
 
 
 def collective(
@@ -77,7 +66,7 @@ def collective(
 
 
 def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequence[tuple[int, int]]) -> Count | None:
-    rule = REGISTRY.get(_RULES[opcode])
+    rule = REGISTRY.get(COLLECTIVE_PRIMITIVES[opcode])
     if rule is None or not members:
         return None
     params = {"axes": (), "axis_size": members, "perm": pairs}

@@ -19,6 +19,7 @@ from costax.hlo.opcodes.contractions import convolution_flops, dot_flops
 from costax.hlo.records import DotDimensions, Instruction
 from costax.hlo.replay import Properties
 from costax.hlo.shapes import Shape
+from costax.rules.lowered_names import routine_params, routine_primitive
 from costax.rules.registry import REGISTRY
 
 Work = tuple[int, int]
@@ -58,6 +59,8 @@ def _work(ins: Instruction, law: Law) -> Work | None:
     if ins.opcode != "custom-call":
         return None
     target = ins.custom_call_target
+    if routine := routine_primitive(target):
+        return _by_rule(routine, ins, routine_params(_attributes(ins)))
     for pattern, read in _TARGETS:
         found = pattern.fullmatch(target)
         if found:
@@ -161,54 +164,6 @@ def _cudnn_attention(ins: Instruction, found: re.Match[str], law: Law) -> Work |
 
 # LAPACK, cuSOLVER, cuSPARSE.
 
-# What the routines compute, as jax's primitives, and which parameters the rule of each asks for.
-_ROUTINES: Final[Mapping[str, str]] = {
-    "potrf": "cholesky",
-    "getrf": "lu",
-    "geqrf": "geqrf",
-    "geqp3": "geqp3",
-    "orgqr": "householder_product",
-    "ungqr": "householder_product",
-    "ormqr": "ormqr",
-    "unmqr": "ormqr",
-    "syevd": "eigh",
-    "heevd": "eigh",
-    "syevj": "eigh",
-    "gesdd": "svd",
-    "gesvd": "svd",
-    "gesvdj": "svd",
-    "gesvdp": "svd",
-    "geev": "eig",
-    "gees": "schur",
-    "gehrd": "hessenberg",
-    "sytrd": "tridiagonal",
-    "hetrd": "tridiagonal",
-    "trsm": "triangular_solve",
-    "gtsv": "tridiagonal_solve",
-    "gtsv2": "tridiagonal_solve",
-    "syrk": "symmetric_product",
-}
-# Letters of LAPACK's options, which the configuration gives as numbers: vectors wanted, all, some, unit diagonal.
-_V, _A, _S, _U = (ord(letter) for letter in "VASU")
-
-
-def _routine(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
-    name = _ROUTINES.get(found[1])
-    return _by_rule(name, ins, _parameters(name, _attributes(ins))) if name else None
-
-
-def _parameters(name: str, given: Mapping[str, int]) -> dict[str, Any]:
-    mode = given.get("mode", 0)
-    return {
-        "left": bool(given.get("left", 1)),
-        "compute_uv": bool(given.get("compute_uv", mode in (_A, _S))),
-        "full_matrices": bool(given.get("full_matrices", mode == _A)),
-        "compute_left_eigenvectors": given.get("compute_left") == _V,
-        "compute_right_eigenvectors": given.get("compute_right") == _V,
-        "compute_schur_vectors": mode == _V,
-        "unit_diagonal": given.get("diag") == _U,
-    }
-
 
 def _triangular_solve(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
     return _by_rule("triangular_solve", ins, {"unit_diagonal": bool(_json(ins).get("unit_diagonal"))})
@@ -263,7 +218,6 @@ _TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
         (r"__cublas\$(?:lt\$matmul.*|gemm)", _cublas),
         (r"__cudnn\$conv(.*)", _cudnn_convolution),
         (r"__cudnn\$fmha.*", _cudnn_attention),
-        (r"(?:lapack_[sdcz]|cu\w*?_|hip\w*?_|roc\w*?_)([a-z]+\d?)(?:_batched)?(?:_ffi)?", _routine),
         (r"__(?:cublas|onednn)\$triangularSolve", _triangular_solve),
         (r"__cusolver\$cholesky", _factorised),
         ("|".join(_BLOCKS), _block),
