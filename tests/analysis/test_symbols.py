@@ -67,12 +67,17 @@ def test_the_formulas_of_an_example_are_its_counts_at_random_sizes(module, name,
             break
 
 
+# In one process of pytest-xdist, where they share the analysis.
+of_gpt2 = pytest.mark.xdist_group("gpt2")
+
+
 @cache
 def gpt2():
     target = import_module("gpt2")
     return costax.analyze(target.GPT2())(costax.spec("i32[b,s]"))
 
 
+@of_gpt2
 @pytest.mark.slow
 def test_training_gpt2_small_is_three_times_its_forward_pass():
     model = import_module("gpt2").GPT2()
@@ -85,6 +90,7 @@ def test_training_gpt2_small_is_three_times_its_forward_pass():
     assert analysis.exact_by == "tracing"
 
 
+@of_gpt2
 @pytest.mark.slow
 def test_attention_overtakes_the_mlp_of_gpt2_at_one_length():
     """By MACs a token: 4*768^2 + 2*768*s of attention against 8*768^2 of the MLP, so from s > 1536 on."""
@@ -100,6 +106,7 @@ def test_attention_overtakes_the_mlp_of_gpt2_at_one_length():
             assert (attention > mlp) is overtaken
 
 
+@of_gpt2
 def test_growth_names_the_scopes_that_are_quadratic():
     analysis = gpt2()
     assert (analysis.degree("s"), analysis.degree("b"), analysis.degree("s", "params")) == (2, 1, 0)
@@ -184,6 +191,7 @@ def test_values_that_make_no_point_are_refused(point, message):
         analysis.evaluate_many(("flops",), {name: [value] for name, value in point.items()})
 
 
+@of_gpt2
 def test_questions_about_what_is_not_there_name_the_nearest():
     with pytest.raises(SymbolError, match="Did you mean 'flops'"):
         gpt2().formula("flop")
@@ -223,6 +231,7 @@ def test_a_size_of_one_is_analysed_for_it_may_be_another_program():
     ]
 
 
+@of_gpt2
 def test_ten_thousand_points_take_less_than_a_second():
     analysis = gpt2()
     b, s = np.arange(2, 10_002), np.arange(10_001, 1, -1)
@@ -237,6 +246,7 @@ def test_ten_thousand_points_take_less_than_a_second():
         assert table["flops"][i] == pytest.approx(there.flops, rel=1e-15)
 
 
+@of_gpt2
 def test_formulas_of_a_table_sum_to_the_total():
     analysis = gpt2()
     for by in ("scope", "primitive", "source", "dtype", "direction"):

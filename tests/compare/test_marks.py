@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import costax
-from corpus import made, programs
+from corpus import made, parameters, programs
 from costax import _jax
 from costax.compare import marks
 from costax.compare.compile import PROPERTIES, lower
@@ -16,7 +16,7 @@ X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
 PROGRAMS = list(programs(devices=1))
 
 
-@pytest.mark.parametrize("program", PROGRAMS[3::6], ids=str)
+@pytest.mark.parametrize("program", parameters(PROGRAMS[3::6], compiled=True))
 def test_xla_says_the_same_of_the_hlo_as_jax_says_of_the_lowered_program(program):
     fn, args = made(program)
     analysis = costax.analyze(fn)(*args)

@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -163,9 +164,23 @@ CLOSED_FORMS = {
 }
 
 NAMES = sorted(PUBLISHED.keys() | CLOSED_FORMS.keys())
+# Their analysis takes a second or more.
+LONG = {"gpt2.py:gpt2_train_step", "mamba.py:mamba_130m", "resnet.py:resnet50_train_step"}
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def each(*rows: str | tuple[Any, ...]) -> list[Any]:
+    """Return the names of examples, or rows that begin with one, as parameters of a test.
+
+    All tests of an example run in one process of pytest-xdist, where they share its analysis.
+    """
+    named = [(row,) if isinstance(row, str) else row for row in rows]
+    return [
+        pytest.param(*row, marks=[pytest.mark.xdist_group(row[0]), *[pytest.mark.slow] * (row[0] in LONG)])
+        for row in named
+    ]
+
+
+@pytest.mark.parametrize("name", each(*sorted(PUBLISHED)))
 def test_published_figures_come_out(name):
     published_macs, params = PUBLISHED[name]
     assert analysis(name).params == params
@@ -173,19 +188,19 @@ def test_published_figures_come_out(name):
         assert macs(name) == published_macs
 
 
-@pytest.mark.parametrize("name", sorted(CLOSED_FORMS))
+@pytest.mark.parametrize("name", each(*sorted(CLOSED_FORMS)))
 def test_the_macs_are_those_of_the_closed_form(name):
     assert macs(name) == CLOSED_FORMS[name]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each(*NAMES))
 def test_every_example_is_counted_exactly_and_wholly(name):
     found = analysis(name)
     assert found.exact
     assert not found.uncounted
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each(*NAMES))
 def test_parents_equal_the_sum_of_their_children(name):
     found = analysis(name)
     for table in (found.by_scope(), found.by_scope(1), found.by_primitive(), found.by_source(), found.by_direction()):
@@ -193,7 +208,7 @@ def test_parents_equal_the_sum_of_their_children(name):
     assert sum(size.elements for size in found.params_by_scope().values()) == found.params
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each(*NAMES))
 def test_no_array_is_made(name):
     leaves = jax.tree.leaves(((target(name).fn,), target(name).args))
     assert not any(isinstance(leaf, jax.Array) for leaf in leaves)
@@ -209,7 +224,7 @@ def test_every_example_file_is_tested():
 
 @pytest.mark.parametrize(
     ("name", "scope", "expected"),
-    [
+    each(
         ("first_conv.py:first_conv", "conv", 86_704_128),
         ("resnet.py:resnet18", "conv1", 118_013_952),
         ("resnet.py:resnet18", "layer2_0/downsample", 28 * 28 * 64 * 128),
@@ -230,7 +245,7 @@ def test_every_example_file_is_tested():
         ("gpt2.py:gpt2_small", "block_11/down", 1024 * 3072 * 768),
         ("lstm.py:lstm_language_model", "lstm_1/linear", 700 * 1300 * 2600),
         ("moe.py:moe_layer", "experts/down", 2 * 4096 * 14336 * 4096),
-    ],
+    ),
 )
 def test_each_layer_has_its_scope(name, scope, expected):
     found = {path: cost.macs for path, cost in analysis(name).by_scope().items() if f"/{path}".endswith(f"/{scope}")}
@@ -271,7 +286,7 @@ def test_xla_leaves_out_the_products_with_padding():
 
 @pytest.mark.parametrize(
     "name",
-    [
+    each(
         "first_conv.py:first_conv_gradient",
         "alexnet.py:alexnet",
         "alexnet.py:alexnet_224",
@@ -279,7 +294,7 @@ def test_xla_leaves_out_the_products_with_padding():
         "mobilenet.py:mobilenet_v2",
         "resnet.py:resnet18",
         "resnet.py:resnet50",
-    ],
+    ),
 )
 def test_xla_counts_what_we_count_without_padding(name):
     # XLA sums in float32: each of some hundred additions rounds a total of 10^9 to a multiple of 256 or 512.
@@ -289,7 +304,7 @@ def test_xla_counts_what_we_count_without_padding(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
+    each(
         "vit.py:vit_b_16",
         "gpt2.py:gpt2_train_step",
         "llama.py:llama2_7b",
@@ -297,7 +312,7 @@ def test_xla_counts_what_we_count_without_padding(name):
         "diffusion_unet.py:ddpm_unet",
         "mlp_train.py:mlp_train_step",
         "resnet.py:resnet50_train_step",
-    ],
+    ),
 )
 def test_xla_is_within_two_percent_where_nothing_loops(name):
     # What is left is how XLA writes out erf, sines, random draws, conversions and the like.

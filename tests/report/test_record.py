@@ -120,6 +120,7 @@ rows = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other processes share the machine
 @given(rows)
 def test_any_rows_survive_json(table):
