@@ -16,12 +16,9 @@ from costax import _jax
 from costax.core.cost import Count
 from costax.core.size import Size
 from costax.errors import InputError
+from costax.program.interpreter import Interpreter
 from costax.program.tree import Node
 
-CONTRACTIONS: Final = frozenset(
-    {"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general", "scaled_dot"}
-)
-_WINDOWS: Final = frozenset({"reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"})
 KINDS: Final = ("mit", "contractions", "all")
 
 
@@ -29,14 +26,14 @@ def activations(kind: str, jaxpr: Any, tree: Node, is_parameter: Sequence[bool])
     """Return the elements and bytes of the activations of one kind. Raises InputError for a kind that nobody knows."""
     if kind not in KINDS:
         raise InputError(
-            f"activations({kind!r}) names no definition.",
+            f"Unknown kind of activations {kind!r}.",
             why=f"There are several, and they differ: {', '.join(KINDS)}.",
             cure='Ask for example for activations("contractions"), which fvcore and timm publish.',
         )
     if kind == "all":
         return _folded(tree, lambda node: node.equation is not None and not node.children)
     if kind == "contractions":
-        return _folded(tree, lambda node: node.label in CONTRACTIONS)
+        return _folded(tree, lambda node: node.traits.contraction is not None)
     made = (_times(after, times) for _, after, times in layers(jaxpr, tree, is_parameter))
     return sum(made, _inputs(jaxpr, is_parameter))
 
@@ -51,49 +48,58 @@ def checked_peak(kind: str, jaxpr: Any, tree: Node, is_parameter: Sequence[bool]
     """Return the peak of a kind that has one. Raises InputError for another."""
     if kind != "mit":
         raise InputError(
-            f"peak_activations({kind!r}) names no definition.",
+            f"No peak is defined for activations of kind {kind!r}.",
             why='It is the largest sum of a layer\'s input and output, "mit"; for graphs with skips there is liveness.',
             cure="Ask for peak_activations(), or for peak_bytes.",
         )
     return peak_activations(jaxpr, tree, is_parameter)
 
 
-def layers(jaxpr: Any, tree: Node, is_parameter: Sequence[bool]) -> Iterator[tuple[Size, Size, int]]:
-    """Yield (input, output, how often) of every layer: of its operands those that are no parameters."""
-    inner = _jax.opened(jaxpr)
-    data = {var for var, fixed in zip(inner.invars, is_parameter, strict=True) if not fixed}
-    yield from _layers(tree.children, data, 1)
+def layers(jaxpr: Any, tree: Node, is_parameter: Sequence[bool]) -> Iterator[tuple[Size, Size, Count]]:
+    """Yield (input, output, how often) of every layer; parameters do not count as input."""
+    finder = _LayerFinder()
+    finder.run(
+        jaxpr, tree.children, [None if fixed else id(var) for var, fixed in _with_variables(jaxpr, is_parameter)], 1
+    )
+    yield from finder.layers
 
 
-def _layers(nodes: Sequence[Node], data: set[Any], times: int) -> Iterator[tuple[Size, Size, int]]:
-    """Go through equations; `data` are the variables that depend on the input of the network, and grows."""
-    for node in nodes:
+class _LayerFinder(Interpreter["int | None", Count]):
+    """Finds layers. A value is the identity of an array that depends on the input of the network, else None.
+
+    The context is how often an equation runs.
+    """
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[Size, Size, Count]] = []
+
+    def literal(self, atom: Any) -> None:
+        return None
+
+    def constant(self, var: Any, value: Any) -> None:
+        return None
+
+    def equation(self, node: Node, operands: list[int | None], context: Count) -> Sequence[int | None]:
         eqn = node.equation
-        given = [v for v in eqn.invars if not _jax.is_literal(v) and v in data]
-        if not given:
-            continue
+        inputs = {value: var for value, var in zip(operands, eqn.invars, strict=True) if value is not None}
+        if not inputs:
+            return [None] * len(eqn.outvars)
         if node.bodies and not all(body.fused for body in node.bodies):
             for body, child in zip(node.bodies, node.children, strict=True):
-                invars = _jax.opened(body.jaxpr).invars
-                passed = {
-                    v
-                    for v, i in zip(invars, body.inputs, strict=False)
-                    if i is not None and eqn.invars[i] in _Set(given)
-                }
-                yield from _layers(child.children, passed, times * child.times)
-        elif node.label in CONTRACTIONS or (node.label in _WINDOWS and _pools(eqn)):
-            yield sum(map(_size, dict.fromkeys(given)), Size()), _size(eqn.outvars[0]), times
-        data.update(eqn.outvars)
+                sources: list[int | None] = [
+                    *body.inputs,
+                    *[None] * (len(_jax.opened(body.jaxpr).invars) - len(body.inputs)),
+                ]
+                inside = [None if source is None else operands[source] for source in sources]
+                self.run(body.jaxpr, child.children, inside, context * child.times)
+        elif node.traits.contraction is not None or (node.traits.windowed and _pools(eqn)):
+            # A product of an array with itself reads it once.
+            self.layers.append((sum(map(_size, inputs.values()), Size()), _size(eqn.outvars[0]), context))
+        return [id(var) for var in eqn.outvars]
 
 
-class _Set:
-    """Variables by identity: a literal cannot be hashed."""
-
-    def __init__(self, members: Sequence[Any]) -> None:
-        self._ids = set(map(id, members))
-
-    def __contains__(self, member: object) -> bool:
-        return id(member) in self._ids
+def _with_variables(jaxpr: Any, is_parameter: Sequence[bool]) -> Iterator[tuple[Any, bool]]:
+    return zip(_jax.opened(jaxpr).invars, is_parameter, strict=True)
 
 
 def _pools(eqn: Any) -> bool:
@@ -106,8 +112,7 @@ def _pools(eqn: Any) -> bool:
 
 
 def _inputs(jaxpr: Any, is_parameter: Sequence[bool]) -> Size:
-    inner = _jax.opened(jaxpr)
-    data = [v for v, fixed in zip(inner.invars, is_parameter, strict=True) if not fixed]
+    data = [var for var, fixed in _with_variables(jaxpr, is_parameter) if not fixed]
     # A key is no picture: it steers dropout.
     return sum((_size(v) for v in data if not _is_key(_jax.operand(v.aval))), Size())
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
 
 from costax.compare.absence import Absence, Witness
 from costax.compare.causes import (
@@ -32,23 +31,6 @@ from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.progress import stage
 from costax.program.call_sites import Place
-
-# Primitives whose lowered form XLA charges by a law that is not that of the operation. Source: HloCostAnalysis.
-_DEFECTS: Final[Mapping[str, str]] = {
-    "fft": "HandleFft: 8 n times the product, not the sum, of the logarithms of the extents",
-    "sort": "HandleSort: n log2 n of all elements, not of each row",
-    "ragged_dot_general": "HandleRaggedDot drops the wrong dimension, or the groups are masked dense products",
-    "cumsum": "lowered to a reduce-window of n terms an element",
-    "cumprod": "lowered to a reduce-window of n terms an element",
-    "cummax": "lowered to a reduce-window of n terms an element",
-    "cummin": "lowered to a reduce-window of n terms an element",
-    "cumlogsumexp": "lowered to a reduce-window of n terms an element",
-    "top_k": "HandleTopK counts nothing",
-    "reduce_scatter": "HandleReduceScatter counts no additions",
-    "cholesky": "HandleCholesky: n^3/3 without the lower terms",
-    "triangular_solve": "HandleTriangularSolve: 2 n elements of b",
-}
-_LOOPS: Final = frozenset({"while", "scan"})
 
 
 @stage("reconciling")
@@ -153,7 +135,7 @@ class _Account:
         difference = made.minus(expected)
         if difference == Pair():
             return
-        if made == Pair() and place.primitive not in _DEFECTS:
+        if made == Pair() and not place.node.traits.xla:
             yield from self._gone(place, "lowered", difference, self.in_lowered)
             return
         cause, evidence = self._how_lowered(place, found)
@@ -162,10 +144,10 @@ class _Account:
     def _how_lowered(self, place: Place, found: Sequence[Charge]) -> tuple[str, str]:
         if any(charge.flops < 0 for charge in found):
             return LIBRARY, f"{opcodes(found)}"
-        if place.primitive in _LOOPS:
+        if place.node.is_loop:
             return CONTROL, f"{opcodes(found)} around the body"
-        if place.primitive in _DEFECTS:
-            return DEFECT, f"{_DEFECTS[place.primitive]}; lowered to {opcodes(found)}"
+        if place.node.traits.xla:
+            return DEFECT, f"{place.node.traits.xla}; lowered to {opcodes(found)}"
         return EXPANSION, f"lowered to {opcodes(found)}"
 
     # compiled: what the compiler made of the lowered instructions.

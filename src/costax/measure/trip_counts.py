@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,30 +20,15 @@ from costax import _jax
 from costax._jax import pytrees
 from costax.analysis.analysis import Analysis
 from costax.analysis.symbolic import symbolic_arguments
+from costax.core.equation import Body
 from costax.errors import InputError
+from costax.program.interpreter import Interpreter
+from costax.program.regions import CONDITION, called
 from costax.program.tree import Node
 
 _api: Any = jax
 _lax: Any = lax
 _numpy: Any = jnp
-# Higher-order primitives that run one body once with all of their inputs.
-_CALLS: Final = frozenset(
-    {
-        "jit",
-        "pjit",
-        "closed_call",
-        "core_call",
-        "call",
-        "eval_jaxpr",
-        "custom_jvp_call",
-        "custom_vjp_call",
-        "remat2",
-        "remat",
-        "checkpoint",
-        "custom_vmap_call",
-        "compute_on",
-    }
-)
 Counters = Mapping[str, tuple[Any, Any]]
 
 
@@ -96,133 +81,153 @@ def _no_values(found: str) -> InputError:
 
 
 def _counted(analysis: Analysis, places: Sequence[str], values: Sequence[Any]) -> dict[str, int | Fraction]:
-    tree = analysis.tree
-    assert tree is not None
-    run = _Run(places)
+    tree = analysis.whole_tree()
 
     def program(*inputs: Any) -> Any:
-        _, counters = run.body(tree, analysis.live, list(inputs), run.start())
-        return counters
+        counting = _Counting({place: (_numpy.zeros((), "int32"), _numpy.zeros((), "int32")) for place in places})
+        counting.run(analysis.live, tree.children, inputs, None)
+        return counting.counters
 
-    found = _api.jit(program)(*values)
     trips: dict[str, int | Fraction] = {}
-    for place, (entered, ran) in found.items():
+    for place, (entered, ran) in _api.jit(program)(*values).items():
         mean = Fraction(int(ran), max(int(entered), 1))
         trips[place] = mean.numerator if mean.denominator == 1 else mean
     return trips
 
 
-class _Run:
-    def __init__(self, places: Sequence[str]) -> None:
-        self.places = places
+class _Counting(Interpreter[Any, None]):
+    """Runs a program under a trace of jax, with the counters of its loops; values are arrays."""
 
-    def start(self) -> Counters:
-        return {place: (_numpy.zeros((), "int32"), _numpy.zeros((), "int32")) for place in self.places}
+    def __init__(self, counters: Counters) -> None:
+        self.counters = counters
 
-    def body(self, node: Node, jaxpr: Any, inputs: Sequence[Any], counters: Counters) -> tuple[list[Any], Counters]:
-        """Run a jaxpr whose equations are the node's children."""
-        opened = _jax.opened(jaxpr)
-        values: dict[Any, Any] = dict(zip(opened.constvars, _jax.constants(jaxpr), strict=True))
-        values.update(zip(opened.invars, inputs, strict=True))
+    def literal(self, atom: Any) -> Any:
+        return atom.val
 
-        def read(atom: Any) -> Any:
-            return atom.val if _jax.is_literal(atom) else values[atom]
+    def constant(self, var: Any, value: Any) -> Any:
+        return value
 
-        for child in node.children:
-            eqn = child.equation
-            operands = [read(atom) for atom in eqn.invars]
-            outputs, counters = self.equation(child, eqn, operands, counters)
-            values.update(zip(eqn.outvars, outputs, strict=True))
-        return [read(atom) for atom in opened.outvars], counters
-
-    def equation(self, node: Node, eqn: Any, operands: list[Any], counters: Counters) -> tuple[list[Any], Counters]:
-        name = eqn.primitive.name
+    def equation(self, node: Node, operands: list[Any], context: None) -> Sequence[Any]:
         if not _holds_unknown(node):
-            found: Any = _jax.bind(eqn, operands)
-            return list(found), counters
-        if name in _CALLS and len(node.bodies) == 1:
-            return self.body(node.children[0], node.bodies[0].jaxpr, operands, counters)
-        if name == "while":
-            return self.loop(node, eqn, operands, counters)
-        if name == "scan":
-            return self.scan(node, eqn, operands, counters)
-        if name == "cond":
-            return self.branches(node, operands, counters)
-        raise InputError(
-            f"Loops inside {name} cannot be counted by running.",
-            why="costax runs the program with counters in its loops, and does not know how to put them there.",
-            cure="Give these trip counts yourself: trips={place: n}.",
-        )
+            return list(_jax.bind(node.equation, operands))
+        call = called(node)
+        if call is not None:
+            body, child = call
+            return self.body(child, body, _taken(operands, body), self)
+        if node.is_loop:
+            return self.loop(node, operands)
+        if node.bodies and all(body.choice for body in node.bodies):
+            return self.branches(node, operands)
+        raise _cannot_count(node)
 
-    def loop(self, node: Node, eqn: Any, operands: list[Any], counters: Counters) -> tuple[list[Any], Counters]:
-        params = _jax.params(eqn)
-        condition_consts, body_consts = params["cond_nconsts"], params["body_nconsts"]
-        for_condition = operands[:condition_consts]
-        for_body = operands[condition_consts : condition_consts + body_consts]
-        condition, body = node.children
-        condition_jaxpr, body_jaxpr = (part.jaxpr for part in node.bodies)
+    def body(self, node: Node, body: Body, inputs: Sequence[Any], counting: _Counting) -> list[Any]:
+        """Run a body in which `counting` counts."""
+        return counting.run(body.jaxpr, node.children, inputs, None)
 
-        def predicate(carry: Any) -> Any:
+    def loop(self, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """Run a loop with the counters as further carries."""
+        bodies = list(zip(node.bodies, node.children, strict=True))
+        conditions = [pair for pair in bodies if pair[0].name == CONDITION]
+        (body, child), *_ = [pair for pair in bodies if pair[0].name != CONDITION]
+        inputs = _taken(operands, body)
+        fixed = len(inputs) if body.fixed is None else body.fixed
+        carry = [_array(x) for x in inputs[fixed : fixed + body.carried]]
+        start = [_like(x, v) for x, v in zip(carry, node.equation.outvars, strict=False)]
+        if not conditions:
+            if not {"length", "reverse"} <= node.equation.params.keys():
+                raise _cannot_count(node)
+            return self.scan(node, inputs, fixed, start)
+        (condition, condition_child), *_ = conditions
+        for_condition = _taken(operands, condition)[: condition.fixed]
+        return self.while_loop((body, child, inputs[:fixed]), (condition, condition_child, for_condition), start)
+
+    def while_loop(
+        self, step_of: tuple[Body, Node, list[Any]], condition_of: tuple[Body, Node, list[Any]], start: list[Any]
+    ) -> Sequence[Any]:
+        body, child, for_body = step_of
+        condition, condition_child, for_condition = condition_of
+
+        def predicate(state: Sequence[Any]) -> Any:
             # A loop in a condition is counted where the condition is run once more, in `step` and behind the loop.
-            found, _ = self.body(condition, condition_jaxpr, [*for_condition, *carry[0]], carry[1])
-            return found[0]
+            ignored = _Counting(self.counters)
+            return self.body(condition_child, condition, [*for_condition, *state], ignored)[0]
 
         def holds(carry: Any) -> Any:
             # Batched, a loop runs until no example goes on, and those that have ended keep their state.
-            return _numpy.any(predicate(carry))
+            return _numpy.any(predicate(carry[0]))
 
-        def counted_condition(state: Any, counts: Counters) -> Counters:
-            if not _holds_unknown(condition):
-                return counts
-            return self.body(condition, condition_jaxpr, [*for_condition, *state], counts)[1]
+        def counted_condition(state: Sequence[Any], counters: Counters) -> Counters:
+            if not _holds_unknown(condition_child):
+                return counters
+            counting = _Counting(counters)
+            self.body(condition_child, condition, [*for_condition, *state], counting)
+            return counting.counters
 
         def step(carry: Any) -> Any:
-            state, counts = carry
-            counts = counted_condition(state, counts)
-            going = predicate(carry)
-            found, counts = self.body(body, body_jaxpr, [*for_body, *state], counts)
+            state, counters = carry
+            counting = _Counting(counted_condition(state, counters))
+            going = predicate(state)
+            results = self.body(child, body, [*for_body, *state], counting)
             if going.ndim:
-                found = [_where(going, new, old) for new, old in zip(found, state, strict=True)]
-            return found, _advanced(counts, body.unknown, entered=0, ran=1)
+                results = [_where(going, new, old) for new, old in zip(results, state, strict=True)]
+            return results, _advanced(counting.counters, child.unknown, entered=0, ran=1)
 
-        initial = [_numpy.asarray(x) if isinstance(x, int | float | complex) else x for x in operands[-_carries(eqn) :]]
-        start = [_like(x, v) for x, v in zip(initial, eqn.outvars, strict=True)]
-        counters = _advanced(counters, body.unknown, entered=1, ran=0)
+        counters = _advanced(self.counters, child.unknown, entered=1, ran=0)
         state, counters = _lax.while_loop(holds, step, (start, counters))
-        return state, counted_condition(state, counters)
+        self.counters = counted_condition(state, counters)
+        return state
 
-    def scan(self, node: Node, eqn: Any, operands: list[Any], counters: Counters) -> tuple[list[Any], Counters]:
-        params = _jax.params(eqn)
-        consts, carries = params["num_consts"], params["num_carry"]
-        fixed, carry, slices = operands[:consts], operands[consts : consts + carries], operands[consts + carries :]
-        jaxpr = node.bodies[0].jaxpr
+    def scan(self, node: Node, inputs: list[Any], fixed: int, start: list[Any]) -> Sequence[Any]:
+        (body,), (child,) = node.bodies, node.children
+        slices = inputs[fixed + body.carried :]
 
         def step(state: Any, xs: Any) -> Any:
-            found, counts = self.body(node.children[0], jaxpr, [*fixed, *state[0], *xs], state[1])
-            return (found[:carries], counts), found[carries:]
+            carry, counters = state
+            counting = _Counting(counters)
+            results = self.body(child, body, [*inputs[:fixed], *carry, *xs], counting)
+            return (results[: body.carried], counting.counters), results[body.carried :]
 
-        start = [_like(x, v) for x, v in zip(carry, eqn.outvars[:carries], strict=True)]
-        (state, counters), stacked = _lax.scan(
-            step, (start, counters), slices, length=params["length"], reverse=params["reverse"]
-        )
-        return [*state, *stacked], counters
+        # Whether it goes backwards is a parameter of the equation; the rule does not tell.
+        options = {"length": node.equation.params["length"], "reverse": node.equation.params["reverse"]}
+        (state, self.counters), stacked = _lax.scan(step, (start, self.counters), slices, **options)
+        return [*state, *stacked]
 
-    def branches(self, node: Node, operands: list[Any], counters: Counters) -> tuple[list[Any], Counters]:
-        index, *rest = operands
+    def branches(self, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """Run one of several bodies, which the first operand chooses."""
 
-        def made(child: Node, jaxpr: Any) -> Callable[..., Any]:
-            return lambda *inputs: self.body(child, jaxpr, list(inputs[0]), inputs[1])
+        def function(body: Body, child: Node) -> Callable[..., Any]:
+            def branch(inputs: Sequence[Any], counters: Counters) -> Any:
+                counting = _Counting(counters)
+                return self.body(child, body, list(inputs), counting), counting.counters
 
-        functions = [made(child, body.jaxpr) for child, body in zip(node.children, node.bodies, strict=True)]
-        return _lax.switch(_numpy.asarray(index, "int32"), functions, rest, counters)
+            return branch
+
+        functions = [function(body, child) for body, child in zip(node.bodies, node.children, strict=True)]
+        inputs = _taken(operands, node.bodies[0])
+        results, self.counters = _lax.switch(_numpy.asarray(operands[0], "int32"), functions, inputs, self.counters)
+        return results
+
+
+def _cannot_count(node: Node) -> InputError:
+    return InputError(
+        f"Loops inside {node.label} cannot be counted by running.",
+        why="costax runs the program with counters in its loops. The rule of this primitive does not say how its "
+        "results follow from its bodies.",
+        cure="Give these trip counts yourself: trips={place: n}.",
+    )
+
+
+def _taken(operands: Sequence[Any], body: Body) -> list[Any]:
+    """Return the operands that the inputs of a body are, in the order of the inputs."""
+    return [operands[source] for source in body.inputs if source is not None]
+
+
+def _array(value: Any) -> Any:
+    return _numpy.asarray(value) if isinstance(value, int | float | complex) else value
 
 
 def _where(going: Any, new: Any, old: Any) -> Any:
     return _lax.select(_lax.broadcast_in_dim(going, new.shape, tuple(range(going.ndim))), new, old)
-
-
-def _carries(eqn: Any) -> int:
-    return len(eqn.outvars)
 
 
 def _like(value: Any, var: Any) -> Any:

@@ -15,32 +15,6 @@ from costax.core.size import Size
 from costax.program.trace import Program
 from costax.program.tree import Node, Scope
 
-# Equations whose result is their first operand, moved, cast or laid out anew.
-_MOVES = frozenset(
-    {
-        "broadcast_in_dim",
-        "convert_element_type",
-        "copy",
-        "copy_p",
-        "device_put",
-        "dynamic_slice",
-        "expand_dims",
-        "layout_constraint",
-        "mesh_cast",
-        "optimization_barrier",
-        "pcast",
-        "pvary",
-        "reduce_precision",
-        "reshape",
-        "reshard",
-        "sharding_constraint",
-        "slice",
-        "split",
-        "squeeze",
-        "transpose",
-    }
-)
-
 
 def by_scope(program: Program, jaxpr: Any, tree: Node) -> Mapping[tuple[Scope, str], Size] | None:
     """Return the size of the parameters by (scope, dtype), or None where nobody said which inputs are parameters."""
@@ -105,7 +79,7 @@ class _Search:
     def _equation(self, node: Node, inputs: tuple[int, ...]) -> _Uses:
         """Return the first uses of some inputs of an equation."""
         if not node.bodies:
-            if node.label in _MOVES:
+            if node.traits.preserves:
                 return _Uses({}, {out: i for i in inputs for out in range(len(node.equation.outvars)) if i in (0, out)})
             return _Uses(dict.fromkeys(inputs, ()), {})
         scopes: dict[int, Scope] = {}

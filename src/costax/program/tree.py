@@ -93,6 +93,11 @@ class Node:
             child.differentiated for child in children
         )
 
+    @property
+    def is_loop(self) -> bool:
+        """Whether an equation runs its bodies again and again."""
+        return bool(self.bodies) and all(body.loop for body in self.bodies)
+
     def repeated(self, times: Count) -> Node:
         """Return the node with another repeat count."""
         node = copy(self)

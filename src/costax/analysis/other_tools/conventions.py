@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from costax.analysis.counts import Counts
-from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, LINEAR, Part, parts
+from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, LINEAR, ToolLayer, parts
 from costax.analysis.other_tools.tools import TOOLS, Tool
 from costax.core.conventions import as_xla
 from costax.core.cost import Count
@@ -81,7 +81,7 @@ def answer(analysis: Counts, tool: str) -> Answer:
     return _counted(analysis, TOOLS[tool], tool, found)
 
 
-def _counted(analysis: Counts, tool: Tool, name: str, found: list[Part]) -> Answer:
+def _counted(analysis: Counts, tool: Tool, name: str, found: list[ToolLayer]) -> Answer:
     if not tool.training and {BACKWARD, RECOMPUTE} & set(analysis.by_direction()):
         raise InputError(
             f"{name} counts a forward pass, and `{analysis.name}` holds a backward one.",
@@ -90,7 +90,7 @@ def _counted(analysis: Counts, tool: Tool, name: str, found: list[Part]) -> Answ
         )
     ours = tool.mac * analysis.total.macs
     known = sum(part.count for part in found if part.kind in CONTRACTIONS)
-    theirs: dict[str, list[tuple[Part, Count]]] = {}
+    theirs: dict[str, list[tuple[ToolLayer, Count]]] = {}
     for part in found:
         weight = tool.weights.get(part.kind)
         count = weight.count(part) if weight else tool.mac * part.count if part.kind in CONTRACTIONS else 0
@@ -134,7 +134,7 @@ def _xla(analysis: Counts, tree: Node) -> Answer:
     return Answer("xla", "HloCostAnalysis, before any rewriting", by_law, "FLOPs", ours, kept, {})
 
 
-def _palm(analysis: Counts, found: list[Part]) -> Answer:
+def _palm(analysis: Counts, found: list[ToolLayer]) -> Answer:
     """Return the model FLOPs of PaLM's MFU: 6 N + 12 L H Q T a token, a third of that without a backward pass.
 
     Source: Chowdhery et al. 2022, "PaLM", appendix B.
@@ -153,7 +153,7 @@ def _palm(analysis: Counts, found: list[Part]) -> Answer:
     return _formula(analysis, "palm-mfu", "Chowdhery et al. 2022, appendix B", weights + mixing, passes, forward)
 
 
-def _megatron(analysis: Counts, found: list[Part]) -> Answer:
+def _megatron(analysis: Counts, found: list[ToolLayer]) -> Answer:
     """Return Megatron's FLOPs: every matrix product of the forward pass, three times, and what is recomputed.
 
     Source: Narayanan et al. 2021, "Efficient large-scale language model training on GPU clusters", section 4.1.
@@ -168,7 +168,7 @@ def _megatron(analysis: Counts, found: list[Part]) -> Answer:
 
 
 def _formula(
-    analysis: Counts, name: str, version: str, count: Count, passes: int, forward: list[Part], again: Count = 0
+    analysis: Counts, name: str, version: str, count: Count, passes: int, forward: list[ToolLayer], again: Count = 0
 ) -> Answer:
     directions = analysis.by_direction()
     elementwise = analysis.total.flops - 2 * analysis.total.macs
@@ -187,7 +187,7 @@ def _formula(
     return Answer(name, version, count, "FLOPs", analysis.total.flops, kept, {})
 
 
-def _tokens(forward: list[Part]) -> Count:
+def _tokens(forward: list[ToolLayer]) -> Count:
     """Return how many tokens the linear layers see: of most of their weights."""
     seen: dict[Count, Count] = {}
     for part in forward:

@@ -14,7 +14,10 @@ from typing import Any, Final, NamedTuple
 from costax import _jax
 from costax.analysis.counts import Counts
 from costax.core.cost import Count
+from costax.program.interpreter import Interpreter
+from costax.program.regions import called
 from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE, Node, Scope
+from costax.rules.traits import ContractionKind, Function
 
 CONVOLUTION, LINEAR, ATTENTION, PRODUCT = "convolutions", "linear layers", "attention products", "other products"
 BIAS, ACTIVATION, SOFTMAX, EMBEDDING = "biases", "activation functions", "softmax", "embeddings"
@@ -28,24 +31,31 @@ _ACTIVATIONS: Final = frozenset({"celu", "elu", "gelu", "hard_sigmoid", "hard_si
     *("leaky_relu", "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus"),
     *("squareplus", "swish"),
 }
-# Functions that jax inlines, by what is left of them.
-_TRACES: Final = frozenset({"erf", "erfc", "tanh", "logistic"})
-_CALLS: Final = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
-_MOVES: Final = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "device_put"}) | {
-    *("expand_dims", "optimization_barrier", "pvary", "reduce_precision", "reshape", "rev", "sharding_constraint"),
-    *("slice", "split", "squeeze", "transpose"),
-}
-_SMALL: Final = frozenset({"add", "sub", "mul", "div", "max", "min", "neg", "integer_pow", "square", "pow"}) | {
-    *("rsqrt", "sqrt", "stop_gradient"),
-}
-_POOLS: Final = {"reduce_window_max": MAX_POOL, "reduce_window_sum": AVERAGE_POOL, "reduce_window": MAX_POOL}
+_POOLS: Final = {Function.MAXIMUM: MAX_POOL, Function.SUM: AVERAGE_POOL, None: MAX_POOL}
+# Arithmetic that keeps a value recognisable: a bias that is added, a statistic that is scaled.
+_ARITHMETIC: Final = frozenset(
+    [
+        Function.ADD,
+        Function.SUBTRACT,
+        Function.MULTIPLY,
+        Function.DIVIDE,
+        Function.MAXIMUM,
+        Function.MINIMUM,
+        Function.NEGATE,
+        Function.INTEGER_POWER,
+        Function.SQUARE,
+        Function.POWER,
+        Function.SQUARE_ROOT,
+        Function.RECIPROCAL_ROOT,
+    ]
+)
 _ATTENTION_MODULES: Final = frozenset(
     {"MultiHeadDotProductAttention", "MultiHeadAttention", "MultiheadAttention", "SelfAttention"}
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ToolLayer:
     """One layer or function of a program, as often as it runs.
 
     count: MACs of a contraction; elements of the output of a bias, an activation or an embedding, of the input of a
@@ -90,54 +100,59 @@ class _Value(NamedTuple):
 @dataclass(slots=True)
 class _Reading:
     kinds: Mapping[Scope, str]
-    parts: list[Part] = field(default_factory=list[Part])
+    parts: list[ToolLayer] = field(default_factory=list[ToolLayer])
 
 
-def parts(analysis: Counts) -> list[Part]:
+def parts(analysis: Counts) -> list[ToolLayer]:
     """Return the parts of a program, in program order. The analysis must come from a trace and not from a record."""
     program, tree = analysis.program, analysis.tree
     if tree is None or program is None:
         return []
-    reading = _Reading(program.kinds)
+    reader = _Reader(program.kinds)
     known = {parameter.position: parameter.operand.size for parameter in program.parameters or ()}
     jaxpr = _jax.opened(analysis.live)
     inputs = [_Value(_size(v), weight=known.get(i, 0)) for i, v in enumerate(jaxpr.invars)]
-    _read(reading, analysis.live, tree.children, inputs, (), "", 1)
-    return _without_statistics(reading.parts)
+    reader.run(analysis.live, tree.children, inputs, _Context())
+    return _without_statistics(reader.reading.parts)
 
 
-def _read(
-    reading: _Reading,
-    jaxpr: Any,
-    nodes: Sequence[Node],
-    inputs: Sequence[_Value],
-    scope: Scope,
-    direction: str,
-    times: Count,
-) -> list[_Value]:
-    """Read the equations of a jaxpr; return what is known of its outputs."""
-    opened = _jax.opened(jaxpr)
-    known: dict[Any, _Value] = dict(zip(opened.invars, inputs, strict=True))
+class _Context(NamedTuple):
+    """Where equations stand, and how often they run."""
 
-    def value(atom: Any) -> _Value:
-        return _Value(_size(atom)) if _jax.is_literal(atom) else known.get(atom) or _Value(_size(atom))
+    scope: Scope = ()
+    direction: str = ""
+    times: Count = 1
 
-    for node in nodes:
-        eqn = node.equation
-        found = _Equation(reading, node, scope + node.scope, node.direction or direction, times * node.times)
-        results = found.results([value(atom) for atom in eqn.invars])
-        for var, result in zip(eqn.outvars, results, strict=True):
-            known[var] = result._replace(size=_size(var), rank=len(_jax.operand(var.aval).shape))
-    return [value(atom) for atom in opened.outvars]
+
+class _Reader(Interpreter[_Value, _Context]):
+    """Reads the layers of a program; values are what is known of each array."""
+
+    def __init__(self, kinds: Mapping[Scope, str]) -> None:
+        self.reading = _Reading(kinds)
+
+    def literal(self, atom: Any) -> _Value:
+        return _Value(_size(atom))
+
+    def constant(self, var: Any, value: Any) -> _Value:
+        return _Value(_size(var))
+
+    def equation(self, node: Node, operands: list[_Value], context: _Context) -> Sequence[_Value]:
+        scope, direction = context.scope + node.scope, node.direction or context.direction
+        results = _Equation(self, node, _Context(scope, direction, context.times * node.times)).results(operands)
+        return [
+            value._replace(size=_size(var), rank=len(_jax.operand(var.aval).shape))
+            for var, value in zip(node.equation.outvars, results, strict=True)
+        ]
 
 
 class _Equation:
     """One equation where it stands: its scope, direction and how often it runs."""
 
-    def __init__(self, reading: _Reading, node: Node, scope: Scope, direction: str, times: Count) -> None:
-        self.reading, self.node, self.scope, self.times = reading, node, scope, times
-        self.direction = direction or FORWARD
-        self.name, self.eqn = node.label, node.equation
+    def __init__(self, reader: _Reader, node: Node, context: _Context) -> None:
+        self.reader, self.reading, self.node = reader, reader.reading, node
+        self.scope, self.times = context.scope, context.times
+        self.direction = context.direction or FORWARD
+        self.eqn, self.traits = node.equation, node.traits
 
     def results(self, inputs: list[_Value]) -> list[_Value]:
         """Add the part that the equation is, if it is one; return what is known of its outputs."""
@@ -145,28 +160,32 @@ class _Equation:
             return [_Value()] * len(self.eqn.outvars)
         if self.node.bodies:
             return self._bodies(inputs)
-        if self.name in ("dot_general", "conv_general_dilated"):
+        traits, function = self.traits, self.traits.function
+        if traits.contraction in (ContractionKind.PRODUCT, ContractionKind.CONVOLUTION):
             return [_Value(product=self._contraction(inputs))]
-        if self.name in _MOVES:
+        if traits.preserves:
             return [inputs[0]] * len(self.eqn.outvars)
-        if self.name in _POOLS:
-            self._add(_POOLS[self.name], self._size_in(), outputs=self._size_out())
-        if self.name in _TRACES:
-            self._add(ACTIVATION, self._size_out(), name=self.name)
-        if self.name == "exp":
+        if traits.windowed and function in _POOLS:
+            self._add(_POOLS[function], self._size_in(), outputs=self._size_out())
+        if function is Function.ACTIVATION:
+            self._add(ACTIVATION, self._size_out(), name=self.node.label)
+        if function is Function.EXPONENTIAL:
             self._add(SOFTMAX, self._size_out())
-        if self.name == "gather" and inputs[0].weight and len(self._operand(0).shape) == 2:
+        if function is Function.LOOK_UP and inputs[0].weight and len(self._operand(0).shape) == 2:
             self._add(EMBEDDING, self._size_out(), weight=inputs[0].weight)
-        if self.name == "reduce_sum":
+        if function is Function.SUM and not traits.windowed:
             return [self._reduction(inputs[0])]
-        if self.name in ("rsqrt", "sqrt") and not self._is_update():
+        if function in (Function.RECIPROCAL_ROOT, Function.SQUARE_ROOT) and not self._is_update():
             return [inputs[0]._replace(scale=self._size_out(), normed=-1)]
-        return [self._elementwise(inputs) if self.name in _SMALL else _Value()] * len(self.eqn.outvars)
+        keeps = traits.elementwise and function in _ARITHMETIC
+        return [self._arithmetic(inputs) if keeps else _Value()] * len(self.eqn.outvars)
 
     def _bodies(self, inputs: list[_Value]) -> list[_Value]:
-        called = str(self.eqn.params.get("name", "")) if self.name in _CALLS else ""
-        if called in _ACTIVATIONS:
-            self._add(ACTIVATION, self._size_out(), name=called)
+        call = called(self.node)
+        # `jax.nn.relu` and the like are calls that keep the name of the function.
+        function = str(self.eqn.params.get("name", "")) if call else ""
+        if function in _ACTIVATIONS:
+            self._add(ACTIVATION, self._size_out(), name=function)
             return [_Value()] * len(self.eqn.outvars)
         out: list[_Value] = []
         for body, child in zip(self.node.bodies, self.node.children, strict=True):
@@ -174,17 +193,15 @@ class _Equation:
                 _Value(_size(v)) if at is None else inputs[at]
                 for v, at in zip(_jax.opened(body.jaxpr).invars, _padded(body), strict=True)
             ]
-            times = self.times * child.times
-            found = _read(
-                self.reading, body.jaxpr, child.children, given, self.scope + child.scope, self.direction, times
-            )
-            out = found if len(found) == len(self.eqn.outvars) and self.name in _CALLS else out
+            context = _Context(self.scope + child.scope, self.direction, self.times * child.times)
+            results = self.reader.run(body.jaxpr, child.children, given, context)
+            out = results if call else out
         return out or [_Value()] * len(self.eqn.outvars)
 
     def _contraction(self, inputs: list[_Value]) -> int:
         macs = self.node.once.macs * self.times
         weight = max(inputs[0].weight, inputs[1].weight)
-        if self.name == "conv_general_dilated":
+        if self.traits.contraction is ContractionKind.CONVOLUTION:
             params = self.eqn.params
             groups = max(params["feature_group_count"], params["batch_group_count"])
             return self._add(CONVOLUTION, macs, outputs=self._size_out(), groups=groups, weight=weight)
@@ -198,17 +215,17 @@ class _Equation:
             self._add(GLOBAL_POOL, self._size_in(), outputs=self._size_out())
         return _Value(axes=axes, rank=len(shape), normed=operand.normed)
 
-    def _elementwise(self, inputs: list[_Value]) -> _Value:
+    def _arithmetic(self, inputs: list[_Value]) -> _Value:
         """Follow what becomes of 1 / sqrt(variance), and of the values that it scales."""
         size = self._size_out()
         weighty = next((x for x in inputs if x.weight), None)
         product = next((x.product for x in inputs if x.product >= 0), -1)
-        if self.name == "add" and weighty and product >= 0:
+        if self.traits.function is Function.ADD and weighty and product >= 0:
             convolved = self.reading.parts[product].kind == CONVOLUTION
             self._add(BIAS, size, weight=weighty.weight, of_convolution=convolved)
             return _Value()
         scale = next((x for x in inputs if x.scale), None)
-        if scale is not None and self.name in ("mul", "div"):
+        if scale is not None and self.traits.function in (Function.MULTIPLY, Function.DIVIDE):
             others = [x for x in inputs if x is not scale]
             if all(x.weight or x.size <= 1 for x in others):
                 scales = max((x.weight for x in others), default=0)
@@ -216,9 +233,9 @@ class _Equation:
             if size > scale.scale:
                 return _Value(normed=self._norm(scale, size), product=-1)
         normed = next((x.normed for x in inputs if x.normed >= 0), -1)
-        if normed >= 0 and weighty and self.name in ("mul", "add"):
+        if normed >= 0 and weighty and self.traits.function in (Function.MULTIPLY, Function.ADD):
             found = self.reading.parts[normed]
-            affine = found.affine or self.name == "mul"
+            affine = found.affine or self.traits.function is Function.MULTIPLY
             self.reading.parts[normed] = replace(found, affine=affine, weight=found.weight + weighty.weight)
         small = next((x for x in inputs if x.axes or x.scale), None)
         kept = small if small is not None and size <= max(small.size, 1) else _Value()
@@ -235,7 +252,7 @@ class _Equation:
         fused = any(self.reading.kinds.get(self.scope[:n]) in _ATTENTION_MODULES for n in range(1, len(self.scope) + 1))
         more = {name: x * self.times if name == "outputs" else x for name, x in more.items()}
         total = count if contraction else count * self.times
-        self.reading.parts.append(Part(kind, self.scope, self.direction, total, fused=fused, **more))
+        self.reading.parts.append(ToolLayer(kind, self.scope, self.direction, total, fused=fused, **more))
         return len(self.reading.parts) - 1
 
     def _is_update(self) -> bool:
@@ -262,7 +279,7 @@ def _padded(body: Any) -> Iterator[int | None]:
         yield inputs[position] if position < len(inputs) else None
 
 
-def _without_statistics(found: list[Part]) -> list[Part]:
+def _without_statistics(found: list[ToolLayer]) -> list[ToolLayer]:
     """Leave out the means that norms take: they are no pools."""
     norms = {part.scope for part in found if part.kind in NORMS}
     return [part for part in found if not (part.kind == GLOBAL_POOL and part.scope in norms)]

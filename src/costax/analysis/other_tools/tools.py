@@ -24,7 +24,7 @@ from costax.analysis.other_tools.layers import (
     LINEAR,
     MAX_POOL,
     PRODUCT,
-    Part,
+    ToolLayer,
 )
 from costax.core.cost import Count
 from costax.program.tree import FORWARD
@@ -34,7 +34,7 @@ from costax.program.tree import FORWARD
 class Weight:
     """What a tool counts of a part, why, and whether that is a known defect."""
 
-    count: Callable[[Part], Count]
+    count: Callable[[ToolLayer], Count]
     why: str
     defect: bool = False
 
@@ -62,7 +62,7 @@ def _norm(affine: int, plain: int, why: str) -> Weight:
 
 
 def _batch_norm(why: str) -> Weight:
-    def count(part: Part) -> Count:
+    def count(part: ToolLayer) -> Count:
         per_element = (5 if part.affine else 4) if part.training else (2 if part.affine else 1)
         return part.count * per_element
 
@@ -77,7 +77,7 @@ _NO_SDPA: Final = _nothing("scaled_dot_product_attention has no rule, and counts
 _NO_MATMUL: Final = _nothing("only modules are seen: a product outside of one counts 0")
 
 
-def _linear_modules(part: Part) -> Count:
+def _linear_modules(part: ToolLayer) -> Count:
     return 0 if part.fused else part.count
 
 
@@ -113,11 +113,11 @@ THOP: Final = Tool(
 )
 
 
-def _ptflops_function(part: Part) -> Count:
+def _ptflops_function(part: ToolLayer) -> Count:
     return part.count if part.name == "relu6" else 2 * part.count
 
 
-def _ptflops_attention(part: Part) -> Count:
+def _ptflops_attention(part: ToolLayer) -> Count:
     # The output of QK^T has the elements of the softmax, that of the mix those of the queries, which are scaled.
     return part.count + (part.outputs if part.fused else 0)
 
@@ -145,11 +145,11 @@ PTFLOPS_ATEN: Final = Tool(
 )
 
 
-def _torchinfo_convolution(part: Part) -> Count:
+def _torchinfo_convolution(part: ToolLayer) -> Count:
     return part.count
 
 
-def _torchinfo_linear(part: Part) -> Count:
+def _torchinfo_linear(part: ToolLayer) -> Count:
     return part.weight if not part.fused else 0
 
 
@@ -170,7 +170,7 @@ TORCHINFO: Final = Tool(
 )
 
 
-def _torchinfo_bias(part: Part) -> Count:
+def _torchinfo_bias(part: ToolLayer) -> Count:
     return part.count if part.of_convolution else part.weight
 
 
@@ -186,7 +186,7 @@ _DEEPSPEED: Final = {
 }
 
 
-def _ungrouped(part: Part) -> Count:
+def _ungrouped(part: ToolLayer) -> Count:
     weight_gradient = part.direction != FORWARD and not part.weight
     return 2 * part.count * (part.groups if weight_gradient else 1)
 

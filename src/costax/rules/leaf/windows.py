@@ -12,7 +12,7 @@ from costax.rules.traits import NO_TRAITS, REDUCTION, Function, Library, Traits
 
 @cost_rule("reduce_window_sum", traits=REDUCTION.but(windowed=True, function=Function.SUM))
 @cost_rule("reduce_window_max", traits=REDUCTION.but(windowed=True, function=Function.MAXIMUM))
-@cost_rule("reduce_window_min", traits=REDUCTION.but(windowed=True))
+@cost_rule("reduce_window_min", traits=REDUCTION.but(windowed=True, function=Function.MINIMUM))
 def reduce_window(eqn: Equation) -> Cost:
     """A window of w elements is joined by w - 1 additions (maxima, minima), for each output element; padding joins too.
 
