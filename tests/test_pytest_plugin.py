@@ -58,7 +58,7 @@ def run(pytester, *options: str, factor: int = 1):
 def test_the_plugin_checks_budgets_and_golden_records(pytester):
     first = run(pytester)
     first.assert_outcomes(passed=2, failed=2)
-    first.stdout.fnmatch_lines(["*There is no golden record 'net' yet*", "*--costax-update*"])
+    first.stdout.fnmatch_lines(["*The golden record 'net' does not exist yet*", "*--costax-update*"])
     table = run(pytester, "--costax-update", "--costax")
     table.assert_outcomes(passed=4)
     table.stdout.fnmatch_lines(["*= costs =*", "program*MACs*FLOPs*traffic*test*", "net*512*1.02 k*test_checks"])
@@ -73,7 +73,7 @@ def test_the_plugin_checks_budgets_and_golden_records(pytester):
     grown.stdout.fnmatch_lines(
         [
             "*`net` is over its budget in macs.*",
-            "*`net` does not cost what the golden record 'net' says.*",
+            "*`net` does not have the costs of the golden record 'net'.*",
             "*FLOPs: 1.02 kFLOP -> 1.54 kFLOP (+50 %)*",
             "*layer_1 grew by 512 FLOP: 512 FLOP -> 1.02 kFLOP (+100 %)*",
         ]

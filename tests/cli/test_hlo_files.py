@@ -166,7 +166,7 @@ ENTRY e {
     assert found["opaque"] == {"mystery": 1}
     assert found["total"]["flops"] == 8 - 1
     assert found["executed"]["flops"] == 8
-    assert "nothing tells their work: mystery x 1" in ran("analyze", str(path))
+    assert "the work of these library calls is unknown: mystery x 1" in ran("analyze", str(path))
     strict = run("compare", str(path), "--strict")
     assert strict.exit_code == 1
     assert "mystery" in strict.stderr

@@ -20,7 +20,7 @@ def run(*arguments):
 def test_the_command_predicts():
     done = run("predict", f"{EXAMPLES}/mlp_train.py:mlp_train_step", "--device", "h100-sxm", "--examples", "128")
     assert done.exit_code == 0, done.output
-    assert "examples a second" in done.output
+    assert "examples per second" in done.output
     assert "bound by" in done.output
 
 

@@ -79,8 +79,8 @@ inputs: none
 | &emsp;down | 0 | 14 | 0 | 63.6 |
 | **total** | **0** | **22** | **0** | **100.0** |
 
-* FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted apart.
-* Equal layers share a line, which is their sum; --no-merge shows each.
+* FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted separately.
+* Equal layers share one line, which is their sum; --no-merge shows each layer.
 """
 
 

@@ -179,7 +179,7 @@ def test_layers_fold_search_and_sort(saved, visit):
     page.fill("#search", "mlp")
     assert set(names(page)) >= {"mlp"}
     assert "attention" not in names(page)
-    assert "found" in page.inner_text("#found")
+    assert "match" in page.inner_text("#matches")
     page.fill("#search", "")
     page.click("#fold")
     page.click("#layers thead th:nth-child(2) button")
@@ -208,7 +208,7 @@ def test_the_keyboard_alone_will_do(saved, visit):
 
 
 def shown(page) -> str:
-    return page.inner_text("#said")
+    return page.inner_text("#status")
 
 
 @needs_browser
@@ -217,7 +217,7 @@ def test_the_icicle_zooms_and_changes_its_weight(saved, visit):
     whole = page.locator("#icicle .slice").count()
     assert whole >= 5
     page.locator("#icicle .slice", has_text="attention").first.click()
-    page.wait_for_function("() => document.getElementById('said').innerText.includes('attention')")
+    page.wait_for_function("() => document.getElementById('status').innerText.includes('attention')")
     for _ in range(3):
         page.click("#out")
     assert "attention" not in shown(page)

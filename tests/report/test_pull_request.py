@@ -59,7 +59,7 @@ def test_a_change_that_keeps_the_totals_is_said():
     assert "No cost changed." in pull_request.as_markdown(diff(model(2, 5), model(2, 5)))
     rows = {Row(("elsewhere",), "forward", "dot_general", ""): Cost.macs_of("f32", 20)}
     moved = Analysis("model", Cost.macs_of("f32", 20), parameters={((), "f32"): Size(40, 160)}, saved_rows=rows)
-    assert "work moved between layers" in pull_request.as_markdown(diff(model(2, 5), moved))
+    assert "costs moved between layers" in pull_request.as_markdown(diff(model(2, 5), moved))
 
 
 def test_diff_fails_on_the_command_line_by_its_exit_code(tmp_path):

@@ -41,7 +41,7 @@ exact                  yes
 
  total      704    1.5 k        64      176     100.0
 
-FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted apart."""
+FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted separately."""
 
 
 def two_layers() -> Analysis:
@@ -180,11 +180,11 @@ def test_what_is_missing_is_said():
     )
     text = plain(analysis)
     for sentence in (
-        "MACs include 200 taps on padding.",
-        "Numbers are for all 8 devices together; one device: 125 MAC, 250 FLOP.",
+        "200 of the MACs multiply padding.",
+        "Numbers are for all 8 devices together; for one device: 125 MAC, 250 FLOP.",
         "Not counted: 2 x io_callback (train.py:88): it runs Python.",
-        "Length unknown, counted once: solver/while (ode.py:31); say it with --trips 'solver/while=N'.",
-        "fit/while (fit.py:5) runs 40 times, as told.",
+        "Unknown trip count, counted once: solver/while (ode.py:31); set it with --trips 'solver/while=N'.",
+        "fit/while (fit.py:5) runs 40 times, as set by trips.",
         "dropped by jit as dead code: 3 MAC, 6 FLOP.",
     ):
         assert sentence in text

@@ -123,7 +123,7 @@ def test_a_direction_shows_its_own_rows_alone():
         costax.spec("f32[8,3]"), costax.spec("f32[4,8]")
     )
     text = plain(render(step, direction="backward"))
-    assert "The table holds the backward part alone." in text
+    assert "The table shows only the backward part." in text
     backward = table(step, direction="backward")
     assert backward.total.cells[0] == "96"
     assert "params" not in backward.columns

@@ -182,13 +182,13 @@ class WhatIf(Displayed):
             from costax.performance.prediction import predict
 
             now, then = predict(self.analysis, device), self.predict(device)
-            pairs.append(("time of a call", now.seconds, then.seconds, units.seconds))
+            pairs.append(("time per call", now.seconds, then.seconds, units.seconds))
             try:
                 joules = now.energy().joules.expected, then.energy().joules.expected
             except DeviceError:
                 joules = None
             if joules:
-                pairs.append(("energy of a call", *joules, _joules))
+                pairs.append(("energy per call", *joules, _joules))
         return [(what, show(a), show(b), f"{b / a:.3g}" if a else "-") for what, a, b, show in pairs]
 
 

@@ -1,6 +1,6 @@
-"""Showing and keeping: tables for the terminal and for notebooks, records, and the files that they are saved in.
+"""Tables for terminals and notebooks, and the formats in which results are saved and loaded.
 
-`costax.core.display` calls the functions of this module by name; nothing below this package imports it.
+`costax.core.display` calls the functions of this module by name; no package below this one imports it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ __all__ = [
     "write",
 ]
 
-# What shows a value of a class, or of a class derived from it: the module of this package whose `render(value)` returns
-# what rich prints. Named by text, so that showing a record loads only what its own table needs.
+# The renderer of each class, and of the classes derived from it: a module of this package whose `render(value)` returns
+# what rich prints. The names are strings, so that showing a record imports only the modules it needs.
 _RENDERERS: Final[Mapping[str, str]] = {
     "Analysis": "text",
     "Answer": "other_tools",
@@ -56,14 +56,14 @@ _RENDERERS: Final[Mapping[str, str]] = {
 
 
 class Format(NamedTuple):
-    """A file format: its suffix, and by class of value the function (`module.function`) that makes its contents."""
+    """A file format: its suffix, and for each class of value the function (`module.function`) of its contents."""
 
     suffix: str
     contents: Mapping[str, str]
 
 
 _BOTH = ("Analysis", "Ledgers")
-# Longer suffixes come before those that they end with.
+# A suffix comes before its own ending: `.speedscope.json` before `.json`.
 FORMATS: Final[Mapping[str, Format]] = {
     "speedscope": Format(
         ".speedscope.json",
@@ -83,7 +83,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "html": Format(".html", dict.fromkeys(_BOTH, "html.page.as_html")),
     "pprof": Format(".pb.gz", dict.fromkeys(_BOTH, "formats.as_pprof")),
 }
-"""What can be saved, and as what. A new format is a row here and a function."""
+"""The file formats. To add a format, add a row here and a function."""
 
 
 def format_names(kind: type[Any] | str) -> list[str]:
@@ -92,13 +92,13 @@ def format_names(kind: type[Any] | str) -> list[str]:
 
 
 def renderable(value: Any, **choice: Any) -> Any:
-    """Return what rich prints of a value. choice: which table, for values that have several."""
+    """Return what rich prints of a value. choice: the options of its table. Raises InputError for any other value."""
     module = next((_RENDERERS[name] for name in _classes(_type(value)) if name in _RENDERERS), None)
     if module is None:
         raise InputError(
             f"costax has no table for a value of type {type(value).__name__}.",
-            why="Tables are made for the results of costax: analyses, comparisons, predictions and others.",
-            cure=f"Give one of: {', '.join(_RENDERERS)}.",
+            why="Only the results of costax have tables: analyses, comparisons, predictions and others.",
+            cure=f"Pass one of: {', '.join(_RENDERERS)}.",
         )
     return _function(f"{module}.render")(value, **choice)
 
@@ -119,34 +119,34 @@ def notebook_html(value: Any) -> str:
 
 
 def save(value: Any, path: str | Path, **choice: Any) -> None:
-    """Write a value to a file in the format of its suffix: one of `FORMATS`.
+    """Write a value to a file in the format that the suffix of the path names, one of `FORMATS`.
 
-    choice: which table, for the formats that hold one. The file is there whole or not at all.
-    Raises RecordError for a suffix that this class of value has no format for, or where the file cannot be written.
+    choice: the options of the table, for formats that contain one. An interrupted write leaves no file behind.
+    Raises RecordError if no format of this class of value has the suffix, or if the file cannot be written.
     """
     write(path, as_format(check_file(path, _type(value)), _type(value))(value, **choice))
 
 
 def check_file(path: str | Path, kind: type[Any] | str = "Analysis") -> str:
-    """Return the name of the format that the suffix of a path names for a class of value.
+    """Return the name of the format that the suffix of a path names, for a class of value.
 
-    Raises RecordError for a suffix that names none, or a directory that does not exist.
+    Raises RecordError if no format of the class has the suffix, or if the directory does not exist.
     """
     file, classes = Path(path), _classes(kind)
     offered = {name: FORMATS[name].suffix for name in format_names(kind)}
     chosen = next((name for name, suffix in offered.items() if file.name.lower().endswith(suffix)), None)
     if chosen is None:
-        suffix = f"the suffix {file.suffix!r}" if file.suffix else "no suffix"
+        fault = f"the suffix {file.suffix!r} is unknown" if file.suffix else "the path has no suffix"
         raise RecordError(
-            f"{str(path)!r} has {suffix}; no format of {_noun(classes[0])} has it.",
-            why="The suffix says in which format the file is written.",
+            f"{str(path)!r} cannot be written as {_noun(classes[0])}: {fault}.",
+            why="The suffix of a file selects its format.",
             cure=f"Use one of {', '.join(offered.values())}.",
         )
     if not file.parent.is_dir():
         raise RecordError(
             f"{str(path)!r} cannot be written: the directory {str(file.parent)!r} does not exist.",
-            why="costax makes files, not directories.",
-            cure="Make the directory first, or give another path.",
+            why="costax creates files, but no directories.",
+            cure="Create the directory first, or use another path.",
         )
     return chosen
 
@@ -158,27 +158,28 @@ def as_format(name: str, kind: type[Any] | str = "Analysis") -> Callable[..., st
 
 
 def load(path: str | Path) -> Analysis:
-    """Return the analysis of a saved record; its tables are those of the analysis that was saved. Imports no jax.
+    """Return the analysis of a saved record, with the same tables as the saved analysis. Does not import jax.
 
-    The record of a comparison holds one. Raises RecordError where the file cannot be read, or is not a record.
+    From the record of a comparison it returns the analysis of the program.
+    Raises RecordError if the file cannot be read or is not a record.
     """
     return analysis_of(load_any(path))
 
 
 def load_any(path: str | Path) -> Analysis | SavedComparison:
-    """Return the analysis or the comparison of a saved record. Imports no jax. Raises RecordError."""
+    """Return the analysis or the comparison of a saved record. Does not import jax. Raises RecordError."""
     try:
         record = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise RecordError(
             f"{str(path)!r} cannot be read: {error.strerror or error}.",
-            why="A record is a file that `save` or --save wrote.",
-            cure="Give the path of a .json record.",
+            why="A record is a .json file that `save` or --save has written.",
+            cure="Check the path, and that you may read the file.",
         ) from error
     except (ValueError, RecursionError) as error:
         raise RecordError(
             f"{str(path)!r} is not JSON: {error}.",
-            why="A record of costax is a JSON file; the other formats are for reading, not for loading.",
+            why="A record of costax is a JSON file; costax does not load the other formats.",
             cure="Save it as .json: costax analyze TARGET --save FILE.json.",
         ) from error
     if isinstance(record, dict) and str(record.get("schema")).startswith("costax/comparison/"):  # pyright: ignore
@@ -191,28 +192,28 @@ def load_any(path: str | Path) -> Analysis | SavedComparison:
 
 
 def to_pandas(analysis: Analysis) -> Any:
-    """Return the rows of an analysis as a data frame."""
+    """Return the rows of an analysis as a pandas data frame."""
     from costax.report.dataframe import frame
 
     return frame(analysis)
 
 
 def plot_breakdown(analysis: Analysis, **choice: Any) -> Any:
-    """Draw where a count goes; see `costax.report.plots.plot_breakdown`."""
+    """Draw a bar for each layer or primitive; see `costax.report.plots.plot_breakdown`."""
     from costax.report import plots
 
     return plots.plot_breakdown(analysis, **choice)
 
 
 def plot_roofline(analysis: Analysis, device: str, **choice: Any) -> Any:
-    """Draw a program under the roof of a device; see `costax.report.plots.plot_roofline`."""
+    """Draw the roofline of a program on a device; see `costax.report.plots.plot_roofline`."""
     from costax.report import plots
 
     return plots.plot_roofline(analysis, device, **choice)
 
 
 def equations(comparison: Any) -> Any:
-    """Return the account of a comparison by equation."""
+    """Return the equations of a comparison whose counts differ from XLA's, as a table for rich."""
     from costax.report import waterfall
 
     return waterfall.equations(comparison)

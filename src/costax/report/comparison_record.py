@@ -1,4 +1,4 @@
-"""A saved comparison: what `compare` found, read back from its record without jax."""
+"""A saved comparison, read from its record without jax."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Final, NamedTuple, cast
 from costax.compare.causes import Delta
 from costax.compare.ledgers import Ledgers, held
 from costax.hlo.collectives import Collective
-from costax.report.record_reader import Reader
+from costax.report.record_reader import RecordReader
 
 FAMILY: Final = "costax/comparison/"
 NEWEST: Final = 1
 
 
-class Counts(NamedTuple):
-    """The three properties that XLA reports: exact integers, or XLA's own float32."""
+class SavedCounts(NamedTuple):
+    """The three properties that XLA reports, as exact integers or as XLA's float32."""
 
     flops: Any
     transcendentals: Any
@@ -25,12 +25,12 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class SavedStage:
-    """What XLA says of one stage, `lowered` or `compiled`, and what we replayed of it."""
+    """XLA's numbers for one stage, `lowered` or `compiled`, and costax's replay of them."""
 
     stage: str
-    total: Counts
-    float32: Counts
-    executed: Counts
+    total: SavedCounts
+    float32: SavedCounts
+    executed: SavedCounts
     xla: Mapping[str, float] | None
     matches_xla: bool | None
     attributed: float
@@ -49,10 +49,10 @@ class SavedStage:
 
 
 class SavedComparison(Ledgers[SavedStage]):
-    """What `compare` found, as it was saved: the tables of a `costax.Comparison`, and none of the programs behind."""
+    """A comparison that was saved: it has the tables of a `costax.Comparison`, but not the programs."""
 
 
-class ComparisonReader(Reader):
+class ComparisonReader(RecordReader):
     """Reads one record of a comparison."""
 
     def comparison(self, record: Any) -> SavedComparison:
@@ -88,7 +88,7 @@ class ComparisonReader(Reader):
             attributed=self._number(stage, "attributed", place),
             opaque={name: self._get(opaque, name, int, f"{place}opaque.") for name in opaque},
             collectives=tuple(
-                self._exchange(self._typed(x, dict, f"{place}collectives[{i}]"), f"{place}collectives[{i}].")
+                self._collective(self._typed(x, dict, f"{place}collectives[{i}]"), f"{place}collectives[{i}].")
                 for i, x in enumerate(self._list(stage, "collectives", place))
             ),
             devices=self._get(stage, "devices", int, place),
@@ -98,7 +98,7 @@ class ComparisonReader(Reader):
             note=self._get(stage, "note", str, place) if "note" in stage else "",
         )
 
-    def _exchange(self, x: Any, place: str) -> Collective:
+    def _collective(self, x: Any, place: str) -> Collective:
         name, opcode, scope, source = (self._get(x, key, str, place) for key in ("name", "opcode", "scope", "source"))
         axes = tuple(self._typed(axis, str, f"{place}axes[{i}]") for i, axis in enumerate(self._list(x, "axes", place)))
         groups = tuple(
@@ -111,13 +111,13 @@ class ComparisonReader(Reader):
     def _devices(self, group: Any, place: str) -> tuple[int, ...]:
         return tuple(self._typed(device, int, place) for device in cast(list[Any], self._typed(group, list, place)))
 
-    def _three(self, stage: Any, key: str, place: str) -> Counts:
+    def _three(self, stage: Any, key: str, place: str) -> SavedCounts:
         values = self._floats(stage, key, place)
-        return Counts(*(values.get(name, 0) for name in Counts._fields))
+        return SavedCounts(*(values.get(name, 0) for name in SavedCounts._fields))
 
     def _floats(self, stage: Any, key: str, place: str) -> dict[str, Any]:
-        found = self._object(stage, key, place)
-        return {name: self._number(found, name, f"{place}{key}.") for name in found}
+        numbers = self._object(stage, key, place)
+        return {name: self._number(numbers, name, f"{place}{key}.") for name in numbers}
 
     def _number(self, entry: Any, key: str, place: str) -> Any:
         value = entry.get(key, ...)

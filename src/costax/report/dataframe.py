@@ -11,7 +11,10 @@ from costax.report.formats import HEADINGS, lines
 
 
 def frame(analysis: Analysis) -> Any:
-    """Return the rows of an analysis as a data frame. Counts are Python integers: they may be beyond 64 bits."""
+    """Return the rows of an analysis as a pandas data frame; its columns are `costax.report.formats.HEADINGS`.
+
+    Counts stay Python integers, because a count may exceed 64 bits. Raises ExtraError if pandas is not installed.
+    """
     try:
         pandas: Any = import_module("pandas")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The table of a difference: one line a layer, before and after, and how many times as much."""
+"""The table of a diff: for each layer the counts before and after, and their ratio."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ DEFAULT: Final = ("macs", "params", "bytes_unfused")
 def render(
     diff: Diff, *, fields: Sequence[str] = DEFAULT, depth: int | None = None, only_changed: bool = False
 ) -> Group:
-    """Return what rich prints of a difference."""
+    """Return what rich prints of a diff.
+
+    fields: the columns, by default `DEFAULT`. depth: the number of levels of scopes, by default all.
+    only_changed: leave out the layers that are the same in both programs.
+    """
     layers = [
         layer for layer in diff.layers(depth) if any(layer.change(f).before or layer.change(f).after for f in fields)
     ]
@@ -40,19 +44,19 @@ def render(
     table.add_column("scope", "total", overflow="fold")
     for field in fields:
         change = total.change(field)
-        for heading, footer in zip((HEADINGS.get(field, field), "after", "x"), _cells(field, change), strict=True):
+        for heading, footer in zip((HEADINGS.get(field, field), "after", "ratio"), _cells(field, change), strict=True):
             table.add_column(heading, footer, justify="right", no_wrap=True)
     shown = [layer for layer in layers if layer.changed or not only_changed]
     for layer in shown:
         table.add_row(Text(layer.scope or "(no scope)"), *_line(layer, fields))
     same = len(layers) - len(shown)
-    notes = [f"x is after / before. Before: {diff.before.name}. After: {diff.after.name}."]
-    notes += [f"{same} layers are the same in both."] if same else []
+    notes = [f"Before: {diff.before.name}. After: {diff.after.name}. ratio = after / before."]
+    notes += [f"{same} layers are the same in both programs."] if same else []
     return Group(Text(f"{diff.before.name} -> {diff.after.name}", style="bold"), table, Text("\n".join(notes)))
 
 
 def to_record(diff: Diff, depth: int | None = None) -> dict[str, Any]:
-    """Return the difference as a dictionary for JSON, every field of every layer."""
+    """Return the diff as a dictionary for JSON, with every field of every layer."""
     names = (*FIELDS, *SIZES)
 
     def line(layer: Layer) -> dict[str, Any]:

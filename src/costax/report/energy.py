@@ -1,4 +1,4 @@
-"""The energy of a call, and of a run of many calls, in words."""
+"""The text of the energy of one call, and of a run of many calls."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from costax.performance.energy import Energy, Run
 
 
 def render(value: Energy | Run) -> Text:
-    """Return what rich prints: one quantity a line, each as a range."""
+    """Return what rich prints: one quantity per line, as `expected   [low, high]`."""
     return Text("\n".join(_energy(value) if isinstance(value, Energy) else _run(value)))
 
 
 def _energy(energy: Energy) -> list[str]:
-    lines = [f"energy of a call   {energy.joules.text('J')}"]
+    lines = [f"energy per call      {energy.joules.text('J')}"]
     if energy.per_token:
-        lines.append(f"a token            {energy.per_token.text('J')}")
+        lines.append(f"energy per token     {energy.per_token.text('J')}")
     if energy.per_example:
-        lines.append(f"an example         {energy.per_example.text('J')}")
+        lines.append(f"energy per example   {energy.per_example.text('J')}")
     return [*lines, *energy.assumptions]
 
 
@@ -32,5 +32,5 @@ def _run(run: Run) -> list[str]:
     if run.co2_grams is not None:
         lines.append(f"CO2          {run.co2_grams.text('g')}")
     if run.cost is not None:
-        lines.append(f"money        {run.cost.text('')}")
+        lines.append(f"cost         {run.cost.text('')}")
     return lines

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from costax.errors import RecordError
 
 
 def write(path: str | Path, text: str | bytes) -> None:
-    """Write a file, whole or not at all. Raises RecordError where it cannot be written."""
+    """Write a file atomically: to a temporary file beside it first, then renamed. Raises RecordError if that fails."""
     target = Path(os.path.realpath(path))
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -24,6 +24,6 @@ def write(path: str | Path, text: str | bytes) -> None:
     except OSError as error:
         raise RecordError(
             f"{str(path)!r} cannot be written: {error.strerror or error}.",
-            why="The result is not saved, and no half-written file is left.",
-            cure="Give a path that you may write to.",
+            why="The result is not saved. The directory contains no partial file.",
+            cure="Use a path that you may write to.",
         ) from error

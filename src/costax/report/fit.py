@@ -1,4 +1,4 @@
-"""Whether a program fits a device, in words."""
+"""The text of a fit: whether a program fits the memory of a device."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def render(fit: Fit) -> Text:
-    """Return what rich prints: yes or no, by how much, and what to change."""
+    """Return what rich prints: yes or no, the margin, and what to change."""
     needed, room = units.short_bytes(fit.needed), units.short_bytes(fit.room)
-    left = units.short_bytes(abs(fit.margin))
-    share = f"{left} ({fit.margin / fit.room:.0%}) are left." if fit else f"{left} are missing."
+    margin = units.short_bytes(abs(fit.margin))
+    verdict = f"{margin} ({fit.margin / fit.room:.0%}) remain free." if fit else f"{margin} are missing."
     parts = ", ".join(f"{name} {units.short_bytes(size)}" for name, size in fit.parts.items())
     lines = [
-        f"{'yes' if fit else 'no'}: {fit.analysis.name} needs {needed} of {room} on {fit.device.name}; {share}",
+        f"{'yes' if fit else 'no'}: {fit.analysis.name} needs {needed}, {fit.device.name} has {room}; {verdict}",
         f"  {parts} ({fit.source})",
     ]
     if fit.doubts:
-        lines.append(f"  More may be needed: nothing says what memory these take: {', '.join(fit.doubts)}.")
+        lines.append(f"  More may be needed: the workspace of these calls is unknown: {', '.join(fit.doubts)}.")
     if not fit:
         lines.append("What to change:")
         lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]

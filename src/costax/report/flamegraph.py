@@ -1,7 +1,7 @@
-"""Flame graphs: an analysis as the stacks that speedscope and pprof show, weighed by FLOPs, MACs, bytes.
+"""Flame graphs: an analysis as weighted stacks for speedscope and pprof. The weights are FLOPs, MACs, bytes ...
 
 A stack is the scope path, outermost first, with the primitive as its leaf; where a program has several directions, the
-direction is its root. The weights of all stacks add up to the total.
+direction is its root. The weights of all stacks sum to the total.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from costax.analysis.analysis import Analysis
 from costax.core.cost import Cost, Count
 
-# What a stack may weigh: name, unit of pprof, unit of speedscope, which has none for counts.
+# The weights by name: the unit in pprof, the unit in speedscope (which has none for counts), the count.
 WEIGHTS: Final[Mapping[str, tuple[str, str, Callable[[Cost], Count]]]] = {
     "FLOPs": ("count", "none", lambda cost: cost.flops),
     "MACs": ("count", "none", lambda cost: cost.macs),
@@ -27,30 +27,30 @@ _VARINT: Final = 0
 _BYTES: Final = 2
 
 
-class Frame(NamedTuple):
-    """One frame of a stack: its name, and the file and line of a leaf."""
+class StackFrame(NamedTuple):
+    """One frame of a stack: its name, and for a leaf the file and the line."""
 
     name: str
     file: str = ""
     line: int = 0
 
 
-def stacks(analysis: Analysis) -> Iterator[tuple[tuple[Frame, ...], Cost]]:
+def stacks(analysis: Analysis) -> Iterator[tuple[tuple[StackFrame, ...], Cost]]:
     """Yield the stack and the cost of each row, outermost frame first."""
     several = len(analysis.by_direction()) > 1
     for row, cost in analysis.rows.items():
         file, _, line = row.source.rpartition(":")
-        leaf = Frame(row.primitive, file, int(line)) if line.isdecimal() else Frame(row.primitive)
-        root = (Frame(row.direction),) if several else ()
-        yield (*root, *map(Frame, row.scope), leaf), cost
+        leaf = StackFrame(row.primitive, file, int(line)) if line.isdecimal() else StackFrame(row.primitive)
+        root = (StackFrame(row.direction),) if several else ()
+        yield (*root, *map(StackFrame, row.scope), leaf), cost
 
 
 def prediction_as_speedscope(prediction: Any) -> str:
-    """Return a file for speedscope whose weights are the seconds that a prediction expects, by layer and kernel."""
-    frames: dict[Frame, int] = {}
+    """Return a speedscope file of a prediction: stacks of scopes and kernels, weighted by their predicted seconds."""
+    frames: dict[StackFrame, int] = {}
     samples: list[tuple[list[int], Any]] = []
     for part in prediction.parts:
-        stack = (*map(Frame, part.kernel.scope), Frame(part.kernel.name))
+        stack = (*map(StackFrame, part.kernel.scope), StackFrame(part.kernel.name))
         samples.append(([frames.setdefault(frame, len(frames)) for frame in stack], part.seconds))
     name = f"{prediction.analysis.name} on {prediction.device.name}"
     return _speedscope(prediction.analysis, frames, [_profile(name, "seconds", samples)])
@@ -61,16 +61,16 @@ def prediction_as_perfetto(prediction: Any) -> str:
 
     Source: the Trace Event Format (JSON), complete events; microseconds.
     """
-    at = prediction.dispatch * 1e6
+    start = prediction.dispatch * 1e6
     events: list[dict[str, Any]] = [
         {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": prediction.device.name}},
         {"ph": "M", "name": "thread_name", "pid": 1, "tid": 1, "args": {"name": prediction.analysis.name}},
     ]
-    if at:
-        events.append({"ph": "X", "name": "(dispatch)", "pid": 1, "tid": 1, "ts": 0.0, "dur": at})
+    if start:
+        events.append({"ph": "X", "name": "(dispatch)", "pid": 1, "tid": 1, "ts": 0.0, "dur": start})
     for part in prediction.parts:
         kernel = part.kernel
-        told = {
+        details = {
             "scope": "/".join(kernel.scope),
             "bound by": part.timing.bound,
             "runs": kernel.times,
@@ -80,15 +80,15 @@ def prediction_as_perfetto(prediction: Any) -> str:
         length = part.seconds * 1e6
         events.append(
             {"ph": "X", "name": kernel.name, "cat": kernel.direction or "forward", "pid": 1, "tid": 1}
-            | {"ts": at, "dur": length, "args": told}
+            | {"ts": start, "dur": length, "args": details}
         )
-        at += length
+        start += length
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}) + "\n"
 
 
 def as_speedscope(analysis: Analysis) -> str:
-    """Return a file for speedscope: one profile a weight, over the same frames. Source: its file-format-schema.json."""
-    frames: dict[Frame, int] = {}
+    """Return a speedscope file: one profile per weight, with shared frames. Source: its file-format-schema.json."""
+    frames: dict[StackFrame, int] = {}
     samples: list[tuple[list[int], Cost]] = []
     for stack, cost in stacks(analysis):
         samples.append(([frames.setdefault(frame, len(frames)) for frame in stack], cost))
@@ -100,7 +100,7 @@ def as_speedscope(analysis: Analysis) -> str:
     return _speedscope(analysis, frames, profiles)
 
 
-def _speedscope(analysis: Analysis, frames: dict[Frame, int], profiles: list[dict[str, Any]]) -> str:
+def _speedscope(analysis: Analysis, frames: dict[StackFrame, int], profiles: list[dict[str, Any]]) -> str:
     record = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "name": analysis.name,
@@ -112,7 +112,7 @@ def _speedscope(analysis: Analysis, frames: dict[Frame, int], profiles: list[dic
     return json.dumps(record) + "\n"
 
 
-def _frame(frame: Frame) -> dict[str, Any]:
+def _frame(frame: StackFrame) -> dict[str, Any]:
     place = {"file": frame.file, "line": frame.line} if frame.file else {}
     return {"name": frame.name, **place}
 
@@ -131,12 +131,13 @@ def _profile(name: str, unit: str, samples: list[tuple[list[int], Count]]) -> di
 
 
 def as_pprof(analysis: Analysis) -> bytes:
-    """Return a gzipped profile for pprof, with one sample type a weight. Source: pprof's profile.proto.
+    """Return a gzipped profile for pprof, with one sample type per weight. Source: pprof's profile.proto.
 
-    pprof's values are 64-bit integers: weights of a larger program are given in thousands, millions ..., and say so.
+    pprof's values are 64-bit integers. Weights whose total is larger are divided by 1000, 1000^2 ..., and their names
+    say so: `FLOPs x 1,000`.
     """
     strings: dict[str, int] = {"": 0}
-    locations: dict[Frame, int] = {}
+    locations: dict[StackFrame, int] = {}
     scales = {name: _scale(of(analysis.total)) for name, (_, _, of) in WEIGHTS.items()}
     message = bytearray()
     for name, (unit, _, _) in WEIGHTS.items():
@@ -182,9 +183,9 @@ def _packed(values: list[int]) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    encoded.append(value)
+    return bytes(encoded)

@@ -23,13 +23,13 @@ def as_json(account: Shown, **_: Any) -> str:
     """Return the record as JSON text."""
     if isinstance(account, Analysis):
         return json.dumps(to_record(account), indent=1) + "\n"
-    from costax.report.waterfall import to_record as compared
+    from costax.report.waterfall import to_record as comparison_record
 
-    return json.dumps(compared(account), indent=1) + "\n"
+    return json.dumps(comparison_record(account), indent=1) + "\n"
 
 
 def as_csv(account: Shown, **_: Any) -> str:
-    """Return one line for each (scope, direction, primitive, source line), with every field, exactly."""
+    """Return one line for each (scope, direction, primitive, source line), with the exact number of every field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADINGS)
@@ -42,7 +42,7 @@ HEADINGS = ("scope", "direction", "primitive", "source", *FIELDS)
 
 
 def lines(analysis: Analysis) -> list[tuple[Any, ...]]:
-    """Return one tuple for each (scope, direction, primitive, source line), as `HEADINGS` names its fields."""
+    """Return one tuple for each (scope, direction, primitive, source line), with the fields of `HEADINGS`."""
     return [
         ("/".join(row.scope), row.direction, row.primitive, row.source, *(getattr(cost, name) for name in FIELDS))
         for row, cost in analysis.rows.items()
@@ -50,55 +50,57 @@ def lines(analysis: Analysis) -> list[tuple[Any, ...]]:
 
 
 def as_speedscope(account: Shown, **_: Any) -> str:
-    """Return a flame graph for speedscope."""
+    """Return a flame graph in speedscope's JSON format."""
     return flamegraph.as_speedscope(analysis_of(account))
 
 
 def as_pprof(account: Shown, **_: Any) -> bytes:
-    """Return a flame graph for pprof."""
+    """Return a flame graph in pprof's format: a gzipped protocol buffer."""
     return flamegraph.as_pprof(analysis_of(account))
 
 
 def as_markdown(account: Shown, **choice: Any) -> str:
-    """Return the header, a table and its notes as GitHub-flavoured Markdown; of a comparison, the account too.
+    """Return the header, a table and its notes as GitHub-flavoured Markdown, and the waterfall of a comparison.
 
-    choice: which table, as `costax.report.tables.table` takes it.
+    choice: options of `costax.report.tables.table`.
     """
     analysis = analysis_of(account)
     shown = table(analysis, **choice)
     (_, _, inputs), *totals = notes.heading(analysis)
     text = [f"# {escaped(analysis.name)}", "", f"inputs: {escaped(inputs)}", ""]
-    text += grid(("total", "", "exactly"), totals, numeric_from=1)
+    text += grid(("total", "", "exact"), totals, numeric_from=1)
     text.append("")
-    # Markdown drops leading spaces in a cell.
+    # Markdown removes leading spaces in a cell.
     body = [("&emsp;" * line.depth + escaped(line.label), *line.cells) for line in shown.lines]
     total = tuple(f"**{cell}**" for cell in (shown.total.label, *shown.total.cells))
     text += grid((shown.heading, *shown.columns), [*body, total], numeric_from=1, raw=True)
     text.append("")
     text += [f"* {escaped(note)}" for note in notes.footing(analysis, shown)]
     if not isinstance(account, Analysis):
-        from costax.report.waterfall import steps
+        from costax.report.waterfall import waterfall_rows
 
         title = f"## From this program to XLA's cost analysis ({escaped(account.target)})"
         heading = ("", "FLOPs", "transcendentals", "equations")
         body = [
-            (f"**{escaped(step.label)}**" if step.is_sum else f"&emsp;{escaped(step.label)}", *step.cells())
-            for step in steps(account)
+            (f"**{escaped(row.label)}**" if row.is_sum else f"&emsp;{escaped(row.label)}", *row.cells())
+            for row in waterfall_rows(account)
         ]
         text += ["", title, "", *grid(heading, body, numeric_from=1, raw=True)]
     return "\n".join(text) + "\n"
 
 
 def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], *, numeric_from: int, raw: bool = False) -> list[str]:
-    """Return the lines of a Markdown table; columns from `numeric_from` on stand to the right. raw: escaped already."""
+    """Return the lines of a Markdown table.
+
+    numeric_from: the index of the first column that is aligned to the right. raw: the cells are escaped already.
+    """
     rule = ["---"] * numeric_from + ["--:"] * (len(heading) - numeric_from)
     texts = rows if raw else [[escaped(cell) for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in (heading, rule, *texts)]
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is."""
-    found = text
+    """Return the text with Markdown's special characters escaped."""
     for character in "\\|*_<>`#":
-        found = found.replace(character, f"\\{character}")
-    return found
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,4 +1,4 @@
-"""Golden records: what a program cost when someone last looked, kept beside the test that watches it."""
+"""Golden records: the accepted costs of a program, saved in a file beside the test that compares with them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _NAME: Final = re.compile(r"[\w.-]+")
 def compare_with_golden(
     analysis: Analysis, folder: Path, name: str, fail_on: Sequence[str] = (), *, update: bool = False
 ) -> None:
-    """Compare an analysis with the golden record of a name, or write it anew.
+    """Compare an analysis with the golden record `folder/name.json`, or rewrite the record.
 
-    fail_on: thresholds such as `flops > +1%`; without them every change of a cost fails. Raises BudgetError.
+    fail_on: thresholds such as `flops > +1%`; without them every change of a cost fails. update: rewrite the record.
+    Raises BudgetError if the costs differ or there is no record, RecordError if `name` is no file name.
     """
     __tracebackhide__ = True
     if not _NAME.fullmatch(name):
         raise RecordError(
             f"{name!r} cannot name a golden record.",
-            why="It is the name of a file.",
+            why="The name of a golden record is the name of its file.",
             cure="Use letters, digits, dots, dashes and underscores.",
         )
     path = folder / f"{name}.json"
@@ -41,15 +42,15 @@ def compare_with_golden(
         return
     if not path.exists():
         raise BudgetError(
-            f"There is no golden record {name!r} yet: {path}.",
-            why="Nothing says what the program may cost.",
-            cure="Write it with pytest --costax-update, look at it, and commit it.",
+            f"The golden record {name!r} does not exist yet: {path}.",
+            why="Without it there are no accepted costs to compare with.",
+            cure="Write it with pytest --costax-update, check it, and commit it.",
         )
     _check(diff(report.load(path), analysis), name, [thresholds.parse(text) for text in fail_on])
 
 
 def golden(analysis: Analysis) -> dict[str, Any]:
-    """Return the record that is kept: without paths, lines and versions, which change without a cost."""
+    """Return the golden record: without paths, line numbers and versions, which may change when no cost changes."""
     rows = views.without_sources(analysis.rows)
     plain = replace(
         analysis,
@@ -59,20 +60,20 @@ def golden(analysis: Analysis) -> dict[str, Any]:
         uncounted=tuple(replace(missing, where="") for missing in analysis.uncounted),
     )
     record = to_record(plain)
-    # It follows from the rows, and would double the file.
+    # The tree follows from the rows; it would double the size of the file.
     del record["tree"]
     return record
 
 
-def _check(found: Diff, name: str, asked: list[thresholds.Threshold]) -> None:
+def _check(difference: Diff, name: str, asked: list[thresholds.Threshold]) -> None:
     __tracebackhide__ = True
-    failures = thresholds.failures(found, asked)
-    changed = any(layer.changed for layer in found.layers())
+    failures = thresholds.failures(difference, asked)
+    changed = any(layer.changed for layer in difference.layers())
     if not (failures if asked else changed):
         return
     broken = "\n".join(f"  {failure}" for failure in failures)
     raise BudgetError(
-        f"`{found.after.name}` does not cost what the golden record {name!r} says.",
-        why="\n".join(part for part in (broken, pull_request.as_text(found)) if part),
-        cure="If that is meant, write it anew: pytest --costax-update.",
+        f"`{difference.after.name}` does not have the costs of the golden record {name!r}.",
+        why="\n".join(part for part in (broken, pull_request.as_text(difference)) if part),
+        cure="If the change is intended, rewrite the record: pytest --costax-update.",
     )

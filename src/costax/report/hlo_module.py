@@ -1,9 +1,9 @@
-"""An HLO module for people and for programs: what XLA charges, beside XLA's own dictionary, and its record."""
+"""The analysis of an HLO module: its table, with XLA's own numbers where there are any, and its JSON record."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
@@ -27,32 +27,32 @@ _READABLE_LINES: Final = 40
 
 
 def render(
-    found: ModuleAnalysis, *, by: str = "scope", depth: int | None = None, sort: str | None = None
+    module: ModuleAnalysis, *, by: str = "scope", depth: int | None = None, sort: str | None = None
 ) -> RenderableType:
-    """Return the totals, one table, and what is not known. Raises InputError for an unknown `by` or `sort`."""
-    shown = table(found, by, depth, sort)
-    return Group(*_alarm(found), _header(found), rich_table(shown), Text("\n".join(notes(found, shown))))
+    """Return the totals, one table and its notes, for rich. Raises InputError for an unknown `by` or `sort`."""
+    shown = table(module, by, depth, sort)
+    return Group(*_alarm(module), _header(module), rich_table(shown), Text("\n".join(notes(module, shown))))
 
 
-def table(found: ModuleAnalysis, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Table:
-    """Return one line for each scope, opcode, source line or computation, those with most FLOPs first.
+def table(module: ModuleAnalysis, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Table:
+    """Return one line for each scope, opcode, source line or computation, by default sorted by FLOPs.
 
-    depth: how many levels of scopes, as many as fit by default.
+    depth: the number of levels of scopes, by default as many as fit in 40 lines.
     """
     _check("by", by, BY)
     if sort is not None:
         _check("sort", sort, SORTS)
-    full = max((name.count("/") + 1 for name in found.by_scope()), default=1) if by == "scope" else 0
+    full = max((name.count("/") + 1 for name in module.by_scope()), default=1) if by == "scope" else 0
     if by == "scope" and depth is None:
-        fitting = [d for d in range(1, full + 1) if len(found.by_scope(d)) <= _READABLE_LINES]
+        fitting = [d for d in range(1, full + 1) if len(module.by_scope(d)) <= _READABLE_LINES]
         depth = max(fitting, default=1)
-    accounts: Mapping[str, Account] = found.by_scope(depth) if by == "scope" else getattr(found, f"by_{by}")()
+    accounts: Mapping[str, Account] = module.by_scope(depth) if by == "scope" else getattr(module, f"by_{by}")()
     lines = sorted(accounts.items(), key=lambda item: _key(item[1], item[0], sort))
-    whole = Account(found.total, found.executed)
+    whole = Account(module.total, module.executed)
     label = short_place if by == "source" else str
-    shown = tuple(_line(label(name) or f"(no {by})", account, found.total.flops) for name, account in lines)
+    shown = tuple(_line(label(name) or f"(no {by})", account, module.total.flops) for name, account in lines)
     columns = ("FLOPs", "transc.", "bytes", "executed FLOPs", "% FLOPs")
-    return Table(by, columns, shown, _line("total", whole, found.total.flops), min(depth or full, full), full)
+    return Table(by, columns, shown, _line("total", whole, module.total.flops), min(depth or full, full), full)
 
 
 def _key(account: Account, name: str, sort: str | None) -> tuple[Any, ...]:
@@ -75,50 +75,51 @@ def _line(label: str, account: Account, whole: int) -> Line:
     return Line(0, printable(label), cells)
 
 
-def _header(found: ModuleAnalysis) -> Group:
+def _header(module: ModuleAnalysis) -> Group:
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
-    headings = ["charged", "executed", *(["XLA says"] if found.xla is not None else [])]
+    headings = ["counted", "executed", *(["XLA reports"] if module.xla is not None else [])]
     grid.add_row("", *(Text(heading, style="bold") for heading in headings))
     for _ in headings:
         grid.add_column(no_wrap=True, justify="right")
     for i, name in enumerate(("FLOPs", "transcendentals", "bytes accessed")):
-        theirs = [] if found.xla is None else [_printed(found.xla.get(PROPERTIES[i], 0.0))]
-        grid.add_row(name, units.exact(found.total[i]), units.exact(found.executed[i]), *theirs)
-    size = f"{len(found.replay.module.computations):,} computations, {found.instructions:,} instructions"
-    return Group(Text(printable(found.name), style="bold"), Text(f"an HLO module: {size}"), grid)
+        reported = [] if module.xla is None else [_printed(module.xla.get(PROPERTIES[i], 0.0))]
+        grid.add_row(name, units.exact(module.total[i]), units.exact(module.executed[i]), *reported)
+    size = f"{len(module.replay.module.computations):,} computations, {module.instructions:,} instructions"
+    return Group(Text(printable(module.name), style="bold"), Text(f"an HLO module: {size}"), grid)
 
 
 def _printed(value: float) -> str:
     return f"{int(value):,}" if value == int(value) else repr(value)
 
 
-def _alarm(found: ModuleAnalysis) -> list[RenderableType]:
-    if found.matches_xla is not False:
+def _alarm(module: ModuleAnalysis) -> list[RenderableType]:
+    if module.matches_xla is not False:
         return []
-    mine = ", ".join(f"{_printed(value)} {name}" for value, name in zip(found.float32, PROPERTIES, strict=True))
-    return [Text(f"The replay is not XLA's: ours {mine}. This is a bug of costax.\n", style="bold red")]
+    replayed = ", ".join(f"{_printed(value)} {name}" for value, name in zip(module.float32, PROPERTIES, strict=True))
+    sentence = f"The replay does not give XLA's numbers; it gives {replayed}."
+    return [Text(f"{sentence} This is a bug of costax: please report it.\n", style="bold red")]
 
 
-def notes(found: ModuleAnalysis, shown: Table) -> list[str]:
-    """Return what the numbers include, and what is not known, as sentences."""
-    lines = ["Charged is what XLA's cost analysis counts: loop bodies once, library calls -1."]
-    if found.matches_xla is not None:
-        verdict = "equal bit for bit" if found.matches_xla else "NOT equal"
-        lines.append(f"Replay of XLA's own sum, in float32: {verdict} (jaxlib {found.versions.get('jaxlib', '')}).")
-    elif found.total.flops != found.float32.flops:
-        lines.append(f"XLA adds up in float32 and prints {_printed(found.float32.flops)} FLOPs.")
-    known = [loop for loop in found.loops if loop.trips is not None]
+def notes(module: ModuleAnalysis, shown: Table) -> list[str]:
+    """Return sentences about what the numbers include, and about what is not known."""
+    lines = ["Counted as XLA's cost analysis counts: the body of a loop once, a library call as -1."]
+    if module.matches_xla is not None:
+        verdict = "equal bit for bit" if module.matches_xla else "NOT equal"
+        lines.append(f"Replay of XLA's float32 sum: {verdict} (jaxlib {module.versions.get('jaxlib', '')}).")
+    elif module.total.flops != module.float32.flops:
+        lines.append(f"XLA adds up in float32 and reports {_printed(module.float32.flops)} FLOPs.")
+    known = [loop for loop in module.loops if loop.trips is not None]
     if known:
         each = ", ".join(f"{loop.scope or loop.name} x {loop.trips:,}" for loop in known[:5])
-        lines.append(f"Executed, loops as often as they run: {each}{_more(known)}.")
-    if found.unknown_loops:
-        each = ", ".join(_place(loop.name, loop.source) for loop in found.unknown_loops[:5])
-        answer = f"--trips {found.unknown_loops[0].name}=N says so"
-        lines.append(f"Not known how often they run, executed once: {each}{_more(found.unknown_loops)}; {answer}.")
-    if found.opaque:
-        calls = ", ".join(f"{target} x {count}" for target, count in sorted(found.opaque.items()))
-        lines.append(f"Not in what is executed, for nothing tells their work: {calls}.")
+        lines.append(f"Executed, with trip counts: {each}{_more(known)}.")
+    if module.unknown_loops:
+        each = ", ".join(_place(loop.name, loop.source) for loop in module.unknown_loops[:5])
+        option = f"set it with --trips {module.unknown_loops[0].name}=N"
+        lines.append(f"Unknown trip count, executed once: {each}{_more(module.unknown_loops)}; {option}.")
+    if module.opaque:
+        calls = ", ".join(f"{target} x {count}" for target, count in sorted(module.opaque.items()))
+        lines.append(f"Not in the executed work, because the work of these library calls is unknown: {calls}.")
     if shown.heading == "scope" and shown.depth < shown.full_depth:
         lines.append(
             f"Scopes are cut at depth {shown.depth} of {shown.full_depth}; --depth {shown.full_depth} shows all."
@@ -130,61 +131,62 @@ def _place(name: str, source: str) -> str:
     return f"{name} ({short_place(source)})" if source else name
 
 
-def _more(found: Any) -> str:
-    return f" and {len(found) - 5} more" if len(found) > 5 else ""
+def _more(loops: Sequence[Any]) -> str:
+    return f" and {len(loops) - 5} more" if len(loops) > 5 else ""
 
 
-def gaps(found: ModuleAnalysis) -> list[str]:
-    """Return what keeps a module from being exact, as sentences."""
+def gaps(module: ModuleAnalysis) -> list[str]:
+    """Return sentences that say why the numbers of a module are not exact."""
     lines: list[str] = []
-    if found.matches_xla is False:
-        lines.append("The replay is not XLA's own number.")
-    lines += [f"How often {_place(loop.name, loop.source)} runs is not known." for loop in found.unknown_loops]
-    lines += [f"Nothing tells the work of {target} ({count} calls)." for target, count in found.opaque.items()]
+    if module.matches_xla is False:
+        lines.append("The replay does not give XLA's numbers.")
+    lines += [f"The trip count of {_place(loop.name, loop.source)} is unknown." for loop in module.unknown_loops]
+    lines += [f"The work of {target} is unknown ({count} calls)." for target, count in module.opaque.items()]
     return lines
 
 
-def to_record(found: ModuleAnalysis) -> dict[str, Any]:
+def to_record(module: ModuleAnalysis) -> dict[str, Any]:
     """Return the record: plain dictionaries, lists, strings and numbers, as `hlo.schema.json` describes them."""
     return {
         "schema": SCHEMA,
-        "name": found.name,
-        "versions": dict(found.versions),
-        "computations": len(found.replay.module.computations),
-        "instructions": found.instructions,
-        "total": found.total._asdict(),
-        "float32": found.float32._asdict(),
-        "executed": found.executed._asdict(),
-        "xla": None if found.xla is None else {name: found.xla.get(name, 0.0) for name in PROPERTIES},
-        "matches_xla": found.matches_xla,
-        "exact": found.exact,
+        "name": module.name,
+        "versions": dict(module.versions),
+        "computations": len(module.replay.module.computations),
+        "instructions": module.instructions,
+        "total": module.total._asdict(),
+        "float32": module.float32._asdict(),
+        "executed": module.executed._asdict(),
+        "xla": None if module.xla is None else {name: module.xla.get(name, 0.0) for name in PROPERTIES},
+        "matches_xla": module.matches_xla,
+        "exact": module.exact,
         "loops": [
-            {"name": loop.name, "scope": loop.scope, "source": loop.source, "trips": loop.trips} for loop in found.loops
+            {"name": loop.name, "scope": loop.scope, "source": loop.source, "trips": loop.trips}
+            for loop in module.loops
         ],
-        "opaque": found.opaque,
-        "by_scope": _accounts(found.by_scope()),
-        "by_opcode": _accounts(found.by_opcode()),
-        "by_source": _accounts(found.by_source()),
-        "by_computation": _accounts(found.by_computation()),
+        "opaque": module.opaque,
+        "by_scope": _accounts(module.by_scope()),
+        "by_opcode": _accounts(module.by_opcode()),
+        "by_source": _accounts(module.by_source()),
+        "by_computation": _accounts(module.by_computation()),
     }
 
 
-def as_json(found: ModuleAnalysis) -> str:
+def as_json(module: ModuleAnalysis) -> str:
     """Return the record as JSON text."""
-    return json.dumps(to_record(found), indent=1) + "\n"
+    return json.dumps(to_record(module), indent=1) + "\n"
 
 
-def _accounts(found: Mapping[str, Account]) -> dict[str, Any]:
+def _accounts(costs: Mapping[str, Account]) -> dict[str, Any]:
     return {
         name: {"charged": account.charged._asdict(), "executed": account.executed._asdict()}
-        for name, account in found.items()
+        for name, account in costs.items()
     }
 
 
 def _check(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(
-            f"{option}={value!r} names no table of an HLO module.",
-            why=f"A module has no jaxpr; its table goes {option} one of: {', '.join(choices)}.",
-            cure=f"Give --{option} {choices[0]}.",
+            f"For an HLO module, {option} must be one of {', '.join(choices)}, got {value!r}.",
+            why="An HLO module has opcodes and computations, but no primitives and no parameters.",
+            cure=f"Pass --{option} {choices[0]}.",
         )

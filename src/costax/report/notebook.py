@@ -17,9 +17,9 @@ from costax.report.tables import Line, table
 if TYPE_CHECKING:
     from costax.report.shown import Shown
 
-# Columns of text in a notebook, for the values whose tables are made for terminals.
+# Width in characters, for values whose tables are made for terminals.
 _WIDTH = 100
-# Colours come from the notebook's own theme; the class keeps the rules from its other tables.
+# Colours come from the notebook's theme; the class `costax` limits the rules to the tables of costax.
 _STYLE = """<style>
 .costax {font-variant-numeric: tabular-nums; font-size: 0.9em}
 .costax table {border-collapse: collapse; margin: 0.5em 0}
@@ -32,7 +32,7 @@ _STYLE = """<style>
 
 
 def as_html(account: Shown, **choice: Any) -> str:
-    """Return a fragment of HTML: the totals, a table and its notes; of a comparison, the account too."""
+    """Return a fragment of HTML: the totals, a table and its notes, and the waterfall of a comparison."""
     analysis = analysis_of(account)
     shown = table(analysis, **choice)
     (_, _, inputs), *totals = notes.heading(analysis)
@@ -43,16 +43,16 @@ def as_html(account: Shown, **choice: Any) -> str:
         *(f"<p>{escape(note)}</p>" for note in notes.footing(analysis, shown)),
     ]
     if not isinstance(account, Analysis):
-        from costax.report.waterfall import steps
+        from costax.report.waterfall import waterfall_rows
 
-        lines = [(step.label if step.is_sum else f"    {step.label}", *step.cells()) for step in steps(account)]
+        lines = [(row.label if row.is_sum else f"    {row.label}", *row.cells()) for row in waterfall_rows(account)]
         title = f"From this program to XLA's cost analysis ({account.target})"
         parts += [f"<b>{escape(title)}</b>", *_grid(("", "FLOPs", "transcendentals", "equations"), lines)]
     return "\n".join([*parts, "</div>"])
 
 
 def from_rich(renderable: Any) -> str:
-    """Return what rich prints as a fragment of HTML, with the colours as styles of their own."""
+    """Return what rich prints as a fragment of HTML with inline styles."""
     console = Console(record=True, file=io.StringIO(), width=_WIDTH)
     console.print(renderable)
     return console.export_html(inline_styles=True, code_format="<pre class='costax'>{code}</pre>")

@@ -1,4 +1,4 @@
-"""The lines around a table: what the numbers are of, what they include, and what they leave out."""
+"""The lines above and below a table: the inputs, the totals, what the numbers include and what they leave out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from costax.core.equation import Operand
 from costax.core.polynomial import Polynomial
 from costax.report.tables import Table, short_place
 
-# The arguments that a header names one by one.
+# The header lists this many arguments; the others are a number.
 _ARGUMENTS_SHOWN: Final = 6
 
 
 def heading(analysis: Analysis) -> list[tuple[str, str, str]]:
-    """Return (what, in short, exactly) for each line of the header below the name."""
+    """Return (label, rounded, exact) for each line of the header below the name."""
     total = analysis.total
     lines = [("inputs", "", inputs(analysis))]
     for label, count in (
@@ -38,11 +38,11 @@ def heading(analysis: Analysis) -> list[tuple[str, str, str]]:
 
 
 def inputs(analysis: Analysis) -> str:
-    """Return the arguments in a line: arrays by their shapes, trees by how many arrays they hold."""
+    """Return the arguments on one line: an array by its shape, a pytree by the number and the bytes of its arrays."""
     arguments: dict[str, list[Operand]] = {}
     for path, operand in analysis.inputs:
         parts = path.split("/")
-        # Paths start with 0 for positional arguments, 1 for keywords; those of a bare jaxpr are one number.
+        # A path starts with 0 for a positional argument and with 1 for a keyword; in a bare jaxpr it is one number.
         arguments.setdefault("/".join(parts[:2]) if len(parts) > 1 else path, []).append(operand)
     texts = [_argument(name, operands) for name, operands in arguments.items()]
     hidden = len(texts) - _ARGUMENTS_SHOWN
@@ -58,26 +58,26 @@ def _argument(name: str, operands: list[Operand]) -> str:
 
 
 def footing(analysis: Analysis, table: Table | None = None) -> list[str]:
-    """Return what the numbers include and what they do not, one sentence a line."""
+    """Return what the numbers include and what they do not, one sentence per line."""
     dead = _sizes(analysis.dead_code)
-    dropped = [f"Not in the numbers, dropped by jit as dead code: {dead}."] if dead else []
+    dropped = [f"Not included, because jit removes it as dead code: {dead}."] if dead else []
     return [*_conventions(analysis), *gaps(analysis), *dropped, *_cut(table)]
 
 
 def _conventions(analysis: Analysis) -> list[str]:
     total = analysis.total
-    notes = ["FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted apart."]
+    notes = ["FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted separately."]
     if total.padding_macs:
-        notes.append(f"MACs include {units.exact(total.padding_macs)} taps on padding.")
+        notes.append(f"{units.exact(total.padding_macs)} of the MACs multiply padding.")
     if total.collective_bytes or analysis.devices > 1:
         one = analysis.per_device
         notes.append(
             f"Numbers are for all {analysis.devices} devices together; "
-            f"one device: {units.short(one.macs, 'MAC')}, {units.short(one.flops, 'FLOP')}."
+            f"for one device: {units.short(one.macs, 'MAC')}, {units.short(one.flops, 'FLOP')}."
         )
     notes += _formulas(analysis)
     notes += [
-        f"{u.place} ({short_place(u.source)}) runs {units.exact(u.assumed)} times, as told."
+        f"{u.place} ({short_place(u.source)}) runs {units.exact(u.assumed)} times, as set by trips."
         for u in analysis.unknowns
         if u.answered
     ]
@@ -85,42 +85,41 @@ def _conventions(analysis: Analysis) -> list[str]:
 
 
 def _formulas(analysis: Analysis) -> list[str]:
-    """Return what the symbols stand for, and how the formulas came about."""
+    """Return the loops that are symbols, how the formulas were found, and where they hold."""
     notes = open_loops(analysis)
     loops = {u.place for u in analysis.unknowns if not u.answered}
     sizes = [name for name in analysis.symbols if name not in loops]
     if sizes and analysis.exact_by == "interpolation":
-        notes.append(f"Formulas of {', '.join(sizes)} by exact interpolation: {analysis.reason}")
+        notes.append(f"Formulas of {', '.join(sizes)} come from exact interpolation: {analysis.reason}")
     if analysis.conditions:
-        notes.append(f"They hold where {'; '.join(c.text.rstrip(',:') for c in analysis.conditions)}.")
+        notes.append(f"The formulas hold where {'; '.join(c.text.rstrip(',:') for c in analysis.conditions)}.")
     if analysis.point:
         notes.append(f"At {', '.join(f'{name} = {value}' for name, value in analysis.point.items())}.")
     return notes
 
 
 def open_loops(analysis: Analysis) -> list[str]:
-    """Return the loops whose length is a symbol, one sentence each."""
+    """Return the loops whose trip count is a symbol, one sentence each."""
     return [
-        f"Length not in the program, kept as a symbol: {u.place} ({short_place(u.source)}); "
-        f"say it with --trips '{u.place}=N'."
+        f"Unknown trip count, kept as a symbol: {u.place} ({short_place(u.source)}); set it with --trips '{u.place}=N'."
         for u in analysis.unknowns
         if isinstance(u.assumed, Polynomial)
     ]
 
 
 def gaps(analysis: Analysis) -> list[str]:
-    """Return what keeps the numbers from being exact: things not counted, loops of unknown length."""
+    """Return why the numbers are not exact: primitives that are not counted, loops with an unknown trip count."""
     notes: list[str] = []
-    for m in analysis.uncounted:
-        times = f"{m.count} x " if m.count > 1 else ""
-        reason = f": it {m.reason}" if m.reason else ""
-        notes.append(f"Not counted: {times}{m.primitive} ({short_place(m.where)}){reason}.")
+    for missing in analysis.uncounted:
+        times = f"{missing.count} x " if missing.count > 1 else ""
+        reason = f": it {missing.reason}" if missing.reason else ""
+        notes.append(f"Not counted: {times}{missing.primitive} ({short_place(missing.where)}){reason}.")
     for unknown in analysis.unknowns:
         if not unknown.answered and not isinstance(unknown.assumed, Polynomial):
             times = {0: "never", 1: "once"}.get(unknown.assumed, f"{unknown.assumed} times")
             notes.append(
-                f"Length unknown, counted {times}: {unknown.place} ({short_place(unknown.source)}); "
-                f"say it with --trips '{unknown.place}=N'."
+                f"Unknown trip count, counted {times}: {unknown.place} ({short_place(unknown.source)}); "
+                f"set it with --trips '{unknown.place}=N'."
             )
     return notes
 
@@ -130,9 +129,9 @@ def _cut(table: Table | None) -> list[str]:
         return []
     notes: list[str] = []
     if table.direction:
-        notes.append(f"The table holds the {table.direction} part alone.")
+        notes.append(f"The table shows only the {table.direction} part.")
     if table.merged:
-        notes.append("Equal layers share a line, which is their sum; --no-merge shows each.")
+        notes.append("Equal layers share one line, which is their sum; --no-merge shows each layer.")
     if table.depth < table.full_depth:
         full = table.full_depth
         notes.append(f"Scopes are cut at depth {table.depth} of {full}; --depth {full} shows all.")

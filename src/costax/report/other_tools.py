@@ -1,4 +1,4 @@
-"""The table of another tool's number: ours, what it adds and leaves out, and theirs."""
+"""The table of another tool's number: costax's number, each difference with its reason, and the other tool's number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def render(answer: Answer) -> Group:
-    """Return what rich prints of an answer."""
+    """Return what rich prints. Red lines are defects of the other tool."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("", answer.unit):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)

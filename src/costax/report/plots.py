@@ -1,4 +1,4 @@
-"""Plots for papers, through matplotlib: vector output, colours that every kind of colour vision tells apart.
+"""Plots for papers, drawn by matplotlib, in colours that colour-blind readers can distinguish.
 
 Each function draws on `ax`, or on a new figure, and returns the axes: `ax.figure.savefig("x.pdf")`.
 """
@@ -20,7 +20,7 @@ COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E0
 MARKS: Final = ("o", "D", "s", "^")
 _NAMES: Final[Mapping[str, str]] = {"flops": "FLOPs", "macs": "MACs", "ops": "OPs", "bytes_unfused": "bytes, unfused"}
 _GREY: Final = "#444444"
-# Groups that take less of the time are no marks: they would stretch the axes.
+# Kernels that take a smaller share of the time are not drawn: they would stretch the axes.
 _LEAST_SHARE: Final = 1e-4
 _LEGEND_MARK: Final = 30
 
@@ -34,10 +34,11 @@ def plot_breakdown(
     top: int = 10,
     ax: Any = None,
 ) -> Any:
-    """Draw where a count goes: one bar a layer (equal layers together) or primitive, the costliest first.
+    """Draw a bar for each layer (equal layers share one bar) or primitive, the costliest first.
 
-    field: of a Cost. by: "scope", "primitive", "source", "dtype" or "direction". depth: of scopes, by default the
-    first at which there is more than one. top: how many bars; the others are one.
+    field: a count of `Cost`. by: "scope", "primitive", "source", "dtype" or "direction". depth: the number of levels
+    of scopes, by default enough for three bars. top: the number of bars; one more bar is the sum of all others.
+    Raises InputError for an unknown field, ExtraError if matplotlib is not installed.
     """
     of = _field(field)
     parts = _parts(analysis, by, depth, of)
@@ -66,12 +67,13 @@ def plot_scaling(
     top: int = 6,
     ax: Any = None,
 ) -> Any:
-    """Draw how a count grows: the total and the costliest layers over a size, on log axes.
+    """Draw the growth of a count on log axes: the total and the costliest layers over a size.
 
-    points: the analysis at each size. label: what the size is. depth: of scopes.
+    points: the analysis at each size. field: a count of `Cost`. label: the name of the size. depth: the number of
+    levels of scopes. top: the number of layers. Raises InputError for an unknown field or without points.
     """
     if not points:
-        raise InputError("There is nothing to draw.", why="A curve needs points.", cure="Pass {size: analysis, ...}.")
+        raise InputError("points is empty.", why="A curve needs points.", cure="Pass {size: analysis, ...}.")
     of = _field(field)
     sizes = sorted(points)
     curves = {size: _parts(points[size], "scope", depth, of) for size in sizes}
@@ -134,7 +136,7 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("FLOPs a byte")
+    axes.set_xlabel("FLOPs per byte")
     axes.set_ylabel("FLOP/s, predicted")
     axes.set_title(f"{analysis.name} on {prediction.device.name}", fontsize="medium", loc="left")
     for mark in axes.legend(frameon=False, fontsize="small", loc="lower right").legend_handles:
@@ -145,7 +147,9 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
 def _field(field: str) -> Callable[[Cost], Count]:
     if not isinstance(getattr(Cost, field, None), property):
         raise InputError(
-            f"{field!r} is no field of a cost.", why="A plot shows one count.", cure="Pass 'flops', 'macs', 'ops' ..."
+            f"field must be a count of Cost, got {field!r}.",
+            why="A plot shows one count.",
+            cure="Pass 'flops', 'macs', 'ops' ...",
         )
     return lambda cost: getattr(cost, field)
 
@@ -162,19 +166,19 @@ def _parts(analysis: Analysis, by: str, depth: int | None, of: Callable[[Cost], 
     shown = views.merged(analysis)
     deepest = max((len(row.scope) for row in shown.rows), default=1)
     depths: Sequence[int] = [depth] if depth else range(1, max(2, deepest + 1))
-    found: dict[str, Count] = {}
+    parts: dict[str, Count] = {}
     for cut in depths:
-        found = {name: of(cost) for name, cost in shown.by_scope(cut).items() if of(cost)}
-        if len(found) > 2:
+        parts = {name: of(cost) for name, cost in shown.by_scope(cut).items() if of(cost)}
+        if len(parts) > 2:
             break
-    return found
+    return parts
 
 
 def _axes(ax: Any, height: float = 3.6, width: float = 6.4) -> Any:
     if ax is not None:
         return ax
     try:
-        # No window is opened: a figure by itself draws to a file or in a notebook.
+        # A Figure without pyplot opens no window; it draws to a file or in a notebook.
         figures: Any = import_module("matplotlib.figure")
     except ImportError as error:
         raise ExtraError("matplotlib", "A plot", "plots") from error

@@ -1,4 +1,4 @@
-"""The tables of a prediction: its figures, the time by scope, the kernels that take longest, the assumptions."""
+"""The tables of a prediction: the totals, the time of each scope, the longest kernels, the assumptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group as Together
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -19,12 +19,15 @@ from costax.performance.roofline import KernelTime
 _MOST: Final = 8
 
 
-def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOST) -> Together:
-    """Return what rich prints of a prediction."""
+def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOST) -> Group:
+    """Return what rich prints of a prediction.
+
+    depth: the number of levels of scopes, by default as many as fit in 40 lines. most: the number of kernels.
+    """
     title = f"{prediction.analysis.name} on {prediction.device.name}"
     parts: list[Any] = [Text(title, style="bold"), _head(prediction), _scopes(prediction, depth)]
     parts += [_longest(prediction, most), Text("\n".join(prediction.assumptions))]
-    return Together(*parts)
+    return Group(*parts)
 
 
 def as_json(prediction: Prediction) -> str:
@@ -71,8 +74,8 @@ def _run(run: Run) -> dict[str, Any]:
         "co2_grams": run.co2_grams,
         "cost": run.cost,
     }
-    found = {name: None if x is None else [x.low, x.expected, x.high] for name, x in ranges.items()}
-    return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **found}
+    record = {name: None if x is None else [x.low, x.expected, x.high] for name, x in ranges.items()}
+    return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **record}
 
 
 def _kernel(part: KernelTime) -> dict[str, Any]:
@@ -96,8 +99,8 @@ def _head(prediction: Prediction) -> Table:
     grid.add_column()
     best, expected, worst = prediction.range
     seconds = f"{units.seconds(expected)}   [best {units.seconds(best)}, worst {units.seconds(worst)}]"
-    rows = [("time of a call", seconds)]
-    rows += [(f"{name} a second", units.rate(rate)) for name, rate in prediction.throughput.items()]
+    rows = [("time per call", seconds)]
+    rows += [(f"{name} per second", units.rate(rate)) for name, rate in prediction.throughput.items()]
     shares = prediction.by_bound()
     total = sum(shares.values()) or 1.0
     rows.append(("bound by", ", ".join(f"{name} {share / total:.0%}" for name, share in shares.items())))
@@ -106,9 +109,9 @@ def _head(prediction: Prediction) -> Table:
         mark = prediction.device.peaks[unit].mark if unit in prediction.device.peaks else ""
         share = f"{prediction.mfu:.1%}" + (f", HFU {prediction.hfu:.1%}" if prediction.hfu != prediction.mfu else "")
         rows.append(("MFU", f"{share} of {units.rate(peak, 'FLOP/s')}{mark} ({unit})"))
-    at = ", ".join(f"{name} {value:.3g}" for name, value in prediction.intensity.items())
+    intensities = ", ".join(f"{name} {value:.3g}" for name, value in prediction.intensity.items())
     ridge = f"; ridge {prediction.ridge:.3g}" if prediction.ridge else ""
-    rows.append(("FLOPs a byte", f"{at}{ridge}"))
+    rows.append(("FLOPs per byte", f"{intensities}{ridge}"))
     for name, text in rows:
         grid.add_row(Text(name), Text(text))
     return grid
@@ -131,19 +134,18 @@ def _scopes(prediction: Prediction, depth: int | None) -> Table:
     ):
         table.add_column(heading, footer, justify="right", no_wrap=True)
     table.add_column("bound by")
-    lines = [(scope or "(no scope)", found) for scope, found in by_scope.items()]
-    for scope, found in lines:
-        seconds = sum(part.seconds for part in found)
+    for scope, parts in by_scope.items():
+        seconds = sum(part.seconds for part in parts)
         bounds: dict[str, float] = defaultdict(float)
-        for part in found:
+        for part in parts:
             bounds[part.timing.bound] += part.seconds
         table.add_row(
-            Text(scope),
+            Text(scope or "(no scope)"),
             units.seconds(seconds),
             f"{100 * seconds / total if total else 0:.1f}",
-            units.short(sum(p.kernel.flops * p.kernel.times for p in found)),
-            units.short_bytes(sum(p.kernel.moved * p.kernel.times for p in found)),
-            str(sum(p.kernel.times for p in found)),
+            units.short(sum(p.kernel.flops * p.kernel.times for p in parts)),
+            units.short_bytes(sum(p.kernel.moved * p.kernel.times for p in parts)),
+            str(sum(p.kernel.times for p in parts)),
             max(bounds, key=lambda name: bounds[name]),
         )
     if prediction.dispatch:
@@ -152,7 +154,7 @@ def _scopes(prediction: Prediction, depth: int | None) -> Table:
 
 
 def _depth(prediction: Prediction) -> int:
-    """Return the deepest cut of scopes that shows in forty lines."""
+    """Return the largest depth with at most 40 scopes."""
     deepest = max((len(part.kernel.scope) for part in prediction.parts), default=1)
     lines = {d: len({part.kernel.scope[:d] for part in prediction.parts}) for d in range(1, deepest + 1)}
     return max((d for d, count in lines.items() if count <= 40), default=1)
@@ -163,7 +165,7 @@ def _longest(prediction: Prediction, most: int) -> Table:
     title = f"Longest kernels, {len(shown)} of {len(prediction.parts)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("kernel", overflow="fold")
-    for name in ("time", "runs", "each", "FLOPs/B"):
+    for name in ("time", "runs", "per run", "FLOPs/B"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound by")
     table.add_column("scope", overflow="fold")

@@ -1,4 +1,4 @@
-"""A difference for a pull request: what grew, by how much, and in which layers, as Markdown or plain text."""
+"""A diff as a summary for a pull request, in Markdown or plain text: the totals and the layers that changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from costax.analysis.views import label, templates
 from costax.core.cost import Count
 from costax.report.formats import escaped, grid
 
-# What people ask of a change, most important first; what did not change is not shown.
+# The fields of the summary, most important first; a field that did not change is not shown.
 _FIELDS: Final = (
     "flops",
     "macs",
@@ -37,15 +37,15 @@ _MOST: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """Some layers that changed alike: their name, and the sum of their changes in one field."""
+class ChangedLayers:
+    """Layers with the same change in one field: their common name, and the sum of their changes."""
 
     name: str
     change: Change
 
 
 def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
-    """Return the summary of a difference for a pull request: the verdict, the totals, the layers that changed."""
+    """Return the summary of a diff as Markdown: the failures, the totals, the layers that changed."""
     total = diff.total
     shown = [field for field in _FIELDS if total.change(field).delta]
     lines = [f"### {escaped(_title(diff))}", ""]
@@ -58,8 +58,11 @@ def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
         cells = [(_NAMES.get(field, field), *_row(field, total.change(field))) for field in shown]
         lines += [*grid(("", "before", "after", "change", "%"), cells, numeric_from=1), ""]
     else:
-        moved = any(layer.changed for layer in diff.layers())
-        lines += ["The totals are the same; work moved between layers." if moved else "No cost changed.", ""]
+        layers_changed = any(layer.changed for layer in diff.layers())
+        lines += [
+            "The totals did not change, but costs moved between layers." if layers_changed else "No cost changed.",
+            "",
+        ]
     field = leading_field(diff)
     changed = places(diff, field)
     if changed:
@@ -72,7 +75,7 @@ def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
 
 
 def as_text(diff: Diff) -> str:
-    """Return what changed as plain text: the totals, then the layers behind the first of them."""
+    """Return the changes as plain text: the totals, then the layers in which the first total changed."""
     total = diff.total
     lines = [f"  {_NAMES.get(f, f)}: {described(f, total.change(f))}" for f in _FIELDS if total.change(f).delta]
     field = leading_field(diff)
@@ -85,38 +88,42 @@ def as_text(diff: Diff) -> str:
 
 
 def leading_field(diff: Diff) -> str:
-    """Return the first field that changed in any layer, `flops` where none did."""
+    """Return the most important field that changed in any layer; `flops` if nothing changed."""
     layers = diff.layers()
     return next((f for f in (*_FIELDS, *fields()) if any(layer.change(f).delta for layer in layers)), "flops")
 
 
-def places(diff: Diff, field: str) -> list[Changed]:
-    """Return the layers whose own work changed in a field, largest change first; those that changed alike together."""
+def places(diff: Diff, field: str) -> list[ChangedLayers]:
+    """Return the layers whose own work changed in a field, largest change first.
+
+    Layers whose paths differ in one number and whose changes are equal share an entry, `block_0..11 x 12`.
+    """
     layers = [layer for layer in diff.layers() if layer.change(field).delta]
-    found = [
-        Changed(
+    changed = [
+        ChangedLayers(
             _name([layer.scope or "(no scope)" for layer in group]),
             Change(sum(x.change(field).before for x in group), sum(x.change(field).after for x in group)),
         )
-        for group in _alike(layers, field)
+        for group in _same_change(layers, field)
     ]
-    return sorted(found, key=lambda entry: -abs(entry.change.delta))
+    return sorted(changed, key=lambda entry: -abs(entry.change.delta))
 
 
-def _alike(layers: Sequence[Layer], field: str) -> Iterator[list[Layer]]:
-    """Yield groups of layers whose paths differ in one number and that changed by the same."""
+def _same_change(layers: Sequence[Layer], field: str) -> Iterator[list[Layer]]:
+    """Yield groups of layers whose paths differ in one number and whose changes are equal."""
     groups: dict[Hashable, list[Layer]] = {}
     for layer in layers:
         change = layer.change(field)
         for template in templates(layer.scope):
             groups.setdefault((template, change), []).append(layer)
-    taken: set[str] = set()
+    # A path with two numbers fits two templates, as a_0/b_1 fits a_*/b_1 and a_0/b_*: the larger group gets the layer.
+    grouped: set[str] = set()
     for group in sorted(groups.values(), key=len, reverse=True):
-        free = [layer for layer in group if layer.scope not in taken]
-        if len(free) > 1:
-            taken.update(layer.scope for layer in free)
-            yield free
-    yield from ([layer] for layer in layers if layer.scope not in taken)
+        remaining = [layer for layer in group if layer.scope not in grouped]
+        if len(remaining) > 1:
+            grouped.update(layer.scope for layer in remaining)
+            yield remaining
+    yield from ([layer] for layer in layers if layer.scope not in grouped)
 
 
 def _name(scopes: Sequence[str]) -> str:
@@ -138,4 +145,4 @@ def _title(diff: Diff) -> str:
     names = before if before == after else f"{before} -> {after}"
     change: Change = diff.total.change("flops")
     count: Count = change.delta
-    return f"{names}: FLOPs {signed_percent(change)}" if count else f"{names}: FLOPs the same"
+    return f"{names}: FLOPs {signed_percent(change)}" if count else f"{names}: FLOPs unchanged"

@@ -1,7 +1,7 @@
 """The record: an Analysis as JSON, and back.
 
-Integers stay integers of any size. What adds up on writing must add up on reading. Nothing here imports jax, so
-that a saved record shows in a moment. The fields are described in `analysis.schema.json`, beside this file.
+Integers stay exact, whatever their size. The reader checks that the rows of a record sum to its total. This module does
+not import jax, so that `costax show` starts fast. `analysis.schema.json`, beside this file, describes the fields.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core.cost import FIELDS, Cost
 from costax.core.polynomial import Polynomial
-from costax.report.record_reader import Reader
+from costax.report.record_reader import RecordReader
 
 SCHEMA: Final = "costax/analysis/2"
 
@@ -37,15 +37,15 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
             ],
             "uncounted": [
                 {
-                    "primitive": m.primitive,
-                    "source": m.where,
-                    "inputs": m.inputs,
-                    "outputs": m.outputs,
-                    "params": m.params,
-                    "count": m.count,
-                    "reason": m.reason,
+                    "primitive": missing.primitive,
+                    "source": missing.where,
+                    "inputs": missing.inputs,
+                    "outputs": missing.outputs,
+                    "params": missing.params,
+                    "count": missing.count,
+                    "reason": missing.reason,
                 }
-                for m in analysis.uncounted
+                for missing in analysis.uncounted
             ],
             "dead_code": _cost(analysis.dead_code),
             "inputs": [{"path": path, "dtype": x.dtype, "shape": list(x.shape)} for path, x in analysis.inputs],
@@ -72,7 +72,7 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
 
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:
-    """Return what a record says of symbols."""
+    """Return the fields of a record about symbols and formulas."""
     return {
         "symbols": [{"name": name, "least": atom.least} for name, atom in analysis.atoms.items()],
         "conditions": [
@@ -86,7 +86,7 @@ def _symbols(analysis: Analysis) -> dict[str, Any]:
 
 
 def _written(value: Any) -> Any:
-    """Return a record with its formulas as texts."""
+    """Return a record in which every polynomial is a string, such as "2*b*s^2"."""
     if isinstance(value, Polynomial):
         return str(value)
     if isinstance(value, dict):
@@ -98,7 +98,7 @@ def _written(value: Any) -> Any:
 
 def from_record(record: Any, origin: str = "record") -> Analysis:
     """Return the analysis that a record holds; `origin` names the record in errors. Raises RecordError."""
-    return Reader(origin).analysis(record)
+    return RecordReader(origin).analysis(record)
 
 
 def _cost(cost: Cost) -> dict[str, Any]:

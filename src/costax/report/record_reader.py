@@ -1,4 +1,4 @@
-"""Reading a record with care: every value has its type, its place in error messages, and the rows add up."""
+"""The reader of records: it checks the type of every value and the sum of the rows, and its errors name the field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from costax.program.tree import DIRECTIONS, Row, Scope, Unknown
 
 FAMILY: Final = "costax/analysis/"
 NEWEST: Final = 2
-# What the first schema did not have yet, as it was then: every size a number.
+# The fields that schema 2 added, with their values for a record of schema 1, in which every size is a number.
 _SINCE_2: Final[Mapping[str, Any]] = {
     "symbols": [],
     "conditions": [],
@@ -37,11 +37,11 @@ _WORDS: Final[Mapping[Any, str]] = {
 }
 
 
-class Reader:
-    """Reads one record; `origin` names it in errors."""
+class RecordReader:
+    """Reads one record. origin: the name of the record in error messages, its path for a file."""
 
     def __init__(self, origin: str) -> None:
-        """Take the name of the file."""
+        """Store the name of the record."""
         self.origin = origin
         self.least: dict[str, int] = {}
 
@@ -61,7 +61,7 @@ class Reader:
             rows[row] = rows.get(row, Cost()) + self._counts(entry, place)
         total = self._cost(record, "total")
         if Cost.sum(rows.values()) != total:
-            raise self._wrong("the rows do not add up to the total")
+            raise self._wrong("the sum of the rows is not the total")
         return Analysis(
             name=self._get(record, "name", str),
             total=total,
@@ -104,7 +104,7 @@ class Reader:
             self.least[self._get(x, "name", str, place)] = self._get(x, "least", int, place)
 
     def _count(self, entry: Any, key: str, place: str = "") -> Any:
-        """Return a count: an integer, or a formula that is written as a text."""
+        """Return a count: an integer, or a polynomial, which the record holds as a string."""
         if isinstance(entry.get(key), str):
             return self._formula(entry[key], f"{place}{key}")
         return self._get(entry, key, int, place)
@@ -115,23 +115,23 @@ class Reader:
             if set(getattr(count, "symbols", ())) <= set(self.least):
                 return count
         names = ", ".join(self.least) or "no symbols"
-        raise self._wrong(f"{place} is {_brief(text)}, not an integer nor a formula of {names}")
+        raise self._wrong(f"{place} is {_brief(text)}, neither an integer nor a formula of {names}")
 
     def check_schema(self, record: Any, family: str, newest: int) -> None:
-        """Refuse what is no record of this family, or one of a newer costax. Raises RecordError."""
+        """Check the schema of a record. Raises RecordError for another family of records, and for a newer schema."""
         schema = cast(dict[str, Any], record).get("schema") if isinstance(record, dict) else None
         if not isinstance(schema, str) or not schema.startswith(family):
-            found = "it names no schema" if schema is None else f"its schema is {schema!r}"
-            raise self._wrong(f"{found}, not {family}{newest}")
+            fault = "it has no schema" if schema is None else f"its schema is {schema!r}"
+            raise self._wrong(f"{fault}; the schema must be {family}{newest}")
         number = schema.removeprefix(family)
         if number.isdecimal() and int(number) > newest:
             raise RecordError(
                 f"{self.origin} was written by a newer costax: its schema is {schema}.",
-                why=f"This costax reads {family}{newest}; a later one may mean other things by its fields.",
+                why=f"This costax reads schemas up to {family}{newest}; a newer schema may use fields differently.",
                 cure="Upgrade: pip install --upgrade costax.",
             )
         if number not in map(str, range(1, newest + 1)):
-            raise self._wrong(f"no costax wrote the schema {schema!r}")
+            raise self._wrong(f"the schema {schema!r} does not exist")
 
     def _missing(self, x: Any, place: str) -> Missing:
         primitive, source, inputs, outputs, params, reason = (
@@ -211,8 +211,8 @@ class Reader:
     def _wrong(self, reason: str) -> RecordError:
         return RecordError(
             f"{self.origin} is not a record of costax: {reason}.",
-            why="Its numbers could not be trusted.",
-            cure="Write it anew: costax analyze TARGET --save FILE.json, or analysis.save(path).",
+            why="A damaged or foreign record would show wrong numbers.",
+            cure="Save it again: costax analyze TARGET --save FILE.json, or analysis.save(path).",
         )
 
 
@@ -222,5 +222,5 @@ def _brief(value: Any) -> str:
 
 
 def _completed(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record of any schema with the fields of the newest."""
+    """Return a record of any schema with all fields of the newest schema."""
     return {**_SINCE_2, **record} if record["schema"] == f"{FAMILY}1" else record

@@ -1,4 +1,4 @@
-"""What the tables and files of this package show: an analysis, or a comparison that holds one."""
+"""The type of the values that tables and files show: an analysis, or a comparison, which holds an analysis."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def analysis_of(account: Shown) -> Analysis:
-    """Return the analysis, or that of a comparison."""
+    """Return the analysis itself, or the analysis of a comparison."""
     value: Any = account
     return getattr(value, "jaxpr", value)

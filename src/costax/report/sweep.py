@@ -1,4 +1,4 @@
-"""The table of a sweep: one line a point."""
+"""The table of a sweep: one line per point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN: Final = 40
 
 
 def render(sweep: Sweep) -> Group:
-    """Return what rich prints: one line a point, with the error of a point that failed."""
+    """Return what rich prints: one line per point, with the error of a point that failed."""
     names = list(dict.fromkeys(name for result in sweep.results for name in result["point"]))
     shown = [(field, heading) for field, heading in _COLUMNS if any(row.get(field) is not None for row in sweep.rows)]
     lines = [
@@ -51,5 +51,5 @@ def _notes(sweep: Sweep) -> list[str]:
     programs = f"{sweep.programs} different program{'s' if sweep.programs != 1 else ''}"
     notes = [f"{points}, {programs}" + (f", {failed} failed." if failed else ".")]
     if len(sweep) > _SHOWN:
-        notes.append(f"The first {_SHOWN} are shown.")
+        notes.append(f"The table shows the first {_SHOWN} points.")
     return notes

@@ -1,7 +1,7 @@
 """Tables as values: columns and lines of text, the same for a terminal, Markdown or a notebook.
 
-Parents equal the sum of their children: what a scope does outside of the scopes below it has a line of its own,
-and lines that are left out hold nothing.
+A parent's line equals the sum of its children's lines: the work of a scope outside of its child scopes has its own
+line, `(own)`. Only lines whose cells are all 0 are left out.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from costax.program.tree import DIRECTIONS
 
 BY: Final = ("scope", "primitive", "source", "dtype", "direction")
 MOST_LINES: Final = 150
-"""A default depth shows as many levels as fit in so many lines."""
-# What the lines of a table may be sorted by; "order" is the program's own.
+"""The default depth is the largest depth whose table has at most this many scopes."""
+# The sort keys of a table; "order" is the order of the program.
 SORTS: Final[Mapping[str, Callable[[Cost], Count]]] = {
     "order": lambda cost: 0,
     "macs": lambda cost: cost.macs,
@@ -34,11 +34,16 @@ SORTS: Final[Mapping[str, Callable[[Cost], Count]]] = {
     "bytes": lambda cost: cost.bytes_unfused,
 }
 SORT_KEYS: Final = (*SORTS, "params", "name")
+_MEANING: Final[Mapping[str, str]] = {
+    "by": "what each line of the table stands for",
+    "sort": "the key by which the lines are sorted",
+    "direction": "the part of a training step that the table shows",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: how deep it is indented, its label, and one text a column."""
+    """One line: its level of indentation, its label, and one text per column."""
 
     depth: int
     label: str
@@ -47,10 +52,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: the heading of the labels, of the columns, the lines, their total.
+    """A table: the heading of the labels, the headings of the columns, the lines, their total.
 
-    depth, full_depth: how deep the scopes are cut, and could be. merged: equal layers share a line.
-    direction: the only one that is in it, or None for all.
+    depth, full_depth: the number of levels of scopes that the table shows, and that the program has.
+    merged: equal layers share one line. direction: the only direction in the table, or None for all.
     """
 
     heading: str
@@ -76,9 +81,10 @@ def table(
 ) -> Table:
     """Return the table of an analysis by scope, primitive, source, dtype or direction.
 
-    depth: how many levels of scopes, by default as many as fit in `most_lines`. sort: one of `SORT_KEYS`; by default
-    scopes come in program order and the others by FLOPs. merge: equal layers share a line, which is their sum.
-    top: keep so many lines a level, the costliest; the others are one. direction: leave the other directions out.
+    depth: the number of levels of scopes, by default as many as fit in `most_lines`. sort: one of `SORT_KEYS`; by
+    default scopes stay in program order, and other lines are sorted by FLOPs. merge: equal layers share one line,
+    which is their sum. top: the number of lines per level, the costliest; the other lines are summed in one.
+    direction: leave out the other directions.
     Raises InputError for an unknown `by`, `sort` or `direction`.
     """
     _check("by", by, BY)
@@ -92,8 +98,8 @@ def table(
     shown = views.merged(analysis) if merge else analysis
     if top is not None:
         shown = views.top(shown, top, _by_cost(sort, analysis))
-    made = _by_scope(shown, depth, sort or "order", most_lines)
-    return replace(made, merged=shown.rows is not analysis.rows, direction=direction)
+    by_scope = _by_scope(shown, depth, sort or "order", most_lines)
+    return replace(by_scope, merged=shown.rows is not analysis.rows, direction=direction)
 
 
 def _topmost(analysis: Analysis, by: str, top: int | None, sort: str | None) -> Analysis:
@@ -104,7 +110,7 @@ def _topmost(analysis: Analysis, by: str, top: int | None, sort: str | None) -> 
 
 
 def _by_cost(sort: str | None, analysis: Analysis) -> Callable[[Cost], Count]:
-    """Return what makes a line one of the costliest: what the table is sorted by, or its share."""
+    """Return the count that ranks lines for `top`: the sort key, or else the count of the last column, in percent."""
     if sort in SORTS and sort != "order":
         return SORTS[sort]
     return _measures(analysis, with_params=False, with_traffic=False).share_of
@@ -112,7 +118,7 @@ def _by_cost(sort: str | None, analysis: Analysis) -> Callable[[Cost], Count]:
 
 @dataclass(frozen=True, slots=True)
 class _Measures:
-    """The columns of a table: what people ask of this program."""
+    """The columns of a table. share_of: the count of the last column, in percent of `whole`."""
 
     columns: tuple[tuple[str, Callable[[Cost], Count]], ...]
     with_params: bool
@@ -168,7 +174,7 @@ def _by_scope(analysis: Analysis, depth: int | None, sort: str, most_lines: int)
     levels = [level for level, _ in root.walk()]
     full = max(levels)
     if depth is None:
-        # The lines of a cut at depth d are the scopes down to d, at most doubled by lines of their own work.
+        # A table of depth d has one line per scope down to d, and at most as many `(own)` lines.
         fitting = [d for d in range(1, full + 1) if sum(level <= d for level in levels) <= most_lines]
         depth = max(fitting, default=1)
     lines: list[Line] = []
@@ -187,7 +193,7 @@ def _lines_below(node: ScopeNode, level: int, depth: int, measures: _Measures, l
 
 
 def _prune(node: ScopeNode, measures: _Measures) -> None:
-    """Leave out the scopes that hold nothing of what the table shows."""
+    """Remove the scopes whose cells would all be 0."""
     for _, scope in node.walk():
         scope.children = [child for child in scope.children if measures.holds(child.total, child.params)]
 
@@ -225,11 +231,11 @@ def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
 
 
 def short_place(source: str) -> str:
-    """Return `file:line` as people read it: below the current directory, or below the installed packages."""
+    """Return `file:line` with a short path: relative to the current directory, or to site-packages."""
     path, _, line = source.rpartition(":")
     for root in (os.getcwd() + os.sep, f"{os.sep}site-packages{os.sep}"):
-        _, found, rest = path.partition(root)
-        if found and (not root.startswith(os.getcwd()) or path.startswith(root)):
+        _, separator, rest = path.partition(root)
+        if separator and (not root.startswith(os.getcwd()) or path.startswith(root)):
             return f"{rest}:{line}"
     return source
 
@@ -241,7 +247,7 @@ def _text(heading: str, count: Count) -> str:
 def _check(option: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise InputError(
-            f"{option}={value!r} names no table.",
-            why=f"A table goes {option} one of: {', '.join(choices)}.",
+            f"{option} must be one of {', '.join(choices)}, got {value!r}.",
+            why=f"{option} is {_MEANING[option]}.",
             cure=f'Pass for example {option}="{choices[1]}".',
         )

@@ -1,11 +1,11 @@
-"""Tables for the terminal, through rich; in a pipe plain text without colours, and nothing cut off."""
+"""Tables for the terminal, printed by rich; in a pipe they are plain text without colours, and never truncated."""
 
 from __future__ import annotations
 
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -16,17 +16,14 @@ from costax.analysis.analysis import Analysis
 from costax.report import notes
 from costax.report.tables import Table, table
 
-if TYPE_CHECKING:
-    pass
-
-# Wider than any line, so that rich neither wraps nor cuts.
+# In characters; wider than any line, so that rich neither wraps nor truncates a line.
 _UNBOUNDED: Final = 100_000
 
 
 def render(analysis: Analysis, **choice: Any) -> Group:
     """Return what rich prints of an analysis: a header, one table, and what the numbers include.
 
-    choice: which table, as `costax.report.tables.table` takes it.
+    choice: options of `costax.report.tables.table`.
     """
     shown = table(analysis, **choice)
     return Group(header(analysis), rich_table(shown), footer(notes.footing(analysis, shown)))
@@ -39,41 +36,42 @@ def header(analysis: Analysis) -> Group:
     grid.add_column(no_wrap=True, justify="right")
     grid.add_column(no_wrap=True, justify="right")
     (_, _, inputs), *totals = notes.heading(analysis)
-    for what, short, exact in totals:
+    for label, short, exact in totals:
         style = "red" if short == "no" else ""
-        grid.add_row(Text(what), Text(short, style=style or "bold"), Text(exact, style=style))
+        grid.add_row(Text(label), Text(short, style=style or "bold"), Text(exact, style=style))
     return Group(Text(analysis.name, style="bold"), Text(f"inputs: {inputs}"), grid)
 
 
 def rich_table(shown: Table) -> RichTable:
-    """Return a table for rich: labels indented by depth, numbers to the right, the total below a line."""
-    made = RichTable(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
-    made.add_column(Text(shown.heading), Text(shown.total.label), overflow="fold")
+    """Return a table for rich: labels indented by depth, numbers aligned to the right, the total below a rule."""
+    rendered = RichTable(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
+    rendered.add_column(Text(shown.heading), Text(shown.total.label), overflow="fold")
     for name, total in zip(shown.columns, shown.total.cells, strict=True):
-        made.add_column(Text(name), Text(total), justify="right", no_wrap=True)
+        rendered.add_column(Text(name), Text(total), justify="right", no_wrap=True)
     for line in shown.lines:
         label = Text("  " * line.depth + line.label, style="dim" if line.label.startswith("(") else "")
-        made.add_row(label, *(Text(cell, style="dim" if cell in ("0", "0 B", "0.0") else "") for cell in line.cells))
-    return made
+        cells = (Text(cell, style="dim" if cell in ("0", "0 B", "0.0") else "") for cell in line.cells)
+        rendered.add_row(label, *cells)
+    return rendered
 
 
 def columns(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> RichTable:
-    """Return a table of words for rich."""
-    made = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    """Return a table of texts for rich: every column aligned to the left."""
+    rendered = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for heading in headings:
-        made.add_column(Text(heading), overflow="fold")
+        rendered.add_column(Text(heading), overflow="fold")
     for line in lines:
-        made.add_row(*map(Text, line))
-    return made
+        rendered.add_row(*map(Text, line))
+    return rendered
 
 
 def footer(sentences: list[str]) -> Text:
-    """Return notes, one a line."""
+    """Return the notes, one per line."""
     return Text("\n".join(sentences))
 
 
 def plain(renderable: Any) -> str:
-    """Return what rich prints as plain text, as wide as it needs to be."""
+    """Return what rich prints as plain text, without wrapping."""
     console = Console(
         file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False
     )
@@ -83,7 +81,7 @@ def plain(renderable: Any) -> str:
 
 
 def for_output(renderable: Any) -> str:
-    """Return what rich prints as text for standard output: with colours and wrapped if that is a terminal."""
+    """Return what rich prints as text for standard output: coloured and wrapped if standard output is a terminal."""
     console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
     with console.capture() as capture:
         console.print(renderable)

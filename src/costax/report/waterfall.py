@@ -1,4 +1,4 @@
-"""The account from our count to XLA's: one line a cause, stage by stage, and the equations that differ most."""
+"""From costax's count to XLA's: one line per cause, stage by stage, and the equations that differ most."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from costax.compare.causes import Delta
     from costax.compare.ledgers import Ledgers, Stage
 
-# What each stage's causes lead to.
-_LEADS_TO: Final = {
+# The sum that stands below the causes of each stage.
+_SUM_LABELS: Final = {
     "jaxpr": "= by XLA's rules",
     "lowered": "= XLA, lowered",
     "compiled": "= XLA, compiled",
-    "xla": "= XLA says",
+    "xla": "= XLA reports",
 }
 _MOST: Final = 8
-# The account is what people come for: the table of layers above it must leave it on the screen.
+# People run `compare` for the waterfall: the table of layers above it is short, so that one screen holds both.
 _LAYER_LINES: Final = 20
 
 
 def render(comparison: Ledgers[Stage], **table: Any) -> RenderableType:
-    """Return the layer table, and below it the way from our FLOPs to those of XLA's cost analysis.
+    """Return the table of layers, and below it the waterfall from costax's FLOPs to those of XLA's cost analysis.
 
-    table: which table of the analysis, `by`, `depth` and `sort`.
+    table: options of `costax.report.tables.table`, such as `by`, `depth` and `sort`.
     """
     layers = text.render(comparison.jaxpr, **{"most_lines": _LAYER_LINES, **table})
     differing = [equations(comparison, _MOST)] if comparison.deltas else []
-    return Group(layers, Text(), *_alarms(comparison), _account(comparison), *differing, _notes(comparison))
+    return Group(layers, Text(), *_alarms(comparison), _waterfall(comparison), *differing, _notes(comparison))
 
 
 def to_record(comparison: Ledgers[Stage]) -> dict[str, Any]:
-    """Return the comparison as a dictionary for JSON: the analysis, the deltas, and what each stage of XLA says."""
+    """Return the comparison as a dictionary for JSON: the analysis, the deltas, and XLA's numbers for each stage."""
     return {
         "schema": "costax/comparison/1",
         "target": comparison.target,
@@ -67,7 +67,7 @@ def _stage(ledger: Stage) -> dict[str, Any]:
         "matches_xla": ledger.matches_xla,
         "attributed": ledger.attributed,
         "opaque": ledger.opaque,
-        "collectives": [asdict(exchange) for exchange in ledger.collectives],
+        "collectives": [asdict(collective) for collective in ledger.collectives],
         "devices": ledger.devices,
         "memory": dict(ledger.memory),
         "fits": ledger.fits,
@@ -77,37 +77,40 @@ def _stage(ledger: Stage) -> dict[str, Any]:
 
 
 def equations(comparison: Ledgers[Stage], most: int | None = None) -> Table:
-    """Return the equations whose counts differ, largest difference first; those of one line and cause together."""
+    """Return the equations whose counts differ, largest difference first.
+
+    Equations with the same primitive, source line and cause share a row. most: the number of rows; all by default.
+    """
     groups: dict[tuple[str, str, str], list[Delta]] = defaultdict(list)
     for delta in comparison.deltas:
         groups[delta.cause, delta.equation, delta.source].append(delta)
-    ordered = sorted(groups.values(), key=lambda found: -abs(sum(d.flops + d.transcendentals for d in found)))
+    ordered = sorted(groups.values(), key=lambda deltas: -abs(sum(d.flops + d.transcendentals for d in deltas)))
     shown = ordered[:most]
     title = f"Largest differences, {len(shown)} of {len(ordered)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    with_transcendentals = any(delta.transcendentals for found in shown for delta in found)
+    with_transcendentals = any(delta.transcendentals for deltas in shown for delta in deltas)
     for name in ("FLOPs", "transc.") if with_transcendentals else ("FLOPs",):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("equation", "line", "why"):
         table.add_column(name, overflow="fold")
-    for found in shown:
-        first = max(found, key=lambda delta: abs(delta.flops) + abs(delta.transcendentals))
-        others = len({_why(delta) for delta in found}) - 1
-        times = f" x {len(found)}" if len(found) > 1 else ""
-        counts = [units.signed(sum(d.flops for d in found)), units.signed(sum(d.transcendentals for d in found))]
+    for deltas in shown:
+        first = max(deltas, key=lambda delta: abs(delta.flops) + abs(delta.transcendentals))
+        others = len({_why(delta) for delta in deltas}) - 1
+        times = f" x {len(deltas)}" if len(deltas) > 1 else ""
+        counts = [units.signed(sum(d.flops for d in deltas)), units.signed(sum(d.transcendentals for d in deltas))]
         table.add_row(
             *counts[: 1 + with_transcendentals],
             Text(f"{first.equation or '(none)'}{times}"),
             Text(first.source.rpartition("/")[2] or "-"),
-            Text(f"{first.cause}: {_why(first)}{f', and {others} alike' if others else ''}"),
+            Text(f"{first.cause}: {_why(first)}{f', and {others} similar' if others else ''}"),
         )
     return table
 
 
 def _why(delta: Delta) -> str:
-    """Return the evidence; where the opcodes are the same before and after, their sizes are not."""
+    """Return the evidence of a difference; "dot became dot" reads "dot of fewer elements" or "of more elements"."""
     if delta.cause == RECOMPUTED:
-        # The names of the fusions are in the record; a TPU's are longer than a line.
+        # The record keeps the names of the fusions; those of a TPU are longer than a line.
         return delta.evidence.partition(":")[0]
     before, became, after = delta.evidence.partition(" became ")
     if became and before == after:
@@ -119,26 +122,29 @@ def _why(delta: Delta) -> str:
 def _alarms(comparison: Ledgers[Stage]) -> list[RenderableType]:
     alarms: list[RenderableType] = []
     if comparison.unexplained:
-        worth = sum(abs(delta.flops) + abs(delta.transcendentals) for delta in comparison.unexplained)
+        operations = sum(abs(delta.flops) + abs(delta.transcendentals) for delta in comparison.unexplained)
         lines = [f"  {d.equation} ({d.source}): {d.flops:+,} FLOPs, {d.stage}" for d in comparison.unexplained[:5]]
-        head = f"Unexplained: {len(comparison.unexplained)} differences, {worth:,} operations. This is a bug of costax."
+        head = f"Unexplained: {len(comparison.unexplained)} differences, {operations:,} operations. "
+        head += "This is a bug of costax: please report it."
         alarms.append(Text("\n".join([head, *lines, ""]), style="bold red"))
     for ledger in (comparison.lowered, comparison.compiled):
         if ledger.matches_xla is False:
             theirs = ledger.xla or {}
-            said = f"ours {ledger.float32.flops:.0f}, XLA's {theirs.get('flops', 0):.0f} FLOPs"
-            alarms.append(Text(f"The replay of the {ledger.stage} module is not XLA's: {said}.\n", style="bold red"))
+            numbers = f"costax {ledger.float32.flops:.0f}, XLA {theirs.get('flops', 0):.0f} FLOPs"
+            sentence = f"The replay of the {ledger.stage} module does not give XLA's number: {numbers}."
+            alarms.append(Text(f"{sentence} This is a bug of costax: please report it.\n", style="bold red"))
     compiled = comparison.compiled
     if compiled.fits is False:
         room = units.short_bytes(compiled.memory["device"])
-        said = f"It does not fit {comparison.target}: it holds {units.short_bytes(compiled.held)} of {room}.\n"
-        alarms.append(Text(said, style="bold red"))
+        needed = units.short_bytes(compiled.held)
+        sentence = f"The program does not fit {comparison.target}: one device needs {needed} and has {room}.\n"
+        alarms.append(Text(sentence, style="bold red"))
     return alarms
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One line of the account: a sum, or one cause with what it adds and the deltas behind it."""
+class WaterfallRow:
+    """One row of the waterfall: a sum, or one cause with its share of the difference and its deltas."""
 
     label: str
     flops: Count
@@ -147,77 +153,80 @@ class Step:
 
     @property
     def is_sum(self) -> bool:
-        """Say whether the line is a sum, and no cause."""
+        """Whether the row is a sum; the other rows are causes."""
         return self.deltas is None
 
     def cells(self) -> tuple[str, str, str]:
-        """Return FLOPs, transcendentals and how many equations as text."""
+        """Return the FLOPs, the transcendentals and the number of equations as text."""
         if self.deltas is None:
             return f"{self.flops:,}", f"{self.transcendentals:,}", ""
         signed = [f"{count:+,}" if count else "" for count in (self.flops, self.transcendentals)]
         return signed[0], signed[1], f"{len(self.deltas):,}"
 
 
-def steps(comparison: Ledgers[Stage]) -> Iterator[Step]:
-    """Yield the account, line by line: our count, causes and sums in turn, and what XLA says."""
+def waterfall_rows(comparison: Ledgers[Stage]) -> Iterator[WaterfallRow]:
+    """Yield the waterfall: costax's count, then for each stage its causes and their sum, and last XLA's count."""
     flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
-    yield Step("this program (jaxpr)", flops, transcendentals)
-    for stage, leads_to in _LEADS_TO.items():
+    yield WaterfallRow("this program (jaxpr)", flops, transcendentals)
+    for stage, sum_label in _SUM_LABELS.items():
         causes: dict[str, list[Delta]] = defaultdict(list)
         for delta in comparison.deltas:
             if delta.stage == stage:
                 causes[delta.cause].append(delta)
-        for cause, found in sorted(causes.items(), key=lambda item: -abs(sum(d.flops for d in item[1]))):
-            step = Step(cause, sum(d.flops for d in found), sum(d.transcendentals for d in found), found)
-            flops, transcendentals = flops + step.flops, transcendentals + step.transcendentals
-            yield step
+        for cause, deltas in sorted(causes.items(), key=lambda item: -abs(sum(d.flops for d in item[1]))):
+            row = WaterfallRow(cause, sum(d.flops for d in deltas), sum(d.transcendentals for d in deltas), deltas)
+            flops, transcendentals = flops + row.flops, transcendentals + row.transcendentals
+            yield row
         if stage != "xla" or causes:
-            yield Step(leads_to, flops, transcendentals)
+            yield WaterfallRow(sum_label, flops, transcendentals)
 
 
-def _account(comparison: Ledgers[Stage]) -> Table:
+def _waterfall(comparison: Ledgers[Stage]) -> Table:
     title = f"From this program to XLA's cost analysis ({comparison.target})"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for name in ("FLOPs", "transc.", "eqns"):
         table.add_column(name, justify="right", no_wrap=True)
-    for step in steps(comparison):
-        style = "bold" if step.is_sum else "red" if step.label == "unexplained" else ""
-        table.add_row(step.label if step.is_sum else f"  {step.label}", *step.cells(), style=style)
+    for row in waterfall_rows(comparison):
+        style = "bold" if row.is_sum else "red" if row.label == "unexplained" else ""
+        table.add_row(row.label if row.is_sum else f"  {row.label}", *row.cells(), style=style)
     return table
 
 
 def _notes(comparison: Ledgers[Stage]) -> Text:
     lowered, compiled = comparison.lowered, comparison.compiled
-    kept = "" if comparison.marked else " The marks changed the program, so equations were found by scope alone."
     replayed = ", ".join(f"{ledger.stage} {_agreement(ledger)}" for ledger in (lowered, compiled))
     executed = compiled.executed
     lines = [
-        f"Replay of XLA's own sum, in float32: {replayed}.",
-        f"{compiled.attributed:.1%} of the compiled FLOPs belong to an equation.{kept}",
-        f"Executed, loops as often as they run and libraries in full: {units.short(executed.flops, 'FLOP')}, "
+        f"Replay of XLA's float32 sum: {replayed}.",
+        f"{compiled.attributed:.1%} of the compiled FLOPs are attributed to an equation.{_unmarked(comparison)}",
+        f"Executed, with trip counts and library calls: {units.short(executed.flops, 'FLOP')}, "
         f"{units.short(executed.transcendentals)} transcendentals.",
         f"Lowered in {lowered.seconds:.2f} s, compiled in {compiled.seconds:.2f} s for {comparison.target}.",
     ]
-    return Text("\n".join([*lines, *filter(None, [compiled.note]), *_machine(compiled)]))
+    return Text("\n".join([*lines, *filter(None, [compiled.note]), *_per_device(compiled)]))
 
 
-def _machine(ledger: Stage) -> Iterator[str]:
-    """Say what one device holds and exchanges, and which calls tell nothing of their work."""
+def _unmarked(comparison: Ledgers[Stage]) -> str:
+    return "" if comparison.marked else " The marks changed the program, so only scopes attribute its instructions."
+
+
+def _per_device(ledger: Stage) -> Iterator[str]:
+    """Yield the memory and the communication of one device, and the library calls whose work is unknown."""
     if ledger.memory:
         temporaries = units.short_bytes(ledger.memory.get("temp", 0))
-        yield f"One device holds {units.short_bytes(ledger.held)}, {temporaries} of it temporaries."
+        yield f"One device needs {units.short_bytes(ledger.held)} of memory, {temporaries} of it for temporaries."
     if ledger.devices > 1:
-        yield f"Sharded over {ledger.devices} devices; the compiled numbers are those of one."
+        yield f"Sharded over {ledger.devices} devices; the compiled numbers are for one device."
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
-    for found in ledger.collectives:
-        groups[found.opcode, found.axes].append((found.sent or 0) * found.executed)
+    for collective in ledger.collectives:
+        groups[collective.opcode, collective.axes].append((collective.sent or 0) * collective.executed)
     for (opcode, axes), sent in groups.items():
         over = f" over {', '.join(axes)}" if axes else ""
-        yield f"{opcode}{over}: {len(sent)} x, each device sends {units.short_bytes(sum(sent))}."
+        yield f"{opcode}{over}: {len(sent)} in the program, each device sends {units.short_bytes(sum(sent))}."
     if ledger.opaque:
         calls = ", ".join(f"{target} x {count}" for target, count in sorted(ledger.opaque.items()))
-        yield f"Not in what is executed, for nothing tells their work: {calls}."
+        yield f"Not in the executed work, because the work of these library calls is unknown: {calls}."
 
 
 def _agreement(ledger: Stage) -> str:

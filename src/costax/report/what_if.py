@@ -1,4 +1,4 @@
-"""The table of a what-if: each figure now and then."""
+"""The table of a what-if: each figure before and after the change."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 
 
 def render(change: WhatIf, device: str | Device | None = None) -> Group:
-    """Return what rich prints, with time and energy of a call where a device is named."""
-    table = columns(("", "now", "then", "x"), change.rows(device))
+    """Return what rich prints. device: adds the time and the energy of a call on this device."""
+    table = columns(("", "before", "after", "ratio"), change.rows(device))
     return Group(Text(change.analysis.name, style="bold"), table, Text("\n".join(change.assumptions)))

@@ -1,4 +1,4 @@
-"""What the HTML report holds, as a dictionary for its script: trees, tables, predictions, memory, the waterfall."""
+"""The data of the HTML report, a dictionary for its script: trees, tables, predictions, memory, the waterfall."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from costax.report.tables import short_place
 if TYPE_CHECKING:
     from costax.report.shown import Shown
 
-# Name, how it is written, what it is of a cost.
+# Heading, format of the number, count.
 _COLUMNS: Final[Sequence[tuple[str, str, Callable[[Cost], Count]]]] = (
     ("FLOPs", "count", lambda cost: cost.flops),
     ("MACs", "count", lambda cost: cost.macs),
@@ -27,23 +27,23 @@ _COLUMNS: Final[Sequence[tuple[str, str, Callable[[Cost], Count]]]] = (
     ("OPs", "count", lambda cost: cost.ops),
     ("traffic", "bytes", lambda cost: cost.bytes_unfused),
 )
-# What is behind a bar of the waterfall is shown as far as one reads.
+# The largest number of differences per bar of the waterfall, and of lines per table: more would make the page slow.
 _DELTAS: Final = 100
 _LINES: Final = 200
-# Where the sliders stand when the page opens.
+# The value of every symbol when the page opens.
 _START: Final = 64
 
 
 def contents(account: Shown) -> dict[str, Any]:
-    """Return what the page shows of an analysis or a comparison."""
+    """Return the data of the page for an analysis or a comparison."""
     analysis = analysis_of(account)
-    held, gaps = sections(analysis)
-    devices: dict[str, Any] = held.get("devices", {})
+    program_sections, gaps = sections(analysis)
+    devices: dict[str, Any] = program_sections.get("devices", {})
     columns = [{"name": name, "format": form, "everywhere": True} for name, form, _ in _COLUMNS]
     if analysis.parameters is not None:
         columns.append({"name": "params", "format": "count", "everywhere": False})
     if devices:
-        # One column; its number is that of the device that is chosen.
+        # One column for all devices; the page shows the seconds of the selected device.
         columns.append({"name": "seconds", "format": "seconds", "everywhere": False, "device": True})
     times = [_by_scope(device["parts"]) for device in devices.values()]
     full = scope_tree(analysis)
@@ -51,22 +51,21 @@ def contents(account: Shown) -> dict[str, Any]:
     merged = scope_tree(views.view(analysis, names))
     in_merged = [_renamed(seconds, names) for seconds in times]
     with_params = analysis.parameters is not None
-    found: dict[str, Any] = {
-        "cards": _cards(analysis, held),
+    data: dict[str, Any] = {
+        "cards": _cards(analysis, program_sections),
         "notes": [*notes.footing(analysis), *gaps],
         "columns": columns,
         "trees": {"merged": _tree(merged, in_merged, with_params), "full": _tree(full, times, with_params)},
         "tables": _tables(analysis),
-        **held,
+        **program_sections,
     }
     if not isinstance(account, Analysis):
-        found["waterfall"] = _waterfall(account)
-    symbols = _symbols(analysis)
-    return {**found, **symbols}
+        data["waterfall"] = _waterfall(account)
+    return {**data, **_symbols(analysis)}
 
 
 def _number(count: Any) -> Any:
-    """Return a count for JSON: a number, or the text of a formula."""
+    """Return a count for JSON: a number, or the formula of a polynomial as a string."""
     return count if isinstance(count, int | float) else str(count)
 
 
@@ -83,7 +82,7 @@ def _tree(root: ScopeNode, times: Sequence[Mapping[tuple[str, ...], float]], wit
         sums[id(node)] = [sum(column) for column in zip(own, *below, strict=True)]
 
     def tree(node: ScopeNode) -> dict[str, Any]:
-        made: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "n": node.name,
             "t": _amounts(node.total, node.params if with_params else None, sums[id(node)]),
         }
@@ -91,8 +90,8 @@ def _tree(root: ScopeNode, times: Sequence[Mapping[tuple[str, ...], float]], wit
             own = [seconds.get(node.scope, 0.0) for seconds in times]
             amounts = _amounts(node.own, node.own_params if with_params else None, own)
             outside = [{"n": "(own)", "t": amounts}] if any(amounts) else []
-            made["c"] = [*outside, *(tree(child) for child in node.children)]
-        return made
+            entry["c"] = [*outside, *(tree(child) for child in node.children)]
+        return entry
 
     return tree(root)
 
@@ -115,7 +114,7 @@ def _renamed(
     return sums
 
 
-def _cards(analysis: Analysis, held: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _cards(analysis: Analysis, program_sections: Mapping[str, Any]) -> list[dict[str, Any]]:
     total = analysis.total
     cards: list[dict[str, Any]] = [
         {"label": label, "amount": _number(count), "format": form}
@@ -132,9 +131,13 @@ def _cards(analysis: Analysis, held: Mapping[str, Any]) -> list[dict[str, Any]]:
     if analysis.params is not None and analysis.param_bytes is not None:
         cards.append({"label": "parameters", "amount": _number(analysis.params), "format": "count"})
         cards.append({"label": "parameter bytes", "amount": _number(analysis.param_bytes), "format": "bytes"})
-    if "memory" in held:
+    if "memory" in program_sections:
         cards.append(
-            {"label": "peak memory, fused estimate", "amount": held["memory"]["fused"]["peak"], "format": "bytes"}
+            {
+                "label": "peak memory, fused estimate",
+                "amount": program_sections["memory"]["fused"]["peak"],
+                "format": "bytes",
+            }
         )
     cards.append(
         {"label": "exact", "value": "yes" if analysis.exact else "no", "exact": "" if analysis.exact else "see below"}
@@ -159,48 +162,48 @@ def _largest(costs: Mapping[str, Cost]) -> list[tuple[str, Cost]]:
 
 
 def _waterfall(comparison: Any) -> list[dict[str, Any]]:
-    from costax.report.waterfall import steps
+    from costax.report.waterfall import waterfall_rows
 
-    found: list[dict[str, Any]] = []
-    for step in steps(comparison):
-        line: dict[str, Any] = {
-            "label": step.label,
-            "sum": step.is_sum,
-            "flops": step.flops,
-            "transcendentals": step.transcendentals,
+    bars: list[dict[str, Any]] = []
+    for row in waterfall_rows(comparison):
+        bar: dict[str, Any] = {
+            "label": row.label,
+            "sum": row.is_sum,
+            "flops": row.flops,
+            "transcendentals": row.transcendentals,
         }
-        if step.deltas is not None:
-            line["stage"] = step.deltas[0].stage
-            grouped = _grouped(step.deltas)
-            line["deltas"], line["more"] = grouped[:_DELTAS], max(0, len(grouped) - _DELTAS)
-        found.append(line)
-    return found
+        if row.deltas is not None:
+            bar["stage"] = row.deltas[0].stage
+            grouped = _grouped(row.deltas)
+            bar["deltas"], bar["more"] = grouped[:_DELTAS], max(0, len(grouped) - _DELTAS)
+        bars.append(bar)
+    return bars
 
 
 def _grouped(deltas: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return the differences, those of one equation, line and evidence together, largest first."""
+    """Return the differences, largest first; those with the same equation, source line and evidence share an entry."""
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for delta in deltas:
         groups.setdefault((delta.equation, delta.source, delta.evidence), []).append(delta)
     lines = [
         {
             "equation": equation,
-            "count": len(found),
-            "flops": sum(delta.flops for delta in found),
-            "transcendentals": sum(delta.transcendentals for delta in found),
-            "scope": "/".join(found[0].scope) + (f" and {len(found) - 1} more" if len(found) > 1 else ""),
+            "count": len(members),
+            "flops": sum(delta.flops for delta in members),
+            "transcendentals": sum(delta.transcendentals for delta in members),
+            "scope": "/".join(members[0].scope) + (f" and {len(members) - 1} more" if len(members) > 1 else ""),
             "source": short_place(source),
             "evidence": evidence,
         }
-        for (equation, source, evidence), found in groups.items()
+        for (equation, source, evidence), members in groups.items()
     ]
     return sorted(lines, key=lambda line: -abs(line["flops"]) - abs(line["transcendentals"]))
 
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:
-    """Return the symbols that counts depend on, and the formulas; nothing where every count is a number."""
-    found = analysis.atoms
-    if not found:
+    """Return the symbols that counts depend on, and the formulas; an empty dictionary if every count is a number."""
+    atoms = analysis.atoms
+    if not atoms:
         return {}
     total = analysis.total
     formulas = [(name, form, of(total)) for name, form, of in _COLUMNS]
@@ -208,7 +211,7 @@ def _symbols(analysis: Analysis) -> dict[str, Any]:
         formulas.append(("params", "count", analysis.params))
     return {
         "symbols": [
-            {"name": name, "least": atom.least, "value": max(atom.least, _START)} for name, atom in found.items()
+            {"name": name, "least": atom.least, "value": max(atom.least, _START)} for name, atom in atoms.items()
         ],
         "formulas": [{"name": name, "format": form, "formula": _number(count)} for name, form, count in formulas],
     }

@@ -1,4 +1,4 @@
-"""The HTML report: one file with everything in it, that opens offline and asks the network for nothing."""
+"""The HTML report: one self-contained file, which opens offline and makes no network request."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from costax.report.shown import analysis_of
 if TYPE_CHECKING:
     from costax.report.shown import Shown
 
-# Nothing may be fetched, from anywhere; the scripts and styles are those in the file.
+# The page may not load anything; its scripts and styles are inline.
 _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 def as_html(account: Shown, **_: Any) -> str:
-    """Return the report of an analysis or a comparison as one page. Raises ExtraError where plotly is not installed."""
+    """Return the report of an analysis or a comparison as one page. Raises ExtraError if plotly is not installed."""
     return page(account, contents(account))
 
 
 def page(account: Shown, data: dict[str, Any]) -> str:
-    """Return the page of an account that shows some contents."""
+    """Return the HTML of the page. data: the result of `contents`, possibly changed."""
     try:
         offline: Any = import_module("plotly.offline")
     except ImportError as error:
         raise ExtraError("plotly", "The HTML report", "html") from error
     analysis = analysis_of(account)
     web = files("costax.report.html") / "web"
-    # `</script>` inside a string would end the element.
-    held = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    # The browser would end the element at a `</script>` inside a JSON string.
+    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return _PAGE.format(
         title=escape(f"{analysis.name} - costax"),
         policy=_POLICY,
         style=(web / "page.css").read_text(),
         body=_body(account, data),
-        data=held,
+        data=embedded,
         plotly=offline.get_plotlyjs(),
         script=(web / "page.js").read_text(),
     )
@@ -83,29 +83,29 @@ def _body(account: Shown, data: dict[str, Any]) -> str:
         sections.append(("waterfall-section", "From the jaxpr to XLA", _WATERFALL))
     if "memory" in data:
         sections.append(("memory-section", "Memory", _MEMORY))
-    links = "".join(f"<a href='#{where}'>{name}</a>" for where, name, _ in sections)
+    links = "".join(f"<a href='#{anchor}'>{name}</a>" for anchor, name, _ in sections)
     versions = ", ".join(f"{name} {version}" for name, version in analysis.versions.items())
-    said = "".join(f"<p class='note'>{escape(note)}</p>" for note in data["notes"])
+    note_lines = "".join(f"<p class='note'>{escape(note)}</p>" for note in data["notes"])
     parts = [
         "<header class='top'><div>",
         f"<h1>{escape(analysis.name)}</h1><p class='dim'>inputs: {escape(notes.inputs(analysis))}</p>",
         f"<p class='dim'>{escape(versions)}</p></div><button id='theme' type='button'>Dark</button></header>",
         f"<nav aria-label='sections'>{links}</nav>",
         "<main><div id='cards' class='cards'></div>",
-        said,
-        "<p id='said' class='hidden' role='status' aria-live='polite'></p>",
+        note_lines,
+        "<p id='status' class='hidden' role='status' aria-live='polite'></p>",
     ]
-    parts += [f"<section id='{where}' aria-label='{name}'>{inner}</section>" for where, name, inner in sections]
+    parts += [f"<section id='{anchor}' aria-label='{name}'>{inner}</section>" for anchor, name, inner in sections]
     return "\n".join([*parts, "</main>"])
 
 
 _LAYERS: Final = """<div class="bar"><h2>Layers</h2>
 <label>weight <select id="weight"></select></label>
-<label><input type="checkbox" id="merge" checked> equal layers share a line</label>
+<label><input type="checkbox" id="merge" checked> equal layers share one line</label>
 <button id="out" type="button">Zoom out</button></div>
 <div id="icicle" class="chart" role="img"></div>
 <div class="bar" style="margin-top:1rem"><label>search <input id="search" type="search" placeholder="attention"></label>
-<span id="found" class="dim" aria-live="polite"></span>
+<span id="matches" class="dim" aria-live="polite"></span>
 <button id="unfold" type="button">Unfold all</button><button id="fold" type="button">Fold all</button></div>
 <div class="scroll" tabindex="0" role="region" aria-label="table of layers">
 <table id="layers"><thead></thead><tbody></tbody><tfoot></tfoot></table></div>"""
@@ -117,35 +117,35 @@ _OTHERS: Final = """<div class="bar"><h2>Other tables</h2>
 <table id="others"><thead></thead><tbody></tbody></table></div>"""
 
 _FORMULAS: Final = """<div class="bar"><h2>Formulas</h2></div>
-<p class="note">Every number on this page is that of these values.</p><div id="sliders"></div>
+<p class="note">All numbers on this page are evaluated at these values.</p><div id="sliders"></div>
 <div class="scroll" tabindex="0" role="region" aria-label="table of formulas">
-<table id="formulas"><thead><tr><th scope="col">figure</th><th scope="col">here</th>
+<table id="formulas"><thead><tr><th scope="col">count</th><th scope="col">value</th>
 <th scope="col" style="text-align:left">formula</th></tr></thead><tbody></tbody></table></div>"""
 
 _ROOFLINE: Final = """<div class="bar"><h2>Roofline</h2>
 <label>device <select id="device">{options}</select></label></div>
 <p id="predicted"></p><div id="roofline" class="chart" role="img"
-aria-label="Roofline: FLOP/s over FLOPs a byte, one mark for each group of equations"></div>
-<p class="note">A mark is what is expected to run as one kernel; its area is its share of the time.</p>"""
+aria-label="Roofline: FLOP/s over FLOPs per byte, one mark for each kernel"></div>
+<p class="note">Each mark is a kernel; its area is its share of the time.</p>"""
 
 _WATERFALL: Final = """<div class="bar"><h2>From the jaxpr to XLA</h2>
 <label>count <select id="quantity"><option value="flops">FLOPs</option>
 <option value="transcendentals">transcendentals</option></select></label></div>
 <div id="waterfall" class="chart" role="img"
-aria-label="Waterfall from this program's count to that of XLA; the table below holds the differences"></div>
-<p class="note">The axis does not start at 0: differences are small beside the whole.</p>
-<div class="bar"><label>differences behind <select id="step"></select></label>
+aria-label="Waterfall from the count of costax to the count of XLA; the table below lists the differences"></div>
+<p class="note">The vertical axis does not start at 0, because the differences are small compared with the totals.</p>
+<div class="bar"><label>differences by cause <select id="step"></select></label>
 <span id="behind" class="dim"></span></div>
 <div class="scroll" tabindex="0" role="region" aria-label="table of differences"><table id="deltas"><thead><tr>
 <th scope="col">equation</th><th scope="col">FLOPs</th><th scope="col">transc.</th>
 <th scope="col" style="text-align:left">layer</th><th scope="col" style="text-align:left">line</th>
 <th scope="col" style="text-align:left">evidence</th></tr></thead><tbody></tbody></table></div>"""
 
-_MEMORY: Final = """<div class="bar"><h2>Memory</h2><label>account <select id="account">
+_MEMORY: Final = """<div class="bar"><h2>Memory</h2><label>estimate <select id="account">
 <option value="fused">fused estimate</option><option value="framework">framework peak</option></select></label></div>
 <div id="memory-chart" class="chart" style="height:340px" role="img"
-aria-label="Bytes alive at each equation; the table below holds what is alive at the peak"></div>
-<p id="peak"></p><div class="scroll" tabindex="0" role="region" aria-label="table of what is alive at the peak">
+aria-label="Bytes alive at each equation; the table below lists the arrays alive at the peak"></div>
+<p id="peak"></p><div class="scroll" tabindex="0" role="region" aria-label="table of arrays alive at the peak">
 <table id="alive"><thead><tr><th scope="col">array</th><th scope="col">bytes</th>
-<th scope="col" style="text-align:left">made by</th><th scope="col" style="text-align:left">layer</th>
-<th scope="col" style="text-align:left">kept because</th></tr></thead><tbody></tbody></table></div>"""
+<th scope="col" style="text-align:left">primitive</th><th scope="col" style="text-align:left">layer</th>
+<th scope="col" style="text-align:left">alive because</th></tr></thead><tbody></tbody></table></div>"""

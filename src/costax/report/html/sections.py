@@ -1,4 +1,4 @@
-"""What a report adds to the counts where the program is at hand: predictions for some devices, and memory over time."""
+"""The sections of a report that need the traced program: predictions for some devices, and memory over time."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from typing import Any, Final
 from costax.analysis.analysis import Analysis
 from costax.errors import CostaxError
 
-# Machines that people ask about; `costax predict --device` knows them all.
+# Common devices; `costax predict --device` offers all.
 DEVICES: Final = ("h100-sxm", "a100-sxm-80", "tpu-v5e", "tpu-v5p", "mi300x")
-# As many moments as a screen has columns; each is the largest of its neighbourhood, so that the peak stays.
+# The points of the memory timeline: about the columns of a screen. Each is the maximum of a range of steps, so that the
+# peak is kept.
 _MOMENTS: Final = 800
 _ALIVE: Final = 20
-# Groups that take less of the time than all others together are no marks of the roofline.
-_GROUPS: Final = 250
+# The marks of the roofline: the kernels that take longest. The others are one entry per layer, without a mark.
+_MARKS: Final = 250
 
 
 def sections(analysis: Analysis) -> tuple[dict[str, Any], list[str]]:
-    """Return the sections of a traced program, and what could not be said; a record has none."""
+    """Return the sections, and a sentence for each one that failed. A saved record has no program and no sections."""
     if analysis.tree is None:
         return {}, []
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     gaps: list[str] = []
     for name, make in (("memory", _memory), ("devices", _devices)):
         try:
-            found[name] = make(analysis)
+            by_name[name] = make(analysis)
         except CostaxError as error:
             gaps.append(f"No {'prediction' if name == 'devices' else name}: {error.what}")
-    return found, gaps
+    return by_name, gaps
 
 
 def _memory(analysis: Analysis) -> dict[str, Any]:
@@ -80,13 +81,13 @@ def _device(prediction: Any) -> dict[str, Any]:
 
 
 def _parts(parts: Any) -> list[dict[str, Any]]:
-    """Return the kernels, equal ones of a layer together, the longest by themselves."""
+    """Return the kernels, longest first; equal kernels of a layer share an entry, and so do the short ones."""
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for part in parts:
         kernel = part.kernel
         scope = "/".join(kernel.scope)
         key = (kernel.name, scope, kernel.flops, kernel.moved, part.timing.bound)
-        found = groups.setdefault(
+        entry = groups.setdefault(
             key,
             {
                 "name": kernel.name,
@@ -98,12 +99,12 @@ def _parts(parts: Any) -> list[dict[str, Any]]:
                 "bound": part.timing.bound,
             },
         )
-        found["times"] += kernel.times
-        found["seconds"] += part.seconds
-    ordered = sorted(groups.values(), key=lambda found: -found["seconds"])
+        entry["times"] += kernel.times
+        entry["seconds"] += part.seconds
+    ordered = sorted(groups.values(), key=lambda entry: -entry["seconds"])
+    # The short kernels have no FLOPs here, so that the roofline does not draw them; their time stays in the layer.
     others: dict[str, dict[str, Any]] = {}
-    for part in ordered[_GROUPS:]:
-        # Too small to be seen; their time stays in the layer.
+    for part in ordered[_MARKS:]:
         rest = others.setdefault(part["scope"], {**part, "name": "(others)", "flops": 0, "bytes": 0, "seconds": 0.0})
         rest["seconds"] += part["seconds"]
-    return [*ordered[:_GROUPS], *others.values()]
+    return [*ordered[:_MARKS], *others.values()]

@@ -13,7 +13,7 @@
     return node;
   };
 
-  // Numbers as people read them.
+  // Numbers with three significant digits and a prefix.
   const scaled = (x, base, prefixes, unit) => {
     if (x === 0) return `0${unit ? " " + unit : ""}`;
     let power = 0;
@@ -83,7 +83,7 @@
   };
   const value = (x) => (typeof x === "string" ? compiled(x)() : x);
 
-  // Theme: the system's, or the one that was chosen.
+  // Theme: that of the system, until the user selects one.
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const drawings = [];
   const setTheme = (dark) => {
@@ -100,10 +100,10 @@
     automargin: true, ...more,
   });
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["sendDataToCloud"] };
-  // Distinct for every kind of colour vision: Okabe and Ito.
+  // The palette of Okabe and Ito, which colour-blind readers can distinguish.
   const palette = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"];
   const draw = (id, traces, more) => Plotly.react($(id), traces, layout(more), config);
-  const announce = (text) => { $("said").textContent = text; };
+  const announce = (text) => { $("status").textContent = text; };
 
   // Layers: the tree, merged or not, as nodes with parents.
   let whole = [];
@@ -201,12 +201,12 @@
     visit(whole[0]);
     $("layers").tBodies[0].replaceChildren(...rows);
     $("share").textContent = `% ${data.columns[column].name}`;
-    $("found").textContent = query ? `${hits.size} found` : "";
+    $("matches").textContent = query ? `${hits.size} match${hits.size === 1 ? "" : "es"}` : "";
     $("layers").tFoot.replaceChildren(make("tr", {}, make("td", {}, "total"),
       ...data.columns.map((c, i) => make("td", {}, formats[c.format](amount(whole[0], i)))), make("td", {}, "100.0")));
     [...$("layers").tHead.rows[0].cells].forEach((cell, i) => {
-      const here = i - 1 === order.column && (i > 0 || !order.descending);
-      cell.setAttribute("aria-sort", here ? (order.descending ? "descending" : "ascending") : "none");
+      const active = i - 1 === order.column && (i > 0 || !order.descending);
+      cell.setAttribute("aria-sort", active ? (order.descending ? "descending" : "ascending") : "none");
     });
   };
   const row = (node, unfolded, hit, column, total) => {
@@ -241,7 +241,7 @@
     $("unfold").addEventListener("click", () => { whole.forEach((node) => node.children.length && open.add(node.path)); drawLayers(); });
     $("fold").addEventListener("click", () => { open.clear(); drawLayers(); });
   };
-  // Unfold the costliest layers until there is something to see.
+  // Unfold the costliest layers until the table has 12 lines.
   const unfoldSome = () => {
     let shown = [...whole[0].children];
     while (shown.length && shown.length < 12) {
@@ -294,7 +294,7 @@
           color: palette[i], symbol: ["circle", "diamond", "square", "triangle-up"][i % 4], opacity: 0.75,
           size: chosen.map((j) => 5 + 25 * Math.sqrt(points[j].seconds / most)), line: { width: 1, color: colour("--back") },
         },
-        text: chosen.map((j) => `${points[j].name}<br>${points[j].scope || "(no scope)"}<br>${seconds(points[j].seconds)} in ${points[j].times} runs`),
+        text: chosen.map((j) => `${points[j].name}<br>${points[j].scope || "(no scope)"}<br>${seconds(points[j].seconds)} in ${points[j].times} run${points[j].times === 1 ? "" : "s"}`),
         hovertemplate: "%{text}<br>%{x:.3s} FLOP/B, %{y:.3s}FLOP/s<extra></extra>",
       };
     });
@@ -305,10 +305,10 @@
     }
     draw("roofline", traces, {
        legend: { orientation: "h", y: -0.22 },
-      xaxis: axis("FLOPs a byte", { type: "log", exponentformat: "power" }), yaxis: axis("FLOP/s, predicted", { type: "log", exponentformat: "SI" }),
+      xaxis: axis("FLOPs per byte", { type: "log", exponentformat: "power" }), yaxis: axis("FLOP/s, predicted", { type: "log", exponentformat: "SI" }),
     });
     const [best, expected, worst] = device.range.map(seconds);
-    $("predicted").replaceChildren(`${device.name}: ${expected} a call, between ${best} and ${worst}. `,
+    $("predicted").replaceChildren(`${device.name}: ${expected} per call, between ${best} and ${worst}. `,
       device.mfu == null ? "" : `MFU ${(100 * device.mfu).toFixed(1)} % of the ${device.unit} peak. `,
       make("span", { class: "dim" }, device.assumptions.join(" ")));
   };
@@ -345,8 +345,8 @@
       make("td", {}, delta.count > 1 ? `${delta.equation} x ${delta.count}` : delta.equation), make("td", { title: exactly(delta.flops) }, short(delta.flops)),
       make("td", { title: exactly(delta.transcendentals) }, short(delta.transcendentals)),
       make("td", { class: "text" }, delta.scope), make("td", { class: "text" }, delta.source), make("td", { class: "text" }, delta.evidence))));
-    $("behind").textContent = step.more ? `${step.more} more are in the record.` : "";
-    announce(`${(step.deltas || []).length} kinds of difference behind ${step.label}`);
+    $("behind").textContent = step.more ? `${step.more} more are in the JSON record.` : "";
+    announce(`${(step.deltas || []).length} kinds of difference: ${step.label}`);
   };
 
   // Memory.
@@ -357,8 +357,8 @@
       line: { shape: "hv", width: 1, color: palette[0] }, fill: "tozeroy",
       text: chosen.timeline.map((moment) => `${moment[3]}<br>${moment[2] || "(no scope)"}<br>${bytes(moment[1])}`),
       hovertemplate: "step %{x}<br>%{text}<extra></extra>",
-    }], { xaxis: axis("equation, in program order"), yaxis: axis("bytes alive", { tickformat: ".3s", ticksuffix: "B", rangemode: "tozero" }) });
-    $("peak").textContent = `Peak ${bytes(chosen.peak)} (${exactly(chosen.peak)} B). Alive then, largest first:`;
+    }], { xaxis: axis("equation, in program order"), yaxis: axis("live bytes", { tickformat: ".3s", ticksuffix: "B", rangemode: "tozero" }) });
+    $("peak").textContent = `Peak ${bytes(chosen.peak)} (${exactly(chosen.peak)} B). Arrays alive at the peak, largest first:`;
     $("alive").tBodies[0].replaceChildren(...chosen.alive.map((buffer) => make("tr", {}, make("td", {}, `${buffer.dtype}[${buffer.shape.join(",")}]`),
       make("td", { title: exactly(buffer.nbytes) }, bytes(buffer.nbytes)), make("td", { class: "text" }, buffer.primitive),
       make("td", { class: "text" }, buffer.scope), make("td", { class: "text" }, buffer.why))));
