@@ -143,7 +143,7 @@ def test_specs_of_one_call_share_their_symbols():
     analysis = costax.analyze(lambda x, w: x @ w)(costax.spec("f32[b*h,s+1]"), costax.spec("bf16[s+1,s//2]", "s >= 4"))
     assert analysis.total.macs(b=2, h=3, s=9) == 2 * 3 * 10 * 4
     assert analysis.symbols == ("b", "h", "s")
-    with pytest.raises(SymbolError, match="s=3 is too small: it is at least 4"):
+    with pytest.raises(SymbolError, match="s=3 is too small: s must be at least 4"):
         analysis.evaluate(b=2, h=3, s=3)
 
 

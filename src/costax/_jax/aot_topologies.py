@@ -31,11 +31,11 @@ def lowered_program(lowered: Any) -> tuple[bytes, Mapping[str, Any]]:
     The second part is made of plain values: which inputs and outputs the compiler may shard as it likes, and options.
     """
     lowering = lowered._lowering
-    found = lowering.compile_args
+    compile_args = lowering.compile_args
     inputs, outputs = _pxla.get_prop_to_input_output(
-        found["in_shardings"], found["out_shardings"], len(found["ordered_effects"])
+        compile_args["in_shardings"], compile_args["out_shardings"], len(compile_args["ordered_effects"])
     )
-    options = {"inputs": list(inputs), "outputs": list(outputs), "tupled": bool(found["tuple_args"])}
+    options = {"inputs": list(inputs), "outputs": list(outputs), "tupled": bool(compile_args["tuple_args"])}
     overrides = {key: value for key, value in getattr(lowering, "_compiler_options_kvs", ())}
     return _mlir.module_to_bytecode(lowered.compiler_ir("stablehlo")), {**options, "overrides": overrides}
 
@@ -48,14 +48,14 @@ def partitions(lowered: Any) -> int:
 
 def meshes(lowered: Any) -> tuple[Mapping[str, int], ...]:
     """Return the meshes that a lowered program names, as sizes by axis; their devices are the program's, in order."""
-    found: list[Mapping[str, int]] = []
+    sizes_by_mesh: list[Mapping[str, int]] = []
     for op in lowered.compiler_ir("stablehlo").body.operations:
         if op.operation.name == "sdy.mesh":
             axes = re.search(r"<\[([^\]]*)\](?!, device_ids)", str(op))
             sizes = {name: int(size) for name, size in re.findall(r'"([^"]+)"=(\d+)', axes[1])} if axes else {}
-            if sizes and sizes not in found:
-                found.append(sizes)
-    return tuple(found)
+            if sizes and sizes not in sizes_by_mesh:
+                sizes_by_mesh.append(sizes)
+    return tuple(sizes_by_mesh)
 
 
 def compile_ahead(
@@ -100,9 +100,9 @@ def compiled_memory(executable: Any) -> Mapping[str, int]:
 def compiled_cost(executable: Any) -> Mapping[str, float] | None:
     """Return the compiler's own cost dictionary of an executable, None where it has none (GPU)."""
     try:
-        found: Any = executable.cost_analysis()
+        cost: Any = executable.cost_analysis()
     except XlaError as error:
         if "UNIMPLEMENTED" in str(error):
             return None
         raise
-    return cast("list[Any]", found)[0] if isinstance(found, list) else found
+    return cast("list[Any]", cost)[0] if isinstance(cost, list) else cost

@@ -85,8 +85,8 @@ def device() -> tuple[str, str]:
 def peak_memory() -> int | None:
     """Return the most bytes that the default device has had in use, where its backend tells."""
     stats: Mapping[str, int] | None = _api.devices()[0].memory_stats()
-    found = None if stats is None else stats.get("peak_bytes_in_use")
-    return None if found is None else int(found)
+    peak = None if stats is None else stats.get("peak_bytes_in_use")
+    return None if peak is None else int(peak)
 
 
 def profile(run: Callable[[], object]) -> Iterator[tuple[str, float]]:
@@ -98,15 +98,15 @@ def profile(run: Callable[[], object]) -> Iterator[tuple[str, float]]:
             with warnings.catch_warnings():
                 # jax's types of events lack a name of their module, and Python 3.13 warns; an error ends the process.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                found = list(_events(_api.profiler.ProfileData.from_file(str(path))))
-            yield from found
+                events = list(_events(_api.profiler.ProfileData.from_file(str(path))))
+            yield from events
 
 
 _OTHER = re.compile(r"[$(:]|^$")
 
 
-def _events(data: Any) -> Iterator[tuple[str, float]]:
-    for plane in data.planes:
+def _events(profile: Any) -> Iterator[tuple[str, float]]:
+    for plane in profile.planes:
         for line in plane.lines:
             for event in line.events:
                 # On the host most are events of Python and of the runtime.

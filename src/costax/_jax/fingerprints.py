@@ -20,10 +20,10 @@ def fingerprint(jaxpr: Any, more: object = None) -> str:
 
     Source lines are not in it. Where a parameter is known by its place in memory alone, two traces differ.
     """
-    return hashlib.sha256(f"{_Reader().jaxpr(jaxpr)}{more!r}".encode()).hexdigest()
+    return hashlib.sha256(f"{_Fingerprinter().jaxpr(jaxpr)}{more!r}".encode()).hexdigest()
 
 
-class _Reader:
+class _Fingerprinter:
     def __init__(self) -> None:
         self._known: dict[int, str] = {}
         self._alive: list[Any] = []

@@ -132,16 +132,16 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
     `dma_start` what it moves.
     Integers are Python's: numpy's would overflow in a product, silently. Symbolic dimensions are polynomials.
     """
-    found = {name: _plain(value) for name, value in eqn.params.items()}
+    params = {name: _plain(value) for name, value in eqn.params.items()}
     for old, new in _RENAMED.get(eqn.primitive.name, ()):
-        if new not in found and old in found:
-            found[new] = found[old]
-    if eqn.primitive.name == "scan" and "ft_in" in found:
-        consts, carry, _ = (len(list(part)) for part in found["ft_in"].unpack())
-        return {**found, "num_consts": consts, "num_carry": carry}
+        if new not in params and old in params:
+            params[new] = params[old]
+    if eqn.primitive.name == "scan" and "ft_in" in params:
+        consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+        return {**params, "num_consts": consts, "num_carry": carry}
     if eqn.primitive.name == "dma_start":
-        return {**found, **_copied(eqn)}
-    return found
+        return {**params, **_copied(eqn)}
+    return params
 
 
 # (name of another version, name of jax 0.10), by primitive.
@@ -192,10 +192,10 @@ def _expanded(primitive: Any, avals: tuple[Any, ...]) -> Any:
 
 def lowered_primitives() -> set[Any]:
     """Return every primitive that jax, as far as it is imported, can lower on some platform."""
-    found = set(_mlir._lowerings)  # pyright: ignore[reportPrivateUsage]
+    primitives = set(_mlir._lowerings)  # pyright: ignore[reportPrivateUsage]
     for table in _mlir._platform_specific_lowerings.values():  # pyright: ignore[reportPrivateUsage]
-        found |= set(table)
-    return found
+        primitives |= set(table)
+    return primitives
 
 
 def implementation(name: str, avals: Sequence[Any], params: Mapping[str, Any]) -> Any:
@@ -236,9 +236,9 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
 
 def bind(eqn: Eqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Run one equation on values, as `jax.core.eval_jaxpr` does."""
-    found: Any = eqn.primitive.get_bind_params(eqn.params)
+    bind_params: Any = eqn.primitive.get_bind_params(eqn.params)
     # from jax 0.12 on functions are among the parameters
-    subfuns, params = cast("tuple[Any, Any]", found) if isinstance(found, tuple) else ((), found)
+    subfuns, params = cast("tuple[Any, Any]", bind_params) if isinstance(bind_params, tuple) else ((), bind_params)
     with _sources.user_context(eqn.source_info.traceback), eqn.ctx.manager:
         results = eqn.primitive.bind(*subfuns, *operands, **params)
     return cast("Sequence[Any]", results) if eqn.primitive.multiple_results else [results]

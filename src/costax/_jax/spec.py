@@ -37,13 +37,13 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     """
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise _wrong(text, "it is not a text")
-    found = _GRAMMAR.fullmatch(text)
-    if not found:
+    match = _GRAMMAR.fullmatch(text)
+    if not match:
         raise _wrong(text, "it is not of the form dtype[extent,extent,...]")
-    dtype = _dtype(text, found["dtype"])
-    extents = _separated(found["shape"])
+    dtype = _dtype(text, match["dtype"])
+    extents = _separated(match["shape"])
     counts = [int(extent) if re.fullmatch(r"[0-9]+", extent) else _formula(text, extent) for extent in extents]
-    written = (*constraints, *_separated(found["constraints"] or ""))
+    written = (*constraints, *_separated(match["constraints"] or ""))
     if all(isinstance(count, int) for count in counts) and not written:
         return jax.ShapeDtypeStruct(tuple(counts), dtype)
     if not any(sign in constraint for constraint in written for sign in (">=", "<=", "==")) and written:
@@ -71,7 +71,7 @@ def _separated(text: str) -> list[str]:
 
 def _formula(text: str, extent: str) -> Any:
     try:
-        count = parse.parsed(extent)
+        count = parse.parse_polynomial(extent)
     except SymbolError as error:
         raise _wrong(text, f"the extent {extent!r} is neither a non-negative integer nor a formula") from error
     if re.search(r"(?<!/)/(?!/)", extent):
@@ -86,8 +86,8 @@ def _formula(text: str, extent: str) -> Any:
 def _dtype(text: str, name: str) -> Any:
     if name in _KEYS:
         return _key_dtype(_KEYS[name])
-    found = _DTYPE.fullmatch(name)
-    long = f"{_PREFIXES.get(found[1], found[1])}{found[2]}{found[3] or ''}" if found else _BOOLEANS.get(name, "")
+    match = _DTYPE.fullmatch(name)
+    long = f"{_PREFIXES.get(match[1], match[1])}{match[2]}{match[3] or ''}" if match else _BOOLEANS.get(name, "")
     try:
         dtype = jnp.dtype(long) if long else None
     except TypeError:

@@ -49,20 +49,20 @@ def attribute(op: Any, name: str, default: Any = None) -> Any:
     attributes = op.operation.attributes
     if name not in attributes:
         return default
-    found = attributes[name]
+    value = attributes[name]
     if op.operation.name == "stablehlo.convolution" and name == "dimension_numbers":
-        return _stablehlo.ConvDimensionNumbers(found)
-    return _ATTRIBUTES[name](found) if name in _ATTRIBUTES else _plain_attribute(found)
+        return _stablehlo.ConvDimensionNumbers(value)
+    return _ATTRIBUTES[name](value) if name in _ATTRIBUTES else _plain_attribute(value)
 
 
-def _plain_attribute(found: Any) -> Any:
-    if isinstance(found, _ir.DictAttr):
-        return {entry.name: _plain_attribute(entry.attr) for entry in found}
-    if isinstance(found, _ir.DenseIntElementsAttr):
-        return np.array(found).tolist()
-    if isinstance(found, _ir.DenseI64ArrayAttr):
-        return tuple(found)
-    return getattr(found, "value", found)
+def _plain_attribute(value: Any) -> Any:
+    if isinstance(value, _ir.DictAttr):
+        return {entry.name: _plain_attribute(entry.attr) for entry in value}
+    if isinstance(value, _ir.DenseIntElementsAttr):
+        return np.array(value).tolist()
+    if isinstance(value, _ir.DenseI64ArrayAttr):
+        return tuple(value)
+    return getattr(value, "value", value)
 
 
 def constant(op: Any) -> int | None:
@@ -81,11 +81,11 @@ def tensor(value: Any) -> Operand:
     """Return shape and dtype of an MLIR value; a token is empty."""
     if not isinstance(value.type, _ir.RankedTensorType):
         return Operand((0,), "token")
-    found = _ir.RankedTensorType(value.type)
-    element = str(found.element_type)
+    tensor_type = _ir.RankedTensorType(value.type)
+    element = str(tensor_type.element_type)
     eighth = re.fullmatch(r"f(\d)E(\d)M(\d)(\w*)", element)
     name = f"f{eighth[1]}_e{eighth[2]}m{eighth[3]}{eighth[4].lower()}" if eighth else element
-    return Operand(tuple(found.shape), _ELEMENTS.get(name, name.replace("ui", "u")))
+    return Operand(tuple(tensor_type.shape), _ELEMENTS.get(name, name.replace("ui", "u")))
 
 
 def place(op: Any) -> Any:

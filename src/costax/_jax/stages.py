@@ -55,11 +55,11 @@ def memory(compiled: Any) -> Mapping[str, int]:
     return memory_sizes(compiled.memory_analysis() if is_compiled(compiled) else None)
 
 
-def memory_sizes(found: Any) -> Mapping[str, int]:
+def memory_sizes(stats: Any) -> Mapping[str, int]:
     """Return the sizes in XLA's memory statistics, as far as it gives them; none of None."""
     names = ("argument", "output", "alias", "temp", "generated_code")
-    sizes = {name: getattr(found, f"{name}_size_in_bytes", None) for name in names}
-    peak = getattr(found, "peak_memory_in_bytes", None)
+    sizes = {name: getattr(stats, f"{name}_size_in_bytes", None) for name in names}
+    peak = getattr(stats, "peak_memory_in_bytes", None)
     return {name: size for name, size in {**sizes, "peak": peak}.items() if size is not None}
 
 

@@ -95,12 +95,12 @@ def _factor(atom: polynomial.Atom, names: Mapping[str, Any]) -> Any:
 
 
 @lru_cache(maxsize=65536)
-def _count_of(found: Any, _: int) -> Any:
+def _count_of(dimension: Any, _: int) -> Any:
     total: Any = 0
-    for term, coefficient in found._sorted_terms:
+    for term, coefficient in dimension._sorted_terms:
         product: Any = coefficient
         for factor, exponent in term._factors:
-            product = product * _atom(factor, found.scope) ** exponent
+            product = product * _atom(factor, dimension.scope) ** exponent
         total = total + product
     return total
 
@@ -133,27 +133,27 @@ def scope_conditions(scope: Any) -> list[tuple[str, Any, str]]:
     """Return (text, difference, relation) for each constraint of a scope: difference >= 0, or == 0 for an equality."""
     equal = _internals.Comparator.EQ
     return [
-        (str(found.debug_str), count(found.diff), "==" if found.cmp == equal else ">=")
-        for found in scope._explicit_constraints
+        (str(constraint.debug_str), count(constraint.diff), "==" if constraint.cmp == equal else ">=")
+        for constraint in scope._explicit_constraints
         # jax adds k * floordiv(e, k) == e of its own to a mod(e, k) == 0
-        if is_symbolic(found.diff) and not (found.cmp == equal and "floordiv" in found.debug_str)
+        if is_symbolic(constraint.diff) and not (constraint.cmp == equal and "floordiv" in constraint.debug_str)
     ]
 
 
 def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
     """Return the scopes of the symbolic dimensions in the shapes of some leaves, each once."""
-    found: dict[int, Any] = {}
+    scopes: dict[int, Any] = {}
     for leaf in leaves:
         for extent in _shape(leaf):
             if is_symbolic(extent):
-                found[id(extent.scope)] = extent.scope
-    return list(found.values())
+                scopes[id(extent.scope)] = extent.scope
+    return list(scopes.values())
 
 
-def joined_scope(found: Sequence[Any]) -> Any:
+def joined_scope(scopes: Sequence[Any]) -> Any:
     """Return one scope with the constraints of several."""
-    texts = [str(c.debug_str) for scope in found for c in scope._explicit_constraints]
-    return found[0] if len(found) == 1 else scope_of(texts)
+    texts = [str(c.debug_str) for scope in scopes for c in scope._explicit_constraints]
+    return scopes[0] if len(scopes) == 1 else scope_of(texts)
 
 
 def moved_to_scope(leaf: Any, scope: Any) -> Any:

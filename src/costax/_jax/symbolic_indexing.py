@@ -79,7 +79,7 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
         _users += 1
         if _users == 1:
             _Dimension.__bool__ = _truth
-            for module, name, made in (
+            for module, name, patched in (
                 (_module, "rewriting_take", _taking),
                 (_numpy, "_arange_dynamic", _ranging),
                 (_Decision, "_bounds_for_sorted_terms", _bounding),
@@ -87,7 +87,7 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
             ):
                 original = getattr(module, name)
                 _ORIGINALS.append((module, name, original))
-                setattr(module, name, made(original))
+                setattr(module, name, patched(original))
     _HERE.active, _HERE.deadline, _HERE.undecided = True, time.monotonic() + patience, {}
     try:
         yield _HERE.undecided
@@ -144,10 +144,10 @@ def _truth(self: Any) -> bool:
 
 def _equalling(original: Any) -> Any:
     def equal(self: Any, other: Any) -> bool:
-        found = original(self, other)
-        if found is False and _HERE.active and _is_asked(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+        result = original(self, other)
+        if result is False and _HERE.active and _is_asked(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
             _note(self, other)
-        return found
+        return result
 
     return equal
 
@@ -197,10 +197,10 @@ def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
             continue
         size = arr.shape[axis]
         if isinstance(index, slice):
-            found = _bounds(cast("slice[Any, Any, Any]", index), size)
-            if found is None:
+            bounds = _bounds(cast("slice[Any, Any, Any]", index), size)
+            if bounds is None:
                 return None
-            start, limit, stride, backwards = found
+            start, limit, stride, backwards = bounds
             if backwards:
                 reversed_axes.append(axis)
         else:
@@ -231,7 +231,7 @@ def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
 
 def _expanded(idx: tuple[Any, ...], ndim: int) -> list[Any] | None:
     """Return an index for each axis, and None for new ones; or None where something else than slices would be made."""
-    found: list[Any] = []
+    indices: list[Any] = []
     ellipses = [position for position, index in enumerate(idx) if isinstance(index, EllipsisType)]
     consumed = sum(index is not None and not isinstance(index, EllipsisType) for index in idx)
     if len(ellipses) > 1 or consumed > ndim:
@@ -241,12 +241,12 @@ def _expanded(idx: tuple[Any, ...], ndim: int) -> list[Any] | None:
         if isinstance(index, bool | np.bool_):
             return None
         if position in ellipses:
-            found.extend(rest)
+            indices.extend(rest)
         elif index is None or isinstance(index, slice | int | np.integer) or _is_scalar(index):
-            found.append(cast(Any, index))
+            indices.append(cast(Any, index))
         else:
             return None
-    return found if ellipses else [*found, *rest]
+    return indices if ellipses else [*indices, *rest]
 
 
 def _is_scalar(index: Any) -> bool:

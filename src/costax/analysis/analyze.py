@@ -17,7 +17,7 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.symbolic import analyze_symbols, symbolic_arguments
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import Polynomial, at_least, rational
-from costax.core.polynomial.points import Condition
+from costax.core.polynomial.symbol_values import Condition
 from costax.errors import InputError, MissingRuleError, TripsError
 from costax.hlo.module_analysis import ModuleAnalysis, analyze_module
 from costax.program import parameters

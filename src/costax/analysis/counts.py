@@ -11,7 +11,7 @@ from costax.core.cost import ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.equation import Operand
 from costax.core.polynomial import Atom, Polynomial
-from costax.core.polynomial.points import Condition
+from costax.core.polynomial.symbol_values import Condition
 from costax.core.size import Size
 from costax.errors import InputError, Missing
 from costax.program.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows

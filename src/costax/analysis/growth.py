@@ -14,12 +14,12 @@ from costax.core.cost import Cost
 from costax.core.polynomial import (
     Atom,
     Polynomial,
+    as_polynomial,
     at_least,
-    points,
+    magnitude,
     polynomial,
     symbol,
-    weight,
-    wrapped,
+    symbol_values,
 )
 from costax.errors import SymbolError
 
@@ -53,7 +53,7 @@ def leading(analysis: Counts, name: str, field: str, depth: int | None) -> dict[
         if count.terms:
             power = count.degree(name)
             found[scope] = Leading(power, coefficient(count, name, power), _dominates_from(count, name, power))
-    return dict(sorted(found.items(), key=lambda item: (-item[1].degree, -weight(item[1].coefficient))))
+    return dict(sorted(found.items(), key=lambda item: (-item[1].degree, -magnitude(item[1].coefficient))))
 
 
 def coefficient(count: Polynomial, name: str, power: int) -> Any:
@@ -152,7 +152,7 @@ def first_from(difference: Any, name: str, *, above: bool = False) -> int | None
             cure=f"Put numbers in their place: crossover(..., {', '.join(f'{other}=8' for other in others)}).",
         )
     if above:
-        whole = lcm(*(factor.denominator for factor in wrapped(difference).terms.values()))
+        whole = lcm(*(factor.denominator for factor in as_polynomial(difference).terms.values()))
         difference = difference * whole - 1
     if not isinstance(difference, Polynomial):
         return 1 if difference >= 0 else None
@@ -173,7 +173,7 @@ def first_from(difference: Any, name: str, *, above: bool = False) -> int | None
 
 def weight_at(difference: Polynomial, name: str, value: int) -> Any:
     """Return the exact value with a number in the place of the only symbol."""
-    return points.as_number(difference.value({name: value}))
+    return symbol_values.as_number(difference.value({name: value}))
 
 
 def _moved_by(difference: Polynomial, name: str, start: int) -> Any:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from costax.analysis.analysis import Analysis
 from costax.core.cost import Cost
 from costax.core.polynomial import Polynomial, floordiv, symbol
-from costax.core.polynomial.points import Condition
+from costax.core.polynomial.symbol_values import Condition
 from costax.core.size import Size
 from costax.errors import CostaxError, SymbolicError
 from costax.program.tree import Row, Scope, Unknown

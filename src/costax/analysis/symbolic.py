@@ -14,7 +14,7 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.interpolation import interpolate, sizes_of
 from costax.analysis.symbols import ones
 from costax.core.polynomial import Polynomial
-from costax.core.polynomial.points import Condition
+from costax.core.polynomial.symbol_values import Condition
 from costax.errors import CostaxError, MissingRuleError, TripsError, Undecided
 from costax.program.trace import Target, conditions_of, in_one_scope
 

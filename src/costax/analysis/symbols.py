@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from costax.core.cost import FIELDS, Cost
 from costax.core.equation import Operand
-from costax.core.polynomial import Polynomial, points, symbol, wrapped
+from costax.core.polynomial import Polynomial, as_polynomial, symbol, symbol_values
 from costax.errors import SymbolError
 from costax.program.tree import Unknown
 
@@ -45,19 +45,19 @@ def check_field(field: str) -> None:
 def formula(analysis: Counts, field: str, by: str | None, depth: int | None) -> Any:
     """Return a field as a polynomial, or one for each line of a table; see `Analysis.formula`."""
     if by is None:
-        return wrapped(field_of(analysis, field))
+        return as_polynomial(field_of(analysis, field))
     check_field(field)
     if by not in _BY:
         raise SymbolError(
             f"by={by!r} names no table.", why=f"There are tables by: {', '.join(_BY)}.", cure='Pass by="scope".'
         )
     table = analysis.by_scope(depth) if by == "scope" else getattr(analysis, f"by_{by}")()
-    return {label: wrapped(getattr(cost, field)) for label, cost in cast("dict[str, Cost]", table).items()}
+    return {label: as_polynomial(getattr(cost, field)) for label, cost in cast("dict[str, Cost]", table).items()}
 
 
 def evaluate(analysis: C, *args: Mapping[str, Any], **kwargs: Any) -> C:
     """Return the analysis at a point, where every count is an integer; see `Analysis.evaluate`."""
-    values = points.checked(
+    values = symbol_values.checked_values(
         analysis.atoms.values(), *args, conditions=analysis.conditions, known=analysis.symbols, **kwargs
     )
     small = ones(analysis, values)
@@ -131,10 +131,10 @@ def evaluate_many(
     analysis: Counts, fields: Sequence[str], *args: Mapping[str, Any], exact: bool, **kwargs: Any
 ) -> dict[str, Any]:
     """Return arrays of fields at many points; see `Analysis.evaluate_many`."""
-    from costax.core.polynomial import arrays
+    from costax.core.polynomial import evaluate_numpy
 
     counts = {field: field_of(analysis, field) for field in fields}
-    values = arrays.checked_arrays(
+    values = evaluate_numpy.checked_arrays(
         analysis.atoms.values(),
         *args,
         exact=exact,
@@ -143,16 +143,16 @@ def evaluate_many(
         **kwargs,
     )
     _check_ones(analysis, counts, values)
-    return {field: arrays.broadcast(count, values, exact=exact) for field, count in counts.items()}
+    return {field: evaluate_numpy.evaluate_arrays(count, values, exact=exact) for field, count in counts.items()}
 
 
 def _check_ones(analysis: Counts, counts: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Raise SymbolError where, at points with a size of 1, the program is not the one that the formulas are of."""
-    from costax.core.polynomial import arrays
+    from costax.core.polynomial import evaluate_numpy
 
     looked: set[frozenset[str]] = set()
     for extent in analysis.extents:
-        for point in arrays.points_where(extent, values):
+        for point in evaluate_numpy.points_where_one(extent, values):
             small = frozenset(ones(analysis, point))
             if small in looked:
                 continue

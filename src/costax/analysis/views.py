@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from costax.analysis.counts import Counts
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core.cost import Cost, Count
-from costax.core.polynomial import weight
+from costax.core.polynomial import magnitude
 from costax.core.size import Size
 from costax.program.tree import Row, Scope
 
@@ -59,7 +59,7 @@ def top(analysis: C, most: int, key: Callable[[Cost], Count]) -> C:
 
     def place(node: ScopeNode, path: Scope) -> None:
         names[node.scope] = path
-        ranked = sorted(node.children, key=lambda child: -weight(key(child.total)))
+        ranked = sorted(node.children, key=lambda child: -magnitude(key(child.total)))
         kept = ranked if len(ranked) <= most + 1 else ranked[:most]
         for child in node.children:
             if child in kept:
@@ -92,7 +92,7 @@ def _top_of(
     parts: dict[str, list[Cost]] = {}
     for row, cost in rows.items():
         parts.setdefault(name_of(row), []).append(cost)
-    ranked = sorted(parts, key=lambda name: -weight(key(Cost.sum(parts[name]))))
+    ranked = sorted(parts, key=lambda name: -magnitude(key(Cost.sum(parts[name]))))
     if len(ranked) <= most + 1:
         return dict(rows)
     kept, others = set(ranked[:most]), f"({len(ranked) - most} others)"

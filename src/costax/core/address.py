@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 Address = tuple[int, ...]
-"""The marks of the equations that lead to an equation, outermost first, its own last."""
+"""The marks of the equations that call each other on the way to an equation, outermost first; its own mark is last."""

@@ -1,6 +1,6 @@
-"""Conventions: what another tool would call the same counts.
+"""Conventions: the numbers that another tool would report for the same cost.
 
-A convention is a projection of a Cost, so the difference between two of them is a subtraction.
+A convention is a projection of a Cost, so that two conventions differ by a subtraction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from costax.core.cost import (
     Count,
 )
 
-# XLA calls every elementary operation of any dtype a FLOP, and leaves out taps on padding.
+# XLA counts every elementary operation of any dtype as a FLOP, and does not count taps on padding.
 _XLA_WEIGHTS = {MAC: 2, PADDING_MAC: -2, ARITHMETIC: 1, INTEGER: 1, COMPARE: 1, SELECT: 1, CONVERT: 1}
 
 
@@ -32,7 +32,7 @@ class XlaCounts(NamedTuple):
 
 
 def as_xla(cost: Cost) -> XlaCounts:
-    """Return what XLA would call the operations of a cost. Source: XLA HloCostAnalysis.
+    """Return the FLOPs and transcendentals that XLA would report for a cost. Source: XLA HloCostAnalysis.
 
     >>> as_xla(Cost.macs_of("i8", 10, padding=2) + Cost.compare("f32", 3) + Cost.transcendental("f32", 4))
     XlaCounts(flops=19, transcendentals=4)

@@ -57,7 +57,7 @@ class Cost:
         """Take counts by (kind, dtype); zeros are dropped."""
         object.__setattr__(self, "_counts", {k: n for k, n in (counts or {}).items() if n != 0})
 
-    # Makers: what rules return. Each takes the dtype that the work is done in and a count.
+    # Constructors, which rules call. Each takes the dtype in which the work is done, and a count.
 
     @classmethod
     def of(cls, kind: str, dtype: str, count: Count) -> Cost:
@@ -66,7 +66,7 @@ class Cost:
 
     @classmethod
     def macs_of(cls, dtype: str, macs: Count, padding: Count = 0) -> Cost:
-        """Return multiply-accumulates, of which `padding` touch only padding."""
+        """Return multiply-accumulates; `padding` of them touch only padding."""
         return cls({(MAC, dtype): macs, (PADDING_MAC, dtype): padding})
 
     @classmethod
@@ -138,8 +138,8 @@ class Cost:
         return bool(self._counts)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse: costs are shared between the equations that have them."""
-        raise AttributeError(f"a Cost does not change; add or scale it instead of setting {name!r}")
+        """Raise AttributeError: several equations may share one cost."""
+        raise AttributeError(f"a Cost is immutable; add or scale it instead of setting {name!r}")
 
     def __reduce__(self) -> tuple[type[Cost], tuple[dict[tuple[str, str], Count]]]:
         """Pickle by the counts."""
@@ -169,7 +169,7 @@ class Cost:
         return sum(count for (k, _), count in self._counts.items() if k == kind)
 
     def by_dtype(self) -> dict[str, Cost]:
-        """Return one cost a dtype; their sum is this cost."""
+        """Return one cost for each dtype; their sum is this cost."""
         parts: dict[str, dict[tuple[str, str], Count]] = {}
         for (kind, dtype), count in self._counts.items():
             parts.setdefault(dtype, {})[kind, dtype] = count

@@ -1,7 +1,7 @@
 """Names of dtypes, as jaxprs print them: `f32`, `bf16`, `i8`, `c64`, `key<fry>`.
 
-A name is all that the rest of costax knows of a dtype: its class (floating, complex, integer, boolean, key)
-and its width in bits follow from it. Source of the names: `jax.core.ShapedArray.str_short`.
+The rest of costax knows a dtype by its name alone. The class (floating, complex, integer, boolean, key) and the width
+in bits are read from the name. Source of the names: `jax.core.ShapedArray.str_short`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def short_name(name: str) -> str:
     >>> short_name("float32"), short_name("bfloat16"), short_name("float8_e4m3fn"), short_name("uint8")
     ('f32', 'bf16', 'f8_e4m3fn', 'u8')
     """
-    found = re.fullmatch(r"(bfloat|float|uint|int|complex)(\d+)(.*)", name)
-    return f"{_LONG[found[1]]}{found[2]}{found[3]}" if found else name
+    match = re.fullmatch(r"(bfloat|float|uint|int|complex)(\d+)(.*)", name)
+    return f"{_LONG[match[1]]}{match[2]}{match[3]}" if match else name
 
 
 @cache
@@ -37,14 +37,14 @@ def bits(name: str) -> int:
         return 8
     if name.startswith("key<"):
         return _KEY_BITS.get(name[4:-1], 64)
-    found = _WIDTH.match(name)
-    # float0 (the tangent of an integer), tokens and effects hold no data.
-    return 0 if name == "float0" or not found else int(found[2])
+    match = _WIDTH.match(name)
+    # float0 (the tangent of an integer), tokens and effects take no memory.
+    return 0 if name == "float0" or not match else int(match[2])
 
 
 @cache
 def integers(name: str) -> range | None:
-    """Return the values that an integer dtype holds, a boolean's 0 and 1 included; None for any other dtype.
+    """Return the range of an integer dtype, 0 and 1 for a boolean; None for any other dtype.
 
     >>> integers("i8"), integers("u4"), integers("f32")
     (range(-128, 128), range(0, 16), None)
@@ -65,7 +65,9 @@ def is_complex(name: str) -> bool:
 
 @cache
 def is_floating(name: str) -> bool:
-    """Say whether arithmetic on the dtype is FLOPs: floating or complex. `a*b->c` names a mixed contraction.
+    """Say whether arithmetic on the dtype counts as FLOPs, that is whether the dtype is floating or complex.
+
+    A contraction of mixed dtypes is named `a*b->c`; the dtype of its accumulator, c, decides.
 
     >>> is_floating("bf16"), is_floating("c64"), is_floating("i8")
     (True, True, False)
@@ -77,7 +79,7 @@ def is_floating(name: str) -> bool:
 
 
 def mixed(*operands: str, accumulator: str) -> str:
-    """Return the name under which a contraction of these dtypes is filed.
+    """Return the dtype name of a contraction: the common dtype, or `operands->accumulator` if they differ.
 
     >>> mixed("f32", "f32", accumulator="f32"), mixed("i8", "i8", accumulator="i32")
     ('f32', 'i8*i8->i32')

@@ -1,7 +1,7 @@
-"""Progress: which stage of long work is under way, and for how long, on a terminal's standard error.
+"""Progress of long work: the running stages and their seconds, on one line of the terminal's standard error.
 
-Stages are named where they are defined, `@stage("compiling")`; they are shown while `shown()` is open, and cost
-nothing otherwise. Stages inside a stage take its line.
+A function is declared a stage where it is defined, `@stage("compiling")`. Stages are shown inside the context
+`shown()`, and cost nothing outside it. A stage inside another stage is shown on the same line.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Final, ParamSpec, TextIO, TypeVar
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# What takes less is over before one could read it.
+# Seconds before the line appears: shorter work ends before anyone could read it.
 _DELAY: Final = 0.4
 _INTERVAL: Final = 0.1
 _CLEAR: Final = "\r\x1b[K"
 
 
 class _Line:
-    """The line at the bottom of a terminal: the names and ages of the stages that are under way."""
+    """The progress line of a terminal: the names of the running stages, and the seconds since each began."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -57,9 +57,9 @@ _LINE: ContextVar[_Line | None] = ContextVar("line", default=None)
 
 @contextmanager
 def shown(stream: TextIO | None = None) -> Generator[None]:
-    """Show the stages that run in this context on a stream, standard error by default, if it is a terminal."""
+    """Show the stages that run in this context on a stream, by default standard error; no effect off a terminal."""
     terminal = stream or sys.stderr
-    # Under pythonw there is no standard error at all.
+    # pythonw, Python without a console on Windows, sets sys.stderr to None.
     if not (terminal and terminal.isatty()):  # pyright: ignore[reportUnnecessaryComparison]
         yield
         return
@@ -74,7 +74,7 @@ def shown(stream: TextIO | None = None) -> Generator[None]:
 
 
 def stage(name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Return a decorator that says that a function is a stage of long work."""
+    """Return a decorator that declares a function a stage of long work under this name."""
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         @wraps(function)

@@ -1,7 +1,7 @@
 """Numbers as text, and back: "3.6 GFLOP", "1.81 GMAC", "24 GiB".
 
-This is the only place where a number of costax becomes text for people, or text becomes a number. People read
-three significant digits; where every digit matters, `exact` gives them with thousands separators.
+Only this module turns numbers into text for people, and such text into numbers. People read three significant digits;
+`exact` gives every digit, with thousands separators.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FACTORS: Final = {
     "K": 1000,
 }
 _THREE_DIGITS: Final = Context(prec=3)
-# An exponent of three digits is beyond every count, and keeps a slip of the finger from filling the memory.
+# Exponents have at most three digits: a typing error such as 1e9999999 must not fill the memory.
 _NUMBER: Final = re.compile(r"(?P<number>\d[\d_,]*(?:\.\d+)?(?:e[+-]?\d{1,3})?)\s*(?P<suffix>[A-Za-z]*)", re.ASCII)
 
 
@@ -50,7 +50,7 @@ def short(count: Count, unit: str = "") -> str:
 
 
 def signed(count: Count) -> str:
-    """Return three significant digits with a sign; nothing for 0.
+    """Return three significant digits with a sign; an empty text for 0.
 
     >>> signed(1500), signed(-2_000_000), signed(0)
     ('+1.5 k', '-2 M', '')
@@ -113,25 +113,25 @@ def share(part: Count, whole: Count) -> str:
 
 
 def parse(text: str, unit: str) -> int:
-    """Return the count that a text such as "4 GFLOP", "2 GiB" or "1,000" names, rounded to a whole number.
+    """Return the count that a text such as "4 GFLOP", "2 GiB" or "1,000" stands for, rounded to an integer.
 
-    unit: "FLOP", "MAC", "OP" or "B"; the text may leave it out, or give it a plural s.
-    Raises UnitError where the text is no number of this unit.
+    unit: "FLOP", "MAC", "OP" or "B"; it is optional in the text, and may have a plural s.
+    Raises UnitError if the text is not a number of this unit.
 
     >>> parse("3.6 GFLOP", "FLOP"), parse("2 GiB", "B"), parse("1.5k", "MAC"), parse("4 GFLOPs", "FLOP")
     (3600000000, 2147483648, 1500, 4000000000)
     """
     stripped = text.strip()
     negative = stripped.startswith("-")
-    found = _NUMBER.fullmatch(stripped.removeprefix("-"))
-    factor = _factor(found["suffix"], unit) if found else None
-    if found is None or factor is None:
+    match = _NUMBER.fullmatch(stripped.removeprefix("-"))
+    factor = _factor(match["suffix"], unit) if match else None
+    if match is None or factor is None:
         raise UnitError(
             f"{text!r} is not a number of {unit}.",
             why=f"costax reads a number, a prefix (k M G T ... or Ki Mi Gi ...) and {unit}.",
             cure=f'Write for example "4 G{unit}", "2.5 M{unit}" or "1,000".',
         )
-    count = round(Fraction(Decimal(found["number"].replace(",", "").replace("_", ""))) * factor)
+    count = round(Fraction(Decimal(match["number"].replace(",", "").replace("_", ""))) * factor)
     return -count if negative else count
 
 
@@ -145,7 +145,7 @@ def _factor(suffix: str, unit: str) -> int | None:
 
 
 def _ratio(part: Count, whole: Polynomial) -> Fraction | None:
-    """Return part / whole where that is the same number everywhere."""
+    """Return part / whole if the ratio is the same for all values of the symbols, else None."""
     if not isinstance(part, Polynomial):
         return Fraction(0) if part == 0 else None
     first = next(iter(whole.terms))

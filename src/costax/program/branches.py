@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Final, cast
 
 from costax.core.cost import Cost, Count
-from costax.core.polynomial import Polynomial, at_least, rational, weight
+from costax.core.polynomial import Polynomial, at_least, magnitude, rational
 from costax.errors import BranchError
 
 Branches = str | Mapping[str, int | str]
@@ -74,7 +74,7 @@ def _exceeds(one: Cost, other: Cost) -> tuple[bool, Count | None]:
         elif at_least(-difference, 0):
             return False, None
         else:
-            return weight(difference) > 0, difference
+            return magnitude(difference) > 0, difference
     return False, None
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from costax import _jax
 from costax._jax import pytrees
 from costax.core.equation import Operand
-from costax.core.polynomial.points import Condition
+from costax.core.polynomial.symbol_values import Condition
 from costax.core.progress import stage
 from costax.errors import CostaxError, InputError, TargetError
 from costax.program import frameworks

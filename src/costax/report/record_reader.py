@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar, cast
 from costax.analysis.analysis import Analysis
 from costax.core.cost import KINDS, Cost
 from costax.core.equation import Operand
-from costax.core.polynomial.parse import parsed
-from costax.core.polynomial.points import Condition
+from costax.core.polynomial.parse import parse_polynomial
+from costax.core.polynomial.symbol_values import Condition
 from costax.core.size import Size
 from costax.errors import Missing, RecordError, SymbolError
 from costax.program.tree import DIRECTIONS, Row, Scope, Unknown
@@ -111,7 +111,7 @@ class RecordReader:
 
     def _formula(self, text: str, place: str) -> Any:
         with suppress(SymbolError):
-            count = parsed(text, self.least)
+            count = parse_polynomial(text, self.least)
             if set(getattr(count, "symbols", ())) <= set(self.least):
                 return count
         names = ", ".join(self.least) or "no symbols"

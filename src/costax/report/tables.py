@@ -16,7 +16,7 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core import units
 from costax.core.cost import MAC, Cost, Count
-from costax.core.polynomial import weight
+from costax.core.polynomial import magnitude
 from costax.core.size import Size
 from costax.errors import InputError
 from costax.program.tree import DIRECTIONS
@@ -203,9 +203,9 @@ def _sort(node: ScopeNode, key: str) -> None:
         if key == "name":
             scope.children.sort(key=lambda child: child.name)
         elif key == "params":
-            scope.children.sort(key=lambda child: -weight(child.params.elements))
+            scope.children.sort(key=lambda child: -magnitude(child.params.elements))
         elif key != "order":
-            scope.children.sort(key=lambda child: -weight(SORTS[key](child.total)))
+            scope.children.sort(key=lambda child: -magnitude(SORTS[key](child.total)))
 
 
 def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
@@ -220,10 +220,10 @@ def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
     if sort == "name":
         entries.sort(key=lambda entry: entry[0])
     elif sort is not None:
-        entries.sort(key=lambda entry: -weight(SORTS[sort](entry[1])))
+        entries.sort(key=lambda entry: -magnitude(SORTS[sort](entry[1])))
     elif by != "direction":
         entries.sort(
-            key=lambda entry: tuple(-weight(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused))
+            key=lambda entry: tuple(-magnitude(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused))
         )
     name = short_place if by == "source" else str
     lines = tuple(measures.line(0, name(label) or f"(no {by})", cost) for label, cost in entries)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from costax.core.display import Displayed
-from costax.core.polynomial.parse import parsed
+from costax.core.polynomial.parse import parse_polynomial
 from costax.errors import SweepError
 from costax.sweep.journal import flat
 from costax.sweep.worker import MEASURED, Result
@@ -125,5 +125,6 @@ def _beats(one: Sequence[Any], other: Sequence[Any]) -> bool:
 def _read(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with its formulas as polynomials."""
     return {
-        name: parsed(value) if name in MEASURED and isinstance(value, str) else value for name, value in row.items()
+        name: parse_polynomial(value) if name in MEASURED and isinstance(value, str) else value
+        for name, value in row.items()
     }

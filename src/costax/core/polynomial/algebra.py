@@ -1,14 +1,15 @@
 """Polynomial: an exact count that depends on symbols, such as `55296*b*s^2 + 370596096*b*s`.
 
 A polynomial is a sum of monomials with integer or rational coefficients. Its atoms are symbols (a batch size `b`, the
-length of a loop `solver/while`) and functions of polynomials that are none themselves: `floordiv`, `max`, `min` and
-logarithms that are rounded up. It adds, multiplies and divides as an integer does; an operation whose result is a
-plain integer returns one, so that `Polynomial` is only ever what depends on something. Equal polynomials have equal
-texts, and a text reads back (`parse.parsed`).
+trip count of a loop `solver/while`) and functions of polynomials that are not polynomials themselves: `floordiv`,
+`max`, `min`, and logarithms rounded up. A polynomial adds, multiplies and divides like an integer. An operation whose
+result does not depend on a symbol returns a plain integer, never a `Polynomial`. Equal polynomials have equal texts,
+and `parse.parse_polynomial` reads a text back.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from math import lcm
@@ -28,9 +29,9 @@ from costax.errors import Undecided
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-# Operations of `Polynomial` that are themselves written with polynomials: division, order, evaluation at many points.
-# Their modules import this one and register themselves here; importing them from here would be a circle. The package's
-# __init__ imports all of them.
+# Operations of `Polynomial` whose code needs polynomials: division, comparison, evaluation at many points. Their
+# modules import this one and register the functions in this table; an import in the other direction would be circular.
+# The package's __init__ imports all of these modules.
 _OPERATIONS: Final[dict[str, Callable[..., Any]]] = {}
 
 
@@ -41,7 +42,7 @@ def operation(function: _F) -> _F:
 
 
 class Polynomial:
-    """A polynomial, immutable; see the module's words.
+    """An immutable polynomial; the module's docstring says of what it consists.
 
     >>> b, s = symbol("b"), symbol("s")
     >>> 3 * s * (s + 1) * b - s * b, (s * s + s) // 2, s // 2, -(-s // 8)
@@ -52,12 +53,12 @@ class Polynomial:
     terms: Mapping[Monomial, Number]
 
     def __init__(self, terms: Mapping[Monomial, Number]) -> None:
-        """Take terms that hold no zero; `polynomial` makes them so."""
+        """Take terms without zero coefficients; the function `polynomial` drops those."""
         self.terms = terms
         self._hash: int | None = None
         self._text: str | None = None
 
-    # Algebra. What is no integer and no polynomial is not an operand.
+    # Algebra. Operands are polynomials, integers and fractions; for anything else the result is NotImplemented.
 
     def __add__(self, other: Any) -> Any:
         """Add term by term."""
@@ -126,7 +127,7 @@ class Polynomial:
         return _OPERATIONS["floordiv"](other, self) if isinstance(other, int) else NotImplemented
 
     def __mod__(self, other: Any) -> Any:
-        """Return what a division leaves: a - b * (a // b), the only form in which a remainder is kept."""
+        """Return the remainder as a - b * (a // b): there is no function `mod`, so that each value has one form."""
         return (
             self - other * _OPERATIONS["floordiv"](self, other)
             if isinstance(other, Polynomial | int)
@@ -134,13 +135,13 @@ class Polynomial:
         )
 
     def __rmod__(self, other: Any) -> Any:
-        """Return what the division of a number leaves."""
+        """Return the remainder of a number divided by this polynomial."""
         return other - self * _OPERATIONS["floordiv"](other, self) if isinstance(other, int) else NotImplemented
 
-    # Comparison. Order is that of values, for every value that the symbols take.
+    # Comparison: a < b holds if it holds for all values of the symbols.
 
     def __eq__(self, other: object) -> bool:
-        """Compare the terms: equal polynomials are equal everywhere."""
+        """Compare the terms: polynomials are equal if they are equal for all values of the symbols."""
         return self is other or (isinstance(other, Polynomial) and self.terms == other.terms)
 
     def __hash__(self) -> int:
@@ -150,28 +151,28 @@ class Polynomial:
         return self._hash
 
     def __bool__(self) -> bool:
-        """Say that it is not the number 0."""
+        """Return True: an operation whose result is 0 returns the integer 0."""
         return True
 
     def __lt__(self, other: Any) -> bool:
-        """Say whether it is below everywhere, or nowhere; raises Undecided where that depends on the symbols."""
+        """Say whether it is less for all values of the symbols (True) or for none (False); else raise Undecided."""
         return not self >= other
 
     def __gt__(self, other: Any) -> bool:
-        """Say whether it is above everywhere, or nowhere; raises Undecided where that depends on the symbols."""
+        """Say whether it is greater for all values of the symbols (True) or for none (False); else raise Undecided."""
         return not self <= other
 
     def __ge__(self, other: Any) -> bool:
-        """Say whether it is at least as large everywhere, or nowhere; raises Undecided otherwise."""
+        """Say whether it is at least `other` for all values of the symbols or for none; else raise Undecided."""
         return _OPERATIONS["decided"](self, other, ">=")
 
     def __le__(self, other: Any) -> bool:
-        """Say whether it is at most as large everywhere, or nowhere; raises Undecided otherwise."""
+        """Say whether it is at most `other` for all values of the symbols or for none; else raise Undecided."""
         return _OPERATIONS["decided"](other, self, ">=", swapped=True)
 
     def __int__(self) -> int:
-        """Refuse: there is no one number."""
-        raise Undecided(f"{self} is no number until its symbols are")
+        """Raise Undecided: the value depends on the symbols."""
+        raise Undecided(f"{self} has no integer value until its symbols have values")
 
     __index__ = __int__
 
@@ -181,17 +182,17 @@ class Polynomial:
         >>> (symbol("s") - 1).bit_length()
         ceil_log2(s)
         """
-        return applied("ceil_log2", self + 1)
+        return apply_function("ceil_log2", self + 1)
 
-    # What it is made of.
+    # Symbols and values.
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The names of its symbols, sorted."""
+        """The names of the symbols, sorted."""
         return tuple(sorted({atom.text.strip('"') for atom in self.leaves()}))
 
     def leaves(self) -> Iterator[Atom]:
-        """Yield the symbols, those inside functions too, some maybe more than once."""
+        """Yield the symbols, those in the operands of functions included; a symbol may come more than once."""
         for monomial in self.terms:
             for atom, _ in monomial:
                 if not atom.function:
@@ -201,11 +202,11 @@ class Polynomial:
                         yield from operand.leaves()
 
     def value(self, values: Mapping[str, Any]) -> Any:
-        """Return the value with something in the place of each symbol: integers, arrays, other polynomials.
+        """Substitute a value for each symbol: an integer, an array, or another polynomial. Values are not checked.
 
-        Raises KeyError for a symbol that has no value.
+        Raises KeyError for a symbol without a value.
         """
-        # Common denominator last, so that integers stay integers and arrays need no fractions.
+        # Divide by the common denominator at the end: integers stay integers, and arrays need no fractions.
         denominator = lcm(*(coefficient.denominator for coefficient in self.terms.values()))
         total: Any = 0
         for monomial, coefficient in self.terms.items():
@@ -223,19 +224,25 @@ class Polynomial:
     def __call__(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
         """Return the exact value at a point: `p(b=8, s=2048)`, or `p({"solver/while": 40})`.
 
-        Raises SymbolError for a symbol without a value, an unknown one, or a value that it cannot take.
+        Raises SymbolError for a symbol without a value, an unknown symbol, or a value outside a symbol's range.
         """
-        return self.value(_OPERATIONS["checked"](self, *args, **kwargs))
+        return self.value(_OPERATIONS["checked_values"](self, *args, **kwargs))
+
+    def evaluate_many(self, *args: Mapping[str, Any], exact: bool = False, **kwargs: Any) -> Any:
+        """Return the values at many points, as a numpy array: `p.evaluate_many(b=[1, 8], s=[512, 1024])`.
+
+        The values of the symbols broadcast against each other. exact: the result holds Python integers; by default it
+        holds doubles, which are exact up to 2^53. Raises SymbolError as a call does.
+        """
+        return _OPERATIONS["evaluate_many"](self, *args, exact=exact, **kwargs)
 
     def over(self, *args: Mapping[str, Any], exact: bool = False, **kwargs: Any) -> Any:
-        """Return the values at many points, as a numpy array: `p.over(b=[1, 8], s=[512, 1024])`.
-
-        Values broadcast against each other. exact: as Python integers; else in double precision, 53 bits.
-        """
-        return _OPERATIONS["over"](self, *args, exact=exact, **kwargs)
+        """Return the values at many points: the former name of `evaluate_many`, deprecated."""
+        warnings.warn("Polynomial.over is now called Polynomial.evaluate_many.", DeprecationWarning, stacklevel=2)
+        return self.evaluate_many(*args, exact=exact, **kwargs)
 
     def degree(self, name: str) -> int:
-        """Return the highest power of a symbol; a rounded division counts as the division, a logarithm as 0.
+        """Return the degree in a symbol: floordiv(p, q) has the degree of p / q, a logarithm has degree 0.
 
         >>> (symbol("s") ** 2 * symbol("b") + symbol("s") // 2).degree("s")
         2
@@ -243,7 +250,7 @@ class Polynomial:
         return max(sum(_degree(atom, name) * exponent for atom, exponent in monomial) for monomial in self.terms)
 
     def to_sympy(self) -> Any:
-        """Return the same as a sympy expression of positive integers (needs costax[sympy])."""
+        """Return the polynomial as a sympy expression of integer symbols (needs costax[sympy])."""
         return _OPERATIONS["to_sympy"](self)
 
     def __str__(self) -> str:
@@ -255,11 +262,11 @@ class Polynomial:
     __repr__ = __str__
 
     def __format__(self, spec: str) -> str:
-        """Format as text; `,` groups the digits of the coefficients."""
+        """Format as text; `,` separates the thousands of the coefficients."""
         return texts.text(self.terms, texts.grouped) if spec == "," else format(str(self), spec)
 
     def text(self, number: Callable[[Any], str]) -> str:
-        """Return the text with its coefficients (their sizes, without signs) as a function writes them."""
+        """Return the text; `number` formats the absolute value of each coefficient."""
         return texts.text(self.terms, number)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -271,12 +278,12 @@ Count = int | Polynomial
 
 
 def symbol(name: str, least: int = 1) -> Any:
-    """Return a symbol whose value is at least `least`."""
+    """Return a symbol whose values are the integers from `least` on."""
     return Polynomial({((Atom(quoted(name), least), 1),): 1})
 
 
 def polynomial(terms: Mapping[Monomial, Number]) -> Any:
-    """Return the polynomial of some terms, or an integer where that is all that it is."""
+    """Return the polynomial of some terms; a plain integer if it does not depend on a symbol."""
     kept = {monomial: _plain(coefficient) for monomial, coefficient in terms.items() if coefficient}
     if not kept:
         return 0
@@ -286,7 +293,7 @@ def polynomial(terms: Mapping[Monomial, Number]) -> Any:
 
 
 def rational(value: Fraction | int) -> Any:
-    """Return a fraction as a polynomial without symbols, or an integer where it is one.
+    """Return a fraction as a polynomial without symbols, or as an integer if its denominator is 1.
 
     >>> rational(Fraction(4, 2)), rational(Fraction(1, 3)) * 6, rational(Fraction(1, 3))
     (2, 2, 1/3)
@@ -294,24 +301,24 @@ def rational(value: Fraction | int) -> Any:
     return polynomial({(): value})
 
 
-def wrapped(count: Any) -> Polynomial:
-    """Return a count as a Polynomial even where it is a number."""
+def as_polynomial(count: Any) -> Polynomial:
+    """Return a count as a Polynomial, also if it is a plain integer."""
     return count if isinstance(count, Polynomial) else Polynomial({(): count} if count else {})
 
 
-def applied(function: str, *operands: Any) -> Any:
-    """Return a function of operands: worked out where all of them are integers, else an atom."""
+def apply_function(function: str, *operands: Any) -> Any:
+    """Apply a function of `FUNCTIONS`: its value if all operands are integers, else an atom of that function."""
     if all(isinstance(operand, int) for operand in operands):
         return FUNCTIONS[function](*operands)
     text = f"{function}({', '.join(map(str, operands))})"
     return Polynomial({((Atom(text, 0, function, operands), 1),): 1})
 
 
-def weight(count: Any) -> Any:
-    """Return a number to sort counts by: the value where every symbol is 1024."""
+def magnitude(count: Any) -> Any:
+    """Return a number to sort counts by: the value at the point where every symbol is 1024."""
     if not isinstance(count, Polynomial):
         return count
-    return Fraction(wrapped(count.value(dict.fromkeys(count.symbols, 1024))).terms.get((), 0))
+    return Fraction(as_polynomial(count.value(dict.fromkeys(count.symbols, 1024))).terms.get((), 0))
 
 
 def _joined(left: Monomial, right: Monomial) -> Monomial:
@@ -341,7 +348,7 @@ def _value(atom: Atom, values: Mapping[str, Any]) -> Any:
         return FUNCTIONS[atom.function](*operands)
     if any(isinstance(operand, Polynomial) for operand in operands):
         exact = _OPERATIONS.get({"max": "maximum", "min": "minimum"}.get(atom.function, atom.function))
-        return exact(*operands) if exact else applied(atom.function, *operands)
+        return exact(*operands) if exact else apply_function(atom.function, *operands)
     return _OPERATIONS["elementwise"](atom.function, operands)
 
 

@@ -1,4 +1,4 @@
-"""Atoms of polynomials: symbols, and functions of polynomials that are none themselves."""
+"""Atoms of polynomials: symbols, and functions of polynomials that are not polynomials themselves."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 
 
 class Atom:
-    """A symbol with the least value that it takes, or a function of operands. Atoms of one text are equal."""
+    """A symbol with its lower bound `least`, or a function of operands. Atoms with equal texts are equal."""
 
     __slots__ = ("_hash", "function", "least", "operands", "text")
 
     def __init__(self, text: str, least: int = 1, function: str = "", operands: tuple[Any, ...] = ()) -> None:
-        """Take what `symbol` and `applied` worked out."""
+        """Take the parts; the functions `symbol` and `apply_function` build atoms."""
         self.text: str = text
         self.least: int = least
         self.function: str = function
@@ -60,11 +60,11 @@ Terms = dict[Monomial, Number]
 
 
 def quoted(name: str) -> str:
-    """Return a name as a formula writes it: bare where it reads back, else in quotes."""
+    """Return a name as a formula writes it: in quotes if the bare name would not be parsed as one symbol."""
     bare = name and not name[0].isdigit() and "//" not in name and set(name) <= _BARE and name not in FUNCTIONS
     return name if bare else f'"{name}"'
 
 
 def unquoted(text: str) -> str:
-    """Return the name that a formula has written."""
+    """Return the name of a symbol from its text in a formula."""
     return text[1:-1] if text.startswith('"') else text

@@ -1,24 +1,24 @@
-"""Order: what is known of a polynomial's values, whatever the values of its symbols are."""
+"""Bounds and comparison: what holds for all values of the symbols of a polynomial."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import Any, cast
 
-from costax.core.polynomial.algebra import Polynomial, applied, operation
+from costax.core.polynomial.algebra import Polynomial, apply_function, operation
 from costax.core.polynomial.atoms import Atom, Number
 from costax.errors import Undecided
 
 
 @operation
 def maximum(*counts: Any) -> Any:
-    """Return the largest: one of them where the order is the same everywhere, else a `max`."""
+    """Return the largest count: one of the counts if one is always the largest, else an atom `max`."""
     return _extreme("max", counts)
 
 
 @operation
 def minimum(*counts: Any) -> Any:
-    """Return the smallest: one of them where the order is the same everywhere, else a `min`."""
+    """Return the smallest count: one of the counts if one is always the smallest, else an atom `min`."""
     return _extreme("min", counts)
 
 
@@ -27,33 +27,33 @@ def _extreme(function: str, counts: tuple[Any, ...]) -> Any:
     for count in counts[1:]:
         order = _sign(count - best)
         if order is None:
-            best = applied(function, *sorted((best, count), key=str))
+            best = apply_function(function, *sorted((best, count), key=str))
         elif (order > 0) == (function == "max"):
             best = count
     return best
 
 
 def at_least(count: Any, bound: int) -> bool:
-    """Say whether a count is provably at least a number, whatever its symbols are."""
+    """Say whether a count is provably at least a number for all values of its symbols."""
     if isinstance(count, int | Fraction):
         return count >= bound
-    found = lower_bound(count)
-    return found is not None and found >= bound
+    lower = lower_bound(count)
+    return lower is not None and lower >= bound
 
 
 def lower_bound(count: Any) -> Number | None:
-    """Return a number that a count is never below, or None where none is known. It need not be reached."""
+    """Return a lower bound of a count, or None where none is known. The count need not reach the bound."""
     if not isinstance(count, Polynomial):
         return count
-    found = _shifted_bound(count)
-    if found is None and any(atom.function == "floordiv" for monomial in count.terms for atom, _ in monomial):
+    bound = _shifted_bound(count)
+    if bound is None and any(atom.function == "floordiv" for monomial in count.terms for atom, _ in monomial):
         relaxed = _without_divisions(count)
-        found = _shifted_bound(relaxed) if isinstance(relaxed, Polynomial) else relaxed
-    return found
+        bound = _shifted_bound(relaxed) if isinstance(relaxed, Polynomial) else relaxed
+    return bound
 
 
 def _sign(difference: Any) -> int | None:
-    """Return 1 or -1 where a difference is >= 0 or <= 0 everywhere, else None."""
+    """Return 1 if a difference is always >= 0, -1 if it is always <= 0, else None."""
     if at_least(difference, 0):
         return 1
     return -1 if at_least(-difference, 0) else None
@@ -61,7 +61,10 @@ def _sign(difference: Any) -> int | None:
 
 @operation
 def decided(a: Any, b: Any, relation: str, *, swapped: bool = False) -> bool:
-    """Say whether a >= b everywhere, or nowhere; raises Undecided where that depends on the symbols."""
+    """Say whether a >= b for all values of the symbols (True) or for none (False); else raise Undecided.
+
+    swapped: the caller compared b <= a, and the message of Undecided must say so.
+    """
     if not isinstance(a, Polynomial | int | Fraction) or not isinstance(b, Polynomial | int | Fraction):
         return NotImplemented
     difference = a - b
@@ -70,11 +73,14 @@ def decided(a: Any, b: Any, relation: str, *, swapped: bool = False) -> bool:
     if at_least(-difference, 1):
         return False
     left, right = (b, a) if swapped else (a, b)
-    raise Undecided(f"whether {left} {'<=' if swapped else relation} {right} depends on their symbols")
+    raise Undecided(f"whether {left} {'<=' if swapped else relation} {right} depends on the values of the symbols")
 
 
 def _shifted_bound(count: Polynomial) -> Number | None:
-    """Put `least + t` in the place of each atom: where no coefficient is negative then, the constant is the bound."""
+    """Substitute `least + t` for each atom; if no coefficient of a power of t is negative, the constant is a bound.
+
+    Example: s^2 - s with s >= 1 becomes (t + 1)^2 - (t + 1) = t^2 + t, whose bound is 0. None where this shows nothing.
+    """
     shifts: dict[Atom, Any] = {}
     for monomial in count.terms:
         for atom, _ in monomial:
@@ -105,7 +111,7 @@ def _shifted_bound(count: Polynomial) -> Number | None:
 
 
 def _least(atom: Atom) -> Any:
-    """Return a number >= 0 that an atom is never below, or None."""
+    """Return a lower bound >= 0 of an atom, or None."""
     bounds = [lower_bound(operand) for operand in atom.operands]
     if not atom.function:
         return max(atom.least, 0)
@@ -126,7 +132,11 @@ def _least(atom: Atom) -> Any:
 
 
 def _without_divisions(count: Polynomial) -> Any:
-    """Return a lower estimate without rounded divisions by numbers: (a - k + 1)/k <= a // k <= a/k."""
+    """Return a lower estimate without `floordiv` by numbers.
+
+    (a - k + 1) / k <= a // k <= a / k: the left side replaces a division with a positive coefficient, the right side
+    one with a negative coefficient.
+    """
     estimate: Any = 0
     for monomial, coefficient in count.terms.items():
         term: Any = coefficient

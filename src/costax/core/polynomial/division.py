@@ -1,4 +1,8 @@
-"""Division that rounds down: exact where it can be, else with a `floordiv` of what does not divide."""
+"""Floor division of polynomials: exact where the divisor divides, else with an atom `floordiv` for the rest.
+
+Examples: (s^2 + s) // 2 is 1/2*s^2 + 1/2*s, since 2 divides s*(s + 1) for every s; (4*s + 3) // 2 is 2*s + 1;
+(2*s + b) // 2 is s + floordiv(b, 2).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ from itertools import product
 from math import gcd, lcm
 from typing import Any, Final, cast
 
-from costax.core.polynomial.algebra import Polynomial, applied, operation, polynomial
+from costax.core.polynomial.algebra import Polynomial, apply_function, operation, polynomial
 from costax.core.polynomial.atoms import Atom, Monomial, Terms
 
-# Residues that are tried to see whether a polynomial is divisible everywhere.
+# The most points that are tried to decide whether a number divides a polynomial for all values of its symbols.
 _RESIDUES: Final = 4096
 
 
 @operation
 def floordiv(a: Any, b: Any) -> Any:
-    """Return a // b: exactly where b divides a everywhere, else with a `floordiv` of what does not divide."""
+    """Return a // b: without `floordiv` if b divides a for all values of the symbols. Raises ZeroDivisionError."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b
     if b == 0:
@@ -29,7 +33,7 @@ def floordiv(a: Any, b: Any) -> Any:
         quotient = _exact_quotient(a, b)
         if quotient is not None:
             return quotient
-    return applied("floordiv", a, b)
+    return apply_function("floordiv", a, b)
 
 
 def _by_number(a: Polynomial, b: int) -> Any:
@@ -37,7 +41,9 @@ def _by_number(a: Polynomial, b: int) -> Any:
         return floordiv(-a, -b)
     if _divides_everywhere(a, b):
         return a * Fraction(1, b)
-    # Whole multiples of b come out, and what is left has coefficients from -b/2 to b/2, the first one positive.
+    # Split a into whole * b + rest, where the coefficients of the rest lie between -b/2 and b/2: floor(a / b) is then
+    # whole + floor(rest / b). Equal quotients must get equal texts, so the leading coefficient of the rest is made
+    # positive: floor(-x / b) is -floor((x + b - 1) / b).
     whole: Terms = {}
     rest: Terms = {}
     for monomial, coefficient in a.terms.items():
@@ -68,12 +74,12 @@ def _rounded_down(left: Any, b: int) -> Any:
         # floor((g*p + r) / (g*k)) is floor((p + r // g) / k), and whole multiples of k come out
         left = (left - constant) * Fraction(1, common)
         constant, b = constant // common, b // common
-        return left + constant if b == 1 else applied("floordiv", left + constant % b, b) + constant // b
-    return applied("floordiv", left, b)
+        return left + constant if b == 1 else apply_function("floordiv", left + constant % b, b) + constant // b
+    return apply_function("floordiv", left, b)
 
 
 def _only_division(p: Polynomial) -> Atom | None:
-    """Return the division of `floordiv(a, k) + c` where k is a number, else None."""
+    """Return the atom of `floordiv(a, k) + c`, where k is a number; None for any other polynomial."""
     others = [monomial for monomial in p.terms if monomial]
     if len(others) != 1 or len(others[0]) != 1 or p.terms[others[0]] != 1:
         return None
@@ -87,7 +93,11 @@ def _is_integral(p: Polynomial) -> bool:
 
 
 def _divides_everywhere(p: Polynomial, k: int) -> bool:
-    """Say whether k divides every value of p, its atoms being any integers: p is periodic modulo k (times q)."""
+    """Say whether k divides p for all integer values of its atoms.
+
+    With q the common denominator of p, the values of q * p modulo k * q repeat when an atom grows by k * q: it is
+    enough to try k * q values of each atom. False if that would take more than `_RESIDUES` points.
+    """
     if _is_integral(p):
         if all(cast(int, coefficient) % k == 0 for coefficient in p.terms.values()):
             return True
@@ -112,7 +122,7 @@ def _divides_everywhere(p: Polynomial, k: int) -> bool:
 
 
 def _exact_quotient(a: Polynomial, b: Polynomial) -> Any:
-    """Return a / b where that is a polynomial with integer coefficients, else None: long division by leading terms."""
+    """Return a / b if it is a polynomial with integer coefficients, else None, by long division of leading terms."""
     leading = max(b.terms, key=_order)
     quotient: Any = 0
     rest: Any = a
@@ -129,13 +139,13 @@ def _exact_quotient(a: Polynomial, b: Polynomial) -> Any:
 
 
 def _order(monomial: Monomial) -> tuple[int, list[tuple[str, int]]]:
-    # A monomial order: total degree, then the powers of the atoms in the order of their names.
+    # A monomial order, as long division needs: total degree first, then the atoms in the order of their names.
     powers = sorted((atom.text, exponent) for atom, exponent in monomial)
     return sum(exponent for _, exponent in monomial), [(_Reversed(text), exponent) for text, exponent in powers]  # type: ignore[misc]
 
 
 class _Reversed(str):
-    """A text that sorts backwards: the first of the names leads."""
+    """A text that sorts in reverse, so that `max` picks the first name."""
 
     __slots__ = ()
 

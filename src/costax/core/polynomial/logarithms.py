@@ -1,4 +1,4 @@
-"""Logarithms to the base 2, rounded up to integers: exact for any number."""
+"""Logarithms to the base 2, rounded up to integers: exact for integers of any size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 
 def ceil_log2(n: int) -> int:
-    """Return ceil(log2 n), and 0 for n below 1: how often n things are halved until one is left.
+    """Return ceil(log2 n), and 0 for n below 1: the number of halvings from n elements to one.
 
     >>> ceil_log2(1), ceil_log2(8), ceil_log2(9)
     (0, 3, 4)
@@ -26,7 +26,7 @@ def ceil_log2_of_power(base: int, numerator: int, denominator: int = 1) -> int:
         return 0
     if base & (base - 1) == 0:
         return -(-numerator * (base.bit_length() - 1) // denominator)
-    # log2 of any other integer is irrational, so that with enough digits the value keeps clear of every integer.
+    # log2 of any other integer is irrational: with enough digits, the error interval contains no integer.
     digits = 2 * len(str(base)) + len(str(numerator)) + 20
     while True:
         with localcontext(prec=digits):

@@ -1,4 +1,4 @@
-"""Polynomials as text, and back; and as expressions of sympy."""
+"""Parse the text of a polynomial; convert a polynomial to an expression of sympy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from costax.core.polynomial.algebra import Polynomial, applied, operation, rational, symbol
+from costax.core.polynomial.algebra import Polynomial, apply_function, operation, rational, symbol
 from costax.core.polynomial.atoms import FUNCTIONS
 from costax.core.polynomial.bounds import maximum, minimum
 from costax.core.polynomial.division import floordiv
@@ -31,48 +31,48 @@ _CALLS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 
 
-def parsed(text: str, least: Mapping[str, int] | None = None) -> Any:
-    """Return the polynomial, or the integer, that a text such as `b*h`, `s//2` or `3*s^2 + floordiv(s, 2)` names.
+def parse_polynomial(text: str, least: Mapping[str, int] | None = None) -> Any:
+    """Return the polynomial, or integer, that a text such as `b*h`, `s//2` or `3*s^2 + floordiv(s, 2)` describes.
 
-    least: the least value of symbols for which that is not 1. Raises SymbolError where it does not parse.
+    least: lower bounds of symbols, by name; 1 by default. Raises SymbolError if the text does not parse.
 
-    >>> parsed("2*s^2 + s*(s - 1)//2"), parsed("7"), parsed('40*solver/while + "a b"')
+    >>> parse_polynomial("2*s^2 + s*(s - 1)//2"), parse_polynomial("7"), parse_polynomial('40*solver/while + "a b"')
     (5/2*s^2 - 1/2*s, 7, "a b" + 40*solver/while)
     """
-    reader = _Reader(text, least or {})
+    parser = _Parser(text, least or {})
     try:
-        found = reader.sum()
+        result = parser.sum()
     except (ZeroDivisionError, TypeError) as error:
-        raise reader.wrong(str(error)) from error
-    if reader.token is not None:
-        raise reader.wrong(f"{reader.token[1]!r} is not expected there")
-    return found
+        raise parser.error(str(error)) from error
+    if parser.token is not None:
+        raise parser.error(f"{parser.token[1]!r} is not expected after a complete formula")
+    return result
 
 
-class _Reader:
+class _Parser:
     def __init__(self, text: str, least: Mapping[str, int]) -> None:
         self.text, self.least, self.position = text, least, 0
         self.token: tuple[str, str] | None = None
         self.advance()
 
-    def wrong(self, reason: str) -> SymbolError:
+    def error(self, reason: str) -> SymbolError:
         return SymbolError(
-            f"{self.text!r} is no formula: {reason}.",
-            why="costax reads sums and products of integers and names, floor division and powers.",
+            f"{self.text!r} is not a formula: {reason}.",
+            why="A formula is a sum of products of integers and names, with floor division and powers.",
             cure="Write for example b*h, s + 1, s//2, 3*s^2 or max(s, 8).",
         )
 
     def advance(self) -> None:
         rest = self.text[self.position :]
-        found = _TOKEN.match(rest)
-        if rest.strip() and not found:
-            raise self.wrong(f"{rest.strip()[0]!r} has no meaning there")
+        match = _TOKEN.match(rest)
+        if rest.strip() and not match:
+            raise self.error(f"{rest.strip()[0]!r} is not a sign of formulas")
         self.token = None
-        if found and found.lastgroup:
-            self.token = found.lastgroup, found[found.lastgroup]
-            self.position += found.end()
+        if match and match.lastgroup:
+            self.token = match.lastgroup, match[match.lastgroup]
+            self.position += match.end()
 
-    def takes(self, *signs: str) -> str:
+    def accept(self, *signs: str) -> str:
         if self.token is not None and self.token[0] == "sign" and self.token[1] in signs:
             sign = self.token[1]
             self.advance()
@@ -81,16 +81,16 @@ class _Reader:
 
     def sum(self) -> Any:
         total = self.term()
-        while sign := self.takes("+", "-"):
+        while sign := self.accept("+", "-"):
             term = self.term()
             total = total + term if sign == "+" else total - term
         return total
 
     def term(self) -> Any:
-        if self.takes("-"):
+        if self.accept("-"):
             return -self.term()
         product = self.power()
-        while sign := self.takes("*", "//", "%", "/"):
+        while sign := self.accept("*", "//", "%", "/"):
             factor = self.power()
             if sign == "*":
                 product = product * factor
@@ -101,56 +101,63 @@ class _Reader:
             elif isinstance(factor, int):
                 product = product * rational(Fraction(1, factor))
             else:
-                raise self.wrong("only a number divides exactly; // divides and rounds down")
+                raise self.error("/ needs a number on its right; // divides by a formula and rounds down")
         return product
 
     def power(self) -> Any:
         base = self.atom()
-        if self.takes("^", "**"):
+        if self.accept("^", "**"):
             exponent = self.atom()
             if not isinstance(exponent, int) or exponent < 0:
-                raise self.wrong("an exponent is a non-negative integer")
+                raise self.error("an exponent must be a non-negative integer")
             return base**exponent
         return base
 
     def atom(self) -> Any:
-        if self.takes("("):
+        if self.accept("("):
             inner = self.sum()
-            self.closed()
+            self.close_parenthesis()
             return inner
         if self.token is None or self.token[0] == "sign":
-            raise self.wrong("it ends too early" if self.token is None else f"{self.token[1]!r} is not expected there")
+            raise self.error(
+                "an operand is missing at the end"
+                if self.token is None
+                else f"an operand is missing before {self.token[1]!r}"
+            )
         kind, word = self.token
         self.advance()
         if kind == "number":
             return int(word)
-        if kind == "name" and self.takes("("):
+        if kind == "name" and self.accept("("):
             return self.call(word)
         return symbol(word, self.least.get(word, 1))
 
     def call(self, name: str) -> Any:
         if name not in FUNCTIONS and name not in _CALLS:
-            raise self.wrong(f"there is no function {name!r}")
+            raise self.error(f"there is no function {name!r}")
         operands = [self.sum()]
-        while self.takes(","):
+        while self.accept(","):
             operands.append(self.sum())
-        self.closed()
-        return _CALLS[name](*operands) if name in _CALLS else applied(name, *operands)
+        self.close_parenthesis()
+        return _CALLS[name](*operands) if name in _CALLS else apply_function(name, *operands)
 
-    def closed(self) -> None:
-        if not self.takes(")"):
-            raise self.wrong("a parenthesis is not closed")
+    def close_parenthesis(self) -> None:
+        if not self.accept(")"):
+            raise self.error("a closing parenthesis is missing")
 
 
 @operation
 def to_sympy(count: Polynomial) -> Any:
-    """Return a polynomial as a sympy expression; its symbols are integers, and positive where theirs are."""
+    """Return a polynomial as a sympy expression. The symbols are integers, positive or nonnegative as their bounds say.
+
+    Raises SymbolError where sympy is not installed.
+    """
     try:
         import sympy  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise SymbolError(
             "sympy is not installed.",
-            why="to_sympy() makes an expression of that library.",
+            why="to_sympy() returns an expression of sympy.",
             cure="pip install 'costax[sympy]'",
         ) from error
     api: Any = sympy
@@ -169,7 +176,7 @@ def to_sympy(count: Polynomial) -> Any:
         "ceil_log2_of_power": ceil_log2,
     }
 
-    def made(part: Any) -> Any:
+    def converted(part: Any) -> Any:
         if not isinstance(part, Polynomial):
             return api.Integer(part)
         total: Any = api.Integer(0)
@@ -177,7 +184,7 @@ def to_sympy(count: Polynomial) -> Any:
             term: Any = api.Rational(coefficient.numerator, coefficient.denominator)
             for atom, exponent in monomial:
                 if atom.function:
-                    factor: Any = functions[atom.function](*map(made, atom.operands))
+                    factor: Any = functions[atom.function](*map(converted, atom.operands))
                 else:
                     bound = {"positive": True} if atom.least > 0 else {"nonnegative": True}
                     factor = api.Symbol(atom.text.strip('"'), integer=True, **bound)
@@ -185,4 +192,4 @@ def to_sympy(count: Polynomial) -> Any:
             total += term
         return total
 
-    return made(count)
+    return converted(count)

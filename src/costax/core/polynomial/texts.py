@@ -9,7 +9,7 @@ from costax.core.polynomial.atoms import Monomial, Number
 
 
 def text(terms: Mapping[Monomial, Number], number: Callable[[Any], str]) -> str:
-    """Return the text of some terms, with the sizes of the coefficients as a function writes them."""
+    """Return the text of some terms; `number` formats the absolute value of each coefficient."""
     ordered = sorted(terms, key=lambda m: (-sum(e for _, e in m), _monomial_text(m)))
     parts: list[str] = []
     for monomial in ordered:
@@ -26,7 +26,7 @@ def text(terms: Mapping[Monomial, Number], number: Callable[[Any], str]) -> str:
 
 
 def grouped(coefficient: Number) -> str:
-    """Return a number with its digits in groups of three."""
+    """Return a number with thousands separators."""
     return f"{coefficient:,}" if isinstance(coefficient, int) else str(coefficient)
 
 

@@ -9,7 +9,7 @@ from costax.analysis import views
 from costax.analysis.analysis import Analysis
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core.cost import Cost, Count
-from costax.core.polynomial import weight
+from costax.core.polynomial import magnitude
 from costax.core.size import Size
 from costax.report import notes
 from costax.report.html.sections import sections
@@ -157,7 +157,7 @@ def _tables(analysis: Analysis) -> dict[str, Any]:
 
 def _largest(costs: Mapping[str, Cost]) -> list[tuple[str, Cost]]:
     entries = [(name, cost) for name, cost in costs.items() if cost]
-    entries.sort(key=lambda entry: tuple(-weight(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused)))
+    entries.sort(key=lambda entry: tuple(-magnitude(n) for n in (entry[1].flops, entry[1].ops, entry[1].bytes_unfused)))
     return entries[:_LINES]
 
 

@@ -7,7 +7,7 @@ from math import prod
 from costax.core import dtypes
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
-from costax.core.polynomial import applied
+from costax.core.polynomial import apply_function
 from costax.rules.registry import cost_rule
 from costax.rules.traits import OPAQUE
 
@@ -39,7 +39,7 @@ def operations(points: Count, *, halved: bool = False) -> Count:
     >>> operations(8), operations(8, halved=True), operations(3), operations(1)
     (120, 60, 24, 0)
     """
-    return applied("ceil_log2_of_power", points, 5 * points, 2 if halved else 1)
+    return apply_function("ceil_log2_of_power", points, 5 * points, 2 if halved else 1)
 
 
 def _real_dtype(dtype: str) -> str:
