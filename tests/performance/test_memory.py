@@ -389,11 +389,11 @@ def test_products_are_split_as_xla_split_them_for_an_h100(m, k, n, dtype, split)
     # Read off the programs that XLA of jax 0.10.2 compiled ahead of time.
     from costax.performance.memory.workspace import scratch
 
-    region = analysis(lambda x, w: x @ w, jax.ShapeDtypeStruct((m, k), dtype), jax.ShapeDtypeStruct((k, n), dtype))
-    step = region.memory.region.steps[0]
+    found = analysis(lambda x, w: x @ w, jax.ShapeDtypeStruct((m, k), dtype), jax.ShapeDtypeStruct((k, n), dtype))
+    region = found.memory.region
     padded = -(-k // (split * 4)) * split * 4
     copies = 0 if padded == k else (m + n) * padded * 4
-    assert scratch(step, region.memory.region) == (0 if split == 1 else split * m * n * 4 + copies)
+    assert scratch(region.ops[0], region) == (0 if split == 1 else split * m * n * 4 + copies)
 
 
 # Does it fit?
