@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from costax import _jax
 from costax.core.address import Address
 from costax.core.conventions import XlaCounts, as_xla
 from costax.core.cost import Cost, Count
+from costax.program.interpreter import Interpreter
 from costax.program.tree import Node, Scope
 from costax.program.value_numbering import Numbering, Value, origin
 
@@ -66,16 +67,14 @@ class Place:
         return as_xla(self.cost)
 
 
-def places(tree: Node, jaxpr: Any, marks: Mapping[int, int]) -> Iterator[Place]:
-    """Yield every equation of a tree at each of its call sites, callers first.
+def places(tree: Node, jaxpr: Any, marks: Mapping[int, int]) -> list[Place]:
+    """Return every equation of a tree at each of its call sites, callers first.
 
     jaxpr: the one that was walked.
     """
-    inner = _jax.opened(jaxpr)
-    values: dict[Any, Value] = {var: ("input", i) for i, var in enumerate(inner.invars)}
-    numbering = Numbering()
-    values |= numbering.constants(jaxpr)
-    yield from _Visit(marks, numbering).equations(tree.children, values, _Outside())
+    visit = _Visit(marks)
+    visit.run(jaxpr, tree.children, [("input", i) for i in range(len(_jax.opened(jaxpr).invars))], _Outside())
+    return visit.places
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,66 +89,70 @@ class _Outside:
     branches: tuple[tuple[Address, int, bool], ...] = ()
 
 
-class _Visit:
-    def __init__(self, marks: Mapping[int, int], numbering: Numbering) -> None:
-        self._marks = marks
-        self._numbering = numbering
+class _Visit(Interpreter[Value, _Outside]):
+    """Collects call sites; values are those of the numbering, the context is what is around a body."""
 
-    def equations(self, nodes: Sequence[Node], values: dict[Any, Value], outside: _Outside) -> Iterator[Place]:
-        for node in nodes:
-            eqn = node.equation
-            inputs = tuple(self._numbering.value(atom, values) for atom in eqn.invars)
-            number = self._numbering.number(eqn, inputs)
-            values.update(zip(eqn.outvars, self._numbering.results(eqn, number, inputs), strict=False))
-            inside = [child for child in node.children if self._within(child)]
-            place = Place(
-                (*outside.address, self._marks[id(eqn)]),
-                outside.scope + node.scope,
-                node.direction or outside.direction,
-                node,
-                node.own + Cost.sum(child.total for child in inside) if inside else node.own,
-                node.own + Cost.sum(child.where(_as_it_stands) for child in inside) if inside else node.own,
-                outside.loops,
-                outside.copies,
-                outside.devices,
-                outside.others,
-                outside.branches,
-                number,
-                self._numbering.loose(number),
-                tuple(x[0] if isinstance(x[0], int) else x for x in inputs if x[0] != "literal"),
-                tuple(scalar for x in inputs if (scalar := self._numbering.scalar(x))),
-                self._numbering.scalar((number, 0)),
-                self._numbering.is_fixed((number, 0)),
-                any(x[0] not in ("literal", "constant") and self._numbering.is_fixed(x) for x in inputs),
-                len(set(inputs)) < len(inputs),
-            )
-            yield place
-            results: list[Any] = []
-            for position, child in enumerate(node.children):
-                if child not in inside:
-                    results = yield from self._body(place, position, child, inputs)
-            # A call gives what its body gives; a loop or a branch gives something of its own.
-            if len(node.children) == 1 and not (node.children[0].loop or node.children[0].per_device):
-                values.update(zip(eqn.outvars, results, strict=False))
+    def __init__(self, marks: Mapping[int, int]) -> None:
+        self.places: list[Place] = []
+        self._marks = marks
+        self._numbering = Numbering()
+
+    def literal(self, atom: Any) -> Value:
+        return self._numbering.literal(atom)
+
+    def constant(self, var: Any, value: Any) -> Value:
+        return self._numbering.constant(var, value)
+
+    def equation(self, node: Node, operands: list[Value], context: _Outside) -> Sequence[Value]:
+        inputs, numbering = tuple(operands), self._numbering
+        number = numbering.number(node, inputs)
+        inside = [child for child in node.children if self._within(child)]
+        place = Place(
+            (*context.address, self._marks[id(node.equation)]),
+            context.scope + node.scope,
+            node.direction or context.direction,
+            node,
+            node.own + Cost.sum(child.total for child in inside) if inside else node.own,
+            node.own + Cost.sum(child.where(_as_it_stands) for child in inside) if inside else node.own,
+            context.loops,
+            context.copies,
+            context.devices,
+            context.others,
+            context.branches,
+            number,
+            numbering.loose(number),
+            tuple(x[0] if isinstance(x[0], int) else x for x in inputs if x[0] != "literal"),
+            tuple(scalar for x in inputs if (scalar := numbering.scalar(x))),
+            numbering.scalar((number, 0)),
+            numbering.is_fixed((number, 0)),
+            any(x[0] not in ("literal", "constant") and numbering.is_fixed(x) for x in inputs),
+            len(set(inputs)) < len(inputs),
+        )
+        self.places.append(place)
+        results = numbering.results(node, number, inputs)
+        for position, child in enumerate(node.children):
+            if child not in inside:
+                inner = self._body(place, position, child, inputs)
+                # A call gives what its body gives; a loop or a branch gives something of its own.
+                if len(node.children) == 1 and not (child.loop or child.per_device) and len(inner) == len(results):
+                    results = inner
+        return results
 
     def _within(self, child: Node) -> bool:
         """Say whether a body is a combiner, or one that the rule knows and the jaxpr does not hold: it has no marks."""
         return child.fused or (bool(child.children) and id(child.children[0].equation) not in self._marks)
 
-    def _body(
-        self, place: Place, position: int, child: Node, inputs: Sequence[Any]
-    ) -> Generator[Place, None, list[Any]]:
+    def _body(self, place: Place, position: int, child: Node, inputs: Sequence[Value]) -> Sequence[Value]:
         body = place.node.bodies[position]
         inner = _jax.opened(body.jaxpr)
         kept = kept_inputs(place.node, position)
-        values: dict[Any, Value] = {
-            var: inputs[kept[i]] if i in kept else ("body", place.value, position, i)
-            for i, var in enumerate(inner.invars)
-        }
-        values |= self._numbering.constants(body.jaxpr)
+        values: list[Value] = [
+            inputs[kept[i]] if i in kept else ("body", place.value, position, i) for i in range(len(inner.invars))
+        ]
         chosen = len(place.node.bodies) > 1 and child.label.startswith("branch_")
         repeated = 1 if chosen or child.loop or child.per_device else child.times
-        yield from self.equations(
+        return self.run(
+            body.jaxpr,
             child.children,
             values,
             _Outside(
@@ -163,7 +166,6 @@ class _Visit:
                 (*place.branches, (place.address, position, bool(child.times))) if chosen else place.branches,
             ),
         )
-        return [self._numbering.value(atom, values) for atom in inner.outvars]
 
 
 def kept_inputs(node: Node, position: int) -> dict[int, int]:
@@ -176,7 +178,7 @@ def kept_inputs(node: Node, position: int) -> dict[int, int]:
     kept = {i: source for i, source in enumerate(body.inputs) if i < fixed}
     if node.children[position].loop and last.fixed is not None:
         inner, outer = _jax.opened(last.jaxpr), node.equation.invars
-        makers = {made: eqn for eqn in inner.eqns for made in eqn.outvars}
+        makers = {var: maker for maker in node.children[-1].children for var in maker.equation.outvars}
         for carried, (given, var) in enumerate(zip(inner.outvars, inner.invars[last.fixed :], strict=False)):
             out = origin(given, makers)
             source = body.inputs[fixed + carried] if fixed + carried < len(body.inputs) else None

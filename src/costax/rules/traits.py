@@ -72,7 +72,7 @@ class Traits:
     identity: each result has the value of the operand at its position.
     view: the result lies in the memory of the first operand, under another shape, dtype or name.
     moves: each element of a result is an element of the first operand: moved, repeated, left out, or cast.
-    permutes: it moves every element once, to another place.
+    permutes: it moves every element once, to another place. repeats: it repeats elements.
     elementwise: an element of the result depends on the elements of the operands at the same place.
     fuses: compilers compute it where its result is used, if every user can take it in; so they do what is elementwise.
     reduction: it combines the elements along some axes into one. windowed: those of each window.
@@ -91,6 +91,7 @@ class Traits:
     view: bool = False
     moves: bool = False
     permutes: bool = False
+    repeats: bool = False
     elementwise: bool = False
     fuses: bool = False
     reduction: bool = False

@@ -12,7 +12,7 @@ free(
     "repeat",
     because="Elements are repeated, nothing is computed: the input is read and the output written. "
     "XLA: broadcast, 0 FLOPs.",
-    traits=MOVEMENT,
+    traits=MOVEMENT.but(repeats=True),
 )
 free(
     "reshape",
@@ -30,13 +30,8 @@ free(
     because=_OTHER_PLACE,
     traits=MOVEMENT.but(permutes=True),
 )
-free(
-    "rev",
-    "copy",
-    "roll",
-    because=_OTHER_PLACE,
-    traits=MOVEMENT,
-)
+free("rev", "roll", because=_OTHER_PLACE, traits=MOVEMENT)
+free("copy", because=_OTHER_PLACE, traits=MOVEMENT.but(identity=True))
 _SIDE_BY_SIDE = (
     "Elements are put side by side, taken apart or surrounded: inputs are read and outputs written. "
     "XLA: concatenate, slice or pad, 0 FLOPs; padding goes by its whole output."
