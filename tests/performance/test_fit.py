@@ -1,0 +1,45 @@
+"""Whether a program fits into the memory of a device, and what to change where it does not."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from jax import lax
+
+import costax
+
+f32 = costax.spec
+
+
+def analysis(fn, *args, **options):
+    return costax.analyze(fn, **options)(*args)
+
+
+def chain(x, w):
+    for _ in range(4):
+        x = lax.tanh(lax.dot(x, w))
+    return x
+
+
+def test_a_program_that_fits_says_so_with_its_margin():
+    found = costax.fits(analysis(chain, f32("f32[64,64]"), f32("f32[64,64]")), "v5e")
+    assert found
+    assert found.margin == found.room - found.needed
+    assert str(found).startswith("yes")
+
+
+def test_one_that_does_not_fit_says_what_to_change():
+    def loss(w, x):
+        return chain(x, w).sum()
+
+    args = f32("f32[20000,20000]"), f32("f32[200000,20000]")
+    found = costax.fits(analysis(jax.grad(loss), *args), "l4")
+    assert not found
+    assert found.devices > 1
+    assert any("checkpoint" in change.what for change in found.changes)
+    assert str(found).startswith("no")
+
+
+def test_a_device_without_a_memory_figure_is_an_error():
+    with pytest.raises(LookupError, match="not known"):
+        costax.fits(analysis(chain, f32("f32[4,4]"), f32("f32[4,4]")), "x86-generic")
