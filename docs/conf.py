@@ -40,6 +40,7 @@ doctest_global_setup = """
 import jax, jax.numpy as jnp, costax
 from costax import *
 from costax.core.polynomial import symbol
+from costax.rules.traits import ELEMENTWISE
 """
 trim_doctest_flags = True
 

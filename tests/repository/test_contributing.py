@@ -87,6 +87,15 @@ def test_the_workflows_have_the_newest_python_of_nox():
     assert f"tests(python-{newest})" in WORKFLOWS["ci"]
 
 
+def test_every_place_that_names_the_oldest_jax_names_the_same():
+    floor = re.search(r'FLOOR = "([\d.]+)"', NOX)[1]
+    assert f"jax {floor}, or newer" in (ROOT / "docs" / "start.md").read_text()
+    assert f"jax {floor} and newer" in (SOURCE / "_jax" / "__init__.py").read_text()
+    bounds = re.findall(r"\bjax(?:\[[\w-]+\])?>=([\d.]+)", (ROOT / "pyproject.toml").read_text())
+    assert len(bounds) >= 3
+    assert set(bounds) == {floor}
+
+
 def test_tools_are_pinned_and_pre_commit_uses_the_same_versions():
     groups = PROJECT["dependency-groups"]
     pinned = {requirement for group in ("lint", "types") for requirement in groups[group]}
