@@ -38,7 +38,7 @@ def analyze(
     save: Sequence[str],
     strict: bool,
 ) -> None:
-    """Count the work of TARGET: MACs, FLOPs, transcendentals, parameters, by layer. Nothing is executed.
+    """Count the MACs, FLOPs, transcendentals and parameters of TARGET by layer. The program is not executed.
 
     \b
     costax analyze examples/resnet.py:resnet18
@@ -48,14 +48,15 @@ def analyze(
     """
     if hlo.is_module(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing)
-        found = hlo.analysed(target, options.parsed_trips(trips), save)
-        hlo.deliver(found, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+        module = hlo.analysed(target, options.parsed_trips(trips), save)
+        hlo.deliver(module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return
     check_table(by, sort)
     check_files(save)
     missing = on_missing or ("warn" if strict else "raise")
-    chosen = options.parsed_branches(branches)
-    analysis = analysed(target, inputs, options.parsed_trips(trips), missing, branches=chosen)
+    analysis = analysed(
+        target, inputs, options.parsed_trips(trips), missing, branches=options.parsed_branches(branches)
+    )
     if tool is not None:
         answer = analysis.explain_vs(tool)
         if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-# Nothing here imports jax before a command needs it: help and saved records come at once.
+# No module of the command line imports jax before a command needs it, so that --help and `show` start fast.
 from costax.cli import options, terminal
 from costax.cli.commands import COMMANDS
 
@@ -13,13 +13,13 @@ from costax.cli.commands import COMMANDS
 @click.version_option(package_name="costax", message="%(package)s %(version)s")
 @options.debug
 def main() -> None:
-    """Say where the arithmetic and the bytes of a JAX program go, to the last operation.
+    """Count the arithmetic, the bytes and the time of a JAX program, and explain XLA's own count.
 
-    TARGET is package.module:name or path/to/file.py:name. The name is a callable or a module, or a factory without
-    arguments that returns (fn, args), (fn, args, kwargs) or costax.Target(...). analyze and compare also take a file
-    of HLO, as XLA_FLAGS=--xla_dump_to=DIR writes it: module.pb, module.txt.
+    TARGET is package.module:name or path/to/file.py:name. The name refers to a function, to a flax, haiku or equinox
+    module, or to a factory without arguments that returns (fn, args), (fn, args, kwargs) or costax.Target(...). analyze
+    and compare also accept an HLO file as XLA_FLAGS=--xla_dump_to=DIR writes it, such as module.pb or module.txt.
 
-    Exit codes: 0 fine, 1 a check failed, 2 wrong usage.
+    Exit codes: 0 success, 1 a check failed, 2 wrong usage.
     """
 
 

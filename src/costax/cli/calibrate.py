@@ -10,19 +10,24 @@ import click
 from costax.cli import options, terminal
 
 
-@click.command(short_help="Measure this machine, and write its device file.")
-@click.option("--file", "path", type=click.Path(dir_okay=False), help="Where to write; by default the user's folder.")
-@click.option("--quick", is_flag=True, help="Fewer sizes: seconds, and less to rely on.")
+@click.command(short_help="Measure this machine and write its device file.")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False),
+    help="Path of the device file; by default in your folder of device files.",
+)
+@click.option("--quick", is_flag=True, help="Measure fewer sizes: takes seconds, and is less accurate.")
 @options.debug
 def calibrate(path: str | None, quick: bool) -> None:
-    """Measure what this machine can do, in less than two minutes, and write it as a device file called `cpu`.
+    """Measure the speed of this machine and write it to a device file called `cpu`. This takes up to two minutes.
 
-    Do nothing else on the machine meanwhile: what others take is missing in the figures.
+    Let no other program use the machine meanwhile: its load would make the figures too low.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from costax.cli.devices import shown
-    from costax.measure.calibration import calibrate as calibrated
+    from costax.measure.calibration import calibrate as measure_device
     from costax.performance.hardware import user_folder
 
     start = time.perf_counter()
@@ -36,11 +41,11 @@ def calibrate(path: str | None, quick: bool) -> None:
     )
     with bar:
         task = bar.add_task("", total=None)
-        found = calibrated(
+        device = measure_device(
             path,
-            progress=lambda done, all_, what: bar.update(task, completed=done, total=all_, description=what),
+            progress=lambda done, total, step: bar.update(task, completed=done, total=total, description=step),
             quick=quick,
         )
-    terminal.show(shown(found))
-    where = path or user_folder() / f"{found.id}.toml"
-    click.echo(f"Measured in {time.perf_counter() - start:.0f} s; written to {where}.")
+    terminal.show(shown(device))
+    file = path or user_folder() / f"{device.id}.toml"
+    click.echo(f"Measured in {time.perf_counter() - start:.0f} s; the device file is {file}.")

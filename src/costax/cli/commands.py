@@ -1,4 +1,4 @@
-"""The list of commands; a new command is a file beside this one and a row here."""
+"""The list of commands. To add a command, add a file beside this one and a row here."""
 
 from costax.cli.analyze import analyze
 from costax.cli.calibrate import calibrate

@@ -1,4 +1,4 @@
-"""`costax compare`: count the work of a program beside XLA's own count."""
+"""`costax compare`: the count of costax, the count of XLA, and the reasons why they differ."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-@click.command(short_help="Count the work of TARGET beside what XLA counts.")
+@click.command(short_help="Explain why XLA's count of TARGET differs from costax's.")
 @options.tracing
-@options.machine
+@options.compile_target
 @options.table_or_modules
 @options.view
 @options.output
@@ -38,10 +38,10 @@ def compare(
     save: Sequence[str],
     strict: bool,
 ) -> None:
-    """Count the work of TARGET, and say why XLA's cost analysis of it is what it is.
+    """Count the work of TARGET, and explain every difference from XLA's cost analysis.
 
-    The program is lowered and compiled, for this machine's CPU or ahead of time for the one that --target names, and
-    not run.
+    The program is lowered and compiled, for this machine's CPU or ahead of time for the device of --target. It is not
+    executed.
 
     \b
     costax compare examples/resnet.py:resnet18
@@ -50,8 +50,8 @@ def compare(
     """
     if hlo.is_module(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
-        found = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
-        hlo.deliver(found, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+        module = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
+        hlo.deliver(module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return
     if compile_for != "cpu":
         quieten_plugins()
@@ -62,7 +62,7 @@ def compare(
     check_files(save)
     compiled_for = machine(compile_for)
     missing = on_missing or ("warn" if strict else "raise")
-    # XLA counts the body of a loop once.
+    # A loop of unknown length counts once here, not as a symbol: XLA counts the body of every loop once.
     analysis = analysed(target, inputs, options.parsed_trips(trips), missing, loops_once=True)
     with shown():
         comparison = compare_program(analysis.program, analysis, compiled_for, timeout)

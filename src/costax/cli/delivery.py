@@ -1,4 +1,4 @@
-"""Save, print and check what a command counted."""
+"""Save, print and check the result of a command."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save: Sequence[str], strict: bool) -> None:
-    """Save, print and check an account as the options say. Raises CheckError if it is to be exact and is not.
+    """Save, print and check an analysis or a comparison. Raises CheckError if `strict` and a number is not exact.
 
-    form: the format that is printed, one of `report.FORMATS`, or None for the terminal's.
+    table: the options of the table. form: the format to print, one of `report.FORMATS`; None prints tables.
     """
     from costax import report
 
@@ -40,22 +40,26 @@ def check_exact(analysis: Analysis) -> None:
     if analysis.exact and not open_loops(analysis):
         return
     raise CheckError(
-        f"Not every number of `{analysis.name}` is exact.",
+        f"Not all numbers of `{analysis.name}` are exact.",
         why="\n".join([*gaps(analysis), *open_loops(analysis)]),
-        cure="Answer the loops with --trips and give the primitives a rule, or leave --strict out.",
+        cure="Set trip counts with --trips, write rules for the primitives, or leave out --strict.",
     )
 
 
 def check_table(by: str, sort: str | None) -> None:
-    """Raise click's BadParameter for a table that an analysis does not have."""
+    """Raise click's BadParameter for a table that the analysis of a program does not have."""
     if by in ("opcode", "computation"):
-        raise click.BadParameter(f"a jaxpr has primitives; {by}s are those of an HLO module.", param_hint="--by")
+        raise click.BadParameter(
+            f"{by!r} works only for HLO files; a program has primitives instead: --by primitive.", param_hint="--by"
+        )
     if sort == "params" and by != "scope":
-        raise click.BadParameter(f"parameters belong to scopes; --by {by} has none.", param_hint="--sort")
+        raise click.BadParameter(
+            "'params' works only with --by scope: parameters belong to scopes.", param_hint="--sort"
+        )
 
 
 def check_files(paths: Sequence[str]) -> None:
-    """Refuse a file that could not be written before the work is done."""
+    """Raise RecordError for a path that cannot be written, before the work of the command starts."""
     if paths:
         from costax.report import check_file
 

@@ -1,4 +1,4 @@
-"""`costax devices`: what costax knows of hardware, and where it comes from."""
+"""`costax devices`: the figures of each device, with their sources."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ if TYPE_CHECKING:
 _PEAKS = ("fp64", "fp32", "tf32", "bf16", "fp8", "int8")
 
 
-@click.command(short_help="List the devices that costax knows, or show one with its sources.")
+@click.command(short_help="List all devices, or show one with its sources.")
 @click.argument("name", required=False)
-@click.option("--file", "as_file", is_flag=True, help="Print the device's file, as a pattern for one of your own.")
+@click.option("--file", "as_file", is_flag=True, help="Print the device file, as a template for your own.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.debug
 def devices(name: str | None, as_file: bool, as_json: bool) -> None:
-    """List the devices that costax knows, with their dense peaks; or show one, every number with its source.
+    """List all devices with their dense peaks, or show one device with the source of every number.
 
-    A file of your own goes into the folder that the last line names. A ? marks what nobody has verified.
+    The last line of the list names the folder for your own device files. A ? marks a number that nobody has verified.
     """
-    from costax.performance.hardware import device
-    from costax.performance.hardware import devices as known
+    from costax.performance.hardware import device as device_of
+    from costax.performance.hardware import devices as all_devices
     from costax.performance.hardware.library import source_text
 
     if name is None:
         if as_file:
-            raise click.UsageError("--file needs the name of a device.")
+            raise click.UsageError("--file needs the NAME of a device.")
         if as_json:
-            click.echo(json.dumps({d.id: record(d) for d in known().values()}, indent=1))
+            click.echo(json.dumps({d.id: record(d) for d in all_devices().values()}, indent=1))
         else:
-            terminal.show(_list(list(known().values())))
+            terminal.show(_list(list(all_devices().values())))
         return
-    found = device(name)
+    device = device_of(name)
     if as_file:
-        click.echo(source_text(found), nl=False)
+        click.echo(source_text(device), nl=False)
     elif as_json:
-        click.echo(json.dumps(record(found), indent=1))
+        click.echo(json.dumps(record(device), indent=1))
     else:
-        terminal.show(shown(found))
+        terminal.show(shown(device))
 
 
-def record(found: Device) -> dict[str, object]:
+def record(device: Device) -> dict[str, object]:
     """Return a device as a dictionary for JSON."""
     return {
-        "id": found.id,
-        "name": found.name,
-        "vendor": found.vendor,
-        "aliases": list(found.aliases),
-        "jax_devices": found.jax_devices,
-        "notes": list(found.notes),
+        "id": device.id,
+        "name": device.name,
+        "vendor": device.vendor,
+        "aliases": list(device.aliases),
+        "jax_devices": device.jax_devices,
+        "notes": list(device.notes),
         "figures": {
             name: {"value": f.value, "source": f.source, "url": f.url, "date": f.date, "verified": not f.unverified}
-            for name, f in found.figures().items()
+            for name, f in device.figures().items()
         },
     }
 
 
-def _list(found: list[Device]) -> object:
+def _list(devices: list[Device]) -> object:
     from rich.console import Group
     from rich.text import Text
 
@@ -81,12 +81,12 @@ def _list(found: list[Device]) -> object:
             _short(d.link.send if d.link else None, 1e9),
             _short(d.power.get("tdp"), 1),
         )
-        for d in found
+        for d in devices
     ]
     notes = [
-        "Peaks are dense, in TFLOP/s (int8: TOP/s), of one chip; bf16 is fp16 where there is no bf16.",
-        "memory in GB, bandwidth and links (one direction, all of a chip) in GB/s, TDP in W. ? was not verified.",
-        f"Your own device files go to {user_folder()}.",
+        "Peaks are dense, in TFLOP/s (int8: TOP/s), per chip; the bf16 column shows fp16 for a device without bf16.",
+        "memory: GB. bandwidth: GB/s. links: GB/s, one direction, all links of a chip. TDP: W. ?: not verified.",
+        f"Folder for your own device files: {user_folder()}.",
     ]
     return Group(columns(headings, lines), Text("\n".join(notes)))
 
@@ -95,8 +95,8 @@ def _short(figure: Figure | None, unit: float) -> str:
     return "" if figure is None else f"{float(f'{figure.value / unit:.4g}'):g}{figure.mark}"
 
 
-def shown(found: Device) -> object:
-    """Return what rich prints of a device: every figure with its source."""
+def shown(device: Device) -> object:
+    """Return what rich prints of a device: every figure with its source and the date when it was read."""
     from rich.console import Group
     from rich.text import Text
 
@@ -104,17 +104,17 @@ def shown(found: Device) -> object:
 
     lines = [
         (name, _value(name, figure) + figure.mark, figure.source, figure.date)
-        for name, figure in found.figures().items()
+        for name, figure in device.figures().items()
     ]
-    parts: list[object] = [Text(f"{found.name} ({found.id})", style="bold")]
-    if found.aliases:
-        parts.append(Text(f"also called {', '.join(found.aliases)}"))
-    parts.append(columns(("figure", "value", "source", "read"), lines))
-    if found.link:
-        parts.append(Text(f"Connected by {found.link.kind}: {found.link.topology}."))
-    parts += [Text(note) for note in found.notes]
-    if found.unverified:
-        parts.append(Text("? was recalled or derived, and nobody has compared it with the maker's page."))
+    parts: list[object] = [Text(f"{device.name} ({device.id})", style="bold")]
+    if device.aliases:
+        parts.append(Text(f"also called {', '.join(device.aliases)}"))
+    parts.append(columns(("figure", "value", "source", "read on"), lines))
+    if device.link:
+        parts.append(Text(f"Link: {device.link.kind}; topology: {device.link.topology}."))
+    parts += [Text(note) for note in device.notes]
+    if device.unverified:
+        parts.append(Text("? marks a figure that nobody has checked against the vendor's documentation."))
     return Group(*parts)  # type: ignore[arg-type]
 
 

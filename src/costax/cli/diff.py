@@ -1,4 +1,4 @@
-"""`costax diff`: what a substitution buys, layer by layer."""
+"""`costax diff`: the costs of two programs, layer by layer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,28 @@ if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
 
 
-@click.command(short_help="Show what changes from BEFORE to AFTER, layer by layer.")
+@click.command(short_help="Show how costs change from BEFORE to AFTER, by layer.")
 @click.argument("before")
 @click.argument("after")
-@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; all by default.")
-@click.option("--field", "fields", multiple=True, metavar="FIELD", help="What to show: macs, params, flops, ops ...")
-@click.option("--merge/--no-merge", default=True, help="Equal layers share a line, or each has its own.")
-@click.option("--changed", "only_changed", is_flag=True, help="Leave out the layers that are the same in both.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes; by default all.")
 @click.option(
-    "--fail-on", multiple=True, metavar="CONDITION", help="Exit with 1 where it holds: 'flops > +1%'. Repeat."
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="FIELD",
+    help="Count to show: macs, params, flops, ops ... Repeat for more.",
 )
-@click.option("--markdown", is_flag=True, help="Print a summary for a pull request instead of the table.")
+@click.option("--merge/--no-merge", default=True, help="Equal layers share one line, or each has its own.")
+@click.option(
+    "--changed", "only_changed", is_flag=True, help="Leave out the layers that are the same in both programs."
+)
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with 1 if the condition holds, as 'flops > +1%'. Repeat for more.",
+)
+@click.option("--markdown", is_flag=True, help="Print a Markdown summary for a pull request instead of the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print every field of every layer as JSON.")
 @options.debug
 def diff(
@@ -40,7 +51,7 @@ def diff(
     markdown: bool,
     as_json: bool,
 ) -> None:
-    """Show what changes from BEFORE to AFTER, layer by layer. Each is a TARGET or a saved record (.json).
+    """Show how costs change from BEFORE to AFTER, layer by layer. Each is a TARGET or a saved record (.json).
 
     \b
     costax diff examples/conv.py:standard examples/conv.py:depthwise_separable
@@ -48,26 +59,26 @@ def diff(
     costax diff main.json branch.json --fail-on 'flops > +1%' --fail-on 'params > +0' --markdown
     """
     from costax.analysis import thresholds, views
-    from costax.analysis.diff import diff as difference
+    from costax.analysis.diff import diff as compare
     from costax.report import diff, pull_request
 
     _check(fields)
     asked = [thresholds.parse(text) for text in fail_on]
-    found = difference(_analysis(before), _analysis(after))
-    failures = thresholds.failures(found, asked)
+    compared = compare(_analysis(before), _analysis(after))
+    failures = thresholds.failures(compared, asked)
     if as_json:
-        click.echo(json.dumps(diff.to_record(found, depth), indent=1))
+        click.echo(json.dumps(diff.to_record(compared, depth), indent=1))
     elif markdown:
-        click.echo(pull_request.as_markdown(found, failures), nl=False)
+        click.echo(pull_request.as_markdown(compared, failures), nl=False)
     else:
         shown = fields or diff.DEFAULT
-        table = difference(*views.merged_alike(found.before, found.after)) if merge else found
+        table = compare(*views.merged_alike(compared.before, compared.after)) if merge else compared
         terminal.show(diff.render(table, fields=shown, depth=depth, only_changed=only_changed))
     if failures:
         raise BudgetError(
-            f"`{found.after.name}` costs more than it may.",
+            f"`{compared.after.name}` fails the thresholds of --fail-on.",
             why="\n".join(f"  {failure}" for failure in failures),
-            cure="Make it cheaper, or raise the limits of --fail-on.",
+            cure="Reduce the costs, or change the thresholds of --fail-on.",
         )
 
 
@@ -76,7 +87,7 @@ def _check(names: Sequence[str]) -> None:
 
     for name in names:
         if name not in fields():
-            raise click.BadParameter(f"{name!r} is none of {', '.join(fields())}.", param_hint="--field")
+            raise click.BadParameter(f"{name!r} must be one of {', '.join(fields())}.", param_hint="--field")
 
 
 def _analysis(text: str) -> Analysis:

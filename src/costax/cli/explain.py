@@ -1,4 +1,4 @@
-"""`costax explain`: what a primitive costs."""
+"""`costax explain`: the rule of a primitive."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import click
 from costax.cli import options
 
 
-@click.command(short_help="Say what a PRIMITIVE costs, with worked examples.")
+@click.command(short_help="Explain what a PRIMITIVE costs, with worked examples.")
 @click.argument("primitive")
 @options.debug
 def explain(primitive: str) -> None:
-    """Say what a PRIMITIVE costs: its rule, the law in words, and worked examples beside XLA's count."""
-    from costax.analysis.explain import explain as explained
+    """Explain what a PRIMITIVE costs: its rule, the formula, and worked examples with XLA's count."""
+    from costax.analysis.explain import explain as explanation_of
 
-    click.echo(str(explained(primitive)))
+    click.echo(str(explanation_of(primitive)))

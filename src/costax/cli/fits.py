@@ -1,4 +1,4 @@
-"""`costax fits`: does a program fit the memory of a device."""
+"""`costax fits`: whether a program fits the memory of a device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from costax.performance.fit import Fit
 
 
-@click.command(short_help="Say whether TARGET fits the memory of a device.")
+@click.command(short_help="Check whether TARGET fits the memory of a device.")
 @options.tracing
 @click.option("--device", "name", required=True, help="A device of `costax devices`, or the path of a device file.")
-@click.option("--xla", is_flag=True, help="Ask the device's own compiler, ahead of time; needs costax[tpu] or [cuda].")
+@click.option(
+    "--xla",
+    is_flag=True,
+    help="Compile ahead of time for the device and use XLA's memory analysis; needs costax[tpu] or [cuda].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.debug
 @click.pass_context
@@ -32,7 +36,7 @@ def fits(
     xla: bool,
     as_json: bool,
 ) -> None:
-    """Say whether TARGET fits the memory of a device, by what margin, and what to change. Exit code 1 for no.
+    """Check whether TARGET fits the memory of a device; show the margin and what to change. Exit code 1 if it does not.
 
     \b
     costax fits examples/gpt2.py:gpt2_train_step --device v5e
@@ -40,33 +44,33 @@ def fits(
     """
     from costax.cli.loading import analysed, quieten_plugins
     from costax.errors import DeviceError, DeviceMemoryError
-    from costax.performance.fit import fits as found_to_fit
+    from costax.performance.fit import fits as fit_of
     from costax.performance.hardware import device
 
-    chosen = device(name)
+    target_device = device(name)
     if xla:
         quieten_plugins()
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
-    fit = found_to_fit(analysis, chosen)
+    fit = fit_of(analysis, target_device)
     refused = ""
     if xla:
         from costax.compare.ahead_of_time import machine
         from costax.compare.comparison import compare_program
 
-        if not chosen.compile_for:
+        if not target_device.compile_for:
             raise DeviceError(
-                f"There is no compiler for {chosen.name} to ask.",
-                why="XLA compiles ahead of time for TPUs and for some GPUs.",
-                cure="Leave --xla out: the fused estimate needs no compiler.",
+                f"costax has no ahead-of-time compiler for {target_device.name}.",
+                why="XLA compiles ahead of time only for TPUs and for some GPUs.",
+                cure="Leave out --xla: the fused estimate needs no compiler.",
             )
         try:
-            fit = found_to_fit(compare_program(analysis.program, analysis, machine(chosen.compile_for)), chosen)
+            fit = fit_of(compare_program(analysis.program, analysis, machine(target_device.compile_for)), target_device)
         except DeviceMemoryError as error:
             refused = str(error)
     if as_json:
         click.echo(json.dumps({**_record(fit), "refused": refused or None}, indent=1))
     elif refused:
-        click.echo(f"no: the compiler refuses it.\n{refused}\n\nBy the fused estimate:\n{fit}")
+        click.echo(f"no: the compiler rejects the program.\n{refused}\n\nThe fused estimate:\n{fit}")
     else:
         click.echo(str(fit))
     context.exit(0 if fit and not refused else 1)

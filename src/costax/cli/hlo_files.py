@@ -1,4 +1,4 @@
-"""Files of HLO as targets of the command line."""
+"""HLO files as targets of the command line."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _SUFFIXES: Final = (".pb", ".hlo", ".txt", ".binpb")
 
 
 def is_module(target: str) -> bool:
-    """Say whether a target names a file of HLO: one that is there and no Python, or that is called as XLA's are."""
+    """Return whether a target is an HLO file: its suffix is one of XLA's, or it exists and is no Python file."""
     path = Path(target)
     try:
-        there = path.exists() and not path.is_dir()
+        exists = path.exists() and not path.is_dir()
     except (OSError, ValueError):
         return False
-    return path.suffix in _SUFFIXES or (there and path.suffix != ".py")
+    return path.suffix in _SUFFIXES or (exists and path.suffix != ".py")
 
 
 def check_options(*, inputs: Sequence[str], on_missing: str | None, compile_for: str = "cpu") -> None:
-    """Raise InputError for options that say something of a program, and nothing of a module."""
-    given = {"--input": inputs, "--on-missing": on_missing, "--target": compile_for if compile_for != "cpu" else None}
-    for option, value in given.items():
+    """Raise InputError for options that apply to programs, but not to HLO modules."""
+    values = {"--input": inputs, "--on-missing": on_missing, "--target": compile_for if compile_for != "cpu" else None}
+    for option, value in values.items():
         if value:
             raise InputError(
-                f"A file of HLO takes no {option}.",
-                why="It is what a compiler made of a program: its shapes and its machine are fixed.",
-                cure=f"Leave {option} out, or name the program: path/to/file.py:name.",
+                f"{option} does not apply to an HLO file.",
+                why="An HLO file is a program that is lowered already: its shapes and its target are fixed.",
+                cure=f"Leave out {option}, or pass the program itself: path/to/file.py:name.",
             )
 
 
 def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, compare: bool = False) -> ModuleAnalysis:
-    """Return the analysis of a file of HLO, with XLA's own dictionary if the two are to be compared."""
-    # These import no jax, which takes most of a second: a damaged file is told of before it.
+    """Return the analysis of an HLO file. compare: also run XLA's cost analysis of it."""
+    # These modules do not import jax, which takes most of a second: a damaged file is reported before.
     from costax.hlo.module_analysis import analyze_module, compare_module
     from costax.report import check_file
 
@@ -52,22 +52,22 @@ def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, comp
 
 
 def deliver(
-    found: ModuleAnalysis, table: Mapping[str, Any], *, as_json: bool, save: Sequence[str], strict: bool
+    module: ModuleAnalysis, table: Mapping[str, Any], *, as_json: bool, save: Sequence[str], strict: bool
 ) -> None:
-    """Save, print and check the analysis of a module. Raises CheckError if it is to be exact and is not."""
+    """Save, print and check the analysis of a module. Raises CheckError if `strict` and a number is not exact."""
     from costax.report import hlo_module
 
-    rendered = hlo_module.render(found, **table)
+    rendered = hlo_module.render(module, **table)
     for path in save:
-        found.save(path)
+        module.save(path)
     if as_json:
-        click.echo(json.dumps(hlo_module.to_record(found), indent=1))
+        click.echo(json.dumps(hlo_module.to_record(module), indent=1))
     else:
         terminal.show(rendered)
-    gaps = hlo_module.gaps(found) if strict else []
+    gaps = hlo_module.gaps(module) if strict else []
     if gaps:
         raise CheckError(
-            f"Not every number of `{found.name}` is exact.",
+            f"Not all numbers of `{module.name}` is exact.",
             why="\n".join(gaps[:20]),
-            cure="Answer the loops with --trips, or leave --strict out.",
+            cure="Set trip counts with --trips, or leave out --strict.",
         )

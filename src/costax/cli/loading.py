@@ -1,4 +1,4 @@
-"""From the text of a target to its analysis."""
+"""Load the program that TARGET names, and analyse it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str, **options: Any) -> Analysis:
-    """Load and analyse a target; what it prints while it is imported and traced goes to standard error."""
+    """Load and analyse a target. What the program prints during import and tracing goes to standard error."""
     from costax.analysis.analyze import UncountedWarning
     from costax.analysis.analyze import analyze as analyze_function
     from costax.program.targets import load_target
 
     with shown(), redirect_stdout(sys.stderr), warnings.catch_warnings():
-        # The tables and the record say it themselves.
+        # Tables and records list the uncounted primitives themselves.
         warnings.simplefilter("ignore", UncountedWarning)
-        found = load_target(target, inputs)
-        analysis = analyze_function(found, trips=trips, on_missing=on_missing, **options)()  # type: ignore[arg-type]
-    # `resnet18` says more than the name of the class or function that the factory returned.
+        loaded = load_target(target, inputs)
+        analysis = analyze_function(loaded, trips=trips, on_missing=on_missing, **options)()  # type: ignore[arg-type]
+    # The name of the factory, `resnet18`, tells more than the name of the function or class that it returned.
     return replace(analysis, name=target.rpartition(":")[2])
 
 
 def quieten_plugins() -> None:
-    """Have jax start the CPU alone: plugins of machines that are not here would only complain that they are not."""
+    """Let jax start only the CPU backend: plug-ins of absent accelerators would print warnings."""
     quiet = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""`costax measure`: how long a program takes here."""
+"""`costax measure`: the time of a program on this machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.command(short_help="Run TARGET and say how long it takes here.")
+@click.command(short_help="Run TARGET and measure its time on this machine.")
 @options.tracing
-@click.option("--device", "name", default="auto", show_default=True, help="Whose peak utilisation is a share of.")
-@click.option("--iterations", type=click.IntRange(min=1), help="Timed runs; by default until the error is 2 %.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Limit.")
-@click.option("--profile", is_flag=True, help="Also profile some runs: time by scope, predicted beside measured.")
-@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes of the profile.")
+@click.option("--device", "name", default="auto", show_default=True, help="Device whose peak defines MFU and HFU.")
+@click.option(
+    "--iterations", type=click.IntRange(min=1), help="Timed runs; by default until the standard error is 2 %."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Time limit."
+)
+@click.option("--profile", is_flag=True, help="Also profile some runs: measured and predicted time by scope.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes in the profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 @options.debug
 def measure(
@@ -35,7 +39,7 @@ def measure(
     depth: int | None,
     as_json: bool,
 ) -> None:
-    """Run TARGET on jax's default device and say how long it takes. This is the only command that runs a program.
+    """Run TARGET on jax's default device and measure its time. No other command runs a program.
 
     \b
     costax measure examples/resnet.py:resnet18
@@ -49,14 +53,14 @@ def measure(
 
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
     with redirect_stdout(sys.stderr):
-        values, made_up = arguments(analysis.program, (), {})
-        found = measured(analysis, values, made_up, iterations, name, seconds)
-        profiled = measurement.profiled(found, values, depth) if profile else None
+        values, invented = arguments(analysis.program, (), {})
+        result = measured(analysis, values, invented, iterations, name, seconds)
+        profiled = measurement.profiled(result, values, depth) if profile else None
     if as_json:
         click.echo(
-            json.dumps({**measurement.to_record(found), "profile": profiled and measurement.rows(profiled)}, indent=1)
+            json.dumps({**measurement.to_record(result), "profile": profiled and measurement.rows(profiled)}, indent=1)
         )
     else:
-        terminal.show(measurement.render(found))
+        terminal.show(measurement.render(result))
         if profiled is not None:
             terminal.show(measurement.table(profiled))

@@ -1,4 +1,4 @@
-"""`costax memory`: activations, sizes, the two peaks, and what is alive at them."""
+"""`costax memory`: activations, model size, the two memory peaks, and the buffers alive at them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _SCHEMES = ("fp32", "bf16", "int8", "int4")
 
 @click.command(short_help="Show activations and memory of TARGET.")
 @options.tracing
-@click.option("--fused", is_flag=True, help="Buffers of the fused estimate instead of the framework peak.")
-@click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="How many buffers to show.")
+@click.option(
+    "--fused", is_flag=True, help="Show the buffers at the peak of the fused estimate, not at the framework peak."
+)
+@click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="Number of buffers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.debug
 def memory(
@@ -33,7 +35,7 @@ def memory(
     most: int,
     as_json: bool,
 ) -> None:
-    """Show activations, model size and peak memory of TARGET, and the largest buffers at the peak. Nothing is run.
+    """Show activations, model size, peak memory and the largest buffers of TARGET. The program is not executed.
 
     \b
     costax memory examples/alexnet.py:alexnet_224
@@ -58,8 +60,12 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
     exact, nbytes = units.exact, units.short_bytes
     lines = [
         ("activations, mit", exact(analysis.activations("mit")), "input and output of every layer"),
-        ("activations, contractions", exact(analysis.activations("contractions")), "as fvcore and timm count"),
-        ("activations, all", exact(analysis.activations("all")), "whatever an equation produces"),
+        (
+            "activations, contractions",
+            exact(analysis.activations("contractions")),
+            "outputs of contractions, as fvcore and timm count",
+        ),
+        ("activations, all", exact(analysis.activations("all")), "outputs of all equations"),
         ("peak activations, mit", exact(analysis.peak_activations()), "largest input + output of a layer"),
     ]
     if analysis.params:
@@ -75,10 +81,12 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
             f"{exact(analysis.fused_peak_bytes)} B, as XLA on an H100",
         ),
     ]
-    kept = analysis.saved_residuals()
-    if kept:
-        total = sum(residual.nbytes for residual in kept)
-        lines.append(("saved residuals", nbytes(total), f"{len(kept)} arrays for the backward pass, without fusion"))
+    residuals = analysis.saved_residuals()
+    if residuals:
+        total = sum(residual.nbytes for residual in residuals)
+        lines.append(
+            ("saved residuals", nbytes(total), f"{len(residuals)} arrays for the backward pass, without fusion")
+        )
     buffers = [
         (
             nbytes(b.nbytes),
@@ -92,10 +100,10 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
     ]
     title = f"The largest buffers at the {'fused' if fused else 'framework'} peak"
     parts: list[Any] = [Text(analysis.name, style="bold"), columns(("", "", ""), lines), Text(title, style="bold")]
-    parts.append(columns(("size", "array", "made by", "scope", "where", "kept because"), buffers))
+    parts.append(columns(("size", "array", "primitive", "scope", "source", "alive because"), buffers))
     if analysis.memory.doubts:
         doubts = ", ".join(analysis.memory.doubts)
-        parts.append(Text(f"Nothing says what memory these take beside their results: {doubts}."))
+        parts.append(Text(f"The workspace of these calls is unknown: {doubts}."))
     return Group(*parts)
 
 

@@ -1,4 +1,4 @@
-"""Options that the commands share, as decorators, and what they make of their values."""
+"""The options that several commands share, as decorators, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Decorator(Protocol):
         ...
 
 
-# The key of `Context.meta` under which --debug is kept: all contexts of one call share it.
+# The key of --debug in `Context.meta`, which all contexts of one invocation share.
 DEBUG: Final = "costax.debug"
 
 
@@ -51,40 +51,41 @@ tracing: Decorator = _chain(
         "inputs",
         multiple=True,
         metavar="SPEC",
-        help="Shape of an argument, as f32[8,224,224,3] or name=i32[8]; repeat for each. Factories need none.",
+        help="Dtype and shape of an argument, as f32[8,224,224,3] or name=i32[8]. Repeat for each argument; a factory "
+        "needs none.",
     ),
     click.option(
         "--trips",
         multiple=True,
         metavar="PLACE=N",
-        help="How often a loop runs whose length is not in the program, as solver/while=40.",
+        help="Trip count of a loop that depends on data, as solver/while=40. Repeat for more loops.",
     ),
     click.option(
         "--on-missing",
         type=click.Choice(["raise", "warn"]),
-        help="What becomes of primitives without a rule: an error, or a line in the list of things not counted.",
+        help="For primitives without a rule: raise an error, or list them as not counted.",
     ),
 )
 
-# Which branch of a cond or switch is charged: `branches`.
+# The branch of a cond or switch that is counted: `branches`.
 branching: Decorator = _chain(
     click.option(
         "--branches",
         multiple=True,
         metavar="HOW",
-        help="Which branch of a cond or switch counts: max (the default), min, mean, or PLACE=max|min|mean|INDEX.",
+        help="Branch of a cond or switch that is counted: max (the default), min, mean, or PLACE=max|min|mean|INDEX.",
     ),
 )
 
-# What to compile for, and how long that may take: `compile_for`, `timeout`.
-machine: Decorator = _chain(
+# The target of the compiler and its time limit: `compile_for`, `timeout`.
+compile_target: Decorator = _chain(
     click.option(
         "--target",
         "compile_for",
         default="cpu",
         show_default=True,
         metavar="MACHINE",
-        help="What to compile for; it need not be here: tpu:v5e, tpu:v5e:2x4, cuda:h100, cuda:h100:8 ...",
+        help="Device to compile for; it need not be present: cpu, tpu:v5e, tpu:v5e:2x4, cuda:h100, cuda:h100:8 ...",
     ),
     click.option(
         "--timeout",
@@ -92,11 +93,11 @@ machine: Decorator = _chain(
         default=1800.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long the compiler of another machine may take.",
+        help="Time limit for compiling for a device that is not present.",
     ),
 )
 
-# What becomes of the answer: `as_json`, `save`, `strict`.
+# The output of a command: `as_json`, `save`, `strict`.
 output: Decorator = _chain(
     click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables."),
     click.option(
@@ -104,13 +105,13 @@ output: Decorator = _chain(
         multiple=True,
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="Write to a file; its suffix names the format: .json .md .csv .html .speedscope.json .pb.gz.",
+        help="Write to a file; the suffix selects the format: .json .md .csv .html .speedscope.json .pb.gz.",
     ),
-    click.option("--strict", is_flag=True, help="Exit with 1 if anything is inexact, uncounted or unexplained."),
+    click.option("--strict", is_flag=True, help="Exit with 1 if a number is not exact or a primitive is not counted."),
 )
 
-# Which table: `by`, `depth`, `sort`. The choices are those of `report.tables`, which a test compares; `analyze` and
-# `compare` also take those of HLO modules.
+# The table: `by`, `depth`, `sort`. The choices repeat those of `report.tables`, and a test compares the two; `analyze`
+# and `compare` also accept the choices for HLO modules.
 _BY: Final = ("scope", "primitive", "source", "dtype", "direction")
 _BY_OF_MODULES: Final = ("opcode", "computation")
 
@@ -122,18 +123,18 @@ def _table(by: Sequence[str]) -> Callable[[_F], _F]:
             type=click.Choice(by),
             default="scope",
             show_default=True,
-            help="What each line of the table stands for.",
+            help="What each line of the table counts.",
         ),
         click.option(
             "--depth",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Levels of scopes; by default what fits.",
+            help="Levels of scopes; by default as many as fit on the screen.",
         ),
         click.option(
             "--sort",
             type=click.Choice(["order", "macs", "flops", "transcendentals", "ops", "bytes", "params", "name"]),
-            help="Sort lines; by default scopes stay in program order and the others go by FLOPs.",
+            help="Sort key of the lines; by default scopes keep the program order, other lines are sorted by FLOPs.",
         ),
     )
 
@@ -153,32 +154,35 @@ def _as_view(function: Callable[..., Any]) -> Callable[..., Any]:
     return gathered
 
 
-# Which lines of the table: `view`, what `report.tables.table` takes by these names.
+# The lines of the table: `view`, which holds arguments of `report.tables.table`.
 view: Decorator = _chain(
-    click.option("--merge/--no-merge", default=True, help="Equal layers share a line, or each has its own."),
+    click.option("--merge/--no-merge", default=True, help="Equal layers share one line, or each has its own."),
     click.option(
-        "--top", type=click.IntRange(min=1), metavar="N", help="The N costliest lines of a level; the others are one."
+        "--top",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Show the N costliest lines of each level; one more line sums the others.",
     ),
     click.option(
         "--direction",
         type=click.Choice(["forward", "backward", "recompute", "update"]),
-        help="Only this part of a training step.",
+        help="Show only this part of a training step.",
     ),
     _as_view,
 )
 
 
-# As another tool would count: `tool`. Its choices are CONVENTIONS of `costax.analysis.other_tools.conventions`, whose
-# import loads jax.
+# The convention of another tool: `tool`. `costax.analysis.other_tools.conventions` checks the name; its list of choices
+# cannot be imported without jax.
 convention: Decorator = click.option(
     "--as",
     "tool",
     metavar="TOOL",
-    help="Say what another tool would print, and why: fvcore, thop, ptflops, torch, palm-mfu ...",
+    help="Show the number of another tool and the reasons why it differs: fvcore, thop, ptflops, torch, palm-mfu ...",
 )
 
 
-# In which format: `form`. The choices are `report.format_names("Analysis")`, which a test compares.
+# The printed format: `form`. The choices repeat `report.format_names("Analysis")`, and a test compares the two.
 formats: Decorator = click.option(
     "--format",
     "form",
@@ -188,27 +192,27 @@ formats: Decorator = click.option(
 
 
 def parsed_branches(texts: Sequence[str]) -> dict[str, int | str]:
-    """Return the answers of --branches by place; one without a place is for all. What it means, `analyze` checks."""
-    answers: dict[str, int | str] = {}
+    """Return the values of --branches by place; a value without a place is for all. `analyze` checks the values."""
+    branches: dict[str, int | str] = {}
     for text in texts:
         place, _, how = text.rpartition("=")
-        answers[place or "*"] = int(how) if how.isdecimal() else how
-    return answers
+        branches[place or "*"] = int(how) if how.isdecimal() else how
+    return branches
 
 
 def parsed_trips(texts: Sequence[str]) -> dict[str, int]:
-    """Return the answers of --trips by place. Raises TripsError where a text is not PLACE=N."""
-    answers: dict[str, int] = {}
+    """Return the values of --trips by place. Raises TripsError if a text is not PLACE=N."""
+    trips: dict[str, int] = {}
     for text in texts:
         place, equals, number = text.rpartition("=")
         try:
-            answers[place] = units.parse(number, "")
+            trips[place] = units.parse(number, "")
         except UnitError:
             equals = ""
         if not (place and equals):
             raise TripsError(
-                f"--trips {text!r} answers nothing.",
-                why="It says how often a loop runs: a place, an equals sign and a whole number.",
-                cure="Write for example --trips 'solver/while=40'.",
+                f"--trips must be PLACE=N, got {text!r}.",
+                why="PLACE is the loop as the tables name it, and N its trip count, a whole number.",
+                cure="Use for example --trips 'solver/while=40'.",
             )
-    return answers
+    return trips

@@ -1,4 +1,4 @@
-"""`costax predict`: how long a program takes on a device that need not be here."""
+"""`costax predict`: the time of a program on a device, which need not be present."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.command(short_help="Predict how long TARGET takes on a device.")
+@click.command(short_help="Predict the time of TARGET on a device.")
 @options.tracing
 @click.option("--device", "name", required=True, help="A device of `costax devices`, or the path of a device file.")
-@click.option("--mesh", metavar="AXIS=N,...", default="", help="Sizes of the axes of the mesh, as data=8,model=4.")
-@click.option("--xla", is_flag=True, help="Compile for the device, or for this CPU, and take XLA's own fusions.")
-@click.option("--examples", type=click.IntRange(min=1), help="Examples in one call, for the throughput.")
-@click.option("--tokens", type=click.IntRange(min=1), help="Tokens in one call, for the throughput.")
-@click.option("--energy", is_flag=True, help="Also say the joules of a call, as a range.")
-@click.option("--power", type=click.FloatRange(min=0, min_open=True), help="Watts at full load, where you know better.")
-@click.option("--carbon", type=click.FloatRange(min=0), metavar="G", help="Grams of CO2 a kWh, of your own grid.")
-@click.option("--price", type=click.FloatRange(min=0), help="Of the device for an hour, in your own money.")
-@click.option("--calls", type=click.FloatRange(min=0), default=1.0, help="How many calls a run has.")
-@click.option("--devices", type=click.IntRange(min=1), default=1, help="How many devices run them at once.")
+@click.option("--mesh", metavar="AXIS=N,...", default="", help="Sizes of the mesh axes, as data=8,model=4.")
+@click.option(
+    "--xla", is_flag=True, help="Compile for the device, or else for this CPU, and use XLA's own fusions as kernels."
+)
+@click.option("--examples", type=click.IntRange(min=1), help="Examples per call; adds examples per second.")
+@click.option("--tokens", type=click.IntRange(min=1), help="Tokens per call; adds tokens per second.")
+@click.option("--energy", is_flag=True, help="Also show the energy of a call in joules, as a range.")
+@click.option(
+    "--power", type=click.FloatRange(min=0, min_open=True), help="Watts of the device at full load; by default its TDP."
+)
+@click.option("--carbon", type=click.FloatRange(min=0), metavar="G", help="Grams of CO2 per kWh of your electricity.")
+@click.option("--price", type=click.FloatRange(min=0), help="Price of the device per hour, in your currency.")
+@click.option("--calls", type=click.FloatRange(min=0), default=1.0, help="Number of calls of a run.")
+@click.option(
+    "--devices", type=click.IntRange(min=1), default=1, help="Number of devices that run the calls at the same time."
+)
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 @click.option(
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write to a file; its suffix names the format: .json, .speedscope.json or .perfetto.json.",
+    help="Write to a file; the suffix selects the format: .json, .speedscope.json or .perfetto.json.",
 )
 @options.debug
 def predict(
@@ -56,7 +62,7 @@ def predict(
     as_json: bool,
     save: Sequence[str],
 ) -> None:
-    """Predict how long TARGET takes on a device, by scope and by kernel, and what each is bound by. Nothing is run.
+    """Predict the time of TARGET on a device by scope and kernel, and what bounds it. The program is not executed.
 
     \b
     costax predict examples/resnet.py:resnet50 --device h100-sxm
@@ -64,10 +70,10 @@ def predict(
     """
     from costax.cli.loading import analysed
     from costax.performance.hardware import device
-    from costax.performance.prediction import predict as predicted
+    from costax.performance.prediction import predict as predict_time
     from costax.report import prediction
 
-    chosen = device(name)
+    target_device = device(name)
     sizes = parsed_mesh(mesh)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
     program = analysis
@@ -75,29 +81,30 @@ def predict(
         from costax.compare.ahead_of_time import machine
         from costax.compare.comparison import compare_program
 
-        program = compare_program(analysis.program, analysis, machine(chosen.compile_for or "cpu"))
-    found = predicted(program, chosen, sizes, examples=examples, tokens=tokens)
-    wanted = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
-    joules = found.energy(power=power) if wanted else None
-    run = joules.run(calls, devices, carbon_intensity=carbon, price=price) if joules else None
+        program = compare_program(analysis.program, analysis, machine(target_device.compile_for or "cpu"))
+    estimate = predict_time(program, target_device, sizes, examples=examples, tokens=tokens)
+    with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
+    energy_per_call = estimate.energy(power=power) if with_energy else None
+    run = energy_per_call.run(calls, devices, carbon_intensity=carbon, price=price) if energy_per_call else None
     for path in save:
-        found.save(path)
+        estimate.save(path)
     if as_json:
-        click.echo(json.dumps(prediction.to_record(found, run), indent=1))
+        click.echo(json.dumps(prediction.to_record(estimate, run), indent=1))
     else:
-        terminal.show(prediction.render(found, depth=depth))
-        if joules is not None:
-            click.echo(f"\n{joules}")
+        terminal.show(prediction.render(estimate, depth=depth))
+        if energy_per_call is not None:
+            click.echo(f"\n{energy_per_call}")
         if run is not None and (calls != 1 or devices != 1 or carbon is not None or price is not None):
-            click.echo(f"\nA run of {calls:g} calls on {devices} devices:\n{run}")
+            plural = "" if devices == 1 else "s"
+            click.echo(f"\nA run of {calls:g} calls on {devices} device{plural}:\n{run}")
 
 
 def parsed_mesh(text: str) -> dict[str, int]:
-    """Return the sizes that a text such as `data=8,model=4` names. Raises click's BadParameter where it names none."""
+    """Return the sizes in a text such as `data=8,model=4`, {"data": 8, "model": 4}. Raises click's BadParameter."""
     sizes: dict[str, int] = {}
     for part in text.split(",") if text else ():
         axis, equals, number = part.strip().partition("=")
         if not (axis and equals and number.isascii() and number.isdigit() and int(number) > 0):
-            raise click.BadParameter(f"{part!r} is no AXIS=N.", param_hint="--mesh")
+            raise click.BadParameter(f"{part!r} must be AXIS=N, such as data=8.", param_hint="--mesh")
         sizes[axis] = int(number)
     return sizes

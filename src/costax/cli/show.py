@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-@click.command()
+@click.command(short_help="Show a saved RECORD, or convert it to another format.")
 @click.argument("record", type=click.Path())
 @options.formats
 @options.table
@@ -31,7 +31,7 @@ def show(
     save: Sequence[str],
     strict: bool,
 ) -> None:
-    """Show a saved RECORD, print it in another format, or save it in one. Imports no jax.
+    """Show a saved RECORD, or convert it to another format. This works without jax.
 
     \b
     costax show gpt2.json --top 5

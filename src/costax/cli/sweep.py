@@ -1,4 +1,4 @@
-"""The command line's `sweep`: a factory of programs by name, and grids as text."""
+"""`costax sweep`: the costs of a factory's programs at every point of a grid."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import click
 from costax.cli import options, terminal
 from costax.errors import CheckError, SweepError
 
-# A slip of the finger in a range should not fill the memory.
+# The largest number of values of one range: a typing error such as 1:10000000000 must not fill the memory.
 _LONGEST: Final = 10_000_000
 
 
 @dataclass(frozen=True)
 class Factory:
-    """What makes the programs, by its name: each process imports it for itself."""
+    """The factory of the programs, by name, so that each process can import it."""
 
     target: str
 
     @property
     def study(self) -> str:
-        """What a file of results calls it."""
+        """The name of the study in a file of results."""
         return self.target
 
     def __call__(self, **point: Any) -> Any:
-        """Return the program of a point."""
+        """Return the program of one point of the grid."""
         from costax.program.targets import load_attribute
 
         return load_attribute(self.target)(**point)
@@ -42,18 +42,22 @@ class Factory:
     multiple=True,
     required=True,
     metavar="NAME=VALUES",
-    help="Values of an argument: depth=2,4,8, or width=256:2048:256 from, to (included) and step. Repeat for each.",
+    help="Values of an argument: depth=2,4,8, or width=256:2048:256 start, stop (included) and step. Repeat for each.",
 )
-@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Where results go: .jsonl or .parquet.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes; by default one for each core.")
-@click.option("--retry-errors", is_flag=True, help="Analyse again what failed when FILE was written.")
-@click.option("--fit", "laws", multiple=True, metavar="LAW", help="Fit a law, as 'flops ~ depth*width^2'.")
-@click.option("--pareto", metavar="COLUMNS", help="Show only what no other point beats, as flops,params.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False), metavar="FILE", help="File for the results: .jsonl or .parquet."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Number of processes; by default one per core."
+)
+@click.option("--retry-errors", is_flag=True, help="Analyse again the points that failed when FILE was written.")
+@click.option("--fit", "laws", multiple=True, metavar="LAW", help="Fit a scaling law, as 'flops ~ depth*width^2'.")
+@click.option("--pareto", metavar="COLUMNS", help="Show only the Pareto front of these columns, as flops,params.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON lines instead of a table.")
 @options.branching
-@click.option("--trips", multiple=True, metavar="PLACE=N", help="How often a loop of unknown length runs.")
+@click.option("--trips", multiple=True, metavar="PLACE=N", help="Trip count of a loop that depends on data.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if any point failed.")
-@click.option("--no-progress", is_flag=True, help="Say nothing on the way.")
+@click.option("--no-progress", is_flag=True, help="Show no progress.")
 @options.debug
 def sweep(
     target: str,
@@ -71,7 +75,7 @@ def sweep(
 ) -> None:
     """Count the work of TARGET(**point) at every point of a grid, on all cores; TARGET returns (fn, args).
 
-    With --out, a sweep that was interrupted goes on where it was.
+    With --out, an interrupted sweep continues with the missing points.
 
     \b
     costax sweep study.py:make --grid depth=2,4,8 --grid width=256:2048:256 --out results.parquet
@@ -100,11 +104,11 @@ def sweep(
         for law in laws:
             click.echo(f"\n{results.fit(law)}")
     if strict and results.errors:
-        where, why = next(iter(results.errors.items()))
+        point, error = next(iter(results.errors.items()))
         raise CheckError(
-            f"{len(results.errors)} of {len(results)} points failed; {where}: {why}",
-            why="--strict wants all of them.",
-            cure="Mend the factory, or leave --strict out.",
+            f"{len(results.errors)} of {len(results)} points failed; the first is {point}: {error}",
+            why="With --strict every point must succeed.",
+            cure="Correct the factory, or leave out --strict.",
         )
 
 
@@ -116,30 +120,30 @@ def parsed_grid(text: str) -> tuple[str, list[Any]]:
     """
     name, equals, values = text.partition("=")
     if not (name.strip().isidentifier() and equals and values.strip()):
-        raise _no_grid(text, "a grid is a name, an equals sign and values")
+        raise _grid_error(text, "it must be a name, an equals sign and values")
     parts = values.split(":")
     if len(parts) in (2, 3) and all(part.strip().lstrip("-").isdecimal() for part in parts):
         start, stop, step = (*map(int, parts), 1)[:3]
         if step == 0 or (stop - start) * step < 0:
-            raise _no_grid(text, f"no number lies from {start} to {stop} by steps of {step}")
+            raise _grid_error(text, f"the range from {start} to {stop} with step {step} is empty")
         if (stop - start) // step > _LONGEST:
-            raise _no_grid(text, f"it has {(stop - start) // step + 1} values")
+            raise _grid_error(text, f"the range has {(stop - start) // step + 1} values, more than {_LONGEST}")
         return name.strip(), list(range(start, stop + (1 if step > 0 else -1), step))
     return name.strip(), [_value(value.strip(), text) for value in values.split(",")]
 
 
 def _value(text: str, grid: str) -> Any:
     if not text:
-        raise _no_grid(grid, "a value is empty")
+        raise _grid_error(grid, "a value is empty")
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-def _no_grid(text: str, reason: str) -> SweepError:
+def _grid_error(text: str, reason: str) -> SweepError:
     return SweepError(
-        f"--grid {text!r} gives no values: {reason}.",
-        why="Every combination of the values is a point.",
-        cure="Write for example --grid depth=2,4,8 --grid width=256:2048:256.",
+        f"--grid {text!r} is not valid: {reason}.",
+        why="Every combination of the values of all grids is a point.",
+        cure="Use for example --grid depth=2,4,8 --grid width=256:2048:256.",
     )

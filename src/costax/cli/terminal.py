@@ -1,4 +1,4 @@
-"""The command line's manners: one clear message for each error, exit codes, pipes that close early."""
+"""How commands end: error messages, exit codes, closed pipes; and how they print."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from costax.errors import CheckError, CostaxError
 
 CHECK_FAILED: Final = 1
 WRONG_USAGE: Final = 2
-# What a shell reports of a program that a signal ends: 128 + SIGINT, 128 + SIGPIPE.
+# The exit codes of a shell for a program that a signal ends: 128 + SIGINT, 128 + SIGPIPE.
 _INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
 
 
 class Commands(click.Group):
-    """A group whose commands end with a message on standard error and an exit code, never with a traceback."""
+    """A group whose commands report an error as a message on standard error and an exit code, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Exit codes: 0 fine, 1 a check failed, 2 wrong usage."""
-        # A terminal that cannot show a character gets a question mark in its place.
+        """Run the command. Exit codes: 0 success, 1 a check failed, 2 wrong usage."""
+        # A character that the terminal's encoding cannot express is printed as a question mark.
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -34,10 +34,10 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            click.echo("Interrupted. Nothing was written.", err=True)
+            click.echo("Interrupted: the command did not finish.", err=True)
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
-            # The reader has gone, as `head` does; Python would complain once more when it flushes at exit.
+            # The reader of the pipe has ended, as `head` does. Without this line the flush at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(_PIPE_CLOSED)
         except Exception as error:
@@ -51,17 +51,17 @@ def _report(error: Exception, *, debug: bool) -> int:
     elif isinstance(error, CostaxError):
         click.echo(f"{type(error).__name__}: {error}", err=True)
     else:
-        click.echo(_own_fault(error), err=True)
+        click.echo(_internal_error(error), err=True)
     return CHECK_FAILED if isinstance(error, CheckError) else WRONG_USAGE
 
 
-def _own_fault(error: Exception) -> str:
+def _internal_error(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     line = " ".join(["costax", *map(_quoted, sys.argv[1:])])
     return (
         f"costax itself failed: {type(error).__name__}: {error} ({last.filename}:{last.lineno})\n"
-        "This is a fault of costax and not of your program.\n"
-        f"Please report it with this line and what it prints: {line} --debug"
+        "This is a bug of costax, not of your program.\n"
+        f"Please report it with the output of this command: {line} --debug"
     )
 
 
@@ -72,19 +72,19 @@ def _quoted(text: str) -> str:
 
 
 def show(renderable: Any) -> None:
-    """Print what rich renders: with colours on a terminal, whole and plain in a pipe."""
+    """Print what rich renders: coloured and wrapped on a terminal, plain and unwrapped in a pipe."""
     from costax.report.text import for_output
 
     click.echo(for_output(renderable))
 
 
 def write(contents: str | bytes) -> None:
-    """Print the contents of a file as they are."""
+    """Print the contents of a file without changes."""
     click.echo(contents, nl=False)
 
 
 def errors() -> Any:
-    """Return the console of standard error, where progress is shown."""
+    """Return a console on standard error, which shows progress."""
     from rich.console import Console
 
     return Console(stderr=True)

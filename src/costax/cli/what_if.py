@@ -1,4 +1,4 @@
-"""`costax what-if`: a program under quantisation and pruning."""
+"""`costax what-if`: the costs of a program after quantisation or pruning."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.command("what-if", short_help="Show TARGET under quantisation and pruning.")
+@click.command("what-if", short_help="Show the costs of TARGET after quantisation or pruning.")
 @options.tracing
-@click.option("--weights", metavar="SCHEME", help="How parameters are stored: fp32, bf16, fp16, fp8, int8, int4.")
-@click.option("--activations", metavar="SCHEME", help="How all other arrays are stored.")
-@click.option("--sparsity", multiple=True, metavar="SCOPE=SHARE", help="Share of the weights that are zero.")
+@click.option("--weights", metavar="SCHEME", help="Format of the parameters: fp32, bf16, fp16, fp8, int8, int4.")
+@click.option("--activations", metavar="SCHEME", help="Format of all other arrays.")
+@click.option(
+    "--sparsity", multiple=True, metavar="SCOPE=SHARE", help="Share of the weights of a scope that are zero, 0 to 1."
+)
 @click.option("--fuse-multiply-add", is_flag=True, help="Count a multiply-accumulate as one operation.")
-@click.option("--device", "name", help="Also say time and energy on this device.")
+@click.option("--device", "name", help="Also show time and energy on this device.")
 @options.debug
 def what_if(
     target: str,
@@ -31,7 +33,7 @@ def what_if(
     fuse_multiply_add: bool,
     name: str | None,
 ) -> None:
-    """Show operations, sizes and traffic of TARGET with other weights and activations, or pruned. Nothing is changed.
+    """Show operations, sizes and traffic of TARGET after quantisation or pruning. The program itself is not changed.
 
     \b
     costax what-if examples/resnet.py:resnet18 --weights int8 --activations int8 --device h100-sxm
@@ -42,15 +44,16 @@ def what_if(
 
     shares = dict(_share(text) for text in sparsity)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
-    found = analysis.what_if(
+    change = analysis.what_if(
         weights=weights, activations=activations, sparsity=shares, fuse_multiply_add=fuse_multiply_add
     )
-    terminal.show(render(found, name))
+    terminal.show(render(change, name))
 
 
 def _share(text: str) -> tuple[str, float]:
     scope, equals, number = text.rpartition("=")
     try:
-        return scope, float(number) if equals else float("nan")
+        # Without an equals sign `number` is the whole text; "" is no float either.
+        return scope, float(number if equals else "")
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no SCOPE=SHARE.", param_hint="--sparsity") from None
+        raise click.BadParameter(f"{text!r} must be SCOPE=SHARE, such as */up=0.5.", param_hint="--sparsity") from None
