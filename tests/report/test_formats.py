@@ -63,7 +63,7 @@ GOLDEN_MARKDOWN = """\
 
 inputs: none
 
-| total |  | exactly |
+| total |  | exact |
 | --- | --: | --: |
 | MACs | 0 | 0 |
 | FLOPs | 22 | 22 |

@@ -69,9 +69,9 @@ def test_plots_go_where_they_are_told_and_into_vector_files(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_an_error(monkeypatch):
-    with pytest.raises(InputError, match="no field"):
+    with pytest.raises(InputError, match="must be a count of Cost"):
         counted().plot_breakdown(field="speed")
-    with pytest.raises(InputError, match="nothing to draw"):
+    with pytest.raises(InputError, match="points is empty"):
         costax.plot_scaling({})
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ExtraError, match=r"costax\[plots\]"):

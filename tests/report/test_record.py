@@ -217,7 +217,7 @@ def broken(**changes):
         ({"rows__0__direction": "sideways"}, "'sideways', not one of forward"),
         ({"rows__0__scope": ["a"]}, r"rows\[0\].scope is \['a'\], not a string"),
         ({"total": 7}, "total is 7, not an object"),
-        ({"inputs__0__shape": [4, "x"]}, r"inputs\[0\].shape\[1\] is 'x', not an integer"),
+        ({"inputs__0__shape": [4, "x"]}, r"inputs\[0\].shape\[1\] is 'x', neither an integer nor a formula"),
         ({"parameters": 3}, "parameters is 3, not a list"),
         ({"devices": "8"}, "devices is '8', not an integer"),
         ({"versions": {"jax": 10}}, "versions.jax is 10, not a string"),

@@ -135,7 +135,7 @@ def test_the_options_of_the_command_line_are_those_of_the_tables():
 
 @pytest.mark.parametrize(("by", "sort"), [("layer", None), ("scope", "speed"), ("dtype", "params")])
 def test_an_unknown_table_is_an_error_that_lists_the_known(by, sort):
-    with pytest.raises(InputError, match="one of: "):
+    with pytest.raises(InputError, match="must be one of "):
         render(two_layers(), by=by, sort=sort)
 
 
@@ -185,7 +185,7 @@ def test_what_is_missing_is_said():
         "Not counted: 2 x io_callback (train.py:88): it runs Python.",
         "Unknown trip count, counted once: solver/while (ode.py:31); set it with --trips 'solver/while=N'.",
         "fit/while (fit.py:5) runs 40 times, as set by trips.",
-        "dropped by jit as dead code: 3 MAC, 6 FLOP.",
+        "jit removes it as dead code: 3 MAC, 6 FLOP.",
     ):
         assert sentence in text
     assert column(text, "MACs") == {"(no scope)": "1 k", "total": "1 k"}

@@ -50,7 +50,7 @@ def render(
     for layer in shown:
         table.add_row(Text(layer.scope or "(no scope)"), *_line(layer, fields))
     same = len(layers) - len(shown)
-    notes = [f"Before: {diff.before.name}. After: {diff.after.name}. ratio = after / before."]
+    notes = [f"Each count: before ({diff.before.name}), after ({diff.after.name}), ratio = after / before."]
     notes += [f"{same} layers are the same in both programs."] if same else []
     return Group(Text(f"{diff.before.name} -> {diff.after.name}", style="bold"), table, Text("\n".join(notes)))
 

@@ -27,5 +27,5 @@ def render(fit: Fit) -> Text:
     if not fit:
         lines.append("What to change:")
         lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]
-        lines.append(f"  shard it evenly over {fit.devices} devices")
+        lines.append(f"  shard the program evenly over {fit.devices} devices")
     return Text("\n".join(lines))
