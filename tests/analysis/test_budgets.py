@@ -50,7 +50,7 @@ def test_a_program_over_its_budget_says_where_the_work_is():
         "  macs 512 MAC of 511 MAC, 0.2 % over: 512 of 511\n"
         "     50.0 %     256 MAC  layer_0\n"
         "     50.0 %     256 MAC  layer_1\n"
-        "Make it cheaper, or raise the budget."
+        "Reduce the cost of the program, or raise the budget."
     )
 
 
@@ -105,7 +105,7 @@ def test_a_formula_is_within_no_budget_until_it_has_values():
     # jax writes the product transposed or not; the formula is the same.
     with pytest.raises(BudgetError, match=r"b\*?"):
         analysis.check(macs="1 k")
-    with pytest.raises(BudgetError, match="formulas and no numbers"):
+    with pytest.raises(BudgetError, match="contain symbols"):
         costax.analyze(lambda w, x: x @ w)(costax.spec("f32[8,3]"), costax.spec("f32[b,8]")).check(macs="1 k")
     wide = costax.analyze(lambda w, x: x @ w)(costax.spec("f32[8,3]"), costax.spec("f32[b,8]")).evaluate(b=4)
     assert wide.check(macs=4 * 8 * 3).total.macs == 96

@@ -1,4 +1,4 @@
-"""`costax.analyze`: count a program; and `costax.rules`, what it is counted by."""
+"""`costax.analyze`, which counts a program, and `costax.rules`, the rules that it counts with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REGISTERED = (leaf, higher_order)
 
 
 class UncountedWarning(UserWarning):
-    """A program holds primitives that no rule covers; they stand in `Analysis.uncounted`."""
+    """A program contains primitives without a rule. They are listed in `Analysis.uncounted`."""
 
 
 @overload
@@ -65,19 +65,22 @@ def analyze(
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     loops_once: bool = False,
 ) -> Callable[..., Any]:
-    """Return a function that takes the target's arguments and returns its Analysis; nothing is executed.
+    """Return a function that takes the arguments of `fn` and returns its Analysis. Nothing is executed.
 
-    fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku.
-    The path of a file of HLO is a target too, without arguments; its ModuleAnalysis has what XLA counts.
-    The arguments may be arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree; where sizes are
-    symbols, as in `costax.spec("i32[b,s]")`, counts are formulas of them.
-    static_argnums, static_argnames: as for `jax.jit`. params_argnums: which positional arguments are parameters.
-    trips: how often loops run that have no length in the program, `{"solver/while": 40}`; patterns are allowed. What
-    is not answered stays a symbol of that name; or, with `loops_once`, counts once, as XLA counts it.
-    branches: which branch of a `cond` or `switch` is charged: the costliest ("max"), the cheapest ("min"), each as if
-    they were taken equally often ("mean"), or, by place, one of these or an index: `{"router/cond": 1, "*": "mean"}`.
+    fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku. For
+    the path of an HLO file, the function takes no arguments and returns a ModuleAnalysis with XLA's counts.
+    Arguments of the function: arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree. If sizes
+    are symbols, as in `costax.spec("i32[b,s]")`, the counts are polynomials in the symbols.
+    static_argnums, static_argnames: as for `jax.jit`. params_argnums: the positional arguments that are parameters.
+    trips: trip counts of loops whose length the program does not fix, by scope path: `{"solver/while": 40}`. Patterns
+    are allowed. A loop without a trip count gets a symbol named after its path; with `loops_once` it counts once, as
+    in XLA.
+    branches: the branch of a `cond` or `switch` that counts: the most expensive ("max"), the cheapest ("min"), the mean
+    of all ("mean"), or one of these or an index by scope path: `{"router/cond": 1, "*": "mean"}`.
     on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted.
-    rules: cost rules for this call alone, by primitive name.
+    rules: cost rules for this call only, by primitive name.
+    Raises TargetError if `fn` is not a program, InputError if the arguments do not fit, MissingRuleError, TripsError or
+    BranchError if `trips` or `branches` do not fit the program, SymbolicError if no formula exists.
 
     >>> import jax.numpy as jnp
     >>> analyze(jnp.matmul)(jax.ShapeDtypeStruct((4, 8), "float32"), jax.ShapeDtypeStruct((8, 3), "float32")).total.macs
@@ -85,8 +88,8 @@ def analyze(
     """
     if on_missing not in ("raise", "warn"):
         raise InputError(
-            f"on_missing={on_missing!r} says nothing.",
-            why="It decides what becomes of primitives without a rule.",
+            f"on_missing must be 'raise' or 'warn', got {on_missing!r}.",
+            why="on_missing decides whether a primitive without a rule is an error or a warning.",
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
     answers = checked_trips(trips or {})
@@ -142,7 +145,7 @@ def analyze_program(
     branches: Mapping[str, int | str] | None = None,
     loops_once: bool = False,
 ) -> Analysis:
-    """Return the analysis of a traced program; its loops of unknown length run once, or as a symbol says."""
+    """Return the analysis of a traced program. Its loops of unknown length count once, or as often as a symbol."""
     table = _with_overrides(overrides or {})
     jaxpr = _jax.live_part(program.jaxpr)
     choices = branches or {}
@@ -182,8 +185,8 @@ def rules() -> dict[str, Rule]:
 
 
 def is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
-    """Say whether a target is the path of a file."""
-    # A name without a suffix is a target of the command line's that is not at home here, and no file.
+    """Return whether a target is the path of a file."""
+    # A string without a suffix, such as `package.module:name`, is a target of the command line and not a path.
     return isinstance(fn, os.PathLike) or (isinstance(fn, str) and os.path.splitext(fn)[1] != "")
 
 
@@ -206,27 +209,27 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
     unused = [place for place in trips if place not in findings.used_trips]
     if unused:
         raise TripsError(
-            f"No loop of unknown length is called {', '.join(map(repr, unused))}.",
+            f"No loop of unknown length matches {', '.join(map(repr, unused))}.",
             where=f"loops of unknown length: {', '.join(findings.unknowns) or 'none'}",
-            why="The answer would change nothing.",
-            cure=nearest(unused[0], findings.unknowns) or "Name a loop of that list, or a pattern such as '*/while'.",
+            why="A trip count without its loop has no effect.",
+            cure=nearest(unused[0], findings.unknowns) or "Use a loop of that list, or a pattern such as '*/while'.",
         )
 
 
 def checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:
-    """Return trip counts as integers, fractions or polynomials. Raises TripsError for one that is no count."""
+    """Return trip counts as integers, fractions or polynomials. Raises TripsError for a value that is not a count."""
     for place, count in trips.items():
         if not isinstance(count, int | Fraction | Polynomial) or isinstance(count, bool) or not at_least(count, 0):
             raise TripsError(
-                f"trips[{place!r}] = {count!r} is not a count.",
+                f"trips[{place!r}] must be a non-negative number, got {count!r}.",
                 why="A loop runs a whole number of times.",
-                cure="Give a non-negative integer, or the mean that costax.count_trips measured.",
+                cure="Pass a non-negative integer, or the mean that costax.count_trips measured.",
             )
     return {place: count if isinstance(count, Polynomial) else rational(count) for place, count in trips.items()}
 
 
 def _positive(extent: Count) -> Condition:
-    return Condition(f"{extent} >= 1, for a size of this program is {extent}:", extent - 1)
+    return Condition(f"{extent} >= 1, because the program has a size of {extent}:", extent - 1)
 
 
 def _one_device(tree: Node) -> Cost:

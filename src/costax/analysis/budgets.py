@@ -1,4 +1,4 @@
-"""Budgets: what a program may cost at most, checked by a script, a test or a decorator.
+"""Budgets: upper limits for the costs of a program, checked by a script, a test or a decorator.
 
 a.check(costax.Budget(flops="4 GFLOP", peak_bytes="2 GiB", uncounted=0))
 """
@@ -18,7 +18,7 @@ from costax.errors import BudgetError
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# Field -> unit of its texts.
+# Field -> unit that a text of the field ends with: flops="4 GFLOP".
 UNITS: Final[Mapping[str, str]] = {
     "macs": "MAC",
     "flops": "FLOP",
@@ -36,9 +36,10 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The most that a program may cost: a number, or a text such as "4 GFLOP" or "2 GiB"; None is no limit.
+    """Upper limits for the costs of a program. A limit is a number or a text such as "4 GFLOP" or "2 GiB".
 
-    uncounted: equations without a rule, and loops of unknown length. peak_bytes: the framework peak.
+    None sets no limit. uncounted: the number of equations without a rule plus the number of loops of unknown length.
+    peak_bytes: the framework peak. A program at its limit is within its budget.
     """
 
     macs: int | str | None = None
@@ -53,48 +54,48 @@ class Budget:
     uncounted: int | str | None = None
 
     def limits(self) -> dict[str, int]:
-        """Return the limits that are set, as numbers. Raises UnitError for a text that is none."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return the limits that are set, as numbers. Raises UnitError for a text that is not a number with a unit."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: units.parse(limit, UNITS[name]) if isinstance(limit, str) else limit
-            for name, limit in given.items()
+            for name, limit in settings.items()
             if limit is not None
         }
 
 
-def found(analysis: Counts, field: str) -> Count:
-    """Return what a program costs of a field of a budget. Raises BudgetError where that is not known."""
+def field_value(analysis: Counts, field: str) -> Count:
+    """Return the cost of a program in a field of a budget. Raises BudgetError if the parameters are not known."""
     if field == "uncounted":
         return sum(m.count for m in analysis.uncounted) + sum(not u.answered for u in analysis.unknowns)
     owner = analysis if field in ("params", "param_bytes", "peak_bytes") else analysis.total
     value = getattr(owner, field)
     if value is None:
         raise BudgetError(
-            f"`{analysis.name}` has no {field}: nobody said which inputs are parameters.",
-            why="The budget could not be checked.",
-            cure="Pass params_argnums to costax.analyze, or leave the limit out.",
+            f"The {field} of `{analysis.name}` are unknown: costax was not told which inputs are parameters.",
+            why=f"The limit on {field} cannot be checked.",
+            cure="Pass params_argnums to costax.analyze, or remove the limit.",
         )
     return value
 
 
 def check(analysis: Counts, budget: Budget) -> None:
-    """Raise BudgetError if a program costs more than its budget; the message names the layers that cost most."""
-    __tracebackhide__ = True  # pytest shows the line of the test instead
+    """Raise BudgetError if a program costs more than its budget. The message names the most expensive layers."""
+    __tracebackhide__ = True  # pytest then shows the line of the test
     limits = budget.limits()
-    costs = {name: found(analysis, name) for name in limits}
-    unsettled = [name for name in limits if isinstance(costs[name], Polynomial)]
-    if unsettled:
+    costs = {name: field_value(analysis, name) for name in limits}
+    symbolic = [name for name in limits if isinstance(costs[name], Polynomial)]
+    if symbolic:
         raise BudgetError(
-            f"`{analysis.name}` has formulas and no numbers for {', '.join(unsettled)}: {costs[unsettled[0]]}.",
-            why="Whether it is within its budget depends on its symbols.",
-            cure="Give them values first: analysis.evaluate(b=8, s=2048).check(...).",
+            f"The {', '.join(symbolic)} of `{analysis.name}` contain symbols: {costs[symbolic[0]]}.",
+            why="Whether the program is within its budget depends on the values of the symbols.",
+            cure="Set the symbols first: analysis.evaluate(b=8, s=2048).check(...).",
         )
-    broken = [name for name in limits if costs[name] > limits[name]]
-    if broken:
+    exceeded = [name for name in limits if costs[name] > limits[name]]
+    if exceeded:
         raise BudgetError(
-            f"`{analysis.name}` is over its budget in {', '.join(broken)}.",
-            why="\n".join(line for name in broken for line in _breach(analysis, name, costs[name], limits[name])),
-            cure="Make it cheaper, or raise the budget.",
+            f"`{analysis.name}` is over its budget in {', '.join(exceeded)}.",
+            why="\n".join(line for name in exceeded for line in _breach(analysis, name, costs[name], limits[name])),
+            cure="Reduce the cost of the program, or raise the budget.",
         )
 
 
@@ -116,5 +117,5 @@ def _breach(analysis: Counts, field: str, count: Count, limit: Count) -> list[st
 
 
 def text(field: str, count: Count) -> str:
-    """Return a count of a field as people read it."""
+    """Return a count with three digits, a prefix and the unit of its field: `3.63 GFLOP`."""
     return units.short_bytes(count) if "bytes" in field else units.short(count, UNITS.get(field, ""))

@@ -1,4 +1,4 @@
-"""Policies: what a gradient would save under each of jax's checkpoint policies, by scope; nothing is run."""
+"""Checkpoint policies: the residuals that a gradient saves under each policy of jax, by scope. Nothing is run."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ POLICIES: Final = (
 
 @dataclass(frozen=True)
 class Saved:
-    """What a gradient saves under a policy, and what it then works out again.
+    """The residuals of a gradient under one policy, and the FLOPs of the gradient.
 
-    residuals: arrays that the forward pass leaves for the backward pass; arguments are there anyway. flops: of the
-    whole gradient.
+    residuals: the arrays that the forward pass saves for the backward pass, without arguments of the function, which
+    stay in memory anyway. flops: of the forward and backward pass, recomputed work included.
     """
 
     policy: str
@@ -38,11 +38,11 @@ class Saved:
 
     @property
     def nbytes(self) -> Count:
-        """Bytes of all residuals together."""
+        """Bytes of all residuals."""
         return sum(residual.nbytes for residual in self.residuals)
 
     def by_scope(self, depth: int | None = None) -> dict[str, Count]:
-        """Return the bytes that each scope leaves, cut at `depth` parts."""
+        """Return the bytes that each scope saves; scope paths have at most `depth` parts."""
         sums: dict[str, Count] = {}
         for residual in self.residuals:
             scope = "/".join(residual.scope.split("/")[:depth])
@@ -53,30 +53,31 @@ class Saved:
 def saved_by_policy(
     fn: Callable[..., Any], policies: Mapping[str, Any] | Sequence[str] = POLICIES
 ) -> Callable[..., dict[str, Saved]]:
-    """Return a function that takes the arguments of `fn` and says what its gradient saves under each policy.
+    """Return a function that takes the arguments of `fn` and returns the residuals of its gradient for each policy.
 
-    policies: names of `jax.checkpoint_policies`, or policies by names of your own. What is saved without a checkpoint
-    stands first. Every floating argument is differentiated by. Raises InputError for a policy that jax does not have.
+    policies: names in `jax.checkpoint_policies`, or a mapping from your own names to policies. The first entry of the
+    result is "no checkpoint". The gradient is taken with respect to every floating argument. Raises InputError for a
+    policy that jax does not have.
     """
-    chosen = {name: _named(name) for name in policies} if not isinstance(policies, Mapping) else dict(policies)
+    by_name = {name: _named(name) for name in policies} if not isinstance(policies, Mapping) else dict(policies)
 
     def call(*args: Any) -> dict[str, Saved]:
-        plain = {WITHOUT: fn, **{name: _api.checkpoint(fn, policy=policy) for name, policy in chosen.items()}}
+        plain = {WITHOUT: fn, **{name: _api.checkpoint(fn, policy=policy) for name, policy in by_name.items()}}
         return {name: _saved(name, function, args) for name, function in plain.items()}
 
     return call
 
 
 def _named(name: str) -> Any:
-    found = getattr(_api.checkpoint_policies, name, None)
-    if found is None:
-        known = [policy for policy in dir(_api.checkpoint_policies) if not policy.startswith("_")]
+    policy = getattr(_api.checkpoint_policies, name, None)
+    if policy is None:
+        known = [other for other in dir(_api.checkpoint_policies) if not other.startswith("_")]
         raise InputError(
             f"jax has no checkpoint policy {name!r}.",
-            why=f"It has {', '.join(known)}.",
-            cure="Name one of these, or pass policies={'mine': policy}.",
+            why=f"jax.checkpoint_policies has {', '.join(known)}.",
+            cure="Use one of these names, or pass your own policy: policies={'mine': policy}.",
         )
-    return found
+    return policy
 
 
 def _saved(name: str, function: Callable[..., Any], args: Sequence[Any]) -> Saved:
@@ -84,14 +85,14 @@ def _saved(name: str, function: Callable[..., Any], args: Sequence[Any]) -> Save
     floating = [i for i, leaf in enumerate(leaves) if _api.numpy.issubdtype(leaf.dtype, _api.numpy.inexact)]
 
     def gradient(values: list[Any]) -> Any:
-        def of(differentiated: list[Any]) -> Any:
+        def with_floating(differentiated: list[Any]) -> Any:
             full = list(values)
             for i, value in zip(floating, differentiated, strict=True):
                 full[i] = value
             return function(*pytrees.unflatten(tree, full))
 
-        out, pull = _api.vjp(of, [values[i] for i in floating])
+        out, pull = _api.vjp(with_floating, [values[i] for i in floating])
         return out, pull(_api.tree.map(_api.numpy.ones_like, out))
 
-    found = analyze(gradient)(leaves)
-    return Saved(name, found.saved_residuals(), found.total.flops)
+    analysis = analyze(gradient)(leaves)
+    return Saved(name, analysis.saved_residuals(), analysis.total.flops)

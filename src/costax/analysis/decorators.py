@@ -1,4 +1,4 @@
-"""`costax.budget`: a decorator that checks what a function costs before it runs."""
+"""`costax.budget`: a decorator that checks the cost of a function before the function runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _R = TypeVar("_R")
 def budget(
     *, params_argnums: int | tuple[int, ...] | None = None, **limits: int | str | None
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Return a decorator that checks what a function costs before it runs, once for each shape of its arguments.
+    """Return a decorator that checks the cost of a function before the first call with each set of argument shapes.
 
-    limits: those of `Budget`. A function that a budget stops is not run: BudgetError is raised.
+    limits: the fields of `Budget`. params_argnums: the positional arguments that are parameters. A call over the
+    budget raises BudgetError and does not run the function. Raises UnitError for a limit that is not a number.
     """
     allowed = Budget(**limits)
     allowed.limits()
@@ -33,8 +34,8 @@ def budget(
             shapes = [pytrees.shaped(leaf) for leaf in leaves]
             key = (str(tree), tuple(map(str, shapes)))
             if key not in seen:
-                given, named = pytrees.unflatten(tree, shapes)
-                check(analyze(function, params_argnums=params_argnums)(*given, **named), allowed)
+                positional, keyword = pytrees.unflatten(tree, shapes)
+                check(analyze(function, params_argnums=params_argnums)(*positional, **keyword), allowed)
                 seen.add(key)
             return function(*args, **kwargs)
 

@@ -1,7 +1,7 @@
-"""Difference: two analyses layer by layer, and what each field gains or loses.
+"""The difference of two analyses, layer by layer and field by field.
 
-Layers are matched by their scope path. Where all of a program lies in one outermost scope, and the two programs call
-it differently, that scope is left out of the paths: `ResNet18/stem` is `stem` of `ResNet50`.
+Layers are matched by scope path. If each program has a single outermost scope and the two scopes have different
+names, the outermost scope is left out of the paths, so that `ResNet18/stem` matches `ResNet50/stem`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from costax.core.display import Displayed
 from costax.core.size import Size
 
 SIZES: Final[Mapping[str, str]] = {"params": "elements of the parameters", "param_bytes": "bytes of the parameters (B)"}
-"""The fields of a layer beside those of its cost."""
+"""The fields of a layer that do not belong to its cost."""
 
 
 NO_SIZE: Final = Size()
@@ -25,7 +25,7 @@ NO_SIZE: Final = Size()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field of one layer: before, after, and what is between."""
+    """The value of one field of one layer in the program before and in the program after."""
 
     before: Count
     after: Count
@@ -37,13 +37,13 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """After over before; None where there was nothing before."""
+        """After divided by before; None if the value before is 0."""
         return self.after / self.before if self.before else None
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of the two programs: its scope path, its costs and its parameters."""
+    """A layer of the two programs: its scope path, its costs and its parameters; all 0 where it does not exist."""
 
     scope: str
     before: Cost = ZERO
@@ -54,21 +54,21 @@ class Layer:
     def change(self, field: str) -> Change:
         """Return the change of a field, one of `costax.core.cost.FIELDS` or `SIZES`."""
         if field in SIZES:
-            of: Callable[[Size], Count] = (lambda s: s.elements) if field == "params" else (lambda s: s.nbytes)
-            return Change(of(self.params_before), of(self.params_after))
+            size_of: Callable[[Size], Count] = (lambda s: s.elements) if field == "params" else (lambda s: s.nbytes)
+            return Change(size_of(self.params_before), size_of(self.params_after))
         return Change(getattr(self.before, field), getattr(self.after, field))
 
     @property
     def changed(self) -> bool:
-        """Say whether anything differs."""
+        """Whether the cost or the parameters differ."""
         return self.before != self.after or self.params_before != self.params_after
 
 
 @dataclass(frozen=True)
 class Diff(Displayed):
-    """Two analyses beside each other.
+    """Two analyses compared layer by layer.
 
-    The layers of one depth add up to the totals, in every field: what lies outside of all scopes is the layer "".
+    The layers of any depth sum to the totals, in every field: work outside of all scopes belongs to the layer "".
     """
 
     before: Analysis
@@ -80,7 +80,7 @@ class Diff(Displayed):
         return Layer("total", self.before.total, self.after.total, _params(self.before), _params(self.after))
 
     def layers(self, depth: int | None = None) -> list[Layer]:
-        """Return the layers of both programs, in program order, their paths cut at `depth` parts."""
+        """Return the layers of both programs in program order, with paths of at most `depth` parts."""
         first, second = self._paths
         costs = [_costs(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]
         sizes = [_sizes(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]
@@ -92,19 +92,19 @@ class Diff(Displayed):
 
     @cached_property
     def _paths(self) -> tuple[int, int]:
-        """How many leading parts each program's paths lose: one where each has one outermost scope, of another name."""
+        """How many leading parts each program's paths lose: 1 if the only outermost scopes have different names."""
         roots = [{row.scope[:1] for row in a.rows} - {()} for a in (self.before, self.after)]
-        lone = all(len(found) == 1 for found in roots) and roots[0] != roots[1]
-        return (1, 1) if lone else (0, 0)
+        single = all(len(names) == 1 for names in roots) and roots[0] != roots[1]
+        return (1, 1) if single else (0, 0)
 
 
 def diff(before: Analysis, after: Analysis) -> Diff:
-    """Return what changes from one analysis to another, layer by layer."""
+    """Return the difference of two analyses, layer by layer."""
     return Diff(before, after)
 
 
 def fields() -> tuple[str, ...]:
-    """Return the names of the fields that a layer has."""
+    """Return the names of the fields of a layer."""
     return (*FIELDS, *SIZES)
 
 
@@ -128,13 +128,16 @@ def _sizes(analysis: Analysis, cut: int, depth: int | None) -> dict[str, Size]:
 
 
 def _merged(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """Return all names once: in the order of the first, each of the second's own behind what it follows there."""
+    """Return every name once, in the order of `first`; a name of `second` alone follows its predecessor in `second`.
+
+    For example `[stem, head]` and `[stem, block, head]` give `[stem, block, head]`.
+    """
     merged = list(dict.fromkeys(first))
-    place = 0
+    position = 0
     for name in dict.fromkeys(second):
         if name in merged:
-            place = merged.index(name) + 1
+            position = merged.index(name) + 1
         else:
-            merged.insert(place, name)
-            place += 1
+            merged.insert(position, name)
+            position += 1
     return merged

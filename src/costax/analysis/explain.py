@@ -1,4 +1,4 @@
-"""What costax knows of a primitive: its rule, the law in words, and worked examples run on the spot."""
+"""The explanation of a primitive: its rule, the formula in words, and worked examples that are run now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from costax.rules.registry import Rule
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A worked example, our count of it and what XLA counts before optimisation."""
+    """A worked example, the count of costax and the count of XLA before optimisation."""
 
     case: Case
     program: str
@@ -35,11 +35,11 @@ class Example:
 
     @property
     def agrees(self) -> bool:
-        """Say whether XLA counts what we count, by its own convention."""
+        """Whether XLA counts the same as costax under XLA's convention."""
         return as_xla(self.cost) == self.xla
 
     def __str__(self) -> str:
-        """Show the program, its arguments and both counts."""
+        """Return the program, its arguments and both counts as text."""
         names = ("macs", "flops", "transcendentals", "ops", "bytes_unfused", "collective_bytes")
         counts = [(name.replace("_", " "), getattr(self.cost, name)) for name in names]
         ours = ", ".join(f"{name} {units.exact(count)}" for name, count in counts if count) or "nothing"
@@ -52,54 +52,54 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A rule and its worked examples; `str()` is the page that `costax explain` prints."""
+    """A rule and its worked examples. `str()` returns the page that `costax explain` prints."""
 
     rule: Rule
     examples: tuple[Example, ...]
 
     def __str__(self) -> str:
-        """Return the page."""
+        """Return the page as text."""
         head = f"{self.rule.name}: {kind(self.rule)} rule, {self.rule.file}:{self.rule.line}"
         law = f"Free: {self.rule.free}" if self.rule.free else self.rule.law
         examples = [f"Example {i}\n{textwrap.indent(str(x), '  ')}" for i, x in enumerate(self.examples, 1)]
-        return "\n\n".join([head, law, *(examples or ["No worked example uses it alone."])])
+        return "\n\n".join([head, law, *(examples or ["There is no worked example of this primitive alone."])])
 
 
 def explain(primitive: str) -> Explanation:
-    """Return what costax knows of a primitive; its worked examples are traced, counted and lowered now.
+    """Return the rule of a primitive with its worked examples, which are traced, counted and lowered now.
 
-    Raises TargetError for a primitive without a rule, naming the nearest that have one.
+    Raises TargetError for a primitive without a rule; the message lists primitives with similar names.
     """
     table = rules()
     if primitive not in table:
-        near = difflib.get_close_matches(primitive, table, n=4, cutoff=0.5)
+        matches = difflib.get_close_matches(primitive, table, n=4, cutoff=0.5)
         raise TargetError(
-            f"No rule is called {primitive!r}.",
+            f"There is no rule for {primitive!r}.",
             why=f"costax has rules for {len(table)} primitives.",
-            cure=f"Did you mean {' or '.join(near)}?" if near else "`costax rules` lists them all.",
+            cure=f"Did you mean {' or '.join(matches)}?" if matches else "`costax rules` lists them all.",
         )
     return Explanation(table[primitive], tuple(_run(case) for case in cases() if case.primitive == primitive))
 
 
 def kind(rule: Rule) -> str:
-    """Return what sort of rule it is: leaf, higher-order or free."""
+    """Return the kind of a rule: "leaf", "higher-order" or "free"."""
     return "higher-order" if rule.higher_order else "free" if rule.free else "leaf"
 
 
 def family(rule: Rule) -> str:
-    """Return the file that a rule stands in, without its path."""
+    """Return the name of the file that defines a rule, without path and suffix."""
     return Path(rule.file).stem
 
 
 def _run(case: Case) -> Example:
     analysis = analyze(case.function)(*(spec(arg) for arg in case.args))
-    found: Mapping[str, float] = _jax.lower(analysis.program.traced, analysis.program.jaxpr).cost_analysis() or {}
-    xla = XlaCounts(int(found.get("flops", 0)), int(found.get("transcendentals", 0)))
+    properties: Mapping[str, float] = _jax.lower(analysis.program.traced, analysis.program.jaxpr).cost_analysis() or {}
+    xla = XlaCounts(int(properties.get("flops", 0)), int(properties.get("transcendentals", 0)))
     return Example(case, program_text(case.function), analysis.total, xla)
 
 
 def program_text(function: Callable[..., Any]) -> str:
-    """Return a function as it is written; one of jax's own is named.
+    """Return the source text of a function, or the qualified name of a function of jax.
 
     >>> program_text(lambda x: x + 1)
     'lambda x: x + 1'
@@ -116,7 +116,7 @@ def program_text(function: Callable[..., Any]) -> str:
 
 
 def _lambda_text(code: CodeType) -> str:
-    """Cut a lambda out of its file: several may stand on one line, so its columns tell which it is."""
+    """Return the source text of a lambda. A line may have several lambdas, so the columns decide which one it is."""
     spans = [(line, column) for line, _, column, _ in code.co_positions() if line and column]
     for start, end, text in _lambdas(code.co_filename):
         if spans and all(start <= span <= end for span in spans):
@@ -126,7 +126,7 @@ def _lambda_text(code: CodeType) -> str:
 
 @cache
 def _lambdas(filename: str) -> list[tuple[tuple[int, int], tuple[int, int], str]]:
-    """Return where each lambda of a file has its body, and its text; inner ones first."""
+    """Return (start, end, text) of each lambda of a file; a lambda inside another comes before the outer one."""
     if not Path(filename).is_file():
         return []
     text = Path(filename).read_text(encoding="utf-8")

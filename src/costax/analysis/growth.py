@@ -1,4 +1,4 @@
-"""How costs grow with a symbol: degrees, the scopes that lead, and where one scope overtakes another."""
+"""Asymptotics: the degree of a cost in a symbol, leading terms, and the size from which one scope costs more."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ from costax.errors import SymbolError
 if TYPE_CHECKING:
     from costax.analysis.counts import Counts
 
-# Beyond this no size of a program lies; up to the other one, every value is tried.
+# No size of a program is larger than _FAR. Up to _SCANNED the search tests every value; beyond it bisects.
 _FAR: Final = 1 << 80
 _SCANNED: Final = 1 << 14
 
 
 class Leading(NamedTuple):
-    """How a scope grows with a symbol: the highest power, its coefficient, and from where it outweighs the rest."""
+    """The leading term of a scope in one symbol: its power, its coefficient, and the least value where it dominates.
+
+    dominates_from: the least value of the symbol from which the leading term is at least the sum of all other terms;
+    None if the degree is 0 or if there is no such value.
+    """
 
     degree: int
     coefficient: Any
@@ -46,24 +50,24 @@ def degree(analysis: Counts, name: str, field: str) -> int:
 
 
 def leading(analysis: Counts, name: str, field: str, depth: int | None) -> dict[str, Leading]:
-    """Return how each scope grows with a symbol; see `Analysis.leading`."""
+    """Return the leading term of each scope in a symbol; see `Analysis.leading`."""
     check_symbol(analysis, name)
-    found: dict[str, Leading] = {}
+    terms: dict[str, Leading] = {}
     for scope, count in formula(analysis, field, "scope", depth).items():
         if count.terms:
             power = count.degree(name)
-            found[scope] = Leading(power, coefficient(count, name, power), _dominates_from(count, name, power))
-    return dict(sorted(found.items(), key=lambda item: (-item[1].degree, -magnitude(item[1].coefficient))))
+            terms[scope] = Leading(power, coefficient(count, name, power), _dominates_from(count, name, power))
+    return dict(sorted(terms.items(), key=lambda item: (-item[1].degree, -magnitude(item[1].coefficient))))
 
 
 def coefficient(count: Polynomial, name: str, power: int) -> Any:
-    """Return what stands before a power of a symbol, where only whole powers of it do."""
+    """Return the coefficient of a power of a symbol: 3*b for power 2 of s in 3*b*s^2 + s."""
     terms: dict[Any, Any] = {}
     for monomial, factor in count.terms.items():
         own = [(atom, exponent) for atom, exponent in monomial if name in _names(atom)]
         if sum(Polynomial({((atom, 1),): 1}).degree(name) * exponent for atom, exponent in own) == power:
             rest = tuple(part for part in monomial if part not in own)
-            # floordiv(s, 2)^2 grows as s^2 / 4
+            # A term with floordiv(s, 2)^2 grows like s^2 / 4, so its coefficient takes the factor 1/4.
             for atom, exponent in own:
                 factor = factor * _growth(atom) ** exponent
             terms[rest] = terms.get(rest, 0) + factor
@@ -75,14 +79,14 @@ def _names(atom: Atom) -> tuple[str, ...]:
 
 
 def _growth(atom: Atom) -> Fraction:
-    """Return the factor by which a division by a number grows as its dividend does, else 1."""
+    """Return the growth of an atom relative to its operand: 1/n for floordiv(x, n), else 1."""
     if atom.function == "floordiv" and isinstance(atom.operands[1], int):
         return Fraction(1, atom.operands[1])
     return Fraction(1)
 
 
 def _dominates_from(count: Polynomial, name: str, power: int) -> Any:
-    """Return the least value of a symbol from which its highest power outweighs the rest; None if others decide."""
+    """Return the least value of a symbol from which its highest power is at least the rest; None for power 0."""
     if power == 0:
         return None
     whole = symbol(name)
@@ -105,39 +109,39 @@ def crossover(analysis: Counts, one: Scopes, other: Scopes, name: str, field: st
 
 
 def _scope_cost(analysis: Counts, scopes: Sequence[str], field: str) -> Any:
-    """Return the cost of all places that scope names, paths or patterns mean, those below them included."""
-    wanted = [tuple(scope.split("/")) for scope in scopes]
-    for scope, parts in zip(scopes, wanted, strict=True):
+    """Return the cost of all scopes that match names, paths or patterns, with everything below them."""
+    patterns = [tuple(scope.split("/")) for scope in scopes]
+    for scope, parts in zip(scopes, patterns, strict=True):
         _check_scope(analysis, scope, parts)
     rows = analysis.rows.items()
-    return getattr(Cost.sum(c for row, c in rows if any(_lies_in(row.scope, parts) for parts in wanted)), field)
+    return getattr(Cost.sum(c for row, c in rows if any(_lies_in(row.scope, parts) for parts in patterns)), field)
 
 
 def _check_scope(analysis: Counts, scope: str, parts: Sequence[str]) -> None:
     if not any(_lies_in(row.scope, parts) for row in analysis.rows):
         names = sorted({"/".join(row.scope[: i + 1]) for row in analysis.rows for i in range(len(row.scope))})
         last = sorted({name.rpartition("/")[2] for name in names})
-        near = difflib.get_close_matches(scope, [*names, *last], n=1, cutoff=0.5)
+        matches = difflib.get_close_matches(scope, [*names, *last], n=1, cutoff=0.5)
         raise SymbolError(
-            f"No scope is called {scope!r}.",
-            why="A crossover is where the cost of one scope passes that of another.",
-            cure=f"Did you mean {near[0]!r}?" if near else f"Scopes are for example: {', '.join(last[:8]) or 'none'}.",
+            f"No scope matches {scope!r}.",
+            why="A crossover compares the costs of two scopes.",
+            cure=f"Did you mean {matches[0]!r}?" if matches else f"Some scopes: {', '.join(last[:8]) or 'none'}.",
         )
 
 
 def _lies_in(path: Sequence[str], parts: Sequence[str]) -> bool:
-    """Say whether a run of the path's parts matches; patterns as of file names are allowed."""
+    """Return whether consecutive parts of a path match the given parts, which may be patterns such as `block_*`."""
     return any(
-        all(fnmatchcase(have, want) for have, want in zip(path[start:], parts, strict=False))
+        all(fnmatchcase(name, pattern) for name, pattern in zip(path[start:], parts, strict=False))
         for start in range(len(path) - len(parts) + 1)
     )
 
 
 def first_from(difference: Any, name: str, *, above: bool = False) -> int | None:
-    """Return the least n from which on a difference is never negative (`above`: is positive) for n, n + 1, ...
+    """Return the least n such that a difference is non-negative for every value n, n + 1, ... of a symbol.
 
-    None where it is negative again and again. Factors that the other symbols make (a batch size before every term)
-    fall out. Raises SymbolError where the answer depends on other symbols.
+    above: the difference must be positive instead. None if there is no such n. A factor of other symbols that all
+    terms share, such as a batch size, cancels. Raises SymbolError if n depends on other symbols.
     """
     if not isinstance(difference, Polynomial):
         return 1 if difference >= int(above) else None
@@ -147,11 +151,12 @@ def first_from(difference: Any, name: str, *, above: bool = False) -> int | None
         others = [other for other in getattr(difference, "symbols", ()) if other != name]
     if others:
         raise SymbolError(
-            f"Where it is depends on {', '.join(others)} too: the difference is {difference}.",
+            f"The crossover depends on {', '.join(others)} too: the difference is {difference}.",
             why="A crossover is one value of one symbol.",
-            cure=f"Put numbers in their place: crossover(..., {', '.join(f'{other}=8' for other in others)}).",
+            cure=f"Set the other symbols: crossover(..., {', '.join(f'{other}=8' for other in others)}).",
         )
     if above:
+        # The difference takes integer values once its coefficients are integers, so `> 0` is the same as `- 1 >= 0`.
         whole = lcm(*(factor.denominator for factor in as_polynomial(difference).terms.values()))
         difference = difference * whole - 1
     if not isinstance(difference, Polynomial):
@@ -159,7 +164,7 @@ def first_from(difference: Any, name: str, *, above: bool = False) -> int | None
     low = max((atom.least for atom in difference.leaves()), default=1)
     if weight_at(difference, name, _FAR) < 0:
         return None
-    # Beyond `far` the sign is the highest power's; below it the last negative value is searched for.
+    # Double `far` until the difference is provably non-negative for every value >= far. The answer is at most `far`.
     far = low
     while not at_least(_moved_by(difference, name, far), 0):
         far *= 2
@@ -172,7 +177,7 @@ def first_from(difference: Any, name: str, *, above: bool = False) -> int | None
 
 
 def weight_at(difference: Polynomial, name: str, value: int) -> Any:
-    """Return the exact value with a number in the place of the only symbol."""
+    """Return the exact value of a difference at a value of its only symbol."""
     return symbol_values.as_number(difference.value({name: value}))
 
 
@@ -181,7 +186,7 @@ def _moved_by(difference: Polynomial, name: str, start: int) -> Any:
 
 
 def _bisected(difference: Polynomial, name: str, far: int) -> int:
-    """Return the first of the values up to `far` from which all are non-negative: their last change of sign."""
+    """Return the least value from which the difference is provably non-negative, by bisection of [1, far]."""
     low = 1
     while low < far:
         middle = (low + far) // 2
@@ -193,7 +198,7 @@ def _bisected(difference: Polynomial, name: str, far: int) -> int:
 
 
 def _without_common(difference: Polynomial, others: Sequence[str]) -> Any:
-    """Divide by the powers of other symbols that every term has."""
+    """Divide by the powers of other symbols that all terms share: b*s^2 - 4*b*s becomes s^2 - 4*s."""
     for other in others:
         powers = [
             sum(exponent for atom, exponent in monomial if atom.text.strip('"') == other and not atom.function)

@@ -1,4 +1,4 @@
-"""Sizes: the bits of a model as it is stored, or under another scheme."""
+"""The bits of the stored parameters of a model, for their own dtypes or for another number format."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ SCHEMES: Final[Mapping[str, int]] = {
     "int2": 2,
     "binary": 1,
 }
-"""Bits of an element, by what people call a scheme."""
+"""Bits of an element, by the name of the number format."""
 
 
 def model_size(parameters: Mapping[Any, Any], bits: int | str | Mapping[str, int | str] | None = None) -> Count:
-    """Return the bits of parameters, given as sizes by (scope, dtype).
+    """Return the bits of parameters, which are passed as sizes by (scope, dtype).
 
-    bits: an element's, a scheme such as "int8", or either by scope pattern, the first that fits; None for those of
-    their dtypes. Raises InputError where no pattern fits, or a scheme is unknown.
+    bits: the bits of an element, a format such as "int8", or a mapping from scope patterns to either, of which the
+    first pattern that matches counts. None stands for the bits of the parameters' own dtypes. Raises InputError if no
+    pattern matches a scope, or a format is unknown.
     """
     if bits is None:
         return sum(8 * size.nbytes for size in parameters.values())
@@ -40,15 +41,15 @@ def model_size(parameters: Mapping[Any, Any], bits: int | str | Mapping[str, int
 
 
 def width(scheme: int | str) -> int:
-    """Return the bits of an element of a scheme. Raises InputError where nobody knows it."""
-    found = scheme if isinstance(scheme, int) else SCHEMES.get(scheme, 0)
-    if found <= 0:
+    """Return the bits of an element of a number format. Raises InputError for an unknown format."""
+    bits = scheme if isinstance(scheme, int) else SCHEMES.get(scheme, 0)
+    if bits <= 0:
         raise InputError(
-            f"{scheme!r} is no width of an element.",
-            why=f"It is a number of bits, or one of {', '.join(SCHEMES)}.",
-            cure='Write for example "int8", or 4.',
+            f"{scheme!r} is neither a positive number of bits nor the name of a number format.",
+            why=f"costax knows the formats {', '.join(SCHEMES)}.",
+            cure='Pass, for example, "int8" or 4.',
         )
-    return found
+    return bits
 
 
 def _bits(scope: str, schemes: Mapping[str, int | str]) -> int:
@@ -56,7 +57,7 @@ def _bits(scope: str, schemes: Mapping[str, int | str]) -> int:
         if pattern == scope or fnmatchcase(scope, pattern):
             return width(scheme)
     raise InputError(
-        f"No scheme says how many bits the parameters of {scope or '(no scope)'} have.",
-        why=f"The patterns are {', '.join(schemes)}.",
-        cure='Add one for the rest: {..., "*": 32}.',
+        f"The parameters of {scope or '(no scope)'} match none of the patterns {', '.join(schemes)}.",
+        why="The bits of these parameters are unknown.",
+        cure='Add a pattern for all other scopes: {..., "*": 32}.',
     )

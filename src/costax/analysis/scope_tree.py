@@ -1,4 +1,4 @@
-"""The scope tree: layers inside layers, each with its own cost and parameters and those of all below it."""
+"""The scope tree: nested layers, each with the cost and the parameters of its own and of its whole subtree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from costax.program.tree import Scope
 
 @dataclass(slots=True)
 class ScopeNode:
-    """One scope. own: what its equations cost outside of deeper scopes; total: own plus the children's totals."""
+    """One scope. own: the cost of its equations outside of deeper scopes. total: own plus the children's totals."""
 
     name: str
     scope: Scope = ()
@@ -24,16 +24,16 @@ class ScopeNode:
     children: list[ScopeNode] = field(default_factory=list["ScopeNode"])
 
     def walk(self) -> Iterator[tuple[int, ScopeNode]]:
-        """Yield (depth, scope), parents first; the root has depth 0. Children may be changed on the way."""
-        waiting: list[tuple[int, ScopeNode]] = [(0, self)]
-        while waiting:
-            depth, node = waiting.pop()
+        """Yield (depth, scope), parents first; the root has depth 0. The caller may change the children it gets."""
+        pending: list[tuple[int, ScopeNode]] = [(0, self)]
+        while pending:
+            depth, node = pending.pop()
             yield depth, node
-            waiting.extend((depth + 1, child) for child in reversed(node.children))
+            pending.extend((depth + 1, child) for child in reversed(node.children))
 
 
 def scope_tree(analysis: Counts) -> ScopeNode:
-    """Return the root of an analysis's scopes; the root's total is the analysis's, and children keep program order."""
+    """Return the root scope of an analysis. Its total is the total of the analysis; children keep program order."""
     costs: dict[Scope, list[Cost]] = {}
     for row, cost in analysis.rows.items():
         costs.setdefault(row.scope, []).append(cost)
@@ -47,6 +47,7 @@ def scope_tree(analysis: Counts) -> ScopeNode:
             if path not in nodes:
                 nodes[path] = ScopeNode(path[-1], path)
                 nodes[path[:-1]].children.append(nodes[path])
+    # Deepest scopes first, so that the totals of all children exist before their parent sums them.
     for scope, node in sorted(nodes.items(), key=lambda item: -len(item[0])):
         node.own = Cost.sum(costs.get(scope, ()))
         node.own_params = sizes.get(scope, Size())

@@ -1,4 +1,4 @@
-"""Analyses with symbols: by one trace with symbolic shapes that is checked at a point, or through points alone."""
+"""Analyses with symbols: one trace with symbolic shapes, checked at concrete sizes; interpolation if that fails."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from costax.core.polynomial.symbol_values import Condition
 from costax.errors import CostaxError, MissingRuleError, TripsError, Undecided
 from costax.program.trace import Target, conditions_of, in_one_scope
 
-# Which of the admitted sizes of each symbol a formula is checked at: one place a symbol, different ones, none small.
+# The three points at which formulas are checked, as indices into the allowed sizes of each symbol. The first symbol
+# takes index 6, then 15, then 3; the second symbol 10, 22, 4. The symbols differ, so that a formula with two symbols
+# swapped fails, and no size is so small that another formula could agree by chance.
 _CHECKED: Final = ((6, 10, 12, 8, 9), (15, 22, 31, 18, 27), (3, 4, 5, 6, 7))
 
-# Sizes among which those are looked for at which a comparison of the program comes out otherwise.
+# The largest size at which a comparison of the program is tested for another outcome.
 _TRIED: Final = 66
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """A target and its arguments, some of whose sizes are symbols."""
+    """A target and its arguments, whose sizes may be symbols. least: the least value of each symbol."""
 
     fn: Any
     args: Sequence[Any]
@@ -36,7 +38,7 @@ class Arguments:
     conditions: tuple[Condition, ...]
 
     def at(self, values: Mapping[str, int]) -> tuple[Any, Sequence[Any], Mapping[str, Any]]:
-        """Return the target and its arguments with integers in the place of symbols."""
+        """Return the target and its arguments with integers for the symbols."""
         leaves, tree = pytrees.flatten((tuple(self.args), dict(self.kwargs)))
         args, kwargs = pytrees.unflatten(tree, [_jax.dimensions_at(leaf, values) for leaf in leaves])
         if isinstance(self.fn, Target):
@@ -45,9 +47,9 @@ class Arguments:
 
 
 def symbolic_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments | None:
-    """Return the target with arguments whose sizes are symbols, or None where all of them are numbers.
+    """Return the target and its arguments if a size is a symbol, or None if all sizes are numbers.
 
-    Raises InputError where two arguments bound one symbol differently.
+    Raises InputError if two arguments constrain one symbol differently.
     """
     if isinstance(fn, Target):
         args, kwargs = fn.args, fn.kwargs
@@ -64,24 +66,26 @@ def symbolic_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 def analyze_symbols(
-    given: Arguments, analysed: Callable[[Any, Sequence[Any], Mapping[str, Any]], Analysis]
+    symbolic: Arguments, analysed: Callable[[Any, Sequence[Any], Mapping[str, Any]], Analysis]
 ) -> Analysis:
-    """Return the analysis with formulas: traced with symbols where that gives the counts of a concrete analysis.
+    """Return an analysis whose counts are polynomials.
 
-    Raises SymbolicError where no formula is found, and what `analysed` raises where numbers do not help either.
+    The program is traced with symbols. If that fails, or gives other counts than an analysis at concrete sizes, the
+    polynomials are interpolated. Raises SymbolicError if no formula is found, and the error of `analysed` if the
+    program does not accept concrete sizes either.
     """
 
     def concrete(values: Mapping[str, int]) -> Analysis:
         with warnings.catch_warnings():
-            # What is not counted has been said, or will be, for the program with symbols.
+            # The analysis of the program with symbols gives the same warnings.
             warnings.simplefilter("ignore")
-            return analysed(*given.at(values))
+            return analysed(*symbolic.at(values))
 
     try:
         traced = (
-            analysed(given.fn, given.args, given.kwargs)
-            if not isinstance(given.fn, Target)
-            else analysed(replace(given.fn, args=given.args, kwargs=given.kwargs), (), {})
+            analysed(symbolic.fn, symbolic.args, symbolic.kwargs)
+            if not isinstance(symbolic.fn, Target)
+            else analysed(replace(symbolic.fn, args=symbolic.args, kwargs=symbolic.kwargs), (), {})
         )
     except (MissingRuleError, TripsError):
         raise
@@ -90,48 +94,53 @@ def analyze_symbols(
     except CostaxError as error:
         reason = error.what
     else:
-        checked = _Check(traced, given, concrete)
-        reason = checked.at_some_sizes() or checked.where_undecided()
+        check = _Check(traced, symbolic, concrete)
+        reason = check.at_some_sizes() or check.where_undecided()
         if not reason:
-            return replace(traced, conditions=(*traced.conditions, *checked.unequal), concrete=concrete)
-    found = interpolate(concrete, given.least, given.conditions, " ".join(reason.split()))
-    return replace(found, concrete=concrete)
+            return replace(traced, conditions=(*traced.conditions, *check.unequal), concrete=concrete)
+    interpolated = interpolate(concrete, symbolic.least, symbolic.conditions, " ".join(reason.split()))
+    return replace(interpolated, concrete=concrete)
 
 
 class _Check:
-    """Formulas held against concrete analyses."""
+    """A comparison of the formulas of a traced program with analyses at concrete sizes."""
 
-    def __init__(self, traced: Analysis, given: Arguments, concrete: Callable[[Mapping[str, int]], Analysis]) -> None:
-        self.traced, self.given, self.concrete = traced, given, concrete
-        # What holds where formulas do: comparisons of the program that come out otherwise at a few sizes only.
+    def __init__(
+        self, traced: Analysis, symbolic: Arguments, concrete: Callable[[Mapping[str, int]], Analysis]
+    ) -> None:
+        self.traced, self.symbolic, self.concrete = traced, symbolic, concrete
+        # Conditions for the formulas: comparisons that the trace took for unequal and that are equal at single sizes.
         self.unequal: list[Condition] = []
 
     def at_some_sizes(self) -> str:
-        """Return how the counts of a program of plain sizes differ; "" where they do not."""
+        """Return how the counts at concrete sizes differ from the formulas, or "" if they agree."""
         for places in _CHECKED:
             values = self._sizes(places)
             if self._admitted(values) and not self._equalities(values):
-                found = self._compared(values)
-                if found is not None:
-                    return found
+                difference = self._compared(values)
+                if difference is not None:
+                    return difference
         return ""
 
     def where_undecided(self) -> str:
-        """Return how the counts differ where a comparison that was taken for unequal is equal; "" for few sizes."""
+        """Return how the counts differ at sizes where a comparison that the trace took for unequal is equal.
+
+        If a comparison is equal at one size only (`if n == 8`), the result is "" and a condition excludes the size.
+        """
         values = self._sizes(_CHECKED[0])
         for difference in self._undecided:
             name = next((n for n in difference.symbols if n in values), None)
             if name is None:
                 continue
-            # Where a size is 1, `evaluate` analyses the program itself.
-            sizes = [n for n in range(self.given.least[name], _TRIED) if not ones(self.traced, {**values, name: n})]
+            # Points where a size is 1 need no check: `evaluate` traces the program again there.
+            sizes = [n for n in range(self.symbolic.least[name], _TRIED) if not ones(self.traced, {**values, name: n})]
             zeros = [n for n in sizes if not difference.value({**values, name: n})]
             admitted = [n for n in zeros if self._admitted({**values, name: n})]
-            found = self._compared({**values, name: admitted[0]}) if admitted else None
-            if found and len(zeros) > 1:
-                return found
-            if found or (found is None and zeros and not admitted):
-                self.unequal.append(Condition(f"{difference} != 0, which the program asks about,", difference, "!="))
+            differs = self._compared({**values, name: admitted[0]}) if admitted else None
+            if differs and len(zeros) > 1:
+                return differs
+            if differs or (differs is None and zeros and not admitted):
+                self.unequal.append(Condition(f"{difference} != 0, which the program tests,", difference, "!="))
         return ""
 
     @property
@@ -139,12 +148,12 @@ class _Check:
         return self.traced.program.undecided if self.traced.program else ()
 
     def _equalities(self, values: Mapping[str, int]) -> list[Polynomial]:
-        """Return the comparisons of the program that come out equal at a point."""
+        """Return the comparisons of the program that are equal at a point, although the trace took them for unequal."""
         return [difference for difference in self._undecided if not difference.value(values)]
 
     def _sizes(self, places: Sequence[int]) -> dict[str, int]:
         values: dict[str, int] = {}
-        for number, (name, least) in enumerate(sorted(self.given.least.items())):
+        for number, (name, least) in enumerate(sorted(self.symbolic.least.items())):
             sizes = islice(sizes_of(name, least, self.traced.conditions), places[number % len(places)] + 1)
             values[name] = (list(sizes) or [least])[-1]
         return values
@@ -154,6 +163,7 @@ class _Check:
         return all(condition.holds(values) for condition in known)
 
     def _compared(self, values: Mapping[str, int]) -> str | None:
+        """Return the first count that differs at a point, "" if none does, None if the program does not run there."""
         try:
             exact = self.concrete(values)
         except CostaxError:
@@ -167,15 +177,15 @@ def _rows_that_differ(traced: Analysis, exact: Analysis, values: Mapping[str, in
         formula, counted = traced.rows.get(row), exact.rows.get(row)
         kinds = {key for cost in (formula, counted) if cost is not None for key, _ in cost.items()}
         for key in sorted(kinds):
-            found = 0 if formula is None else dict(formula.items()).get(key, 0)
-            there = 0 if counted is None else dict(counted.items()).get(key, 0)
-            if isinstance(found, Polynomial):
+            by_formula = 0 if formula is None else dict(formula.items()).get(key, 0)
+            expected = 0 if counted is None else dict(counted.items()).get(key, 0)
+            if isinstance(by_formula, Polynomial):
                 loops = {u.place: u.assumed for u in traced.unknowns}
-                found = found.value({**loops, **values})
-            if found != there:
-                place = "/".join(row.scope) or "no scope"
+                by_formula = by_formula.value({**loops, **values})
+            if by_formula != expected:
+                scope = "/".join(row.scope) or "no scope"
                 return (
-                    f"traced with symbols, {key[0]} in {key[1]} of {row.primitive} in {place} is {found} at {at}, "
-                    f"and {there} in the program of these sizes."
+                    f"traced with symbols, {key[0]} in {key[1]} of {row.primitive} in {scope} is {by_formula} at {at}, "
+                    f"but {expected} in the program traced at these sizes."
                 )
     return ""

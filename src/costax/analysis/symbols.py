@@ -1,4 +1,4 @@
-"""What an analysis with symbols answers: formulas, values, degrees, and where one scope overtakes another."""
+"""Questions to an analysis with symbols: formulas, and values at one point or at many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARAMETERS: Final = ("params", "param_bytes")
 
 
 def field_of(analysis: Counts, field: str) -> Any:
-    """Return the count that a field names: one of `FIELDS`, or `params` and `param_bytes`. Raises SymbolError."""
+    """Return a count by name: one of `FIELDS`, `params` or `param_bytes`. Raises SymbolError for another name."""
     if field in _PARAMETERS:
         return getattr(analysis, field) or 0
     check_field(field)
@@ -31,32 +31,34 @@ def field_of(analysis: Counts, field: str) -> Any:
 
 
 def check_field(field: str) -> None:
-    """Raise SymbolError for a field that no cost has."""
+    """Raise SymbolError for a name that is not a field of a cost."""
     if field not in FIELDS:
         names = (*FIELDS, *_PARAMETERS)
-        near = difflib.get_close_matches(field, names, n=1)
+        matches = difflib.get_close_matches(field, names, n=1)
         raise SymbolError(
-            f"{field!r} names no field.",
-            why=f"An analysis has: {', '.join(names)}.",
-            cure=f"Did you mean {near[0]!r}?" if near else 'Ask for example for "flops".',
+            f"An analysis has no field {field!r}.",
+            why=f"The fields are {', '.join(names)}.",
+            cure=f"Did you mean {matches[0]!r}?" if matches else 'Use, for example, "flops".',
         )
 
 
 def formula(analysis: Counts, field: str, by: str | None, depth: int | None) -> Any:
-    """Return a field as a polynomial, or one for each line of a table; see `Analysis.formula`."""
+    """Return a field as a polynomial, or a polynomial for each line of a table; see `Analysis.formula`."""
     if by is None:
         return as_polynomial(field_of(analysis, field))
     check_field(field)
     if by not in _BY:
         raise SymbolError(
-            f"by={by!r} names no table.", why=f"There are tables by: {', '.join(_BY)}.", cure='Pass by="scope".'
+            f"by must be one of {', '.join(map(repr, _BY))}, got {by!r}.",
+            why="`by` chooses the table whose lines have formulas.",
+            cure='Pass, for example, by="scope".',
         )
     table = analysis.by_scope(depth) if by == "scope" else getattr(analysis, f"by_{by}")()
     return {label: as_polynomial(getattr(cost, field)) for label, cost in cast("dict[str, Cost]", table).items()}
 
 
 def evaluate(analysis: C, *args: Mapping[str, Any], **kwargs: Any) -> C:
-    """Return the analysis at a point, where every count is an integer; see `Analysis.evaluate`."""
+    """Return the analysis with integers for its symbols; see `Analysis.evaluate`."""
     values = symbol_values.checked_values(
         analysis.atoms.values(), *args, conditions=analysis.conditions, known=analysis.symbols, **kwargs
     )
@@ -65,10 +67,10 @@ def evaluate(analysis: C, *args: Mapping[str, Any], **kwargs: Any) -> C:
         return at(analysis, values)
     if analysis.concrete is None:
         raise SymbolError(
-            f"At {_listed(values)} {small[0]} is 1, and the program may be another one there.",
-            why="jax leaves out what broadcasts nothing, so that programs with a size of 1 have formulas of their own; "
-            "a record has no program to analyse, nor has one that was traced with symbols already.",
-            cure="Analyse the program at these sizes.",
+            f"At {_listed(values)} the size {small[0]} is 1, where the formulas may not hold.",
+            why="jax omits broadcasts along a size of 1, so the program there has other counts. costax would trace the "
+            "program at these sizes, but this analysis comes from a record or from a program traced with symbols.",
+            cure="Analyse the original function at these sizes.",
         )
     exact = analysis.concrete({name: value for name, value in values.items() if name not in _loops(analysis)})
     return replace(at(exact, values), point=values)
@@ -90,36 +92,37 @@ def _listed(values: Mapping[str, int]) -> str:
 
 
 def at(analysis: C, values: Mapping[str, Any]) -> C:
-    """Return the analysis with something in the place of its symbols; the values are not checked."""
+    """Return the analysis with values (integers or polynomials) for its symbols; the values are not checked."""
     if not analysis.symbols:
         return analysis
     memo: dict[int, Cost] = {}
+    # An id is unique only while its object lives, so every Cost whose id is a key of `memo` is kept alive.
     alive: list[Cost] = []
 
-    def of(count: Any) -> Any:
+    def value(count: Any) -> Any:
         return count.value(values) if isinstance(count, Polynomial) else count
 
-    def cost(found: Cost) -> Cost:
-        if id(found) not in memo:
-            memo[id(found)] = Cost({key: of(count) for key, count in found.items()})
-            alive.append(found)
-        return memo[id(found)]
+    def cost(symbolic: Cost) -> Cost:
+        if id(symbolic) not in memo:
+            memo[id(symbolic)] = Cost({key: value(count) for key, count in symbolic.items()})
+            alive.append(symbolic)
+        return memo[id(symbolic)]
 
-    def size(found: Size) -> Size:
-        return type(found)(of(found.elements), of(found.nbytes))
+    def size(symbolic: Size) -> Size:
+        return type(symbolic)(value(symbolic.elements), value(symbolic.nbytes))
 
     return replace(
         analysis,
         total=cost(analysis.total),
-        inputs=tuple((path, Operand(tuple(map(of, x.shape)), x.dtype)) for path, x in analysis.inputs),
-        unknowns=tuple(Unknown(u.place, u.source, of(u.assumed), answered=True) for u in analysis.unknowns),
+        inputs=tuple((path, Operand(tuple(map(value, x.shape)), x.dtype)) for path, x in analysis.inputs),
+        unknowns=tuple(Unknown(u.place, u.source, value(u.assumed), answered=True) for u in analysis.unknowns),
         parameters=None
         if analysis.parameters is None
-        else {key: size(found) for key, found in analysis.parameters.items()},
+        else {key: size(symbolic) for key, symbolic in analysis.parameters.items()},
         per_device=cost(analysis.per_device),
         tree=None,
         dead_part=lambda: cost(analysis.dead_code),
-        saved_rows={row: cost(found) for row, found in analysis.rows.items()},
+        saved_rows={row: cost(symbolic) for row, symbolic in analysis.rows.items()},
         conditions=(),
         extents=(),
         concrete=None,
@@ -147,35 +150,38 @@ def evaluate_many(
 
 
 def _check_ones(analysis: Counts, counts: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Raise SymbolError where, at points with a size of 1, the program is not the one that the formulas are of."""
+    """Raise SymbolError if the formulas do not hold at a point where a size is 1.
+
+    Each combination of sizes that are 1 is checked at one point, against the program traced there.
+    """
     from costax.core.polynomial import evaluate_numpy
 
-    looked: set[frozenset[str]] = set()
+    checked: set[frozenset[str]] = set()
     for extent in analysis.extents:
         for point in evaluate_numpy.points_where_one(extent, values):
             small = frozenset(ones(analysis, point))
-            if small in looked:
+            if small in checked:
                 continue
-            looked.add(small)
-            there = evaluate(analysis, point)
+            checked.add(small)
+            exact_analysis = evaluate(analysis, point)
             for field, count in counts.items():
-                found = count.value(point) if isinstance(count, Polynomial) else count
-                if found != field_of(there, field):
+                by_formula = count.value(point) if isinstance(count, Polynomial) else count
+                if by_formula != field_of(exact_analysis, field):
                     raise SymbolError(
-                        f"At {_listed(point)} {extent} is 1, and the program another one: its {field} are "
-                        f"{field_of(there, field)}, not {found}.",
-                        why="jax leaves out what broadcasts nothing: programs with a size of 1 have other formulas.",
-                        cure="Leave such points out, or evaluate() them one by one: that analyses the program itself.",
+                        f"At {_listed(point)} the size {extent} is 1 and the formula does not hold: the {field} of "
+                        f"the program are {field_of(exact_analysis, field)}, not {by_formula}.",
+                        why="jax omits broadcasts along a size of 1, so the program there has other counts.",
+                        cure="Leave out such points, or use evaluate() for each: it traces the program at the point.",
                     )
 
 
 def check_symbol(analysis: Counts, name: str) -> None:
     """Raise SymbolError for a symbol that an analysis does not have."""
     if name not in analysis.symbols:
-        near = difflib.get_close_matches(name, analysis.symbols, n=1)
+        matches = difflib.get_close_matches(name, analysis.symbols, n=1)
         raise SymbolError(
             f"There is no symbol `{name}`.",
             where=f"symbols: {', '.join(analysis.symbols) or 'none'}",
-            why="Degrees and crossovers are those of one symbol.",
-            cure=f"Did you mean {near[0]}?" if near else 'Name one in a spec: costax.spec("i32[b,s]").',
+            why="A degree or a crossover belongs to one symbol of the analysis.",
+            cure=f"Did you mean {matches[0]}?" if matches else 'Name sizes in a spec: costax.spec("i32[b,s]").',
         )

@@ -1,6 +1,7 @@
-"""Passes: from the rows of an analysis to the rows that are shown. Each filters or renames rows, and sums what meets.
+"""Views: functions from the rows of an analysis to the rows of a table.
 
-A pass that renames keeps the total; only `only` and `without_free` take rows away.
+A view filters rows, or renames their scopes, primitives or sources and sums the rows that become equal. Renaming keeps
+the total; only `only` and `without_free` remove rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Rows = Mapping[Row, Cost]
 Sizes = Mapping[tuple[Scope, str], Size]
 
 _NUMBER: Final = re.compile(r"\d+")
-# Layers that stand between others are gathered only where they hide enough.
+# Equal layers that are not neighbours are merged only if there are at least three and each has layers inside.
 _FEWEST_APART: Final = 3
 _NUMBERS_LISTED: Final = 4
 
@@ -34,51 +35,52 @@ def only(rows: Rows, direction: str) -> dict[Row, Cost]:
 
 
 def without_free(rows: Rows) -> dict[Row, Cost]:
-    """Return the rows that cost anything."""
+    """Return the rows whose cost is not zero."""
     return {row: cost for row, cost in rows.items() if cost}
 
 
 def without_sources(rows: Rows) -> dict[Row, Cost]:
-    """Return the rows with the source lines of each (scope, direction, primitive) together."""
+    """Return the rows summed over the source lines of each (scope, direction, primitive)."""
     return _summed((row._replace(source=""), cost) for row, cost in rows.items())
 
 
 def cut(rows: Rows, depth: int) -> dict[Row, Cost]:
-    """Return the rows with scopes of at most `depth` parts."""
+    """Return the rows summed over scopes that share their first `depth` parts."""
     return _summed((row._replace(scope=row.scope[:depth]), cost) for row, cost in rows.items())
 
 
 def renamed(rows: Rows, names: Mapping[Scope, Scope]) -> dict[Row, Cost]:
-    """Return the rows with other scopes."""
+    """Return the rows with renamed scopes; `names` maps an old scope to the new one."""
     return _summed((row._replace(scope=names.get(row.scope, row.scope)), cost) for row, cost in rows.items())
 
 
 def top(analysis: C, most: int, key: Callable[[Cost], Count]) -> C:
-    """Return an analysis with the `most` costliest scopes below each scope; the others are one line, `(7 others)`."""
+    """Return an analysis with the `most` most expensive scopes below each scope; the rest becomes `(7 others)`."""
     names: dict[Scope, Scope] = {}
 
-    def place(node: ScopeNode, path: Scope) -> None:
+    def rename(node: ScopeNode, path: Scope) -> None:
         names[node.scope] = path
         ranked = sorted(node.children, key=lambda child: -magnitude(key(child.total)))
+        # A line "(1 others)" would save nothing, so the last scope keeps its name.
         kept = ranked if len(ranked) <= most + 1 else ranked[:most]
         for child in node.children:
             if child in kept:
-                place(child, (*path, child.name))
+                rename(child, (*path, child.name))
             else:
                 for _, below in child.walk():
                     names[below.scope] = (*path, f"({len(ranked) - most} others)")
 
-    place(scope_tree(analysis), ())
+    rename(scope_tree(analysis), ())
     return view(analysis, names)
 
 
 def top_primitives(rows: Rows, most: int, key: Callable[[Cost], Count]) -> dict[Row, Cost]:
-    """Return the rows with the `most` costliest primitives by name; the others are one, `(7 others)`."""
+    """Return the rows with the `most` most expensive primitives; the rest becomes `(7 others)`."""
     return _top_of(rows, most, key, lambda row: row.primitive, lambda row, name: row._replace(primitive=name))
 
 
 def top_sources(rows: Rows, most: int, key: Callable[[Cost], Count]) -> dict[Row, Cost]:
-    """Return the rows with the `most` costliest source lines by name; the others are one, `(7 others)`."""
+    """Return the rows with the `most` most expensive source lines; the rest becomes `(7 others)`."""
     return _top_of(rows, most, key, lambda row: row.source, lambda row, name: row._replace(source=name))
 
 
@@ -100,7 +102,7 @@ def _top_of(
 
 
 def view(analysis: C, names: Mapping[Scope, Scope]) -> C:
-    """Return an analysis whose rows and parameters go by other scopes."""
+    """Return an analysis with renamed scopes of rows and parameters."""
     sizes: dict[tuple[Scope, str], Size] | None = None
     if analysis.parameters is not None:
         sizes = {}
@@ -111,31 +113,34 @@ def view(analysis: C, names: Mapping[Scope, Scope]) -> C:
 
 
 def selected(analysis: C, direction: str) -> C:
-    """Return an analysis of one direction alone. Parameters belong to no direction, and are left out."""
+    """Return an analysis of one direction, without parameters: a parameter belongs to no single direction."""
     rows = only(analysis.rows, direction)
     total = Cost.sum(rows.values())
     return replace(analysis, saved_rows=rows, total=total, parameters=None)
 
 
 def merged(analysis: C) -> C:
-    """Return an analysis in which equal layers are one: `layer_0..11 x 12`, with the sum of their costs.
+    """Return an analysis in which equal layers are merged into one, `layer_0..11 x 12`, with the sum of their costs.
 
-    Siblings are equal where their names differ in one number and everything in them is the same: work, parameters and
-    the layers below. Neighbours are gathered in twos, layers that stand apart in threes and if they hold layers.
+    Siblings are equal if their names differ in a single number and they have the same costs, parameters and layers
+    inside. Two equal neighbours are enough to merge; layers that are not neighbours must be at least three, each with
+    layers inside.
     """
     names = merged_names(analysis)
     return analysis if all(old == new for old, new in names.items()) else view(analysis, names)
 
 
 def merged_names(analysis: Counts) -> dict[Scope, Scope]:
-    """Return the scope that each scope becomes where equal layers are one; see `merged`."""
+    """Return the new name of each scope after equal layers are merged; see `merged`."""
     root = scope_tree(analysis)
     nodes = [node for _, node in root.walk()]
     contents = _contents(analysis)
     known: dict[Hashable, int] = {}
+    # id of a node -> number of its content; equal contents have equal numbers.
     alike: dict[int, int] = {}
     labels: dict[int, str] = {}
-    # Children come after their parents, so that the reverse has them first: their labels are part of what they are.
+    # `nodes` has parents before children. The reverse order handles children first, because two layers are equal only
+    # if the merged names of their children are equal.
     for node in reversed(nodes):
         for members in _groups(node.children, alike):
             name = label([child.name for child in members])
@@ -151,19 +156,22 @@ def merged_names(analysis: Counts) -> dict[Scope, Scope]:
 
 
 def merged_alike(one: C, other: C) -> tuple[C, C]:
-    """Return two analyses with equal layers as one, where both have the same layers equal; names stay comparable."""
+    """Return two analyses with merged layers; only layers that are equal in both are merged.
+
+    The scopes of the two results can then be compared by name.
+    """
     names = merged_names(one), merged_names(other)
     apart = {
-        (scope[:-1], found[scope][-1])
+        (scope[:-1], renaming[scope][-1])
         for scope in names[0].keys() & names[1].keys()
-        for found in names
+        for renaming in names
         if scope and names[0][scope][-1] != names[1][scope][-1]
     }
 
-    def shared(found: Mapping[Scope, Scope]) -> dict[Scope, Scope]:
+    def shared(renaming: Mapping[Scope, Scope]) -> dict[Scope, Scope]:
         agreed: dict[Scope, Scope] = {(): ()}
-        for scope in sorted(found, key=len)[1:]:
-            label = found[scope][-1]
+        for scope in sorted(renaming, key=len)[1:]:
+            label = renaming[scope][-1]
             agreed[scope] = (*agreed[scope[:-1]], scope[-1] if (scope[:-1], label) in apart else label)
         return agreed
 
@@ -171,33 +179,36 @@ def merged_alike(one: C, other: C) -> tuple[C, C]:
 
 
 def _contents(analysis: Counts) -> dict[Scope, frozenset[Hashable]]:
-    """Return what each scope does and holds outside of deeper scopes."""
-    found: dict[Scope, list[Hashable]] = {}
+    """Return the rows and parameters of each scope outside of deeper scopes, as a hashable set."""
+    contents: dict[Scope, list[Hashable]] = {}
     for row, cost in without_sources(analysis.rows).items():
-        found.setdefault(row.scope, []).append((row.direction, row.primitive, cost))
+        contents.setdefault(row.scope, []).append((row.direction, row.primitive, cost))
     for (scope, dtype), size in (analysis.parameters or {}).items():
-        found.setdefault(scope, []).append((dtype, size))
-    return {scope: frozenset(entries) for scope, entries in found.items()}
+        contents.setdefault(scope, []).append((dtype, size))
+    return {scope: frozenset(entries) for scope, entries in contents.items()}
 
 
 def _groups(children: Sequence[ScopeNode], alike: Mapping[int, int]) -> list[list[ScopeNode]]:
-    """Return the groups of equal layers among siblings; no layer is in two."""
+    """Return the groups of equal layers among siblings, the largest group first; no layer is in two groups.
+
+    A name with two numbers fits two templates: `block_0_conv_1` may join `block_*_conv_1` or `block_0_conv_*`.
+    """
     groups: dict[Hashable, list[tuple[int, ScopeNode]]] = {}
     for position, child in enumerate(children):
         for template in templates(child.name):
             groups.setdefault((template, alike[id(child)]), []).append((position, child))
     taken: set[int] = set()
-    found: list[list[ScopeNode]] = []
+    chosen: list[list[ScopeNode]] = []
     for group in sorted(groups.values(), key=len, reverse=True):
         free = [(position, child) for position, child in group if position not in taken]
-        for members in [free] if _worth_gathering_apart(free) else _runs(free):
+        for members in [free] if _worth_merging_apart(free) else _runs(free):
             if len(members) > 1:
                 taken.update(position for position, _ in members)
-                found.append([child for _, child in members])
-    return found
+                chosen.append([child for _, child in members])
+    return chosen
 
 
-def _worth_gathering_apart(group: Sequence[tuple[int, ScopeNode]]) -> bool:
+def _worth_merging_apart(group: Sequence[tuple[int, ScopeNode]]) -> bool:
     return len(group) >= _FEWEST_APART and all(child.children for _, child in group)
 
 
@@ -212,12 +223,12 @@ def _runs(group: Sequence[tuple[int, ScopeNode]]) -> list[list[tuple[int, ScopeN
 
 
 def templates(name: str) -> list[tuple[str, str]]:
-    """Return the name with one of its numbers left out, for each number."""
+    """Return (text before, text after) each number of a name."""
     return [(name[: number.start()], name[number.end() :]) for number in _NUMBER.finditer(name)]
 
 
 def label(names: Sequence[str]) -> str:
-    """Return the name of several layers: `block_0..11 x 12`, `layer_0,2,4 x 3`."""
+    """Return the common name of several layers: `block_0..11 x 12`, `layer_0,2,4 x 3`."""
     before, after = next(t for t in templates(names[0]) if all(t in templates(name) for name in names))
     numbers = sorted((name[len(before) : len(name) - len(after)] for name in names), key=int)
     values = [int(number) for number in numbers]

@@ -1,6 +1,8 @@
-"""What if: operations, sizes, traffic and time of a program under quantisation and pruning, without touching it.
+"""What-if analysis: operations, sizes, traffic and time of a program under quantisation and pruning.
 
-Contractions with a parameter are told from those of two activations by following the parameters through the program.
+The program itself does not change. Contractions with a weight take the formats of weights and activations,
+contractions of two activations the format of activations: costax follows the parameters through the program to tell
+the two kinds apart.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from costax.performance.prediction import Prediction
     from costax.performance.protocols import MemoryUse
 
-# What a scheme is called as the dtype of an operand.
+# Number format -> dtype of an operand in that format.
 _DTYPES: Final[Mapping[str, str]] = {
     "fp32": "f32",
     "f32": "f32",
@@ -40,11 +42,11 @@ _DTYPES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class WhatIf(Displayed):
-    """A program as it would be; `analysis` is the one that is.
+    """A program under changed number formats or pruning; `analysis` is the unchanged program.
 
-    weights, activations: the schemes that parameters and other floating arrays are stored in; None for their own.
-    sparsity: by scope pattern the share of the weights that are zero. fuse_multiply_add: count a multiply-accumulate
-    as one operation and not as two.
+    weights, activations: the number formats of parameters and of other floating arrays; None for their own dtypes.
+    sparsity: the share of weights that are zero, by scope pattern. fuse_multiply_add: count a multiply-accumulate as
+    one operation instead of two.
     """
 
     analysis: Counts
@@ -75,7 +77,7 @@ class WhatIf(Displayed):
         return replace(kernel, contractions=contractions, read=rest + int(weights * pruned), written=written)
 
     def _dtype(self, kernel: Kernel, dtype: str) -> str:
-        """Return the dtype that a contraction works in: weights that are narrower than activations are widened."""
+        """Return the dtype of a contraction. Weights narrower than activations are converted to their dtype."""
         activations = _DTYPES.get(self.activations or "", dtype)
         if not kernel.weights or self.weights is None:
             return activations if self.activations else dtype
@@ -86,7 +88,7 @@ class WhatIf(Displayed):
         return f"{activations}*{weights}->i32" if integers else activations
 
     def _kept_share(self, kernel: Kernel) -> float:
-        """Return the share of a kernel's weights that are not zero."""
+        """Return the share of the weights of a kernel that are not zero."""
         path = "/".join(kernel.scope)
         for pattern, zero in (self.sparsity or {}).items():
             if kernel.weights and (fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")):
@@ -97,42 +99,42 @@ class WhatIf(Displayed):
 
     @property
     def macs(self) -> Count:
-        """Multiply-accumulates that do not meet a pruned weight."""
+        """Multiply-accumulates with a weight that is not pruned, and all those of two activations."""
         kept = sum(sum(g.matmul.values()) * g.times * self._kept_share(g) for g in self._own if g.weights)
         whole = sum(sum(g.matmul.values()) * g.times for g in self._own if g.weights)
         return self.analysis.per_device.macs - round((whole - kept) / 2)
 
     @property
     def ops(self) -> Count:
-        """Elementary operations on any dtype; a multiply-accumulate counts two, or one if it is fused."""
+        """Elementary operations on any dtype; a multiply-accumulate counts as two, or as one if it is fused."""
         one = self.analysis.per_device
         return one.ops - 2 * one.macs + self.macs * (1 if self.fuse_multiply_add else 2)
 
     @property
     def model_bits(self) -> Count:
-        """Bits of the stored parameters; of pruned ones those that are left, and a bit for each place."""
+        """Bits of the stored parameters; a pruned tensor stores its non-zero elements and a mask of one bit each."""
         parameters = self.analysis.parameters or {}
         total: Count = 0
         for (scope, dtype), size in parameters.items():
             bits = model_size({(scope, dtype): size}, self.weights)
-            zero = next((z for p, z in (self.sparsity or {}).items() if _fits("/".join(scope), p)), 0.0)
+            zero = next((z for p, z in (self.sparsity or {}).items() if _matches("/".join(scope), p)), 0.0)
             total += round(bits * (1 - zero)) + (size.elements if zero else 0)
         return total
 
     @property
     def traffic(self) -> Count:
-        """Bytes that the kernels move."""
+        """Bytes that all kernels read and write."""
         return sum(kernel.moved * kernel.times for kernel in self._kernels)
 
     def predict(self, device: str | Device, **options: Any) -> Prediction:
-        """Return how long it would take on a device."""
+        """Return the predicted time of the changed program on a device; the options are those of `costax.predict`."""
         from costax.performance.prediction import predict
 
         return predict(self, device, **options)
 
     @property
     def kernel_source(self) -> str:
-        """What made the kernels."""
+        """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
         return self.analysis.kernel_source
 
     def kernels(self) -> list[Kernel]:
@@ -147,44 +149,48 @@ class WhatIf(Displayed):
         return [self._changed(kernel) for kernel in self._own]
 
     def memory_use(self) -> MemoryUse:
-        """Return the bytes that the unchanged program needs."""
+        """Return the bytes that the unchanged program needs; the changes do not reduce them."""
         return self.analysis.memory_use()
 
     @property
     def assumptions(self) -> list[str]:
-        """What the figures take for granted, in words."""
-        said: list[str] = []
+        """The assumptions behind the numbers, one sentence each."""
+        assumptions: list[str] = []
         if self.weights:
-            said.append(f"Every parameter is stored as {self.weights}; scales and zero points are not counted.")
+            assumptions.append(f"All parameters are stored as {self.weights}; scales and zero points are not counted.")
         if self.activations:
-            said.append(f"Every other floating array is stored as {self.activations}.")
+            assumptions.append(f"All other floating arrays are stored as {self.activations}.")
         if self.weights and width(self.weights) < width(self.activations or "f32"):
-            said.append("Weights are narrower than activations: they are widened on the way, and the work is theirs.")
+            assumptions.append(
+                "Weights are narrower than activations: each product converts them to the activations' format."
+            )
         if self.sparsity:
-            said.append("Operations and sizes leave out pruned weights; time does not: dense units do not skip zeros.")
-            said.append("A pruned tensor keeps a bit for each place.")
+            assumptions.append(
+                "Pruned weights reduce operations and sizes, but not the time: dense hardware does not skip zeros."
+            )
+            assumptions.append("A pruned tensor stores one bit per element as a mask.")
         if self.fuse_multiply_add:
-            said.append("A multiply-accumulate is one operation.")
-        return said
+            assumptions.append("A multiply-accumulate counts as one operation.")
+        return assumptions
 
     def rows(self, device: str | Device | None = None) -> list[tuple[str, str, str, str]]:
-        """Return (what, now, then, how many times as much), time and energy too where a device is named."""
+        """Return rows (quantity, unchanged, changed, ratio) as text; with a device also for time and energy."""
         one = self.analysis.per_device
-        now_traffic = sum(kernel.moved * kernel.times for kernel in self._own)
+        unchanged_traffic = sum(kernel.moved * kernel.times for kernel in self._own)
         pairs: list[tuple[str, float, float, Any]] = [
             ("MACs", one.macs, self.macs, units.short),
             ("OPs", one.ops, self.ops, units.short),
             ("model size", model_size(self.analysis.parameters or {}) / 8, self.model_bits / 8, _bytes),
-            ("traffic, fused", now_traffic, self.traffic, units.short_bytes),
+            ("traffic, fused", unchanged_traffic, self.traffic, units.short_bytes),
         ]
         if device is not None:
             from costax.errors import DeviceError
             from costax.performance.prediction import predict
 
-            now, then = predict(self.analysis, device), self.predict(device)
-            pairs.append(("time per call", now.seconds, then.seconds, units.seconds))
+            unchanged, changed = predict(self.analysis, device), self.predict(device)
+            pairs.append(("time per call", unchanged.seconds, changed.seconds, units.seconds))
             try:
-                joules = now.energy().joules.expected, then.energy().joules.expected
+                joules = unchanged.energy().joules.expected, changed.energy().joules.expected
             except DeviceError:
                 joules = None
             if joules:
@@ -200,31 +206,34 @@ def what_if(
     sparsity: Mapping[str, float] | None = None,
     fuse_multiply_add: bool = False,
 ) -> WhatIf:
-    """Return a program as it would be. Raises InputError for a scheme that nobody knows, or a share beyond 0 and 1."""
+    """Return the costs of a program under changed number formats or pruning; see `Analysis.what_if`.
+
+    Raises InputError for an unknown format, a share outside [0, 1) or a pattern that matches no parameter.
+    """
     for scheme in (weights, activations):
         if scheme is not None and scheme not in _DTYPES:
             raise InputError(
-                f"{scheme!r} is no scheme to store numbers in.",
+                f"{scheme!r} is not a number format that costax knows.",
                 why=f"costax knows {', '.join(_DTYPES)}.",
-                cure='Pass for example weights="int8".',
+                cure='Pass, for example, weights="int8".',
             )
     for pattern, zero in (sparsity or {}).items():
         if not 0 <= zero < 1:
             raise InputError(
-                f"sparsity[{pattern!r}] = {zero!r} is no share.",
-                why="It is the part of the weights that are zero.",
-                cure="Give a number from 0 up to 1.",
+                f"sparsity[{pattern!r}] must be at least 0 and less than 1, got {zero!r}.",
+                why="The number is the share of the weights that are zero.",
+                cure=f"Pass, for example, sparsity={{{pattern!r}: 0.5}}.",
             )
-        if not any(_fits("/".join(scope), pattern) for scope, _ in analysis.parameters or {}):
+        if not any(_matches("/".join(scope), pattern) for scope, _ in analysis.parameters or {}):
             raise InputError(
-                f"No parameter lies in a scope that fits {pattern!r}.",
-                why="Pruning it would change nothing.",
-                cure="Name a scope of the table by scope, or a pattern such as '*/mlp/*'.",
+                f"No scope with parameters matches {pattern!r}.",
+                why="The pattern would prune nothing.",
+                cure="Use a scope path of analysis.params_by_scope(), or a pattern such as '*/mlp/*'.",
             )
     return WhatIf(analysis, weights, activations, dict(sparsity or {}), fuse_multiply_add)
 
 
-def _fits(path: str, pattern: str) -> bool:
+def _matches(path: str, pattern: str) -> bool:
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")
 
 
@@ -237,5 +246,5 @@ def _bytes(count: float) -> str:
 
 
 def schemes() -> Sequence[str]:
-    """Return the names of the schemes."""
+    """Return the names of the number formats."""
     return tuple(_DTYPES)
