@@ -123,8 +123,17 @@ def test_every_view_adds_up(fn, compiled):
     found = analyze_bytes(module_bytes(fn, compiled))
     for view in (found.by_opcode(), found.by_scope(), found.by_scope(1), found.by_source(), found.by_computation()):
         for i in range(3):
-            assert sum(account.charged[i] for account in view.values()) == found.total[i]
-            assert sum(account.executed[i] for account in view.values()) == found.executed[i]
+            assert sum(cost.counted[i] for cost in view.values()) == found.total[i]
+            assert sum(cost.executed[i] for cost in view.values()) == found.executed[i]
+
+
+def test_former_names_warn_and_give_the_same():
+    analysis = analyze_bytes(module_bytes(scanned, True))
+    with pytest.warns(DeprecationWarning, match="instruction_costs"):
+        assert analysis.lines == analysis.instruction_costs
+    cost = analysis.by_opcode()["dot"]
+    with pytest.warns(DeprecationWarning, match="counted"):
+        assert cost.charged == cost.counted
 
 
 def test_what_is_executed_is_what_a_comparison_says(tmp_path):
@@ -149,7 +158,7 @@ def test_executed_is_what_the_loop_does_when_it_is_written_out():
     looped, flat = analyze_bytes(steps(1)), analyze_bytes(steps(True))
     assert not flat.loops
     assert looped.executed.transcendentals == flat.total.transcendentals == 6 * 4 * 8
-    assert looped.by_opcode()["dot"].executed.flops == flat.by_opcode()["dot"].charged.flops == 6 * 2 * 4 * 8 * 8
+    assert looped.by_opcode()["dot"].executed.flops == flat.by_opcode()["dot"].counted.flops == 6 * 2 * 4 * 8 * 8
 
 
 def test_a_call_of_which_nothing_tells_the_work_is_said(tmp_path):
@@ -226,7 +235,7 @@ def test_tables_of_modules_are_refused_for_programs():
         (b"dear diary\n", "no line begins with HloModule"),
         (b"HloModule m\nENTRY e {", "parser rejects"),
         (b"HloModule m\nENTRY e { ROOT r = f32[8] frobnicate() }", "parser rejects"),
-        (b"", "no HLO module"),
+        (b"", "not an HLO module"),
     ],
 )
 def test_a_file_that_is_no_module_is_told_apart(tmp_path, contents, words):

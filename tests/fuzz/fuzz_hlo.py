@@ -12,12 +12,12 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["costax"]):
-    from costax.hlo import HloError, law_of, module_analysis, read_bytes, replay
+    from costax.hlo import HloError, cost_model_for, module_analysis, read_bytes, replay
     from costax.report.hlo_module import to_record
 
 # Of every law one: the newest has the most rules. With it no jax is imported.
-LAW = law_of("0.12.0")
-module_analysis.law_of = lambda: LAW
+LAW = cost_model_for("0.12.0")
+module_analysis.cost_model_for = lambda: LAW
 
 
 def one_input(data: bytes) -> None:

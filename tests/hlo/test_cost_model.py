@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costax import _jax
-from costax.hlo import law_of, read_bytes, replay
+from costax.hlo import cost_model_for, read_bytes, replay
 from hlo_oracle import agree, from_text, one
 
 OLD, NEW = ("0.8.2", "0.10.2", "0.11.1"), ("0.11.2", "0.12.0.1")
@@ -40,7 +40,7 @@ MEASURED = {
 def test_sizes_are_those_of_the_version(name):
     data, old, new = MEASURED[name]
     module = read_bytes(data)
-    assert [replay(module, law_of(v)).total.bytes for v in (*OLD, *NEW)] == [old] * len(OLD) + [new] * len(NEW)
+    assert [replay(module, cost_model_for(v)).total.bytes for v in (*OLD, *NEW)] == [old] * len(OLD) + [new] * len(NEW)
     agree(data)
 
 
@@ -48,7 +48,7 @@ def test_call_markers_are_free_since_0_11_and_minus_one_before():
     target = "__xla_internal_call_marker_before"
     data = one(f'f32[4] custom-call(p0), custom_call_target="{target}"', "f32[4]")
     module = read_bytes(data)
-    assert [replay(module, law_of(v)).total.flops for v in ("0.10.2", "0.11.0", "0.12.0.1")] == [-1, 0, 0]
+    assert [replay(module, cost_model_for(v)).total.flops for v in ("0.10.2", "0.11.0", "0.12.0.1")] == [-1, 0, 0]
     agree(data)
 
 
@@ -67,8 +67,8 @@ def test_tiles_cost_what_the_installed_xla_says(dims, tile, dtype, data):
 
 
 def test_the_installed_jaxlib_is_the_default():
-    assert law_of().version == _jax.JAXLIB_VERSION
-    assert law_of("0.10.2").version == (0, 10, 2)
+    assert cost_model_for().version == _jax.JAXLIB_VERSION
+    assert cost_model_for("0.10.2").version == (0, 10, 2)
 
 
 def test_integers_wrap_as_in_int64():

@@ -172,7 +172,7 @@ cond {
 """
     state = "(s32[], f32[1000])"
     mine = agree(one(f"{state} while(p0), condition=cond, body=body", state, before=text))
-    pointers = 2 * mine.law.pointer_bytes
+    pointers = 2 * mine.cost_model.pointer_bytes
     assert tuple(mine.total) == (1000 + 1 + 1, 0, 12000 + 12 + 9 + pointers)
 
 

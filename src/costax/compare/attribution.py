@@ -181,11 +181,11 @@ class _Charging:
 
     def _true(self, ins: Instruction, here: Properties, site: _Site, place: Place | None) -> Properties:
         """Return what an instruction does each time: its charge, unless it calls a library."""
-        if is_opaque(ins, self._replay.law):
+        if is_opaque(ins, self._replay.cost_model):
             # A kernel that says nothing of itself does what its jaxpr asks for.
             kernel = place.node.total if place is not None and place.primitive == "pallas_call" else ZERO
             return Properties(*as_xla(kernel)).scaled(site.times)
-        library = true_cost(ins, self._replay.law)
+        library = true_cost(ins, self._replay.cost_model)
         return here if library is None else library.scaled(site.times)
 
     def _trips(self, loop: Instruction, at: Address, site: _Site) -> Count:

@@ -19,8 +19,8 @@ from costax.compare.stage_costs import Charge, Ledger
 from costax.compare.witness import Witnesses
 from costax.core.address import Address
 from costax.errors import SymbolError
-from costax.hlo.cost_model import law_of
-from costax.hlo.gc_pause import uncollected
+from costax.hlo.cost_model import cost_model_for
+from costax.hlo.gc_pause import gc_paused
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.performance.kernels import Kernel
@@ -67,16 +67,16 @@ def compare_program(
             cure="Compare at sizes of your choice; the formulas hold there too.",
         )
     live = analysis.live
-    with uncollected():
+    with gc_paused():
         marked_program = marks.mark(live)
         lowered, account, marked = _lowered(program, live, marked_program.jaxpr, machine)
     compiled = compile_stage(lowered, program.name, machine, timeout)
-    law = law_of(tpu=machine is not None and machine.platform == "tpu")
-    with uncollected():
+    cost_model = cost_model_for(tpu=machine is not None and machine.platform == "tpu")
+    with gc_paused():
         found = tuple(places(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
         atlas = Atlas(found)
         before = _ledger("lowered", lowered, account, atlas)
-        after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), law), atlas, before.charges)
+        after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), cost_model), atlas, before.charges)
         witness = Witnesses(analysis.tree, live, marked_program.marks, machine) if analysis.tree else _no_witness
         deltas = reconcile(found, before, after, _source, witness)
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")

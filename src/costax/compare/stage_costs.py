@@ -124,7 +124,7 @@ class Ledger:
     def opaque(self) -> dict[str, int]:
         """How many calls there are, by target, of which nothing tells the work."""
         silent = (c.instruction for c in self.charges if c.true == Properties())
-        return dict(Counter(call.custom_call_target for call in silent if is_opaque(call, self.replay.law)))
+        return dict(Counter(call.custom_call_target for call in silent if is_opaque(call, self.replay.cost_model)))
 
     @property
     def held(self) -> int:

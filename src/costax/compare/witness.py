@@ -18,7 +18,7 @@ from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.compile import compile_stage, lower
 from costax.core.address import Address
 from costax.errors import CostaxError
-from costax.hlo.cost_model import law_of
+from costax.hlo.cost_model import cost_model_for
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import replay
 from costax.program.call_sites import Place, kept_inputs
@@ -103,8 +103,8 @@ class Witnesses:
                 made = compile_stage(made, "witness", self.machine, TIMEOUT)
         except (CostaxError, TypeError, ValueError, NotImplementedError):
             return peers  # These equations make no program of their own, so they tell nothing.
-        law = law_of(tpu=self.machine is not None and self.machine.platform == "tpu")
-        working = (row for row in replay(read_bytes(made.hlo), law).instructions if row.flops or row.transcendentals)
+        model = cost_model_for(tpu=self.machine is not None and self.machine.platform == "tpu")
+        working = (row for row in replay(read_bytes(made.hlo), model).instructions if row.flops or row.transcendentals)
         names = " ".join(row.instruction.op_name for row in working)
         return [step for number, step in enumerate(peers) if f"~{number}~" in names]
 

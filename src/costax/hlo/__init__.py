@@ -1,10 +1,10 @@
-"""HLO: what the compiler made of a program, read from its proto and costed by XLA's own law.
+"""HLO: compiled programs, read from their protos and counted by XLA's own cost model.
 
-`read` turns a serialised `HloModuleProto` into plain records, `opcodes` holds XLA's cost of each opcode,
-`replay` adds them up, exactly and in XLA's float32.
+`read` turns a serialised `HloModuleProto` into plain records, `opcodes` has one function for the cost of each opcode,
+and `replay` sums the costs, as exact integers and in XLA's float32.
 """
 
-from costax.hlo.cost_model import Law, law_of
+from costax.hlo.cost_model import CostModel, cost_model_for
 from costax.hlo.errors import HloError
 from costax.hlo.read import module_of, read_bytes, read_file, read_text
 from costax.hlo.records import Computation, Instruction, Module, Shape
@@ -12,13 +12,13 @@ from costax.hlo.replay import Replay, replay
 
 __all__ = [
     "Computation",
+    "CostModel",
     "HloError",
     "Instruction",
-    "Law",
     "Module",
     "Replay",
     "Shape",
-    "law_of",
+    "cost_model_for",
     "module_of",
     "read_bytes",
     "read_file",

@@ -1,4 +1,4 @@
-"""Communication: what the devices of a compiled program exchange, and along which axes of the mesh."""
+"""Collectives of a compiled program: the bytes that devices send, and the mesh axes along which they communicate."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from costax.hlo.records import Instruction
 
 Mesh = Mapping[str, int]
-"""Axes by name, with their sizes, the slowest first."""
+"""The sizes of the mesh axes by name, the slowest-varying axis first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collective:
-    """An exchange between devices, as each of them sees it.
+    """A collective instruction, from the view of one device.
 
-    bytes: of the operands that a device brings, each time. sent: what it sends of them, where the algorithm is optimal
-    in bandwidth (a ring); None where no rule says. groups: the devices that exchange with each other, empty for a
-    permutation. axes: of the mesh, along which they do; empty where no axes fit. executed: how often.
+    bytes: the operands on one device, for one execution. sent: the bytes that the device sends, if the algorithm is
+    optimal in bandwidth (a ring); None where no rule says. groups: the devices that communicate with each other; empty
+    for a permutation. axes: the mesh axes along which the groups lie; empty where no axes fit. executed: the number of
+    executions.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Collective:
 
 
 def kind(ins: Instruction) -> str:
-    """Return the collective that an instruction is, or starts, without `-start`; "" for any other instruction."""
+    """Return the opcode of a collective, without `-start`; "" for any other instruction."""
     opcode = ins.opcode.removesuffix("-start")
     return opcode if opcode in COLLECTIVE_PRIMITIVES else ""
 
@@ -49,20 +50,20 @@ def kind(ins: Instruction) -> str:
 def collective(
     ins: Instruction, meshes: Sequence[Mesh], executed: Count, scope: str = "", source: str = ""
 ) -> Collective:
-    """Return what an instruction that `kind` names exchanges.
+    """Return the collective of an instruction; `kind(ins)` must not be "".
 
-    meshes: those of the program; each has the program's devices in order.
+    meshes: the meshes of the program; each has all devices of the program, in order.
     """
     devices = max((prod(mesh.values()) for mesh in meshes), default=0)
     pairs = ins.source_target_pairs
     everyone = tuple(range(devices))
     groups = () if pairs else ins.replica_groups or (everyone,)
     operands = [Operand(leaf.dims, leaf.dtype) for x in ins.operands for leaf in x.shape.arrays()]
-    axes = next((found for mesh in meshes if (found := _axes(groups, pairs, mesh)) is not None), ())
+    axes = next((mesh_axes for mesh in meshes if (mesh_axes := _axes(groups, pairs, mesh)) is not None), ())
     members = len(next(iter(groups), everyone))
-    brought = sum(x.nbytes for x in operands)
+    operand_bytes = sum(x.nbytes for x in operands)
     sent = _sent(kind(ins), operands, members, pairs)
-    return Collective(ins.name, kind(ins), brought, sent, groups, axes, executed, scope, source)
+    return Collective(ins.name, kind(ins), operand_bytes, sent, groups, axes, executed, scope, source)
 
 
 def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequence[tuple[int, int]]) -> Count | None:
@@ -75,7 +76,7 @@ def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequenc
 
 
 def _axes(groups: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int]], mesh: Mesh) -> tuple[str, ...] | None:
-    """Return the axes along which these devices lie, None where no axes fit; those of size 1 are left out."""
+    """Return the axes along which the groups or pairs lie, without axes of size 1; None where no axes fit."""
     wide = [name for name, size in mesh.items() if size > 1]
     if pairs:
         crossed = {name for pair in pairs for name in _crossed(*pair, mesh)}
@@ -89,16 +90,16 @@ def _axes(groups: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int]], mes
 
 
 def _groups(mesh: Mesh, axes: Sequence[str]) -> set[frozenset[int]]:
-    """Return the groups of devices that differ along these axes alone."""
-    found: dict[tuple[int, ...], set[int]] = {}
-    for device, place in enumerate(product(*(range(size) for size in mesh.values()))):
-        fixed = tuple(i for name, i in zip(mesh, place, strict=True) if name not in axes)
-        found.setdefault(fixed, set()).add(device)
-    return {frozenset(group) for group in found.values()}
+    """Return the groups of devices whose coordinates differ only along these axes."""
+    groups: dict[tuple[int, ...], set[int]] = {}
+    for device, coordinates in enumerate(product(*(range(size) for size in mesh.values()))):
+        fixed = tuple(i for name, i in zip(mesh, coordinates, strict=True) if name not in axes)
+        groups.setdefault(fixed, set()).add(device)
+    return {frozenset(group) for group in groups.values()}
 
 
 def _crossed(source: int, target: int, mesh: Mesh) -> set[str]:
-    """Return the axes along which two devices differ."""
+    """Return the axes along which the coordinates of two devices differ."""
     crossed: set[str] = set()
     for name, size in reversed(list(mesh.items())):
         if source % size != target % size:

@@ -1,7 +1,7 @@
-"""What a jaxlib counts by: the sizes of shapes, and the few rules that changed between versions.
+"""XLA's cost model in one version of jaxlib: sizes of shapes, the few rules that changed, and a handler per opcode.
 
-Measured on jaxlib 0.8.2, 0.9.0, 0.10.2, 0.11.0, 0.11.1, 0.11.2, 0.12.0 and 0.12.0.1; tests/hlo/test_cost_model.py asks
-the one that is installed.
+Measured on jaxlib 0.8.2, 0.9.0, 0.10.2, 0.11.0, 0.11.1, 0.11.2, 0.12.0 and 0.12.0.1; tests/hlo/test_cost_model.py
+checks the installed version.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from costax.hlo.records import Computation, Instruction
 from costax.hlo.shapes import Layout, Shape, count
 
 Term = int | Fraction
-"""A summand: XLA computes it in int64, then adds it to others in float32. A fraction is a half of a byte."""
+"""A summand: XLA computes it in int64, then adds it to others in float32. A Fraction is half a byte."""
 
 
-# Fusions are read inside out, so that one level is enough; only custom fusions of gathers are not.
-_DEEPEST_FUSION: Final = 100
-# A damaged file can ask for windows with 2^60 positions, which nobody could walk.
-_MOST_POSITIONS: Final = 2**22
+# The bytes of nested fusions are computed recursively, which Python limits. XLA nests fusions one level deep.
+_MAX_FUSION_DEPTH: Final = 100
+# A damaged file can hold windows with 2^60 positions, which would take forever to enumerate.
+_MAX_WINDOW_POSITIONS: Final = 2**22
 
 
 class Work(NamedTuple):
-    """What XLA charges one instruction.
+    """What XLA counts for one instruction.
 
-    `bytes` are summands, because XLA adds them in float32 one after the other. `applied` are (computation, count):
-    its flops and transcendentals times the count. `runs` are computations that are charged in full, joined as
-    `joined` says: by a call (bytes too), in a fusion (without bytes), or as branches (the maximum of each property).
+    `bytes` holds summands, because XLA adds them one after the other in float32. `applied` holds (computation, count):
+    the FLOPs and transcendentals of the computation are multiplied by the count. `runs` holds computations whose cost
+    is added in full. `joined` says how: "call" adds bytes too, "fusion" adds no bytes, and "branches" takes the maximum
+    of each property.
     """
 
     flops: int = 0
@@ -45,90 +46,93 @@ class Work(NamedTuple):
 NOTHING: Final = Work()
 
 
-class Law:
-    """XLA's law of one jaxlib. Holds the sizes of the shapes that it was asked for."""
+class CostModel:
+    """XLA's cost model in one version of jaxlib; caches the sizes that it computes for the instructions of a module."""
 
     def __init__(self, version: tuple[int, ...], *, tpu: bool = False) -> None:
-        """Take the version of the jaxlib, as in (0, 10, 2), and whether libtpu counts."""
+        """Take the version of jaxlib, as in (0, 10, 2), and whether to count as libtpu does."""
         self.version = version
-        # libtpu adds padding and leaves out what stays on the chip; its bytes are not replayed.
+        # libtpu counts the bytes of padded tiles, and none for buffers in on-chip memory: they are not replayed.
         self.properties: tuple[str, ...] = (
             ("flops", "transcendentals") if tpu else ("flops", "transcendentals", "bytes accessed")
         )
         self.tpu = tpu
-        # From jaxlib 0.11.2 on PJRT gives the size of a buffer: tiles are padded, a tuple's table has 4 bytes an entry.
+        # Since jaxlib 0.11.2 PJRT gives the size of a buffer: tiles are padded, and a pointer of a tuple has 4 bytes.
         self.pads_tiles: bool = version >= (0, 11, 2)
         self.pointer_bytes = 4 if version >= (0, 11, 2) else 8
-        # jaxlib 0.11.0 (XLA 365558c6): markers around inlined calls are free, other custom calls count -1.
+        # Since jaxlib 0.11.0 (XLA 365558c6) markers around inlined calls are free. Other custom calls count -1.
         self.free_targets: frozenset[str] = (
             frozenset({"__xla_internal_call_marker_before", "__xla_internal_call_marker_after"})
             if version >= (0, 11)
             else frozenset[str]()
         )
         if tpu:
-            # libtpu charges -1 for its other custom calls, too.
+            # libtpu counts its other custom calls as -1, too.
             self.free_targets |= {"AllocateBuffer"}
         self._sizes: dict[Shape, int] = {}
         self._reads: dict[Instruction, int] = {}
         self._depth = 0
         self._parameters: dict[Computation, tuple[Instruction, ...]] = {}
-        self._places: dict[Instruction, dict[Instruction, list[int]]] = {}
+        self._operand_positions: dict[Instruction, dict[Instruction, list[int]]] = {}
         self._taps: dict[tuple[object, ...], int] = {}
-        self._budget = _MOST_POSITIONS
+        self._budget = _MAX_WINDOW_POSITIONS
 
     def size(self, shape: Shape) -> int:
-        """Return the bytes of a shape's own buffer: of a tuple, only its table of pointers.
+        """Return the bytes of a shape's own buffer; for a tuple, of its table of pointers.
 
-        XLA: GetShapeSize. 0 without a layout; packed elements where the layout gives their bits; a dynamic shape
-        carries 4 bytes a dimension.
+        A shape without a layout has 0 bytes. Elements are packed where the layout gives their bits. A dynamic shape has
+        4 more bytes for each dimension. XLA: GetShapeSize.
         """
-        found = self._sizes.get(shape)
-        if found is None:
-            found = self._sizes[shape] = self._size(shape)
-        return found
+        size = self._sizes.get(shape)
+        if size is None:
+            size = self._sizes[shape] = self._size(shape)
+        return size
 
-    def whole(self, instruction: Instruction) -> tuple[int, ...]:
-        """Return the default bytes: every leaf of the output, then every operand. XLA: Preprocess."""
+    def default_bytes(self, instruction: Instruction) -> tuple[int, ...]:
+        """Return the bytes of every leaf of the output, then of every operand. XLA: Preprocess."""
         shape = instruction.shape
         outputs = [self.size(leaf) for leaf in shape.leaves()] if shape.is_tuple else [self.size(shape)]
         return (*outputs, *[self.size(x.shape) for x in instruction.operands])
 
-    def read(self, parameter: Instruction, rule: Callable[[Instruction, Law], int]) -> int:
-        """Return the bytes that a fusion reads of a parameter, computed once by `rule`."""
-        found = self._reads.get(parameter)
-        if found is None:
-            if self._depth > _DEEPEST_FUSION:
-                raise malformed(f"Fusions nest more than {_DEEPEST_FUSION} deep", where=parameter.name)
+    def read(self, parameter: Instruction, rule: Callable[[Instruction, CostModel], int]) -> int:
+        """Return the bytes that a fusion reads of a parameter, as `rule` computes them; the result is cached."""
+        nbytes = self._reads.get(parameter)
+        if nbytes is None:
+            if self._depth > _MAX_FUSION_DEPTH:
+                raise malformed(f"Fusions nest more than {_MAX_FUSION_DEPTH} deep", where=parameter.name)
             self._depth += 1
-            found = self._reads[parameter] = rule(parameter, self)
+            nbytes = self._reads[parameter] = rule(parameter, self)
             self._depth -= 1
-        return found
+        return nbytes
 
     def parameters(self, computation: Computation) -> tuple[Instruction, ...]:
         """Return the parameters of a computation by number."""
-        found = self._parameters.get(computation)
-        if found is None:
-            found = self._parameters[computation] = computation.parameters
-        return found
+        parameters = self._parameters.get(computation)
+        if parameters is None:
+            parameters = self._parameters[computation] = computation.parameters
+        return parameters
 
-    def places(self, user: Instruction) -> dict[Instruction, list[int]]:
-        """Return at which places an instruction has each operand."""
-        found = self._places.get(user)
-        if found is None:
-            found = self._places[user] = {}
+    def operand_positions(self, user: Instruction) -> dict[Instruction, list[int]]:
+        """Return the operand positions of each distinct operand of an instruction."""
+        positions = self._operand_positions.get(user)
+        if positions is None:
+            positions = self._operand_positions[user] = {}
             for i, operand in enumerate(user.operands):
-                found.setdefault(operand, []).append(i)
-        return found
+                positions.setdefault(operand, []).append(i)
+        return positions
 
-    def taps(self, window: tuple[object, ...], positions: int, walk: Callable[[], int]) -> int:
-        """Return what `walk` counts over the positions of a window, walked once; HloError beyond any real module."""
-        found = self._taps.get(window)
-        if found is None:
+    def cached_taps(self, window: tuple[object, ...], positions: int, walk: Callable[[], int]) -> int:
+        """Return the valid taps of a window, as `walk` counts them; the result is cached.
+
+        Raises HloError if the windows of the module have more positions than those of any real module.
+        """
+        valid = self._taps.get(window)
+        if valid is None:
             self._budget -= positions
             if self._budget < 0:
-                raise malformed(f"The convolutions have more than {_MOST_POSITIONS} different window positions")
-            found = self._taps[window] = walk()
-        return found
+                raise malformed(f"The convolutions have more than {_MAX_WINDOW_POSITIONS} different window positions")
+            valid = self._taps[window] = walk()
+        return valid
 
     def _size(self, shape: Shape) -> int:
         if not _has_layout(shape):
@@ -161,13 +165,13 @@ def _has_layout(shape: Shape) -> bool:
 
 
 def _padded(shape: Shape, layout: Layout) -> int:
-    """Elements with the minor dimensions rounded up to the first tile. XLA: ShapeUtil::ArraySize."""
+    """Return the elements, with the minor dimensions rounded up to the first tile. XLA: ShapeUtil::ArraySize."""
     tile = layout.tiles[0]
     splits = dict(layout.splits)
-    # Minor to major; of a dimension that is split between memories the largest piece counts.
+    # Minor to major. If a dimension is split between memories, its largest piece counts.
     extents = [_largest_piece(shape.dims[d], splits.get(d, ())) for d in layout.minor_to_major]
     extents += [1] * (len(tile) - len(extents))
-    # A tile extent below 0 joins dimensions ("*"); XLA's rounding makes nothing of it.
+    # A negative tile extent means "combine dimensions" (`*` in HLO text); XLA's rounding returns 0 for it.
     if any(extent <= 0 for extent in tile):
         return 0
     rounded = [-(-extent // t) * t for extent, t in zip(extents, reversed(tile), strict=False)]
@@ -180,29 +184,29 @@ def _largest_piece(extent: int, indices: tuple[int, ...]) -> int:
     return max(b - a for a, b in pairwise(edges))
 
 
-def law_of(version: str | None = None, *, tpu: bool = False) -> Law:
-    """Return the law of a jaxlib version; without one, of the jaxlib that is installed. tpu: as libtpu counts."""
+def cost_model_for(version: str | None = None, *, tpu: bool = False) -> CostModel:
+    """Return the cost model of a jaxlib version, by default of the installed one. tpu: count as libtpu does."""
     if version is None:
         from costax import _jax
 
-        return Law(_jax.JAXLIB_VERSION, tpu=tpu)
-    return Law(tuple(int(part) for part in re.findall(r"\d+", version)[:3]), tpu=tpu)
+        return CostModel(_jax.JAXLIB_VERSION, tpu=tpu)
+    return CostModel(tuple(int(part) for part in re.findall(r"\d+", version)[:3]), tpu=tpu)
 
 
 # Opcodes.
 
-Handler = Callable[[Instruction, Law], Work]
+Handler = Callable[[Instruction, CostModel], Work]
 _H = TypeVar("_H", bound=Handler)
 _HANDLERS: Final[dict[str, Handler]] = {}
 
 
 def opcode(*names: str) -> Callable[[_H], _H]:
-    """Register XLA's law of opcodes under their names in HLO text."""
+    """Register a handler, which returns XLA's cost of an instruction, under the names of opcodes in HLO text."""
 
     def register(handler: _H) -> _H:
         for name in names:
             if name in _HANDLERS:
-                raise ValueError(f"`{name}` has a law already: {_HANDLERS[name].__name__}")
+                raise ValueError(f"`{name}` has a handler already: {_HANDLERS[name].__name__}")
             _HANDLERS[name] = handler
         return handler
 
@@ -210,17 +214,17 @@ def opcode(*names: str) -> Callable[[_H], _H]:
 
 
 def handler(name: str) -> Handler:
-    """Return the law of an opcode; HloError if costax knows none."""
-    found = _HANDLERS.get(name)
-    if found is None:
+    """Return the handler of an opcode. Raises HloError for an unknown opcode."""
+    registered = _HANDLERS.get(name)
+    if registered is None:
         raise HloError(
-            f"No law says what the HLO opcode `{name}` costs",
-            why="Counting it as nothing would be a silent zero.",
-            cure="Newer XLA may have newer opcodes: please report this opcode and the jaxlib version.",
+            f"costax does not know how XLA counts the HLO opcode `{name}`",
+            why="Without its cost, the totals of the module would be too small.",
+            cure="Newer versions of XLA may have new opcodes: please report this opcode and the jaxlib version.",
         )
-    return found
+    return registered
 
 
 def opcodes() -> Iterator[tuple[str, Handler]]:
-    """Yield (opcode, law), sorted by name."""
+    """Yield (opcode, handler), sorted by opcode."""
     yield from sorted(_HANDLERS.items())

@@ -6,20 +6,20 @@ from costax.errors import CostaxError
 
 
 class HloError(CostaxError, ValueError):
-    """An HLO module that cannot be read, or an instruction that XLA's law does not fit."""
+    """An HLO module that cannot be read, or an instruction that XLA's cost model cannot count."""
 
 
 def malformed(what: str, *, where: str = "") -> HloError:
-    """Return the error for a file that is no well-formed HLO module."""
+    """Return the error for a file that is not a well-formed HLO module."""
     return HloError(
         printable(what),
         where=printable(where),
-        why="A cost made from a damaged module would be wrong without looking wrong.",
+        why="The cost of a damaged module could be wrong without any sign of it.",
         cure="Write the module again: compiled.runtime_executable().hlo_modules()[0]"
         ".as_serialized_hlo_module_proto(), or XLA_FLAGS=--xla_dump_to=DIR --xla_dump_hlo_as_proto.",
     )
 
 
 def printable(text: str) -> str:
-    """Return a text of a file's without what a terminal would obey."""
+    """Return a text from a file with its control characters replaced: a terminal would obey them."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)

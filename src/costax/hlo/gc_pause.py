@@ -1,4 +1,4 @@
-"""Building large records without the cyclic garbage collector."""
+"""Pause the cyclic garbage collector while large records are built."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Generator[None]:
-    """Pause the cyclic collector: all that is made meanwhile stays, and each pass would walk every object of jax.
+def gc_paused() -> Generator[None]:
+    """Return a context without the cyclic garbage collector. This halves the time on 30,000 instructions.
 
-    Reference counting goes on; the collector is left as it was found. Halves the time on 30,000 instructions.
+    The records that are built stay alive, so a collection would free nothing, and it would walk every object of jax.
+    Reference counting continues. At the end, the collector is on if it was on before.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -1,7 +1,8 @@
-"""Calls of libraries at their true cost: XLA charges them -1, and says in their configuration what they do.
+"""The true cost of library calls: XLA counts a call as -1, but its target and configuration say what it computes.
 
-Dots and convolutions count as XLA counts them where it does; factorisations, transforms and sorts by the laws of
-`costax.rules.leaf`, which are asked by primitive name. The numbers are in XLA's convention: every operation is a FLOP.
+Dots and convolutions of libraries count like XLA's own. Factorisations, transforms and sorts count as the rules of
+`costax.rules.leaf` say, by the primitive that they implement. All numbers are in XLA's convention: every operation is a
+FLOP.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final, cast
 from costax.core.conventions import as_xla
 from costax.core.cost import Cost
 from costax.core.equation import Equation, Operand
-from costax.hlo.cost_model import Law
+from costax.hlo.cost_model import CostModel
 from costax.hlo.opcodes.contractions import convolution_flops, dot_flops
 from costax.hlo.records import DotDimensions, Instruction
 from costax.hlo.replay import Properties
@@ -25,35 +26,35 @@ from costax.rules.registry import REGISTRY
 Work = tuple[int, int]
 """FLOPs and transcendentals."""
 
-# The layout (batch, heads, positions, size) of jax's attention primitives.
+# The value of jax's attention parameter `layout` for (batch, heads, positions, head size).
 _HEADS_FIRST: Final = 1
 
 
-def true_cost(ins: Instruction, law: Law) -> Properties | None:
-    """Return what a library call really does; None for an instruction that is none, or whose work nothing tells.
+def true_cost(ins: Instruction, model: CostModel) -> Properties | None:
+    """Return the work of a library call; None for other instructions, and for calls whose work is unknown.
 
-    bytes: every operand is read and every result written, workspace included.
+    bytes: every operand is read and every result is written, workspace included.
     """
     if is_idle(ins):
         return Properties()
-    work = _work(ins, law)
+    work = _work(ins, model)
     if work is None:
         return None
     shapes = [ins.shape, *[x.shape for x in ins.operands]]
-    return Properties(*work, sum(law.size(leaf) for shape in shapes for leaf in shape.leaves()))
+    return Properties(*work, sum(model.size(leaf) for shape in shapes for leaf in shape.leaves()))
 
 
-def is_opaque(ins: Instruction, law: Law) -> bool:
-    """Say whether an instruction is a call of which nothing tells the work."""
-    return ins.opcode == "custom-call" and not is_idle(ins) and _work(ins, law) is None
+def is_opaque(ins: Instruction, model: CostModel) -> bool:
+    """Say whether an instruction is a library call whose work is unknown."""
+    return ins.opcode == "custom-call" and not is_idle(ins) and _work(ins, model) is None
 
 
 def is_idle(ins: Instruction) -> bool:
-    """Say whether an instruction is a call that only reserves memory, marks a place or moves indices."""
+    """Say whether an instruction is a call without arithmetic: it reserves memory, marks a place or moves indices."""
     return ins.opcode == "custom-call" and ins.custom_call_target in _IDLE
 
 
-def _work(ins: Instruction, law: Law) -> Work | None:
+def _work(ins: Instruction, model: CostModel) -> Work | None:
     if ins.opcode in ("fft", "sort"):
         return _by_rule(*_TRANSFORMS[ins.opcode](ins))
     if ins.opcode != "custom-call":
@@ -62,22 +63,23 @@ def _work(ins: Instruction, law: Law) -> Work | None:
     if routine := routine_primitive(target):
         return _by_rule(routine, ins, routine_params(_attributes(ins)))
     for pattern, read in _TARGETS:
-        found = pattern.fullmatch(target)
-        if found:
-            return read(ins, found, law)
+        match = pattern.fullmatch(target)
+        if match:
+            return read(ins, match, model)
     return None
 
 
 # cuBLAS.
 
 
-def _cublas(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
-    """Two FLOPs a multiply-accumulate, and what the epilogue does with each element of the result.
+def _cublas(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+    """Two FLOPs for each multiply-accumulate, and the epilogue's work for each element of the result.
 
-    alpha A B + beta C: one more FLOP an element where alpha is not 1, one for C, one where beta is neither 0 nor 1.
+    For alpha A B + beta C, each element has one more FLOP if alpha is not 1, one if C is added, and one if beta is
+    neither 0 nor 1.
     """
-    found = _json(ins).get("gemm_backend_config", {})
-    dims = found.get("dot_dimension_numbers")
+    config = _json(ins).get("gemm_backend_config", {})
+    dims = config.get("dot_dimension_numbers")
     if dims is None:
         return None
     numbers = DotDimensions(
@@ -92,15 +94,15 @@ def _cublas(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
         )
     )
     out = ins.shape.first().elements
-    alpha, beta = float(found.get("alpha_real", 1)), float(found.get("beta", 0))
-    scaling = (alpha != 1 or float(found.get("alpha_imag", 0)) != 0) + (beta != 0) + (beta not in (0, 1))
-    flops, transcendentals = _epilogue(str(found.get("epilogue", "DEFAULT")))
+    alpha, beta = float(config.get("alpha_real", 1)), float(config.get("beta", 0))
+    scaling = (alpha != 1 or float(config.get("alpha_imag", 0)) != 0) + (beta != 0) + (beta not in (0, 1))
+    flops, transcendentals = _epilogue(str(config.get("epilogue", "DEFAULT")))
     product = dot_flops(ins.operand(0).shape, out, numbers)
     return product + (scaling + flops) * out, transcendentals * out
 
 
 def _epilogue(name: str) -> Work:
-    """What is done with each element: + bias, max(0, x), x * sigmoid(x), 0.5 x (1 + tanh(c (x + 0.044715 x^3)))."""
+    """Return the work for each element: + bias, max(0, x), x * sigmoid(x), 0.5 x (1 + tanh(c (x + 0.044715 x^3)))."""
     flops = "BIAS" in name
     if "GELU" in name:
         return flops + 8, 1
@@ -112,33 +114,33 @@ def _epilogue(name: str) -> Work:
 # cuDNN.
 
 
-def _cudnn_convolution(ins: Instruction, found: re.Match[str], law: Law) -> Work:
-    """The convolution's valid taps, as XLA counts them; a gradient has those of the convolution that it belongs to.
+def _cudnn_convolution(ins: Instruction, match: re.Match[str], model: CostModel) -> Work:
+    """Two FLOPs for each valid tap, as XLA counts a convolution; a gradient has the taps of its forward convolution.
 
-    Activation, bias, scale and side input: one FLOP an element of the result each.
+    Activation, bias, scale and side input are one FLOP each for each element of the result.
     """
     first, second, result = ins.operand(0).shape, ins.operand(1).shape, ins.shape.first()
     lhs, rhs, out = {
         "BackwardInput": (result, second, first),
         "BackwardFilter": (first, result, second),
-    }.get(found[1], (first, second, result))
+    }.get(match[1], (first, second, result))
     config = _json(ins).get("cudnn_conv_backend_config", {})
-    extra = "Bias" in found[1]
-    extra += config.get("activation_mode", "kNone") not in ("kNone", "kIdentity") and "Activation" in found[1]
+    extra = "Bias" in match[1]
+    extra += config.get("activation_mode", "kNone") not in ("kNone", "kIdentity") and "Activation" in match[1]
     extra += float(config.get("conv_result_scale", 1)) != 1
     side = float(config.get("side_input_scale", 0))
     extra += (side != 0) + (side not in (0, 1))
-    return convolution_flops(ins, lhs, rhs, out, law) + extra * result.elements, 0
+    return convolution_flops(ins, lhs, rhs, out, model) + extra * result.elements, 0
 
 
-def _cudnn_attention(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
-    """Fused attention by the law of jax's own primitive; the configuration holds the shape of the scores."""
+def _cudnn_attention(ins: Instruction, match: re.Match[str], model: CostModel) -> Work | None:
+    """Fused attention, as the rule of jax's primitive counts it; the configuration holds the shape of the scores."""
     config = _json(ins).get("cudnn_fmha_backend_config", {})
     extents = [int(extent) for extent in config.get("intermediate_tensor_shape", {}).get("dimensions", ())]
     if len(extents) != 4 or len(ins.operands) < 3:
         return None
     *rows, keys = extents
-    # Whatever the order of batch, heads and positions in memory, the head size is last.
+    # The order of batch, heads and positions in memory varies; the head size is always last.
     query, value = ins.operand(0).shape, ins.operand(2).shape
     inputs = tuple(
         Operand((*before, size), query.dtype)
@@ -151,13 +153,13 @@ def _cudnn_attention(ins: Instruction, found: re.Match[str], law: Law) -> Work |
     masked = config.get("mask_type", "NO_MASK") != "NO_MASK"
     params = {
         "layout": _HEADS_FIRST,
-        "variadic_args": ("ScaleBias" in found[0], False),
+        "variadic_args": ("ScaleBias" in match[0], False),
         "mask_type": masked,
         "use_causal_mask": masked,
         "sliding_window_length": 0,
-        "dropout_rate": "Dropout" in found[0],
+        "dropout_rate": "Dropout" in match[0],
     }
-    name = f"dot_product_attention{'_fp8' if 'F8' in found[0] else ''}_{'bwd' if 'Backward' in found[0] else 'fwd'}"
+    name = f"dot_product_attention{'_fp8' if 'F8' in match[0] else ''}_{'bwd' if 'Backward' in match[0] else 'fwd'}"
     # The last result is the workspace.
     return _counted(Equation(name, inputs, tuple(map(_operand, ins.shape.arrays()))[:-1], params))
 
@@ -165,11 +167,11 @@ def _cudnn_attention(ins: Instruction, found: re.Match[str], law: Law) -> Work |
 # LAPACK, cuSOLVER, cuSPARSE.
 
 
-def _triangular_solve(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+def _triangular_solve(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
     return _by_rule("triangular_solve", ins, {"unit_diagonal": bool(_json(ins).get("unit_diagonal"))})
 
 
-# Blocks of XLA:TPU's own factorisations.
+# Custom calls of XLA:TPU that factorise one block of a matrix.
 _BLOCKS: Final[Mapping[str, str]] = {
     "Cholesky": "cholesky",
     "LuDecompositionBlock": "lu",
@@ -177,22 +179,22 @@ _BLOCKS: Final[Mapping[str, str]] = {
 }
 
 
-def _block(ins: Instruction, found: re.Match[str], law: Law) -> Work | None:
-    return _by_rule(_BLOCKS[found[0]], ins, {})
+def _block(ins: Instruction, match: re.Match[str], model: CostModel) -> Work | None:
+    return _by_rule(_BLOCKS[match[0]], ins, {})
 
 
-def _factorised(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+def _factorised(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
     return _by_rule("cholesky", ins, {})
 
 
-# Selecting, sorting, transforming.
+# Top-k, sorts and transforms.
 
 
-def _top_k(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+def _top_k(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
     return _by_rule("top_k", ins, {"k": ins.shape.first().dims[-1]})
 
 
-def _radix_sort(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
+def _radix_sort(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
     return _by_rule("sort", ins, {"dimension": len(ins.operand(0).shape.dims) - 1})
 
 
@@ -202,16 +204,16 @@ _TRANSFORMS: Final[Mapping[str, Callable[[Instruction], tuple[str, Instruction, 
 }
 
 
-# Kernels of the user's.
+# Kernels of the user.
 
 
-def _kernel(ins: Instruction, _: re.Match[str], law: Law) -> Work | None:
-    """A Pallas kernel does what its `cost_estimate` says."""
+def _kernel(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+    """The work of a Pallas kernel, as its `cost_estimate` says; unknown without one."""
     estimate = ins.cost_estimate
     return None if estimate is None else estimate[:2]
 
 
-_Reader = Callable[[Instruction, re.Match[str], Law], Work | None]
+_Reader = Callable[[Instruction, re.Match[str], CostModel], Work | None]
 _TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
     (re.compile(pattern), read)
     for pattern, read in (
@@ -226,7 +228,7 @@ _TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
         (r"tpu_custom_call", _kernel),
     )
 )
-# They reserve memory, mark a place, permute indices, or cut and join the halves of complex numbers.
+# Calls that reserve memory, mark a place, permute indices, or split and join the halves of 64-bit numbers.
 _IDLE: Final = frozenset(
     {
         *(
@@ -251,7 +253,7 @@ def _by_rule(name: str, ins: Instruction, params: Mapping[str, Any]) -> Work | N
 
 
 def _counted(eqn: Equation) -> Work | None:
-    """Return what the rule of a primitive counts, in XLA's convention."""
+    """Return the cost that the rule of a primitive gives, in XLA's convention; None without a rule."""
     rule = REGISTRY.get(eqn.name)
     cost = rule.function(eqn) if rule else None
     return as_xla(cost) if isinstance(cost, Cost) else None
@@ -263,14 +265,14 @@ def _operand(shape: Shape) -> Operand:
 
 def _json(ins: Instruction) -> dict[str, Any]:
     try:
-        found: Any = json.loads(ins.backend_config or b"{}")
+        parsed: Any = json.loads(ins.backend_config or b"{}")
     except ValueError:
         return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
 
 
 def _attributes(ins: Instruction) -> dict[str, int]:
     """Return the integers and booleans of a configuration in MLIR's text: `{left = true, mode = 83 : ui8}`."""
-    found = re.findall(rb"(\w+) = (true|false|-?\d{1,18})\b", ins.backend_config)
+    pairs = re.findall(rb"(\w+) = (true|false|-?\d{1,18})\b", ins.backend_config)
     words = {b"true": 1, b"false": 0}
-    return {name.decode(): words[value] if value in words else int(value) for name, value in found}
+    return {name.decode(): words[value] if value in words else int(value) for name, value in pairs}

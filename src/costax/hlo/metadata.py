@@ -1,4 +1,4 @@
-"""Where an instruction comes from, by what its module says: the scope of its name and the user's source line."""
+"""The origin of an instruction, from the metadata of its module: the user's scope and source line."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Final
 
 from costax.hlo.records import Computation, Instruction, Module
 
-# A tower of calls could make names without end.
-_DEEPEST_SCOPE: Final = 100
+# In a damaged file, nested calls could make the joined names grow without bound.
+_MAX_SCOPE_DEPTH: Final = 100
 
 
 class Scopes:
-    """The scopes of the names that jax gave: `jit(step)/layer_1/dot_general` lies in `layer_1`.
+    """The scopes of instructions, from jax's operation names: `jit(step)/layer_1/dot_general` is in `layer_1`.
 
-    Before optimisation the names in a shared function are relative to its call; they are joined where all its calls
-    have one name.
+    Before optimisation, the names inside a shared function are relative to its call site. They are joined with the name
+    of the call site if all calls have the same name.
     """
 
     def __init__(self, module: Module) -> None:
-        """Follow the calls of a module once."""
+        """Compute the name prefix of every computation of a module from its call sites."""
         names = (split(ins.op_name) for ins in module.entry.instructions)
         self._root = next((name[0] for name in names if name and name[0].startswith(("jit(", "pjit(", "pmap("))), "")
         self._prefixes: dict[int, tuple[str, ...]] = {}
         self._known: dict[tuple[int, str], tuple[str, ...]] = {}
         callers: dict[int, set[tuple[str, ...]]] = defaultdict(set)
-        # Callers stand behind their callees.
+        # A module lists callees before callers: in reverse, all callers of a computation come before it.
         for computation in reversed(list(module.computations.values())):
-            found = callers.pop(computation.id, set())
-            self._prefixes[computation.id] = found.pop() if len(found) == 1 else ()
+            scopes = callers.pop(computation.id, set())
+            self._prefixes[computation.id] = scopes.pop() if len(scopes) == 1 else ()
             for ins in computation.instructions:
                 for callee in ins.called if ins.opcode in ("call", "while", "conditional") else ():
                     callers[callee.id].add(self._whole(computation, ins.op_name))
@@ -37,21 +37,21 @@ class Scopes:
     def of(self, computation: Computation, ins: Instruction) -> tuple[str, ...]:
         """Return the scope of an instruction, outermost part first."""
         name = ins.op_name
-        found = self._known.get((computation.id, name))
-        if found is None:
-            scope = self._whole(computation, name)[:-1]
-            found = self._known[computation.id, name] = scope[1:] if scope[:1] == (self._root,) else scope
-        return found
+        scope = self._known.get((computation.id, name))
+        if scope is None:
+            path = self._whole(computation, name)[:-1]
+            scope = self._known[computation.id, name] = path[1:] if path[:1] == (self._root,) else path
+        return scope
 
     def _whole(self, computation: Computation, name: str) -> tuple[str, ...]:
         parts = split(name)
         if parts[:1] == (self._root,):
             return parts
-        return (*self._prefixes[computation.id], *parts)[:_DEEPEST_SCOPE]
+        return (*self._prefixes[computation.id], *parts)[:_MAX_SCOPE_DEPTH]
 
 
 def split(name: str) -> tuple[str, ...]:
-    """Return the parts of an operation's name; a slash in brackets belongs to its part.
+    """Split an operation name at its slashes, except for slashes in parentheses or brackets.
 
     >>> split("jit(f)/transpose(jvp(a/b))/mul")
     ('jit(f)', 'transpose(jvp(a/b))', 'mul')
@@ -66,28 +66,28 @@ def split(name: str) -> tuple[str, ...]:
 
 
 class Sources:
-    """The source lines of instructions: the innermost frame that is no installed package's."""
+    """The source lines of instructions: the innermost stack frame outside installed packages."""
 
     def __init__(self, module: Module) -> None:
-        """Take the module whose stack frames they are."""
+        """Take the module, which holds the stack frames."""
         self._module = module
         self._known: dict[int, str] = {}
 
     def of(self, ins: Instruction) -> str:
-        """Return `file:line`, "" where XLA kept none."""
+        """Return `file:line` of an instruction, or "" if it has no metadata."""
         metadata = ins.metadata
         if not metadata.stack_frame_id:
             return f"{metadata.source_file}:{metadata.source_line}" if metadata.source_file else ""
-        found = self._known.get(metadata.stack_frame_id)
-        if found is None:
+        source = self._known.get(metadata.stack_frame_id)
+        if source is None:
             frames = self._module.stack(metadata.stack_frame_id)
             own = (frame for frame in frames if not _is_installed(frame.file))
             frame = next(own, frames[0] if frames else None)
-            found = f"{normpath(frame.file)}:{frame.line}" if frame else ""
-            self._known[metadata.stack_frame_id] = found
-        return found
+            source = f"{normpath(frame.file)}:{frame.line}" if frame else ""
+            self._known[metadata.stack_frame_id] = source
+        return source
 
 
 def _is_installed(file: str) -> bool:
-    # The file may come from another machine: only its path can tell.
+    # The module may come from another machine, so only the path can be examined.
     return any(part in file for part in ("site-packages/", "dist-packages/", "site-packages\\"))

@@ -1,12 +1,13 @@
-"""An HLO module on its own, without the program that it came from: XLA's law replayed over a file.
+"""The analysis of an HLO module on its own: XLA's cost analysis replayed over a file.
 
-There is no jaxpr then, so nothing is reconciled. What is known: what XLA charges each instruction, the scope and the
-source line that the instruction names, and what the machine does where loops say how often they run.
+Without the program there is no jaxpr to reconcile with. The module gives what XLA counts for each instruction, the
+scope and source line in the instruction's metadata, and the work that the machine executes if trip counts are known.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from typing import Final, NamedTuple
 
 from costax.core.display import Displayed
 from costax.errors import TripsError
-from costax.hlo.cost_model import law_of
+from costax.hlo.cost_model import cost_model_for
 from costax.hlo.errors import HloError, malformed
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.metadata import Scopes, Sources
@@ -26,43 +27,53 @@ from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay, replay
 from costax.rules import leaf
 
-# The laws of factorisations and transforms, which library calls are counted by.
+# Imported for its effect: it registers the rules by which `library_calls` counts factorisations and transforms.
 _REGISTERED = leaf
 
 BY: Final = ("scope", "opcode", "source", "computation")
-"""What the lines of a table may stand for."""
+"""What the lines of a table may be: the choices of `--by`."""
 
 _NONE: Final = Properties()
 _ONCE: Final = Properties(1, 1, 1)
-# XLA goes through a computation again at each call. A real module takes millions of steps; a tower of calls, 2^n.
-_MOST_STEPS: Final = 10**8
-# A damaged file can nest loops without end; the time of a real one is in seconds, not in ages of the universe.
+# XLA analyses a computation again at each call. A real module takes millions of steps. In a damaged file, n nested
+# computations that each call the next one twice take 2^n.
+_MAX_STEPS: Final = 10**8
+# Deeply nested loops of a damaged file can multiply trip counts without bound. float64 ends at 2^1024.
 _LARGEST: Final = 2**1024
 
 
-class Account(NamedTuple):
-    """What XLA charges, and what the machine does: loop bodies as often as they run, libraries at their true cost."""
+class HloCost(NamedTuple):
+    """What XLA counts, and what the machine executes.
 
-    charged: Properties = _NONE
+    Executed work repeats loop bodies by their trip counts, and has library calls at their true cost.
+    """
+
+    counted: Properties = _NONE
     executed: Properties = _NONE
 
-    def plus(self, other: Account) -> Account:
+    @property
+    def charged(self) -> Properties:
+        """The former name of `counted`, deprecated."""
+        warnings.warn("The field `charged` is now called `counted`.", DeprecationWarning, stacklevel=2)
+        return self.counted
+
+    def plus(self, other: HloCost) -> HloCost:
         """Return the sum."""
-        return Account(self.charged.plus(other.charged), self.executed.plus(other.executed))
+        return HloCost(self.counted.plus(other.counted), self.executed.plus(other.executed))
 
 
-class Line(NamedTuple):
-    """One instruction, all its call sites together. opaque: it calls something of which nothing tells the work."""
+class InstructionCost(NamedTuple):
+    """The cost of one instruction, over all call sites. opaque: it is a library call whose work is unknown."""
 
     computation: Computation
     instruction: Instruction
-    account: Account
+    cost: HloCost
     opaque: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A while loop: its instruction, its scope, its source line, and how often it runs, None where nothing says so."""
+    """A while loop: its instruction name, its scope, its source line, and its trip count, None where unknown."""
 
     name: str
     scope: str
@@ -72,16 +83,16 @@ class Loop:
 
 @dataclass(frozen=True)
 class ModuleAnalysis(Displayed):
-    """XLA's account of one HLO module.
+    """The analysis of one HLO module.
 
-    name: the module's. replay: XLA's law over its instructions. lines: each instruction that is charged or executed.
-    loops: every while loop that runs. hlo: the bytes of the module. xla: XLA's own dictionary, None until `compare`
-    asks for it. versions: of the jaxlib whose law it is, and of costax.
+    name: the name of the module. replay: the replay of XLA's cost analysis. instruction_costs: each instruction with a
+    cost. loops: every while loop that runs. hlo: the serialised module. xla: XLA's own cost dictionary, None unless
+    `costax.compare` made the analysis. versions: of jaxlib, whose cost model counts, and of costax.
     """
 
     name: str
     replay: Replay = field(repr=False)
-    lines: tuple[Line, ...] = field(repr=False)
+    instruction_costs: tuple[InstructionCost, ...] = field(repr=False)
     loops: tuple[Loop, ...] = field(repr=False)
     hlo: bytes = field(repr=False)
     xla: Mapping[str, float] | None = None
@@ -94,20 +105,20 @@ class ModuleAnalysis(Displayed):
 
     @property
     def float32(self) -> Float32:
-        """The same in XLA's float32 and order: what XLA prints."""
+        """The same sums in XLA's float32 and order: what XLA reports."""
         return self.replay.float32
 
     @cached_property
     def executed(self) -> Properties:
-        """What the machine does: loop bodies as often as they run, library calls at their true cost.
+        """The work that the machine executes: loop bodies by trip count, library calls at their true cost.
 
-        A loop without a known trip count runs once, and a call of which nothing tells the work adds nothing.
+        A loop with an unknown trip count counts once, and a call with unknown work adds 0.
         """
-        return Properties(*(sum(line.account.executed[i] for line in self.lines) for i in range(3)))
+        return Properties(*(sum(entry.cost.executed[i] for entry in self.instruction_costs) for i in range(3)))
 
     @property
     def matches_xla(self) -> bool | None:
-        """Say whether the replay equals XLA's dictionary bit for bit; None where XLA was not asked."""
+        """Say whether the replay equals XLA's dictionary bit for bit; None without XLA's dictionary."""
         return None if self.xla is None else self.replay.matches(self.xla)
 
     @property
@@ -117,12 +128,12 @@ class ModuleAnalysis(Displayed):
 
     @cached_property
     def opaque(self) -> dict[str, int]:
-        """How many calls there are, by target, of which nothing tells the work."""
-        return dict(Counter(line.instruction.custom_call_target for line in self.lines if line.opaque))
+        """The number of library calls whose work is unknown, by target."""
+        return dict(Counter(entry.instruction.custom_call_target for entry in self.instruction_costs if entry.opaque))
 
     @property
     def exact(self) -> bool:
-        """Say whether what is executed is known: every loop's trip count and the work of every library call."""
+        """Say whether `executed` is exact: every trip count and the work of every library call are known."""
         return not self.unknown_loops and not self.opaque
 
     @property
@@ -130,37 +141,43 @@ class ModuleAnalysis(Displayed):
         """How many instructions the module has."""
         return sum(len(computation.instructions) for computation in self.replay.module.computations.values())
 
-    def by_opcode(self) -> dict[str, Account]:
-        """Return the account of each opcode; a custom call is named by its target."""
-        return self._by(lambda line: _opcode(line.instruction))
+    @property
+    def lines(self) -> tuple[InstructionCost, ...]:
+        """The former name of `instruction_costs`, deprecated."""
+        warnings.warn("ModuleAnalysis.lines is now called instruction_costs.", DeprecationWarning, stacklevel=2)
+        return self.instruction_costs
 
-    def by_scope(self, depth: int | None = None) -> dict[str, Account]:
-        """Return the account of each scope of the names that jax gave; "" holds what has no name or no scope."""
+    def by_opcode(self) -> dict[str, HloCost]:
+        """Return the cost of each opcode; a custom call is named by its target."""
+        return self._by(lambda entry: _opcode(entry.instruction))
+
+    def by_scope(self, depth: int | None = None) -> dict[str, HloCost]:
+        """Return the cost of each scope in jax's operation names; "" is for instructions without a name or a scope."""
         scopes = Scopes(self.replay.module)
-        return self._by(lambda line: "/".join(scopes.of(line.computation, line.instruction)[:depth]))
+        return self._by(lambda entry: "/".join(scopes.of(entry.computation, entry.instruction)[:depth]))
 
-    def by_source(self) -> dict[str, Account]:
-        """Return the account of each `file:line`; "" holds what has none."""
+    def by_source(self) -> dict[str, HloCost]:
+        """Return the cost of each source line, `file:line`; "" is for instructions without a source line."""
         sources = Sources(self.replay.module)
-        return self._by(lambda line: sources.of(line.instruction))
+        return self._by(lambda entry: sources.of(entry.instruction))
 
-    def by_computation(self) -> dict[str, Account]:
-        """Return the account of each computation, without those that it runs."""
-        return self._by(lambda line: line.computation.name)
+    def by_computation(self) -> dict[str, HloCost]:
+        """Return the cost of each computation, without the computations that it runs."""
+        return self._by(lambda entry: entry.computation.name)
 
-    def _by(self, key: Callable[[Line], str]) -> dict[str, Account]:
-        sums: dict[str, Account] = {}
-        for line in self.lines:
-            name = key(line)
-            sums[name] = sums[name].plus(line.account) if name in sums else line.account
+    def _by(self, key: Callable[[InstructionCost], str]) -> dict[str, HloCost]:
+        sums: dict[str, HloCost] = {}
+        for entry in self.instruction_costs:
+            name = key(entry)
+            sums[name] = sums[name].plus(entry.cost) if name in sums else entry.cost
         return sums
 
 
 def analyze_module(path: str | Path, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:
-    """Return XLA's account of the HLO module in a file: serialised, or text; nothing is compiled or executed.
+    """Return the analysis of the HLO module in a file, serialised or text; nothing is compiled or executed.
 
-    trips: how often loops run that do not say so, by instruction name or scope; patterns are allowed.
-    Raises HloError for a file without a well-formed module, TripsError for an answer that no loop asks for.
+    trips: trip counts of loops for which the module has none, by instruction name, scope or pattern. Raises HloError
+    for a file without a well-formed module, and TripsError for a trip count that fits no such loop.
     """
     try:
         return analyze_bytes(module_of(path), trips)
@@ -171,114 +188,120 @@ def analyze_module(path: str | Path, trips: Mapping[str, int] | None = None) -> 
 
 
 def analyze_bytes(hlo: bytes, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:
-    """Return XLA's account of a serialised HLO module."""
+    """Return the analysis of a serialised HLO module; the arguments are those of `analyze_module`."""
     module = read_bytes(hlo)
-    account = replay(module, law_of())
-    loops = _Loops(account, trips or {})
-    found = tuple(_lines(account, loops))
+    replayed = replay(module, cost_model_for())
+    loops = _Loops(replayed, trips or {})
+    instruction_costs = tuple(_instruction_costs(replayed, loops))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}
-    return ModuleAnalysis(module.name, account, found, tuple(loops.found.values()), hlo, None, versions)
+    return ModuleAnalysis(
+        module.name, replayed, instruction_costs, tuple(loops.by_instruction.values()), hlo, None, versions
+    )
 
 
 def compare_module(path: str | Path, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:
-    """As `analyze_module`, with XLA's own dictionary beside it, by the client of the CPU.
+    """As `analyze_module`, together with XLA's own cost dictionary, from jax's CPU client.
 
-    Raises HloError also where XLA refuses the module.
+    Raises HloError also for a module that XLA rejects.
     """
     from costax import _jax
 
-    found = analyze_module(path, trips)
-    _check_steps(found.replay)
+    analysis = analyze_module(path, trips)
+    _check_steps(analysis.replay)
     try:
-        return replace(found, xla=_jax.xla_cost_of_foreign(found.hlo))
+        return replace(analysis, xla=_jax.xla_cost_of_foreign(analysis.hlo))
     except _jax.XlaError as fault:
-        raise malformed(f"XLA refuses the module: {str(fault)[:400]}", where=str(path)) from fault
+        raise malformed(f"XLA rejects the module: {str(fault)[:400]}", where=str(path)) from fault
 
 
-def _check_steps(account: Replay) -> None:
-    """Refuse a module that XLA would never come to the end of."""
+def _check_steps(replayed: Replay) -> None:
+    """Raise HloError for a module that XLA would take too long to analyse."""
     steps: dict[int, int] = {}
-    for key, one in account.sums.items():
-        called = sum(steps[callee.id] for ins in account.module.computations[key].instructions for callee in ins.called)
-        steps[key] = min(len(one.own) + 1 + called, 2 * _MOST_STEPS)
-    if steps[account.module.entry.id] > _MOST_STEPS:
-        raise malformed("XLA's own analysis would go through more than 10^8 instructions, calls repeated")
+    for key, computation_cost in replayed.sums.items():
+        called = sum(
+            steps[callee.id] for ins in replayed.module.computations[key].instructions for callee in ins.called
+        )
+        steps[key] = min(len(computation_cost.own) + 1 + called, 2 * _MAX_STEPS)
+    if steps[replayed.module.entry.id] > _MAX_STEPS:
+        raise malformed("With repeated calls, XLA's own analysis would visit more than 10^8 instructions")
 
 
-def _lines(account: Replay, loops: _Loops) -> Iterator[Line]:
-    """Yield what each instruction is charged and does, callers before callees."""
-    runs: dict[int, Properties] = defaultdict(lambda: _NONE, {account.module.entry.id: _ONCE})
-    for key in reversed(list(account.sums)):
-        here, times = runs[key], account.times.get(key, _NONE)
-        if max(here) > _LARGEST:
-            raise malformed("The loops run more often than float64 can hold", where=_named(account, key))
-        one = account.sums[key]
-        for instruction, own in one.own:
-            true = _true(instruction, own, account)
-            opaque = true is None
-            done = (true or _NONE).scaled(here)
-            made = Account(own.scaled(times), done)
-            if opaque or made != Account():
-                yield Line(account.module.computations[key], instruction, made, opaque and any(here))
-        for call in one.calls:
+def _instruction_costs(replayed: Replay, loops: _Loops) -> Iterator[InstructionCost]:
+    """Yield the cost of each instruction, callers before callees."""
+    runs: dict[int, Properties] = defaultdict(lambda: _NONE, {replayed.module.entry.id: _ONCE})
+    for key in reversed(list(replayed.sums)):
+        executions, times = runs[key], replayed.times.get(key, _NONE)
+        if max(executions) > _LARGEST:
+            raise malformed("The trip counts multiply to more than float64 can hold", where=_named(replayed, key))
+        computation_cost = replayed.sums[key]
+        for instruction, own in computation_cost.own:
+            once = _once(instruction, own, replayed)
+            opaque = once is None
+            executed = (once or _NONE).scaled(executions)
+            cost = HloCost(own.scaled(times), executed)
+            if opaque or cost != HloCost():
+                yield InstructionCost(replayed.module.computations[key], instruction, cost, opaque and any(executions))
+        for call in computation_cost.calls:
             trips = loops.trips(call.instruction) if call.instruction.opcode == "while" else 1
-            each = call.times.scaled(here).scaled(Properties(trips, trips, trips))
+            each = call.times.scaled(executions).scaled(Properties(trips, trips, trips))
             runs[call.callee.id] = runs[call.callee.id].plus(each)
 
 
-def _true(instruction: Instruction, own: Properties, account: Replay) -> Properties | None:
-    """Return what an instruction does each time; None for a call of which nothing tells the work."""
+def _once(instruction: Instruction, own: Properties, replayed: Replay) -> Properties | None:
+    """Return the work of one execution of an instruction; None for a library call whose work is unknown."""
     if instruction.opcode not in ("custom-call", "fft", "sort"):
         return own
     try:
-        if is_opaque(instruction, account.law):
+        if is_opaque(instruction, replayed.cost_model):
             return None
-        library = true_cost(instruction, account.law)
+        library = true_cost(instruction, replayed.cost_model)
     except HloError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as fault:
-        # A configuration is whatever the file says that it is.
+        # The file may hold any bytes as a configuration.
         what = f"The configuration of `{_opcode(instruction)[:100]}` cannot be read"
         raise malformed(what, where=instruction.name) from fault
     return own if library is None else library
 
 
-def _named(account: Replay, key: int) -> str:
-    return account.module.computations[key].name
+def _named(replayed: Replay, key: int) -> str:
+    return replayed.module.computations[key].name
 
 
 class _Loops:
-    """The while loops of a module, and the answers to how often those run that do not say so."""
+    """The while loops of a module, and the trip counts that the user gave for loops of unknown length."""
 
-    def __init__(self, account: Replay, answers: Mapping[str, int]) -> None:
-        module = account.module
+    def __init__(self, replayed: Replay, trips_by_pattern: Mapping[str, int]) -> None:
+        module = replayed.module
         scopes, sources = Scopes(module), Sources(module)
-        self.found: dict[int, Loop] = {}
+        self.by_instruction: dict[int, Loop] = {}
         used: set[str] = set()
-        for key in reversed(list(account.sums)):
-            for call in account.sums[key].calls:
+        for key in reversed(list(replayed.sums)):
+            for call in replayed.sums[key].calls:
                 loop = call.instruction
-                if loop.opcode != "while" or id(loop) in self.found:
+                if loop.opcode != "while" or id(loop) in self.by_instruction:
                     continue
                 scope = "/".join(scopes.of(module.computations[key], loop))
                 known = loop.known_trip_count
-                asked = [p for p in answers if known is None and any(_fits(p, x) for x in (loop.name, scope))]
-                used.update(asked)
-                trips = answers[asked[0]] if asked else known
-                self.found[id(loop)] = Loop(loop.name, scope, sources.of(loop), trips)
-        unused = sorted(answers.keys() - used)
+                matching = [
+                    p for p in trips_by_pattern if known is None and any(_fits(p, x) for x in (loop.name, scope))
+                ]
+                used.update(matching)
+                trips = trips_by_pattern[matching[0]] if matching else known
+                self.by_instruction[id(loop)] = Loop(loop.name, scope, sources.of(loop), trips)
+        unused = sorted(trips_by_pattern.keys() - used)
         if unused:
-            names = [loop.name for loop in self.found.values() if loop.trips is None]
+            names = [loop.name for loop in self.by_instruction.values() if loop.trips is None]
             raise TripsError(
                 f"No loop of unknown length is called {', '.join(map(repr, unused))}.",
                 where=f"loops of unknown length: {', '.join(names) or 'none'}",
-                why="The answer would change nothing.",
-                cure="Name a loop of that list, its scope, or a pattern such as '*'.",
+                why="The trip count would have no effect.",
+                cure="Pass the name of a loop of that list, its scope, or a pattern such as '*'.",
             )
 
     def trips(self, loop: Instruction) -> int:
-        found = self.found[id(loop)].trips
-        return 1 if found is None else found
+        trips = self.by_instruction[id(loop)].trips
+        return 1 if trips is None else trips
 
 
 def _fits(pattern: str, name: str) -> bool:

@@ -1,9 +1,10 @@
-"""A small protobuf schema of costax's own for the parts of `HloModuleProto` that a cost needs.
+"""A small protobuf schema for the parts of `HloModuleProto` that a cost needs.
 
-The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`); the package and
-the descriptor pool are costax's own, so the schema meets no other package's descriptors. What it does not name,
-literals first of all, is skipped. Names are `bytes`: XLA does not promise UTF-8. So is every message that repeats:
-equal shapes are decoded once, and a hostile file cannot turn two bytes into a large message a million times.
+The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`). The package name and the
+descriptor pool belong to costax alone, so that they cannot clash with other packages' descriptors. The decoder skips
+fields that the schema does not name, above all the values of constants. Names have the type `bytes`, because XLA does
+not guarantee UTF-8. Repeated messages have the type `bytes`, too: equal shapes are decoded once, and a hostile file
+cannot expand two bytes into a large message a million times.
 """
 
 from __future__ import annotations
@@ -151,16 +152,16 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="costax/hlo.proto", package=_PACKAGE, syntax="proto3")
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
-        for field, (number, kind) in fields.items():
+        for field_name, (number, kind) in fields.items():
             repeated = kind.endswith("*")
             base = kind.rstrip("*")
-            made = message.field.add(name=field, number=number)
-            made.label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
+            field_proto = message.field.add(name=field_name, number=number)
+            field_proto.label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
             if base in _TYPES:
-                made.type = _TYPES[base]
+                field_proto.type = _TYPES[base]
             else:
-                made.type = _FIELD.TYPE_MESSAGE
-                made.type_name = f".{_PACKAGE}.{base}"
+                field_proto.type = _FIELD.TYPE_MESSAGE
+                field_proto.type_name = f".{_PACKAGE}.{base}"
     return file
 
 
@@ -177,7 +178,7 @@ MESSAGES: Final[dict[str, Any]] = _messages()
 
 
 def decode(message: str, raw: bytes, where: str = "") -> Any:
-    """Return a message of the schema; HloError if the bytes are none."""
+    """Return the message that bytes encode. Raises HloError if they do not encode one."""
     try:
         return MESSAGES[message].FromString(raw)
     except DecodeError as fault:

@@ -1,7 +1,8 @@
-"""From the bytes of an `HloModuleProto` to records.
+"""Read the bytes of an `HloModuleProto` into records.
 
-The file is decoded one computation and one instruction at a time, so memory grows with what is well formed. XLA
-writes operands before users and callees before callers; whatever breaks that order is missing or a cycle.
+The file is decoded one computation and one instruction at a time, so that memory grows only with the well-formed part.
+XLA writes operands before users and callees before callers. A reference in the other direction is therefore an error:
+its target is missing, or the references form a cycle.
 """
 
 from __future__ import annotations
@@ -12,75 +13,79 @@ from stat import S_ISREG
 from typing import Any, Final
 
 from costax.hlo.errors import HloError, malformed
-from costax.hlo.gc_pause import uncollected
+from costax.hlo.gc_pause import gc_paused
 from costax.hlo.proto import MESSAGES, decode
 from costax.hlo.records import Computation, Instruction, Module, text
 from costax.hlo.shapes import Shapes
 
 _NOTHING = MESSAGES["Instruction"]()
-# HloSnapshot holds an HloProto, which holds a module. Its first field is its name, its entry's name or a computation.
+# An HloSnapshot contains an HloProto, which contains a module. A serialised module begins with the tag of one of its
+# first three fields: the name, the name of the entry computation, or a computation.
 _WRAPPERS: Final = 3
 _TAGS: Final = (b"\x0a", b"\x12", b"\x1a")
-# Where protobuf ends.
-_LARGEST_FILE: Final = 2**31
-# How files begin that lie beside modules and are none.
+# The largest size of a protobuf message.
+_MAX_FILE_SIZE: Final = 2**31
+# The first bytes of other files that XLA dumps or that users confuse with modules, by what the files hold.
 _OTHERS: Final[dict[tuple[bytes, ...], str]] = {
     (b"module @", b"module {", b"module attributes", b"#loc", b"ML\xefR"): "StableHLO",
-    (b"; ModuleID", b"source_filename", b"target datalayout"): "LLVM's code",
-    (b"\x1f\x8b",): "something compressed (unpack it with gunzip)",
+    (b"; ModuleID", b"source_filename", b"target datalayout"): "LLVM IR",
+    (b"\x1f\x8b",): "gzip-compressed data (unpack it with gunzip)",
     (b"\x7fELF",): "machine code",
     (b"{",): "JSON",
 }
 
 
 def read_file(path: str | Path) -> Module:
-    """Read a serialised module, an `HloProto` or `HloSnapshot` around one, or HLO text, by what the file holds."""
+    """Read a file with a serialised module, an `HloProto` or `HloSnapshot` that contains one, or HLO text.
+
+    Raises HloError for any other file.
+    """
     return read_bytes(module_of(path))
 
 
 def read_text(hlo: str) -> Module:
-    """Read HLO text with the parser of the installed jaxlib, in a process of its own, since it may abort."""
+    """Read HLO text with the parser of the installed jaxlib, in a separate process, because the parser may abort.
+
+    Raises HloError if the parser rejects the text.
+    """
     return read_bytes(_parsed(hlo))
 
 
-def read_bytes(data: bytes) -> Module:
-    """Read a serialised `HloModuleProto`; `HloProto` and `HloSnapshot`, which hold one, are opened.
-
-    Raises HloError for anything else.
-    """
-    _, found = _opened(data)
-    with uncollected():
-        return _Reader().module(found)
+def read_bytes(serialized: bytes) -> Module:
+    """Read a serialised `HloModuleProto`, `HloProto` or `HloSnapshot`. Raises HloError for any other bytes."""
+    _, raw = _opened(serialized)
+    with gc_paused():
+        return _ModuleReader().module(raw)
 
 
 def module_of(path: str | Path) -> bytes:
-    """Return the bytes of the `HloModuleProto` that a file holds, as XLA reads them.
+    """Return the serialised `HloModuleProto` of a file; HLO text is parsed by XLA.
 
-    Raises HloError for a file that holds none.
+    Raises HloError for a file without an HLO module.
     """
-    data = _contents(Path(path))
-    start = data[:4096]
+    contents = _contents(Path(path))
+    start = contents[:4096]
     for signs, what in _OTHERS.items():
         if start.startswith(signs):
             raise malformed(f"The file holds {what}, not HLO", where=str(path))
     if not _is_text(start):
-        return _opened(data)[0]
-    # Comments may stand above the word HloModule.
+        return _opened(contents)[0]
+    # There may be comments before the word HloModule.
     if not re.search(rb"^\s*HloModule\b", start, re.MULTILINE):
-        raise malformed("The file holds text that is no HLO: no line begins with HloModule", where=str(path))
-    return _parsed(text(data))
+        raise malformed("The file holds text that is not HLO: no line begins with HloModule", where=str(path))
+    return _parsed(text(contents))
 
 
 def _is_text(start: bytes) -> bool:
-    """Say whether bytes may be text; a proto holds bytes below 0x20 that no text has."""
+    """Say whether bytes may be text; a proto contains bytes below 0x20, which text does not."""
     return bool(start) and not start.translate(None, bytes(range(32, 256)) + b"\t\n\r\f")
 
 
 def _contents(file: Path) -> bytes:
     try:
         status = file.stat()
-        # A device or a pipe has no end that one could wait for.
-        data = file.read_bytes() if S_ISREG(status.st_mode) and status.st_size <= _LARGEST_FILE else None
+        # A device or a pipe may never end.
+        contents = file.read_bytes() if S_ISREG(status.st_mode) and status.st_size <= _MAX_FILE_SIZE else None
     except (OSError, ValueError) as fault:
         raise HloError(
             f"{file.name} cannot be read: {getattr(fault, 'strerror', None) or fault}",
@@ -88,10 +93,10 @@ def _contents(file: Path) -> bytes:
             cure="Check the path.",
         ) from fault
     if not S_ISREG(status.st_mode):
-        raise HloError(f"{file.name} is no file", where=str(file), cure="Name a file that holds an HLO module.")
-    if data is None:
-        raise malformed(f"{file.name} is larger than 2 GiB, which no serialised module is", where=str(file))
-    return data
+        raise HloError(f"{file.name} is not a file", where=str(file), cure="Pass a file that holds an HLO module.")
+    if contents is None:
+        raise malformed(f"{file.name} is larger than 2 GiB, the limit of a serialised module", where=str(file))
+    return contents
 
 
 def _parsed(hlo: str) -> bytes:
@@ -100,25 +105,25 @@ def _parsed(hlo: str) -> bytes:
     try:
         return _jax.hlo_from_foreign_text(hlo)
     except _jax.XlaError as fault:
-        raise malformed(f"XLA's parser refuses the text: {str(fault)[:400]}") from fault
+        raise malformed(f"XLA's parser rejects the text: {str(fault)[:400]}") from fault
 
 
-def _opened(data: bytes) -> tuple[bytes, Any]:
-    """Return the bytes of a module, out of what is around them, and the message that they are."""
+def _opened(serialized: bytes) -> tuple[bytes, Any]:
+    """Return the bytes of the module inside its wrappers, and the decoded message."""
     for _ in range(_WRAPPERS):
-        found = decode("Module", data, "")
-        # The first field of a wrapper is the module where the module has its name; no name begins with a tag.
-        # Computations tell nothing: HloProto has its buffers in that field.
-        if not found.name.startswith(_TAGS):
-            if found.computations:
-                return data, found
+        raw = decode("Module", serialized, "")
+        # Field 1 of a wrapper is the wrapped message, field 1 of a module is its name. A wrapped message begins with a
+        # tag, a name does not. The field of the computations cannot tell them apart: in HloProto it holds buffers.
+        if not raw.name.startswith(_TAGS):
+            if raw.computations:
+                return serialized, raw
             break
-        data = found.name
-    raise malformed("These bytes hold no HLO module: there is no computation")
+        serialized = raw.name
+    raise malformed("The bytes are not an HLO module: they contain no computation")
 
 
-class _Reader:
-    """What is shared while one module is read: shapes by their bytes, opcodes by theirs, computations by id."""
+class _ModuleReader:
+    """A reader of one module; it caches shapes and opcodes by their bytes, and keeps computations by id."""
 
     def __init__(self) -> None:
         self.shapes = Shapes()
@@ -126,15 +131,15 @@ class _Reader:
         self.computations: dict[int, Computation] = {}
 
     def module(self, raw: Any) -> Module:
-        for data in raw.computations:
-            self.computation(data)
+        for serialized in raw.computations:
+            self.computation(serialized)
         entry = self.computations.get(raw.entry_computation_id)
         if entry is None:
             raise malformed(f"The entry computation {raw.entry_computation_id} is missing")
         return Module(text(raw.name), self.computations, entry, raw.stack_frame_index)
 
-    def computation(self, data: bytes) -> None:
-        raw = decode("Computation", data, "")
+    def computation(self, serialized: bytes) -> None:
+        raw = decode("Computation", serialized, "")
         name = text(raw.name)
         known: dict[int, Instruction] = {}
         for instruction in raw.instructions:
@@ -143,7 +148,7 @@ class _Reader:
             raise malformed(f"The root {raw.root_id} is missing", where=name)
         if raw.id in self.computations:
             raise malformed(f"Two computations have the id {raw.id}", where=name)
-        # XLA sorts by id when it reads a proto; the order in memory decides in which order dead code is visited.
+        # XLA sorts instructions by id when it reads a proto, and visits dead instructions in that order.
         ordered = tuple(known[i] for i in sorted(known))
         for index, instruction in enumerate(ordered):
             instruction.index = index
@@ -152,19 +157,19 @@ class _Reader:
                     operand.users.append(instruction)
         self.computations[raw.id] = Computation(raw.id, name, ordered, known[raw.root_id], raw.is_fusion_computation)
 
-    def instruction(self, data: bytes, known: dict[int, Instruction], computation: str) -> None:
-        raw = decode("Instruction", data, computation)
+    def instruction(self, serialized: bytes, known: dict[int, Instruction], computation: str) -> None:
+        raw = decode("Instruction", serialized, computation)
         own_name, own_id = text(raw.name), raw.id
         name = f"{computation}/{own_name}"
         if own_id in known:
             raise malformed(f"Two instructions have the id {own_id}", where=name)
         try:
             operands = tuple([known[i] for i in raw.operand_ids])
-            # Few instructions have these, and to ask is four times as fast as to go through none.
+            # Few instructions have these fields: the test is four times as fast as a loop over nothing.
             controls = tuple([known[i] for i in ids]) if (ids := raw.control_predecessor_ids) else ()
             called = tuple([self.computations[i] for i in ids]) if (ids := raw.called_computation_ids) else ()
         except KeyError as fault:
-            raise malformed(f"Id {fault.args[0]} is missing, or comes later (a cycle)", where=name) from fault
+            raise malformed(f"The id {fault.args[0]} is missing, or is part of a cycle", where=name) from fault
         for control in controls:
             control.has_control_successors = True
         opcode = self.opcode(raw.opcode, name)
@@ -176,7 +181,7 @@ class _Reader:
             operands,
             controls,
             called,
-            # The message of a constant still holds its literal.
+            # The message of a constant still holds the values of the constant.
             raw=_NOTHING if opcode == "constant" else raw,
             raw_metadata=raw.metadata,
         )

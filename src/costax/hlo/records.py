@@ -1,7 +1,7 @@
 """HLO as plain records: modules, computations, instructions.
 
-References are resolved: an instruction holds its operands, its users and the computations that it calls.
-Whatever only a few opcodes have is decoded when it is asked for.
+References are resolved: an instruction has its operands, its users and the computations that it calls. Fields that only
+a few opcodes have are decoded on access.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from costax.hlo.errors import malformed
 from costax.hlo.proto import decode
 from costax.hlo.shapes import Shape
 
-# At most 18 digits: what fits a C++ int64, so that no file can ask for a number of a million digits.
+# At most 18 digits, which fit int64: a hostile file could hold a number of a million digits.
 _TRIP_COUNT: Final = re.compile(rb'"known_trip_count"\s*:\s*\{\s*"n"\s*:\s*"?(\d{1,18})"?\s*[,}]')
 
 _ESTIMATE: Final = re.compile(rb'"cost_estimate"\s*:\s*\{([^{}]*)\}')
 _NUMBER: Final = re.compile(rb'"(\w+)"\s*:\s*"?(-?\d{1,18})"?\s*(?:,|$)')
-# XLA's arrays have a handful of dimensions; a window has as many as its array.
-_HIGHEST_RANK: Final = 64
+# Arrays of real modules have a handful of dimensions, and a window has as many as its array.
+_MAX_RANK: Final = 64
 
 
 class WindowDimension(NamedTuple):
@@ -76,7 +76,7 @@ class SliceDimension(NamedTuple):
 
 
 class Metadata(NamedTuple):
-    """Where an instruction comes from, as jax wrote it and XLA carried it along."""
+    """The origin of an instruction: jax writes this metadata, and XLA keeps it through optimisation."""
 
     op_type: str
     op_name: str
@@ -85,8 +85,8 @@ class Metadata(NamedTuple):
     stack_frame_id: int
 
 
-class Frame(NamedTuple):
-    """One frame of the Python stack that made an instruction."""
+class SourceFrame(NamedTuple):
+    """A frame of the Python stack under which jax traced an instruction."""
 
     file: str
     function: str
@@ -94,13 +94,13 @@ class Frame(NamedTuple):
 
 
 def text(raw: bytes) -> str:
-    """Return a name of the file as text; bytes that are not UTF-8 show as replacement characters."""
+    """Decode a name; bytes that are not UTF-8 become replacement characters."""
     return raw.decode("utf-8", "replace")
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Instruction:
-    """One instruction. `users` are those of its own computation, each once, in the order of first use."""
+    """One instruction. `users` holds each user in the same computation once, in the order of first use."""
 
     id: int
     name: str
@@ -120,13 +120,13 @@ class Instruction:
         return f"{self.name} = {self.shape} {self.opcode}({', '.join(x.name for x in self.operands)})"
 
     def operand(self, i: int) -> Instruction:
-        """Return operand `i`; HloError if there is none."""
+        """Return operand `i`. Raises HloError if the instruction has fewer operands."""
         if i >= len(self.operands):
             raise malformed(f"`{self.opcode}` has {len(self.operands)} operands and needs {i + 1}", where=self.name)
         return self.operands[i]
 
     def callee(self, i: int) -> Computation:
-        """Return called computation `i`; HloError if there is none."""
+        """Return called computation `i`. Raises HloError if the instruction calls fewer computations."""
         if i >= len(self.called):
             raise malformed(f"`{self.opcode}` calls {len(self.called)} computations, needs {i + 1}", where=self.name)
         return self.called[i]
@@ -138,10 +138,10 @@ class Instruction:
 
     @property
     def metadata(self) -> Metadata:
-        """Operation name and source, empty where XLA kept none."""
-        found = decode("Metadata", self.raw_metadata, self.name)
+        """Operation name and source; the fields are empty if the instruction has no metadata."""
+        raw = decode("Metadata", self.raw_metadata, self.name)
         return Metadata(
-            text(found.op_type), text(found.op_name), text(found.source_file), found.source_line, found.stack_frame_id
+            text(raw.op_type), text(raw.op_name), text(raw.source_file), raw.source_line, raw.stack_frame_id
         )
 
     @property
@@ -158,8 +158,8 @@ class Instruction:
     def window(self) -> tuple[WindowDimension, ...]:
         """The window of a convolution, reduce-window or select-and-scatter, one entry a dimension."""
         dimensions = decode("Window", self.raw.window, self.name).dimensions
-        if len(dimensions) > _HIGHEST_RANK:
-            raise malformed(f"A window with {len(dimensions)} dimensions", where=self.name)
+        if len(dimensions) > _MAX_RANK:
+            raise malformed(f"A window has {len(dimensions)} dimensions, more than {_MAX_RANK}", where=self.name)
         return tuple([_window_dimension(decode("WindowDimension", raw, self.name)) for raw in dimensions])
 
     @property
@@ -186,18 +186,18 @@ class Instruction:
     @property
     def ragged_dimensions(self) -> RaggedDimensions:
         """The dimension numbers of a ragged dot."""
-        found = self.raw.ragged_dot_dimension_numbers
+        raw = self.raw.ragged_dot_dimension_numbers
         return RaggedDimensions(
-            _dot_dimensions(found.dot_dimension_numbers, self.name),
-            tuple(found.lhs_ragged_dimensions),
-            tuple(found.rhs_group_dimensions),
+            _dot_dimensions(raw.dot_dimension_numbers, self.name),
+            tuple(raw.lhs_ragged_dimensions),
+            tuple(raw.rhs_group_dimensions),
         )
 
     @property
     def slices(self) -> tuple[SliceDimension, ...]:
         """The range of a static slice, one entry a dimension."""
-        found = [decode("SliceDimension", raw, self.name) for raw in self.raw.slice_dimensions]
-        return tuple([SliceDimension(d.start, d.limit, d.stride) for d in found])
+        ranges = [decode("SliceDimension", raw, self.name) for raw in self.raw.slice_dimensions]
+        return tuple([SliceDimension(d.start, d.limit, d.stride) for d in ranges])
 
     @property
     def fft_length(self) -> tuple[int, ...]:
@@ -232,23 +232,23 @@ class Instruction:
 
     @property
     def backend_config(self) -> bytes:
-        """What the backend wrote for itself, most often JSON."""
+        """The configuration that the backend wrote, most often JSON."""
         return self.raw.backend_config
 
     @property
     def cost_estimate(self) -> tuple[int, int, int] | None:
-        """FLOPs, transcendentals and bytes that a kernel says of itself (`pallas_call(cost_estimate=...)`)."""
-        found = _ESTIMATE.search(self.raw.backend_config)
-        if not found:
+        """FLOPs, transcendentals and bytes that the author of a kernel states (`pallas_call(cost_estimate=...)`)."""
+        match = _ESTIMATE.search(self.raw.backend_config)
+        if not match:
             return None
-        said: dict[bytes, int] = {name: int(value) for name, value in _NUMBER.findall(found[1])}
-        return said.get(b"flops", 0), said.get(b"transcendentals", 0), said.get(b"bytes_accessed", 0)
+        fields: dict[bytes, int] = {name: int(value) for name, value in _NUMBER.findall(match[1])}
+        return fields.get(b"flops", 0), fields.get(b"transcendentals", 0), fields.get(b"bytes_accessed", 0)
 
     @property
     def known_trip_count(self) -> int | None:
-        """How often a while loop runs, where the compiler proved it."""
-        found = _TRIP_COUNT.search(self.raw.backend_config)
-        return int(found[1]) if found else None
+        """The trip count of a while loop, if the compiler could prove it."""
+        match = _TRIP_COUNT.search(self.raw.backend_config)
+        return int(match[1]) if match else None
 
     @property
     def feature_group_count(self) -> int:
@@ -267,7 +267,7 @@ class Instruction:
 
     @property
     def replica_groups(self) -> tuple[tuple[int, ...], ...]:
-        """The groups of devices that communicate with each other; none means one group of all."""
+        """The groups of devices that communicate with each other; () means one group of all devices."""
         older = self.raw.collective_device_list
         listed = self.raw.replica_groups or older.replica_groups
         if listed:
@@ -278,14 +278,14 @@ class Instruction:
 
     @property
     def source_target_pairs(self) -> tuple[tuple[int, int], ...]:
-        """Who sends to whom in a collective permute."""
+        """The pairs (sender, receiver) of a collective-permute."""
         pairs = [decode("SourceTarget", raw, self.name) for raw in self.raw.source_target_pairs]
         return tuple([(pair.source, pair.target) for pair in pairs])
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Computation:
-    """A computation; its instructions stand in the order of XLA's memory, which is that of their ids."""
+    """A computation; its instructions are in the order of their ids, which is XLA's order."""
 
     id: int
     name: str
@@ -300,8 +300,8 @@ class Computation:
     @property
     def parameters(self) -> tuple[Instruction, ...]:
         """The parameters by number."""
-        found = [x for x in self.instructions if x.opcode == "parameter"]
-        return tuple(sorted(found, key=lambda x: x.parameter_number))
+        parameters = [x for x in self.instructions if x.opcode == "parameter"]
+        return tuple(sorted(parameters, key=lambda x: x.parameter_number))
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -317,13 +317,13 @@ class Module:
         """Return the name and how many computations it has."""
         return f"Module({self.name}, {len(self.computations)} computations)"
 
-    def frame(self, stack_frame_id: int) -> Frame | None:
-        """Return the innermost frame behind a stack frame id; None for 0 and for ids that the module lacks."""
+    def frame(self, stack_frame_id: int) -> SourceFrame | None:
+        """Return the innermost frame of a stack frame id; None for 0 and for ids that the module does not have."""
         return self._frame(stack_frame_id)[0]
 
-    def stack(self, stack_frame_id: int, most: int = 200) -> list[Frame]:
-        """Return the frames behind a stack frame id, innermost first, at most so many."""
-        frames: list[Frame] = []
+    def stack(self, stack_frame_id: int, most: int = 200) -> list[SourceFrame]:
+        """Return the frames of a stack frame id, innermost first, at most `most` of them."""
+        frames: list[SourceFrame] = []
         seen: set[int] = set()
         while stack_frame_id not in seen and len(frames) < most:
             seen.add(stack_frame_id)
@@ -334,14 +334,14 @@ class Module:
         return frames
 
     def source(self, instruction: Instruction) -> tuple[str, int]:
-        """Return (file, line) of an instruction, ("", 0) where XLA kept none."""
+        """Return (file, line) of an instruction, or ("", 0) if it has no metadata."""
         metadata = instruction.metadata
         frame = self.frame(metadata.stack_frame_id)
         return (frame.file, frame.line) if frame else (metadata.source_file, metadata.source_line)
 
-    def _frame(self, frame_id: int) -> tuple[Frame | None, int]:
+    def _frame(self, frame_id: int) -> tuple[SourceFrame | None, int]:
         table = self.raw_frames
-        # All ids count from 1; 0 means none.
+        # All ids start at 1; 0 means that there is no frame.
         if not 1 <= frame_id <= len(table.stack_frames):
             return None, 0
         entry = decode("StackFrame", table.stack_frames[frame_id - 1])
@@ -352,7 +352,7 @@ class Module:
             text(names[i - 1]) if 1 <= i <= len(names) else ""
             for names, i in ((table.file_names, place.file_name_id), (table.function_names, place.function_name_id))
         )
-        return Frame(file, function, place.line), entry.parent_frame_id
+        return SourceFrame(file, function, place.line), entry.parent_frame_id
 
 
 def _window_dimension(d: Any) -> WindowDimension:

@@ -1,8 +1,8 @@
-"""XLA's cost analysis, replayed: as exact integers, split over the instructions, and as XLA's own float32.
+"""A replay of XLA's cost analysis: exact integers for each instruction, and sums in XLA's float32.
 
-XLA visits a computation depth first, dead instructions first, and adds each property in float32 as it goes; a
-computation that is called is analysed afresh with sums of its own. Both sums are made here in one pass over the
-computations, callees before callers, so depth and repeated calls cost nothing.
+XLA visits a computation depth first, dead instructions first, and adds each property in float32 in that order. At each
+call it analyses the called computation again, with separate sums. The replay computes both sums in one pass over the
+computations, callees before callers, so that deep and repeated calls take no more time.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from costax.core.progress import stage
 from costax.hlo import float32
-from costax.hlo.cost_model import NOTHING, Law, Work, law_of
+from costax.hlo.cost_model import NOTHING, CostModel, Work, cost_model_for
 from costax.hlo.errors import malformed
-from costax.hlo.gc_pause import uncollected
+from costax.hlo.gc_pause import gc_paused
 from costax.hlo.opcodes import handler
 from costax.hlo.records import Computation, Instruction, Module
 
@@ -41,7 +41,7 @@ class Properties(NamedTuple):
 
 
 class Float32(NamedTuple):
-    """The three properties as XLA prints them."""
+    """The three properties as XLA reports them."""
 
     flops: float = 0.0
     transcendentals: float = 0.0
@@ -50,15 +50,15 @@ class Float32(NamedTuple):
 
 _NONE = Properties()
 _ONCE = Properties(1, 1, 1)
-# XLA's float32 ends at 2^128; only a damaged file gets here, with numbers that would never end.
+# float32 ends at 2^128. Only a damaged file exceeds this limit, with numbers that would fill the memory.
 _LARGEST = 2**1024
 
 
-class Row(NamedTuple):
+class ReplayedInstruction(NamedTuple):
     """One instruction and what it adds to the module's total.
 
-    `own` is its cost without the computations that it runs, `times` how often XLA counts it, per property: once per
-    call, loop bodies once, and of a conditional's branches only the one with the maximum.
+    `own` is its cost without the computations that it runs. `times` says how often XLA counts that cost, for each
+    property: once for each call, once for a loop body, and in a conditional only for the branch with the maximum.
     """
 
     computation: Computation
@@ -83,7 +83,7 @@ class Row(NamedTuple):
 
 
 class Call(NamedTuple):
-    """An instruction that runs a computation, and the factor of each property (0: another branch has the maximum)."""
+    """An instruction that runs a computation, and a factor for each property (0: another branch has the maximum)."""
 
     instruction: Instruction
     callee: Computation
@@ -91,8 +91,8 @@ class Call(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sum:
-    """The cost of one run of a computation: total, float32 total, own cost by instruction, calls."""
+class ComputationCost:
+    """The cost of one execution of a computation: exact total, float32 total, cost of each instruction, calls."""
 
     exact: Properties
     float32: Float32
@@ -102,11 +102,11 @@ class Sum:
 
 @dataclass(slots=True)
 class Replay:
-    """XLA's account of a module. `total` is exact, `float32` is what XLA prints."""
+    """XLA's cost analysis of a module. `total` is exact; `float32` is what XLA reports."""
 
     module: Module
-    law: Law
-    sums: Mapping[int, Sum] = field(repr=False)
+    cost_model: CostModel
+    sums: Mapping[int, ComputationCost] = field(repr=False)
     times: Mapping[int, Properties] = field(repr=False)
 
     @property
@@ -120,40 +120,41 @@ class Replay:
         return self.sums[self.module.entry.id].float32
 
     @property
-    def instructions(self) -> Iterator[Row]:
-        """Yield one row per instruction of every computation that is run; together they are `total`."""
+    def instructions(self) -> Iterator[ReplayedInstruction]:
+        """Yield the instructions of every computation that runs; their sum is `total`."""
         for key, times in self.times.items():
             computation = self.module.computations[key]
             for instruction, own in self.sums[key].own:
-                yield Row(computation, instruction, own, times)
+                yield ReplayedInstruction(computation, instruction, own, times)
 
     def calls(self, computation: Computation) -> list[Call]:
-        """Return the calls that a computation makes, in XLA's order: shared functions differ by call site."""
+        """Return the calls in a computation, in XLA's order; a shared function has one entry for each call site."""
         return self.sums[computation.id].calls
 
     def matches(self, xla: Mapping[str, float]) -> bool:
-        """Say whether XLA's own dictionary has the same numbers, bit for bit. A key that is absent means 0."""
-        return all(xla.get(name, 0.0) == mine for name, mine in zip(self.law.properties, self.float32, strict=False))
+        """Say whether XLA's own dictionary has the same numbers, bit for bit. An absent key means 0."""
+        names = self.cost_model.properties
+        return all(xla.get(name, 0.0) == value for name, value in zip(names, self.float32, strict=False))
 
 
 @stage("replaying")
-def replay(module: Module, law: Law | None = None) -> Replay:
-    """Cost a module as the installed jaxlib does, or another one whose law is given."""
-    law = law or law_of()
+def replay(module: Module, model: CostModel | None = None) -> Replay:
+    """Count a module as the installed jaxlib does, or as another cost model does."""
+    model = model or cost_model_for()
     reached = _reached(module)
-    sums: dict[int, Sum] = {}
-    # Callees stand before callers in the module.
-    with uncollected():
+    sums: dict[int, ComputationCost] = {}
+    # A module lists callees before callers.
+    with gc_paused():
         for key, computation in module.computations.items():
             if key in reached:
-                sums[key] = _sum(computation, law, sums)
+                sums[key] = _sum(computation, model, sums)
     times = {module.entry.id: _ONCE}
     for key in reversed(sums):
         if key in times:
             for call in sums[key].calls:
-                there = times.get(call.callee.id, _NONE)
-                times[call.callee.id] = there.plus(call.times.scaled(times[key]))
-    return Replay(module, law, sums, times)
+                times_so_far = times.get(call.callee.id, _NONE)
+                times[call.callee.id] = times_so_far.plus(call.times.scaled(times[key]))
+    return Replay(module, model, sums, times)
 
 
 def _reached(module: Module) -> set[int]:
@@ -168,21 +169,21 @@ def _reached(module: Module) -> set[int]:
     return reached
 
 
-def _sum(computation: Computation, law: Law, sums: Mapping[int, Sum]) -> Sum:
+def _sum(computation: Computation, model: CostModel, sums: Mapping[int, ComputationCost]) -> ComputationCost:
     exact = _NONE
     flops = transcendentals = moved = 0.0
     own: list[tuple[Instruction, Properties]] = []
     calls: list[Call] = []
     for instruction in visit_order(computation):
-        work = handler(instruction.opcode)(instruction, law)
+        work = handler(instruction.opcode)(instruction, model)
         if work is NOTHING:
             continue
         mine, rounded = _own(work, sums)
         if mine != _NONE:
             own.append((instruction, mine))
         if work.runs:
-            made, ran, rounded = _run(work, sums, instruction, rounded)
-            calls += made
+            new_calls, ran, rounded = _run(work, sums, instruction, rounded)
+            calls += new_calls
             exact = exact.plus(ran)
         exact = Properties(exact[0] + mine[0], exact[1] + mine[1], exact[2] + mine[2])
         flops = float32.rounded(flops + rounded[0])
@@ -190,32 +191,35 @@ def _sum(computation: Computation, law: Law, sums: Mapping[int, Sum]) -> Sum:
         moved = float32.rounded(moved + rounded[2])
     if max(map(abs, exact)) >= _LARGEST:
         raise malformed(f"{computation.name} costs more than float64 can hold", where=computation.name)
-    return Sum(exact, Float32(flops, transcendentals, moved), own, calls)
+    return ComputationCost(exact, Float32(flops, transcendentals, moved), own, calls)
 
 
-def _own(work: Work, sums: Mapping[int, Sum]) -> tuple[Properties, Float32]:
-    """Cost without what is run: exact, and rounded as the handler does."""
+def _own(work: Work, sums: Mapping[int, ComputationCost]) -> tuple[Properties, Float32]:
+    """Return the cost without the computations that the instruction runs: exact, and rounded as XLA's handler does."""
     flops, transcendentals = work.flops, work.transcendentals
     f32_flops, f32_transcendentals = float32.of(flops), float32.of(transcendentals)
     for callee, count in work.applied:
-        inner, inner32 = sums[callee.id].exact, sums[callee.id].float32
-        flops += inner.flops * count
-        transcendentals += inner.transcendentals * count
+        applied, applied32 = sums[callee.id].exact, sums[callee.id].float32
+        flops += applied.flops * count
+        transcendentals += applied.transcendentals * count
         repeated = float32.of(count)
-        f32_flops = float32.add(f32_flops, float32.times(inner32.flops, repeated))
-        f32_transcendentals = float32.add(f32_transcendentals, float32.times(inner32.transcendentals, repeated))
+        f32_flops = float32.add(f32_flops, float32.times(applied32.flops, repeated))
+        f32_transcendentals = float32.add(f32_transcendentals, float32.times(applied32.transcendentals, repeated))
     moved = 0.0
     for term in work.bytes:
         moved = float32.rounded(moved + float32.of(term))
-    # The half byte of an odd triangle is dropped.
+    # Half of a matrix may have half a byte, which is dropped.
     exact = Properties(flops, transcendentals, int(sum(work.bytes)))
     return exact, Float32(f32_flops, f32_transcendentals, moved)
 
 
 def _run(
-    work: Work, sums: Mapping[int, Sum], instruction: Instruction, own: Float32
+    work: Work, sums: Mapping[int, ComputationCost], instruction: Instruction, own: Float32
 ) -> tuple[list[Call], Properties, Float32]:
-    """What the computations that an instruction runs add: the calls, exact, and rounded together with its own."""
+    """Return what the computations that an instruction runs add: the calls, the exact cost, and the float32 cost.
+
+    The float32 cost includes the instruction's own, because XLA rounds their sum.
+    """
     costs = [sums[callee.id] for callee in work.runs]
     if work.joined == "fusion":
         inner = costs[0]
@@ -240,7 +244,7 @@ def _run(
 
 
 def _branch(values: list[int] | list[float]) -> int:
-    """Return which branch XLA takes a property from: the first with the maximum, later zeros left out."""
+    """Return the branch whose property XLA takes: the first maximum, where later branches with 0 do not take part."""
     best = 0
     for j, value in enumerate(values):
         if value != 0 and value > values[best]:
@@ -249,7 +253,7 @@ def _branch(values: list[int] | list[float]) -> int:
 
 
 def visit_order(computation: Computation) -> list[Instruction]:
-    """Return the instructions as XLA visits them: depth first, operands before users, dead instructions first.
+    """Return the instructions in XLA's order: depth first, operands before users, dead instructions first.
 
     XLA: HloComputation::Accept visits every instruction without users or control successors that is not the root,
     in memory order, then the root; PostOrderDFS finishes operands left to right, then control predecessors.

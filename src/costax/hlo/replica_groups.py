@@ -1,6 +1,7 @@
-"""Groups of devices: which of them exchange data in a collective, in the three ways that XLA writes it.
+"""Replica groups: which devices communicate with each other in a collective. XLA has three notations.
 
-Listed one by one, as an iota that is reshaped, transposed and cut into rows, or (jaxlib 0.12) as axes of a mesh.
+A module lists the devices of each group, or gives an iota that is reshaped, transposed and split into rows, or (since
+jaxlib 0.12) names axes of a mesh. The list is read in `records`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from costax.hlo.errors import malformed
 
 Groups = tuple[tuple[int, ...], ...]
 
-# More devices than any machine has; a file that asks for more is damaged.
-_MOST_DEVICES: Final = 2**20
+# No machine has more devices; a file with more is damaged.
+_MAX_DEVICES: Final = 2**20
 
 
 def iota(raw: Any, where: str) -> Groups:
-    """Return the rows of `iota(n)`, reshaped and transposed; none of an empty message."""
+    """Return the groups of an iota: `iota(n)` reshaped, transposed, and split into rows; () for an empty message."""
     extents = tuple(raw.reshape)
     order = tuple(raw.transpose) or tuple(range(len(extents)))
     if not extents:
@@ -29,11 +30,12 @@ def iota(raw: Any, where: str) -> Groups:
 
 
 def of_mesh(raw: Any, where: str) -> Groups:
-    """Return the groups that differ along the named axes, or parts of axes, of a mesh; none of an empty message."""
+    """Return the groups of devices that differ only along named mesh axes or parts of them; () for an empty message."""
     sizes = [axis.size for axis in raw.mesh.axes]
     if not sizes:
         return ()
-    # Each axis becomes three: what varies slower than the part of it that is named, that part, what varies faster.
+    # Split each axis into three: the factor that varies slower than the named part, the named part, and the factor
+    # that varies faster.
     extents = [part for size in sizes for part in (1, 1, size)]
     named: list[int] = []
     for axis in raw.axes:
@@ -51,7 +53,7 @@ def of_mesh(raw: Any, where: str) -> Groups:
 
 def _cut(extents: Sequence[int], order: Sequence[int], row: int, where: str) -> Groups:
     total = prod(extents)
-    if not (0 < total <= _MOST_DEVICES and 0 < row <= total):
+    if not (0 < total <= _MAX_DEVICES and 0 < row <= total):
         raise malformed(f"A mesh of {'x'.join(map(str, extents[:8]))} devices", where=where)
     devices = [0]
     for axis in order:

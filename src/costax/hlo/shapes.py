@@ -1,4 +1,4 @@
-"""Shapes of HLO: element type, extents, layout; tuples, tokens, buffers."""
+"""Shapes of HLO: element type, dimensions and layout of arrays; tuples, tokens and buffers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from costax.hlo.errors import malformed
 from costax.hlo.proto import decode
 
 LIMIT: Final = 2**63
-"""XLA counts elements in int64."""
+"""The first number that int64 cannot hold; XLA counts elements in int64."""
 
-_DEEPEST_TUPLE: Final = 16
+_MAX_TUPLE_DEPTH: Final = 16
 
-# PrimitiveType of xla_data.proto, under the names that costax uses everywhere, and bits of an element in memory.
-# A type of fewer than 8 bits takes a byte unless the layout says that it is packed.
+# PrimitiveType of xla_data.proto: costax's name of the dtype, and the bits of an element in memory. An element of fewer
+# than 8 bits takes a byte, unless the layout says that elements are packed.
 _TYPES: Final[dict[int, tuple[str, int]]] = {
     1: ("bool", 8),
     2: ("i8", 8),
@@ -56,7 +56,7 @@ _TYPES: Final[dict[int, tuple[str, int]]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """How an array lies in memory: order of dimensions, tiles, bits of an element if not the type's own."""
+    """The memory layout of an array: order of dimensions, tiles, and the bits of an element (0: those of the dtype)."""
 
     minor_to_major: tuple[int, ...]
     tiles: tuple[tuple[int, ...], ...] = ()
@@ -68,7 +68,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """An array, or a tuple, token, opaque or buffer (`dtype` says which; `parts` are the tuple's elements)."""
+    """The shape of an array, tuple, token, opaque or buffer, as `dtype` says; `parts` are the elements of a tuple."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -89,7 +89,7 @@ class Shape:
         return self.dtype not in ("tuple", "token", "opaque", "buffer")
 
     def leaves(self) -> Iterator[Shape]:
-        """Yield what a tuple holds, tuples in tuples opened, in order; a shape that is no tuple yields itself."""
+        """Yield the elements of a tuple in order, nested tuples flattened; any other shape yields itself."""
         if not self.is_tuple:
             yield self
         for part in self.parts if self.is_tuple else ():
@@ -104,7 +104,7 @@ class Shape:
         if not self.is_tuple:
             return self
         if not self.parts:
-            raise malformed("An empty tuple stands where an array is needed")
+            raise malformed("An instruction needs an array and got an empty tuple")
         return self.parts[0]
 
     def extent(self, dimension: int) -> int:
@@ -131,17 +131,17 @@ def count(extents: Iterable[int], *, what: str = "elements", where: str = "") ->
         return 0
     for extent in extents:
         total *= extent
-        # Stops early: a million factors would otherwise make a number of a million digits.
+        # Stop early: a damaged file could give a million factors, whose product has a million digits.
         if not 0 < total < LIMIT:
             raise malformed(f"{'x'.join(map(str, extents[:8]))} {what} do not fit int64", where=where)
     return total
 
 
 class Shapes:
-    """Decodes shapes; equal bytes give the same `Shape`, so that most of a module's shapes are decoded once."""
+    """A decoder of shapes; equal bytes give the same `Shape`, so that few of a module's shapes are decoded."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start with an empty cache."""
         self._known: dict[bytes, Shape] = {}
 
     def read(self, raw: bytes, where: str, depth: int = 0) -> Shape:
@@ -152,27 +152,27 @@ class Shapes:
         return shape
 
     def _decoded(self, raw: bytes, where: str, depth: int) -> Shape:
-        if depth > _DEEPEST_TUPLE:
-            raise malformed(f"Tuples nest more than {_DEEPEST_TUPLE} deep", where=where)
-        found = decode("Shape", raw, where)
-        dtype, bits = _TYPES.get(found.element_type, ("", 0))
+        if depth > _MAX_TUPLE_DEPTH:
+            raise malformed(f"Tuples nest more than {_MAX_TUPLE_DEPTH} deep", where=where)
+        message = decode("Shape", raw, where)
+        dtype, bits = _TYPES.get(message.element_type, ("", 0))
         if not dtype:
-            raise malformed(f"Element type {found.element_type} is not one that costax knows", where=where)
-        dims = tuple(found.dimensions)
+            raise malformed(f"costax does not know the element type {message.element_type}", where=where)
+        dims = tuple(message.dimensions)
         if any(extent < 0 for extent in dims):
-            raise malformed(f"{dtype}{list(dims[:8])} has an extent below 0 (unbounded, or damaged)", where=where)
-        layout = _layout(found.layout, len(dims), where) if found.HasField("layout") else None
-        parts = tuple([self.read(part, where, depth + 1) for part in found.tuple_shapes])
+            raise malformed(f"{dtype}{list(dims[:8])} has a negative extent (unbounded, or damaged)", where=where)
+        layout = _layout(message.layout, len(dims), where) if message.HasField("layout") else None
+        parts = tuple([self.read(part, where, depth + 1) for part in message.tuple_shapes])
         if dtype == "buffer" and len(parts) != 1:
-            raise malformed("A buffer holds one array", where=where)
+            raise malformed(f"A buffer must hold one array, got {len(parts)}", where=where)
         elements = count(dims, where=where) if bits else 0
-        return Shape(dtype, dims, elements, bits, layout, tuple(found.is_dynamic_dimension), parts)
+        return Shape(dtype, dims, elements, bits, layout, tuple(message.is_dynamic_dimension), parts)
 
 
 def _layout(raw: Any, rank: int, where: str) -> Layout:
     order = tuple(raw.minor_to_major)
     if sorted(order) != list(range(rank)):
-        raise malformed(f"The layout {list(order[:8])} does not order {rank} dimensions", where=where)
+        raise malformed(f"The layout {list(order[:8])} is not a permutation of {rank} dimensions", where=where)
     splits = [decode("SplitConfig", split, where) for split in raw.split_configs]
     return Layout(
         order,

@@ -13,7 +13,7 @@ from rich.text import Text
 from costax.core import units
 from costax.errors import InputError
 from costax.hlo.errors import printable
-from costax.hlo.module_analysis import BY, Account
+from costax.hlo.module_analysis import BY, HloCost
 from costax.report.tables import Line, Table, short_place
 from costax.report.text import rich_table
 
@@ -46,31 +46,31 @@ def table(module: ModuleAnalysis, by: str = "scope", depth: int | None = None, s
     if by == "scope" and depth is None:
         fitting = [d for d in range(1, full + 1) if len(module.by_scope(d)) <= _READABLE_LINES]
         depth = max(fitting, default=1)
-    accounts: Mapping[str, Account] = module.by_scope(depth) if by == "scope" else getattr(module, f"by_{by}")()
-    lines = sorted(accounts.items(), key=lambda item: _key(item[1], item[0], sort))
-    whole = Account(module.total, module.executed)
+    costs: Mapping[str, HloCost] = module.by_scope(depth) if by == "scope" else getattr(module, f"by_{by}")()
+    lines = sorted(costs.items(), key=lambda item: _key(item[1], item[0], sort))
+    whole = HloCost(module.total, module.executed)
     label = short_place if by == "source" else str
-    shown = tuple(_line(label(name) or f"(no {by})", account, module.total.flops) for name, account in lines)
+    shown = tuple(_line(label(name) or f"(no {by})", cost, module.total.flops) for name, cost in lines)
     columns = ("FLOPs", "transc.", "bytes", "executed FLOPs", "% FLOPs")
     return Table(by, columns, shown, _line("total", whole, module.total.flops), min(depth or full, full), full)
 
 
-def _key(account: Account, name: str, sort: str | None) -> tuple[Any, ...]:
-    charged, executed = account
+def _key(cost: HloCost, name: str, sort: str | None) -> tuple[Any, ...]:
+    counted, executed = cost
     if sort == "name":
         return (name,)
-    first = {"transcendentals": charged.transcendentals, "bytes": charged.bytes}.get(sort or "", 0)
-    return (-first, -charged.flops, -executed.flops, -charged.transcendentals, -charged.bytes, name)
+    first = {"transcendentals": counted.transcendentals, "bytes": counted.bytes}.get(sort or "", 0)
+    return (-first, -counted.flops, -executed.flops, -counted.transcendentals, -counted.bytes, name)
 
 
-def _line(label: str, account: Account, whole: int) -> Line:
-    charged, executed = account
+def _line(label: str, cost: HloCost, whole: int) -> Line:
+    counted, executed = cost
     cells = (
-        units.short(charged.flops),
-        units.short(charged.transcendentals),
-        units.short_bytes(charged.bytes),
+        units.short(counted.flops),
+        units.short(counted.transcendentals),
+        units.short_bytes(counted.bytes),
         units.short(executed.flops),
-        units.share(charged.flops, whole),
+        units.share(counted.flops, whole),
     )
     return Line(0, printable(label), cells)
 
@@ -164,10 +164,10 @@ def to_record(module: ModuleAnalysis) -> dict[str, Any]:
             for loop in module.loops
         ],
         "opaque": module.opaque,
-        "by_scope": _accounts(module.by_scope()),
-        "by_opcode": _accounts(module.by_opcode()),
-        "by_source": _accounts(module.by_source()),
-        "by_computation": _accounts(module.by_computation()),
+        "by_scope": _costs(module.by_scope()),
+        "by_opcode": _costs(module.by_opcode()),
+        "by_source": _costs(module.by_source()),
+        "by_computation": _costs(module.by_computation()),
     }
 
 
@@ -176,10 +176,9 @@ def as_json(module: ModuleAnalysis) -> str:
     return json.dumps(to_record(module), indent=1) + "\n"
 
 
-def _accounts(costs: Mapping[str, Account]) -> dict[str, Any]:
+def _costs(costs: Mapping[str, HloCost]) -> dict[str, Any]:
     return {
-        name: {"charged": account.charged._asdict(), "executed": account.executed._asdict()}
-        for name, account in costs.items()
+        name: {"charged": cost.counted._asdict(), "executed": cost.executed._asdict()} for name, cost in costs.items()
     }
 
 

@@ -1,7 +1,7 @@
-"""XLA's law, one small function an opcode. Importing this package registers all of them.
+"""XLA's cost of each opcode, one small function (a handler) for each. Importing this package registers all of them.
 
-Source: HloCostAnalysis (`xla/service/hlo_cost_analysis.cc`); every docstring names the handler. The dtype never
-matters for the flops: an int8 add, a complex multiply and a bool and are 1 per element each.
+Source: HloCostAnalysis (`xla/service/hlo_cost_analysis.cc`); every docstring names XLA's handler. The FLOPs do not
+depend on the dtype: an addition of int8, a multiplication of complex numbers and a logical `and` are 1 per element.
 """
 
 from costax.hlo.cost_model import handler, opcodes

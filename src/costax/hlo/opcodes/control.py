@@ -1,15 +1,15 @@
-"""Opcodes that run other computations: calls, loops, branches."""
+"""Opcodes that run other computations: calls, loops and conditionals."""
 
 from __future__ import annotations
 
-from costax.hlo.cost_model import Law, Work, opcode
+from costax.hlo.cost_model import CostModel, Work, opcode
 from costax.hlo.errors import malformed
 from costax.hlo.records import Instruction
 
 
 @opcode("call", "async-start")
-def call(ins: Instruction, law: Law) -> Work:
-    """What the called computation costs, bytes included; the call itself is free.
+def call(ins: Instruction, model: CostModel) -> Work:
+    """The cost of the called computation, bytes included; the call itself is free.
 
     XLA: HandleCall, HandleAsyncStart.
     """
@@ -17,17 +17,17 @@ def call(ins: Instruction, law: Law) -> Work:
 
 
 @opcode("async-update", "async-done")
-def async_end(ins: Instruction, law: Law) -> Work:
-    """No flops; operands read, outputs written.
+def async_end(ins: Instruction, model: CostModel) -> Work:
+    """No FLOPs; operands are read and outputs written.
 
     XLA: HandleAsyncUpdate, HandleAsyncDone.
     """
-    return Work(bytes=law.whole(ins))
+    return Work(bytes=model.default_bytes(ins))
 
 
 @opcode("while")
-def while_(ins: Instruction, law: Law) -> Work:
-    """Body and condition once each: the trip count is ignored, even where it is known.
+def while_(ins: Instruction, model: CostModel) -> Work:
+    """The body once and the condition once: XLA ignores the trip count, even if it is known.
 
     XLA: HandleWhile. Called computations are (body, condition).
     """
@@ -35,12 +35,12 @@ def while_(ins: Instruction, law: Law) -> Work:
 
 
 @opcode("conditional")
-def conditional(ins: Instruction, law: Law) -> Work:
-    """Of each property the maximum over the branches; they need not be the same branch.
+def conditional(ins: Instruction, model: CostModel) -> Work:
+    """For each property the maximum over the branches, which may be different branches.
 
-    A later branch takes part only with properties that are not 0, so (-1, 0) is -1 while (0, -1) is 0.
+    A property of a later branch takes part only if it is not 0: branches with (-1, 0) give -1, and (0, -1) give 0.
     XLA: HandleConditional.
     """
     if not ins.called:
-        raise malformed("A conditional without branches", where=ins.name)
+        raise malformed("A conditional has no branches", where=ins.name)
     return Work(runs=ins.called, joined="branches")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from costax.hlo.cost_model import Law, Work, opcode
+from costax.hlo.cost_model import CostModel, Work, opcode
 from costax.hlo.records import Instruction
 
 
@@ -13,12 +13,12 @@ from costax.hlo.records import Instruction
     *("round-nearest-even", "select", "shift-left", "shift-right-arithmetic", "shift-right-logical", "sign"),
     *("stochastic-convert", "subtract", "xor"),
 )
-def elementwise(ins: Instruction, law: Law) -> Work:
-    """One FLOP per output element: flops = |out|, converts, compares and selects included.
+def elementwise(ins: Instruction, model: CostModel) -> Work:
+    """One FLOP for each output element, also for converts, compares and selects: flops = |out|.
 
     XLA: HandleElementwiseOp.
     """
-    return Work(flops=ins.shape.elements, bytes=law.whole(ins))
+    return Work(flops=ins.shape.elements, bytes=model.default_bytes(ins))
 
 
 @opcode(
@@ -26,9 +26,9 @@ def elementwise(ins: Instruction, law: Law) -> Work:
     *("exponential-minus-one", "log", "log-plus-one", "log2", "logistic", "power", "rsqrt", "sine", "sinh", "sqrt"),
     *("tan", "tanh"),
 )
-def transcendental(ins: Instruction, law: Law) -> Work:
-    """One transcendental per output element, and no FLOP.
+def transcendental(ins: Instruction, model: CostModel) -> Work:
+    """One transcendental for each output element, and no FLOPs.
 
     XLA: HandleElementwiseOp, its list of transcendental opcodes. `exp2` and `log2` are opcodes since jaxlib 0.12.
     """
-    return Work(transcendentals=ins.shape.elements, bytes=law.whole(ins))
+    return Work(transcendentals=ins.shape.elements, bytes=model.default_bytes(ins))

@@ -1,10 +1,10 @@
-"""Fusions: the arithmetic of what they hold, and the bytes that cross their edge."""
+"""Fusions: the arithmetic of the instructions inside, and the bytes of the fusion's inputs and outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from costax.hlo.cost_model import Law, Work, opcode
+from costax.hlo.cost_model import CostModel, Work, opcode
 from costax.hlo.errors import malformed
 from costax.hlo.opcodes.slices import gather, scatter
 from costax.hlo.records import Computation, Instruction
@@ -12,53 +12,53 @@ from costax.hlo.shapes import Shape
 
 
 @opcode("fusion")
-def fusion(ins: Instruction, law: Law) -> Work:
-    """All flops and transcendentals inside; bytes are outputs, then large constants, then parameters.
+def fusion(ins: Instruction, model: CostModel) -> Work:
+    """All FLOPs and transcendentals inside; bytes of the outputs, then of large constants, then of parameters.
 
-    A custom fusion that holds a gather or scatter is charged as that instruction alone. XLA: HandleFusion,
+    A custom fusion that contains a gather or scatter counts as that instruction alone. XLA: HandleFusion,
     FusionProcessOutputBytesAccessed, FusionCountConstantsMemoryAccess, FusionProcessOperandBytesRead.
     """
     inside = ins.callee(0)
     if ins.fusion_kind == "kCustom":
-        for held in inside.instructions:
-            if held.opcode in ("gather", "scatter"):
-                return gather(held, law) if held.opcode == "gather" else scatter(held, law)
-    moved = (*_outputs(ins.shape, inside.root, law), *_constants(inside, law), *_parameters(inside, law))
+        for inner in inside.instructions:
+            if inner.opcode in ("gather", "scatter"):
+                return gather(inner, model) if inner.opcode == "gather" else scatter(inner, model)
+    moved = (*_outputs(ins.shape, inside.root, model), *_constants(inside, model), *_parameters(inside, model))
     return Work(bytes=moved, runs=(inside,), joined="fusion")
 
 
-def _outputs(shape: Shape, root: Instruction, law: Law) -> Iterator[int]:
-    """Size of every array of the output; where the root updates a slice in place, only the update."""
+def _outputs(shape: Shape, root: Instruction, model: CostModel) -> Iterator[int]:
+    """Yield the size of every array of the output; if the root updates a slice in place, the size of the update."""
     if shape.is_array:
-        yield _written(shape, root, law)
+        yield _written(shape, root, model)
     for i, part in enumerate(shape.parts if shape.is_tuple else ()):
         if not part.is_array:
-            yield from (law.size(leaf) for leaf in part.arrays())
+            yield from (model.size(leaf) for leaf in part.arrays())
         elif root.opcode == "tuple":
-            yield _written(part, root.operand(i), law)
+            yield _written(part, root.operand(i), model)
         else:
-            yield _written(part, root, law)
+            yield _written(part, root, model)
 
 
-def _written(shape: Shape, root: Instruction, law: Law) -> int:
-    return law.size(root.operand(1).shape if root.opcode == "dynamic-update-slice" else shape)
+def _written(shape: Shape, root: Instruction, model: CostModel) -> int:
+    return model.size(root.operand(1).shape if root.opcode == "dynamic-update-slice" else shape)
 
 
-def _constants(inside: Computation, law: Law) -> Iterator[int]:
-    """Constants of one element become part of the code; larger ones are read."""
-    return (law.size(x.shape) for x in inside.instructions if x.opcode == "constant" and x.shape.elements > 1)
+def _constants(inside: Computation, model: CostModel) -> Iterator[int]:
+    """Yield the sizes of constants with more than one element; a scalar is part of the code."""
+    return (model.size(x.shape) for x in inside.instructions if x.opcode == "constant" and x.shape.elements > 1)
 
 
-def _parameters(inside: Computation, law: Law) -> Iterator[int]:
-    for parameter in law.parameters(inside):
+def _parameters(inside: Computation, model: CostModel) -> Iterator[int]:
+    for parameter in model.parameters(inside):
         if parameter.shape.is_tuple:
-            yield sum(law.read(x, _read) for x in _elements(parameter))
+            yield sum(model.read(x, _read) for x in _elements(parameter))
         else:
-            yield law.read(parameter, _read)
+            yield model.read(parameter, _read)
 
 
 def _elements(parameter: Instruction) -> Iterator[Instruction]:
-    """Yield, for each leaf of a tuple parameter, the get-tuple-element that takes it, as far as there is one."""
+    """Yield the get-tuple-element of each leaf of a tuple parameter, or the innermost tuple if there is none."""
     pending = [(parameter, parameter.shape)]
     while pending:
         taken, shape = pending.pop()
@@ -72,23 +72,23 @@ def _elements(parameter: Instruction) -> Iterator[Instruction]:
         pending += [(takers.get(i, taken), shape.parts[i]) for i in reversed(range(len(shape.parts)))]
 
 
-def _read(source: Instruction, law: Law) -> int:
-    """Bytes that a fusion reads of a parameter, by its users.
+def _read(source: Instruction, model: CostModel) -> int:
+    """Return the bytes that a fusion reads of a parameter, from the parameter's users inside the fusion.
 
-    A slice reads its output, an in-place update nothing of its first operand, a broadcast or reshape all of it each
-    time; everybody else shares one read of all of it. XLA: FusionParameterReadBytes.
+    A slice reads as much as its output. An in-place update reads nothing of its first operand. Each broadcast or
+    reshape reads the whole parameter. All other users share one read of it. XLA: FusionParameterReadBytes.
     """
-    whole = law.size(source.shape)
+    whole = model.size(source.shape)
     size = 0
     shared = False
     for user in source.users:
         match user.opcode:
             case "fusion":
-                size += sum(_read_nested(user, i, law) for i in law.places(user)[source])
+                size += sum(_read_nested(user, i, model) for i in model.operand_positions(user)[source])
             case "slice":
-                size += law.size(user.shape)
+                size += model.size(user.shape)
             case "dynamic-slice" if user.operand(0) is source:
-                size += law.size(user.shape)
+                size += model.size(user.shape)
             case "dynamic-update-slice" if user.operand(0) is source:
                 pass
             case "broadcast" | "reshape":
@@ -99,14 +99,14 @@ def _read(source: Instruction, law: Law) -> int:
     return size
 
 
-def _read_nested(user: Instruction, i: int, law: Law) -> int:
-    """Bytes that a fusion inside the fusion reads of its operand `i`.
+def _read_nested(user: Instruction, i: int, model: CostModel) -> int:
+    """Return the bytes that a fusion inside the fusion reads of its operand `i`.
 
-    If the parameter feeds the nested root directly, slices of the nested result read only their output. (XLA looks at
-    the root's first operand without asking whether there is one; no compiler makes such a root.)
+    If the parameter is the first operand of the nested root, slices of the nested result read only as much as their
+    output. (XLA reads the first operand of the root without a check that it exists; no compiler emits such a root.)
     """
     inside = user.callee(0)
-    parameters = law.parameters(inside)
+    parameters = model.parameters(inside)
     if i >= len(parameters):
         raise malformed(f"A fusion has {len(user.operands)} operands and {len(parameters)} parameters", where=user.name)
     simple = bool(inside.root.operands) and parameters[i] is inside.root.operands[0]
@@ -115,15 +115,15 @@ def _read_nested(user: Instruction, i: int, law: Law) -> int:
     for after in user.users:
         match after.opcode:
             case "slice" if simple:
-                size += law.size(after.shape)
+                size += model.size(after.shape)
             case "dynamic-slice" if simple and after.operand(0) is user:
-                size += law.size(after.shape)
+                size += model.size(after.shape)
             case "dynamic-update-slice" if simple and after.operand(0) is user:
                 pass
             case "dynamic-slice" | "dynamic-update-slice" if simple:
-                size += 0 if shared else law.size(user.shape)
+                size += 0 if shared else model.size(user.shape)
                 shared = True
             case _:
-                size += 0 if shared else law.read(parameters[i], _read)
+                size += 0 if shared else model.read(parameters[i], _read)
                 shared = True
     return size
