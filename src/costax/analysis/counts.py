@@ -1,4 +1,4 @@
-"""Counts: the account of one program, in every table, and the arrays and kernels that it holds."""
+"""Counts: the costs of one program by scope, primitive, source line, dtype and direction, its memory and kernels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from costax.program.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
     from costax.performance.kernels import Kernel
-    from costax.performance.memory import Account, Buffer, Moment, Residual
+    from costax.performance.memory import Buffer, MemoryProfile, Residual, TimelinePoint
     from costax.performance.protocols import MemoryUse
 
 _K = TypeVar("_K")
@@ -26,18 +26,19 @@ _K = TypeVar("_K")
 
 @dataclass(frozen=True)
 class Counts(Displayed):
-    """What a program costs, in every table, with its arrays and kernels; `Analysis` adds the questions.
+    """The costs of a program, its memory and its kernels. `Analysis` adds methods that answer questions.
 
-    The counts are those of the jaxpr after the dead-code elimination that `jit` does.
+    The counts belong to the jaxpr after the dead-code elimination of `jit`.
 
-    `rows` hold one cost for each (scope, direction, primitive, source line), and every table is a sum of them.
-    Numbers are for the whole program, all devices together; `per_device` is for one. An analysis that was loaded
-    from a record has its `saved_rows` and no `tree`, `program` or sources.
+    `rows` has one cost for each (scope, direction, primitive, source line), and every table is a sum of rows.
+    Numbers are for the whole program, all devices together; `per_device` is for one device. An analysis that was
+    loaded from a record has `saved_rows`, but no `tree`, `program` or sources.
 
-    Where shapes hold symbols, or loops have no length in the program, counts are polynomials; `conditions` are what
-    their symbols obey, `exact_by` says how the formulas were found ("tracing", or "interpolation" through concrete
-    analyses), `reason` why tracing did not do, and `point` holds the values that `evaluate` put in. `extents` are the
-    sizes in the program that depend on symbols, and `concrete` analyses it at plain ones.
+    If shapes contain symbols, or the program does not fix the length of a loop, counts are polynomials. `conditions`:
+    constraints on the symbols under which the polynomials hold. `exact_by`: the source of the polynomials, "tracing"
+    or "interpolation" through analyses at concrete sizes. `reason`: why tracing failed, for "interpolation". `point`:
+    the values that `evaluate` has set. `extents`: the sizes in the program that depend on symbols. `concrete`: analyses
+    the program at concrete sizes.
     """
 
     name: str
@@ -64,26 +65,26 @@ class Counts(Displayed):
 
     @cached_property
     def rows(self) -> Mapping[Row, Cost]:
-        """One cost for each (scope, direction, primitive, source line); they sum to `total`."""
+        """The cost of each (scope, direction, primitive, source line); the costs sum to `total`."""
         if self.saved_rows is not None:
             return self.saved_rows
         return rows(self.tree, self.source_of) if self.tree else {}
 
     @property
     def exact(self) -> bool:
-        """Say whether every number or formula is exact: nothing uncounted, no loop of unknown length counted once."""
+        """Whether every count is exact: every primitive has a rule, and no loop of unknown length is counted once."""
         counted = all(u.answered or isinstance(u.assumed, Polynomial) for u in self.unknowns)
         return counted and not self.uncounted
 
     @cached_property
     def dead_code(self) -> Cost:
-        """What the traced program holds beyond `total`, and `jit` drops before it lowers."""
+        """The cost of the dead code that `jit` removes before lowering; `total` does not include it."""
         return self.dead_part()
 
     # Sums.
 
     def by_scope(self, depth: int | None = None) -> dict[str, Cost]:
-        """Return the cost of each scope path, cut at `depth` parts; their sum is the total."""
+        """Return the cost of each scope path of at most `depth` parts; the costs sum to the total."""
         return self._by(lambda row: "/".join(row.scope[:depth]))
 
     def by_primitive(self) -> dict[str, Cost]:
@@ -95,16 +96,16 @@ class Counts(Displayed):
         return self._by(lambda row: ("/".join(row.scope[:depth]), row.primitive))
 
     def by_source(self) -> dict[str, Cost]:
-        """Return the cost of each source line, as `file:line`; "" where jax kept none."""
+        """Return the cost of each source line `file:line`; "" stands for equations without a source line."""
         return self._by(lambda row: row.source)
 
     def by_direction(self) -> dict[str, Cost]:
-        """Return the cost of the forward, backward and recomputed part and of the update that follows a gradient."""
-        found = self._by(lambda row: row.direction)
-        return {direction: found[direction] for direction in DIRECTIONS if direction in found}
+        """Return the cost of each direction: forward, backward, recompute, and update (after a gradient)."""
+        costs = self._by(lambda row: row.direction)
+        return {direction: costs[direction] for direction in DIRECTIONS if direction in costs}
 
     def by_dtype(self) -> dict[str, Cost]:
-        """Return the cost of each dtype; mixed contractions are filed as `operands->accumulator`."""
+        """Return the cost of each dtype; a mixed-precision contraction has the key `operands->accumulator`."""
         return self.total.by_dtype()
 
     def _by(self, key: Callable[[Row], _K]) -> dict[_K, Cost]:
@@ -117,16 +118,16 @@ class Counts(Displayed):
 
     @property
     def params(self) -> Count | None:
-        """Elements of the parameters, tied leaves once; None where nobody said which inputs are parameters."""
+        """Elements of the parameters, tied leaves once; None if it is not known which inputs are parameters."""
         return None if self.parameters is None else sum((s.elements for s in self.parameters.values()), 0)
 
     @property
     def param_bytes(self) -> Count | None:
-        """Bytes of the parameters as they are stored; None where nobody said which inputs are parameters."""
+        """Bytes of the stored parameters, tied leaves once; None if it is not known which inputs are parameters."""
         return None if self.parameters is None else sum((s.nbytes for s in self.parameters.values()), 0)
 
     def params_by_scope(self, depth: int | None = None) -> dict[str, Size]:
-        """Return the parameters of each scope: where each is used first."""
+        """Return the parameters of each scope. A parameter belongs to the scope of its first use."""
         sizes: dict[str, Size] = {}
         for (scope, _), size in (self.parameters or {}).items():
             key = "/".join(scope[:depth])
@@ -141,29 +142,30 @@ class Counts(Displayed):
         return sizes
 
     @property
-    def memory(self) -> Account:
-        """The memory of the program: live ranges, without fusion and with it."""
+    def memory(self) -> MemoryProfile:
+        """The memory of the program: live ranges of all buffers, without and with fusion."""
         return self._memory
 
     @cached_property
-    def _memory(self) -> Account:
+    def _memory(self) -> MemoryProfile:
         from costax._jax import donated
-        from costax.performance.memory import account
+        from costax.performance.memory import memory_profile
 
         names = [path for path, _ in self.inputs]
-        given = donated(self.program.traced) if self.program is not None else ()
-        given = (*(False,) * (len(names) - len(given)), *given)
-        return account(self.live, self.whole_tree(), names, given)
+        donated_inputs = donated(self.program.traced) if self.program is not None else ()
+        # jax may put constants before the arguments; they are never donated.
+        donated_inputs = (*(False,) * (len(names) - len(donated_inputs)), *donated_inputs)
+        return memory_profile(self.live, self.whole_tree(), names, donated_inputs)
 
     @property
     def analysis(self) -> Self:
-        """The analysis itself: a program that is predicted offers its counts under this name."""
+        """The analysis itself. The protocol `Predictable` asks for the counts of a program under this name."""
         return self
 
     @property
     def kernel_source(self) -> str:
-        """What made the kernels."""
-        return "made by a producer-consumer rule"
+        """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
+        return "chosen by a producer-consumer rule"
 
     def kernels(self) -> list[Kernel]:
         """Return the kernels of the program: equations that are expected to run fused, as one kernel each."""
@@ -173,7 +175,7 @@ class Counts(Displayed):
         return of_program(self.memory.region, parameters or ())
 
     def memory_use(self) -> MemoryUse:
-        """Return the bytes that one device needs, by the fused estimate."""
+        """Return the bytes that one device needs, according to the fused estimate."""
         from costax.performance.protocols import MemoryUse
 
         parts = self.memory.parts
@@ -182,49 +184,52 @@ class Counts(Displayed):
 
     @property
     def peak_bytes(self) -> Count:
-        """The framework peak: bytes alive at once if every equation has its result in a buffer of its own."""
+        """The framework peak in bytes: the peak of live bytes if every equation writes its result to a buffer."""
         return self.memory.framework_peak
 
     @property
     def fused_peak_bytes(self) -> Count:
-        """The fused estimate: bytes that a compiler is expected to take, elementwise chains fused."""
+        """The fused estimate in bytes: the expected memory of the compiled program, which fuses elementwise chains."""
         return self.memory.fused_estimate
 
-    def memory_timeline(self, *, fused: bool = False) -> list[Moment]:
-        """Return what is alive at each step of the program."""
+    def memory_timeline(self, *, fused: bool = False) -> list[TimelinePoint]:
+        """Return the live buffers at each step of the program."""
         return self.memory.timeline(fused=fused)
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
-        """Return the largest buffers alive at the peak: their scopes, shapes, lines, and why they are kept."""
+        """Return the `n` largest live buffers at the peak: scope, shape, source line, and why each is still alive."""
         return self.memory.live_at_peak(n, fused=fused)
 
     def saved_residuals(self) -> list[Residual]:
-        """Return what the forward pass leaves for the backward pass."""
+        """Return the arrays that the forward pass saves for the backward pass."""
         from costax.performance.memory import residuals
 
         return residuals(self.memory.region)
 
     def whole_tree(self) -> Node:
-        """Return the tree. Raises InputError for an analysis that was loaded from a record."""
+        """Return the tree of equations. Raises InputError for an analysis that was loaded from a record."""
         if self.tree is None:
             raise InputError(
-                f"`{self.name}` was loaded from a record, which has no equations.",
-                why="Memory and activations follow the arrays from equation to equation.",
-                cure="Analyse the program again.",
+                f"`{self.name}` was loaded from a record, and a record has no equations.",
+                why="Memory and activations are computed from the equations.",
+                cure="Analyse the program again: costax.analyze(fn)(*args).",
             )
         return self.tree
 
     def is_parameter(self) -> tuple[bool, ...]:
-        """Say of each input whether it is a parameter."""
-        found = self.program.parameters if self.program is not None else None
-        positions = {parameter.position for parameter in found or ()}
+        """Return for each input whether it is a parameter."""
+        parameters = self.program.parameters if self.program is not None else None
+        positions = {parameter.position for parameter in parameters or ()}
         return tuple(position in positions for position in range(len(self.inputs)))
 
     # Symbols.
 
     @cached_property
     def atoms(self) -> Mapping[str, Atom]:
-        """The symbols by name: those of the inputs, of loops of unknown length, and of any count."""
+        """The symbols of the inputs, of loops of unknown length and of the total, by name.
+
+        A symbol that occurs with several lower bounds has the largest of them.
+        """
         atoms: dict[str, Atom] = {}
         extents = (extent for _, operand in self.inputs for extent in operand.shape)
         loops = (unknown.assumed for unknown in self.unknowns)
@@ -239,5 +244,5 @@ class Counts(Displayed):
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The names of the symbols that counts and shapes hold, loops of unknown length included; sorted."""
+        """The sorted names of all symbols in counts and shapes, those of loops of unknown length included."""
         return tuple(self.atoms)

@@ -20,15 +20,15 @@ from costax.compare.causes import (
     Pair,
 )
 from costax.compare.changes import total
-from costax.compare.stage_costs import Charge, opcodes
+from costax.compare.stage_costs import AttributedCost, opcodes
 from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.records import Instruction
-from costax.program.call_sites import Place
+from costax.program.call_sites import CallSite
 from costax.program.tree import RECOMPUTE
 
-Left = Mapping[Address, Sequence[Charge]]
-Witness = Callable[[Place, str, Container[Address]], str]
+Left = Mapping[Address, Sequence[AttributedCost]]
+Witness = Callable[[CallSite, str, Container[Address]], str]
 """Evidence by experiment that a stage leaves out the equation of a place; the last are the equations it has left."""
 
 _ADDITIONS: Final = frozenset({"add", "add_any"})
@@ -58,25 +58,25 @@ class Absence:
 
     def __init__(
         self,
-        places: Mapping[Address, Place],
+        call_sites: Mapping[Address, CallSite],
         lowered: Left,
         hidden: Mapping[Address, str],
-        line: Callable[[Place], str],
+        line: Callable[[CallSite], str],
         witness: Witness,
     ) -> None:
         """Index the places."""
-        self._at, self._lowered, self._hidden = places, lowered, hidden
+        self._at, self._lowered, self._hidden = call_sites, lowered, hidden
         self._line, self._witness = line, witness
-        self._equals: dict[int, list[Place]] = defaultdict(list)
-        self._alike: dict[Any, list[Place]] = defaultdict(list)
-        self._users: dict[Any, list[Place]] = defaultdict(list)
-        for place in places.values():
+        self._equals: dict[int, list[CallSite]] = defaultdict(list)
+        self._alike: dict[Any, list[CallSite]] = defaultdict(list)
+        self._users: dict[Any, list[CallSite]] = defaultdict(list)
+        for place in call_sites.values():
             self._equals[place.value].append(place)
             self._alike[place.loose].append(place)
             for value in place.operands:
                 self._users[value].append(place)
 
-    def why(self, place: Place, stage: str, difference: Pair, left: Left) -> tuple[str, str]:
+    def why(self, place: CallSite, stage: str, difference: Pair, left: Left) -> tuple[str, str]:
         """Return cause and evidence of why a stage has nothing of an equation.
 
         difference: what that changes. left: the charges of each equation at the stage.
@@ -100,10 +100,10 @@ class Absence:
             cause, evidence = self._simplified(place, stage, left)
         return cause, evidence
 
-    def _near(self, place: Place) -> list[Place]:
+    def _near(self, place: CallSite) -> list[CallSite]:
         return [*self._users[place.value], *(other for value in place.operands for other in self._equals[value])]
 
-    def _around(self, place: Place) -> Place | None:
+    def _around(self, place: CallSite) -> CallSite | None:
         """Return the innermost loop, branch, kernel or mesh around a place: its results go round, or out of it."""
         for n in range(len(place.address) - 1, 0, -1):
             found = self._at.get(place.address[:n])
@@ -112,7 +112,7 @@ class Absence:
                 return found
         return None
 
-    def _scatters_into(self, place: Place, left: Left) -> Instruction | None:
+    def _scatters_into(self, place: CallSite, left: Left) -> Instruction | None:
         """Return the scatter of one operand of an addition that started from zeros, and no longer does."""
         if place.primitive not in _ADDITIONS:
             return None
@@ -124,7 +124,7 @@ class Absence:
         scatters = (c for at in started for c in left.get(at, ()) if c.opcode == "scatter")
         return next((c.instruction for c in scatters if not _starts_from_zeros(c)), None)
 
-    def _sharing(self, place: Place, left: Left) -> str:
+    def _sharing(self, place: CallSite, left: Left) -> str:
         """Say which instruction does an equation together with another one that shares an operand with it."""
         for other in (x for value in place.operands for x in self._users[value]):
             before, after = self._lowered.get(other.address, []), left.get(other.address, [])
@@ -132,11 +132,11 @@ class Absence:
                 return f"one {opcodes(after)} does both this and the {other.primitive} that shares an operand"
         return ""
 
-    def _inside(self, outer: Place) -> Sequence[Place]:
+    def _inside(self, outer: CallSite) -> Sequence[CallSite]:
         n = len(outer.address)
         return [x for at, x in self._at.items() if len(at) > n and at[:n] == outer.address]
 
-    def _passed_by(self, place: Place, left: Left) -> str:
+    def _passed_by(self, place: CallSite, left: Left) -> str:
         """Say which instruction takes the operand of an equation where the program gives it the result."""
         makers = [x for value in place.operands for x in self._equals[value] if _gives_one(x)]
         made = [c.instruction for x in makers for c in left.get(x.address, ())]
@@ -150,19 +150,19 @@ class Absence:
                         return f"{taking.name} takes {operand.name}, its operand, in place of its result"
         return ""
 
-    def _past(self, place: Place) -> Sequence[Place]:
+    def _past(self, place: CallSite) -> Sequence[CallSite]:
         """Return the same operation before the movement of its operand: f(concatenate(x)) is concatenate(f(x))."""
         moving = [x for value in place.operands for x in self._equals[value] if not x.cost.ops]
         makers = [other for x in moving for value in x.operands for other in self._users[value]]
         return [other for other in makers if other.primitive == place.primitive]
 
-    def _powers(self, place: Place) -> Sequence[Place]:
+    def _powers(self, place: CallSite) -> Sequence[CallSite]:
         """Return the other powers of an operand: x * x is a part of x**3."""
         if place.primitive not in _POWERS:
             return ()
         return [other for value in set(place.operands) for other in self._users[value] if other.primitive in _POWERS]
 
-    def _simplified(self, place: Place, stage: str, left: Left) -> tuple[str, str]:
+    def _simplified(self, place: CallSite, stage: str, left: Left) -> tuple[str, str]:
         """Say which rule of algebra, or which other equation, made an equation unnecessary."""
         neutral = next((x for x in place.scalars if x in _NEUTRAL.get(place.primitive, ())), None)
         if neutral is not None:
@@ -208,16 +208,16 @@ class Absence:
         return UNEXPLAINED, "no instruction comes from it, and no rule of ours says why"
 
 
-def _really(charges: Sequence[Charge]) -> Count:
+def _really(charges: Sequence[AttributedCost]) -> Count:
     """Return what some charges do, calls of libraries included, which are charged -1."""
     return sum(charge.true.flops + charge.true.transcendentals for charge in charges)
 
 
-def _starts_from_zeros(scatter: Charge) -> bool:
+def _starts_from_zeros(scatter: AttributedCost) -> bool:
     return scatter.opcode != "scatter" or scatter.instruction.operand(0).opcode in ("broadcast", "constant")
 
 
-def _gives_one(place: Place) -> bool:
+def _gives_one(place: CallSite) -> bool:
     """Say whether an equation has one result, and runs nothing that has others of its own."""
     return len(place.node.equation.outvars) == 1 and not place.node.children
 
@@ -238,6 +238,6 @@ def _takers(ins: Instruction, made: Sequence[Instruction]) -> Iterator[Instructi
             yield user
 
 
-def _decides(ins: Instruction, place: Place) -> bool:
+def _decides(ins: Instruction, place: CallSite) -> bool:
     """Say whether an instruction is the conditional of an equation, which is charged nothing of its own."""
     return ins.opcode == "conditional" and f"~{place.address[-1]}~" in ins.op_name

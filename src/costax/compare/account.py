@@ -26,19 +26,19 @@ from costax.compare.causes import (
     Pair,
 )
 from costax.compare.changes import partitioned, total
-from costax.compare.stage_costs import Charge, Ledger, opcodes
+from costax.compare.stage_costs import AttributedCost, StageCost, opcodes
 from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.progress import stage
-from costax.program.call_sites import Place
+from costax.program.call_sites import CallSite
 
 
 @stage("reconciling")
 def reconcile(
-    places: Sequence[Place],
-    lowered: Ledger,
-    compiled: Ledger,
-    source: Callable[[Place], str],
+    call_sites: Sequence[CallSite],
+    lowered: StageCost,
+    compiled: StageCost,
+    source: Callable[[CallSite], str],
     witness: Witness,
 ) -> tuple[Delta, ...]:
     """Return the deltas that lead from our total to XLA's compiled one; they add up exactly.
@@ -46,30 +46,30 @@ def reconcile(
     places: every equation at each call site. source: the user's file and line of a place. witness: evidence that a
     stage leaves out the equation of a place, by experiment; "" where there is none.
     """
-    return tuple(_Account(places, lowered, compiled, source, witness).deltas())
+    return tuple(_Account(call_sites, lowered, compiled, source, witness).deltas())
 
 
 class _Account:
     def __init__(
         self,
-        places: Sequence[Place],
-        lowered: Ledger,
-        compiled: Ledger,
-        source: Callable[[Place], str],
+        call_sites: Sequence[CallSite],
+        lowered: StageCost,
+        compiled: StageCost,
+        source: Callable[[CallSite], str],
         witness: Witness,
     ) -> None:
-        self.places = places
+        self.call_sites = call_sites
         self.lowered, self.compiled = lowered, compiled
         self.source = source
         self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
         self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
-        self.at = {place.address: place for place in places}
+        self.at = {place.address: place for place in call_sites}
         # What XLA's rules charge for one run of each place, every loop in it as often as its body stands there.
-        self.charged = {place.address: Pair(*as_xla(place.once)) for place in places}
+        self.charged = {place.address: Pair(*as_xla(place.once)) for place in call_sites}
         self.absence = Absence(self.at, self.in_lowered, compiled.hidden, self._line, witness)
 
     def deltas(self) -> Iterator[Delta]:
-        for place in self.places:
+        for place in self.call_sites:
             yield from self._conventions(place)
             yield from self._lowering(place)
             yield from self._compiling(place)
@@ -81,7 +81,7 @@ class _Account:
 
     # jaxpr: our count, as XLA's rules would charge the very same equations.
 
-    def _conventions(self, place: Place) -> Iterator[Delta]:
+    def _conventions(self, place: CallSite) -> Iterator[Delta]:
         cost, runs = place.cost, place.loops * place.devices * place.others * place.taken
         once = self.charged[place.address]
         ours = Pair(cost.flops, cost.transcendentals).times(runs)
@@ -115,7 +115,7 @@ class _Account:
             f"XLA takes the maximum of each property ({self._taken(place)})",
         )
 
-    def _weighed(self, place: Place) -> Pair:
+    def _weighed(self, place: CallSite) -> Pair:
         """What XLA's rules charge for a place: each copy once, and of branches the one that XLA takes."""
         pair = self.charged[place.address].times(place.copies * place.others)
         for at, branch, taken in place.branches:
@@ -124,12 +124,12 @@ class _Account:
             pair = Pair(pair.flops * share[0], pair.transcendentals * share[1])
         return pair
 
-    def _taken(self, place: Place) -> str:
+    def _taken(self, place: CallSite) -> str:
         return ", ".join(f"branch {branch}: {'ours' if taken else 'not ours'}" for _, branch, taken in place.branches)
 
     # lowered: what jax's lowering made of the equation.
 
-    def _lowering(self, place: Place) -> Iterator[Delta]:
+    def _lowering(self, place: CallSite) -> Iterator[Delta]:
         found = self.in_lowered.get(place.address, [])
         expected, made = self._weighed(place), total(found)
         difference = made.minus(expected)
@@ -141,7 +141,7 @@ class _Account:
         cause, evidence = self._how_lowered(place, found)
         yield from self._delta(cause, "lowered", place, difference, evidence, len(found))
 
-    def _how_lowered(self, place: Place, found: Sequence[Charge]) -> tuple[str, str]:
+    def _how_lowered(self, place: CallSite, found: Sequence[AttributedCost]) -> tuple[str, str]:
         if any(charge.flops < 0 for charge in found):
             return LIBRARY, f"{opcodes(found)}"
         if place.node.is_loop:
@@ -152,7 +152,7 @@ class _Account:
 
     # compiled: what the compiler made of the lowered instructions.
 
-    def _compiling(self, place: Place) -> Iterator[Delta]:
+    def _compiling(self, place: CallSite) -> Iterator[Delta]:
         before, after = self.in_lowered.get(place.address, []), self.in_compiled.get(place.address, [])
         difference = total(after).minus(total(before))
         if difference == Pair():
@@ -167,15 +167,15 @@ class _Account:
             yield from self._delta(cause, "compiled", place, pair, evidence, count)
 
     def _gone(
-        self, place: Place, stage: str, difference: Pair, left: Mapping[Address, Sequence[Charge]]
+        self, place: CallSite, stage: str, difference: Pair, left: Mapping[Address, Sequence[AttributedCost]]
     ) -> Iterator[Delta]:
         cause, evidence = self.absence.why(place, stage, difference, left)
         yield from self._delta(cause, stage, place, difference, evidence)
 
     # What belongs to no equation.
 
-    def _strays(self, strays: Sequence[Charge], stage: str, sign: int) -> Iterator[Delta]:
-        groups: dict[str, list[Charge]] = defaultdict(list)
+    def _strays(self, strays: Sequence[AttributedCost], stage: str, sign: int) -> Iterator[Delta]:
+        groups: dict[str, list[AttributedCost]] = defaultdict(list)
         for charge in strays:
             groups[charge.opcode].append(charge)
         for opcode, found in sorted(groups.items()):
@@ -194,15 +194,15 @@ class _Account:
             yield Delta(ROUNDING, "xla", flops, transcendentals, "", (), "", 1, evidence)
 
     def _delta(
-        self, cause: str, stage: str, place: Place, pair: Pair, evidence: str, count: int = 1
+        self, cause: str, stage: str, place: CallSite, pair: Pair, evidence: str, count: int = 1
     ) -> Iterator[Delta]:
         if pair != Pair():
             yield self._made(cause, stage, place, pair, evidence, count)
 
-    def _made(self, cause: str, stage: str, place: Place, pair: Pair, evidence: str, count: int) -> Delta:
+    def _made(self, cause: str, stage: str, place: CallSite, pair: Pair, evidence: str, count: int) -> Delta:
         return Delta(cause, stage, *pair, place.primitive, place.scope, self._line(place), count, evidence)
 
-    def _line(self, place: Place) -> str:
+    def _line(self, place: CallSite) -> str:
         """Return the user's line of a place; where jax kept none, that of the call it lies in."""
         found, address = self.source(place), place.address[:-1]
         while not found and address:
@@ -211,9 +211,9 @@ class _Account:
         return found
 
 
-def _by_place(charges: Iterable[Charge]) -> tuple[dict[Address, list[Charge]], list[Charge]]:
-    found: dict[Address, list[Charge]] = defaultdict(list)
-    strays: list[Charge] = []
+def _by_place(charges: Iterable[AttributedCost]) -> tuple[dict[Address, list[AttributedCost]], list[AttributedCost]]:
+    found: dict[Address, list[AttributedCost]] = defaultdict(list)
+    strays: list[AttributedCost] = []
     for charge in charges:
         if charge.place is not None:
             found[charge.place.address].append(charge)

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from costax.compare.attribution import MARKED, Atlas, Borders, in_common
-from costax.compare.stage_costs import Charge
+from costax.compare.attribution import MARKED, Borders, CallSiteIndex, in_common
+from costax.compare.stage_costs import AttributedCost
 from costax.core.address import Address
 from costax.core.cost import Count
-from costax.program.call_sites import Place
+from costax.program.call_sites import CallSite
 
 # Operations whose number of FLOPs tells them apart wherever they stand.
 _LARGE: Final = frozenset({"dot", "convolution"})
@@ -23,7 +23,9 @@ _LARGE: Final = frozenset({"dot", "convolution"})
 _RUNNING: Final = frozenset({"reduce-window", "scan"})
 
 
-def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas, borders: Borders) -> list[Charge]:
+def rehomed(
+    compiled: Sequence[AttributedCost], lowered: Sequence[AttributedCost], sites: CallSiteIndex, borders: Borders
+) -> list[AttributedCost]:
     """Return the charges of a compiled module with those put right that its names misplace.
 
     A dot that took in the transposition of its result bears the transpose's name; it belongs to the equation whose
@@ -31,7 +33,7 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas,
     equation that had the same operation with the same FLOPs, if nothing of that one is left; to the nearest of them.
     """
     before = Counter(_operation(charge) for charge in lowered if charge.place is not None)
-    moved = [_past_movement(charge, before, atlas) for charge in compiled]
+    moved = [_past_movement(charge, before, sites) for charge in compiled]
     left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.place is not None)
     homeless: set[int] = set()
     for position, charge in enumerate(moved):
@@ -46,16 +48,18 @@ def rehomed(compiled: Sequence[Charge], lowered: Sequence[Charge], atlas: Atlas,
         charge for charge in lowered if charge.place is not None and charge.work > 0 and not left[_operation(charge)]
     ]
     windows = [charge for charge in missing if charge.opcode in _RUNNING]
-    steps = {i: step for i in homeless if (step := _step(moved[i], windows, borders, atlas))}
+    steps = {i: step for i in homeless if (step := _step(moved[i], windows, borders, sites))}
     split = {id(window) for window, _ in steps.values()}
-    adopting = _Adoption([charge for charge in missing if id(charge) not in split], atlas)
+    adopting = _Adoption([charge for charge in missing if id(charge) not in split], sites)
     return [
         steps[i][1] if i in steps else adopting.adopted(charge) if i in homeless else charge
         for i, charge in enumerate(moved)
     ]
 
 
-def _step(charge: Charge, windows: Sequence[Charge], borders: Borders, atlas: Atlas) -> tuple[Charge, Charge] | None:
+def _step(
+    charge: AttributedCost, windows: Sequence[AttributedCost], borders: Borders, sites: CallSiteIndex
+) -> tuple[AttributedCost, AttributedCost] | None:
     """Return the window that an instruction is a step of, and its charge at the equation of that window.
 
     Each step applies what the window applied. Where equations share that, it bears the name of any of them, and only
@@ -64,30 +68,32 @@ def _step(charge: Charge, windows: Sequence[Charge], borders: Borders, atlas: At
     border = borders.get(id(charge.instruction))
     if border is None:
         return None
-    before = {place.value for address in border.before if (place := atlas.find(address))} | set(border.inputs)
-    after = [place for address in border.after if (place := atlas.find(address))]
+    before = {place.value for address in border.before if (place := sites.find(address))} | set(border.inputs)
+    after = [place for address in border.after if (place := sites.find(address))]
     for window in windows:
         place = window.place
         if place is None:
             continue
-        follows = not before.isdisjoint(atlas.used(place))
-        leads = any(place.value in atlas.used(user) for user in after)
+        follows = not before.isdisjoint(sites.used(place))
+        leads = any(place.value in sites.used(user) for user in after)
         if follows or leads:
             evidence = f"inferred: a step of the {window.opcode} of {place.primitive}; nothing else of that one is left"
             return window, replace(charge, place=place, evidence=evidence)
     return None
 
 
-def _operation(charge: Charge) -> tuple[Address, str]:
+def _operation(charge: AttributedCost) -> tuple[Address, str]:
     return (charge.place.address if charge.place is not None else (), charge.opcode)
 
 
-def _past_movement(charge: Charge, before: Mapping[tuple[Address, str], int], atlas: Atlas) -> Charge:
+def _past_movement(
+    charge: AttributedCost, before: Mapping[tuple[Address, str], int], sites: CallSiteIndex
+) -> AttributedCost:
     place = charge.place
     while place is not None and charge.work and not place.cost.ops:
         if before.get((place.address, charge.opcode)):
             break
-        place = atlas.operand(place)
+        place = sites.operand(place)
     if place is None or place is charge.place or not before.get((place.address, charge.opcode)):
         return charge
     return replace(charge, place=place, evidence="inferred: bears the name of what moves its result")
@@ -96,8 +102,8 @@ def _past_movement(charge: Charge, before: Mapping[tuple[Address, str], int], at
 class _Adoption:
     """Operations of lowered equations of which nothing is left, waiting for instructions without a home."""
 
-    def __init__(self, missing: Sequence[Charge], atlas: Atlas) -> None:
-        self._atlas = atlas
+    def __init__(self, missing: Sequence[AttributedCost], sites: CallSiteIndex) -> None:
+        self._atlas = sites
         self._waiting = {i: (charge, charge.place) for i, charge in enumerate(missing) if charge.place is not None}
         # Where those stand that wait: by operation and work, by the value that they make, by those that they use, and
         # by those that are operands of theirs.
@@ -108,12 +114,12 @@ class _Adoption:
         for i, (charge, place) in self._waiting.items():
             self._like[charge.opcode, charge.work].append(i)
             self._making[place.value].append(i)
-            for value in atlas.used(place):
+            for value in sites.used(place):
                 self._using[value].append(i)
             for value in place.operands:
                 self._taking[value].append(i)
 
-    def adopted(self, charge: Charge) -> Charge:
+    def adopted(self, charge: AttributedCost) -> AttributedCost:
         """Give a charge to an equation beside its own, or else to the nearest that had the same operation.
 
         Beside counts the same operation, or any with as many FLOPs.
@@ -130,7 +136,7 @@ class _Adoption:
         evidence = f"inferred: the {other.opcode} of {place.primitive} became it; nothing else of that one is left"
         return replace(charge, place=place, evidence=evidence)
 
-    def _candidates(self, charge: Charge, here: Place | None) -> Iterator[Sequence[int]]:
+    def _candidates(self, charge: AttributedCost, here: CallSite | None) -> Iterator[Sequence[int]]:
         """Yield those that may have become a charge, the likeliest first."""
         equal = [i for i in self._like.get((charge.opcode, charge.work), ()) if i in self._waiting]
         beside = self._beside(here)
@@ -153,23 +159,23 @@ class _Adoption:
             yield same
         yield equal
 
-    def _of(self, here: Place | None) -> list[int]:
+    def _of(self, here: CallSite | None) -> list[int]:
         """Return those of the very equation."""
         found = self._standing(self._making.get(here.value, ()) if here is not None else ())
         return [i for i in found if self._waiting[i][1] is here]
 
-    def _at(self, here: Place | None, charge: Charge) -> list[int]:
+    def _at(self, here: CallSite | None, charge: AttributedCost) -> list[int]:
         """Return those of the very equation, with as much work as the charge."""
         return [i for i in self._of(here) if self._waiting[i][0].work == charge.work]
 
-    def _beside(self, here: Place | None) -> list[int]:
+    def _beside(self, here: CallSite | None) -> list[int]:
         """Return those of which one uses the result of the other, past what only moves it."""
         if here is None:
             return []
         makers = [i for value in self._atlas.used(here) for i in self._making.get(value, ())]
         return self._standing([*makers, *self._using.get(here.value, ())])
 
-    def _sharing(self, here: Place | None, charge: Charge) -> list[int]:
+    def _sharing(self, here: CallSite | None, charge: AttributedCost) -> list[int]:
         """Return those with a known number for an operand that share another operand, with as much work."""
         shared = [i for value in (here.operands if here is not None else ()) for i in self._taking.get(value, ())]
         waiting = ((i, *self._waiting[i]) for i in self._standing(shared))

@@ -12,15 +12,16 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from costax.compare.marks import address
-from costax.compare.stage_costs import Charge
+from costax.compare.stage_costs import AttributedCost
 from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.cost import ZERO, Count
+from costax.core.equation import KERNEL
 from costax.core.progress import stage
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Call, Properties, Replay
-from costax.program.call_sites import Place
+from costax.program.call_sites import CallSite
 
 MARKED: Final = "marked"
 ENCLOSED: Final = "enclosed"
@@ -30,24 +31,24 @@ _REACH: Final = 6
 _MOVING: Final = frozenset({"bitcast", "copy", "reshape", "transpose"})
 
 
-class Atlas:
+class CallSiteIndex:
     """The places of a program, found by what an instruction's name still tells of an address, or by value."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, call_sites: Sequence[CallSite]) -> None:
         """Index the places."""
-        self._by_address = {place.address: place for place in places}
-        self._by_last: dict[int, list[Place]] = defaultdict(list)
-        self._by_value: dict[int, list[Place]] = defaultdict(list)
-        for place in places:
+        self._by_address = {place.address: place for place in call_sites}
+        self._by_last: dict[int, list[CallSite]] = defaultdict(list)
+        self._by_value: dict[int, list[CallSite]] = defaultdict(list)
+        for place in call_sites:
             self._by_last[place.address[-1]].append(place)
             self._by_value[place.value].append(place)
         self._used: dict[Address, frozenset[Any]] = {}
-        operands: Iterator[Any] = (value for place in places for value in place.operands)
+        operands: Iterator[Any] = (value for place in call_sites for value in place.operands)
         given: set[Any] = {value for value in operands if isinstance(value, tuple) and value[0] == "input"}
         # The inputs of the program that any equation uses, in order.
         self.inputs: Sequence[Any] = sorted(given)
 
-    def find(self, found: Address) -> Place | None:
+    def find(self, found: Address) -> CallSite | None:
         """Return the place of an address; names may leave out calls on the way, as long as one place fits."""
         while found:
             exact = self._by_address.get(found)
@@ -59,12 +60,12 @@ class Atlas:
             found = found[:-1]
         return None
 
-    def operand(self, place: Place) -> Place | None:
+    def operand(self, place: CallSite) -> CallSite | None:
         """Return the place that computes the first operand of a place: the one with most of the address in common."""
         found = self._by_value.get(place.operands[0], []) if place.operands else []
         return max(found, key=lambda other: in_common(other.address, place.address), default=None)
 
-    def used(self, place: Place) -> frozenset[Any]:
+    def used(self, place: CallSite) -> frozenset[Any]:
         """Return the values that a place uses, past what only moves them too."""
         found = self._used.get(place.address)
         if found is None:
@@ -108,16 +109,16 @@ class Attribution(NamedTuple):
     borders: of the steps into which the compiler split a window.
     """
 
-    charges: list[Charge]
+    charges: list[AttributedCost]
     branches: Branches
     hidden: dict[Address, str]
     borders: Borders
 
 
 @stage("attributing")
-def attribute(replay: Replay, atlas: Atlas) -> Attribution:
+def attribute(replay: Replay, sites: CallSiteIndex) -> Attribution:
     """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
-    visit = _Charging(replay, atlas)
+    visit = _Charging(replay, sites)
     found = list(visit.computation(replay.module.entry, _Site((), (), _ONCE, 1)))
     return Attribution(found, visit.branches, visit.hidden, visit.borders)
 
@@ -135,15 +136,15 @@ class _Site(NamedTuple):
 
 
 class _Charging:
-    def __init__(self, replay: Replay, atlas: Atlas) -> None:
+    def __init__(self, replay: Replay, sites: CallSiteIndex) -> None:
         self._replay = replay
-        self._atlas = atlas
+        self._atlas = sites
         self.branches: Branches = {}
         self.hidden: dict[Address, str] = {}
         self.borders: Borders = {}
         self._names: dict[int, str] = {}
 
-    def computation(self, computation: Computation, site: _Site) -> Iterator[Charge]:
+    def computation(self, computation: Computation, site: _Site) -> Iterator[AttributedCost]:
         mine, times = self._replay.sums[computation.id], site.times
         for ins, own in mine.own:
             here = own.scaled(times)
@@ -167,7 +168,7 @@ class _Charging:
         caller = within if ins.opcode == "call" else site.caller
         return _Site(caller, within, site.times.scaled(call.times), site.runs * trips)
 
-    def _charge(self, ins: Instruction, computation: Computation, here: Properties, site: _Site) -> Charge:
+    def _charge(self, ins: Instruction, computation: Computation, here: Properties, site: _Site) -> AttributedCost:
         found, evidence = self._address(ins, site)
         place = self._atlas.find(found)
         if self._splits_windows and "~" not in ins.op_name:
@@ -177,13 +178,16 @@ class _Charging:
                 inputs = [self._inputs[id(x)] for x in seen if id(x) in self._inputs]
                 self.borders[id(ins)] = Border(before, after, inputs)
         true = self._true(ins, here, site, place)
-        return Charge(ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true)
+        return AttributedCost(
+            ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true
+        )
 
-    def _true(self, ins: Instruction, here: Properties, site: _Site, place: Place | None) -> Properties:
+    def _true(self, ins: Instruction, here: Properties, site: _Site, place: CallSite | None) -> Properties:
         """Return what an instruction does each time: its charge, unless it calls a library."""
         if is_opaque(ins, self._replay.cost_model):
             # A kernel that says nothing of itself does what its jaxpr asks for.
-            kernel = place.node.total if place is not None and place.primitive == "pallas_call" else ZERO
+            is_kernel = place is not None and any(body.name == KERNEL for body in place.node.bodies)
+            kernel = place.node.total if place is not None and is_kernel else ZERO
             return Properties(*as_xla(kernel)).scaled(site.times)
         library = true_cost(ins, self._replay.cost_model)
         return here if library is None else library.scaled(site.times)
@@ -289,9 +293,9 @@ class _Charging:
     def _hide(self, fusion: Instruction, site: _Site) -> None:
         inside = fusion.callee(0).instructions
         if any(ins.opcode in ("gather", "scatter") for ins in inside):
-            places = (self._atlas.find(self._address(ins, site)[0]) for ins in inside)
+            call_sites = (self._atlas.find(self._address(ins, site)[0]) for ins in inside)
             why = f"HandleFusion charges one instruction of the custom fusion {fusion.name}"
-            self.hidden.update({place.address: why for place in places if place is not None})
+            self.hidden.update({place.address: why for place in call_sites if place is not None})
 
     def _weigh(self, ins: Instruction, callee: Computation, at: Address, times: Properties) -> None:
         weights = self.branches.setdefault(at, [(0, 0)] * len(ins.called))

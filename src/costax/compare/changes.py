@@ -16,7 +16,7 @@ from costax.compare.causes import (
     UPCAST,
     Pair,
 )
-from costax.compare.stage_costs import Charge, opcodes
+from costax.compare.stage_costs import AttributedCost, opcodes
 from costax.hlo.collectives import kind
 from costax.hlo.library_calls import is_idle
 
@@ -27,7 +27,7 @@ _STAND_INS: Final[Mapping[str, Sequence[str]]] = {"add": ("subtract",), "multipl
 _OF_TREES: Final = frozenset({"reduce", "reduce-window", "scan", "add", "maximum", "minimum", "multiply"})
 
 
-def total(charges: Iterable[Charge]) -> Pair:
+def total(charges: Iterable[AttributedCost]) -> Pair:
     """Return what some charges come to."""
     flops = transcendentals = 0
     for charge in charges:
@@ -37,7 +37,7 @@ def total(charges: Iterable[Charge]) -> Pair:
 
 
 def partitioned(
-    before: Sequence[Charge], after: Sequence[Charge], devices: int
+    before: Sequence[AttributedCost], after: Sequence[AttributedCost], devices: int
 ) -> Iterator[tuple[str, Pair, int, str]]:
     """Name what the compiler changed of one equation; the share of one device first, where it split the work."""
     if not any(kind(charge.instruction) for charge in before):
@@ -50,7 +50,7 @@ def partitioned(
     # A dot may have become a convolution, with casts that it did not have.
     cast = [c for c in rest[1] if c.opcode == "convert" and "convert" not in old]
     if _share(total(rest[0]), total(rest[1]).minus(total(cast)), devices):
-        rest, split = [list[Charge](), cast], {*old, *new} - {c.opcode for c in cast}
+        rest, split = [list[AttributedCost](), cast], {*old, *new} - {c.opcode for c in cast}
     one = [c for c in after if c.opcode in split]
     pair = total(one).minus(total(c for c in before if c.opcode in split))
     yield DEVICES, pair, len(one), f"split over {devices} devices: {opcodes(one)} on one of them"
@@ -63,7 +63,7 @@ def _share(before: Pair, after: Pair, devices: int) -> int:
     return next((k for k in shares if before != Pair() and after.times(k) == before), 0)
 
 
-def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tuple[str, Pair, int, str]]:
+def _changes(before: Sequence[AttributedCost], after: Sequence[AttributedCost]) -> Iterator[tuple[str, Pair, int, str]]:
     """Split what the compiler changed of one equation by opcode, and name each part."""
     old, new = _by_opcode(before), _by_opcode(after)
     moved: list[tuple[str, Pair]] = []
@@ -94,19 +94,21 @@ def _changes(before: Sequence[Charge], after: Sequence[Charge]) -> Iterator[tupl
         yield cause, rest, len(after), f"{opcodes(before)} became {opcodes(after)}"
 
 
-def _by_opcode(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
-    found: dict[str, list[Charge]] = defaultdict(list)
+def _by_opcode(charges: Sequence[AttributedCost]) -> dict[str, list[AttributedCost]]:
+    found: dict[str, list[AttributedCost]] = defaultdict(list)
     for charge in charges:
         found[charge.opcode].append(charge)
     return found
 
 
-def _stands_in(opcode: str, old: Mapping[str, Sequence[Charge]], new: Mapping[str, Sequence[Charge]]) -> bool:
+def _stands_in(
+    opcode: str, old: Mapping[str, Sequence[AttributedCost]], new: Mapping[str, Sequence[AttributedCost]]
+) -> bool:
     """Say whether there is less of what an opcode may stand in for, as x + (-c) for x - c, x * (1 / c) for x / c."""
     return any(len(new.get(other, ())) < len(old.get(other, ())) for other in _STAND_INS.get(opcode, ()))
 
 
-def _are_copies(before: Sequence[Charge], after: Sequence[Charge]) -> bool:
+def _are_copies(before: Sequence[AttributedCost], after: Sequence[AttributedCost]) -> bool:
     """Say whether instructions are those before and copies of them: each as large as one of them, in several fusions.
 
     One more of another size, or beside the first, is no copy.
@@ -116,6 +118,6 @@ def _are_copies(before: Sequence[Charge], after: Sequence[Charge]) -> bool:
     return len(homes) > 1 and sizes >= {(charge.flops, charge.transcendentals) for charge in after}
 
 
-def _homes(charges: Sequence[Charge]) -> str:
+def _homes(charges: Sequence[AttributedCost]) -> str:
     counts = Counter(charge.computation.name for charge in charges)
     return ", ".join(list(counts)[:3]) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")

@@ -11,11 +11,11 @@ from costax.compare import marks
 from costax.compare.account import reconcile
 from costax.compare.adoption import rehomed
 from costax.compare.ahead_of_time import TIMEOUT, Machine
-from costax.compare.attribution import Atlas, attribute
-from costax.compare.compile import Stage, compile_stage, converted, lower, lowering
+from costax.compare.attribution import CallSiteIndex, attribute
+from costax.compare.base_comparison import BaseComparison
+from costax.compare.compile import XlaStage, compile_stage, converted, lower, lowering
 from costax.compare.kernels import of_compiled
-from costax.compare.ledgers import Ledgers
-from costax.compare.stage_costs import Charge, Ledger
+from costax.compare.stage_costs import AttributedCost, StageCost
 from costax.compare.witness import Witnesses
 from costax.core.address import Address
 from costax.errors import SymbolError
@@ -25,11 +25,11 @@ from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay
 from costax.performance.kernels import Kernel
 from costax.performance.protocols import MemoryUse
-from costax.program.call_sites import Place, places
+from costax.program.call_sites import CallSite, call_sites
 from costax.program.trace import Program
 
 
-class Comparison(Ledgers[Ledger]):
+class Comparison(BaseComparison[StageCost]):
     """What `compare` finds: an account whose stages are ledgers, replayed and attributed to the equations.
 
     `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
@@ -73,16 +73,16 @@ def compare_program(
     compiled = compile_stage(lowered, program.name, machine, timeout)
     cost_model = cost_model_for(tpu=machine is not None and machine.platform == "tpu")
     with gc_paused():
-        found = tuple(places(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
-        atlas = Atlas(found)
-        before = _ledger("lowered", lowered, account, atlas)
-        after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), cost_model), atlas, before.charges)
+        found = tuple(call_sites(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
+        sites = CallSiteIndex(found)
+        before = _ledger("lowered", lowered, account, sites)
+        after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), cost_model), sites, before.charges)
         witness = Witnesses(analysis.tree, live, marked_program.marks, machine) if analysis.tree else _no_witness
         deltas = reconcile(found, before, after, _source, witness)
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
 
 
-def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[Stage, Replay, bool]:
+def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[XlaStage, Replay, bool]:
     """Return the lowered program with its cost, and whether it is the marked one: the two must cost the same."""
     without = lowering(program.traced, plain, program.name, machine)
     stage = lower(program.traced, marked, program.name, machine)
@@ -96,16 +96,20 @@ def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None)
     return stage, account, True
 
 
-def _ledger(stage: str, made: Stage, account: Replay, atlas: Atlas, before: Sequence[Charge] | None = None) -> Ledger:
-    found, branches, hidden, borders = attribute(account, atlas)
+def _ledger(
+    stage: str, made: XlaStage, account: Replay, sites: CallSiteIndex, before: Sequence[AttributedCost] | None = None
+) -> StageCost:
+    found, branches, hidden, borders = attribute(account, sites)
     if before is not None:
-        found = rehomed(found, before, atlas, borders)
-    return Ledger(stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes, made.note)
+        found = rehomed(found, before, sites, borders)
+    return StageCost(
+        stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes, made.note
+    )
 
 
-def _no_witness(place: Place, stage: str, left: Container[Address]) -> str:
+def _no_witness(place: CallSite, stage: str, left: Container[Address]) -> str:
     return ""
 
 
-def _source(place: Place) -> str:
+def _source(place: CallSite) -> str:
     return _jax.source(place.node.equation)

@@ -18,7 +18,7 @@ PROPERTIES: Final = ("flops", "transcendentals", "bytes accessed")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class XlaStage:
     """What XLA made at one stage: the HLO, and what it says of it.
 
     xla: the compiler's own dictionary, every key of PROPERTIES in it; where a GPU's compiler gives none, that of the
@@ -44,7 +44,7 @@ class Lowering:
     seconds: float
 
 
-def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Stage:
+def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> XlaStage:
     """Return a traced program, with this jaxpr in it, before optimisation; without a machine for this one's CPU.
 
     Raises TargetError where jax does not lower it.
@@ -62,17 +62,17 @@ def lowering(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None)
 
 
 @stage("converting")
-def converted(found: Lowering, name: str, machine: Machine | None = None) -> Stage:
+def converted(found: Lowering, name: str, machine: Machine | None = None) -> XlaStage:
     """Return the second half of `lower`, which is XLA's: HLO, and what XLA says of it."""
     with _told(f"jax does not lower `{name}` for {_place(machine)}"):
         hlo = _jax.hlo_of(found.made)
         # `Lowered.cost_analysis()` says the same and would make the HLO anew, which takes the most time of all.
         xla = _cleaned(_jax.xla_cost(hlo))
-    return Stage(hlo, xla, {}, found.seconds, _jax.meshes(found.made), found.made)
+    return XlaStage(hlo, xla, {}, found.seconds, _jax.meshes(found.made), found.made)
 
 
 @stage("compiling")
-def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: float) -> Stage:
+def compile_stage(lowered: XlaStage, name: str, machine: Machine | None, timeout: float) -> XlaStage:
     """Return the program of a lowered stage after optimisation.
 
     timeout: seconds that a compiler ahead of time may take. Raises TargetError where XLA does not compile it.
@@ -81,12 +81,12 @@ def compile_stage(lowered: Stage, name: str, machine: Machine | None, timeout: f
         built = compile_in_child(lowered.made, machine, name, timeout)
         xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
-        return Stage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note)
+        return XlaStage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note)
     start = time.perf_counter()
     with _told(f"XLA does not compile `{name}`"):
         made = lowered.made.compile()
     seconds = time.perf_counter() - start
-    return Stage(_jax.hlo_of(made), _cleaned(made.cost_analysis()), _jax.memory(made), seconds, lowered.meshes, made)
+    return XlaStage(_jax.hlo_of(made), _cleaned(made.cost_analysis()), _jax.memory(made), seconds, lowered.meshes, made)
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from costax.compare.stage_costs import Charge
+from costax.compare.stage_costs import AttributedCost
 from costax.hlo.collectives import Collective
 from costax.hlo.records import Computation, Instruction
 from costax.performance.kernels import CollectiveWork, Contraction, Kernel
 
 if TYPE_CHECKING:
-    from costax.compare.stage_costs import Ledger
+    from costax.compare.stage_costs import StageCost
 
 # Instructions that hold others, or only pass on what they are given.
 _BOOKKEEPING: Final = frozenset(
@@ -22,10 +22,10 @@ _BOOKKEEPING: Final = frozenset(
 )
 
 
-def of_compiled(ledger: Ledger) -> list[Kernel]:
+def of_compiled(ledger: StageCost) -> list[Kernel]:
     """Return the kernels of a compiled program, loops as often as they run."""
     owners = _owners(ledger)
-    found: dict[tuple[int, int], list[Charge]] = defaultdict(list)
+    found: dict[tuple[int, int], list[AttributedCost]] = defaultdict(list)
     for charge in ledger.charges:
         owner = owners.get(charge.computation.id, charge.instruction)
         found[id(owner), charge.executed].append(charge)
@@ -57,7 +57,7 @@ def _in_loops(kernels: list[Kernel], homes: list[Computation | None]) -> list[Ke
     ]
 
 
-def _owners(ledger: Ledger) -> dict[int, Instruction]:
+def _owners(ledger: StageCost) -> dict[int, Instruction]:
     """Return for each computation that lies inside a fusion the outermost fusion."""
     direct: dict[int, tuple[Instruction, Computation]] = {}
     for computation in ledger.replay.module.computations.values():
@@ -72,7 +72,9 @@ def _owners(ledger: Ledger) -> dict[int, Instruction]:
     return owners
 
 
-def _kernel(owner: Instruction, charges: list[Charge], calls: int, collectives: Mapping[str, Collective]) -> Kernel:
+def _kernel(
+    owner: Instruction, charges: list[AttributedCost], calls: int, collectives: Mapping[str, Collective]
+) -> Kernel:
     contractions: dict[int, Contraction] = {}
     vector: dict[str, int] = defaultdict(int)
     transcendental: dict[str, int] = defaultdict(int)

@@ -1,4 +1,4 @@
-"""Ledger: XLA's account of one stage of a program, split over the equations that asked for it."""
+"""StageCost: XLA's account of one stage of a program, split over the equations that asked for it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from functools import cached_property
 from math import prod
 from typing import TypeVar
 
-from costax.compare.ledgers import held
+from costax.compare.base_comparison import held
 from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.collectives import Collective, Mesh, collective, kind
 from costax.hlo.library_calls import is_opaque
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
-from costax.program.call_sites import Place
+from costax.program.call_sites import CallSite
 
 _K = TypeVar("_K")
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class AttributedCost:
     """What one instruction adds to XLA's total at one of its call sites.
 
     place: the equation that it came from, or None. evidence: "marked" (its name carries the mark), "enclosed" (it has
@@ -36,7 +36,7 @@ class Charge:
     transcendentals: Count
     bytes: Count
     executed: Count
-    place: Place | None
+    place: CallSite | None
     evidence: str
     true: Properties
 
@@ -53,7 +53,7 @@ class Charge:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class StageCost:
     """XLA's account of one stage, `lowered` or `compiled`.
 
     xla: XLA's own dictionary, cleaned (an absent key is 0), or None where the backend gives none. branches: for each
@@ -66,7 +66,7 @@ class Ledger:
 
     stage: str
     replay: Replay = field(repr=False)
-    charges: Sequence[Charge] = field(repr=False)
+    charges: Sequence[AttributedCost] = field(repr=False)
     xla: Mapping[str, float] | None
     branches: Mapping[Address, Sequence[tuple[Count, Count]]] = field(
         default_factory=dict[Address, Sequence[tuple[Count, Count]]], repr=False
@@ -148,7 +148,7 @@ class Ledger:
         """Return what each opcode is charged."""
         return self._by(lambda charge: charge.opcode)
 
-    def _by(self, key: Callable[[Charge], _K]) -> dict[_K, Properties]:
+    def _by(self, key: Callable[[AttributedCost], _K]) -> dict[_K, Properties]:
         sums: dict[_K, Properties] = {}
         for charge in self.charges:
             k = key(charge)
@@ -157,7 +157,7 @@ class Ledger:
         return sums
 
 
-def opcodes(found: Sequence[Charge]) -> str:
+def opcodes(found: Sequence[AttributedCost]) -> str:
     """Return the opcodes of some charges with their numbers, those that compute if any does: `convert x 2, dot`."""
     computing = [charge for charge in found if charge.flops or charge.transcendentals]
     counts = Counter(charge.opcode for charge in computing or found)

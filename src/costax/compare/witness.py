@@ -21,7 +21,7 @@ from costax.errors import CostaxError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import replay
-from costax.program.call_sites import Place, kept_inputs
+from costax.program.call_sites import CallSite, kept_inputs
 from costax.program.tree import Node
 
 # How many equations are taken out at most, after each step outwards.
@@ -61,7 +61,7 @@ class Witnesses:
     _seen: dict[tuple[Address, str], str] = field(default_factory=dict[tuple[Address, str], str])
     _flow: _Flow | None = None
 
-    def __call__(self, place: Place, stage: str, left: Container[Address]) -> str:
+    def __call__(self, place: CallSite, stage: str, left: Container[Address]) -> str:
         """Return the evidence that a stage ("lowered", "compiled") leaves out the equation of a place; "" for none.
 
         left: the equations of which the stage of the whole program has something left.
@@ -73,7 +73,7 @@ class Witnesses:
             self._seen[key] = self._found(place, stage, left) if affordable and place.devices == 1 else ""
         return self._seen[key]
 
-    def _found(self, place: Place, stage: str, left: Container[Address]) -> str:
+    def _found(self, place: CallSite, stage: str, left: Container[Address]) -> str:
         if self._flow is None:
             self._flow = _Flow(self.tree, self.jaxpr, self.marks)
         tried = 0

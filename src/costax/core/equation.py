@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 from costax.core import dtypes
 from costax.core.cost import Count
+
+CONDITION: Final = "condition"
+"""The name of the body that decides whether a loop goes on; it runs once more than the loop."""
+KERNEL: Final = "kernel"
+"""The name of a body that runs as one kernel, which the compiler cannot look into."""
 
 
 @dataclass(frozen=True, slots=True)

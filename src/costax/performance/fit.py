@@ -1,4 +1,4 @@
-"""Fit: does a program fit the memory of a device, by what margin, and what to change where it does not."""
+"""Memory fit: whether a program fits the memory of a device, the margin, and changes that save memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from costax.performance.hardware import Device, device
 from costax.performance.memory import residuals
 from costax.performance.protocols import Counted, Predictable
 
-# What a runtime keeps for itself of a GPU: context, kernels, fragmentation. jax takes 75 % of the memory at first and
-# more on demand; XLA gives a program of a TPU all but 1.6 %.
+# The share of the memory that programs can use. On a GPU the runtime needs the rest for its context, the kernels and
+# fragmentation; jax allocates 75 % first and more on demand. On a TPU XLA leaves all but 1.6 % to the program.
 _USABLE: Final[Mapping[str, float]] = {"gpu": 0.95, "tpu": 0.984, "cpu": 0.9}
-# A change that saves less than this share of what is needed is not worth naming.
+# A change that saves less than this share of the needed bytes is not listed.
 _WORTH: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """Something to change, and the bytes that it is expected to save."""
+class Saving:
+    """A change of the program and the bytes that it is expected to save. what: an imperative sentence."""
 
     what: str
     saves: Count
@@ -30,9 +30,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Fit(Displayed):
-    """Whether a program fits: true where it does.
+    """Whether a program fits the memory of a device; `bool()` of it is the answer.
 
-    needed: bytes of one device. room: what a program may use of its memory. source: where `needed` comes from.
+    needed: bytes that one device needs. room: bytes of its memory that a program can use. source: the origin of
+    `needed`, such as "fused estimate". changes: changes that save memory, the largest saving first. parts: `needed` by
+    kind of buffer, such as "arguments".
     doubts: primitives for which a compiler may take memory that nothing in the program tells.
     """
 
@@ -41,37 +43,38 @@ class Fit(Displayed):
     needed: Count
     room: Count
     source: str
-    changes: Sequence[Change] = ()
+    changes: Sequence[Saving] = ()
     doubts: Sequence[str] = ()
     parts: Mapping[str, Count] = field(default_factory=dict[str, Count])
 
     def __bool__(self) -> bool:
-        """Say whether it fits."""
+        """Return whether the program fits."""
         return self.needed <= self.room
 
     @property
     def margin(self) -> Count:
-        """The bytes that are left; negative where they do not suffice."""
+        """The bytes that are left; negative if the program does not fit."""
         return self.room - self.needed
 
     @property
     def devices(self) -> int:
-        """How many devices hold the program if it is sharded over them evenly."""
+        """The least number of devices that hold the program if its memory is sharded evenly over them."""
         return max(1, -(-self.needed // self.room))
 
 
 def fits(program: Predictable, device_name: str | Device) -> Fit:
-    """Return whether a program fits the memory of a device, by what margin, and what to change.
+    """Return whether a program fits the memory of a device, with the margin and changes that save memory.
 
-    program: an Analysis, whose memory the fused estimate gives, or a Comparison, whose memory XLA's buffer assignment
-    gives: argument + output - alias + temp. Raises DeviceError where the device's memory is not known.
+    program: an Analysis, whose needed bytes are the fused estimate, or a Comparison, whose needed bytes come from XLA's
+    buffer assignment: argument + output - alias + temp. device_name: a name that `costax devices` lists, the path of a
+    device file, or a Device. Raises DeviceError if the device or the size of its memory is not known.
     """
     chosen = device(device_name)
     if chosen.capacity is None:
         raise DeviceError(
-            f"The memory of {chosen.name} is not known.",
-            why="Whether a program fits is a comparison with it.",
-            cure=f"Add [memory.capacity] to a file of your own: costax devices {chosen.id} --file.",
+            f"The device file of {chosen.name} has no memory capacity.",
+            why="costax compares the needed bytes with the capacity.",
+            cure=f"Copy the output of `costax devices {chosen.id} --file` to a file and add [memory.capacity] to it.",
         )
     room = chosen.usable.value if chosen.usable else chosen.capacity.value * _USABLE[chosen.family]
     room = int(room / chosen.jax_devices)
@@ -79,19 +82,20 @@ def fits(program: Predictable, device_name: str | Device) -> Fit:
     return Fit(analysis, chosen, use.needed, room, use.source, _changes(analysis), use.doubts, use.parts)
 
 
-def _changes(analysis: Counted) -> list[Change]:
+def _changes(analysis: Counted) -> list[Saving]:
     account = analysis.memory
     parts, needed = account.parts, account.fused_estimate
-    kept = residuals(account.region)
-    found = [
-        Change("donate the arguments that a result replaces (donate_argnums)", account.could_be_given),
-        Change("halve the batch", parts["temporaries"] // 2),
+    saved_arrays = residuals(account.region)
+    changes = [
+        Saving("donate arguments that a result can overwrite (donate_argnums)", account.donatable_bytes),
+        Saving("halve the batch", parts["temporaries"] // 2),
     ]
-    if kept:
-        saved = min(sum(residual.nbytes for residual in kept), parts["temporaries"])
-        found.append(Change("rematerialise with jax.checkpoint what is saved for the backward pass", saved * 3 // 4))
+    if saved_arrays:
+        saved = min(sum(residual.nbytes for residual in saved_arrays), parts["temporaries"])
+        # A checkpoint at every layer keeps the inputs of the layers; three quarters are an estimate.
+        changes.append(Saving("recompute saved activations with jax.checkpoint", saved * 3 // 4))
     wide = sum(size.nbytes for (_, dtype), size in (analysis.parameters or {}).items() if dtype == "f32")
     if wide:
-        found.append(Change("store the parameters in bfloat16", wide // 2))
-    worth = [change for change in found if change.saves > _WORTH * needed]
-    return sorted(worth, key=lambda change: -change.saves)
+        changes.append(Saving("store the parameters in bfloat16", wide // 2))
+    worthwhile = [change for change in changes if change.saves > _WORTH * needed]
+    return sorted(worthwhile, key=lambda change: -change.saves)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from costax.errors import Missing
     from costax.performance.hardware import Device
     from costax.performance.kernels import Kernel
-    from costax.performance.memory import Account
+    from costax.performance.memory import MemoryProfile
     from costax.performance.roofline import KernelTime
     from costax.program.tree import Scope
 
@@ -76,7 +76,7 @@ class Counted(Protocol):
         ...
 
     @property
-    def memory(self) -> Account:
+    def memory(self) -> MemoryProfile:
         """Live ranges, without fusion and with it."""
         ...
 

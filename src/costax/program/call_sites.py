@@ -16,7 +16,7 @@ from costax.program.value_numbering import Numbering, Value, origin
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CallSite:
     """An equation where it is called.
 
     address, scope and direction are absolute. cost: of one run, with the bodies that have no marks and without those
@@ -67,14 +67,14 @@ class Place:
         return as_xla(self.cost)
 
 
-def places(tree: Node, jaxpr: Any, marks: Mapping[int, int]) -> list[Place]:
+def call_sites(tree: Node, jaxpr: Any, marks: Mapping[int, int]) -> list[CallSite]:
     """Return every equation of a tree at each of its call sites, callers first.
 
     jaxpr: the one that was walked.
     """
     visit = _Visit(marks)
     visit.run(jaxpr, tree.children, [("input", i) for i in range(len(_jax.opened(jaxpr).invars))], _Outside())
-    return visit.places
+    return visit.call_sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class _Visit(Interpreter[Value, _Outside]):
     """Collects call sites; values are those of the numbering, the context is what is around a body."""
 
     def __init__(self, marks: Mapping[int, int]) -> None:
-        self.places: list[Place] = []
+        self.call_sites: list[CallSite] = []
         self._marks = marks
         self._numbering = Numbering()
 
@@ -107,7 +107,7 @@ class _Visit(Interpreter[Value, _Outside]):
         inputs, numbering = tuple(operands), self._numbering
         number = numbering.number(node, inputs)
         inside = [child for child in node.children if self._within(child)]
-        place = Place(
+        place = CallSite(
             (*context.address, self._marks[id(node.equation)]),
             context.scope + node.scope,
             node.direction or context.direction,
@@ -128,7 +128,7 @@ class _Visit(Interpreter[Value, _Outside]):
             any(x[0] not in ("literal", "constant") and numbering.is_fixed(x) for x in inputs),
             len(set(inputs)) < len(inputs),
         )
-        self.places.append(place)
+        self.call_sites.append(place)
         results = numbering.results(node, number, inputs)
         for position, child in enumerate(node.children):
             if child not in inside:
@@ -142,7 +142,7 @@ class _Visit(Interpreter[Value, _Outside]):
         """Say whether a body is a combiner, or one that the rule knows and the jaxpr does not hold: it has no marks."""
         return child.fused or (bool(child.children) and id(child.children[0].equation) not in self._marks)
 
-    def _body(self, place: Place, position: int, child: Node, inputs: Sequence[Value]) -> Sequence[Value]:
+    def _body(self, place: CallSite, position: int, child: Node, inputs: Sequence[Value]) -> Sequence[Value]:
         body = place.node.bodies[position]
         inner = _jax.opened(body.jaxpr)
         kept = kept_inputs(place.node, position)

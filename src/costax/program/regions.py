@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from costax import _jax
 from costax.core.cost import Count
-from costax.core.equation import Body, Operand
+from costax.core.equation import CONDITION, Body, Operand
 from costax.program.interpreter import Interpreter
 from costax.program.tree import Node, Scope
 from costax.rules.traits import Traits
 
 Kind = Literal["argument", "constant", "carry", "slice", "outer", "made"]
-CONDITION: Final = "condition"
-"""What rules call the body that decides whether a loop goes on."""
 
 
 @dataclass(slots=True)

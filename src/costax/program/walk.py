@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeGuard, cast
 
 from costax import _jax
 from costax.core.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
-from costax.core.equation import Body, Equation, Operand
+from costax.core.equation import CONDITION, Body, Equation, Operand
 from costax.core.polynomial import Polynomial, symbol
 from costax.core.progress import stage
 from costax.errors import Missing, RuleError, Uncountable, Undecided
@@ -249,11 +249,11 @@ class _Walker:
         if not patterns:
             times: Count = 1 if self.loops_once else symbol(place, least=0)
             self.findings.unknowns[place] = Unknown(place, frame.source(eqn), times, answered=False)
-            return (times + 1 if body.name == "condition" and not self.loops_once else times), place
+            return (times + 1 if body.name == CONDITION and not self.loops_once else times), place
         answer = self.trips[place if place in patterns else patterns[0]]
         self.findings.unknowns[place] = Unknown(place, frame.source(eqn), answer, answered=True)
         # The condition is tried once more than it holds.
-        return (answer + 1 if body.name == "condition" else answer), ""
+        return (answer + 1 if body.name == CONDITION else answer), ""
 
     def _loop_place(self, eqn: Any, path: Scope) -> str:
         """Name a loop after its scope; the second one of a scope gets `while_2`."""

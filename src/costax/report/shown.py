@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
-    from costax.compare.ledgers import Ledgers, Stage
+    from costax.compare.base_comparison import BaseComparison, StageView
 
-    Shown = Analysis | Ledgers[Stage]
+    Shown = Analysis | BaseComparison[StageView]
 
 
 def analysis_of(account: Shown) -> Analysis:

@@ -18,8 +18,8 @@ from costax.core.cost import Count
 from costax.report import record, text
 
 if TYPE_CHECKING:
+    from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.causes import Delta
-    from costax.compare.ledgers import Ledgers, Stage
 
 # The sum that stands below the causes of each stage.
 _SUM_LABELS: Final = {
@@ -33,7 +33,7 @@ _MOST: Final = 8
 _LAYER_LINES: Final = 20
 
 
-def render(comparison: Ledgers[Stage], **table: Any) -> RenderableType:
+def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableType:
     """Return the table of layers, and below it the waterfall from costax's FLOPs to those of XLA's cost analysis.
 
     table: options of `costax.report.tables.table`, such as `by`, `depth` and `sort`.
@@ -43,7 +43,7 @@ def render(comparison: Ledgers[Stage], **table: Any) -> RenderableType:
     return Group(layers, Text(), *_alarms(comparison), _waterfall(comparison), *differing, _notes(comparison))
 
 
-def to_record(comparison: Ledgers[Stage]) -> dict[str, Any]:
+def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
     """Return the comparison as a dictionary for JSON: the analysis, the deltas, and XLA's numbers for each stage."""
     return {
         "schema": "costax/comparison/1",
@@ -58,7 +58,7 @@ def to_record(comparison: Ledgers[Stage]) -> dict[str, Any]:
     }
 
 
-def _stage(ledger: Stage) -> dict[str, Any]:
+def _stage(ledger: StageView) -> dict[str, Any]:
     return {
         "total": ledger.total._asdict(),
         "float32": ledger.float32._asdict(),
@@ -76,7 +76,7 @@ def _stage(ledger: Stage) -> dict[str, Any]:
     }
 
 
-def equations(comparison: Ledgers[Stage], most: int | None = None) -> Table:
+def equations(comparison: BaseComparison[StageView], most: int | None = None) -> Table:
     """Return the equations whose counts differ, largest difference first.
 
     Equations with the same primitive, source line and cause share a row. most: the number of rows; all by default.
@@ -119,7 +119,7 @@ def _why(delta: Delta) -> str:
     return delta.evidence
 
 
-def _alarms(comparison: Ledgers[Stage]) -> list[RenderableType]:
+def _alarms(comparison: BaseComparison[StageView]) -> list[RenderableType]:
     alarms: list[RenderableType] = []
     if comparison.unexplained:
         operations = sum(abs(delta.flops) + abs(delta.transcendentals) for delta in comparison.unexplained)
@@ -164,7 +164,7 @@ class WaterfallRow:
         return signed[0], signed[1], f"{len(self.deltas):,}"
 
 
-def waterfall_rows(comparison: Ledgers[Stage]) -> Iterator[WaterfallRow]:
+def waterfall_rows(comparison: BaseComparison[StageView]) -> Iterator[WaterfallRow]:
     """Yield the waterfall: costax's count, then for each stage its causes and their sum, and last XLA's count."""
     flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
     yield WaterfallRow("this program (jaxpr)", flops, transcendentals)
@@ -181,7 +181,7 @@ def waterfall_rows(comparison: Ledgers[Stage]) -> Iterator[WaterfallRow]:
             yield WaterfallRow(sum_label, flops, transcendentals)
 
 
-def _waterfall(comparison: Ledgers[Stage]) -> Table:
+def _waterfall(comparison: BaseComparison[StageView]) -> Table:
     title = f"From this program to XLA's cost analysis ({comparison.target})"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
@@ -193,7 +193,7 @@ def _waterfall(comparison: Ledgers[Stage]) -> Table:
     return table
 
 
-def _notes(comparison: Ledgers[Stage]) -> Text:
+def _notes(comparison: BaseComparison[StageView]) -> Text:
     lowered, compiled = comparison.lowered, comparison.compiled
     replayed = ", ".join(f"{ledger.stage} {_agreement(ledger)}" for ledger in (lowered, compiled))
     executed = compiled.executed
@@ -207,11 +207,11 @@ def _notes(comparison: Ledgers[Stage]) -> Text:
     return Text("\n".join([*lines, *filter(None, [compiled.note]), *_per_device(compiled)]))
 
 
-def _unmarked(comparison: Ledgers[Stage]) -> str:
+def _unmarked(comparison: BaseComparison[StageView]) -> str:
     return "" if comparison.marked else " The marks changed the program, so only scopes attribute its instructions."
 
 
-def _per_device(ledger: Stage) -> Iterator[str]:
+def _per_device(ledger: StageView) -> Iterator[str]:
     """Yield the memory and the communication of one device, and the library calls whose work is unknown."""
     if ledger.memory:
         temporaries = units.short_bytes(ledger.memory.get("temp", 0))
@@ -229,5 +229,5 @@ def _per_device(ledger: Stage) -> Iterator[str]:
         yield f"Not in the executed work, because the work of these library calls is unknown: {calls}."
 
 
-def _agreement(ledger: Stage) -> str:
+def _agreement(ledger: StageView) -> str:
     return {True: "equal bit for bit", False: "NOT equal", None: "not reported by XLA"}[ledger.matches_xla]

@@ -1,6 +1,6 @@
 """Memory: what is alive at each moment of a program, without fusion and with it."""
 
-from costax.performance.memory.memory_profile import Account, Buffer, Moment, account
-from costax.performance.memory.residuals import Residual, residuals
+from costax.performance.memory.profile import Buffer, MemoryProfile, TimelinePoint, memory_profile
+from costax.performance.memory.saved_residuals import Residual, residuals
 
-__all__ = ["Account", "Buffer", "Moment", "Residual", "account", "residuals"]
+__all__ = ["Buffer", "MemoryProfile", "Residual", "TimelinePoint", "memory_profile", "residuals"]

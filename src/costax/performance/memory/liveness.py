@@ -8,7 +8,7 @@ from typing import Final
 
 from costax.core.cost import Count
 from costax.performance.memory.fusion import Fusion
-from costax.performance.memory.workspace import scratch
+from costax.performance.memory.workspace import workspace_bytes
 from costax.program.regions import Op, Region, Value
 
 # Bytes of a counter, or of the word in which a library says whether it succeeded.
@@ -16,7 +16,7 @@ _WORD: Final = 4
 
 
 @dataclass(slots=True)
-class Lives:
+class LiveRanges:
     """The memory of a region, op by op.
 
     sizes: bytes alive while each op runs; of a loop or a branch those beyond what is alive around it. peak: the most
@@ -30,12 +30,12 @@ class Lives:
     peak: Count
     moment: int
     alive: tuple[int, ...]
-    inner: dict[int, Lives] = field(default_factory=dict[int, "Lives"])
+    inner: dict[int, LiveRanges] = field(default_factory=dict[int, "LiveRanges"])
     last: dict[int, int] = field(default_factory=dict[int, int])
-    slack: Count = 0
+    padding: Count = 0
 
 
-class Reckoner:
+class LivenessAnalysis:
     """Works out the lives of regions, each once.
 
     fuse: says which values have a buffer. compiled: as XLA gives out memory: results of the program have their place
@@ -47,12 +47,12 @@ class Reckoner:
         self.fuse = fuse
         self.compiled = compiled
         self.alignment = alignment
-        self._known: dict[int, Lives] = {}
+        self._known: dict[int, LiveRanges] = {}
 
-    def lives(self, region: Region, *, whole: bool = False) -> Lives:
+    def live_ranges(self, region: Region, *, whole: bool = False) -> LiveRanges:
         """Return the lives of a region; `whole` of a program with its arguments, else beyond what is around it."""
         if id(region) not in self._known:
-            self._known[id(region)] = _Run(self, region, whole).lives()
+            self._known[id(region)] = _RegionLiveness(self, region, whole).live_ranges()
         return self._known[id(region)]
 
     @property
@@ -65,55 +65,55 @@ class Reckoner:
         return -(-value.nbytes // self.alignment) * self.alignment
 
 
-class _Run:
+class _RegionLiveness:
     """One reckoning."""
 
-    def __init__(self, reckoner: Reckoner, region: Region, whole: bool) -> None:
-        self.reckoner = reckoner
+    def __init__(self, analysis: LivenessAnalysis, region: Region, whole: bool) -> None:
+        self.analysis = analysis
         self.region = region
         self.whole = whole
-        self.fusion = reckoner.fuse(region)
+        self.fusion = analysis.fuse(region)
         self.last = self._last_uses()
-        self.staying = self._staying()
-        self.guests = self._guests()
-        self.inner: dict[int, Lives] = {}
+        self.pinned = self._pinned()
+        self.reused = self._reused()
+        self.inner: dict[int, LiveRanges] = {}
 
-    def lives(self) -> Lives:
+    def live_ranges(self) -> LiveRanges:
         region, fusion, last = self.region, self.fusion, self.last
         carried = {x for x in region.inputs if region.values[x].kind == "carry"}
-        alive: set[int] = self.staying | carried | (self._donated() if self.whole else set())
+        alive: set[int] = self.pinned | carried | (self._donated() if self.whole else set())
         now = sum(self._size(x) for x in alive) + (self._extra_outputs() if self.whole else 0)
         base = 0 if self.whole else now
         sizes: list[Count] = []
         peak, moment, at_peak = now, -1, tuple(sorted(alive))
-        slack = self._slack(at_peak)
+        padding = self._padding(at_peak)
         for number, op in enumerate(region.ops):
             if not self._runs(op):
                 sizes.append(now - base)
                 continue
             made = [x for x in op.outputs if x in fusion.buffers and x not in alive]
-            dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.staying]
+            dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.pinned]
             taken = self._taken(op, number, made, dying)
             inside, spare = self._inside(op, number)
             here = now + sum(map(self._size, made)) - sum(map(self._size, taken)) + inside
             sizes.append(here - base)
             if here > peak:
                 peak, moment, at_peak = here, number, tuple(sorted((alive | set(made)) - set(taken)))
-                slack = max(spare, self._slack(at_peak))
+                padding = max(spare, self._padding(at_peak))
             alive.update(made)
             now += sum(map(self._size, made))
-            gone = {x for x in (*dying, *made) if last.get(x, -1) <= number} - self.staying
+            gone = {x for x in (*dying, *made) if last.get(x, -1) <= number} - self.pinned
             alive -= gone
             now -= sum(map(self._size, gone))
         # The last of the temporaries need not be filled up.
-        last_one = slack if self.whole and self.reckoner.compiled else 0
+        last_one = padding if self.whole and self.analysis.compiled else 0
         held = peak - base - last_one
-        return Lives(region, fusion, sizes, held, moment, at_peak, self.inner, last, slack)
+        return LiveRanges(region, fusion, sizes, held, moment, at_peak, self.inner, last, padding)
 
-    def _slack(self, alive: Sequence[int]) -> Count:
+    def _padding(self, alive: Sequence[int]) -> Count:
         """Return the most that is but alignment in one of these."""
         values = self.region.values
-        loose = [self._size(x) - values[x].nbytes for x in alive if x not in self.staying and x not in self.guests]
+        loose = [self._size(x) - values[x].nbytes for x in alive if x not in self.pinned and x not in self.reused]
         return max([0, *loose])
 
     def _runs(self, op: Op) -> bool:
@@ -121,18 +121,18 @@ class _Run:
 
     def _size(self, x: int) -> Count:
         value = self.region.values[x]
-        if x in self.guests:
+        if x in self.reused:
             return 0
-        return value.nbytes if x in self.staying and self.whole else self.reckoner.size(value)
+        return value.nbytes if x in self.pinned and self.whole else self.analysis.size(value)
 
-    def _staying(self) -> set[int]:
+    def _pinned(self) -> set[int]:
         """Return what has its place from beginning to end: arguments that are not donated, and maybe results."""
         region = self.region
         if not self.whole:
             return set()
         kept = ("argument", "constant")
         arguments = {x for x in self.fusion.buffers if region.values[x].kind in kept and x not in region.donated}
-        if not self.reckoner.compiled:
+        if not self.analysis.compiled:
             return arguments
         results = {x for x in region.outputs if x is not None and region.values[x].kind == "made"}
         return arguments | (results - self._lent())
@@ -144,12 +144,12 @@ class _Run:
         """Return the results that take the place of a donated argument of the same shape."""
         values = self.region.values
         gifts = [values[x].operand for x in self.region.donated]
-        lent: set[int] = set()
+        aliased: set[int] = set()
         for x in dict.fromkeys(self.region.outputs):
             if x is not None and values[x].operand in gifts:
                 gifts.remove(values[x].operand)
-                lent.add(x)
-        return lent
+                aliased.add(x)
+        return aliased
 
     def _extra_outputs(self) -> Count:
         """Return the bytes of results that are arguments, constants, or results already: each has its own copy."""
@@ -162,18 +162,18 @@ class _Run:
                 seen.add(x)
         return extra
 
-    def _guests(self) -> set[int]:
+    def _reused(self) -> set[int]:
         """Return the temporaries that lie in the place of a result of the same size, before it is written."""
-        if not (self.whole and self.reckoner.compiled):
+        if not (self.whole and self.analysis.compiled):
             return set()
         values, places = self.region.values, dict[Count, list[tuple[int, int]]]()
         for x in self.region.outputs:
-            if x is not None and x in self.staying and values[x].kind == "made":
+            if x is not None and x in self.pinned and values[x].kind == "made":
                 places.setdefault(values[x].nbytes, []).append((values[x].op, -1))
-        guests, matching = set[int](), self.fusion.matching
+        reused, matching = set[int](), self.fusion.matching
         for op in self.region.ops:
             for x in op.outputs:
-                if x in self.staying or x not in self.fusion.buffers or x not in self.last:
+                if x in self.pinned or x not in self.fusion.buffers or x not in self.last:
                     continue
                 rooms = places.get(values[x].nbytes, [])
                 # A room is free from its last guest's end until its own result is written, which may be in place.
@@ -181,32 +181,32 @@ class _Run:
                 found = next((i for i, (end, used) in enumerate(rooms) if used < values[x].op and until <= end), None)
                 if found is not None:
                     rooms[found] = (rooms[found][0], self.last[x])
-                    guests.add(x)
-        return guests
+                    reused.add(x)
+        return reused
 
     def _inside(self, op: Op, number: int) -> tuple[Count, Count]:
         """Return the bytes that a op takes beside its operands and results, and what of them is but alignment."""
-        unit = self.reckoner.alignment if self.reckoner.compiled else 0
+        unit = self.analysis.alignment if self.analysis.compiled else 0
         if not op.regions:
-            found = scratch(op, self.region) if self.reckoner.compiled else 0
+            found = workspace_bytes(op, self.region) if self.analysis.compiled else 0
             # Where there is scratch, there is a table of pointers in it, or a word that says how it went.
             return found, unit - _WORD if found and unit else 0
-        lives = [self.reckoner.lives(region) for region in op.regions]
-        most = max(lives, key=lambda found: found.peak)
+        live_ranges = [self.analysis.live_ranges(region) for region in op.regions]
+        most = max(live_ranges, key=lambda found: found.peak)
         self.inner[number] = most
         if not op.loop or not unit:
-            return max(most.peak, 0), most.slack
+            return max(most.peak, 0), most.padding
         # A loop carries a tuple, whose table of pointers is a buffer, a scan its counter, and its condition answers
         # with a boolean, when the temporaries of the body are gone.
         if not op.has_condition:
-            return max(most.peak, unit) + 2 * unit, max(most.slack, unit - (_WORD if most.peak else 1))
-        held = max(lives[0].peak, lives[1].peak + unit, 0) + (unit if len(op.outputs) > 1 else 0)
-        return held, max(most.slack, unit - 1)
+            return max(most.peak, unit) + 2 * unit, max(most.padding, unit - (_WORD if most.peak else 1))
+        held = max(live_ranges[0].peak, live_ranges[1].peak + unit, 0) + (unit if len(op.outputs) > 1 else 0)
+        return held, max(most.padding, unit - 1)
 
     def _taken(self, op: Op, number: int, made: Sequence[int], dying: Sequence[int]) -> list[int]:
         """Return the dying operands whose place a result takes."""
         in_place = op.traits.in_place or op.loop
-        if not (in_place or self.reckoner.compiled):
+        if not (in_place or self.analysis.compiled):
             return []
         open_to = dying if op.loop else [x for x in dying if x in self.fusion.matching[number]]
         taken: list[int] = []

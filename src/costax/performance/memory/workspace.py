@@ -26,7 +26,7 @@ _SPLITS: Final = tuple(2**power for power in range(12))
 _VECTOR: Final = 16
 
 
-def scratch(op: Op, region: Region) -> Count:
+def workspace_bytes(op: Op, region: Region) -> Count:
     """Return the bytes that a op needs for itself while it runs."""
     contraction, library = op.traits.contraction, op.traits.library
     if contraction is ContractionKind.PRODUCT:

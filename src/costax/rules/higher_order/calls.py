@@ -16,7 +16,7 @@ def _once(eqn: Equation, jaxpr: Any, name: str = "") -> list[Body]:
     return [Body(jaxpr, name=name, inputs=tuple(range(len(eqn.inputs))))]
 
 
-@body_rule("jit", "pjit")
+@body_rule("jit")
 def jit(eqn: Equation) -> Sequence[Body]:
     """A jitted function runs its jaxpr once.
 
@@ -25,7 +25,7 @@ def jit(eqn: Equation) -> Sequence[Body]:
     return _once(eqn, eqn.params["jaxpr"], str(eqn.params.get("name", "")))
 
 
-@body_rule("closed_call", "core_call", "call", "core_closed_call", "eval_jaxpr", "custom_transpose_call")
+@body_rule("closed_call", "call", "eval_jaxpr", "custom_transpose_call")
 def call(eqn: Equation) -> Sequence[Body]:
     """A call runs its jaxpr once.
 
@@ -43,7 +43,7 @@ def custom_jvp(eqn: Equation) -> Sequence[Body]:
     return _once(eqn, eqn.params["call_jaxpr" if "call_jaxpr" in eqn.params else "fun_jaxpr"])
 
 
-@body_rule("custom_vjp_call", "custom_vjp_call_jaxpr")
+@body_rule("custom_vjp_call")
 def custom_vjp(eqn: Equation) -> Sequence[Body]:
     """Undifferentiated, a custom_vjp function runs its own body once; in a gradient `fwd` and `bwd` stand instead.
 
@@ -61,7 +61,7 @@ def custom_vmap(eqn: Equation) -> Sequence[Body]:
     return _once(eqn, eqn.params["call"])
 
 
-@body_rule("remat2", "remat", "checkpoint")
+@body_rule("remat2")
 def remat(eqn: Equation) -> Sequence[Body]:
     """A checkpointed function runs its jaxpr once; in a gradient the jaxpr holds the recomputation, marked as such.
 

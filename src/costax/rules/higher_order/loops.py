@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from costax.core.equation import Body, Equation
+from costax.core.equation import CONDITION, Body, Equation
 from costax.rules.higher_order.trip_count import trip_count
 from costax.rules.registry import body_rule
 
@@ -49,7 +49,7 @@ def while_loop(eqn: Equation) -> Sequence[Body]:
         Body(
             eqn.params["cond_jaxpr"],
             None if n is None else n + 1,
-            "condition",
+            CONDITION,
             (*range(condition_consts), *carry),
             fixed=condition_consts,
             carried=len(carry),

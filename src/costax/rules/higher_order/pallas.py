@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from costax.core.cost import Count
-from costax.core.equation import Body, Equation
+from costax.core.equation import KERNEL, Body, Equation
 from costax.core.polynomial import Polynomial
 from costax.rules.registry import body_rule, whole_operands
 from costax.rules.traits import OPAQUE
@@ -19,7 +19,7 @@ def pallas_call(eqn: Equation) -> Sequence[Body]:
 
     XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, where it was given one.
     """
-    return [Body(eqn.params["jaxpr"], _steps(eqn), "kernel", loop=True)]
+    return [Body(eqn.params["jaxpr"], _steps(eqn), KERNEL, loop=True)]
 
 
 def _steps(eqn: Equation) -> Count | None:
@@ -43,7 +43,7 @@ def cudnn_fusion(eqn: Equation) -> Sequence[Body]:
 
     XLA: a custom call `__cudnn$fusion` before optimisation, -1 FLOP; then a fusion, whose instructions are counted.
     """
-    return [Body(eqn.params["jaxpr"], name="kernel", inputs=tuple(range(len(eqn.inputs))), fused=True)]
+    return [Body(eqn.params["jaxpr"], name=KERNEL, inputs=tuple(range(len(eqn.inputs))), fused=True)]
 
 
 @body_rule("run_scoped")
@@ -75,4 +75,4 @@ def mpmd_map(eqn: Equation) -> Sequence[Body]:
 
 def _on_cores(jaxpr: Any, mesh: Any) -> Body:
     sizes = dict(mesh.shape)
-    return Body(jaxpr, prod(sizes.values()), "kernel", loop=True, axis_sizes=sizes)
+    return Body(jaxpr, prod(sizes.values()), KERNEL, loop=True, axis_sizes=sizes)

@@ -1,4 +1,4 @@
-"""Account: the memory of a program in two named numbers, its course, and what is alive at the peak.
+"""MemoryProfile: the memory of a program in two named numbers, its course, and what is alive at the peak.
 
 *Framework peak*: every equation has its result in a buffer of its own, as if each were run by itself; a buffer is
 freed after its last use. *Fused estimate*: as a compiler gives out memory: elementwise chains are fused, the results
@@ -16,7 +16,7 @@ from costax import _jax
 from costax.core.cost import Count
 from costax.errors import InputError
 from costax.performance.memory.fusion import fused, unfused
-from costax.performance.memory.liveness import Lives, Reckoner
+from costax.performance.memory.liveness import LivenessAnalysis, LiveRanges
 from costax.program.regions import Op, Region, program
 from costax.program.tree import BACKWARD, RECOMPUTE, Node
 from costax.rules.traits import ContractionKind
@@ -49,7 +49,7 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelinePoint:
     """An operation of the program and the bytes that are alive while it runs."""
 
     step: int
@@ -59,7 +59,7 @@ class Moment:
     source: str
 
 
-class Account:
+class MemoryProfile:
     """The memory of a program; `account` makes it."""
 
     def __init__(self, region: Region) -> None:
@@ -67,16 +67,16 @@ class Account:
         self._region = region
 
     @cached_property
-    def _unfused(self) -> Lives:
-        return Reckoner(unfused, compiled=False).lives(self._region, whole=True)
+    def _unfused(self) -> LiveRanges:
+        return LivenessAnalysis(unfused, compiled=False).live_ranges(self._region, whole=True)
 
     @cached_property
-    def _compiler(self) -> Reckoner:
-        return Reckoner(fused, compiled=True, alignment=_ALIGNMENT)
+    def _compiler(self) -> LivenessAnalysis:
+        return LivenessAnalysis(fused, compiled=True, alignment=_ALIGNMENT)
 
     @cached_property
-    def _fused(self) -> Lives:
-        return self._compiler.lives(self._region, whole=True)
+    def _fused(self) -> LiveRanges:
+        return self._compiler.live_ranges(self._region, whole=True)
 
     @property
     def framework_peak(self) -> Count:
@@ -104,7 +104,7 @@ class Account:
         }
 
     @property
-    def could_be_given(self) -> Count:
+    def donatable_bytes(self) -> Count:
         """Bytes of arguments that are not donated, although a result has their shape and dtype."""
         values, region = self._region.values, self._region
         open_to = [values[x].operand for x in region.outputs if x is not None and values[x].kind == "made"]
@@ -125,12 +125,12 @@ class Account:
         names = {op.name for op in _operations(self._region) if op.traits.unmodelled or _is_dilated(op)}
         return (*sorted(names), *(["slices of slices"] if self._fused and self._compiler.limited else []))
 
-    def timeline(self, *, fused: bool = False) -> list[Moment]:
-        """Return what is alive at each operation of the outermost program; a loop counts with the most that it needs."""
-        lives = self._fused if fused else self._unfused
+    def timeline(self, *, fused: bool = False) -> list[TimelinePoint]:
+        """Return the bytes alive at each operation of the outermost program; a loop counts with the most it needs."""
+        live_ranges = self._fused if fused else self._unfused
         return [
-            Moment(number, size, "/".join(op.scope), op.name, _jax.source(op.equation))
-            for number, (size, op) in enumerate(zip(lives.sizes, self._region.ops, strict=True))
+            TimelinePoint(number, size, "/".join(op.scope), op.name, _jax.source(op.equation))
+            for number, (size, op) in enumerate(zip(live_ranges.sizes, self._region.ops, strict=True))
         ]
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
@@ -144,7 +144,7 @@ class Account:
         return self._region
 
 
-def account(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...]) -> Account:
+def memory_profile(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...]) -> MemoryProfile:
     """Return the memory of a traced program. Raises InputError where a size is a symbol."""
     region = program(jaxpr, tree, names, donated)
     for value in region.values:
@@ -155,7 +155,7 @@ def account(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...])
                 why="Which arrays are alive at the peak depends on their sizes.",
                 cure="Give the symbols values first.",
             )
-    return Account(region)
+    return MemoryProfile(region)
 
 
 def _is_dilated(op: Op) -> bool:
@@ -173,9 +173,9 @@ def _operations(region: Region) -> Iterator[Op]:
             yield from _operations(inside)
 
 
-def _alive(lives: Lives, scope: tuple[str, ...]) -> Iterator[Buffer]:
-    region = lives.region
-    for number in lives.alive:
+def _alive(live_ranges: LiveRanges, scope: tuple[str, ...]) -> Iterator[Buffer]:
+    region = live_ranges.region
+    for number in live_ranges.alive:
         value = region.values[number]
         if not value.nbytes or value.kind == "outer" or (scope and value.kind == "carry"):
             continue
@@ -184,14 +184,20 @@ def _alive(lives: Lives, scope: tuple[str, ...]) -> Iterator[Buffer]:
         name = maker.name if maker else value.kind
         source = _jax.source(maker.equation) if maker else value.name
         yield Buffer(
-            value.nbytes, value.operand.dtype, value.operand.shape, place, name, source, _why(lives, number, scope)
+            value.nbytes,
+            value.operand.dtype,
+            value.operand.shape,
+            place,
+            name,
+            source,
+            _why(live_ranges, number, scope),
         )
-    if lives.moment in lives.inner:
-        yield from _alive(lives.inner[lives.moment], scope + region.ops[lives.moment].scope)
+    if live_ranges.moment in live_ranges.inner:
+        yield from _alive(live_ranges.inner[live_ranges.moment], scope + region.ops[live_ranges.moment].scope)
 
 
-def _why(lives: Lives, number: int, scope: tuple[str, ...]) -> str:
-    region, last = lives.region, lives.last.get(number, -1)
+def _why(live_ranges: LiveRanges, number: int, scope: tuple[str, ...]) -> str:
+    region, last = live_ranges.region, live_ranges.last.get(number, -1)
     value = region.values[number]
     if number in region.outputs:
         return "a result" if not scope else "carried to the next step, or stacked"

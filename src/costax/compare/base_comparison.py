@@ -1,4 +1,4 @@
-"""Ledgers: our analysis, what XLA says of two stages, and the deltas between them, as found or as saved."""
+"""BaseComparison: our analysis, what XLA says of two stages, and the deltas between them, as found or as saved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from costax.core.display import Displayed, reporter
 from costax.hlo.collectives import Collective
 
 
-class Stage(Protocol):
+class StageView(Protocol):
     """What XLA says of one stage, `lowered` or `compiled`, and what costax replayed of it."""
 
     @property
@@ -93,11 +93,11 @@ class Stage(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Stage, covariant=True)
+S = TypeVar("S", bound=StageView, covariant=True)
 
 
 @dataclass(frozen=True)
-class Ledgers(Displayed, Generic[S]):
+class BaseComparison(Displayed, Generic[S]):
     """A program in three ledgers: what it asks for, what XLA makes of it, what XLA says.
 
     jaxpr: our analysis. lowered, compiled: XLA's account before and after optimisation.
