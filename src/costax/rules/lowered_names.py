@@ -47,7 +47,7 @@ _ROUTINES: Final[Mapping[str, str]] = {
     "gtsv2": "tridiagonal_solve",
     "syrk": "symmetric_product",
 }
-# Library, dtype, routine, interface: `lapack_sgesdd_ffi`, `cusolver_potrf_ffi`, `cusparse_gtsv2_ffi`.
+# Implementation, dtype, routine, interface: `lapack_sgesdd_ffi`, `cusolver_potrf_ffi`, `cusparse_gtsv2_ffi`.
 _TARGET: Final = re.compile(r"(?:lapack_[sdcz]|cu\w*?_|hip\w*?_|roc\w*?_)([a-z]+\d?)(?:_batched)?(?:_ffi)?")
 # LAPACK's options are letters, which the configuration of a call holds as numbers.
 _VECTORS, _ALL, _NONE, _UNIT = (ord(letter) for letter in "VANU")

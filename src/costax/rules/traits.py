@@ -56,7 +56,7 @@ class ContractionKind(StrEnum):
     SCALED = "scaled product"
 
 
-class Library(StrEnum):
+class Implementation(StrEnum):
     """How compilers carry a primitive out where it is no loop over elements; it decides which workspace they take."""
 
     FACTORIZATION = "factorization"
@@ -80,7 +80,7 @@ class Traits:
     contraction: its work is multiply-accumulates. collective: what devices exchange, as XLA calls it ("all-reduce").
     in_place: it changes a part of its first operand, whose buffer it takes over where nothing else needs it.
     overwrites: it leaves a whole new result in the buffer of its first operand where nothing else needs it.
-    partial: it touches only a part of an operand. library: how compilers carry it out.
+    partial: it touches only a part of an operand. implementation: how compilers carry it out.
     unmodelled: compilers take workspace for it that no model of costax knows. series_arrays: the arrays of the size of
     the result in the loop that XLA writes for it.
     operations: instructions an element on a GPU. function: its mathematical function. fold: the same on numbers.
@@ -102,7 +102,7 @@ class Traits:
     in_place: bool = False
     overwrites: bool = False
     partial: bool = False
-    library: Library | None = None
+    implementation: Implementation | None = None
     unmodelled: bool = False
     series_arrays: int = 0
     operations: float = 1.0

@@ -14,7 +14,7 @@ from costax.core import dtypes
 from costax.core.cost import Count
 from costax.performance.memory import dot_kind
 from costax.program.regions import Op, Region
-from costax.rules.traits import ContractionKind, Library
+from costax.rules.traits import ContractionKind, Implementation
 
 # Source: XLA, xla/backends/gpu/transforms/splitk_rewriter.cc, the weights for Hopper: compute, memory, memory of the
 # sum of the parts, and the launch of that sum.
@@ -28,7 +28,7 @@ _VECTOR: Final = 16
 
 def workspace_bytes(op: Op, region: Region) -> Count:
     """Return the bytes that a op needs for itself while it runs."""
-    contraction, library = op.traits.contraction, op.traits.library
+    contraction, library = op.traits.contraction, op.traits.implementation
     if contraction is ContractionKind.PRODUCT:
         return _workspace(op) + _transposed(op, region) + _partial_sums(op)
     if contraction is ContractionKind.CONVOLUTION:
@@ -37,15 +37,15 @@ def workspace_bytes(op: Op, region: Region) -> Count:
         return _expanded(op)
     results = sum(_aligned(region.values[x].nbytes) for x in op.outputs)
     match library:
-        case Library.WINDOW_SCATTER:
+        case Implementation.WINDOW_SCATTER:
             # Where in each window the greatest lies is found with the forward pass: a number for each axis.
             source = op.equation.invars[0].aval.shape
             return len(source) * _aligned(4 * prod(source))
-        case Library.SERIES:
+        case Implementation.SERIES:
             return op.traits.series_arrays * results
-        case Library.SORT:
+        case Implementation.SORT:
             return _TABLE
-        case Library.FACTORIZATION:
+        case Implementation.FACTORIZATION:
             # It works in place on a copy, and says in a word more whether it succeeded. Where it may overwrite its
             # operand and all of the result is that operand's, there is no copy.
             return _TABLE if op.traits.overwrites and len(op.outputs) == 1 else results + _TABLE

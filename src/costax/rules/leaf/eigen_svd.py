@@ -11,7 +11,7 @@ from costax.core.equation import Equation
 from costax.core.polynomial import maximum, minimum
 from costax.rules.leaf._matrix_sums import matrix
 from costax.rules.registry import cost_rule
-from costax.rules.traits import OPAQUE, Library, Traits
+from costax.rules.traits import OPAQUE, Implementation, Traits
 
 
 @cost_rule("tridiagonal", traits=OPAQUE)
@@ -42,7 +42,7 @@ def _condensed(eqn: Equation, n: int, operations: int) -> Cost:
     return Cost.arithmetic(dtype, operations - roots if roots else 0) + Cost.transcendental(dtype, roots)
 
 
-@cost_rule("eigh", traits=Traits(unmodelled=True, library=Library.FACTORIZATION))
+@cost_rule("eigh", traits=Traits(unmodelled=True, implementation=Implementation.FACTORIZATION))
 def eigh(eqn: Equation) -> Cost:
     """Eigenvalues and eigenvectors of a symmetric matrix of order n by the QR algorithm: 9n^3 operations.
 
@@ -81,7 +81,7 @@ def eig(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[0].dtype, batch * (cubes * n * n * n // 3))
 
 
-@cost_rule("svd", traits=Traits(unmodelled=True, library=Library.FACTORIZATION))
+@cost_rule("svd", traits=Traits(unmodelled=True, implementation=Implementation.FACTORIZATION))
 def svd(eqn: Equation) -> Cost:
     """Singular value decomposition of an m x n matrix, m >= n: by Golub and Reinsch, or by QR first where that is less.
 

@@ -12,7 +12,7 @@ from costax.core.equation import Equation
 from costax.core.polynomial import minimum
 from costax.rules.leaf._matrix_sums import descending, matrix, products
 from costax.rules.registry import cost_rule, free
-from costax.rules.traits import OPAQUE, Library, Traits
+from costax.rules.traits import OPAQUE, Implementation, Traits
 
 
 @cost_rule(
@@ -20,7 +20,7 @@ from costax.rules.traits import OPAQUE, Library, Traits
     traits=Traits(
         overwrites=True,
         unmodelled=True,
-        library=Library.FACTORIZATION,
+        implementation=Implementation.FACTORIZATION,
         xla="HandleCholesky: n^3/3 without the lower terms",
     ),
 )
@@ -49,7 +49,7 @@ def cholesky_update(eqn: Equation) -> Cost:
     return Cost.arithmetic(dtype, batch * (3 * n * n + 2 * n)) + Cost.transcendental(dtype, batch * n)
 
 
-@cost_rule("lu", traits=Traits(overwrites=True, unmodelled=True, library=Library.FACTORIZATION))
+@cost_rule("lu", traits=Traits(overwrites=True, unmodelled=True, implementation=Implementation.FACTORIZATION))
 def lu(eqn: Equation) -> Cost:
     """Gaussian elimination with partial pivoting: 2n^3 / 3 operations for a square matrix, to leading order.
 
@@ -98,7 +98,7 @@ def pivoting(m: Count, n: Count, steps: int, dtype: str) -> Cost:
     )
 
 
-@cost_rule("geqrf", traits=Traits(overwrites=True, unmodelled=True, library=Library.FACTORIZATION))
+@cost_rule("geqrf", traits=Traits(overwrites=True, unmodelled=True, implementation=Implementation.FACTORIZATION))
 @cost_rule("geqp3", traits=OPAQUE)
 def geqrf(eqn: Equation) -> Cost:
     """Householder QR: 2mn^2 - 2n^3/3 operations to leading order for m >= n, Q left as reflections.
@@ -121,7 +121,7 @@ def _triangularised(dtype: str, m: Count, n: Count) -> Cost:
     return Cost.arithmetic(dtype, reflections(m, n, steps) - steps) + Cost.transcendental(dtype, steps)
 
 
-@cost_rule("householder_product", traits=Traits(unmodelled=True, library=Library.FACTORIZATION))
+@cost_rule("householder_product", traits=Traits(unmodelled=True, implementation=Implementation.FACTORIZATION))
 def householder_product(eqn: Equation) -> Cost:
     """The first n columns of Q are formed from k reflections: 4mnk - 2(m + n)k^2 + 4k^3/3 operations to leading order.
 
@@ -146,7 +146,7 @@ def ormqr(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.inputs[2].dtype, batch * vectors * (4 * descending(order, steps) + steps))
 
 
-@cost_rule("qr", traits=Traits(overwrites=True, unmodelled=True, library=Library.FACTORIZATION))
+@cost_rule("qr", traits=Traits(overwrites=True, unmodelled=True, implementation=Implementation.FACTORIZATION))
 def qr(eqn: Equation) -> Cost:
     """Householder QR with Q formed: the costs of `geqrf` (or `geqp3`) and of `householder_product`.
 

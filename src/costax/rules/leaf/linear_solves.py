@@ -7,12 +7,14 @@ from math import prod
 from costax.core.cost import Cost
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
-from costax.rules.traits import OPAQUE, Library, Traits
+from costax.rules.traits import OPAQUE, Implementation, Traits
 
 
 @cost_rule(
     "triangular_solve",
-    traits=Traits(unmodelled=True, library=Library.FACTORIZATION, xla="HandleTriangularSolve: 2 n elements of b"),
+    traits=Traits(
+        unmodelled=True, implementation=Implementation.FACTORIZATION, xla="HandleTriangularSolve: 2 n elements of b"
+    ),
 )
 def triangular_solve(eqn: Equation) -> Cost:
     """Each right-hand side of a triangular system of order n takes n divisions and n(n - 1)/2 multiply-subtracts.

@@ -13,7 +13,7 @@ from costax.core import dtypes
 from costax.core.cost import ZERO, Cost, Count
 from costax.core.equation import Equation, Operand
 from costax.rules.registry import cost_rule, free, no_traffic
-from costax.rules.traits import ELEMENTWISE, GENERATOR, IDENTITY, NO_TRAITS, OPAQUE, Library
+from costax.rules.traits import ELEMENTWISE, GENERATOR, IDENTITY, NO_TRAITS, OPAQUE, Implementation
 
 
 class Generator(NamedTuple):
@@ -193,7 +193,7 @@ def drawn(name: str, numbers: Operand) -> Cost:
 
 
 @cost_rule("rng_uniform", traits=NO_TRAITS)
-@cost_rule("random_gamma", traits=OPAQUE.but(library=Library.SERIES, series_arrays=17))
+@cost_rule("random_gamma", traits=OPAQUE.but(implementation=Implementation.SERIES, series_arrays=17))
 def distribution(eqn: Equation) -> Cost:
     """A draw from a distribution is one transcendental operation for each output element.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
-from costax.rules.traits import REDUCTION, Function, Library
+from costax.rules.traits import REDUCTION, Function, Implementation
 
 
 def joined(eqn: Equation) -> Count:
@@ -38,7 +38,7 @@ def logical_reduction(eqn: Equation) -> Cost:
     return Cost.integer(eqn.inputs[0].dtype, joined(eqn))
 
 
-@cost_rule("argmax", "argmin", traits=REDUCTION.but(library=Library.SORT))
+@cost_rule("argmax", "argmin", traits=REDUCTION.but(implementation=Implementation.SORT))
 def arg_reduction(eqn: Equation) -> Cost:
     """The place of the extreme of n elements takes n - 1 comparisons, for each output element: OPs, no FLOPs.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from costax.core.cost import Cost
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
-from costax.rules.traits import OPAQUE, Library, Traits
+from costax.rules.traits import OPAQUE, Implementation, Traits
 
 
 @cost_rule(
@@ -13,7 +13,7 @@ from costax.rules.traits import OPAQUE, Library, Traits
     traits=Traits(
         overwrites=True,
         reads_once=True,
-        library=Library.SORT,
+        implementation=Implementation.SORT,
         unmodelled=True,
         xla="HandleSort: n log2 n of all elements, not of each row",
     ),
@@ -32,7 +32,7 @@ def sort(eqn: Equation) -> Cost:
     return Cost.compare(first.dtype, first.size * (n - 1).bit_length()) if first.size else Cost()
 
 
-@cost_rule("top_k", traits=Traits(library=Library.SORT, unmodelled=True, xla="HandleTopK counts nothing"))
+@cost_rule("top_k", traits=Traits(implementation=Implementation.SORT, unmodelled=True, xla="HandleTopK counts nothing"))
 @cost_rule("approx_top_k", traits=OPAQUE)
 def top_k(eqn: Equation) -> Cost:
     """The k best of a row of n elements pass a heap of ceil(log2(k + 1)) levels: a comparison a level; OPs, no FLOPs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from costax.core.cost import Cost
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
-from costax.rules.traits import ELEMENTWISE, OPAQUE, SPECIAL_FUNCTION, TRANSCENDENTAL, Function, Library
+from costax.rules.traits import ELEMENTWISE, OPAQUE, SPECIAL_FUNCTION, TRANSCENDENTAL, Function, Implementation
 
 
 @cost_rule("erf", "erfc", traits=TRANSCENDENTAL.but(function=Function.ACTIVATION))
@@ -33,9 +33,9 @@ def gamma_function(eqn: Equation) -> Cost:
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("igamma", traits=OPAQUE.but(library=Library.SERIES, series_arrays=23))
-@cost_rule("igammac", traits=OPAQUE.but(library=Library.SERIES, series_arrays=21))
-@cost_rule("igamma_grad_a", traits=OPAQUE.but(library=Library.SERIES, series_arrays=26))
+@cost_rule("igamma", traits=OPAQUE.but(implementation=Implementation.SERIES, series_arrays=23))
+@cost_rule("igammac", traits=OPAQUE.but(implementation=Implementation.SERIES, series_arrays=21))
+@cost_rule("igamma_grad_a", traits=OPAQUE.but(implementation=Implementation.SERIES, series_arrays=26))
 def incomplete_gamma(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the regularised incomplete gamma functions.
 
@@ -46,7 +46,7 @@ def incomplete_gamma(eqn: Equation) -> Cost:
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
 
-@cost_rule("regularized_incomplete_beta", traits=OPAQUE.but(library=Library.SERIES, series_arrays=13))
+@cost_rule("regularized_incomplete_beta", traits=OPAQUE.but(implementation=Implementation.SERIES, series_arrays=13))
 def incomplete_beta(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the regularised incomplete beta function.
 

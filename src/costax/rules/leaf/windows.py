@@ -7,7 +7,7 @@ from math import prod
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
 from costax.rules.registry import cost_rule
-from costax.rules.traits import NO_TRAITS, REDUCTION, Function, Library, Traits
+from costax.rules.traits import NO_TRAITS, REDUCTION, Function, Implementation, Traits
 
 
 @cost_rule("reduce_window_sum", traits=REDUCTION.but(windowed=True, function=Function.SUM))
@@ -24,7 +24,7 @@ def reduce_window(eqn: Equation) -> Cost:
     return Cost.arithmetic(eqn.out.dtype, _joins(eqn) * eqn.out.size)
 
 
-@cost_rule("select_and_scatter_add", traits=Traits(library=Library.WINDOW_SCATTER))
+@cost_rule("select_and_scatter_add", traits=Traits(implementation=Implementation.WINDOW_SCATTER))
 def select_and_scatter_add(eqn: Equation) -> Cost:
     """A maximum's gradient: w - 1 comparisons find the element that a window chose, one addition puts the source there.
 
