@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from costax.report.plots import plot_scaling as plot_scaling
     from costax.rules.registry import body_rule as body_rule
     from costax.rules.registry import cost_rule as cost_rule
+    from costax.rules.traits import Traits as Traits
     from costax.sweep.results import Sweep as Sweep
     from costax.sweep.runner import sweep as sweep
 
@@ -67,6 +68,7 @@ _HOMES = {
     "Polynomial": "core.polynomial",
     "Sweep": "sweep.results",
     "Target": "program.trace",
+    "Traits": "rules.traits",
     "Uncountable": "errors",
     "UncountedWarning": "analysis.analyze",
     "analyze": "analysis.analyze",

@@ -67,7 +67,7 @@ def test_traits_do_not_contradict_each_other(name):
     assert not (traits.contraction and traits.computed_where_used), "a contraction reads buffers"
     assert not (traits.in_place and traits.fuses), "an update needs a buffer to write to"
     assert not (traits.collective and traits.computed_where_used), "devices exchange buffers"
-    assert not traits.series_arrays or traits.library == "series"
+    assert not traits.series_arrays or traits.implementation == "series"
     assert not (traits.permutes or traits.repeats) or traits.moves
 
 
