@@ -148,6 +148,7 @@ def _measures(analysis: Analysis, *, with_params: bool, with_traffic: bool) -> _
         ("FLOPs", SORTS["flops"]),
         ("transc.", SORTS["transcendentals"]),
     ]
+    # A product of integers (int8 weights) has MACs but no FLOPs; OPs count the work of both kinds of programs.
     quantised = any(kind == MAC and total_of_dtype.flops == 0 for total_of_dtype, kind in _kinds(total))
     if quantised or (not total.flops and total.ops):
         columns.insert(2, ("OPs", SORTS["ops"]))
@@ -233,6 +234,7 @@ def _flat(analysis: Analysis, by: str, sort: str | None) -> Table:
 def short_place(source: str) -> str:
     """Return `file:line` with a short path: relative to the current directory, or to site-packages."""
     path, _, line = source.rpartition(":")
+    # The working directory must be the start of the path; site-packages may stand anywhere in it.
     for root in (os.getcwd() + os.sep, f"{os.sep}site-packages{os.sep}"):
         _, separator, rest = path.partition(root)
         if separator and (not root.startswith(os.getcwd()) or path.startswith(root)):

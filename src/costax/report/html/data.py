@@ -75,6 +75,7 @@ def _amounts(cost: Cost, params: Size | None = None, seconds: Sequence[float] = 
 
 
 def _tree(root: ScopeNode, times: Sequence[Mapping[tuple[str, ...], float]], with_params: bool) -> dict[str, Any]:
+    # Children come before their parents, so that the sums of a node are those of its children and its own seconds.
     sums: dict[int, list[float]] = {}
     for _, node in reversed(list(root.walk())):
         own = [seconds.get(node.scope, 0.0) for seconds in times]
