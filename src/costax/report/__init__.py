@@ -42,10 +42,10 @@ __all__ = [
 _RENDERERS: Final[Mapping[str, str]] = {
     "Analysis": "text",
     "Answer": "other_tools",
+    "BaseComparison": "waterfall",
     "Diff": "diff",
     "Energy": "energy",
     "Fit": "fit",
-    "Ledgers": "waterfall",
     "Measurement": "measurement",
     "ModuleAnalysis": "hlo_module",
     "Prediction": "prediction",
@@ -62,7 +62,7 @@ class Format(NamedTuple):
     contents: Mapping[str, str]
 
 
-_BOTH = ("Analysis", "Ledgers")
+_BOTH = ("Analysis", "BaseComparison")
 # A suffix comes before its own ending: `.speedscope.json` before `.json`.
 FORMATS: Final[Mapping[str, Format]] = {
     "speedscope": Format(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
+from costax.compare.base_comparison import BaseComparison, held
 from costax.compare.causes import Delta
-from costax.compare.ledgers import Ledgers, held
 from costax.hlo.collectives import Collective
 from costax.report.record_reader import RecordReader
 
@@ -48,7 +48,7 @@ class SavedStage:
         return held(self.memory)
 
 
-class SavedComparison(Ledgers[SavedStage]):
+class SavedComparison(BaseComparison[SavedStage]):
     """A comparison that was saved: it has the tables of a `costax.Comparison`, but not the programs."""
 
 
