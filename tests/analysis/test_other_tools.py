@@ -27,6 +27,9 @@ from costax.analysis.other_tools.layers import (
 )
 from costax.errors import InputError
 
+# One process of pytest-xdist runs all of them: they share the analyses of the models.
+pytestmark = pytest.mark.xdist_group("other tools")
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "examples"))
 

@@ -25,6 +25,9 @@ from costax.hlo.module_analysis import analyze_bytes
 from hlo_damaged import DAMAGED, build, computation, instruction, module
 from hlo_samples import SPECS, module_bytes, scanned, stage
 
+# One process of pytest-xdist runs all of them: they share the dump.
+pytestmark = pytest.mark.xdist_group("HLO files")
+
 SCHEMA = json.loads(files("costax.report").joinpath("hlo.schema.json").read_text())
 KEYS = ("flops", "transcendentals", "bytes accessed")
 STEPS = SPECS[scanned][1].shape[0]

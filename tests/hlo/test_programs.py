@@ -225,7 +225,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 }
 
 
-# Those that take half a second or more to compile and replay.
+# Those that take 0.4 seconds of processor time or more to compile and replay.
 LONG = {
     "random",
     "transformer hessian-vector",
@@ -233,6 +233,11 @@ LONG = {
     "cnn gradient",
     "lstm gradient",
     "incomplete gamma",
+    "special functions",
+    "mlp, bfloat16",
+    "transformer block",
+    "cumulative",
+    "expm",
 }
 
 

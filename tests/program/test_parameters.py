@@ -13,6 +13,9 @@ from jax import lax
 
 import costax
 
+# One process of pytest-xdist runs all of them: they share what jax compiled for their modules.
+pytestmark = pytest.mark.xdist_group("parameters")
+
 KEY = jax.random.key(0)
 
 

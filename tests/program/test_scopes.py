@@ -16,6 +16,9 @@ import costax
 from costax.errors import InputError
 from costax.program.frameworks import scopes
 
+# One process of pytest-xdist runs all of them: they share what jax compiled for their modules.
+pytestmark = pytest.mark.xdist_group("scopes")
+
 KEY = jax.random.key(0)
 
 

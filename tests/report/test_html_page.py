@@ -21,6 +21,9 @@ from costax.program.tree import Row
 
 pytest.importorskip("plotly", reason="the HTML report needs plotly: costax[html]")
 
+# One process of pytest-xdist runs all of them: they share the page and the browser.
+pytestmark = pytest.mark.xdist_group("HTML page")
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _skipped = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: apt-get install chromium (Debian)")
 
