@@ -41,5 +41,5 @@ def test_one_that_does_not_fit_says_what_to_change():
 
 
 def test_a_device_without_a_memory_figure_is_an_error():
-    with pytest.raises(LookupError, match="not known"):
+    with pytest.raises(LookupError, match="has no memory capacity"):
         costax.fits(analysis(chain, f32("f32[4,4]"), f32("f32[4,4]")), "x86-generic")

@@ -190,9 +190,9 @@ def test_a_file_may_be_named_by_its_path(tmp_path):
     [
         ("value = 1e14", 'value = "fast"', "no positive `value`"),
         ("value = 1e14", "value = -1", "no positive `value`"),
-        ('source = "sheet"\n[memory', 'source = "rumour"\n[memory', "no source"),
-        ('name = "My accelerator"', "", "has no 'name'"),
-        ("[peak.bf16]", "[speed.bf16]", "means nothing"),
+        ('source = "sheet"\n[memory', 'source = "rumour"\n[memory', "not in its \\[sources\\]"),
+        ('name = "My accelerator"', "", "no text for the key 'name'"),
+        ("[peak.bf16]", "[speed.bf16]", "unknown key 'speed'"),
         ("[peak.bf16]", "[peak.bf16", "is not TOML"),
     ],
 )

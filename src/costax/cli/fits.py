@@ -88,7 +88,7 @@ def _record(fit: Fit) -> dict[str, object]:
         "source": fit.source,
         "parts": dict(fit.parts),
         "framework_peak_bytes": fit.analysis.peak_bytes,
-        "doubts": list(fit.doubts),
+        "doubts": list(fit.unmodelled),
         "changes": [{"what": change.what, "saves_bytes": change.saves} for change in fit.changes],
         "devices": fit.devices,
     }

@@ -1,9 +1,9 @@
-"""Energy: joules of a call as a range, and the energy, carbon and money of a run.
+"""Energy: the joules of one call as a range, and the energy, carbon dioxide and price of a run of many calls.
 
-Low: operations and bytes times picojoules, a lower bound. Expected: the time at idle power plus a share of what is
-above it, by utilisation. High: the time at the board's full power. Source of the shape: Accelergy (counts times a
-table), GenZ (time times a share of the power); the weights below are to be fitted, and the range says how much that
-matters.
+Low: operations and bytes times picojoules, a lower bound. Expected: the time at idle power plus, in proportion to the
+utilisation of the units, a share of the power above idle. High: the time at full power. Source of the method: Accelergy
+(counts times a table) and GenZ (time times a share of the power). The weights of the units below are estimates that no
+measurement has fitted yet; the range shows how much they matter.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from costax.performance.hardware.technologies import technology as table_of
 from costax.performance.kernels import LINK, MATMUL_UNIT, MEMORY
 from costax.performance.protocols import Predicted
 
-# Which share of the power above idle each unit draws when it is busy all the time.
+# The share of the power above idle that each unit draws at full utilisation.
 _WEIGHTS: Final[Mapping[str, float]] = {MATMUL_UNIT: 0.55, MEMORY: 0.35, LINK: 0.10}
-# Idle power of a board where nobody measured it: 15 to 30 % of its full power.
+# Idle power as a share of full power, for boards without a measured value. Typical values are 15 to 30 %.
 _IDLE: Final = 0.2
-# A transcendental takes about as much as so many multiplications: a polynomial of a few terms.
-_SPECIAL: Final = 4
+# A transcendental takes the energy of about four multiplications: a polynomial of a few terms.
+_TRANSCENDENTAL: Final = 4
+# Picojoules per byte over a link.
 _LINK_BYTE: Final = 10.0
 _SECONDS_OF_AN_HOUR: Final = 3600
 _JOULES_OF_A_KWH: Final = 3.6e6
@@ -34,25 +35,25 @@ _JOULES_OF_A_KWH: Final = 3.6e6
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A number with what it is at the least and at the most."""
+    """An expected value with a lower and an upper bound."""
 
     low: float
     expected: float
     high: float
 
     def __mul__(self, factor: float) -> Range:
-        """Scale all three."""
+        """Multiply all three numbers."""
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
     def text(self, unit: str) -> str:
-        """Show as `expected [low, high]`."""
+        """Return `expected   [low, high]` with three digits and a unit."""
         low, expected, high = (units.rate(x, unit) for x in (self.low, self.expected, self.high))
         return f"{expected}   [{low}, {high}]"
 
 
 @dataclass(frozen=True)
 class Energy(Displayed):
-    """Joules of one call on one device."""
+    """The energy of one call on one device, in joules, with the assumptions behind it."""
 
     prediction: Predicted
     joules: Range
@@ -60,13 +61,13 @@ class Energy(Displayed):
 
     @property
     def per_token(self) -> Range | None:
-        """Joules a token, if the number of tokens of a call was given."""
+        """Joules per token; None if the number of tokens per call is not known."""
         count = self.prediction.tokens
         return self.joules * (1 / count) if count else None
 
     @property
     def per_example(self) -> Range | None:
-        """Joules an example, if the number of examples of a call was given."""
+        """Joules per example; None if the number of examples per call is not known."""
         count = self.prediction.examples
         return self.joules * (1 / count) if count else None
 
@@ -79,17 +80,17 @@ class Energy(Displayed):
         price: float | None = None,
         overhead: float = 1.0,
     ) -> Run:
-        """Return what a run of so many calls takes, on so many devices at once.
+        """Return the time, energy, CO2 and price of a run of many calls on several devices at once.
 
-        carbon_intensity: grams of CO2 a kWh, of your own grid. price: of a device for an hour, in your own money.
-        overhead: of the building (PUE), 1.0 for none. A call on several devices is one call on each.
+        calls: calls on each device. carbon_intensity: grams of CO2 per kWh of your electricity. price: the price of one
+        device per hour, in your currency. overhead: power usage effectiveness (PUE) of the building, 1.0 for none.
         """
         return Run(self, calls, devices, carbon_intensity, price, overhead)
 
 
 @dataclass(frozen=True)
 class Run(Displayed):
-    """Many calls, on several devices at once: time, energy, carbon and money as ranges."""
+    """The time, energy, CO2 and price of many calls on several devices at once, as ranges."""
 
     energy: Energy
     calls: float
@@ -100,7 +101,7 @@ class Run(Displayed):
 
     @property
     def seconds(self) -> Range:
-        """From the first call to the last."""
+        """Seconds from the first call to the last."""
         return Range(*self.energy.prediction.range) * self.calls
 
     @property
@@ -110,7 +111,7 @@ class Run(Displayed):
 
     @property
     def kwh(self) -> Range:
-        """Energy of all devices and the building."""
+        """Kilowatt-hours of all devices, multiplied by the overhead of the building."""
         return self.energy.joules * (self.calls * self.devices * self.overhead / _JOULES_OF_A_KWH)
 
     @property
@@ -120,17 +121,18 @@ class Run(Displayed):
 
     @property
     def cost(self) -> Range | None:
-        """Money, in that of the price; None without a price."""
+        """The cost of all device hours, in the currency of the price; None without a price."""
         return None if self.price is None else self.device_hours * self.price
 
 
 def energy(
     prediction: Predicted, technology: str = "7nm", *, power: float | None = None, idle: float | None = None
 ) -> Energy:
-    """Return the joules of a call that was predicted.
+    """Return the energy of one predicted call, in joules.
 
-    technology: the table of picojoules, "45nm" or "7nm". power, idle: watts at full load and at rest, where the device
-    file has none or you know better. Raises DeviceError where the power of the device is not known.
+    technology: the process node of the table of picojoules, "45nm" or "7nm". power, idle: watts at full load and at
+    rest; they replace those of the device file. Raises DeviceError if the power of the device or the technology is not
+    known.
     """
     device = prediction.device
     table = table_of(technology)
@@ -138,9 +140,9 @@ def energy(
     full = power or (figure.value if figure else None)
     if full is None:
         raise DeviceError(
-            f"The power of {device.name} is not known.",
-            why="What a call takes is at most its time at full power.",
-            cure="Pass power= in watts (--power), or add [power.tdp] to a file of your own.",
+            f"The device file of {device.name} has no power.",
+            why="The upper bound of the energy is the time of a call at full power.",
+            cure="Pass power= in watts (--power), or add [power.tdp] to a device file of your own.",
         )
     measured = device.power.get("idle")
     rest = idle or (measured.value if measured else _IDLE * full)
@@ -149,19 +151,19 @@ def energy(
     share = min(1.0, sum(weight * busy.get(unit, 0.0) for unit, weight in _WEIGHTS.items()))
     expected = seconds * (rest + (full - rest) * share)
     low, high = _counted(prediction, technology), prediction.seconds * full
-    said = [
+    assumptions = [
         f"Low: operations and bytes times picojoules ({table.name}; {table.source}), a lower bound.",
-        f"Expected: {rest:g} W at rest{'' if idle or measured else ' (a fifth of full power, assumed)'} plus "
-        f"{share:.0%} of the {full - rest:g} W above.",
+        f"Expected: {rest:g} W at rest{'' if idle or measured else ' (assumed: a fifth of full power)'} plus "
+        f"{share:.0%} of the {full - rest:g} W between rest and full load.",
         f"High: {full:g} W for the whole time{figure.mark if figure and not power else ''}.",
     ]
     if table.unverified:
-        said.append(f"Not verified: {', '.join(table.unverified)} of the {table.id} table.")
-    return Energy(prediction, Range(min(low, expected), expected, max(high, expected)), tuple(said))
+        assumptions.append(f"Not verified in the {table.id} table: {', '.join(table.unverified)}.")
+    return Energy(prediction, Range(min(low, expected), expected, max(high, expected)), tuple(assumptions))
 
 
 def _utilisation(prediction: Predicted) -> dict[str, float]:
-    """Return the share of the time that each unit is busy."""
+    """Return the share of the predicted time in which each unit is busy."""
     busy: dict[str, float] = {}
     for part in prediction.parts:
         for unit, seconds in part.timing.terms.items():
@@ -172,7 +174,7 @@ def _utilisation(prediction: Predicted) -> dict[str, float]:
 
 
 def _counted(prediction: Predicted, name: str) -> float:
-    """Return joules of the operations, of the bytes through memory and over links."""
+    """Return the joules of all operations, of the bytes through memory and of the bytes over links."""
     table = table_of(name)
     picojoules = 0.0
     for part in prediction.parts:
@@ -180,7 +182,7 @@ def _counted(prediction: Predicted, name: str) -> float:
         matmul = sum(n / 2 * table.multiply_add(operand_class(dtype)) for dtype, n in kernel.matmul.items())
         vector = sum(n * table.operation(operand_class(dtype)) for dtype, n in kernel.vector.items())
         special = sum(
-            n * _SPECIAL * table.operation(operand_class(dtype), "multiply")
+            n * _TRANSCENDENTAL * table.operation(operand_class(dtype), "multiply")
             for dtype, n in kernel.transcendental.items()
         )
         picojoules += times * (matmul + vector + special + kernel.moved * table.picojoules["memory_byte"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,7 +36,7 @@ class Fit(Displayed):
     needed: bytes that one device needs. room: bytes of its memory that a program can use. source: the origin of
     `needed`, such as "fused estimate". changes: changes that save memory, the largest saving first. parts: `needed` by
     kind of buffer, such as "arguments".
-    doubts: primitives for which a compiler may take memory that nothing in the program tells.
+    unmodelled: primitives whose workspace is unknown, so that the compiled program may need more than `needed`.
     """
 
     analysis: Counted
@@ -44,12 +45,18 @@ class Fit(Displayed):
     room: Count
     source: str
     changes: Sequence[Saving] = ()
-    doubts: Sequence[str] = ()
+    unmodelled: Sequence[str] = ()
     parts: Mapping[str, Count] = field(default_factory=dict[str, Count])
 
     def __bool__(self) -> bool:
         """Return whether the program fits."""
         return self.needed <= self.room
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """The old name of `unmodelled`."""
+        warnings.warn("`doubts` is now called `unmodelled`.", DeprecationWarning, stacklevel=2)
+        return self.unmodelled
 
     @property
     def margin(self) -> Count:
@@ -79,7 +86,7 @@ def fits(program: Predictable, device_name: str | Device) -> Fit:
     room = chosen.usable.value if chosen.usable else chosen.capacity.value * _USABLE[chosen.family]
     room = int(room / chosen.jax_devices)
     use, analysis = program.memory_use(), program.analysis
-    return Fit(analysis, chosen, use.needed, room, use.source, _changes(analysis), use.doubts, use.parts)
+    return Fit(analysis, chosen, use.needed, room, use.source, _changes(analysis), use.unmodelled, use.parts)
 
 
 def _changes(analysis: Counted) -> list[Saving]:
@@ -92,7 +99,7 @@ def _changes(analysis: Counted) -> list[Saving]:
     ]
     if saved_arrays:
         saved = min(sum(residual.nbytes for residual in saved_arrays), parts["temporaries"])
-        # A checkpoint at every layer keeps the inputs of the layers; three quarters are an estimate.
+        # An estimate: the inputs of the checkpointed functions stay saved.
         changes.append(Saving("recompute saved activations with jax.checkpoint", saved * 3 // 4))
     wide = sum(size.nbytes for (_, dtype), size in (analysis.parameters or {}).items() if dtype == "f32")
     if wide:

@@ -1,4 +1,4 @@
-"""Prediction: how long a program takes on a device, by scope and by kernel, and how sure that is."""
+"""Prediction: the expected time of a program on a device, by scope and by kernel, with a range."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction(Displayed):
-    """What `predict` says: seconds of one call on one device of the mesh, with their range and assumptions."""
+    """The predicted time of one call on one device of the mesh, with its range and assumptions.
+
+    parts: the kernels with their times. mesh: sizes of the mesh axes by name. fusions: the origin of the kernels, as
+    the end of a sentence "The kernels are ...". examples, tokens: how many one call processes. allocated: bytes of the
+    results and temporaries of one call.
+    """
 
     analysis: Counted
     device: Device
@@ -40,7 +45,7 @@ class Prediction(Displayed):
 
     @cached_property
     def dispatch(self) -> float:
-        """The seconds that it takes to start the program, and to have memory for its results and temporaries."""
+        """The seconds to start the program and to allocate memory for its results and temporaries."""
         rates = self.device.rates.get("dispatch", {})
         start = float(rates.get("seconds", 0.0))
         if any(part.kernel.contractions for part in self.parts):
@@ -49,22 +54,22 @@ class Prediction(Displayed):
 
     @property
     def range(self) -> tuple[float, float, float]:
-        """Seconds [best, expected, worst].
+        """The (best, expected, worst) seconds of one call.
 
-        Best: every unit at its peak, all at the same time, over the whole program. Worst: one unit after the other.
+        Best: each kernel takes only the time of its slowest unit, at the peak of the unit, and starts for free. Worst:
+        in each kernel one unit works after the other.
         """
         worst = sum(part.timing.worst * part.kernel.times for part in self.parts) + self.dispatch
         return min(self._best, self.seconds), self.seconds, worst
 
     @cached_property
     def _best(self) -> float:
-        peaks = sum(part.timing.best * part.kernel.times for part in self.parts)
-        return peaks
+        return sum(part.timing.best * part.kernel.times for part in self.parts)
 
     # Sums.
 
     def by_scope(self, depth: int | None = None) -> dict[str, float]:
-        """Return the seconds of each scope; with the dispatch they are `seconds`."""
+        """Return the seconds of each scope path of at most `depth` parts; with `dispatch` they sum to `seconds`."""
 
         def scope(part: KernelTime) -> str:
             return "/".join(part.kernel.scope[:depth])
@@ -72,7 +77,7 @@ class Prediction(Displayed):
         return self._by(scope)
 
     def by_direction(self) -> dict[str, float]:
-        """Return the seconds of the forward, backward and recomputed part and of the update."""
+        """Return the seconds of each direction: forward, backward, recompute and update."""
 
         def direction(part: KernelTime) -> str:
             return part.kernel.direction or "forward"
@@ -80,13 +85,13 @@ class Prediction(Displayed):
         return self._by(direction)
 
     def by_bound(self) -> dict[str, float]:
-        """Return the seconds by what they are bound by, most first."""
+        """Return the seconds of the kernels that each unit bounds, the largest first; a unit may be "launch"."""
 
         def bound(part: KernelTime) -> str:
             return part.timing.bound
 
-        found = self._by(bound)
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        sums = self._by(bound)
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
     def _by(self, key: Callable[[KernelTime], str]) -> dict[str, float]:
         sums: dict[str, float] = {}
@@ -98,12 +103,15 @@ class Prediction(Displayed):
 
     @property
     def bound(self) -> str:
-        """What most of the time is bound by."""
+        """The unit that bounds most of the time."""
         return next(iter(self.by_bound()), MEMORY)
 
     @property
     def traffic(self) -> dict[str, Count]:
-        """Bytes that are moved: without fusion, through the kernels, and at the least (inputs and outputs once)."""
+        """Bytes read and written: "unfused" (by every equation), "fused" (by every kernel), "compulsory".
+
+        Compulsory traffic reads each input and writes each output of the program once.
+        """
         one = self.analysis.per_device
         compulsory = sum(x.nbytes for _, x in self.analysis.inputs) + self._results
         fused = sum(part.kernel.moved * part.kernel.times for part in self.parts)
@@ -116,50 +124,50 @@ class Prediction(Displayed):
 
     @property
     def flops(self) -> Count:
-        """Hardware FLOPs of one device, recomputed work included."""
+        """Hardware FLOPs of one device, which include recomputed work."""
         return self.analysis.per_device.flops
 
     @property
     def model_flops(self) -> Count:
-        """Model FLOPs: without what is computed again."""
-        again = self.analysis.by_direction().get(RECOMPUTE)
-        if again is None:
+        """Model FLOPs of one device: hardware FLOPs without recomputed work."""
+        recomputed = self.analysis.by_direction().get(RECOMPUTE)
+        if recomputed is None:
             return self.flops
-        share = self.analysis.total.flops
-        # Of one device its share, exactly where all devices do the same.
-        return self.flops - again.flops * self.flops // share if share else self.flops
+        total = self.analysis.total.flops
+        # `recomputed` is the sum over all devices. The share of one device is exact if all devices do the same work.
+        return self.flops - recomputed.flops * self.flops // total if total else self.flops
 
     @property
     def intensity(self) -> dict[str, float]:
-        """FLOPs for each byte, under the three traffics."""
+        """FLOPs per byte of each kind of traffic."""
         return {name: self.flops / nbytes if nbytes else 0.0 for name, nbytes in self.traffic.items()}
 
     @property
     def peak(self) -> tuple[str, float] | None:
-        """The peak that utilisation is a share of: (unit, FLOP/s) of the dtype that most contractions have."""
+        """(unit, FLOP/s) that MFU and HFU divide by: the peak for the dtype with the most contraction FLOPs."""
         counts: dict[str, Count] = {}
         for part in self.parts:
             for dtype, count in part.kernel.matmul.items():
                 counts[dtype] = counts.get(dtype, 0) + count * part.kernel.times
         dtype = max(counts, key=lambda name: counts[name], default="f32")
-        found = self.device.matmul_peak(dtype)
-        return (found[0], found[1].value) if found else None
+        peak = self.device.matmul_peak(dtype)
+        return (peak[0], peak[1].value) if peak else None
 
     @property
     def ridge(self) -> float | None:
-        """The intensity at which memory and matmul unit take equally long, in FLOPs a byte."""
+        """The ridge point in FLOPs per byte: the intensity at which memory and matmul unit take the same time."""
         if self.peak is None or self.device.bandwidth is None:
             return None
         return self.peak[1] / self.device.bandwidth.value
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOPs a second over the peak."""
+        """Model FLOPs utilisation: model FLOPs per second divided by the peak; None if the peak is not known."""
         return self._share(self.model_flops)
 
     @property
     def hfu(self) -> float | None:
-        """Hardware FLOPs a second over the peak."""
+        """Hardware FLOPs utilisation: hardware FLOPs per second divided by the peak; None if the peak is not known."""
         return self._share(self.flops)
 
     def _share(self, flops: Count) -> float | None:
@@ -167,7 +175,7 @@ class Prediction(Displayed):
 
     @property
     def throughput(self) -> dict[str, float]:
-        """Calls a second, and examples and tokens if their number was given."""
+        """Calls per second, and examples and tokens per second if their number per call is known."""
         rates = {"calls": 1 / self.seconds} if self.seconds else {}
         for name, count in (("examples", self.examples), ("tokens", self.tokens)):
             if count and self.seconds:
@@ -176,30 +184,42 @@ class Prediction(Displayed):
 
     @property
     def assumptions(self) -> list[str]:
-        """What the figures take for granted, in words."""
+        """The assumptions behind the numbers, one sentence each."""
         device = self.device
-        said = [f"Kernels are {self.fusions}."]
+        assumptions = [f"The kernels are {self.fusions}."]
         if device.rates:
-            said.append(f"Rates were measured on this machine on {device.calibrated}.")
+            assumptions.append(f"The rates were measured on {device.calibrated} by costax calibrate.")
         else:
-            said.append("Large work reaches the best share of the peak that was measured, or else 80 %; memory 90 %.")
-            said.append("Small work takes a start of 4 us on the matmul unit and 1 us of memory, and a launch.")
+            assumptions.append(
+                "Large kernels reach the measured share of the peak, or 80 % if none was measured; memory reaches 90 %."
+            )
+            assumptions.append(
+                "Each kernel adds a launch, a start of 4 us on the matmul unit and a start of 1 us for memory."
+            )
         if self.peak is not None:
-            said.append(f"Contractions run on {self.peak[0]} at jax's default precision.")
+            assumptions.append(f"Contractions run on {self.peak[0]}, at jax's default precision.")
         if device.family == "tpu":
-            said.append("The vector unit of a TPU is not published; elementwise work is bound by memory.")
+            assumptions.append("The rate of a TPU's vector unit is not published; elementwise work is bound by memory.")
         if any(LINK in part.timing.terms for part in self.parts):
-            said.append("Exchanges and work do not overlap, and links reach 80 % of what they can send.")
+            assumptions.append("Collectives do not overlap with computation, and links reach 80 % of their bandwidth.")
         if device.jax_devices > 1:
-            said.append(f"A chip is {device.jax_devices} devices to jax; the figures are those of the whole chip.")
+            assumptions.append(
+                f"jax sees one chip as {device.jax_devices} devices; the figures are for the whole chip."
+            )
         if device.unverified:
-            said.append(f"Not verified: {', '.join(device.unverified)} of {device.name}.")
+            assumptions.append(f"Not verified for {device.name}: {', '.join(device.unverified)}.")
         if self.analysis.uncounted or not self.analysis.exact:
-            said.append("The analysis is not exact: what it does not count takes no time here.")
-        return said
+            assumptions.append(
+                "The analysis is not exact; work that it does not count takes no time in this prediction."
+            )
+        return assumptions
 
     def energy(self, technology: str = "7nm", *, power: float | None = None, idle: float | None = None) -> Energy:
-        """Return the joules of a call, as a range. See `costax.energy.energy`."""
+        """Return the energy of one call in joules, as a range.
+
+        technology: the process node, such as "7nm". power, idle: watts at full load and at rest, instead of those of
+        the device file. Raises DeviceError if the power of the device or the technology is not known.
+        """
         from costax.performance.energy import energy
 
         return energy(self, technology, power=power, idle=idle)
@@ -213,22 +233,23 @@ def predict(
     examples: int | None = None,
     tokens: int | None = None,
 ) -> Prediction:
-    """Return how long a program is expected to take on a device, what bounds it, and how sure that is.
+    """Return the expected time of a program on a device, the unit that bounds it, and a range.
 
     program: an Analysis, whose kernels follow from a producer-consumer rule, a Comparison, whose kernels are XLA's
     fusions, or a WhatIf. device_name: a name that `costax devices` lists, the path of a device file, or a Device. mesh:
-    sizes of named mesh axes. examples, tokens: in one call, for the throughput. Raises DeviceError where the device is unknown.
+    sizes of named mesh axes. examples, tokens: how many one call processes, for the throughput. Raises DeviceError if
+    the device is unknown or has no peaks.
     """
     chosen = device(device_name)
     if not chosen.peaks and not chosen.rates:
         raise DeviceError(
-            f"{chosen.name} has no peaks to predict by.",
-            why="A processor is calibrated, never tabulated: its speed depends on the machine around it.",
-            cure="Run `costax calibrate` there, and name the device file that it writes.",
+            f"The device file of {chosen.name} has no peak and no measured rate.",
+            why="A prediction needs them. For a CPU they depend on the whole machine, so costax has no table of them.",
+            cure="Run `costax calibrate` on that machine, and pass the device file that it writes.",
         )
     allocated = program.memory_use().allocated
-    footprint = allocated + sum(x.nbytes for _, x in program.analysis.inputs)
-    roofline = Roofline(chosen, mesh, footprint)
+    working_set = allocated + sum(x.nbytes for _, x in program.analysis.inputs)
+    roofline = Roofline(chosen, mesh, working_set)
     parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in program.kernels()]
-    how = program.kernel_source
-    return Prediction(program.analysis, chosen, parts, dict(mesh or {}), how, examples, tokens, allocated)
+    origin = program.kernel_source
+    return Prediction(program.analysis, chosen, parts, dict(mesh or {}), origin, examples, tokens, allocated)

@@ -1,6 +1,6 @@
-"""What a program must offer to be predicted and to be held against the memory of a device.
+"""Protocols of the programs that can be predicted and fitted into the memory of a device.
 
-An analysis, a comparison with XLA and a what-if offer it; they are defined above this package.
+`Analysis`, `Comparison` and `WhatIf` implement them; their packages stand above this one, which cannot import them.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ if TYPE_CHECKING:
 class MemoryUse:
     """The bytes that one device needs to run a program.
 
-    needed: all of them at the peak. parts: the same by what they hold. source: who says so. allocated: results and
-    temporaries, which a run has to allocate. doubts: primitives whose workspace the source does not model.
+    needed: bytes at the peak. parts: `needed` by kind of buffer, such as "arguments". source: the origin of the
+    numbers, such as "fused estimate". allocated: bytes of results and temporaries, which each call allocates.
+    unmodelled: primitives whose workspace the source does not know.
     """
 
     needed: Count
     parts: Mapping[str, Count]
     source: str
     allocated: Count
-    doubts: Sequence[str] = field(default=())
+    unmodelled: Sequence[str] = field(default=())
 
 
 class Counted(Protocol):
-    """The counts of a program: an analysis."""
+    """The counts of a program, as an Analysis has them."""
 
     @property
     def name(self) -> str:
-        """What the program is called."""
+        """The name of the program."""
         ...
 
     @property
     def inputs(self) -> Sequence[tuple[str, Operand]]:
-        """The arguments by name."""
+        """The arguments as (path, shape and dtype)."""
         ...
 
     @property
@@ -62,7 +63,7 @@ class Counted(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether every number is exact."""
+        """Whether every count is exact."""
         ...
 
     @property
@@ -72,26 +73,26 @@ class Counted(Protocol):
 
     @property
     def parameters(self) -> Mapping[tuple[Scope, str], Size] | None:
-        """The parameters by scope and dtype; None where it is not known which inputs are parameters."""
+        """The parameters by scope and dtype; None if it is not known which inputs are parameters."""
         ...
 
     @property
     def memory(self) -> MemoryProfile:
-        """Live ranges, without fusion and with it."""
+        """The live ranges of all buffers, without and with fusion."""
         ...
 
     @property
     def peak_bytes(self) -> Count:
-        """Bytes alive at once if every equation has its result in a buffer of its own."""
+        """The peak of live bytes if every equation writes its result to a buffer."""
         ...
 
     def by_direction(self) -> Mapping[str, Cost]:
-        """Return the cost of the forward, backward and recomputed part and of the update."""
+        """Return the cost of each direction: forward, backward, recompute and update."""
         ...
 
 
 class Predictable(Protocol):
-    """A program with its kernels and its memory."""
+    """A program with its counts, its kernels and its memory."""
 
     @property
     def analysis(self) -> Counted:
@@ -100,11 +101,11 @@ class Predictable(Protocol):
 
     @property
     def kernel_source(self) -> str:
-        """What made the kernels: a rule of costax, or XLA."""
+        """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
         ...
 
     def kernels(self) -> Sequence[Kernel]:
-        """Return the pieces that run as one kernel each."""
+        """Return the kernels of the program."""
         ...
 
     def memory_use(self) -> MemoryUse:
@@ -113,7 +114,7 @@ class Predictable(Protocol):
 
 
 class Predicted(Protocol):
-    """A prediction, as far as its energy needs it."""
+    """The part of a Prediction that its energy needs."""
 
     @property
     def analysis(self) -> Counted:
@@ -137,15 +138,15 @@ class Predicted(Protocol):
 
     @property
     def range(self) -> tuple[float, float, float]:
-        """Seconds [best, expected, worst]."""
+        """The (best, expected, worst) seconds of one call."""
         ...
 
     @property
     def tokens(self) -> int | None:
-        """Tokens in one call."""
+        """Tokens that one call processes; None if unknown."""
         ...
 
     @property
     def examples(self) -> int | None:
-        """Examples in one call."""
+        """Examples that one call processes; None if unknown."""
         ...

@@ -22,8 +22,8 @@ def render(fit: Fit) -> Text:
         f"{'yes' if fit else 'no'}: {fit.analysis.name} needs {needed}, {fit.device.name} has {room}; {verdict}",
         f"  {parts} ({fit.source})",
     ]
-    if fit.doubts:
-        lines.append(f"  More may be needed: the workspace of these calls is unknown: {', '.join(fit.doubts)}.")
+    if fit.unmodelled:
+        lines.append(f"  More may be needed: the workspace of these calls is unknown: {', '.join(fit.unmodelled)}.")
     if not fit:
         lines.append("What to change:")
         lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]

@@ -1,4 +1,4 @@
-"""Hardware: what devices can do, every number with its source. Neither jax nor numpy is imported here."""
+"""Hardware: peaks, memory, links and power of devices, each number with its source. Imports neither jax nor numpy."""
 
 from costax.performance.hardware.device import Device, Figure, Link
 from costax.performance.hardware.library import device, devices, read, user_folder

@@ -1,4 +1,4 @@
-"""Device: peaks, memory, links and power of one chip, every figure with its source and whether it was checked."""
+"""Device: peaks, memory, links and power of one chip. Every figure has a source and a mark if it is unverified."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from costax.core import dtypes
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number of a device: its value, where it comes from, and the day on which that was read.
+    """A number of a device with the title, the URL and the date of its source.
 
-    unverified: it was recalled or derived, and nobody has compared it with the maker's page.
+    unverified: the number was not compared with the manufacturer's page.
     """
 
     value: float
@@ -28,16 +28,17 @@ class Figure:
 
     @property
     def mark(self) -> str:
-        """The sign that a table puts behind an unverified number."""
+        """The mark that a table puts behind the number: "?" if it is unverified, else ""."""
         return "?" if self.unverified else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How a chip is connected: bytes a second that it sends over all its links together.
+    """The connection of a chip to other chips.
 
-    topology: "switch" (everyone reaches everyone at full rate), "torus" (with so many axes), "mesh" (a link to each
-    neighbour), "pair" (one neighbour), "bus" (through the host).
+    kind: the name, such as "NVLink 4". topology: "switch" (every pair of chips at full rate), "torus" (with `axes`
+    axes), "mesh" (a link to each neighbour), "pair" (one neighbour) or "bus" (through the host). links: how many links
+    a chip has. send: bytes per second that a chip sends over all of its links together.
     """
 
     kind: str
@@ -49,11 +50,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Device:
-    """One chip.
+    """One chip. All figures are for the whole chip.
 
     peaks: dense FLOP/s (OP/s for integers) by unit: fp64, fp64_tensor, fp32, tf32, bf16, fp16, fp8, int8, int4.
-    rates: how fast it was measured to be, by size; only calibrated devices have them. jax_devices: how many devices a
-    chip is to jax; the figures are those of the whole chip, and `per_jax_device` divides them.
+    bandwidth: bytes per second of the memory. capacity, usable: bytes of the memory, and those that a program can use.
+    power: watts, such as "tdp" and "idle". clock: hertz. efficiency: the share of a peak that was measured. rates:
+    measured rates by size of the work; only calibrated devices have them. calibrated: the date of the calibration.
+    jax_devices: how many devices jax sees in one chip.
     """
 
     id: str
@@ -78,14 +81,14 @@ class Device:
 
     @property
     def family(self) -> str:
-        """The kind of machine: "cpu", "tpu" or "gpu"."""
+        """The kind of device: "cpu", "tpu" or "gpu"."""
         return "tpu" if self.vendor == "Google" else "cpu" if self.calibrated or self.vendor == "x86" else "gpu"
 
     def matmul_peak(self, dtype: str) -> tuple[str, Figure] | None:
-        """Return (unit, FLOP/s) at which contractions of a dtype run with jax's default precision; None if unknown.
+        """Return (unit, FLOP/s) for contractions of a dtype at jax's default precision; None if unknown.
 
-        dtype: as costax files contractions, `bf16` or `i8*i8->i32`. float32 takes tf32 on GPUs that have it, and one
-        bfloat16 pass on TPUs.
+        dtype: the dtype of a contraction in costax, such as `bf16` or `i8*i8->i32`. float32 runs as tf32 on GPUs that
+        have it, and in one bfloat16 pass on TPUs.
         """
         for unit in _MATMUL.get(self.family, {}).get(operand_class(dtype), ()):
             if unit in self.peaks:
@@ -93,15 +96,15 @@ class Device:
         return None
 
     def vector_peak(self, dtype: str) -> tuple[str, Figure] | None:
-        """Return (unit, FLOP/s) of elementwise arithmetic; None if unknown."""
+        """Return (unit, FLOP/s) for elementwise arithmetic in a dtype; None if unknown."""
         for unit in ("fp64",) if operand_class(dtype) == "fp64" else ("fp32",):
             if unit in self.peaks:
                 return unit, self.peaks[unit]
         return None
 
     def figures(self) -> dict[str, Figure]:
-        """Return every figure by name: `peak.bf16`, `memory.bandwidth` ..."""
-        found = {f"peak.{name}": figure for name, figure in self.peaks.items()}
+        """Return every figure by name, such as `peak.bf16` or `memory.bandwidth`."""
+        figures = {f"peak.{name}": figure for name, figure in self.peaks.items()}
         named = {
             "memory.bandwidth": self.bandwidth,
             "memory.capacity": self.capacity,
@@ -109,17 +112,17 @@ class Device:
             "link.send": self.link.send if self.link else None,
             "clock": self.clock,
         }
-        found |= {name: figure for name, figure in named.items() if figure is not None}
-        groups = (("on_chip", self.on_chip), ("power", self.power), ("efficiency", self.efficiency))
-        return found | {f"{group}.{name}": figure for group, of in groups for name, figure in of.items()}
+        figures |= {name: figure for name, figure in named.items() if figure is not None}
+        tables = (("on_chip", self.on_chip), ("power", self.power), ("efficiency", self.efficiency))
+        return figures | {f"{key}.{name}": figure for key, table in tables for name, figure in table.items()}
 
     @property
     def unverified(self) -> list[str]:
-        """The names of the figures that nobody has checked."""
+        """The names of the unverified figures."""
         return [name for name, figure in self.figures().items() if figure.unverified]
 
 
-# The units that contractions of an operand dtype run on, best first, by family.
+# Family -> class of the operands -> units that such contractions run on, the preferred unit first.
 _MATMUL: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
     "gpu": {
         "fp64": ("fp64_tensor", "fp64_matrix", "fp64"),
@@ -152,7 +155,7 @@ _MATMUL: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
 
 
 def operand_class(dtype: str) -> str:
-    """Return the class of a dtype, the widest of a contraction's operands.
+    """Return the precision class of a dtype, such as "bf16"; for a contraction that of its widest operand.
 
     >>> operand_class("f32"), operand_class("bf16*bf16->f32"), operand_class("i8*i8->i32"), operand_class("c64")
     ('fp32', 'bf16', 'int8', 'fp32')

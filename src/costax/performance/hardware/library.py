@@ -1,4 +1,4 @@
-"""The library of devices: one TOML each, those of costax and those of the user, and how a file is read."""
+"""The library of devices: one TOML file for each device, shipped with costax or written by the user."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ _VARIABLE: Final = "COSTAX_DEVICES"
 
 
 def user_folder() -> Path:
-    """Return the folder of the user's own device files: $COSTAX_DEVICES, or ~/.config/costax/devices."""
-    named = os.environ.get(_VARIABLE)
+    """Return the folder of the user's device files: $COSTAX_DEVICES, else ~/.config/costax/devices."""
+    folder = os.environ.get(_VARIABLE)
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(named) if named else Path(base) / "costax" / "devices"
+    return Path(folder) if folder else Path(base) / "costax" / "devices"
 
 
 def devices() -> dict[str, Device]:
-    """Return every device by its id, the user's own first; one of the same id takes the place of costax's."""
+    """Return every device by its id, those of the user first. A user's file hides a shipped file of the same id.
+
+    Raises DeviceError for a file that does not describe a device.
+    """
     folder = user_folder()
     own = {path.stem: read(path) for path in sorted(folder.glob("*.toml"))} if folder.is_dir() else {}
-    return {**own, **{name: found for name, found in _shipped().items() if name not in own}}
+    return {**own, **{name: shipped for name, shipped in _shipped().items() if name not in own}}
 
 
 def device(name: str | Device) -> Device:
-    """Return a device by its id, an alias, or the path of its file. Raises DeviceError where there is none."""
+    """Return a device by its id, an alias or the path of its file. Raises DeviceError if there is none."""
     if isinstance(name, Device):
         return name
     if name.endswith(".toml"):
@@ -41,21 +44,21 @@ def device(name: str | Device) -> Device:
     wanted = name.lower()
     if wanted in known:
         return known[wanted]
-    found = next((d for d in known.values() if wanted in d.aliases), None)
-    if found is not None:
-        return found
+    by_alias = next((d for d in known.values() if wanted in d.aliases), None)
+    if by_alias is not None:
+        return by_alias
     if wanted == "cpu":
         raise DeviceError(
-            "This machine's CPU is not measured yet.",
-            why="A processor is calibrated, never tabulated: its speed depends on the machine around it.",
-            cure="Run `costax calibrate` once; it takes less than two minutes.",
+            "There is no device file for the CPU of this machine.",
+            why="The speed of a CPU depends on the whole machine, so costax measures it and has no table for it.",
+            cure="Run `costax calibrate` once. It takes less than two minutes.",
         )
     names = [*known, *(alias for d in known.values() for alias in d.aliases)]
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
+    matches = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
     raise DeviceError(
         f"There is no device {name!r}.",
         why="`costax devices` lists those that costax knows.",
-        cure=f"Did you mean {' or '.join(near)}?" if near else f"Add a file of your own to {user_folder()}.",
+        cure=f"Did you mean {' or '.join(matches)}?" if matches else f"Add a device file to {user_folder()}.",
     )
 
 
@@ -65,35 +68,35 @@ def _shipped() -> Mapping[str, Device]:
 
 
 def read(path: Path) -> Device:
-    """Return the device that a file describes. Raises DeviceError where it does not."""
+    """Return the device that a file describes. Raises DeviceError if the file is not a valid device file."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         _refuse(path, f"cannot be read: {error.strerror or error}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         _refuse(path, f"is not TOML: {error}")
-    return _Reader(path, data).device()
+    return _DeviceReader(path, document).device()
 
 
-class _Reader:
-    """Reads one file; every complaint names it and the key."""
+class _DeviceReader:
+    """Reads one file. Every error names the file and the key."""
 
-    def __init__(self, path: Path, data: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
         self.path = path
-        self.data = data
-        self.sources: Mapping[str, Any] = data.get("sources", {})
+        self.document = document
+        self.sources: Mapping[str, Any] = document.get("sources", {})
 
     def device(self) -> Device:
         known = {f.name for f in _FIELDS} | _TABLES
-        for key in self.data:
+        for key in self.document:
             if key not in known:
-                _refuse(self.path, f"has {key!r}, which means nothing; it may have {', '.join(sorted(known))}")
-        memory, link = self.table("memory"), self.data.get("link")
+                _refuse(self.path, f"has an unknown key {key!r}; the keys are {', '.join(sorted(known))}")
+        memory, link = self.table("memory"), self.document.get("link")
         return Device(
             id=self.path.stem,
             name=self.text("name"),
             vendor=self.text("vendor"),
-            aliases=tuple(self.data.get("aliases", ())),
+            aliases=tuple(self.document.get("aliases", ())),
             peaks=self.figures("peak"),
             bandwidth=self.optional(memory, "bandwidth", "memory"),
             capacity=self.optional(memory, "capacity", "memory"),
@@ -101,27 +104,27 @@ class _Reader:
             on_chip=self.figures("on_chip"),
             link=self.link(link) if link else None,
             power=self.figures("power"),
-            clock=self.optional(self.data, "clock", ""),
+            clock=self.optional(self.document, "clock", ""),
             efficiency=self.figures("efficiency"),
-            notes=tuple(self.data.get("notes", ())),
-            jax_devices=self.data.get("jax_devices", 1),
-            compile_for=self.data.get("compile_for", ""),
-            units=self.data.get("units", ""),
-            rates=self.data.get("rates", {}),
-            calibrated=str(self.data.get("calibrated", "")),
+            notes=tuple(self.document.get("notes", ())),
+            jax_devices=self.document.get("jax_devices", 1),
+            compile_for=self.document.get("compile_for", ""),
+            units=self.document.get("units", ""),
+            rates=self.document.get("rates", {}),
+            calibrated=str(self.document.get("calibrated", "")),
         )
 
     def text(self, key: str) -> str:
-        found = self.data.get(key)
-        if not isinstance(found, str) or not found:
-            _refuse(self.path, f"has no {key!r}")
-        return found
+        text = self.document.get(key)
+        if not isinstance(text, str) or not text:
+            _refuse(self.path, f"has no text for the key {key!r}")
+        return text
 
     def table(self, key: str) -> Mapping[str, Any]:
-        found = self.data.get(key, {})
-        if not isinstance(found, dict):
-            _refuse(self.path, f"has in {key!r} no table")
-        return cast("Mapping[str, Any]", found)
+        table = self.document.get(key, {})
+        if not isinstance(table, dict):
+            _refuse(self.path, f"has a value for {key!r} that is not a table")
+        return cast("Mapping[str, Any]", table)
 
     def figures(self, key: str) -> dict[str, Figure]:
         return {name: self.figure(entry, f"{key}.{name}") for name, entry in self.table(key).items()}
@@ -130,26 +133,26 @@ class _Reader:
         return self.figure(table[key], f"{prefix}.{key}".strip(".")) if key in table else None
 
     def figure(self, entry: Any, key: str) -> Figure:
-        given: Mapping[str, Any] = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
-        value = given.get("value")
+        table: Mapping[str, Any] = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        value = table.get("value")
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            _refuse(self.path, f"has in [{key}] no positive `value`")
-        name: Any = given.get("source")
+            _refuse(self.path, f"has no positive `value` in [{key}]")
+        name: Any = table.get("source")
         if name not in self.sources:
-            _refuse(self.path, f"names in [{key}] no source of its [sources]")
+            _refuse(self.path, f"has a `source` in [{key}] that is not in its [sources]")
         source = self.sources[name]
         return Figure(
             value,
             source.get("title", ""),
             source.get("url", ""),
             str(source.get("date", "")),
-            given.get("unverified", False),
+            table.get("unverified", False),
         )
 
     def link(self, entry: Mapping[str, Any]) -> Link:
         topology = entry.get("topology")
         if topology not in _TOPOLOGIES:
-            _refuse(self.path, f"has in [link] the topology {topology!r}, not one of {', '.join(_TOPOLOGIES)}")
+            _refuse(self.path, f"has the topology {topology!r} in [link]; the topologies are {', '.join(_TOPOLOGIES)}")
         send = self.figure(entry.get("send"), "link.send")
         return Link(entry.get("kind", ""), topology, entry.get("axes", 1), entry.get("links", 1), send)
 
@@ -162,15 +165,15 @@ _FIELDS: Final = tuple(_f for _f in Device.__dataclass_fields__.values())
 def _refuse(path: Path, what: str) -> NoReturn:
     raise DeviceError(
         f"{str(path)!r} {what}.",
-        why="A device file is TOML: name, vendor, [peak.*], [memory.*], [link], [power.*], each number with a source.",
-        cure="Take one of costax's as a pattern: costax devices h100-sxm --file.",
+        why="A device file is TOML: name, vendor, [peak.*], [memory.*], [link], [power.*]; each number has a source.",
+        cure="See a valid file: costax devices h100-sxm --file.",
     )
 
 
-def source_text(found: Device) -> str:
-    """Return the text of a device's file."""
+def source_text(listed: Device) -> str:
+    """Return the text of the file of a device. Raises DeviceError if the library has no such file."""
     for folder in (user_folder(), _OWN):
-        path = folder / f"{found.id}.toml"
+        path = folder / f"{listed.id}.toml"
         if path.is_file():
             return path.read_text(encoding="utf-8")
-    _refuse(Path(f"{found.id}.toml"), "is no file of the library")
+    _refuse(Path(f"{listed.id}.toml"), "is not in the library of devices")

@@ -1,4 +1,4 @@
-"""Technologies: picojoules of single operations by process node, with their sources."""
+"""Technologies: the energy of single operations by process node, with sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE: Final = Path(__file__).parent / "technologies.toml"
 
 @dataclass(frozen=True, slots=True)
 class Technology:
-    """A process node: picojoules by operation, such as `bf16_multiply`, and of a byte of memory."""
+    """A process node: picojoules by operation, such as `bf16_multiply`, and of one byte of memory."""
 
     id: str
     name: str
@@ -25,18 +25,21 @@ class Technology:
     unverified: Sequence[str] = ()
 
     def multiply_add(self, kind: str) -> float:
-        """Return picojoules of a multiply-accumulate of operands of a class; 8 and 16 bits accumulate in 32."""
+        """Return the picojoules of a multiply-accumulate. Operands of 8 and 16 bits accumulate in 32 bits.
+
+        kind: the precision class of the operands, such as "bf16".
+        """
         accumulator = "int32_add" if kind.startswith("int") else "fp32_add"
         return self.operation(kind, "multiply") + self.picojoules[accumulator]
 
     def operation(self, kind: str, what: str = "add") -> float:
-        """Return picojoules of an operation on a class of operands; a class that no table has takes the next wider."""
+        """Return the picojoules of an "add" or "multiply"; a class without a value takes the next wider class."""
         for wider in _WIDER[kind]:
-            found = self.picojoules.get(f"{wider}_{what}")
-            if found is not None:
-                # An operation of 64 bits takes twice (an addition) or four times (a multiplication) that of 32.
-                return found * ((4 if what == "multiply" else 2) if kind == "fp64" else 1)
-        raise AssertionError(f"{self.id} has no {kind}_{what}")
+            energy = self.picojoules.get(f"{wider}_{what}")
+            if energy is not None:
+                # From 32 to 64 bits the energy of an addition doubles and that of a multiplication quadruples.
+                return energy * ((4 if what == "multiply" else 2) if kind == "fp64" else 1)
+        raise AssertionError(f"The table {self.id} has no energy for {kind}_{what}.")
 
 
 _WIDER: Final[Mapping[str, Sequence[str]]] = {
@@ -68,12 +71,12 @@ def technologies() -> Mapping[str, Technology]:
 
 
 def technology(name: str) -> Technology:
-    """Return a technology by its id. Raises DeviceError where nobody knows it."""
-    found = technologies().get(name)
-    if found is None:
+    """Return a technology by its id. Raises DeviceError for an unknown id."""
+    table = technologies().get(name)
+    if table is None:
         raise DeviceError(
             f"There is no table of energies for {name!r}.",
-            why=f"costax has {', '.join(technologies())}.",
-            cure='Pass for example technology="7nm".',
+            why=f"costax has tables for {', '.join(technologies())}.",
+            cure='Pass, for example, technology="7nm".',
         )
-    return found
+    return table
