@@ -17,7 +17,7 @@ from jax.interpreters import mlir
 import costax
 from costax.core.cost import Cost
 from costax.rules.registry import REGISTRY
-from costax.rules.traits import ELEMENTWISE, NO_TRAITS, Traits
+from costax.rules.traits import ELEMENTWISE, NO_TRAITS, UNDECLARED, Traits
 
 # Names of the primitives that have a rule, by the version of jax in which a primitive of that name exists.
 LIVE = json.loads((Path(__file__).parents[1] / "data" / "live_primitives.json").read_text())
@@ -45,7 +45,7 @@ def f32(*shape):
 
 
 def test_every_rule_has_traits():
-    assert [name for name, rule in costax.rules().items() if rule.declared is None] == []
+    assert [name for name, rule in costax.rules().items() if rule.traits is UNDECLARED] == []
 
 
 def test_every_name_with_a_rule_is_a_primitive_of_a_supported_jax():
@@ -167,11 +167,21 @@ def test_the_primitive_of_a_user_is_fused_like_the_same_function_of_jax(with_tra
     assert seconds[0] == pytest.approx(seconds[1], rel=0.01)
 
 
-@pytest.mark.parametrize("with_traits", [None, NO_TRAITS], indirect=True)
+@pytest.mark.parametrize("with_traits", [UNDECLARED, NO_TRAITS], indirect=True)
 def test_a_primitive_without_traits_reads_and_writes_buffers(with_traits):
     analysis = costax.analyze(chain(rectify.bind))(f32(1024, 1024))
     assert analysis.fused_peak_bytes > 2 * 4 * 1024**2
     assert len(analysis.kernels()) > 1
+
+
+def test_another_cost_for_a_primitive_leaves_its_traits():
+    def expensive(eqn):
+        return Cost.arithmetic(eqn.out.dtype, 7 * eqn.out.size)
+
+    plain = costax.analyze(chain(jnp.tanh))(f32(1024, 1024))
+    dearer = costax.analyze(chain(jnp.tanh), rules={"tanh": expensive})(f32(1024, 1024))
+    assert dearer.total.flops == plain.total.flops + 2 * 7 * 1024**2
+    assert dearer.fused_peak_bytes == plain.fused_peak_bytes
 
 
 @pytest.mark.parametrize("with_traits", [Traits(unmodelled=True)], indirect=True)

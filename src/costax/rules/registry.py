@@ -9,13 +9,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from costax.core.cost import ZERO, Cost, Count
 from costax.core.equation import Body, Equation
 from costax.errors import RuleCollisionError
-from costax.rules.traits import NO_TRAITS, Traits
+from costax.rules.traits import NO_TRAITS, UNDECLARED, Traits
 
 CostFunction = Callable[[Equation], Cost]
 BodyFunction = Callable[[Equation], Sequence[Body]]
@@ -38,7 +38,7 @@ def no_traffic(eqn: Equation) -> tuple[Count, Count]:
 class Rule:
     """A rule and where it is written.
 
-    free: the reason why a primitive costs nothing. traits: what the primitive is; None where its rule does not say.
+    free: the reason why a primitive costs nothing. traits: what the primitive is, or UNDECLARED.
     """
 
     name: str
@@ -49,12 +49,7 @@ class Rule:
     line: int
     higher_order: bool = False
     free: str = ""
-    declared: Traits | None = None
-
-    @property
-    def traits(self) -> Traits:
-        """What the primitive is."""
-        return self.declared or NO_TRAITS
+    traits: Traits = UNDECLARED
 
 
 class Registry:
@@ -71,6 +66,9 @@ class Registry:
         function of the same file may come again: that is a reloaded module or a notebook cell.
         """
         first = self._rules.get(rule.name)
+        if first and override and rule.traits is UNDECLARED:
+            # Another cost for the same primitive; what the primitive is stays as it was.
+            rule = replace(rule, traits=first.traits)
         if first and not override and not _same_place(first, rule):
             raise RuleCollisionError(rule.name, first=f"{first.file}:{first.line}", second=f"{rule.file}:{rule.line}")
         self._rules[rule.name] = rule
@@ -108,17 +106,17 @@ def _rule(
     name: str,
     function: CostFunction | BodyFunction,
     traffic: Traffic,
-    traits: Traits | None,
+    traits: Traits,
     *,
     higher_order: bool,
 ) -> Rule:
     code = inspect.unwrap(function).__code__
     law = inspect.cleandoc(function.__doc__ or "")
-    return Rule(name, function, traffic, law, code.co_filename, code.co_firstlineno, higher_order, declared=traits)
+    return Rule(name, function, traffic, law, code.co_filename, code.co_firstlineno, higher_order, traits=traits)
 
 
 def cost_rule(
-    *names: str, traffic: Traffic = whole_operands, traits: Traits | None = None, override: bool = False
+    *names: str, traffic: Traffic = whole_operands, traits: Traits = UNDECLARED, override: bool = False
 ) -> Callable[[_C], _C]:
     """Say what leaf primitives cost: decorate a pure function `Equation -> Cost`.
 
@@ -167,5 +165,5 @@ def free(*names: str, because: str, traits: Traits, traffic: Traffic = whole_ope
             return ZERO
 
         place = (caller.f_code.co_filename, caller.f_lineno)
-        rule = Rule(name, nothing, traffic, because, *place, free=because, declared=traits)
+        rule = Rule(name, nothing, traffic, because, *place, free=because, traits=traits)
         REGISTRY.add(rule, override=False)

@@ -131,6 +131,8 @@ class Traits:
 
 NO_TRAITS: Final = Traits()
 """A primitive of which nothing is known but its cost: it reads and writes buffers."""
+UNDECLARED: Final = Traits()
+"""The same, of a rule that does not say what its primitive is: a rule of a user, told apart by identity."""
 ELEMENTWISE: Final = Traits(elementwise=True)
 TRANSCENDENTAL: Final = Traits(elementwise=True, operations=20.0)
 SPECIAL_FUNCTION: Final = Traits(elementwise=True, operations=50.0)
