@@ -34,13 +34,13 @@ def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save:
 
 
 def check_exact(analysis: Analysis) -> None:
-    """Raise CheckError unless every number is exact."""
+    """Raise CheckError unless every number is exact and every trip count is known."""
     from costax.report.notes import gaps, open_loops
 
     if analysis.exact and not open_loops(analysis):
         return
     raise CheckError(
-        f"Not all numbers of `{analysis.name}` are exact.",
+        f"Some numbers of `{analysis.name}` are not exact or not known.",
         why="\n".join([*gaps(analysis), *open_loops(analysis)]),
         cure="Set trip counts with --trips, write rules for the primitives, or leave out --strict.",
     )

@@ -67,7 +67,7 @@ def deliver(
     gaps = hlo_module.gaps(module) if strict else []
     if gaps:
         raise CheckError(
-            f"Not all numbers of `{module.name}` is exact.",
+            f"Some numbers of `{module.name}` are not exact or not known.",
             why="\n".join(gaps[:20]),
             cure="Set trip counts with --trips, or leave out --strict.",
         )

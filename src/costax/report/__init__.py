@@ -136,9 +136,10 @@ def check_file(path: str | Path, kind: type[Any] | str = "Analysis") -> str:
     offered = {name: FORMATS[name].suffix for name in format_names(kind)}
     chosen = next((name for name, suffix in offered.items() if file.name.lower().endswith(suffix)), None)
     if chosen is None:
-        fault = f"the suffix {file.suffix!r} is unknown" if file.suffix else "the path has no suffix"
+        noun = _noun(classes[0])
+        fault = f"no format of {noun} has the suffix {file.suffix!r}" if file.suffix else "the path has no suffix"
         raise RecordError(
-            f"{str(path)!r} cannot be written as {_noun(classes[0])}: {fault}.",
+            f"{str(path)!r} cannot be written: {fault}.",
             why="The suffix of a file selects its format.",
             cure=f"Use one of {', '.join(offered.values())}.",
         )
