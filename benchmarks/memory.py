@@ -72,11 +72,11 @@ def record() -> None:
     for name, make in programs():
         try:
             traced = trace(make(), (), {})
-            lowered = _jax.lower(traced.traced, _jax.live_part(traced.jaxpr), "cuda")
+            lowered = _jax.lower(traced.traced, _jax.without_dead_code(traced.jaxpr), "cuda")
             count = _jax.partitions(lowered)
             chosen = machine(f"cuda:h100:{count}" if count > 1 else "cuda:h100")
-            program, how = _jax.lowered_program(lowered)
-            executable = _jax.compile_ahead("cuda", chosen.topology, chosen.options, program, how)
+            program, how = _jax.portable_program(lowered)
+            executable = _jax.compile_ahead_of_time("cuda", chosen.topology, chosen.options, program, how)
         except BaseException as error:  # pytest's skip is none of Exception
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -86,11 +86,11 @@ def programs(large: bool) -> Iterator[tuple[str, Callable[[], costax.Target]]]:
 
 def timed(run: Callable[[], object], times: int = 3) -> list[float]:
     """Seconds of some runs; one before brings back what the other programs pushed out of the caches."""
-    _jax.ready(run())
+    _jax.block_until_ready(run())
     found = []
     for _ in range(times):
         start = time.perf_counter()
-        _jax.ready(run())
+        _jax.block_until_ready(run())
         found.append(time.perf_counter() - start)
     return found
 

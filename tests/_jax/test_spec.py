@@ -102,7 +102,7 @@ def test_a_text_that_names_no_array_is_an_error_with_a_cure(text):
 
 @pytest.mark.parametrize("value", [None, 3, f"{b'f32[3]'}".encode(), (8, 3)])
 def test_what_is_no_text_is_an_error(value):
-    with pytest.raises(InputError, match="is not a text"):
+    with pytest.raises(InputError, match="is not a string"):
         costax.spec(value)
 
 

@@ -10,7 +10,7 @@ from jax._src.interpreters import mlir
 from jaxlib.mlir import ir
 
 import costax
-from costax.rules.higher_order.stablehlo import Reader
+from costax.rules.higher_order.stablehlo import StablehloReader
 
 
 def counts(function, *args):
@@ -126,7 +126,7 @@ def test_nothing_of_an_exported_function_is_run():
 
 def read(text: str):
     with mlir.make_ir_context():
-        return Reader(ir.Module.parse(f"module {{ {text} }}")).function("main")
+        return StablehloReader(ir.Module.parse(f"module {{ {text} }}")).function("main")
 
 
 def test_an_operation_without_a_name_in_jax_keeps_its_own():

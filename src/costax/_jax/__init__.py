@@ -1,31 +1,31 @@
-"""The only package that knows jax versions and jax internals; the rest asks it by name.
+"""Everything that depends on jax's version or on jax's internals; no other package of costax uses these directly.
 
 Supported: jax 0.8.2 and newer.
 """
 
-from costax._jax.aot_topologies import compile_ahead as compile_ahead
+from costax._jax.aot_topologies import compile_ahead_of_time as compile_ahead_of_time
 from costax._jax.aot_topologies import compiled_cost as compiled_cost
 from costax._jax.aot_topologies import compiled_memory as compiled_memory
-from costax._jax.aot_topologies import lowered_program as lowered_program
 from costax._jax.aot_topologies import meshes as meshes
 from costax._jax.aot_topologies import partitions as partitions
+from costax._jax.aot_topologies import portable_program as portable_program
 from costax._jax.execution import Executable as Executable
 from costax._jax.execution import avals as avals
-from costax._jax.execution import copied as copied
+from costax._jax.execution import block_until_ready as block_until_ready
+from costax._jax.execution import copy_of as copy_of
 from costax._jax.execution import device as device
-from costax._jax.execution import made_up as made_up
+from costax._jax.execution import example_array as example_array
 from costax._jax.execution import peak_memory as peak_memory
 from costax._jax.execution import profile as profile
-from costax._jax.execution import ready as ready
 from costax._jax.fingerprints import fingerprint as fingerprint
 from costax._jax.hlo import XlaError as XlaError
-from costax._jax.hlo import hlo_from_foreign_text as hlo_from_foreign_text
 from costax._jax.hlo import hlo_from_text as hlo_from_text
+from costax._jax.hlo import hlo_from_untrusted_text as hlo_from_untrusted_text
 from costax._jax.hlo import hlo_of as hlo_of
 from costax._jax.hlo import hlo_text as hlo_text
 from costax._jax.hlo import stablehlo_text as stablehlo_text
 from costax._jax.hlo import xla_cost as xla_cost
-from costax._jax.hlo import xla_cost_of_foreign as xla_cost_of_foreign
+from costax._jax.hlo import xla_cost_of_untrusted as xla_cost_of_untrusted
 from costax._jax.jaxprs import Eqn as Eqn
 from costax._jax.jaxprs import Jaxpr as Jaxpr
 from costax._jax.jaxprs import Var as Var
@@ -40,7 +40,6 @@ from costax._jax.jaxprs import is_jaxpr as is_jaxpr
 from costax._jax.jaxprs import is_literal as is_literal
 from costax._jax.jaxprs import literal as literal
 from costax._jax.jaxprs import literal_text as literal_text
-from costax._jax.jaxprs import live_part as live_part
 from costax._jax.jaxprs import lowered_primitives as lowered_primitives
 from costax._jax.jaxprs import map_jaxprs as map_jaxprs
 from costax._jax.jaxprs import opened as opened
@@ -49,19 +48,20 @@ from costax._jax.jaxprs import params as params
 from costax._jax.jaxprs import scalar_text as scalar_text
 from costax._jax.jaxprs import with_equations as with_equations
 from costax._jax.jaxprs import with_scopes as with_scopes
+from costax._jax.jaxprs import without_dead_code as without_dead_code
 from costax._jax.source_info import current_scope as current_scope
 from costax._jax.source_info import is_user_file as is_user_file
-from costax._jax.source_info import isolated as isolated
 from costax._jax.source_info import name_stack as name_stack
 from costax._jax.source_info import name_stack_parts as name_stack_parts
+from costax._jax.source_info import separate_trace_cache as separate_trace_cache
 from costax._jax.source_info import source as source
 from costax._jax.source_info import without_named_scope as without_named_scope
 from costax._jax.stablehlo import attribute as attribute
 from costax._jax.stablehlo import constant as constant
 from costax._jax.stablehlo import exported_module as exported_module
-from costax._jax.stablehlo import place as place
+from costax._jax.stablehlo import operation_source_info as operation_source_info
 from costax._jax.stablehlo import tensor as tensor
-from costax._jax.stages import bound as bound
+from costax._jax.stages import bind_in_scope as bind_in_scope
 from costax._jax.stages import donated as donated
 from costax._jax.stages import is_compiled as is_compiled
 from costax._jax.stages import is_jitted as is_jitted

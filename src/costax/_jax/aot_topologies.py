@@ -1,6 +1,6 @@
-"""Compiling ahead of time for devices that are only described.
+"""Ahead-of-time compilation for devices that this machine does not have, from a description of their topology.
 
-Tried with jax 0.8.2, 0.10.2 and 0.12.0.1.
+Tested with jax 0.8.2, 0.10.2 and 0.12.0.1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from costax._jax.hlo import XlaError
 from costax._jax.stages import memory_sizes
 from costax._jax.versions import VERSION
 
-# jax's types say nothing of what lies beyond its Python.
+# jaxlib's extension modules have no type annotations.
 _compiler: Any = importlib.import_module("jax._src.compiler")
 _mlir: Any = importlib.import_module("jax._src.interpreters.mlir")
 _pxla: Any = importlib.import_module("jax._src.interpreters.pxla")
@@ -25,10 +25,11 @@ _ir: Any = importlib.import_module("jaxlib.mlir.ir")
 _topologies: Any = importlib.import_module("jax.experimental.topologies")
 
 
-def lowered_program(lowered: Any) -> tuple[bytes, Mapping[str, Any]]:
-    """Return what crosses to another process: StableHLO as bytecode, with its names, and what jax compiles it with.
+def portable_program(lowered: Any) -> tuple[bytes, Mapping[str, Any]]:
+    """Return a lowered program in a form that another process can compile: (StableHLO bytecode, compile settings).
 
-    The second part is made of plain values: which inputs and outputs the compiler may shard as it likes, and options.
+    The bytecode keeps the operation names. The settings are plain values: which inputs and outputs the compiler may
+    shard as it likes, whether the arguments are one tuple, and the user's compiler options.
     """
     lowering = lowered._lowering
     compile_args = lowering.compile_args
@@ -41,13 +42,13 @@ def lowered_program(lowered: Any) -> tuple[bytes, Mapping[str, Any]]:
 
 
 def partitions(lowered: Any) -> int:
-    """Return how many devices a lowered program runs on."""
+    """Return the number of devices of a lowered program."""
     attributes = lowered.compiler_ir("stablehlo").operation.attributes
     return attributes["mhlo.num_partitions"].value if "mhlo.num_partitions" in attributes else 1
 
 
 def meshes(lowered: Any) -> tuple[Mapping[str, int], ...]:
-    """Return the meshes that a lowered program names, as sizes by axis; their devices are the program's, in order."""
+    """Return the meshes of a lowered program as axis sizes by name; each has all devices of the program, in order."""
     sizes_by_mesh: list[Mapping[str, int]] = []
     for op in lowered.compiler_ir("stablehlo").body.operations:
         if op.operation.name == "sdy.mesh":
@@ -58,19 +59,19 @@ def meshes(lowered: Any) -> tuple[Mapping[str, int], ...]:
     return tuple(sizes_by_mesh)
 
 
-def compile_ahead(
-    platform: str, topology: str, description: Mapping[str, Any], program: bytes, how: Mapping[str, Any]
+def compile_ahead_of_time(
+    platform: str, topology: str, description: Mapping[str, Any], program: bytes, settings: Mapping[str, Any]
 ) -> Any:
-    """Compile StableHLO for devices that are only described; what comes back has `hlo_modules()` and cannot run.
+    """Compile StableHLO for a topology of devices; the executable has `hlo_modules()` but cannot run here.
 
-    topology, description: for `jax.experimental.topologies`. how: as `lowered_program` returns it.
+    topology, description: for `jax.experimental.topologies`. program, settings: as `portable_program` returns them.
     """
     devices = _topologies.get_topology_desc(platform=platform, topology_name=topology, **description).devices
     client = devices[0].client
     with _mlir.make_ir_context():
         module = _ir.Module.parse(program)
         count = module.operation.attributes["mhlo.num_partitions"].value
-        overrides = {**_untuned(platform), **how["overrides"]}
+        overrides = {**_without_autotuning(platform), **settings["overrides"]}
         used = np.array(devices[:count], dtype=object)
         options = _compiler.get_compile_options(
             num_replicas=1,
@@ -79,26 +80,26 @@ def compile_ahead(
             env_options_overrides=overrides,
             backend=client,
         )
-        options.parameter_is_tupled_arguments = how["tupled"]
+        options.parameter_is_tupled_arguments = settings["tupled"]
         build = options.executable_build_options
-        build.allow_spmd_sharding_propagation_to_parameters = how["inputs"]
-        build.allow_spmd_sharding_propagation_to_output = how["outputs"]
-        chosen = _xla.DeviceList(tuple(used))
-        return client.compile(module, executable_devices=chosen, compile_options=options)
+        build.allow_spmd_sharding_propagation_to_parameters = settings["inputs"]
+        build.allow_spmd_sharding_propagation_to_output = settings["outputs"]
+        device_list = _xla.DeviceList(tuple(used))
+        return client.compile(module, executable_devices=device_list, compile_options=options)
 
 
-def _untuned(platform: str) -> Mapping[str, Any]:
-    """Return the options without which a plugin wants a GPU to time kernels on. jax 0.10 and newer want none."""
+def _without_autotuning(platform: str) -> Mapping[str, Any]:
+    """Return options that turn autotuning off: before jax 0.10 it needs a GPU to time kernels on."""
     return {"xla_gpu_autotune_level": 0} if platform == "cuda" and VERSION < (0, 10) else {}
 
 
 def compiled_memory(executable: Any) -> Mapping[str, int]:
-    """Return the memory analysis of an executable that `compile_ahead` made."""
+    """Return the memory analysis of an executable from `compile_ahead_of_time`, in bytes."""
     return memory_sizes(executable.get_compiled_memory_stats())
 
 
 def compiled_cost(executable: Any) -> Mapping[str, float] | None:
-    """Return the compiler's own cost dictionary of an executable, None where it has none (GPU)."""
+    """Return the compiler's own cost dictionary of an executable; None if the compiler has none (GPU)."""
     try:
         cost: Any = executable.cost_analysis()
     except XlaError as error:

@@ -1,4 +1,4 @@
-"""Running a program: arguments of its shapes, the executable, the device's memory, and a profile of it."""
+"""Execution of a program: example arguments, the executable, the peak memory of the device, and profiles."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jax.extend import core as _extend_core
 from costax._jax.hlo import hlo_of
 from costax._jax.jaxprs import opened
 
-# Parts whose annotations name less than they hold.
+# Untyped, because jax's annotations are incomplete.
 _api: Any = jax
 
 
-def made_up(aval: Any, seed: int) -> Any:
-    """Return an array of a shape and dtype: normal numbers if it is floating, zeros of an integer, a key."""
+def example_array(aval: Any, seed: int) -> Any:
+    """Return an example array of an aval: normal random numbers (floating), zeros (integer, boolean) or PRNG keys."""
     if _api.dtypes.issubdtype(aval.dtype, _api.dtypes.prng_key):
         keys = _api.random.split(_api.random.key(seed, impl=aval.dtype._impl.name), aval.shape)
         return keys if aval.shape else keys.reshape(())
@@ -39,10 +39,10 @@ def avals(jaxpr: Any) -> list[Any]:
 
 
 class Executable:
-    """A compiled program that takes its arguments as a flat list, in the order of the jaxpr's inputs."""
+    """A compiled program that takes a flat list of arguments, in the order of the jaxpr's inputs."""
 
     def __init__(self, traced: Any, jaxpr: Any) -> None:
-        """Lower and compile for jax's default device; `traced` may be None."""
+        """Lower and compile for jax's default device: a `Traced`, or the jaxpr if `traced` is None."""
         if traced is None:
             shapes = [_api.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals(jaxpr)]
             traced = _api.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*shapes)
@@ -51,7 +51,7 @@ class Executable:
         self._compiled = traced.lower().compile()
 
     def __call__(self, values: Sequence[Any]) -> Any:
-        """Start a run; what comes back may not be ready yet."""
+        """Start an execution; it is asynchronous, so the results may not be ready yet."""
         args, kwargs = _api.tree.unflatten(self._tree, values)
         return self._compiled(*args, **kwargs)
 
@@ -62,17 +62,17 @@ class Executable:
 
     @property
     def arguments(self) -> int:
-        """How many arrays it takes."""
+        """The number of arrays that the program takes."""
         return len(self.donated)
 
 
-def ready(value: Any) -> Any:
-    """Return a result when it is there."""
+def block_until_ready(value: Any) -> Any:
+    """Wait until the arrays of a pytree are computed, and return the pytree."""
     return _api.block_until_ready(value)
 
 
-def copied(value: Any) -> Any:
-    """Return a copy of an array, which may be given away."""
+def copy_of(value: Any) -> Any:
+    """Return a copy of an array; the copy may be donated."""
     return _api.numpy.array(value, copy=True)
 
 
@@ -83,20 +83,20 @@ def device() -> tuple[str, str]:
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes that the default device has had in use, where its backend tells."""
+    """Return the most bytes that were in use on the default device; None if the backend does not report them."""
     stats: Mapping[str, int] | None = _api.devices()[0].memory_stats()
     peak = None if stats is None else stats.get("peak_bytes_in_use")
     return None if peak is None else int(peak)
 
 
 def profile(run: Callable[[], object]) -> Iterator[tuple[str, float]]:
-    """Yield (HLO instruction, seconds) for each that a profiled run executes."""
+    """Yield (name of an HLO instruction, seconds) for each execution of an instruction during `run`."""
     with tempfile.TemporaryDirectory(prefix="costax-") as folder:
         with _api.profiler.trace(folder):
             run()
         for path in Path(folder).rglob("*.xplane.pb"):
             with warnings.catch_warnings():
-                # jax's types of events lack a name of their module, and Python 3.13 warns; an error ends the process.
+                # jax's event types lack `__module__`: Python 3.13 warns, and a warning as an error ends the process.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 events = list(_events(_api.profiler.ProfileData.from_file(str(path))))
             yield from events
@@ -109,7 +109,7 @@ def _events(profile: Any) -> Iterator[tuple[str, float]]:
     for plane in profile.planes:
         for line in plane.lines:
             for event in line.events:
-                # On the host most are events of Python and of the runtime.
+                # On the host, most events are those of Python and of the runtime, not of HLO instructions.
                 if plane.name.startswith("/host") and _OTHER.search(event.name):
                     continue
                 stats: Mapping[str, Any] = dict(event.stats)

@@ -1,4 +1,4 @@
-"""Fingerprints: equal for traced programs that are the same, equation by equation, whoever traced them."""
+"""Fingerprints of jaxprs: two traces of the same program have equal fingerprints."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _internals: Any = _core
 
 
 def fingerprint(jaxpr: Any, more: object = None) -> str:
-    """Return a digest of a jaxpr and something more: primitives, parameters, shapes, scopes, how values flow.
+    """Return a SHA-256 digest of a jaxpr and of `more`, any value with a stable repr.
 
-    Source lines are not in it. Where a parameter is known by its place in memory alone, two traces differ.
+    The digest covers primitives, parameters, shapes, scopes and the data flow, but no source lines. If the repr of a
+    parameter contains a memory address, two traces of the program have different fingerprints.
     """
     return hashlib.sha256(f"{_Fingerprinter().jaxpr(jaxpr)}{more!r}".encode()).hexdigest()
 

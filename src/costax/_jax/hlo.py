@@ -14,15 +14,15 @@ import jax
 
 from costax._jax.stages import is_lowered
 
-# A part whose annotations name less than it holds.
+# Untyped, because jax's annotations are incomplete.
 _api: Any = jax
 
 XlaError: type[Exception] = _api.errors.JaxRuntimeError
-"""What XLA raises, its HLO parser included."""
+"""The exception that XLA raises, also its HLO parser."""
 
 
 def _hlo() -> Any:
-    """Return the module that holds HloModule: `jaxlib._hlo`, before 0.10 `jaxlib._jax`."""
+    """Return the module with HloModule: `jaxlib._hlo`, before jaxlib 0.10 `jaxlib._jax`."""
     try:
         return importlib.import_module("jaxlib._hlo")
     except ModuleNotFoundError:
@@ -30,11 +30,12 @@ def _hlo() -> Any:
 
 
 def hlo_from_text(text: str) -> bytes:
-    """Return the serialised HloModuleProto of HLO text; XlaError if XLA's parser refuses it."""
+    """Return the serialised HloModuleProto of HLO text. Raises XlaError if XLA's parser rejects the text."""
     return _hlo().hlo_module_from_text(text).as_serialized_hlo_module_proto()
 
 
-# What a process of its own does with a module that nobody vouches for; jaxlib alone starts in a third of a second.
+# The program of a separate process that works on an untrusted module, within 8 GiB of memory. It imports only jaxlib,
+# which takes a third of a second.
 _FOREIGN: Final = """
 import json, sys
 try:
@@ -64,34 +65,34 @@ _COST: Final = _FOREIGN.format(
 )
 
 
-def hlo_from_foreign_text(text: str, *, seconds: float = 60.0) -> bytes:
-    """As `hlo_from_text`, in a process of its own: XLA's parser ends the whole process on some malformed text.
+def hlo_from_untrusted_text(text: str, *, seconds: float = 60.0) -> bytes:
+    """As `hlo_from_text`, in a separate process: XLA's parser aborts its process on some malformed text.
 
-    Raises XlaError with the parser's message, or with the last words of the process.
+    Raises XlaError with the parser's message, or with the error output of the process.
     """
-    return _foreign(_PARSE, text.encode(), seconds)
+    return _run_isolated(_PARSE, text.encode(), seconds)
 
 
-def xla_cost_of_foreign(hlo: bytes, *, seconds: float = 60.0) -> Mapping[str, float]:
-    """As `xla_cost`, in a process of its own: XLA ends the whole process on some modules that break its rules.
+def xla_cost_of_untrusted(hlo: bytes, *, seconds: float = 60.0) -> Mapping[str, float]:
+    """As `xla_cost`, in a separate process: XLA aborts its process on some malformed modules.
 
-    Raises XlaError with XLA's message, or with the last words of the process.
+    Raises XlaError with XLA's message, or with the error output of the process.
     """
-    return json.loads(_foreign(_COST, hlo, seconds))
+    return json.loads(_run_isolated(_COST, hlo, seconds))
 
 
-def _foreign(program: str, data: bytes, seconds: float) -> bytes:
+def _run_isolated(program: str, stdin: bytes, seconds: float) -> bytes:
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-c", program]
     try:
-        done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=seconds, env=quiet)
+        done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=seconds, env=quiet)
     except subprocess.TimeoutExpired as fault:
-        raise XlaError(f"it did not end within {seconds:g} seconds") from fault
+        raise XlaError(f"XLA did not finish within {seconds:g} seconds") from fault
     if done.returncode:
-        words = done.stderr.decode("utf-8", "replace").strip()
-        # What XLA says before it ends the process stands above the stack that it prints.
-        fatal = next((line for line in words.splitlines() if line.startswith("F")), "")
-        raise XlaError(fatal.partition("] ")[2] or words or f"the process died ({done.returncode})")
+        errors = done.stderr.decode("utf-8", "replace").strip()
+        # Before XLA aborts it prints a line that begins with F (fatal), then a stack trace.
+        fatal = next((line for line in errors.splitlines() if line.startswith("F")), "")
+        raise XlaError(fatal.partition("] ")[2] or errors or f"XLA's process ended with exit code {done.returncode}")
     return done.stdout
 
 
@@ -103,18 +104,18 @@ def hlo_of(stage: Any) -> bytes:
 
 
 def stablehlo_text(lowered: Any) -> str:
-    """Return a `Lowered` as StableHLO text without its names and places in the source."""
-    # jax made the module and has verified it: `as_text()` would do that again.
+    """Return a `Lowered` as StableHLO text without operation names and source locations."""
+    # jax has verified the module when it lowered the program; `as_text()` would verify it again.
     return lowered.compiler_ir("stablehlo").operation.get_asm(enable_debug_info=False, assume_verified=True)
 
 
 def xla_cost(hlo: bytes) -> Mapping[str, float]:
-    """Return XLA's own cost analysis of a serialised module, by the CPU client; a property that is 0 is absent."""
+    """Return XLA's own cost analysis of a serialised module, from the CPU client; properties that are 0 are absent."""
     module = _hlo().HloModule.from_serialized_hlo_module_proto(hlo)
     xla: Any = importlib.import_module("jaxlib._jax")
     return xla.hlo_module_cost_analysis(_api.devices("cpu")[0].client, module)
 
 
 def hlo_text(hlo: bytes) -> str:
-    """Return a serialised module as XLA's text."""
+    """Return a serialised module as HLO text."""
     return _hlo().HloModule.from_serialized_hlo_module_proto(hlo).to_string()

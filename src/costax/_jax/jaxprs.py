@@ -1,6 +1,6 @@
-"""Jaxprs: what one holds, its equations' parameters under one name for all versions, and the same jaxpr changed.
+"""Jaxprs: how to read them, how to change them, and parameters under the same names in all versions of jax.
 
-From jax 0.12 on `Jaxpr` and `ClosedJaxpr` are one class; before, a closed jaxpr holds an open one and its constants.
+Since jax 0.12, `Jaxpr` and `ClosedJaxpr` are one class. Before, a closed jaxpr has an open one and its constants.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from costax.core import dtypes
 from costax.core.equation import Operand
 from costax.errors import Uncountable
 
-# Parts whose annotations name less than they hold.
+# Untyped, because jax's annotations are incomplete.
 _api: Any = jax
 _SEQUENCES: Any = (tuple, list)
 
 Jaxpr = Any
-"""An open jaxpr: something with `eqns`, `invars`, `constvars` and `outvars`."""
+"""An open jaxpr: an object with `eqns`, `invars`, `constvars` and `outvars`."""
 
 Var = Any
 
@@ -46,7 +46,7 @@ def opened(jaxpr: Any) -> Jaxpr:
 
 
 def constants(jaxpr: Any) -> Sequence[Any]:
-    """Return the values of the constant variables, as far as the jaxpr holds them."""
+    """Return the values of the constant variables; () for an open jaxpr, which does not have them."""
     return () if not isinstance(jaxpr, _extend_core.ClosedJaxpr) else jaxpr.consts
 
 
@@ -60,15 +60,15 @@ def literal(value: int, aval: Operand) -> Any:
     return _extend_core.Literal(value, aval)
 
 
-def live_part(jaxpr: Any) -> Any:
-    """Return what is left after the dead-code elimination that `jit` does before it lowers; effects and inputs stay."""
+def without_dead_code(jaxpr: Any) -> Any:
+    """Return a jaxpr after the dead-code elimination of `jit`, which keeps equations with effects and all inputs."""
     outer = opened(jaxpr)
     live, _ = _partial_eval.dce_jaxpr(outer, [True] * len(outer.outvars), instantiate=True)
     return live if isinstance(jaxpr, _core.Jaxpr) else _extend_core.ClosedJaxpr(live, jaxpr.consts)
 
 
 def operand(aval: Any) -> Operand:
-    """Return the plain value of an abstract value; a reference is the array behind it, a token is empty."""
+    """Return the shape and dtype of an abstract value: of the array that a reference points to, empty for a token."""
     inner = getattr(aval, "inner_aval", aval)
     shape = getattr(inner, "shape", None)
     dtype = getattr(inner, "dtype", None)
@@ -86,7 +86,7 @@ def _dtype_name(dtype: Any) -> str:
 
 
 def generator(name: str) -> Any:
-    """Return jax's implementation of a generator such as `philox4x32`, or None where this jax has none."""
+    """Return jax's implementation of a PRNG such as `philox4x32`, or None if this version of jax does not have it."""
     try:
         return _api.eval_shape(lambda: jax.random.key(0, impl=name)).dtype._impl
     except ValueError:
@@ -94,29 +94,29 @@ def generator(name: str) -> Any:
 
 
 def literal_text(atom: Any) -> str:
-    """Return the value of a literal as Python writes it: `1.0`, `-3`, `True`; jax wraps it in several classes."""
+    """Return the value of a literal as Python prints it: `1.0`, `-3`, `True`."""
     return scalar_text(atom.val) or str(atom.val)
 
 
 def is_concrete(value: Any, largest: int) -> bool:
-    """Say whether a value is an array of numbers with at most so many elements."""
+    """Say whether a value is a Python number, or an array of numbers with at most `largest` elements."""
     numeric = isinstance(getattr(value, "dtype", None), np.dtype) and not isinstance(value, _core.Tracer)
     return isinstance(value, bool | int | float | complex) or (numeric and value.size <= largest)
 
 
 def scalar_text(value: Any) -> str | None:
-    """Return a concrete scalar as Python writes it; None for everything else."""
-    # jax has numbers of its own that are Python's and print otherwise.
+    """Return a concrete scalar as Python prints it; None for any other value."""
+    # jax has subclasses of Python's numbers that print differently.
     for kind in (bool, int, float, complex):
         if isinstance(value, kind):
             return str(kind(cast("Any", value)))
-    # A random key has a dtype of jax's own, which numpy does not know.
+    # A PRNG key has an extended dtype, which numpy does not know.
     shape: Any = getattr(value, "shape", None)
     return str(np.asarray(value).item()) if shape == () and is_concrete(value, 1) else None
 
 
 def integer_value(value: Any) -> int | None:
-    """Return the value of a concrete integer scalar, else None. Nothing is computed on a device."""
+    """Return the value of a concrete integer or boolean scalar, else None."""
     if isinstance(value, int):
         return int(value)
     if isinstance(value, _core.Tracer) or getattr(value, "shape", None) != ():
@@ -126,22 +126,22 @@ def integer_value(value: Any) -> int | None:
 
 
 def params(eqn: Eqn) -> Mapping[str, Any]:
-    """Return the parameters of an equation under the names of jax 0.10, whatever the version.
+    """Return the parameters of an equation under their names in jax 0.10, for all versions of jax.
 
-    `scan` has `num_consts` and `num_carry` (from 0.12 on it holds trees instead), `shard_map` has `manual_axes`,
-    `dma_start` what it moves.
-    Integers are Python's: numpy's would overflow in a product, silently. Symbolic dimensions are polynomials.
+    `scan` has `num_consts` and `num_carry` (jax 0.12 has trees instead), `shard_map` has `manual_axes`, and `dma_start`
+    has the added parameters `copied` and `remote`. Integers are Python's, because products of numpy's would overflow
+    silently. Symbolic dimensions are polynomials.
     """
-    params = {name: _plain(value) for name, value in eqn.params.items()}
-    for old, new in _RENAMED.get(eqn.primitive.name, ()):
-        if new not in params and old in params:
-            params[new] = params[old]
-    if eqn.primitive.name == "scan" and "ft_in" in params:
-        consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
-        return {**params, "num_consts": consts, "num_carry": carry}
+    by_name = {name: _plain(value) for name, value in eqn.params.items()}
+    for other, name in _RENAMED.get(eqn.primitive.name, ()):
+        if name not in by_name and other in by_name:
+            by_name[name] = by_name[other]
+    if eqn.primitive.name == "scan" and "ft_in" in by_name:
+        consts, carry, _ = (len(list(part)) for part in by_name["ft_in"].unpack())
+        return {**by_name, "num_consts": consts, "num_carry": carry}
     if eqn.primitive.name == "dma_start":
-        return {**params, **_copied(eqn)}
-    return params
+        return {**by_name, **_dma_params(eqn)}
+    return by_name
 
 
 # (name of another version, name of jax 0.10), by primitive.
@@ -152,11 +152,11 @@ _RENAMED: Mapping[str, Sequence[tuple[str, str]]] = {
 }
 
 
-def _copied(eqn: Eqn) -> Mapping[str, Any]:
-    """Return what an asynchronous copy of a kernel moves (`copied`), and whether to another device (`remote`)."""
+def _dma_params(eqn: Eqn) -> Mapping[str, Any]:
+    """Return what an asynchronous copy of a kernel copies (`copied`), and whether to another device (`remote`)."""
     source: Any
     source, transforms, *rest = eqn.params["tree"].unflatten([var.aval for var in eqn.invars])
-    if type(transforms) is tuple and transforms:  # before jax 0.9 a reference and its transforms come apart
+    if type(transforms) is tuple and transforms:  # before jax 0.9 the transforms are separate from the reference
         source = _states.TransformedRef(source, cast("tuple[Any, ...]", transforms))
     reference = getattr(source, "ref", source)
     return {"copied": Operand(tuple(source.shape), operand(reference).dtype), "remote": rest[-1] is not None}
@@ -173,10 +173,10 @@ def _plain(value: Any) -> Any:
 
 
 def expansion(primitive: Any) -> Any:
-    """Return the jaxpr that a hijax primitive stands for. Raises Uncountable where its operands are no arrays."""
+    """Return the jaxpr into which jax expands a hijax primitive. Raises Uncountable if an operand is not an array."""
     avals = tuple(primitive.in_avals_flat)
     if not all(isinstance(aval, _core.ShapedArray) for aval in avals):
-        raise Uncountable("takes operands that are no arrays")
+        raise Uncountable("takes operands that are not arrays")
     return _expanded(primitive, avals)
 
 
@@ -191,7 +191,7 @@ def _expanded(primitive: Any, avals: tuple[Any, ...]) -> Any:
 
 
 def lowered_primitives() -> set[Any]:
-    """Return every primitive that jax, as far as it is imported, can lower on some platform."""
+    """Return every primitive that the imported modules of jax can lower on some platform."""
     primitives = set(_mlir._lowerings)  # pyright: ignore[reportPrivateUsage]
     for table in _mlir._platform_specific_lowerings.values():  # pyright: ignore[reportPrivateUsage]
         primitives |= set(table)
@@ -199,7 +199,7 @@ def lowered_primitives() -> set[Any]:
 
 
 def implementation(name: str, avals: Sequence[Any], params: Mapping[str, Any]) -> Any:
-    """Return the jaxpr of the function that implements a primitive which jax lowers by inlining that function."""
+    """Return the jaxpr of a primitive's Python implementation; jax lowers such a primitive by inlining it."""
     lowered: Mapping[Any, Any] = vars(_mlir)["_lowerings"]
     primitive = next(known for known in lowered if known.name == name)
 
@@ -210,14 +210,14 @@ def implementation(name: str, avals: Sequence[Any], params: Mapping[str, Any]) -
 
 
 def with_equations(jaxpr: Any, eqns: Sequence[Eqn]) -> Any:
-    """Return a jaxpr, open or closed as it was, with other equations."""
+    """Return a jaxpr with its equations replaced; it stays open or closed."""
     inner = opened(jaxpr)
     replaced = inner.replace(eqns=list(eqns))
     return replaced if inner is jaxpr else _extend_core.ClosedJaxpr(replaced, jaxpr.consts)
 
 
 def map_jaxprs(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a parameter's value with every jaxpr in it changed; tuples, lists and named tuples are looked into."""
+    """Apply `change` to every jaxpr in the value of a parameter, also inside tuples, lists and named tuples."""
     if is_jaxpr(value):
         return change(value)
     if isinstance(value, _SEQUENCES) and any(is_jaxpr(part) for part in value):
@@ -227,7 +227,7 @@ def map_jaxprs(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -> Eqn:
-    """Return an equation with other parameters, and with a scope before and after its name stack."""
+    """Return an equation with other parameters, and a scope added before ("" for none) and after its name stack."""
     stack = eqn.source_info.name_stack.stack
     before = (_sources.Scope(prefix),) if prefix else ()
     marked = _sources.NameStack((*before, *stack, _sources.Scope(suffix)))
@@ -237,7 +237,7 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
 def bind(eqn: Eqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Run one equation on values, as `jax.core.eval_jaxpr` does."""
     bind_params: Any = eqn.primitive.get_bind_params(eqn.params)
-    # from jax 0.12 on functions are among the parameters
+    # since jax 0.12 the parameters contain the functions
     subfuns, params = cast("tuple[Any, Any]", bind_params) if isinstance(bind_params, tuple) else ((), bind_params)
     with _sources.user_context(eqn.source_info.traceback), eqn.ctx.manager:
         results = eqn.primitive.bind(*subfuns, *operands, **params)

@@ -1,4 +1,4 @@
-"""Pytrees: jax's functions on them with types, and paths as text."""
+"""Pytrees: jax's functions with type annotations, and paths of leaves as text."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def leaf_paths(tree: Any, is_leaf: IsLeaf | None = None) -> Iterator[tuple[str, 
 
 
 def items(mapping: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the (key, value) pairs of a mapping of anything."""
+    """Return the (key, value) pairs of an untyped mapping."""
     return mapping.items()
 
 
 def shapes_of(function: Callable[..., Any], *args: Any) -> Any:
-    """Return the shapes of what a function returns, without running it."""
+    """Return the shapes and dtypes of a function's results, without running the function."""
     return _jax.eval_shape(function, *args)
 
 
 def is_array(leaf: Any) -> bool:
-    """Say whether a leaf stands for an array: it has a shape and a dtype, and is not a class."""
+    """Say whether a leaf is an array or describes one: it has a shape and a dtype, and is not a class."""
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, type)
 
 
 def random_key(implementation: str | None = None) -> Any:
-    """Return the shape of a typed random key, of jax's default generator or another."""
+    """Return the shape and dtype of a typed PRNG key, by default of jax's default implementation."""
     return shapes_of(lambda: jax.random.key(0, impl=implementation))
 
 
 def shaped(leaf: Any) -> Any:
-    """Return the shape and dtype of an array or a tracer; any other leaf as it is."""
+    """Return the shape and dtype of an array or a tracer; return any other leaf unchanged."""
     return _jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_array(leaf) else leaf

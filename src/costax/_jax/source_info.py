@@ -1,4 +1,4 @@
-"""Where an equation comes from: its name stack, and the user's file and line."""
+"""The origin of an equation: its name stack, and the user's file and line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jax._src import source_info_util as _sources
 
 from costax._jax.jaxprs import Eqn
 
-# Parts whose annotations name less than they hold.
+# Untyped, because jax's annotations are incomplete.
 _api: Any = jax
 _frames: Any = _sources
 
@@ -21,17 +21,17 @@ _OWN_FILES = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def name_stack(eqn: Eqn) -> Any:
-    """Return the name stack of an equation: an object that many equations share."""
+    """Return the name stack of an equation; many equations share one object."""
     return eqn.source_info.name_stack
 
 
 def name_stack_parts(stack: Any) -> list[tuple[bool, str]]:
-    """Return (is a transform, name) for each part of a name stack, outermost first."""
+    """Return (whether it is a transform, its name) for each part of a name stack, outermost first."""
     return [(isinstance(part, _sources.Transform), part.name) for part in stack.stack]
 
 
 def source(eqn: Eqn) -> str:
-    """Return the user's file and line of an equation as `path:line`, or "" where jax kept none."""
+    """Return the user's file and line of an equation as `path:line`, or "" without a user frame."""
     traceback = eqn.source_info.traceback
     if traceback is None:
         return ""
@@ -39,7 +39,7 @@ def source(eqn: Eqn) -> str:
     for code, instruction in zip(codes, instructions, strict=True):
         line = _lines.get((id(code), instruction))
         if line is None:
-            # The code object is kept beside its line: its id is the key, for hashing code is slow.
+            # The key is the code's id, because hashing code objects is slow. Keep the code alive: ids can be reused.
             line = _lines[id(code), instruction] = (_user_line(code, instruction), code)
         if line[0]:
             return line[0]
@@ -57,29 +57,33 @@ def _user_line(code: Any, instruction: int) -> str:
 
 
 def is_user_file(filename: str) -> bool:
-    """Say whether a file belongs to the user: neither to jax nor to costax, whose frames lie between the two."""
+    """Say whether a file belongs to the user, that is neither to jax nor to costax."""
     return _sources.is_user_filename(filename) and not filename.startswith(_OWN_FILES)
 
 
-# Part of the key of jax's caches of traces. It is made here, once, because each new context empties those caches.
+# A part of the key of jax's trace caches. Created once, because each new user context empties these caches.
 _SCOPES_OF = _api.make_user_context(None)
 
 
-def isolated(key: Hashable) -> AbstractContextManager[None]:
-    """Return a context whose traces jax caches apart: the scopes that are added in it stay in it."""
+def separate_trace_cache(key: Hashable) -> AbstractContextManager[None]:
+    """Return a context in which jax caches traces separately, by a key.
+
+    costax adds the scopes of layers to traces; without this context, the user's own code would find these traces in
+    jax's cache.
+    """
     return _SCOPES_OF(key)
 
 
 def without_named_scope(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what `@jax.named_scope(...)` decorates, or the function itself where it is not decorated so."""
-    # Before jax 0.10 the wrapper is contextlib's, and only the context manager in its closure is jax's.
+    """Return the function that `@jax.named_scope(...)` decorates, or the function itself if it is not decorated."""
+    # Before jax 0.10 the wrapper comes from contextlib, and only the context manager in its closure is jax's.
     cells = getattr(function, "__closure__", None) or ()
     decorated = any(isinstance(cell.cell_contents, _sources.ExtendNameStackContextManager) for cell in cells)
     return getattr(function, "__wrapped__", function) if decorated else function
 
 
 def current_scope() -> tuple[str, ...]:
-    """Return the name-stack path of what is being traced now."""
+    """Return the path of the name stack of the current trace, without transforms."""
     stack: Any = _sources.current_name_stack()
     names = (name for transform, name in name_stack_parts(stack) if not transform)
     return tuple(part for name in names for part in name.split("/") if part)

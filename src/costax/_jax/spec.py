@@ -25,18 +25,19 @@ _KEYS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg
 
 
 def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
-    """Return the abstract array that a text such as `f32[8,224,224,3]`, `bf16[b,s,768]` or `key<fry>[]` names.
+    """Return the abstract array that a text such as `f32[8,224,224,3]`, `bf16[b,s,768]` or `key<fry>[]` describes.
 
-    Extents are integers or formulas of symbols: `b*h`, `s + 1`, `s//2`. A symbol stands for any size from 1 on, the
-    same in all arguments of a call. constraints: what holds of the symbols, as `"s >= 2"`, `"mod(s, 8) == 0"`; they may
-    also follow the shape, after a semicolon: `i32[b,s]; s >= 2, b <= 64`.
-    Nothing is allocated. Raises InputError where the text is not of the form `dtype[extent,extent,...]`.
+    Extents are integers or formulas of symbols: `b*h`, `s + 1`, `s//2`. A symbol stands for any size of at least 1, the
+    same in all arguments of a call. constraints: conditions on the symbols, such as `"s >= 2"` or `"mod(s, 8) == 0"`;
+    they may also follow the shape after a semicolon: `i32[b,s]; s >= 2, b <= 64`. No array is allocated.
+
+    Raises InputError if the text is not of the form `dtype[extent,extent,...]`, or if a constraint is not valid.
 
     >>> spec("bf16[2,128]"), spec("i32[b,s+1]")
     (ShapeDtypeStruct(shape=(2, 128), dtype=bfloat16), ShapeDtypeStruct(shape=(b, s + 1), dtype=int32))
     """
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise _wrong(text, "it is not a text")
+        raise _wrong(text, "it is not a string")
     match = _GRAMMAR.fullmatch(text)
     if not match:
         raise _wrong(text, "it is not of the form dtype[extent,extent,...]")
@@ -47,17 +48,17 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     if all(isinstance(count, int) for count in counts) and not written:
         return jax.ShapeDtypeStruct(tuple(counts), dtype)
     if not any(sign in constraint for constraint in written for sign in (">=", "<=", "==")) and written:
-        raise _wrong(text, f"{written[0]!r} is no constraint, which holds >=, <= or ==")
+        raise _wrong(text, f"{written[0]!r} is not a constraint, because it does not contain >=, <= or ==")
     try:
         scope = _jax.scope_of([" ".join(constraint.split()) for constraint in written])
         shape = tuple(_jax.dimension(count, scope) for count in counts)
-    except Exception as error:  # jax's own words for what is wrong with a constraint come in errors of several kinds
-        raise _wrong(text, f"jax refuses {' or '.join(map(repr, written)) or 'its shape'}: {error}") from error
+    except Exception as error:  # jax raises several classes of errors for an invalid constraint or dimension
+        raise _wrong(text, f"jax rejects {' or '.join(map(repr, written)) or 'its shape'}: {error}") from error
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _separated(text: str) -> list[str]:
-    """Split at the commas that stand in no parentheses."""
+    """Split at the commas outside parentheses."""
     parts = [""]
     depth = 0
     for character in text:
@@ -75,11 +76,13 @@ def _formula(text: str, extent: str) -> Any:
     except SymbolError as error:
         raise _wrong(text, f"the extent {extent!r} is neither a non-negative integer nor a formula") from error
     if re.search(r"(?<!/)/(?!/)", extent):
-        raise _wrong(text, f"the extent {extent!r} may be a fraction; write // to round down")
+        raise _wrong(text, f"the extent {extent!r} may be a fraction; // divides and rounds down")
     negative = count < 0 if isinstance(count, int) else False
     unnamed = [name for name in getattr(count, "symbols", ()) if not name.isidentifier() or keyword.iskeyword(name)]
     if negative or unnamed:
-        raise _wrong(text, f"the extent {extent!r} is negative" if negative else f"{unnamed[0]!r} is no name of a size")
+        raise _wrong(
+            text, f"the extent {extent!r} is negative" if negative else f"{unnamed[0]!r} is not a valid symbol name"
+        )
     return count
 
 
@@ -92,7 +95,7 @@ def _dtype(text: str, name: str) -> Any:
         dtype = jnp.dtype(long) if long else None
     except TypeError:
         dtype = None
-    # numpy's 80-bit floats are no dtype of jax.
+    # numpy has 80-bit floats, jax does not.
     if dtype is None or dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise _wrong(text, f"jax has no dtype {name!r}")
     return dtype
@@ -104,7 +107,7 @@ def _key_dtype(implementation: str) -> Any:
 
 def _wrong(text: object, reason: str) -> InputError:
     return InputError(
-        f"{text!r} names no array: {reason}.",
-        why="costax needs the shape and dtype of every argument, and reads them from this text.",
+        f"{text!r} is not a valid spec of an array: {reason}.",
+        why="costax reads the shape and dtype of the argument from this text.",
         cure="Write it as jax prints it: f32[8,224,224,3], bf16[b,s,768], i32[], bool[4], f8_e4m3fn[64], key<fry>[].",
     )

@@ -1,4 +1,4 @@
-"""StableHLO, which exported functions hold: operations, attributes and places as plain values."""
+"""The StableHLO of exported functions: attributes, shapes and source locations of operations as plain values."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jaxlib.mlir import ir as _ir
 
 from costax.core.equation import Operand
 
-# Parts whose annotations name less than they hold.
+# Untyped, because jax's annotations are incomplete.
 _api: Any = jax
 _mlir_api: Any = _ir
 
 
 def exported_module(exported: Any, inputs: Sequence[Operand]) -> Any:
-    """Return the StableHLO module of a `jax.export.Exported`, its symbolic dimensions replaced by those of a call."""
+    """Return the StableHLO module of a `jax.export.Exported`, with the sizes of a call for symbolic dimensions."""
     if not any(_symbolic(aval) for aval in exported.in_avals):
         with _mlir.make_ir_context():
             return _mlir_api.Module.parse(exported.mlir_module())
@@ -45,7 +45,7 @@ _ATTRIBUTES: Mapping[str, Callable[[Any], Any]] = {
 
 
 def attribute(op: Any, name: str, default: Any = None) -> Any:
-    """Return an attribute of an MLIR operation as a plain value, or the default."""
+    """Return an attribute of an MLIR operation as a plain value, or `default` if the operation does not have it."""
     attributes = op.operation.attributes
     if name not in attributes:
         return default
@@ -78,7 +78,7 @@ _ELEMENTS = {"i1": "bool", "complex<f32>": "c64", "complex<f64>": "c128"}
 
 
 def tensor(value: Any) -> Operand:
-    """Return shape and dtype of an MLIR value; a token is empty."""
+    """Return the shape and dtype of an MLIR value; a token is empty."""
     if not isinstance(value.type, _ir.RankedTensorType):
         return Operand((0,), "token")
     tensor_type = _ir.RankedTensorType(value.type)
@@ -88,10 +88,10 @@ def tensor(value: Any) -> Operand:
     return Operand(tuple(tensor_type.shape), _ELEMENTS.get(name, name.replace("ui", "u")))
 
 
-def place(op: Any) -> Any:
-    """Return the source info of an MLIR operation: the scopes that its location names, outermost first."""
+def operation_source_info(op: Any) -> Any:
+    """Return the source info of an MLIR operation, with the scopes in its location as the name stack."""
     location = op.operation.location
-    # Before jax 0.9 every location has `name_str`, and reading it where there is no name ends the process.
+    # Before jax 0.9 every location has `name_str`, and reading it aborts the process if there is no name.
     named = location.is_a_name() if hasattr(location, "is_a_name") else hasattr(location, "name_str")
     *path, _ = location.name_str.split("/") if named else ("",)
     return _source_info(
@@ -99,7 +99,7 @@ def place(op: Any) -> Any:
     )
 
 
-# What jax puts on the name stack for control flow; it names no scope of the user's.
+# Names that jax puts on the name stack for control flow; they are not scopes of the user.
 _CONTROL = re.compile(r"while|body|cond|closed_call|checkpoint|branch_\d+_fun|rematted_computation")
 
 

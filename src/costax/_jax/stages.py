@@ -12,14 +12,14 @@ from jax.extend import core as _extend_core
 
 from costax._jax.jaxprs import Eqn, opened
 
-# Parts whose annotations name less than they hold.
+# Untyped, because jax's annotations are incomplete.
 _api: Any = jax
 
 _JITTED: type[Any] = cast("Any", type(_api.jit(lambda: None)))
 
 
 def is_jitted(fn: object) -> bool:
-    """Say whether a function is what `jax.jit` returns."""
+    """Say whether a function is a result of `jax.jit`."""
     return isinstance(fn, _JITTED)
 
 
@@ -29,15 +29,16 @@ def jitted(fn: Callable[..., Any], static: Mapping[str, Any]) -> Any:
 
 
 def static_arguments(fn: Any, count: int) -> tuple[set[int], set[str]]:
-    """Return which of `count` positional arguments and which keywords a jitted function holds static."""
+    """Return the static arguments of a jitted function: positions among `count` arguments, and keyword names."""
     info = fn._jit_info
     return {n % count for n in info.static_argnums if count and -count <= n < count}, set(info.static_argnames)
 
 
 def lower(traced: Any, jaxpr: Any, platform: str = "cpu") -> Any:
-    """Lower a jaxpr for a platform with the names, shardings and donation of a traced function, or without (None).
+    """Lower a closed jaxpr for a platform.
 
-    jaxpr: closed, with the inputs of the traced function's own.
+    traced: a `Traced` with the same inputs, from which the argument names, shardings and donation are taken; None for a
+    lowering without them.
     """
     if traced is None:
         avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in opened(jaxpr).invars]
@@ -51,12 +52,12 @@ def lower(traced: Any, jaxpr: Any, platform: str = "cpu") -> Any:
 
 
 def memory(compiled: Any) -> Mapping[str, int]:
-    """Return XLA's memory analysis of a compiled program, in bytes; empty for a lowered one, or where there is none."""
+    """Return XLA's memory analysis of a compiled program, in bytes; empty for a lowered program or without one."""
     return memory_sizes(compiled.memory_analysis() if is_compiled(compiled) else None)
 
 
 def memory_sizes(stats: Any) -> Mapping[str, int]:
-    """Return the sizes in XLA's memory statistics, as far as it gives them; none of None."""
+    """Return the sizes that XLA's memory statistics contain, in bytes; empty for None."""
     names = ("argument", "output", "alias", "temp", "generated_code")
     sizes = {name: getattr(stats, f"{name}_size_in_bytes", None) for name in names}
     peak = getattr(stats, "peak_memory_in_bytes", None)
@@ -64,12 +65,12 @@ def memory_sizes(stats: Any) -> Mapping[str, int]:
 
 
 def traced(fn: Callable[..., Any], avals: Sequence[Any]) -> Any:
-    """Return a function traced for abstract values, as a `Traced`."""
+    """Trace a function for abstract values; return the `Traced`."""
     return _api.jit(fn).trace(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
 
 
-def bound(eqn: Eqn, inputs: Sequence[Any], scope: str) -> Sequence[Any]:
-    """Apply the primitive of an equation to other inputs, within a named scope, or within none ("")."""
+def bind_in_scope(eqn: Eqn, inputs: Sequence[Any], scope: str) -> Sequence[Any]:
+    """Bind the primitive of an equation to other inputs, in a named scope ("" for none); return the results."""
     with _api.named_scope(scope) if scope else nullcontext():
         results = eqn.primitive.bind(*inputs, **eqn.params)
     return results if eqn.primitive.multiple_results else [results]
@@ -91,5 +92,5 @@ def is_compiled(value: object) -> bool:
 
 
 def donated(traced: Any) -> tuple[bool, ...]:
-    """Return for each argument of a traced function, in the order of its leaves, whether its memory is given away."""
+    """Return whether each argument of a traced function is donated, in the order of the leaves; () for None."""
     return () if traced is None else tuple(bool(leaf.donated) for leaf in _api.tree.leaves(traced.args_info))

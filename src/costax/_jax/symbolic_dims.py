@@ -1,7 +1,7 @@
-"""Symbolic dimensions: jax's own, and the polynomials that costax counts with.
+"""Symbolic dimensions: conversions between jax's and costax's polynomials.
 
-jax keeps the symbols of one call in one scope, with the constraints on them; dimensions of different scopes do not
-mix. Specs without constraints share one scope, and the arguments of a call are moved into one before it is traced.
+In jax a scope contains symbols and their constraints, and the dimensions of one call must have the same scope. Specs
+without constraints share one scope. costax moves the arguments of a call into one scope before it traces.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _tree: Any = jax.tree
 
 
 def is_inconclusive(error: BaseException) -> bool:
-    """Say whether an error, or one that caused it, is jax's about a symbolic dimension that it cannot decide."""
+    """Say whether an error, or a cause of it, is jax's error for an undecidable question about symbolic dimensions."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
@@ -45,7 +45,7 @@ def is_symbolic(dimension: object) -> bool:
 
 
 def scope_of(constraints: Sequence[str]) -> Any:
-    """Return the scope of specs with these constraints, as `s >= 2`. Raises ValueError for one that jax refuses."""
+    """Return the scope of specs with constraints such as `s >= 2`. Raises ValueError for an invalid constraint."""
     return _scope(tuple(sorted(set(constraints)))) if constraints else _SHARED
 
 
@@ -55,7 +55,7 @@ def _scope(constraints: tuple[str, ...]) -> Any:
 
 
 def dimension(count: Any, scope: Any) -> Any:
-    """Return jax's dimension of a count. Raises ValueError for what jax cannot express."""
+    """Return the jax dimension of a count. Raises ValueError for a polynomial that jax cannot express."""
     if not isinstance(count, Polynomial):
         return count
     names = {name: _export.symbolic_shape(name, scope=scope)[0] for name in count.symbols}
@@ -91,7 +91,7 @@ def _factor(atom: polynomial.Atom, names: Mapping[str, Any]) -> Any:
         return _core_internals.max_dim(a, b)
     if atom.function == "min":
         return _core_internals.min_dim(a, b)
-    raise ValueError(f"a dimension cannot hold {atom.function}")
+    raise ValueError(f"a dimension cannot contain the function {atom.function}")
 
 
 @lru_cache(maxsize=65536)
@@ -106,10 +106,10 @@ def _count_of(dimension: Any, _: int) -> Any:
 
 
 def count(dimension: Any) -> Any:
-    """Return what a dimension counts: an integer as it is, a symbolic one as a polynomial."""
+    """Return a dimension as a count: an integer unchanged, a symbolic dimension as a polynomial."""
     if not is_symbolic(dimension):
         return dimension
-    # Dimensions of two scopes may be equal and have other bounds.
+    # Equal dimensions of two scopes may have different bounds: the scope is a part of the cache's key.
     return _count_of(dimension, id(dimension.scope))
 
 
@@ -135,13 +135,13 @@ def scope_conditions(scope: Any) -> list[tuple[str, Any, str]]:
     return [
         (str(constraint.debug_str), count(constraint.diff), "==" if constraint.cmp == equal else ">=")
         for constraint in scope._explicit_constraints
-        # jax adds k * floordiv(e, k) == e of its own to a mod(e, k) == 0
+        # for a constraint mod(e, k) == 0, jax adds k * floordiv(e, k) == e
         if is_symbolic(constraint.diff) and not (constraint.cmp == equal and "floordiv" in constraint.debug_str)
     ]
 
 
 def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
-    """Return the scopes of the symbolic dimensions in the shapes of some leaves, each once."""
+    """Return the distinct scopes of the symbolic dimensions in the shapes of some leaves."""
     scopes: dict[int, Any] = {}
     for leaf in leaves:
         for extent in _shape(leaf):
@@ -151,13 +151,13 @@ def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
 
 
 def joined_scope(scopes: Sequence[Any]) -> Any:
-    """Return one scope with the constraints of several."""
+    """Return one scope with the constraints of several scopes."""
     texts = [str(c.debug_str) for scope in scopes for c in scope._explicit_constraints]
     return scopes[0] if len(scopes) == 1 else scope_of(texts)
 
 
 def moved_to_scope(leaf: Any, scope: Any) -> Any:
-    """Return a leaf with its symbolic dimensions in another scope."""
+    """Return a leaf with its symbolic dimensions moved to a scope."""
     shape = _shape(leaf)
     if not any(is_symbolic(extent) and extent.scope is not scope for extent in shape):
         return leaf
@@ -166,7 +166,7 @@ def moved_to_scope(leaf: Any, scope: Any) -> Any:
 
 
 def dimensions_at(leaf: Any, values: Mapping[str, int]) -> Any:
-    """Return a leaf with integers in the place of its symbolic dimensions."""
+    """Return a leaf with integers for its symbolic dimensions, from values of the symbols."""
     shape = _shape(leaf)
     if not any(map(is_symbolic, shape)):
         return leaf

@@ -1,8 +1,9 @@
-"""Static indexing and ranges with symbolic dimensions, traced as they are with plain ones.
+"""Trace indexing and ranges of arrays with symbolic dimensions as jax traces them for numbers.
 
-jax makes `x[:, 0]` a slice where every dimension is a number, and a gather where one is symbolic; and `arange(s)` a
-product with 1 and a sum with 0. Those are other programs with other costs. While costax traces with symbols, this
-thread's become what they are in a concrete trace. Other threads and arrays without symbols go the way they always go.
+jax traces `x[:, 0]` as a slice if every dimension is a number, and as a gather if one is symbolic. It traces
+`arange(s)` with a multiplication by 1 and an addition of 0. These programs have other costs. While costax traces with
+symbols, this module patches jax, so that the trace is the one that numbers would give. The patches affect only the
+thread that traces, and only arrays with symbolic dimensions.
 """
 
 from __future__ import annotations
@@ -43,56 +44,58 @@ _slices: Any = _slicing
 _utils: Any = _lax_utils
 _Dimension: Any = vars(_shape_poly)["_DimExpr"]
 _COMPARISONS: Final = {dis.opmap[name] for name in ("COMPARE_OP", "CONTAINS_OP")}
-_HOMES: Final = tuple(os.path.dirname(place) + os.sep for place in (str(jax.__file__), os.path.dirname(__file__)))
+_LIBRARY_FOLDERS: Final = tuple(
+    os.path.dirname(file) + os.sep for file in (str(jax.__file__), os.path.dirname(__file__))
+)
 _LOCK: Final = threading.Lock()
 _ORIGINALS: Final[list[tuple[Any, str, Any]]] = []
 _users = 0
-# Before, a new axis or a step goes through a gather in every trace, and a negative index through a dynamic slice.
+# Before jax 0.9, a new axis or a step becomes a gather in every trace, and a negative index a dynamic slice.
 _STATIC_SLICES: Final = VERSION >= (0, 9)
 
 
-class _Here(threading.local):
+class _ThreadState(threading.local):
+    # Whether this thread traces with symbols.
     active: bool = False
-    # Equalities that the program asked about, and that depend on symbols; jax answers them with no.
+    # Differences that the program compared with 0, by their text. jax says "not equal", but for some sizes they are 0.
     undecided: dict[str, Any]
+    # The time at which jax gives up on a comparison: its decision procedure may take exponential time.
+    deadline: float = 0.0
 
     def __init__(self) -> None:
         self.undecided = {}
 
-    # When jax has thought long enough about what it cannot decide: its procedure may take exponentially long.
-    deadline: float = 0.0
 
-
-_HERE: Final = _Here()
+_STATE: Final = _ThreadState()
 
 
 @contextmanager
 def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
-    """Return a context in which what is static is traced with symbols as it is with numbers.
+    """Return a context in which static indexing and ranges are traced with symbols as they are with numbers.
 
-    patience: seconds after which jax, asked about a dimension, gives up. Yields a dictionary that fills with what the
-    program compared with 0 and jax calls unequal, though for some sizes it is 0.
+    patience: seconds after which jax gives up on comparisons of dimensions. Yields a dictionary to which the trace adds
+    the differences that the program compared with 0: jax says that they are not 0, but for some sizes they are.
     """
     global _users
-    outer = _HERE.active, _HERE.deadline, _HERE.undecided
+    outer = _STATE.active, _STATE.deadline, _STATE.undecided
     with _LOCK:
         _users += 1
         if _users == 1:
-            _Dimension.__bool__ = _truth
+            _Dimension.__bool__ = _dimension_bool
             for module, name, patched in (
-                (_module, "rewriting_take", _taking),
-                (_numpy, "_arange_dynamic", _ranging),
-                (_Decision, "_bounds_for_sorted_terms", _bounding),
-                (_Dimension, "__eq__", _equalling),
+                (_module, "rewriting_take", _patched_take),
+                (_numpy, "_arange_dynamic", _patched_arange),
+                (_Decision, "_bounds_for_sorted_terms", _patched_bounds),
+                (_Dimension, "__eq__", _patched_eq),
             ):
                 original = getattr(module, name)
                 _ORIGINALS.append((module, name, original))
                 setattr(module, name, patched(original))
-    _HERE.active, _HERE.deadline, _HERE.undecided = True, time.monotonic() + patience, {}
+    _STATE.active, _STATE.deadline, _STATE.undecided = True, time.monotonic() + patience, {}
     try:
-        yield _HERE.undecided
+        yield _STATE.undecided
     finally:
-        _HERE.active, _HERE.deadline, _HERE.undecided = outer
+        _STATE.active, _STATE.deadline, _STATE.undecided = outer
         with _LOCK:
             _users -= 1
             if not _users:
@@ -102,9 +105,9 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
                 del _Dimension.__bool__
 
 
-def _taking(original: Any) -> Any:
+def _patched_take(original: Any) -> Any:
     def rewriting_take(arr: Any, idx: Any, *args: Any, **kwargs: Any) -> Any:
-        if _HERE.active and any(map(is_symbolic, arr.shape)) and _plain_options(args, kwargs):
+        if _STATE.active and any(map(is_symbolic, arr.shape)) and _plain_options(args, kwargs):
             taken = _sliced(arr, cast("tuple[Any, ...]", idx) if isinstance(idx, tuple) else (idx,))
             if taken is not None:
                 return taken
@@ -113,9 +116,9 @@ def _taking(original: Any) -> Any:
     return rewriting_take
 
 
-def _ranging(original: Any) -> Any:
+def _patched_arange(original: Any) -> Any:
     def arange(start: Any, stop: Any, step: Any, dtype: Any) -> Any:
-        if not _HERE.active or step != 1:
+        if not _STATE.active or step != 1:
             return original(start, stop, step, dtype)
         numbers = _lax.iota(dtype, _internals.max_dim(0, stop - start))
         plain = not is_symbolic(start) and start == 0
@@ -124,51 +127,51 @@ def _ranging(original: Any) -> Any:
     return arange
 
 
-def _bounding(original: Any) -> Any:
+def _patched_bounds(original: Any) -> Any:
     def bounds(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _HERE.active and time.monotonic() > _HERE.deadline:
+        if _STATE.active and time.monotonic() > _STATE.deadline:
             raise _shapes.InconclusiveDimensionOperation("jax takes too long to decide about a symbolic dimension.")
         return original(self, *args, **kwargs)
 
     return bounds
 
 
-def _truth(self: Any) -> bool:
-    """Say whether a dimension is not 0, in `if s % 2:`; without this every symbolic dimension would be true."""
-    if not _HERE.active:
+def _dimension_bool(self: Any) -> bool:
+    """Say whether a dimension is not 0, as in `if s % 2:`; by default every symbolic dimension is true."""
+    if not _STATE.active:
         return True
     if self >= 1 or self <= -1:
         return True
-    raise _shapes.InconclusiveDimensionOperation(f"Whether the dimension '{self}' is 0 is not decided.")
+    raise _shapes.InconclusiveDimensionOperation(f"The dimension '{self}' is 0 for some sizes and not 0 for others.")
 
 
-def _equalling(original: Any) -> Any:
+def _patched_eq(original: Any) -> Any:
     def equal(self: Any, other: Any) -> bool:
         result = original(self, other)
-        if result is False and _HERE.active and _is_asked(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
-            _note(self, other)
+        if result is False and _STATE.active and _is_user_comparison(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+            _record_undecided(self, other)
         return result
 
     return equal
 
 
-def _is_asked(frame: Any) -> bool:
-    """Say whether a comparison stands in the program's own code: neither in jax's, nor in the look-up of a cache."""
+def _is_user_comparison(frame: Any) -> bool:
+    """Say whether the user's code compares: not code of jax or costax, and not the look-up in a dictionary."""
     code = frame.f_code
-    return not _of_jax(code.co_filename) and code.co_code[frame.f_lasti] in _COMPARISONS
+    return not _is_library_file(code.co_filename) and code.co_code[frame.f_lasti] in _COMPARISONS
 
 
 @cache
-def _of_jax(filename: str) -> bool:
-    return filename.startswith(_HOMES)
+def _is_library_file(filename: str) -> bool:
+    return filename.startswith(_LIBRARY_FOLDERS)
 
 
-def _note(one: Any, other: Any) -> None:
+def _record_undecided(one: Any, other: Any) -> None:
     if is_symbolic(other) and other.scope is not one.scope:
         return
     difference = count(one) - count(other) if is_symbolic(other) or isinstance(other, int) else 1
     if isinstance(difference, Polynomial) and not (at_least(difference, 1) or at_least(-difference, 1)):
-        _HERE.undecided[str(difference)] = difference
+        _STATE.undecided[str(difference)] = difference
 
 
 def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -179,7 +182,7 @@ def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
 
 
 def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
-    """Return `arr[idx]` by a slice or a dynamic slice, or None where a plain array would not be indexed so either."""
+    """Return `arr[idx]` as a slice or dynamic slice; None if jax would not index an array without symbols like this."""
     expanded = _expanded(idx, arr.ndim)
     if expanded is None or (not _STATIC_SLICES and any(i is None for i in expanded)):
         return None
@@ -230,7 +233,7 @@ def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
 
 
 def _expanded(idx: tuple[Any, ...], ndim: int) -> list[Any] | None:
-    """Return an index for each axis, and None for new ones; or None where something else than slices would be made."""
+    """Return an index for each axis, with None for each new axis; None if the result would not be a slice."""
     indices: list[Any] = []
     ellipses = [position for position, index in enumerate(idx) if isinstance(index, EllipsisType)]
     consumed = sum(index is not None and not isinstance(index, EllipsisType) for index in idx)
@@ -257,7 +260,7 @@ def _is_scalar(index: Any) -> bool:
 
 
 def _bounds(index: slice, size: Any) -> tuple[Any, Any, int, bool] | None:
-    """Return (start, limit, stride, backwards) of a slice, as `slice.indices` does for a number."""
+    """Return (start, limit, stride, backwards) of a slice, like `slice.indices` for numbers; None if not a slice."""
     parts = (index.start, index.stop, index.step)
     if not all(part is None or is_symbolic(part) or _is_integer(part) for part in parts) or is_symbolic(index.step):
         return None

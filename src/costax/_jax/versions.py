@@ -1,4 +1,4 @@
-"""Which jax and jaxlib are here, as tuples that compare."""
+"""The versions of the installed jax and jaxlib, as tuples that compare."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def analyze_program(
 ) -> Analysis:
     """Return the analysis of a traced program. Its loops of unknown length count once, or as often as a symbol."""
     table = _with_overrides(overrides or {})
-    jaxpr = _jax.live_part(program.jaxpr)
+    jaxpr = _jax.without_dead_code(program.jaxpr)
     choices = branches or {}
     tree, findings = walk(jaxpr, table, trips, branches=choices, loops_once=loops_once)
     _check_findings(findings, trips, on_missing)

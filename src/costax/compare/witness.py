@@ -160,7 +160,7 @@ class _Flow:
             values = dict(zip(free, given, strict=True))
             for step in window:
                 inputs = [values[x] if isinstance(x, int) else x.val for x in step.takes]
-                results = _jax.bound(step.eqn, inputs, scopes.get(id(step), ""))
+                results = _jax.bind_in_scope(step.eqn, inputs, scopes.get(id(step), ""))
                 values.update(zip(step.makes, results, strict=True))
             return [values[value] for value in needed]
 

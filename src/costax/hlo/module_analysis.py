@@ -209,7 +209,7 @@ def compare_module(path: str | Path, trips: Mapping[str, int] | None = None) -> 
     analysis = analyze_module(path, trips)
     _check_steps(analysis.replay)
     try:
-        return replace(analysis, xla=_jax.xla_cost_of_foreign(analysis.hlo))
+        return replace(analysis, xla=_jax.xla_cost_of_untrusted(analysis.hlo))
     except _jax.XlaError as fault:
         raise malformed(f"XLA rejects the module: {str(fault)[:400]}", where=str(path)) from fault
 

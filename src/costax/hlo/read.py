@@ -103,7 +103,7 @@ def _parsed(hlo: str) -> bytes:
     from costax import _jax
 
     try:
-        return _jax.hlo_from_foreign_text(hlo)
+        return _jax.hlo_from_untrusted_text(hlo)
     except _jax.XlaError as fault:
         raise malformed(f"XLA's parser rejects the text: {str(fault)[:400]}") from fault
 

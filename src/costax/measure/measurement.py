@@ -219,7 +219,7 @@ def arguments(program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         ):
             values.append(leaf)
         else:
-            values.append(_jax.made_up(aval, seed))
+            values.append(_jax.example_array(aval, seed))
             made_up += 1
     return values, made_up
 
@@ -229,17 +229,17 @@ class _Runs:
 
     def __init__(self, executable: _jax.Executable, values: Sequence[Any]) -> None:
         self._executable = executable
-        self._values = _jax.ready(list(values))
+        self._values = _jax.block_until_ready(list(values))
 
     def _arguments(self) -> list[Any]:
         pairs = zip(self._values, self._executable.donated, strict=True)
-        return _jax.ready([_jax.copied(value) if given else value for value, given in pairs])
+        return _jax.block_until_ready([_jax.copy_of(value) if given else value for value, given in pairs])
 
     def once(self) -> float:
         """Return the seconds of one call, from the start until its results are there."""
         values = self._arguments()
         start = time.perf_counter()
-        _jax.ready(self._executable(values))
+        _jax.block_until_ready(self._executable(values))
         return time.perf_counter() - start
 
     def in_flight(self, most: float) -> float:
@@ -250,7 +250,7 @@ class _Runs:
         calls, spent = 0, 0.0
         while calls < _IN_FLIGHT or (spent < most and calls < 8 * _IN_FLIGHT):
             start = time.perf_counter()
-            _jax.ready([self._executable(self._values) for _ in range(_IN_FLIGHT // 2)])
+            _jax.block_until_ready([self._executable(self._values) for _ in range(_IN_FLIGHT // 2)])
             spent += time.perf_counter() - start
             calls += _IN_FLIGHT // 2
         return spent / calls

@@ -60,14 +60,14 @@ def profiled(analysis: Analysis, values: Sequence[Any], runs: int = 3) -> Profil
     given = list(values)[len(values) - executable.arguments :]
 
     def arguments() -> list[Any]:
-        return _jax.ready([_jax.copied(x) if gift else x for x, gift in zip(given, executable.donated, strict=True)])
+        return _jax.block_until_ready([_jax.copy_of(x) if gift else x for x, gift in zip(given, executable.donated, strict=True)])
 
-    _jax.ready(executable(arguments()))
+    _jax.block_until_ready(executable(arguments()))
     copies = [arguments() for _ in range(runs)]
 
     def run() -> None:
         for copy in copies:
-            _jax.ready(executable(copy))
+            _jax.block_until_ready(executable(copy))
 
     scopes, holding = _scopes(executable)
     seconds: dict[str, float] = {}

@@ -72,7 +72,7 @@ def compile_in_child(lowered: Any, machine: Machine, name: str, timeout: float =
     not fit, or the compiler fails; DeviceMemoryError where the compiler says that the program does not fit the memory.
     """
     _check(machine, _jax.partitions(lowered), name)
-    program, how = _jax.lowered_program(lowered)
+    program, how = _jax.portable_program(lowered)
     request = {"platform": machine.platform, "topology": machine.topology, "options": machine.options, "how": how}
     with tempfile.TemporaryDirectory(prefix="costax-", ignore_cleanup_errors=True) as place:
         folder = Path(place)

@@ -37,12 +37,12 @@ def _answer(folder: Path, request: Any) -> dict[str, Any]:
     program, how, note = (folder / "program.mlir").read_bytes(), request["how"], ""
     start = time.perf_counter()
     try:
-        executable = _jax.compile_ahead(*machine, program, how)
+        executable = _jax.compile_ahead_of_time(*machine, program, how)
     except Exception as error:
         if request["platform"] != "cuda" or _NO_TILES not in str(error):
             raise
         how, note = {**how, "overrides": {**how["overrides"], **_WITHOUT_TRITON}}, _CUBLAS
-        executable = _jax.compile_ahead(*machine, program, how)
+        executable = _jax.compile_ahead_of_time(*machine, program, how)
     seconds = time.perf_counter() - start
     modules = executable.hlo_modules()
     (folder / "hlo.pb").write_bytes(modules[0].as_serialized_hlo_module_proto())

@@ -102,13 +102,13 @@ def _writable(path: Path) -> Path:
 
 def _timed(run: Callable[[], Any], *, quick: bool) -> list[float]:
     """Return the seconds of some runs; the first does not count."""
-    _jax.ready(run())
+    _jax.block_until_ready(run())
     found: list[float] = []
     start = time.perf_counter()
     least, most = (1, 2) if quick else _RUNS
     while len(found) < least or (len(found) < most and time.perf_counter() - start < _SECONDS):
         begin = time.perf_counter()
-        _jax.ready(run())
+        _jax.block_until_ready(run())
         found.append(time.perf_counter() - begin)
     return found
 

@@ -61,7 +61,7 @@ def _apart(libraries: Sequence[Library], fn: Any, args: Sequence[Any], kwargs: M
     target = class_of(target) if isinstance(target, bases) else target
     key = (_number(target), *sorted(_number(cls) for cls in roots))
     twins = [cls for cls, number in roots.items() if number > 1]
-    with layer_scopes(libraries, twins), _jax.isolated(key):
+    with layer_scopes(libraries, twins), _jax.separate_trace_cache(key):
         yield
 
 

@@ -1,4 +1,4 @@
-"""The operations of StableHLO, each under the primitive and the parameters that jax gives it."""
+"""Translate the operations of StableHLO into the primitives and parameters that jax has for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Parameters = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation; `function` reads a function of its module by name, `region` one of its own by number."""
+    """An operation of StableHLO.
+
+    function: reads a function of the module, by name. region: reads a region of the operation, by index.
+    """
 
     op: Any
     function: Callable[[str], Any]
@@ -28,32 +31,32 @@ class Operation:
         return self.op.operation.name
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute as a plain value."""
+        """Return an attribute as a plain value, or `default` if the operation does not have it."""
         return _jax.attribute(self.op, name, default)
 
     def out(self) -> Operand:
-        """Return the shape of the first result."""
+        """Return the shape and dtype of the first result."""
         return _jax.tensor(self.op.results[0])
 
 
-def translated(o: Operation) -> tuple[str, Parameters]:
-    """Return the primitive and its parameters; what has none keeps its name."""
+def translate(o: Operation) -> tuple[str, Parameters]:
+    """Return the name of the primitive and its parameters; an operation without a primitive keeps its own name."""
     dialect, _, short = o.name.partition(".")
-    if o.name in _SHAPED:
-        return _SHAPED[o.name](o)
-    if dialect in ("stablehlo", "chlo") and short in _PLAIN:
-        return _PLAIN[short], {}
+    if o.name in _WITH_PARAMS:
+        return _WITH_PARAMS[o.name](o)
+    if dialect in ("stablehlo", "chlo") and short in _WITHOUT_PARAMS:
+        return _WITHOUT_PARAMS[short], {}
     return o.name, {}
 
 
-# Operations whose rule needs no parameters, by jax's name where it is another.
+# Operations whose rules need no parameters: first those with the same name in jax, then those with another one.
 _SAME_NAME = """
     abs acos acosh add after_all and asin asinh atan atan2 atanh bessel_i1e broadcast_in_dim cbrt ceil cholesky clamp
     complex concatenate cosh create_token digamma dynamic_slice dynamic_update_slice erf erf_inv erfc floor gather imag
     iota is_finite lgamma log logistic not optimization_barrier or pad polygamma real reduce_precision reshape rsqrt
     shift_left shift_right_arithmetic shift_right_logical sign sinh slice sqrt tan tanh transpose xor zeta
 """
-_PLAIN: Mapping[str, str] = {
+_WITHOUT_PARAMS: Mapping[str, str] = {
     **{name: name for name in _SAME_NAME.split()},
     "bitcast_convert": "bitcast_convert_type",
     "convert": "convert_element_type",
@@ -148,7 +151,7 @@ def _case(o: Operation) -> tuple[str, Parameters]:
 
 
 def _if(o: Operation) -> tuple[str, Parameters]:
-    # jax orders branches by the predicate's value; StableHLO puts the true one first.
+    # jax orders branches by the value of the predicate (false, true); StableHLO has the true branch first.
     return "cond", {"branches": (o.region(1), o.region(0))}
 
 
@@ -158,7 +161,7 @@ def _call(o: Operation) -> tuple[str, Parameters]:
 
 
 def _composite(o: Operation) -> tuple[str, Parameters]:
-    """Take an operation that the exporter wrapped, else the decomposition."""
+    """The operation that the exporter wrapped into a composite, if it has a primitive; else the decomposition."""
     dialect, _, short = o.attribute("name").partition(".")
     if dialect in ("chlo", "mhlo") and (known := _wrapped(o, short)):
         return known
@@ -169,7 +172,7 @@ def _composite(o: Operation) -> tuple[str, Parameters]:
 def _wrapped(o: Operation, short: str) -> tuple[str, Parameters] | None:
     if short in ("top_k", "topk"):
         return "top_k", {"k": o.out().shape[-1]}
-    return (_PLAIN[short], {}) if short in _PLAIN else None
+    return (_WITHOUT_PARAMS[short], {}) if short in _WITHOUT_PARAMS else None
 
 
 def _sort(o: Operation) -> tuple[str, Parameters]:
@@ -189,10 +192,10 @@ def _triangular_solve(o: Operation) -> tuple[str, Parameters]:
 
 
 def _collective(name: str) -> Callable[[Operation], tuple[str, Parameters]]:
-    def translated(o: Operation) -> tuple[str, Parameters]:
+    def translate(o: Operation) -> tuple[str, Parameters]:
         return name, {"axes": (), "axis_name": (), "axis_index_groups": o.attribute("replica_groups")}
 
-    return translated
+    return translate
 
 
 def _custom_call(o: Operation) -> tuple[str, Parameters]:
@@ -207,7 +210,7 @@ def _custom_call(o: Operation) -> tuple[str, Parameters]:
     return wrapped or ("ffi_call", {"target_name": target})
 
 
-_SHAPED: Mapping[str, Callable[[Operation], tuple[str, Parameters]]] = {
+_WITH_PARAMS: Mapping[str, Callable[[Operation], tuple[str, Parameters]]] = {
     "stablehlo.dot_general": _dot_general,
     "stablehlo.convolution": _convolution,
     "stablehlo.compare": _compare,
