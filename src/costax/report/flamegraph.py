@@ -140,7 +140,7 @@ def as_pprof(analysis: Analysis) -> bytes:
     locations: dict[StackFrame, int] = {}
     scales = {name: _scale(of(analysis.total)) for name, (_, _, of) in WEIGHTS.items()}
     # Fields of the message Profile: 1 sample_type, 2 sample, 4 location, 5 function, 6 string_table,
-    # 14 default_sample_type. A stack is one sample; its locations stand innermost first, and a location holds one function.
+    # 14 default_sample_type. A stack is one sample, whose locations are innermost first; a location holds one function.
     message = bytearray()
     for name, (unit, _, _) in WEIGHTS.items():
         scale = f" x {scales[name]:,}" if scales[name] > 1 else ""
