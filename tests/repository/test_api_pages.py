@@ -7,8 +7,12 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 import costax
 import costax.errors
+import costax.rules.traits
+from costax.compare.stage_costs import StageCost
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "api"
 DIRECTIVE = re.compile(r"^\.\. auto(?:function|class|decorator|exception):: (?:costax\.)?(\w+)$", re.MULTILINE)
@@ -58,3 +62,24 @@ def test_classes_with_a_base_of_costax_show_what_they_inherit():
     assert "Analysis" in inheriting
     shown = set(re.findall(r"autoclass:: (\w+)\n   :members:\n   :inherited-members:", pages))
     assert inheriting - shown == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [("targets", StageCost), ("prediction", costax.Prediction)],
+    ids=lambda x: getattr(x, "__name__", x),
+)
+def test_the_attributes_that_a_page_lists_exist(page: str, kind: type):
+    text = (PAGES.parent / f"{page}.md").read_text()
+    table = re.search(rf"^\| attribute of a {kind.__name__} \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)[1]
+    names = [name for row in table.splitlines()[1:] for name in re.findall(r"(\w+)(?:\(\))?", row.split("|")[1])]
+    known = set(dir(kind)) | set(inspect.signature(kind).parameters)
+    assert len(names) > 5
+    assert [name for name in names if name not in known] == []
+
+
+def test_the_common_traits_that_the_guide_lists_exist():
+    defined = {name for name, value in vars(costax.rules.traits).items() if isinstance(value, costax.Traits)}
+    rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", (PAGES.parent / "rules.md").read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"[A-Z_]+", row)} == defined
+    assert set(re.findall(r"``([A-Z_]+)``", (PAGES / "rules.md").read_text())) == defined
