@@ -1,1 +1,1 @@
-"""Run the program: measured time, calibration, profiles, trip counts."""
+"""Measurements that run the program: time, calibration of a machine, profiles by scope, trip counts."""

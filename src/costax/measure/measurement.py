@@ -1,7 +1,7 @@
-"""Measurement: how long a program really takes here. The only part of costax that runs the program.
+"""Measurement: the time of a program on this machine.
 
-Latency is measured with one call in flight, throughput with many. Runs go on until the standard error of the mean is
-within 2 %, or a limit is met; either is said, and so is the noise.
+Latency is measured with one call in flight, throughput with several. The program runs until the standard error of the
+mean is at most 2 % or a limit is reached. The result states which of the two happened and how noisy the runs were.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from costax.performance.hardware import device as load_device
 from costax.performance.prediction import Prediction, predict
 from costax.program.trace import Program, trace
 
+# The standard error of the mean, as a share of the mean, at which the runs end.
 _ERROR: Final = 0.02
 _MOST_SECONDS: Final = 5.0
 _MOST_RUNS: Final = 2000
@@ -34,10 +35,13 @@ _IN_FLIGHT: Final = 16
 
 @dataclass(frozen=True)
 class Measurement(Displayed):
-    """What was measured: seconds to lower and compile, of the first call, and of each later one.
+    """The measured times of a program, in seconds.
 
-    in_flight: seconds of a call with many in flight. made_up: how many arguments were made up, because only their
-    shapes were known. device: the one whose peak utilisation is a share of; None where nobody knows it.
+    compile_seconds: to lower and compile. first_seconds: the first call. latencies: every later call, one at a time.
+    in_flight: seconds per call with several calls in flight. platform, kind: jax's names for the device. device: the
+    costax device whose peak MFU and HFU divide by; None if costax does not know it. peak_memory: bytes, if the platform
+    reports them. made_up: how many arguments were random values, because only their shapes were known. limit: why the
+    runs ended before the standard error was small enough; "" if it was.
     """
 
     analysis: Analysis
@@ -59,53 +63,53 @@ class Measurement(Displayed):
 
     @property
     def fastest(self) -> float:
-        """The least seconds of a call."""
+        """The seconds of the fastest call."""
         return min(self.latencies)
 
     @property
     def p90(self) -> float:
-        """The seconds that nine calls of ten take at most."""
+        """The 90th percentile of the seconds of a call."""
         return sorted(self.latencies)[int(0.9 * (len(self.latencies) - 1))]
 
     @property
     def spread(self) -> float:
-        """The distance between the quartiles, as a share of the median."""
+        """The interquartile range divided by the median."""
         ordered, last = sorted(self.latencies), len(self.latencies) - 1
         return (ordered[int(0.75 * last)] - ordered[int(0.25 * last)]) / self.latency
 
     @property
     def standard_error(self) -> float:
-        """The standard error of the mean, as a share of it."""
+        """The standard error of the mean divided by the mean."""
         return _standard_error(self.latencies)
 
     @property
     def throughput(self) -> float:
-        """Calls a second with many in flight."""
+        """Calls per second with several calls in flight."""
         return 1 / self.in_flight
 
     @property
     def flops_per_second(self) -> float:
-        """FLOPs of the program over the median latency."""
+        """FLOPs of the program divided by the median latency."""
         return self.analysis.per_device.flops / self.latency
 
     @property
     def bytes_per_second(self) -> float:
-        """Bytes of the fused traffic over the median latency."""
+        """Bytes of the fused traffic divided by the median latency."""
         return self._predicted.traffic["fused"] / self.latency
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOPs a second over the peak; None where the peak is not known."""
+        """Model FLOPs utilisation: model FLOPs per second divided by the peak; None if the peak is not known."""
         return self._share(self._predicted.model_flops)
 
     @property
     def hfu(self) -> float | None:
-        """Hardware FLOPs a second over the peak; None where the peak is not known."""
+        """Hardware FLOPs utilisation: hardware FLOPs per second divided by the peak; None if the peak is not known."""
         return self._share(self._predicted.flops)
 
     @property
     def peak(self) -> tuple[str, float] | None:
-        """The peak that utilisation is a share of."""
+        """(unit, FLOP/s) that MFU and HFU divide by; None if the device is not known."""
         return self._predicted.peak if self.device is not None else None
 
     def _share(self, flops: int) -> float | None:
@@ -113,23 +117,27 @@ class Measurement(Displayed):
 
     @property
     def _predicted(self) -> Prediction:
-        # Without a known device the peaks of any serve: only counts are asked of it.
+        # Traffic and FLOPs do not depend on the device, so any device serves if this one is not known.
         return predict(self.analysis, self.device or "h100-sxm")
 
     @property
     def notes(self) -> list[str]:
-        """What was done, and how noisy it was."""
-        said = [
-            f"{len(self.latencies)} runs, one in flight; standard error {self.standard_error:.1%}"
+        """How the program was measured, and how noisy the runs were; one sentence each."""
+        notes = [
+            f"{len(self.latencies)} runs, one at a time; standard error {self.standard_error:.1%}"
             + (f" ({self.limit})." if self.limit else ".")
         ]
         if self.spread > 0.1:
-            said.append(f"Noisy: the quartiles are {self.spread:.0%} of the median apart.")
+            notes.append(f"Noisy: the interquartile range is {self.spread:.0%} of the median.")
         if self.made_up:
-            said.append(f"{self.made_up} arguments were made up: normal numbers, zeros for integers.")
+            notes.append(
+                f"{self.made_up} arguments had only a shape and ran with random normal values, or zeros for integers."
+            )
         if self.device is None:
-            said.append(f"No peak is known for {self.kind}: no utilisation. `costax calibrate` measures a processor.")
-        return said
+            notes.append(
+                f"MFU is not known, because costax has no peak for {self.kind}. `costax calibrate` measures a CPU."
+            )
+        return notes
 
 
 def measure(
@@ -142,17 +150,18 @@ def measure(
     device: str | Device = "auto",
     seconds: float = _MOST_SECONDS,
 ) -> Callable[..., Measurement]:
-    """Return a function that takes the arguments of `fn`, runs it and returns a Measurement.
+    """Return a function that takes the arguments of `fn`, runs `fn` with them and returns a Measurement.
 
-    Arguments of which only the shape is given are made up. iterations: how many timed runs; None for as many as make
-    the standard error 2 %. device: whose peak utilisation is a share of; "auto" finds it by what jax calls it. seconds:
-    after which no more runs are started.
+    An argument that is only a shape runs with random values. iterations: the number of timed runs; None stands for
+    as many as a standard error of 2 % needs. device: the device whose peak MFU divides by; "auto" finds it by the name
+    that jax gives it. seconds: the time after which no run starts, if `iterations` is None. The other options are those
+    of `costax.analyze`. Raises InputError if the arguments do not fit, DeviceError for an unknown device.
     """
     if iterations is not None and iterations < 1:
         raise InputError(
-            f"iterations={iterations} measures nothing.",
-            why="The latency is the median of the runs.",
-            cure="Pass at least 1, or leave it out.",
+            f"iterations must be at least 1, got {iterations}.",
+            why="The latency is the median of the timed runs.",
+            cure="Pass at least 1, or leave `iterations` out.",
         )
 
     def call(*args: Any, **kwargs: Any) -> Measurement:
@@ -179,7 +188,10 @@ def measured(
     device: str | Device = "auto",
     seconds: float = _MOST_SECONDS,
 ) -> Measurement:
-    """Compile, warm up and time the program of an analysis on jax's default device."""
+    """Compile, warm up and time the program of an analysis on jax's default device; options as for `measure`.
+
+    values: an array for each input. made_up: how many of them are random.
+    """
     program = analysis.program
     start = time.perf_counter()
     executable = _jax.Executable(program.traced, program.jaxpr)
@@ -207,12 +219,12 @@ def measured(
 
 
 def arguments(program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], int]:
-    """Return an array for each input of a program, and how many of them are made up."""
-    given = {path: leaf for path, leaf in pytrees.leaf_paths((tuple(args), dict(kwargs)))}
+    """Return an array for each input of a program, and how many of them are random."""
+    by_path = {path: leaf for path, leaf in pytrees.leaf_paths((tuple(args), dict(kwargs)))}
     values: list[Any] = []
     made_up = 0
     for seed, ((path, operand), aval) in enumerate(zip(program.inputs, _jax.avals(program.jaxpr), strict=True)):
-        leaf = given.get(path)
+        leaf = by_path.get(path)
         concrete = pytrees.is_array(leaf) and hasattr(leaf, "__array__")
         if (concrete and tuple(getattr(leaf, "shape", ())) == operand.shape) or (
             isinstance(leaf, bool | int | float) and not operand.shape
@@ -225,7 +237,7 @@ def arguments(program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 class _Runs:
-    """Runs of an executable; what it is given for good is copied for each, outside of the time."""
+    """Runs of an executable. A donated argument is copied before each run, outside of the measured time."""
 
     def __init__(self, executable: _jax.Executable, values: Sequence[Any]) -> None:
         self._executable = executable
@@ -236,16 +248,16 @@ class _Runs:
         return _jax.block_until_ready([_jax.copy_of(value) if given else value for value, given in pairs])
 
     def once(self) -> float:
-        """Return the seconds of one call, from the start until its results are there."""
+        """Return the seconds of one call, from the start until its results are ready."""
         values = self._arguments()
         start = time.perf_counter()
         _jax.block_until_ready(self._executable(values))
         return time.perf_counter() - start
 
     def in_flight(self, most: float) -> float:
-        """Return the seconds of a call when the next is started before it ends."""
+        """Return the seconds per call when several calls are started before the first one ends."""
         if any(self._executable.donated):
-            # What is given away cannot be given twice, and copies would be part of the time.
+            # A donated array can be used only once, and copies would add to the measured time.
             return median(self.once() for _ in range(3))
         calls, spent = 0, 0.0
         while calls < _IN_FLIGHT or (spent < most and calls < 8 * _IN_FLIGHT):
@@ -257,41 +269,41 @@ class _Runs:
 
 
 def _timed(runs: _Runs, iterations: int | None, seconds: float) -> tuple[list[float], str]:
-    found: list[float] = []
+    latencies: list[float] = []
     start = time.perf_counter()
-    while iterations is None or len(found) < iterations:
-        found.append(runs.once())
+    while iterations is None or len(latencies) < iterations:
+        latencies.append(runs.once())
         if iterations is not None:
             continue
-        if len(found) >= _FEWEST_RUNS and _standard_error(found) <= _ERROR:
-            return found, ""
-        if len(found) >= _MOST_RUNS:
-            return found, f"stopped after {_MOST_RUNS} runs"
-        if time.perf_counter() - start > seconds and len(found) >= 3:
-            return found, f"stopped after {seconds:g} s"
-    return found, "as many runs as asked for"
+        if len(latencies) >= _FEWEST_RUNS and _standard_error(latencies) <= _ERROR:
+            return latencies, ""
+        if len(latencies) >= _MOST_RUNS:
+            return latencies, f"stopped after {_MOST_RUNS} runs"
+        if time.perf_counter() - start > seconds and len(latencies) >= 3:
+            return latencies, f"stopped after {seconds:g} s"
+    return latencies, "as many runs as requested"
 
 
-def _standard_error(found: Sequence[float]) -> float:
-    if len(found) < 2:
+def _standard_error(sample: Sequence[float]) -> float:
+    if len(sample) < 2:
         return 1.0
-    mean = sum(found) / len(found)
-    variance = sum((x - mean) ** 2 for x in found) / (len(found) - 1)
-    return sqrt(variance / len(found)) / mean
+    mean = sum(sample) / len(sample)
+    variance = sum((x - mean) ** 2 for x in sample) / (len(sample) - 1)
+    return sqrt(variance / len(sample)) / mean
 
 
 def known_device(name: str | Device, platform: str, kind: str) -> Device | None:
-    """Return the device of a name; for "auto" the one that jax calls so, None where costax knows none."""
+    """Return a device by name; "auto" stands for the device that jax calls `kind`, or None if it is unknown."""
     if name != "auto":
         return load_device(name)
-    wanted = "cpu" if platform == "cpu" else next((d for called, d in _KINDS.items() if called in kind), "")
+    wanted = "cpu" if platform == "cpu" else next((device for part, device in _KINDS.items() if part in kind), "")
     try:
         return load_device(wanted) if wanted else None
     except DeviceError:
         return None
 
 
-# What jax calls a device, the longer name first.
+# Part of jax's name for a device -> costax device. The first match counts, so longer names come first.
 _KINDS: Final[Mapping[str, str]] = {
     "H100 PCIe": "h100-pcie",
     "H100 NVL": "h100-nvl",

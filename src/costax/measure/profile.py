@@ -1,7 +1,7 @@
-"""Profile: the time of a real run by scope, beside what was predicted for the same scopes.
+"""Profile: the measured time of a run by scope, next to the predicted time of the same scopes.
 
-jax.profiler gives the seconds of each HLO instruction; an instruction carries the name of the equation that it came
-from, and that is a scope path.
+jax.profiler measures the seconds of each HLO instruction. The metadata of an instruction has the name of its equation,
+whose first parts are the scope path.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from costax.analysis.analysis import Analysis
 from costax.hlo.read import read_bytes
 from costax.performance.prediction import Prediction
 
-# What jax puts around a scope, or between scopes, and is no layer.
+# Names that jax adds to a scope path: transformations around a scope, and control flow between scopes.
 _WRAPPED: Final = re.compile(r"(?:jvp|transpose|vmap|linearize|custom_jvp|custom_vjp)\((.*)\)")
 _CONTROL: Final = re.compile(
     r"jit\(.*|pjit\(.*|while|body|cond|closed_call|checkpoint|branch_\d+_fun|rematted_computation|shard_map|~|.*->.*|"
@@ -26,7 +26,7 @@ _HOLDS_OTHERS: Final = frozenset({"while", "conditional", "call"})
 
 @dataclass(frozen=True)
 class Profile:
-    """Seconds of a run by HLO instruction, and the scope of each. runs: how many were profiled; seconds are of one."""
+    """The seconds of one run by HLO instruction, and the scope of each instruction. runs: how many were profiled."""
 
     seconds: Mapping[str, float] = field(repr=False)
     scopes: Mapping[str, str] = field(repr=False)
@@ -34,11 +34,11 @@ class Profile:
 
     @property
     def total(self) -> float:
-        """The seconds of all instructions; those that run at the same time count each."""
+        """The sum of the seconds of all instructions; instructions that run at the same time all count."""
         return sum(self.seconds.values())
 
     def by_scope(self, depth: int | None = None) -> dict[str, float]:
-        """Return the seconds of each scope, cut at `depth` parts."""
+        """Return the seconds of each scope path of at most `depth` parts."""
         sums: dict[str, float] = {}
         for name, seconds in self.seconds.items():
             scope = "/".join(self.scopes.get(name, "").split("/")[:depth])
@@ -46,7 +46,7 @@ class Profile:
         return sums
 
     def beside(self, prediction: Prediction, depth: int | None = None) -> list[tuple[str, float, float]]:
-        """Return (scope, measured, predicted) seconds of every scope of either, the longest first."""
+        """Return (scope, measured seconds, predicted seconds) of all scopes of both, the longest first."""
         measured, predicted = self.by_scope(depth), prediction.by_scope(depth)
         scopes = dict.fromkeys([*measured, *predicted])
         rows = [(scope, measured.get(scope, 0.0), predicted.get(scope, 0.0)) for scope in scopes]
@@ -57,10 +57,12 @@ def profiled(analysis: Analysis, values: Sequence[Any], runs: int = 3) -> Profil
     """Run the program of an analysis under jax's profiler and return the seconds of its instructions."""
     program = analysis.program
     executable = _jax.Executable(program.traced, program.jaxpr)
-    given = list(values)[len(values) - executable.arguments :]
+    inputs = list(values)[len(values) - executable.arguments :]
 
     def arguments() -> list[Any]:
-        return _jax.block_until_ready([_jax.copy_of(x) if gift else x for x, gift in zip(given, executable.donated, strict=True)])
+        return _jax.block_until_ready(
+            [_jax.copy_of(x) if donated else x for x, donated in zip(inputs, executable.donated, strict=True)]
+        )
 
     _jax.block_until_ready(executable(arguments()))
     copies = [arguments() for _ in range(runs)]
@@ -78,7 +80,10 @@ def profiled(analysis: Analysis, values: Sequence[Any], runs: int = 3) -> Profil
 
 
 def _scopes(executable: _jax.Executable) -> tuple[dict[str, str], set[str]]:
-    """Return the scope of each instruction, and the names of those that only hold others."""
+    """Return the scope of each instruction, and the names of instructions that contain others, such as `while`.
+
+    Their time is the time of the instructions inside, which is counted already.
+    """
     scopes: dict[str, str] = {}
     holding: set[str] = set()
     for computation in read_bytes(executable.hlo).computations.values():
@@ -90,22 +95,22 @@ def _scopes(executable: _jax.Executable) -> tuple[dict[str, str], set[str]]:
 
 
 def scope_of(name: str) -> str:
-    """Return the scope path in the name that an instruction carries, without its primitive.
+    """Return the scope path in the `op_name` of an instruction, without the primitive.
 
     >>> scope_of("jit(step)/transpose(jvp(ResNet))/layer1_0/conv1/conv_general_dilated")
     'ResNet/layer1_0/conv1'
     """
     parts: list[str] = []
     for part in _split(name)[:-1]:
-        while found := _WRAPPED.fullmatch(part):
-            part = found[1]
-        # A scope may hold several names, and a wrapper may have held nothing.
+        while match := _WRAPPED.fullmatch(part):
+            part = match[1]
+        # A wrapper may contain several names, `jvp(encoder/layer_0)`, or none, `jvp()`.
         parts += [piece for piece in part.split("/") if not _CONTROL.fullmatch(piece)]
     return "/".join(parts)
 
 
 def _split(name: str) -> list[str]:
-    """Split at the slashes that stand in no parentheses."""
+    """Split a name at the slashes outside of parentheses."""
     parts, depth = [""], 0
     for character in name:
         depth += (character == "(") - (character == ")")

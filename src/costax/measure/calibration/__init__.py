@@ -1,6 +1,6 @@
-"""Calibration: what this machine can do, measured with small programs in less than two minutes.
+"""Calibration: the rates of this machine, measured with small programs in less than two minutes.
 
-The result is a device file like any other, with rates by size.
+The result is a device file with rates by size of the work.
 """
 
 from __future__ import annotations
@@ -34,33 +34,34 @@ def calibrate(
 ) -> Device:
     """Measure this machine, write its device file, and return the device.
 
-    path: of the file; by default `cpu.toml` (or `gpu.toml`, `tpu.toml`) in the user's folder of devices. progress: is
-    called with (done, all, what comes next). quick: fewer sizes, a tenth of the time, less to rely on. Raises
-    DeviceError, before any work, where the file cannot be written.
+    path: the device file to write; by default `cpu.toml` (or `gpu.toml`, `tpu.toml`) in the user's folder of device
+    files. progress: a function that is called with (trials done, trials in all, name of the next trial). quick: measure
+    fewer sizes, in a tenth of the time and less accurately. Raises DeviceError before the first measurement if the file
+    cannot be written.
     """
     target = _writable(Path(path) if path is not None else user_folder() / f"{_jax.device()[0]}.toml")
     calibration = Calibration(quick=quick)
     rounds = 2 if quick else _ROUNDS
-    every = rounds * len(calibration)
+    count = rounds * len(calibration)
     for number in range(rounds):
         for done, what in enumerate(calibration.round(), number * len(calibration)):
             if progress is not None:
-                progress(done, every, what)
+                progress(done, count, what)
     if progress is not None:
-        progress(every, every, "done")
+        progress(count, count, "done")
     return calibration.write(target)
 
 
 class Calibration:
-    """A calibration in rounds, in each of which every trial runs some times.
+    """A calibration in rounds; each round runs every trial a few times.
 
-    All trials run in turn, again and again, so that a disturbance does not fall on one alone. Of all runs the median
-    counts, as it does where a prediction is held against a measurement; whoever measures beside can do it in the same
-    rounds.
+    Trials take turns, so that other work on the machine does not disturb all runs of one trial. The median of all runs
+    counts, as in a Measurement. A caller that compares predictions with measurements can measure between the rounds,
+    under the same disturbances.
     """
 
     def __init__(self, *, quick: bool = False) -> None:
-        """Make the trials. quick: fewer sizes, a tenth of the time, less to rely on."""
+        """Build the trials. quick: fewer sizes, in a tenth of the time and less accurately."""
         self._quick = quick
         self._trials = list(trials(quick=quick))
         self._runs = [trial.make() for trial in self._trials]
@@ -71,13 +72,13 @@ class Calibration:
         return len(self._trials)
 
     def round(self) -> Iterator[str]:
-        """Yield what comes next, and time it."""
+        """Run every trial a few times, after yielding its name."""
         for trial, run, seconds in zip(self._trials, self._runs, self._seconds, strict=True):
             yield f"{trial.table} {trial.dtype}".strip()
             seconds += _timed(run, quick=self._quick)
 
     def write(self, path: Path) -> Device:
-        """Write the device file, and return the device."""
+        """Write the device file with the medians of all rounds, and return the device."""
         points = [
             Point(trial.table, trial.dtype, trial.size, trial.work, trial.steps, median(seconds))
             for trial, seconds in zip(self._trials, self._seconds, strict=True)
@@ -87,30 +88,30 @@ class Calibration:
 
 
 def _writable(path: Path) -> Path:
-    """Return a path that can be written, its folder made. Raises DeviceError where it cannot, before any work."""
+    """Return a path after creating its folder and file. Raises DeviceError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
         raise DeviceError(
             f"{str(path)!r} cannot be written: {error.strerror or error}.",
-            why="What is measured is kept in a device file.",
-            cure="Give another path: costax calibrate --file FILE.toml.",
+            why="The measured rates are written to a device file.",
+            cure="Choose another path: costax calibrate --file FILE.toml.",
         ) from error
     return path
 
 
 def _timed(run: Callable[[], Any], *, quick: bool) -> list[float]:
-    """Return the seconds of some runs; the first does not count."""
+    """Return the seconds of a few runs after one run that does not count, because it compiles."""
     _jax.block_until_ready(run())
-    found: list[float] = []
+    seconds: list[float] = []
     start = time.perf_counter()
     least, most = (1, 2) if quick else _RUNS
-    while len(found) < least or (len(found) < most and time.perf_counter() - start < _SECONDS):
+    while len(seconds) < least or (len(seconds) < most and time.perf_counter() - start < _SECONDS):
         begin = time.perf_counter()
         _jax.block_until_ready(run())
-        found.append(time.perf_counter() - begin)
-    return found
+        seconds.append(time.perf_counter() - begin)
+    return seconds
 
 
 def _file(points: Sequence[Point], kind: tuple[str, str]) -> str:
@@ -120,7 +121,7 @@ def _file(points: Sequence[Point], kind: tuple[str, str]) -> str:
     name = _processor() if kind[0] == "cpu" else kind[1]
     today = datetime.date.today().isoformat()
     lines = [
-        f"# {name}, as `costax calibrate` measured it. Rates are [size of the work, work a second].",
+        f"# {name}, as `costax calibrate` measured it. Rates are [size of the work, work per second].",
         f'name = "{name}"',
         f'vendor = "{"x86" if kind[0] == "cpu" else "measured"}"',
         f'calibrated = "{today}"',
@@ -152,7 +153,7 @@ def _pairs(pairs: Sequence[tuple[float, float]]) -> str:
 
 
 def _processor() -> str:
-    """Return what the operating system calls the processor."""
+    """Return the operating system's name of the processor."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

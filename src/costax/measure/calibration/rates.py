@@ -1,4 +1,4 @@
-"""From seconds to rates: work a second by size, beyond what it takes to start."""
+"""Rates from measured seconds: work per second by size, without the time to start a program or a kernel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from costax.performance.roofline import interpolated
 
 
 class Point(NamedTuple):
-    """A measured point: the table that it belongs to, by which size it stands there, and the seconds of all its steps.
+    """A measured point of a table of rates.
 
-    work: what one step does, in operations or bytes.
+    table, dtype: the table. size: the key in the table. work: operations or bytes of one step. steps: how many steps
+    the program runs. seconds: of all steps.
     """
 
     table: str
@@ -23,7 +24,7 @@ class Point(NamedTuple):
 
 
 class Starts(NamedTuple):
-    """Seconds before work: to start a program, to wake the threads of its products, to start a kernel in it."""
+    """Start-up seconds: of a program, of the threads of its matrix products, of each kernel."""
 
     dispatch: float
     threads: float
@@ -31,10 +32,11 @@ class Starts(NamedTuple):
 
 
 def starts_of(points: Sequence[Point]) -> Starts:
-    """Return what starting takes."""
+    """Return the start-up times from the trials that measure them."""
     dispatch = next(p.seconds for p in points if p.table == "dispatch")
     launch = next(max(p.seconds - dispatch, 0) / p.steps for p in points if p.table == "launch")
-    # Of one layer and of eight, what is no layer is the start.
+    # The program with one layer and the one with eight differ by seven layers. The time of the program with one layer,
+    # less a layer and the dispatch, is the time to wake the threads.
     one = next(p for p in points if p.table == "threads")
     eight = next(p for p in points if p.table == "layers" and p.size == 32)
     layer = (eight.seconds - one.seconds) / (eight.steps - one.steps)
@@ -42,19 +44,23 @@ def starts_of(points: Sequence[Point]) -> Starts:
 
 
 Pairs = list[tuple[float, float]]
-# Programs of some kernels one after the other, in no loop.
+# Tables whose programs run a few kernels one after the other, without a loop, so that each call wakes the threads.
 _THREADED: Final = ("layers", "reading", "chained_convolution")
 
 
 def _step(point: Point, starts: Starts) -> float:
-    """Return the seconds of one step beyond what starting takes, which counts apart."""
+    """Return the seconds of one step without start-up times, which a prediction adds again.
+
+    Noise may make the start-up longer than the whole measurement, so a twentieth of the time (half of it for the
+    launch) always counts as work.
+    """
     start = starts.dispatch + (starts.threads if point.table in _THREADED else 0.0)
     one = max(point.seconds - start, point.seconds / 20) / point.steps
     return max(one - starts.launch, one / 2) if point.steps > 1 else one
 
 
 def rates_of(points: Sequence[Point], starts: Starts) -> dict[tuple[str, str], Pairs]:
-    """Return (size, work a second) pairs by table and dtype."""
+    """Return sorted (size, work per second) pairs by table and dtype."""
     rates: dict[tuple[str, str], Pairs] = {}
     for point in points:
         if point.table not in ("dispatch", "threads", "launch"):
@@ -63,13 +69,16 @@ def rates_of(points: Sequence[Point], starts: Starts) -> dict[tuple[str, str], P
     rates = {key: sorted(pairs) for key, pairs in rates.items()}
     images = rates["convolution", "fp32"]
     if packing := rates.pop(("packing", "fp32"), None):
-        # What a convolution of a tiny image takes beyond its operations goes into laying out the kernel.
-        rates["packing", ""] = [(kernel, _beyond(kernel, rate, images)) for kernel, rate in packing]
+        # A convolution of a tiny image takes longer than its operations: the filter is copied to another layout first.
+        rates["packing", ""] = [(nbytes, _packing_rate(nbytes, rate, images)) for nbytes, rate in packing]
     return rates
 
 
-def _beyond(kernel: float, rate: float, images: Pairs) -> float:
-    """Return the bytes of a kernel that are laid out a second, of convolutions of an image of 7 x 7."""
-    flops = 2 * 49 * kernel / 4
-    whole = flops / rate
-    return kernel / max(whole - flops / interpolated(images, flops), whole / 5)
+def _packing_rate(filter_bytes: float, rate: float, images: Pairs) -> float:
+    """Return the bytes of a filter that are copied per second, from a convolution of a 7 x 7 image.
+
+    rate: FLOP/s of that convolution. images: FLOP/s of convolutions of large images, whose copy takes no time.
+    """
+    flops = 2 * 49 * filter_bytes / 4
+    seconds = flops / rate
+    return filter_bytes / max(seconds - flops / interpolated(images, flops), seconds / 5)

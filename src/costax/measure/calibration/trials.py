@@ -1,7 +1,7 @@
-"""The small programs that a calibration times: products, convolutions, passes over memory, starts.
+"""The small programs that a calibration times: matrix products, convolutions, memory traffic, start-up.
 
-A trial runs its step again and again inside one program, so that starting it takes no part; where that would keep in
-the caches what a model brings from memory, its steps are layers with weights of their own.
+A trial repeats its step inside one program, so that the start of the program hardly counts. A repeated step would find
+its weights in the cache, where a model reads them from memory; trials of this kind have layers with separate weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ _DTYPES: Final[Mapping[str, str]] = {"fp32": "float32", "bf16": "bfloat16", "fp6
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A program to time: where its point belongs, its size, the work and the number of its steps, how to make it."""
+    """A program to time.
+
+    table, dtype, size: the place of the point in the tables of rates. work: operations or bytes of one step. steps: how
+    many steps the program runs. make: returns a function that runs the program.
+    """
 
     table: str
     dtype: str
@@ -37,7 +41,7 @@ class Trial:
 
 
 def trials(*, quick: bool) -> Iterator[Trial]:
-    """Yield the trials; quick: fewer sizes, and a tenth of the work of each."""
+    """Yield the trials. quick: fewer sizes, and a tenth of the work of each."""
     steady = _STEADY / 10 if quick else _STEADY
     yield Trial("dispatch", "", 1, 1, 1, _dispatch)
     chain, kernels = _launches()
@@ -58,34 +62,34 @@ def trials(*, quick: bool) -> Iterator[Trial]:
     for channels in () if quick else (64, 128, 256, 512):
         yield _chain(7, channels, 3)
     for channels in () if quick else (128, 256, 512):
-        # XLA leaves images of 2 x 2 to a slower way, whose time goes with the kernel.
+        # XLA:CPU compiles a convolution of 2 x 2 images to a plain loop, whose time is proportional to the filter.
         yield _convolution("plain_convolution", 2, channels, steady)
     for side, channels in () if quick else ((7, 96), (14, 96), (28, 96), (56, 96)):
         yield _convolution("depthwise", side, channels, steady, groups=channels)
     for power in (14, 22) if quick else (10, 13, 16, 18, 20, 22, 23, 24, 25, 26, 27):
-        # An array that is changed in place is read and written.
+        # An array of n elements that is updated in place moves 8 n bytes: 4 n are read and 4 n are written.
         yield _pointwise("bandwidth", "", 2**power, 2 * 2**power, 2**power // 4, lambda x: x * 0.5 + 1.0, steady)
     for power in () if quick else (6, 7, 8, 9, 10, 11):
         yield Trial("transpose", "", 8 * 4**power, 8 * 4**power, 1, _transposition(2**power))
     for power in (14, 22) if quick else (16, 18, 20, 22, 24, 26):
         yield Trial("allocation", "", 2**power, 2**power, 1, _allocation(2**power // 4))
     for power in (16,) if quick else (8, 11, 14, 17, 20):
-        yield _pointwise("transcendental", "fp32", 4 * 2**power, 4 * 2**power, 2**power, _special, steady)
+        yield _pointwise("transcendental", "fp32", 4 * 2**power, 4 * 2**power, 2**power, _transcendentals, steady)
     for power in (16,) if quick else (8, 11, 14, 17, 20):
         yield _pointwise("vector", "fp32", 32 * 2**power, 32 * 2**power, 2**power, _arithmetic, steady)
 
 
 def _dispatch() -> Callable[[], Any]:
-    def more(x: Any) -> Any:
+    def increment(x: Any) -> Any:
         return x + 1
 
-    compiled = _api.jit(more)
+    compiled = _api.jit(increment)
     x = _jnp.zeros(4)
     return lambda: compiled(x)
 
 
 def _launches() -> tuple[Callable[[], Any], int]:
-    """Return a program of many small kernels, each of which needs the one before, and their number."""
+    """Return a program of many small kernels that depend on each other, and the number of kernels."""
 
     def chain(x: Any) -> Any:
         for _ in range(200):
@@ -99,17 +103,14 @@ def _launches() -> tuple[Callable[[], Any], int]:
     return lambda: compiled(x), kernels
 
 
-# Operations or bytes of a trial: some milliseconds of a processor.
+# Operations or bytes of a trial, which take a CPU a few milliseconds.
 _STEADY: Final = 2e8
 
 
 def _looped(
     table: str, dtype: str, size: float, work: float, step: Callable[[Any], Any], start: Any, steady: float
 ) -> Trial:
-    """Return a trial that runs a step again and again inside one program, so that starting it takes no part.
-
-    It runs until so much work is done as `steady` says.
-    """
+    """Return a trial that repeats a step in a loop inside one program, until `steady` operations or bytes are done."""
     steps = int(min(max(steady / work, 2), 1000))
 
     def once(_: Any, x: Any) -> Any:
@@ -151,7 +152,7 @@ def _convolution(table: str, side: int, channels: int, steady: float, *, groups:
 
 
 def _layers(table: str, size: float, rows: int, n: int, count: int) -> Trial:
-    """Return a trial of layers, each with weights of its own, as models have them; a step is a layer."""
+    """Return a trial of layers with separate weights, as in a model; a step is a layer."""
 
     def layers(x: Any, weights: Sequence[Any]) -> Any:
         for weight in weights:
@@ -169,7 +170,7 @@ def _layers(table: str, size: float, rows: int, n: int, count: int) -> Trial:
 
 
 def _chain(side: int, channels: int, count: int) -> Trial:
-    """Return a trial of convolutions that XLA makes one kernel of, as it does before a mean; a step is one of them."""
+    """Return a trial of convolutions that XLA fuses into one kernel, as before a mean; a step is one convolution."""
 
     def chain(x: Any, kernels: Sequence[Any]) -> Any:
         for kernel in kernels:
@@ -204,27 +205,27 @@ def _pointwise(
     table: str, dtype: str, size: float, work: float, elements: int, step: Callable[[Any], Any], steady: float
 ) -> Trial:
     def start() -> Any:
-        # Rows, so that a reduction along them is the usual one.
+        # Rows of 256 elements, as usual in a model.
         return _jnp.ones((max(elements // 256, 1), min(elements, 256)), "float32")
 
     return _looped(table, dtype, size, work, step, start, steady)
 
 
 def _allocation(elements: int) -> Callable[[], Callable[[], Any]]:
-    """Return a program that writes an array that is new at each call, as results and temporaries are."""
+    """Return a program that allocates and writes a result at each call."""
 
-    def new(x: Any) -> Any:
+    def filled(x: Any) -> Any:
         return _jnp.broadcast_to(x, (elements,))
 
     def make() -> Callable[[], Any]:
         x = _jnp.ones(1)
-        compiled = _api.jit(new)
+        compiled = _api.jit(filled)
         return lambda: compiled(x)
 
     return make
 
 
-def _special(x: Any) -> Any:
+def _transcendentals(x: Any) -> Any:
     return _jnp.tanh(x) + _jnp.exp(-x) + _jnp.log(x + 2.0) + _lax.rsqrt(x + 3.0)
 
 
