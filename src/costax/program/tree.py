@@ -89,8 +89,8 @@ class Node:
         self.unknown: str = unknown
         self.once: Cost = own + _sum_of_totals(children) if children else own
         self.total: Cost = self.once * times
-        self.differentiated: bool = direction in (BACKWARD, RECOMPUTE) or any(
-            child.differentiated for child in children
+        self.differentiated: bool = direction in (BACKWARD, RECOMPUTE) or (
+            bool(children) and any(child.differentiated for child in children)
         )
 
     @property

@@ -127,8 +127,10 @@ class _Walker:
     # Leaves.
 
     def _cost(self, rule: Rule, eqn: Any, frame: CallFrame, axes: Any, fused: bool) -> Cost:
-        inputs = tuple([self._operand(v.aval) for v in eqn.invars])
-        outputs = tuple([self._operand(v.aval) for v in eqn.outvars])
+        # Most abstract values were seen before: looking them up here saves a call for each.
+        seen = self._operands.get
+        inputs = tuple([seen(id(v.aval)) or self._operand(v.aval) for v in eqn.invars])
+        outputs = tuple([seen(id(v.aval)) or self._operand(v.aval) for v in eqn.outvars])
         params = eqn.params
         key = (rule.name, *map(id, inputs), None, *map(id, outputs), axes, fused, *params.values())
         try:
