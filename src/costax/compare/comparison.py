@@ -8,7 +8,7 @@ from typing import Any
 from costax import _jax
 from costax.analysis.analysis import Analysis
 from costax.compare import marks
-from costax.compare.account import reconcile
+from costax.compare.reconciliation import reconcile
 from costax.compare.adoption import rehomed
 from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.attribution import CallSiteIndex, attribute

@@ -1,9 +1,9 @@
 """Higher-order primitives: which jaxprs they run, and how often. Importing this package registers the rules."""
 
 from costax.rules.higher_order import (
+    branches,
     calls,
     combiners,
-    control,
     equinox,
     exported,
     loops,
@@ -11,4 +11,4 @@ from costax.rules.higher_order import (
     sharding,
 )
 
-__all__ = ["calls", "combiners", "control", "equinox", "exported", "loops", "pallas", "sharding"]
+__all__ = ["branches", "calls", "combiners", "equinox", "exported", "loops", "pallas", "sharding"]
