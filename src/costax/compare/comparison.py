@@ -8,13 +8,13 @@ from typing import Any
 from costax import _jax
 from costax.analysis.analysis import Analysis
 from costax.compare import marks
-from costax.compare.reconciliation import reconcile
 from costax.compare.adoption import rehomed
 from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.attribution import CallSiteIndex, attribute
 from costax.compare.base_comparison import BaseComparison
 from costax.compare.compile import XlaStage, compile_stage, converted, lower, lowering
 from costax.compare.kernels import of_compiled
+from costax.compare.reconciliation import reconcile
 from costax.compare.stage_costs import AttributedCost, StageCost
 from costax.compare.witness import Witnesses
 from costax.core.address import Address
