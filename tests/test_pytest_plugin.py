@@ -87,4 +87,4 @@ def test_a_marker_without_the_fixture_is_an_error(pytester):
     pytester.makepyfile("import pytest\n@pytest.mark.cost_budget(flops=1)\ndef test_nothing(): pass\n")
     found = pytester.runpytest_subprocess(*PLUGIN, "-p", "no:randomly")
     found.assert_outcomes(errors=1)
-    found.stdout.fnmatch_lines(["*does not use it*"])
+    found.stdout.fnmatch_lines(["*does not use the fixture*"])

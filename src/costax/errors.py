@@ -1,6 +1,6 @@
-"""Every error of costax: what happened, where, why it matters, what to do.
+"""Every error class of costax. A message says what happened, where, why it matters, and what to do.
 
-Each class derives from the natural built-in, so that `except TypeError` works as one expects.
+Each class also derives from the fitting built-in exception: `except TypeError` catches InputError.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 
 class CostaxError(Exception):
-    """An error in four parts; `str()` joins the parts that are there."""
+    """An error with a message of four parts: `what`, `where`, `why`, `cure`; `str()` joins those that are not empty."""
 
     def __init__(self, what: str, *, where: str = "", why: str = "", cure: str = "") -> None:
-        """Take the four parts as sentences."""
+        """Take the parts: what happened, where (a file and line, a list of names), why it matters, what to do."""
         super().__init__(what)
         self.what = what
         self.where = where
@@ -22,12 +22,12 @@ class CostaxError(Exception):
         self.cure = cure
 
     def __str__(self) -> str:
-        """Return the message: one part a line."""
+        """Return the message, with one part on each line; `where` follows `what` in parentheses."""
         head = f"{self.what} ({self.where})" if self.where else self.what
         return "\n".join(part for part in (head, self.why, self.cure) if part)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the parts, so that an error of a worker process arrives whole."""
+        """Pickle all parts, so that a worker process can send its error to the main process."""
         return _rebuilt, (type(self), self.args, self.__dict__)
 
 
@@ -38,19 +38,25 @@ def _rebuilt(kind: type[CostaxError], args: tuple[Any, ...], state: dict[str, An
 
 
 class Uncountable(Exception):
-    """What a rule raises for an equation whose work cannot be known: the reason, as a sentence without its subject.
+    """Raised by a rule for an equation whose cost it cannot know.
 
-    The equation is then treated as one without a rule: an error, or a listed entry with `on_missing="warn"`.
+    The message is the reason, a sentence without its subject: "communicates over the axis 'x', whose size is not in the
+    program". The equation counts as one without a rule: `on_missing="raise"` raises MissingRuleError, and
+    `on_missing="warn"` lists the equation as uncounted.
     """
 
 
 class Undecided(ArithmeticError):
-    """What a polynomial raises where an answer depends on the values of its symbols."""
+    """Raised by a polynomial if the result of a comparison depends on the values of its symbols."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A primitive without a rule, or one whose rule says why it cannot know: where the program uses it, how often."""
+    """An uncounted primitive: it has no rule, or its rule raised Uncountable with a reason.
+
+    where: the source line of its first use, and its scope. inputs, outputs, params: of that use, as text. count: the
+    number of equations. reason: that of Uncountable, "" without a rule.
+    """
 
     primitive: str
     where: str
@@ -62,10 +68,10 @@ class Missing:
 
 
 class MissingRuleError(CostaxError, KeyError):
-    """Primitives that no rule covers; all those of a program are gathered into one error."""
+    """Primitives without a rule; one error lists all of a program."""
 
     def __init__(self, missing: Sequence[Missing]) -> None:
-        """Take every missing primitive of the program."""
+        """Take all uncounted primitives of the program, at least one."""
         self.missing: tuple[Missing, ...] = tuple(missing)
         first = self.missing[0]
         names = sorted({m.primitive for m in self.missing})
@@ -83,9 +89,9 @@ class MissingRuleError(CostaxError, KeyError):
         override = ", override=True" if any(m.reason for m in self.missing if m.primitive == names[0]) else ""
         super().__init__(
             f"{what} ({first.where}).\n{listed}",
-            why="Counting it as nothing would be a silent zero.",
-            cure=f'Give it one with @costax.cost_rule("{names[0]}"{override}), or pass on_missing="warn" '
-            "(--on-missing warn): it will then stand in the list of things not counted.",
+            why="Without a rule its cost would silently count as 0.",
+            cure=f'Write a rule with @costax.cost_rule("{names[0]}"{override}), or pass on_missing="warn" '
+            "(--on-missing warn) to list it as not counted.",
         )
 
 
@@ -93,17 +99,17 @@ class RuleCollisionError(CostaxError, ValueError):
     """A second rule for a primitive that has one."""
 
     def __init__(self, name: str, *, first: str, second: str) -> None:
-        """Take the name and both places, as file:line."""
+        """Take the name of the primitive, and the `file:line` of the first and of the second rule."""
         super().__init__(
-            f"`{name}` has a rule already: {first}.",
+            f"The primitive `{name}` already has a rule: {first}.",
             where=second,
             why="Two rules for one primitive would make the count depend on the order of imports.",
-            cure=f'Pass override=True to replace it: @costax.cost_rule("{name}", override=True).',
+            cure=f'Pass override=True to replace the first rule: @costax.cost_rule("{name}", override=True).',
         )
 
 
 class RuleError(CostaxError, ValueError):
-    """A rule that raised, or returned something that is not a cost or not a list of bodies."""
+    """A rule that raised an exception, or whose result is not a Cost (for a body rule: not a list of Body)."""
 
 
 class TargetError(CostaxError, ValueError):
@@ -111,15 +117,15 @@ class TargetError(CostaxError, ValueError):
 
 
 class DeviceMemoryError(CostaxError, MemoryError):
-    """A program that does not fit the memory of the machine that it is compiled for; the compiler says so."""
+    """A program that does not fit the memory of the device that it is compiled for, as the compiler reports."""
 
 
 class DeviceError(CostaxError, LookupError):
-    """A device that nobody knows, a file that describes none, or a figure that it lacks."""
+    """An unknown device, an invalid device file, or a missing figure of a device."""
 
 
 class InputError(CostaxError, TypeError):
-    """Arguments that do not fit the function, or a spec that does not parse."""
+    """Arguments or options that do not fit the function, or a spec that does not parse."""
 
 
 class RecordError(CostaxError, ValueError):
@@ -127,44 +133,44 @@ class RecordError(CostaxError, ValueError):
 
 
 class UnitError(CostaxError, ValueError):
-    """A text that names no number of the unit that is asked for."""
+    """A text that is not a number of the expected unit."""
 
 
 class CheckError(CostaxError, AssertionError):
-    """A check that did not hold, such as `--strict`; the command line exits 1."""
+    """A failed check, such as `--strict`; the command line exits with code 1."""
 
 
 class BudgetError(CheckError):
-    """A program that costs more than its budget, or that changed where it should not."""
+    """A program that exceeds its budget, or that differs from its golden record."""
 
 
 class TripsError(CostaxError, ValueError):
-    """An answer for a loop that the program does not have, or that is not a count."""
+    """A trip count for a loop that the program does not have, or one that is not a non-negative integer."""
 
 
 class ExtraError(CostaxError, ImportError):
-    """A package that is not installed, of one of costax's extras."""
+    """A missing package that one of costax's extras installs."""
 
     def __init__(self, package: str, what: str, extra: str = "") -> None:
-        """Take the package, what needs it, and the extra that brings it, by default of the same name."""
+        """Take the package, the feature that needs it, and the extra with the package, by default of the same name."""
         super().__init__(
             f"{what} needs {package}, which is not installed.",
-            why="costax itself needs only what it counts with.",
+            why=f"costax installs {package} only with an extra, because counting does not need it.",
             cure=f"pip install 'costax[{extra or package}]'",
         )
 
 
 class BranchError(CostaxError, ValueError):
-    """An answer for branches that the program does not take, or that names none of them."""
+    """A choice of a branch for a conditional that the program does not have, or of a branch that does not exist."""
 
 
 class SymbolError(CostaxError, ValueError):
-    """Symbols without values, values that a symbol cannot take, or a question about a symbol that is not there."""
+    """A symbol without a value, a value outside its range, an unknown symbol, or a text that is not a formula."""
 
 
 class SymbolicError(CostaxError, ValueError):
-    """A program whose cost is no formula of its symbols, as far as costax can find one."""
+    """A program for whose cost costax finds no formula in the symbols."""
 
 
 class SweepError(CostaxError, ValueError):
-    """A sweep that cannot start, or cannot go on; what it had computed is in its file."""
+    """A sweep that cannot start or continue; its file keeps the rows that are computed."""

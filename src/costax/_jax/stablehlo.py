@@ -38,9 +38,9 @@ def _symbolic(aval: Any) -> bool:
 
 _ATTRIBUTES: Mapping[str, Callable[[Any], Any]] = {
     "dot_dimension_numbers": _stablehlo.DotDimensionNumbers,
-    "comparison_direction": lambda found: _stablehlo.ComparisonDirectionAttr(found).value,
-    "fft_type": lambda found: _stablehlo.FftTypeAttr(found).value,
-    "rng_algorithm": lambda found: _stablehlo.RngAlgorithmAttr(found).value,
+    "comparison_direction": lambda attr: _stablehlo.ComparisonDirectionAttr(attr).value,
+    "fft_type": lambda attr: _stablehlo.FftTypeAttr(attr).value,
+    "rng_algorithm": lambda attr: _stablehlo.RngAlgorithmAttr(attr).value,
 }
 
 

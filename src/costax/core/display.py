@@ -1,8 +1,8 @@
-"""Display: the one hook through which values reach the package that shows them.
+"""Display: the one hook between results and the package that renders them.
 
-A value (an analysis, a prediction, a diff) does not know how it is shown. It inherits `Displayed`, and `report`, which
-stands above it, provides the functions. `costax` says once which package that is; it is imported when the first value
-is shown, so that counting loads neither rich nor matplotlib.
+A result (an analysis, a prediction, a diff) does not know how it is rendered. It inherits `Displayed`, whose methods
+call the package `costax.report`, a higher layer. `costax/__init__.py` registers that package by name. It is imported
+when the first result is shown, so that counting loads neither rich nor matplotlib.
 """
 
 from __future__ import annotations
@@ -16,33 +16,30 @@ _reporter: str = ""
 
 
 def report_with(package: str) -> None:
-    """Name the package whose functions show values. It must have those of `Displayed`, and the plots."""
+    """Register the package that renders values; it must have the functions that `Displayed` calls, and the plots."""
     global _reporter
     _reporter = package
 
 
 def reporter(name: str) -> Callable[..., Any]:
-    """Return a function of the package that shows values, by name."""
+    """Return a function of the package that renders values, by name."""
     return getattr(import_module(_reporter), name)
 
 
 class Displayed:
-    """A value that can be printed, shown in a notebook and saved.
-
-    The package that shows values chooses how, by the type of the value.
-    """
+    """A value that can be printed, shown in a notebook and saved; how depends on its type."""
 
     __slots__ = ()
 
     def save(self, path: str | Path) -> None:
-        """Write the value to a file; the suffix names the format.
+        """Write the value to a file in the format of its suffix.
 
-        Raises RecordError for a suffix that this type of value has no format for, or where the file cannot be written.
+        Raises RecordError if this type of value has no format with that suffix, or if the file cannot be written.
         """
         reporter("save")(self, path)
 
     def __rich__(self) -> Any:
-        """Return what rich prints."""
+        """Return a renderable for rich."""
         return reporter("renderable")(self)
 
     def __str__(self) -> str:
@@ -50,5 +47,5 @@ class Displayed:
         return reporter("plain_text")(self)
 
     def _repr_html_(self) -> str:
-        """Return the tables for a notebook."""
+        """Return the tables as HTML, for a notebook."""
         return reporter("notebook_html")(self)

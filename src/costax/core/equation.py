@@ -1,4 +1,4 @@
-"""What a rule may see: plain values, without jax."""
+"""Equation, Operand and Body: the plain values, independent of jax, that rules receive and return."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Operand:
     nbytes: Count = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out size and bytes once: they are asked for at every use."""
+        """Compute the size and the bytes once, because every rule reads them."""
         size = prod(self.shape)
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "nbytes", -(-size * dtypes.bits(self.dtype) // 8))
@@ -45,9 +45,9 @@ class Operand:
 class Equation:
     """One primitive applied to operands.
 
-    `params` are jax's parameters of the primitive. `axis_sizes` gives the size of every mesh axis that is
-    manual here (inside `shard_map`). `known[i]` is the value of input i where it is an integer scalar that the
-    program fixes, else None; only body rules are given it.
+    `params` are jax's parameters of the primitive. `axis_sizes` has the size of every mesh axis that is manual at this
+    equation (inside `shard_map`). `known[i]` is the value of input i if it is an integer scalar that the program fixes,
+    else None; only body rules receive it.
     """
 
     name: str
@@ -71,13 +71,14 @@ class Equation:
 class Body:
     """A jaxpr that an equation runs, and how often.
 
-    `times` is a number, or None where the program does not fix it. `inputs[i]` names the equation's input that
-    the body's input i is (or starts as, or is a slice of); None where there is no such input. The first `fixed`
-    of them keep their value in every run; in a loop the next `carried` ones are the first `carried` results of the run
-    before. A `loop` runs again and again; `copies` of its body stand in the loop that XLA sees, more than one where it
-    is unrolled. One of the bodies of a `choice` runs, and the costliest is charged. `per_device` marks a body that
-    every device of the mesh runs. The equations of a body that is `fused` read and write registers: they carry no
-    bytes.
+    jaxpr: open or closed. times: the number of runs, None if the program does not fix it. name: of the body's scope.
+    inputs: for each input of the body, the position of the equation's input that it is, starts as, or is a slice of;
+    None without such an input. fixed: so many of the body's first inputs have the same value in every run; None if that
+    is unknown. carried: in a loop, so many of the next inputs are the first results of the run before. loop: the body
+    is the body of a loop. copies: how often XLA's loop contains the body, more than once if the loop is unrolled.
+    choice: the body is one of several branches, and only one branch runs; the most expensive branch is counted. fused:
+    the body's equations work in registers and have no memory traffic. per_device: every device of the mesh runs the
+    body. axis_sizes: the mesh axes that are manual in the body, with their sizes.
     """
 
     jaxpr: Any
