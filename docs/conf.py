@@ -33,6 +33,8 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+# Signatures show a default as it is written: `traits=NO_TRAITS`.
+autodoc_preserve_defaults = True
 # Signatures name types of jax and internal types, which have no page in this documentation.
 nitpick_ignore_regex = [("py:.*", r".*")]
 

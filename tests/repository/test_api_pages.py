@@ -11,8 +11,8 @@ import pytest
 
 import costax
 import costax.errors
-import costax.rules.traits
 from costax.compare.stage_costs import StageCost
+from costax.rules import traits
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "api"
 DIRECTIVE = re.compile(r"^\.\. auto(?:function|class|decorator|exception):: (?:costax\.)?(\w+)$", re.MULTILINE)
@@ -79,7 +79,7 @@ def test_the_attributes_that_a_page_lists_exist(page: str, kind: type):
 
 
 def test_the_common_traits_that_the_guide_lists_exist():
-    defined = {name for name, value in vars(costax.rules.traits).items() if isinstance(value, costax.Traits)}
+    defined = {name for name, value in vars(traits).items() if isinstance(value, costax.Traits)}
     rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", (PAGES.parent / "rules.md").read_text(), re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"[A-Z_]+", row)} == defined
     assert set(re.findall(r"``([A-Z_]+)``", (PAGES / "rules.md").read_text())) == defined
