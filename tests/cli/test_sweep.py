@@ -32,7 +32,7 @@ def test_the_command_sweeps_and_saves(tmp_path):
     ]
     again = run(STUDY, "--grid", "depth=1,2", "--grid", "width=16:32:16", "--out", str(out), "--workers", "1", "--json")
     assert [json.loads(line)["point"]["depth"] for line in again.stdout.splitlines()] == [1, 1, 2, 2]
-    assert "4 of 4 points are there already" in again.stderr
+    assert "4 of 4 points are in the file already" in again.stderr
 
 
 def test_strict_fails_with_a_failing_point():

@@ -33,12 +33,12 @@ def test_a_fit_finds_the_law_that_made_the_numbers():
 @pytest.mark.parametrize(
     ("law", "message"),
     [
-        ("flops", "is no law"),
-        ("flops ~ ", "is no law"),
-        ("flops ~ depth^^2", "is no law"),
+        ("flops", "is not a scaling law"),
+        ("flops ~ ", "is not a scaling law"),
+        ("flops ~ depth^^2", "is not a scaling law"),
         ("flops ~ dept", "Did you mean 'depth'"),
-        ("flops ~ depth^a*width^b + depth^c + width^d", "has 7 unknowns, and there are 6 points"),
-        ("flops ~ depth*width + depth*width", "do not tell"),
+        ("flops ~ depth^a*width^b + depth^c + width^d", "has 7 unknowns, but the sweep has only 6 points"),
+        ("flops ~ depth*width + depth*width", "do not determine"),
         ("collective_bytes ~ depth", "not positive"),
     ],
 )

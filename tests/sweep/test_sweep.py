@@ -163,7 +163,7 @@ def test_an_executor_that_dies_is_an_error_and_nothing_is_lost(tmp_path):
 def test_an_executor_that_was_shut_down_is_an_error():
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    with pytest.raises(SweepError, match="ThreadPoolExecutor died: 6 points"):
+    with pytest.raises(SweepError, match="ThreadPoolExecutor died before 6 points"):
         costax.sweep(studies.make, GRID, pool, progress=False)
 
 
@@ -206,10 +206,10 @@ def test_results_may_be_formulas(tmp_path):
         ({}, "The grid is empty"),
         ({"depth": []}, "The grid is empty"),
         ([], "The grid is empty"),
-        ({"depth": 3}, "not a list of values"),
-        ({"depth": "12"}, "not a list of values"),
-        ([3], "is no point"),
-        ({"depth": [object()]}, "cannot be written down"),
+        ({"depth": 3}, "instead of a list of values"),
+        ({"depth": "12"}, "instead of a list of values"),
+        ([3], "is not a point"),
+        ({"depth": [object()]}, "cannot be written as JSON"),
     ],
 )
 def test_a_grid_without_points_is_refused(grid, message):
@@ -221,7 +221,7 @@ def test_a_grid_without_points_is_refused(grid, message):
 def test_a_file_that_cannot_take_results_is_refused(name, tmp_path):
     (tmp_path / "other.jsonl").write_text('{"schema": "costax/sweep/1", "study": "somebody:else"}\n')
     (tmp_path / "text.jsonl").write_text("hello\n")
-    with pytest.raises(SweepError, match=r"names no format|no directory|another study|no file of a sweep"):
+    with pytest.raises(SweepError, match=r"does not end in|no directory|another function|not a file of sweep results"):
         swept(out=tmp_path / name)
 
 

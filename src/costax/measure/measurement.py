@@ -245,7 +245,7 @@ class _Runs:
 
     def _arguments(self) -> list[Any]:
         pairs = zip(self._values, self._executable.donated, strict=True)
-        return _jax.block_until_ready([_jax.copy_of(value) if given else value for value, given in pairs])
+        return _jax.block_until_ready([_jax.copy_of(value) if donated else value for value, donated in pairs])
 
     def once(self) -> float:
         """Return the seconds of one call, from the start until its results are ready."""

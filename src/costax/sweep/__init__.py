@@ -1,1 +1,1 @@
-"""Sweeps: a program analysed at every point of a grid, on as many processes as there are."""
+"""Sweeps: a program analysed at every point of a grid, by several processes."""

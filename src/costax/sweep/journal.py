@@ -1,7 +1,8 @@
-"""The file of a sweep: each result is in it as soon as it is there, and a later sweep goes on from it.
+"""The file of results of a sweep. Each result is written at once, so that a later sweep continues from the file.
 
-JSON lines hold a header, then one result a line. A Parquet file cannot grow, so its sweep keeps such lines beside it
-(`results.parquet.jsonl`) until the last point is done. A line that a killed process left unfinished is dropped.
+A .jsonl file has a header and one result per line. A Parquet file cannot grow, so the sweep writes lines to a second
+file (`results.parquet.jsonl`) until the last point is done. An incomplete last line, left by a killed process, is
+removed.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ _INT64: Final = 1 << 63
 
 
 class Journal:
-    """Results by point, in memory and, where there is a path, in its file."""
+    """Results by point, in memory and, if there is a path, in a file."""
 
     def __init__(self, path: str | Path | None, study: str) -> None:
-        """Read what an earlier sweep of the same study has left. Raises SweepError for another study's file."""
+        """Open the file and read the results of an earlier sweep.
+
+        study: the name of the function that builds the programs. Raises SweepError for the file of another study, an
+        unknown suffix or a file that cannot be written.
+        """
         self.path: Path | None = None if path is None else Path(path)
         self.study = study
         self.results: dict[str, Result] = {}
@@ -34,15 +39,15 @@ class Journal:
             return
         if self.path.suffix not in _SUFFIXES:
             raise SweepError(
-                f"{str(path)!r} names no format of results.",
-                why="The suffix says how results are kept.",
-                cure=f"Use one of {', '.join(_SUFFIXES)}.",
+                f"{str(path)!r} does not end in {' or '.join(_SUFFIXES)}.",
+                why="The suffix decides the format of the results.",
+                cure=f"Use one of the suffixes {', '.join(_SUFFIXES)}.",
             )
         if not self.path.parent.is_dir():
             raise SweepError(
                 f"{str(path)!r} cannot be written: there is no directory {str(self.path.parent)!r}.",
-                why="costax makes files, not directories.",
-                cure="Make the directory first, or give another path.",
+                why="costax does not create directories.",
+                cure="Create the directory first, or choose another path.",
             )
         if self._is_table:
             _arrow()
@@ -56,19 +61,19 @@ class Journal:
 
     @property
     def lines(self) -> Path:
-        """Where the lines are kept."""
+        """The path of the file of lines."""
         assert self.path is not None
         return self.path.with_name(f"{self.path.name}.jsonl") if self._is_table else self.path
 
     def add(self, result: Result) -> None:
-        """Keep a result, and write it down."""
+        """Store a result, and write it to the file."""
         self.results[key_of(result["point"])] = result
         if self._file is not None:
             self._file.write((json.dumps(result) + "\n").encode())
             self._file.flush()
 
     def close(self, *, complete: bool) -> None:
-        """Close the file; when all points are done, lines beside a table become the table."""
+        """Close the file. If all points are done, convert the lines to a Parquet table where one was requested."""
         if self._file is None:
             return
         self._file.close()
@@ -89,7 +94,7 @@ class Journal:
             raise SweepError(
                 f"{str(lines)!r} cannot be written: {error.strerror or error}.",
                 why="Results would be lost when the sweep ends.",
-                cure="Give a path that you may write to.",
+                cure="Choose a path that you can write to.",
             ) from error
         if fresh:
             self._file.write((json.dumps({"schema": SCHEMA, "study": self.study}) + "\n").encode())
@@ -99,7 +104,7 @@ class Journal:
         text = path.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
         if len(whole) < len(text):
-            # The last line was being written when its process ended.
+            # The process of an earlier sweep ended while it wrote the last line.
             with path.open("r+b") as file:
                 file.truncate(len(whole))
         for number, line in enumerate(whole.splitlines()):
@@ -112,7 +117,7 @@ class Journal:
             elif isinstance(entry, dict) and "point" in entry:
                 self.results[key_of(cast("Any", entry)["point"])] = cast(Result, entry)
             else:
-                raise _not_ours(path, f"line {number + 1} is no result")
+                raise _not_ours(path, f"line {number + 1} is not a result")
 
     def _read_table(self, path: Path) -> None:
         _, parquet = _arrow()
@@ -127,27 +132,30 @@ class Journal:
             self.results[key_of(result["point"])] = result
 
     def _check_header(self, path: Path, header: Any) -> None:
-        found: Any = cast("Any", header).get("schema") if isinstance(header, dict) else None
-        if found != SCHEMA:
-            raise _not_ours(path, "it does not begin as one")
+        schema: Any = cast("Any", header).get("schema") if isinstance(header, dict) else None
+        if schema != SCHEMA:
+            raise _not_ours(path, f"its header does not name the schema {SCHEMA!r}")
         if header["study"] != self.study:
             raise SweepError(
-                f"{str(path)!r} holds the results of another study: {header['study']}.",
-                why=f"This one is {self.study}; their points would be mixed.",
-                cure="Give another file, or remove that one.",
+                f"{str(path)!r} contains the results of another function: {header['study']}.",
+                why=f"This sweep calls {self.study}, and the points of the two would be mixed.",
+                cure="Choose another file, or remove this one.",
             )
 
 
 def _not_ours(path: Path, reason: str) -> SweepError:
     return SweepError(
-        f"{str(path)!r} is no file of a sweep: {reason}.",
-        why="Results are added to it, and it is not overwritten.",
-        cure="Give another path.",
+        f"{str(path)!r} is not a file of sweep results: {reason}.",
+        why="costax appends results to the file and does not overwrite other files.",
+        cure="Choose another path.",
     )
 
 
 def write_table(path: Path, study: str, results: Iterable[Result]) -> None:
-    """Write results as a Parquet table: a column for each name of the points and each count; whole or not at all."""
+    """Write results as a Parquet table with a column for each name of the points and each count.
+
+    The file is written under another name and then renamed, so that it never exists half written.
+    """
     arrow, parquet = _arrow()
     rows = [flat(result) for result in results]
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -167,7 +175,7 @@ def _column(arrow: Any, values: list[Any]) -> Any:
     if kinds == {int} and any(abs(value) >= _INT64 for value in values if value is not None):
         from decimal import Decimal
 
-        # Exact still: 38 digits, then 76.
+        # Integers beyond 64 bits become exact decimals of 38 or 76 digits.
         largest = max(len(str(abs(value))) for value in values if value is not None)
         kind = arrow.decimal128(38) if largest <= 38 else arrow.decimal256(76)
         return arrow.array([None if value is None else Decimal(value) for value in values], kind)
@@ -179,7 +187,7 @@ def _column(arrow: Any, values: list[Any]) -> Any:
 
 
 def flat(result: Result) -> dict[str, Any]:
-    """Return a result as one row: the point's names, the counts, the error, the seconds."""
+    """Return a result as one row: the values of the point, the counts, the error and the seconds."""
     rest = {name: value for name, value in result.items() if name not in ("point", "same_as", "process", "analysed")}
     return {**result["point"], **{name: value for name, value in rest.items() if name not in result["point"]}}
 
@@ -192,6 +200,6 @@ def _arrow() -> tuple[Any, Any]:
         raise SweepError(
             "pyarrow is not installed.",
             why="It writes and reads Parquet files.",
-            cure="pip install 'costax[sweep]', or keep the results in a .jsonl file.",
+            cure="pip install 'costax[sweep]', or write the results to a .jsonl file.",
         ) from error
     return cast(Any, pyarrow), cast(Any, pyarrow).parquet

@@ -1,4 +1,4 @@
-"""How far a sweep is: a bar on a terminal, a line now and then in a pipe."""
+"""Progress of a sweep: a bar on a terminal, a line every ten seconds in a pipe."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _INTERVAL: Final = 10.0
 
 
 class Progress:
-    """Shows on standard error how many points are done, and how many of them failed."""
+    """Shows the number of finished and failed points on standard error."""
 
     def __init__(self, total: int, done: int, *, shown: bool) -> None:
-        """Take how many points there are, and how many a file holds already."""
+        """Prepare a bar or lines. total: the number of points. done: how many of them the file has already."""
         self.total: int = total
         self.done: int = done
         self.kept: int = done
         self.failed: int = 0
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
         self._lines = shown and not sys.stderr.isatty()
@@ -34,29 +34,29 @@ class Progress:
             self._task = self._bar.add_task("sweep", total=total, completed=done)
 
     def __enter__(self) -> Self:
-        """Show the bar, or say what an earlier sweep has left."""
+        """Show the bar, or print how many points the file has already."""
         if self._bar is not None:
             self._bar.start()
         elif self._lines and self.kept:
-            self._say(f"{self.kept} of {self.total} points are there already")
+            self._say(f"{self.kept} of {self.total} points are in the file already")
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bar away, or say how it ended."""
+        """Stop the bar, or print the final state."""
         if self._bar is not None:
             self._bar.stop()
         elif self._lines:
             self._say(self._state())
 
     def advance(self, result: Mapping[str, Any]) -> None:
-        """Count a result."""
+        """Count a result and update the display."""
         self.done += 1
         self.failed += result["error"] is not None
         if self._bar is not None:
             failed = f", {self.failed} failed" if self.failed else ""
             self._bar.update(self._task, advance=1, description=f"sweep{failed}")
-        elif self._lines and time.monotonic() - self._said > _INTERVAL:
-            self._said = time.monotonic()
+        elif self._lines and time.monotonic() - self._last_line > _INTERVAL:
+            self._last_line = time.monotonic()
             self._say(self._state())
 
     def _state(self) -> str:

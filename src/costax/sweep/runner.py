@@ -1,4 +1,4 @@
-"""Running a sweep: points out to processes, results back into the file, whatever becomes of the one or the other."""
+"""Execution of a sweep: sends points to processes and writes results to the file, even if processes die."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from costax.sweep.progress import Progress
 from costax.sweep.results import Sweep
 from costax.sweep.worker import Result, analyzed
 
-# How many points wait in an executor at a time, for each of its processes.
+# How many points are submitted to an executor at a time, for each of its processes; _WINDOW if their number is unknown.
 _AHEAD: Final = 4
 _WINDOW: Final = 256
-# How often the local pool may lose a process before the point is blamed that it had.
+# How often a point may be in work when a process of the local pool dies, before the point is tried alone.
 _TRIES: Final = 2
 
 
@@ -42,26 +42,27 @@ def sweep(
 ) -> Sweep:
     """Analyse `make(**point)` at every point of a grid, and return the results.
 
-    make: returns (fn, args), (fn, args, kwargs) or a costax.Target. It is sent to other processes, so it is a function
-    of a module; one that cannot be sent is analysed in this process.
-    grid: a dict of lists, of which every combination is a point, or an iterable of dicts.
-    executor: any `concurrent.futures.Executor`, a cluster's too; by default a pool of `workers` local processes (one
-    for each core). It stays open. progress: a bar on a terminal, a line now and then in a pipe, on standard error.
-    out: a .jsonl or .parquet file that takes each result as it comes; points that are in it already are not analysed
-    again, those that failed only with `retry_errors`. options: those of `analyze`, but for which arguments are static.
-    A point that fails is recorded with its error. Raises SweepError where the executor dies, with what was done kept.
+    make: a function that returns (fn, args), (fn, args, kwargs) or a costax.Target. It must be a function of a module
+    that other processes can import; otherwise all points are analysed in this process.
+    grid: a dict of lists, whose combinations are the points, or an iterable of dicts.
+    executor: a `concurrent.futures.Executor`, such as that of a cluster; it stays open. By default, a pool of `workers`
+    local processes (one for each core). progress: show a bar, or a line every ten seconds in a pipe, on standard error.
+    out: a .jsonl or .parquet file, to which each result is written at once. Points that the file has already are not
+    analysed again; failed points are, with `retry_errors`. options: the options of `analyze` except static arguments.
+    The result of a point that fails is its error. Raises SweepError if the grid or the file is not valid, or the
+    executor dies; the attribute `sweep` of the error then has the results so far.
     """
     points = points_of(grid)
     study = getattr(make, "study", None) or f"{getattr(make, '__module__', '')}:{getattr(make, '__qualname__', make)}"
     journal = Journal(out, study)
     done = {key for key, result in journal.results.items() if not (retry_errors and result["error"])}
-    waiting = [point for point in points if key_of(point) not in done]
+    pending = [point for point in points if key_of(point) not in done]
     complete = False
     try:
-        with Progress(len(points), len(points) - len(waiting), shown=progress) as shown:
+        with Progress(len(points), len(points) - len(pending), shown=progress) as shown:
             run = _Run(make, options, journal, shown)
-            if waiting:
-                run.all(waiting, executor, workers)
+            if pending:
+                run.all(pending, executor, workers)
         complete = True
     except SweepError as error:
         error.sweep = _ordered(journal, points)  # type: ignore[attr-defined]
@@ -79,15 +80,15 @@ def _ordered(journal: Journal, points: Sequence[Point]) -> Sweep:
 class _Run:
     def __init__(self, make: Callable[..., Any], options: Mapping[str, Any], journal: Journal, shown: Progress) -> None:
         self.make, self.options, self.journal, self.shown = make, options, journal, shown
-        # By fingerprint: counts, and the points that wait for them.
+        # By fingerprint of a program: its counts, and the results of points that wait for these counts.
         self.programs: dict[str, Result] = {}
         self.same: dict[str, list[Result]] = {}
 
     def all(self, points: Sequence[Point], executor: Executor | None, workers: int | None) -> None:
         if executor is not None:
-            left = self.through(executor, points, None, _window(executor))
-            if left:
-                raise self.died(executor, left)
+            unfinished = self.through(executor, points, None, _window(executor))
+            if unfinished:
+                raise self.died(executor, unfinished)
             self.unclaimed(executor)
             return
         count = workers or os.cpu_count() or 1
@@ -99,14 +100,18 @@ class _Run:
             self.in_pools(points, min(count, len(points)), claims)
 
     def in_pools(self, points: Sequence[Point], workers: int, claims: str) -> None:
-        """Work through the points in a local pool; where a process dies, the next pool goes on."""
-        left = list(points)
+        """Analyse the points in a local pool, and in a new pool after each death of a process.
+
+        The death of one process breaks the whole pool, and all points in work are lost with it.
+        """
+        remaining = list(points)
         lost: dict[str, int] = {}
-        while left:
+        while remaining:
             with _pool(workers) as pool:
-                broken = self.through(pool, left, claims, _AHEAD * workers)
-            # Points that were under way with a process that died go one at a time, so that the right one is blamed.
-            left = list[Point]()
+                broken = self.through(pool, remaining, claims, _AHEAD * workers)
+            # Any of the lost points may have killed the process. A point that is lost repeatedly runs in a pool of its
+            # own, so that only the point at fault gets an error.
+            remaining = list[Point]()
             for point in broken:
                 key = key_of(point)
                 lost[key] = lost.get(key, 0) + 1
@@ -116,21 +121,23 @@ class _Run:
                     if broken_alone:
                         self.record(_dead(point))
                 else:
-                    left.append(point)
+                    remaining.append(point)
             shutil.rmtree(claims, ignore_errors=True)
             Path(claims).mkdir(exist_ok=True)
+            # The process that claimed these programs may be dead, so their points are analysed again.
             for results in self.same.values():
-                left += [result["point"] for result in results]
+                remaining += [result["point"] for result in results]
             self.same.clear()
 
     def unclaimed(self, executor: Executor) -> None:
-        left = [result["point"] for results in self.same.values() for result in results]
+        """Analyse the points whose program another process claimed and never finished."""
+        waiting = [result["point"] for results in self.same.values() for result in results]
         self.same.clear()
-        if left and self.through(executor, left, None, _window(executor)):
-            raise self.died(executor, left)
+        if waiting and self.through(executor, waiting, None, _window(executor)):
+            raise self.died(executor, waiting)
 
     def through(self, executor: Executor, points: Sequence[Point], claims: str | None, window: int) -> list[Point]:
-        """Send points through an executor, a window of them at a time; return those that it broke over."""
+        """Analyse points with an executor, at most `window` at a time; return the points that are lost if it breaks."""
         queue = deque(points)
         under_way: dict[Future[Result], Point] = {}
         broken: list[Point] = []
@@ -150,7 +157,7 @@ class _Run:
                         self.record(future.result())
                     except (BrokenExecutor, CancelledError):
                         broken.append(point)
-                    except Exception as error:  # the executor's own: a lost worker, what cannot be sent
+                    except Exception as error:  # of the executor itself: a lost worker, a value that cannot be pickled
                         if type(error).__module__.startswith(("distributed", "dask")):
                             broken.append(point)
                         else:
@@ -161,6 +168,7 @@ class _Run:
         return [*broken, *queue]
 
     def record(self, result: Result) -> None:
+        """Write a result to the file, or keep it back until the counts of the same program are known."""
         fingerprint = result.get("same_as")
         if fingerprint is not None:
             known = self.programs.get(fingerprint)
@@ -173,22 +181,22 @@ class _Run:
         program = result.get("program")
         if program is not None and result.get("analysed"):
             self.programs[program] = result
-            for waiting in self.same.pop(program, ()):
-                self.record(waiting)
+            for same_program in self.same.pop(program, ()):
+                self.record(same_program)
 
-    def died(self, executor: Executor, left: Sequence[Point]) -> SweepError:
+    def died(self, executor: Executor, unfinished: Sequence[Point]) -> SweepError:
         done = len(self.journal.results)
-        kept = "" if self.journal.path is None else f" and in {str(self.journal.lines)!r}"
+        in_file = "" if self.journal.path is None else f" and in {str(self.journal.lines)!r}"
         return SweepError(
-            f"The executor {type(executor).__name__} died: {len(left)} points are not analysed, the first of them "
-            f"{dict(left[0])}.",
-            why=f"{done} results are kept, in the error's `sweep`{kept}.",
-            cure="Run the sweep again with the same `out`: it goes on where it was.",
+            f"The executor {type(executor).__name__} died before {len(unfinished)} points were analysed; the first of them "
+            f"is {dict(unfinished[0])}.",
+            why=f"The attribute `sweep` of this error has {done} results{in_file}.",
+            cure="Run the sweep again with the same `out`: it continues with the missing points.",
         )
 
 
 def _dead(point: Point) -> Result:
-    error = "SweepError: the process that analysed it died, each time that it was tried (killed, or out of memory)"
+    error = "SweepError: the process that analysed the point died at every attempt (killed, or out of memory)"
     return {"point": point, "error": error, "program": None, "analysed": False, "seconds": None, "process": None}
 
 
@@ -200,14 +208,14 @@ def _window(executor: Executor) -> int:
 def _can_be_sent(*values: Any) -> bool:
     try:
         pickle.dumps(values)
-    except Exception:  # pickle raises whatever an object's own methods do
+    except Exception:  # pickle may raise any exception of an object's own methods
         return False
     return True
 
 
 @contextmanager
 def _pool(workers: int) -> Generator[Executor]:
-    """Return a pool of fresh processes: a fork of a process that runs jax may hang."""
+    """Return a pool of newly started processes, because a fork of a process that runs jax may hang."""
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
     try:
         yield pool
@@ -218,5 +226,5 @@ def _pool(workers: int) -> Generator[Executor]:
 
 
 def _start() -> None:
-    """Import what every point needs, once a process; analyses need no accelerator, and one thread each."""
+    """Prepare a process: an analysis needs no accelerator and one thread; imports happen once."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")

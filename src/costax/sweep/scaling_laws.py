@@ -1,4 +1,4 @@
-"""Laws fitted to a sweep: sums of products of powers, by least squares in log space."""
+"""Scaling laws fitted to a sweep: sums of products of powers, by least squares of the logarithms."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import numpy as np
 from costax.errors import SweepError
 
 _FACTOR: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:(?:\^|\*\*)(?P<power>-?\d+(?:\.\d+)?|[A-Za-z_]\w*))?")
-# Steps of the Gauss-Newton method, and a step so small that it is the last.
+# The largest number of Gauss-Newton steps, and the size of a step that ends the iteration.
 _STEPS: Final = 200
 _SMALL: Final = 1e-12
 _SHOWN: Final = 5
 
 
 class Columns(Protocol):
-    """A table by columns: a Sweep."""
+    """A table with columns, such as a Sweep."""
 
     @property
     def results(self) -> Sequence[Any]:
-        """Each point and what became of it."""
+        """The result of each point."""
         ...
 
     def column(self, name: str) -> list[Any]:
-        """Return one column over the points that did not fail."""
+        """Return one column for all points that did not fail."""
         ...
 
 
 @dataclass(frozen=True)
 class ScalingLaw:
-    """A fitted law.
+    """A fitted scaling law.
 
-    law: as it was given. coefficients: one a term. exponents: those that were fitted, by name. residuals: for each
-    point log(measured / fitted), so 0.01 is one percent. points: the points, in the order of the residuals.
+    law: the text of the user. coefficients: one for each term. exponents: the fitted exponents by name. residuals: for
+    each point log(value / fitted value), so that 0.01 is about one percent. points: in the order of the residuals.
     """
 
     law: str
@@ -47,12 +47,12 @@ class ScalingLaw:
 
     @property
     def rms(self) -> float:
-        """The root of the mean of the squared residuals."""
+        """The root mean square of the residuals."""
         return float(np.sqrt(np.mean(np.square(self.residuals))))
 
     @property
     def formula(self) -> str:
-        """The law with its numbers."""
+        """The law with its fitted numbers."""
         target, terms = _parsed(self.law)
         texts = [
             "*".join([f"{coefficient:.4g}", *(_factor(name, power, self.exponents) for name, power in term)])
@@ -61,7 +61,7 @@ class ScalingLaw:
         return f"{target} = {' + '.join(texts)}"
 
     def __str__(self) -> str:
-        """Return the formula, how well it fits, and the points that it fits worst."""
+        """Return the formula, the root mean square of the residuals and the points with the largest residuals."""
         worst = sorted(zip(self.residuals, self.points, strict=True), key=lambda pair: -abs(pair[0]))[:_SHOWN]
         lines = [self.formula, f"{len(self.residuals)} points, residuals {self.rms:.2%} (root mean square, of the log)"]
         for residual, point in worst:
@@ -76,7 +76,7 @@ def _factor(name: str, power: float | str, exponents: Mapping[str, float]) -> st
 
 
 def fitted(sweep: Columns, law: str) -> ScalingLaw:
-    """Return the fit of a law to a sweep; see `Sweep.fit`. Raises SweepError."""
+    """Return a scaling law fitted to a sweep; see `Sweep.fit`. Raises SweepError."""
     target, terms = _parsed(law)
     free = sorted({power for term in terms for _, power in term if isinstance(power, str)})
     names = sorted({name for term in terms for name, _ in term})
@@ -85,17 +85,17 @@ def fitted(sweep: Columns, law: str) -> ScalingLaw:
     unknowns = len(terms) + len(free)
     if len(measured) < unknowns:
         raise SweepError(
-            f"{law!r} has {unknowns} unknowns, and there are {len(measured)} points.",
+            f"{law!r} has {unknowns} unknowns, but the sweep has only {len(measured)} points.",
             why="Least squares need at least as many points as unknowns.",
-            cure="Sweep over more points, or give the exponents as numbers.",
+            cure="Sweep over more points, or write numbers for the exponents.",
         )
     solution = _solved(measured, logs, terms, free)
     logarithm = _modelled(solution, logs, terms, free)[0]
     if np.linalg.matrix_rank(_modelled(solution, logs, terms, free)[1]) < unknowns:
         raise SweepError(
-            f"The points do not tell the unknowns of {law!r} apart.",
-            why="Some of its terms or exponents change together at every point.",
-            cure="Sweep over more values of each name, or leave a term out.",
+            f"The points do not determine the unknowns of {law!r}.",
+            why="Some of its terms or exponents are proportional at all points.",
+            cure="Sweep over more values of each name, or remove a term.",
         )
     return ScalingLaw(
         law,
@@ -112,22 +112,22 @@ def _parsed(law: str) -> tuple[str, list[list[tuple[str, float | str]]]]:
     for text in right.split("+"):
         term: list[tuple[str, float | str]] = []
         for factor in re.split(r"(?<!\*)\*(?!\*)", text):
-            found = _FACTOR.fullmatch(factor.strip())
-            if not found:
-                raise _no_law(law)
-            power = found["power"]
-            term.append((found["name"], power if power and power[0].isalpha() else float(power or 1)))
+            match = _FACTOR.fullmatch(factor.strip())
+            if not match:
+                raise _not_a_law(law)
+            power = match["power"]
+            term.append((match["name"], power if power and power[0].isalpha() else float(power or 1)))
         terms.append(term)
     if not tilde or not target.strip().isidentifier():
-        raise _no_law(law)
+        raise _not_a_law(law)
     return target.strip(), terms
 
 
-def _no_law(law: str) -> SweepError:
+def _not_a_law(law: str) -> SweepError:
     return SweepError(
-        f"{law!r} is no law.",
-        why="A law is a column, a tilde, and sums of products of columns with their powers.",
-        cure='Write for example "flops ~ depth*width^2", or "flops ~ width^a" to fit the exponent.',
+        f"{law!r} is not a scaling law.",
+        why="A law is a column, a tilde and a sum of products of powers of columns.",
+        cure='Write, for example, "flops ~ depth*width^2", or "flops ~ width^a" to fit the exponent.',
     )
 
 
@@ -140,8 +140,8 @@ def _logarithms(sweep: Columns, name: str) -> Any:
     if not (values > 0).all():
         raise SweepError(
             f"The column {name!r} is not positive everywhere.",
-            why="Laws are fitted to logarithms.",
-            cure="Leave out the points where it is zero, no number or a formula.",
+            why="The fit uses the logarithms of the column.",
+            cure="Remove the points where the column is zero, not a number, or a formula.",
         )
     return np.log(values)
 
@@ -149,7 +149,7 @@ def _logarithms(sweep: Columns, name: str) -> Any:
 def _modelled(
     solution: Any, logs: Mapping[str, Any], terms: Sequence[Sequence[tuple[str, float | str]]], free: Sequence[str]
 ) -> tuple[Any, Any]:
-    """Return the logarithm of the law at every point, and its derivatives by the unknowns."""
+    """Return the logarithm of the law at every point, shape (points,), and its Jacobian, (points, unknowns)."""
     exponents = dict(zip(free, solution[len(terms) :], strict=True))
     parts: list[Any] = []
     for constant, term in zip(solution, terms, strict=False):
@@ -159,6 +159,7 @@ def _modelled(
         parts.append(part)
     stacked = np.stack(parts)
     logarithm = np.logaddexp.reduce(stacked)
+    # The derivative of log(sum(exp(part))) by a part is the share of this part in the sum.
     weights = np.exp(stacked - logarithm)
     columns = list(weights)
     columns += [
@@ -174,7 +175,11 @@ def _solved(
     terms: Sequence[Sequence[tuple[str, float | str]]],
     free: Sequence[str],
 ) -> Any:
-    """Return the logarithms of the coefficients, then the exponents, by damped Gauss-Newton steps (one if linear)."""
+    """Return the logarithms of the coefficients followed by the exponents.
+
+    A law with one term is linear in these unknowns, and one Gauss-Newton step solves it. A sum of terms needs several
+    damped steps (Levenberg-Marquardt): a step that increases the error is discarded and the damping increased.
+    """
     solution = np.concatenate([np.zeros(len(terms)), np.ones(len(free))])
     logarithm, _ = _modelled(solution, logs, terms, free)
     solution[: len(terms)] += np.mean(measured - logarithm)
