@@ -21,7 +21,7 @@ from speed import EXAMPLES, interleaved, seconds
 import costax
 from costax import _jax
 from costax.compare import marks
-from costax.hlo import read_bytes, replay
+from costax.hlo import read_bytes, replay_module
 from costax.program.targets import load_target
 
 COMPUTATIONS = 1500
@@ -111,9 +111,9 @@ def module(computations: int) -> bytes:
 def replaying(rounds: int) -> str:
     hlo = module(COMPUTATIONS)
     read = read_bytes(hlo)
-    if not replay(read).matches(_jax.xla_cost(hlo)):
+    if not replay_module(read).matches(_jax.xla_cost(hlo)):
         raise SystemExit("The replay is not XLA's own number.")
-    runs = (lambda: read_bytes(hlo), lambda: replay(read), lambda: _jax.xla_cost(hlo))
+    runs = (lambda: read_bytes(hlo), lambda: replay_module(read), lambda: _jax.xla_cost(hlo))
     reading, replayed, theirs = (median(seconds(run) for _ in range(rounds)) for run in runs)
     instructions = sum(len(computation.instructions) for computation in read.computations.values())
     return (

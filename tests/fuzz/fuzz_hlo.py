@@ -12,7 +12,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["costax"]):
-    from costax.hlo import HloError, cost_model_for, module_analysis, read_bytes, replay
+    from costax.hlo import HloError, cost_model_for, module_analysis, read_bytes, replay_module
     from costax.report.hlo_module import to_record
 
 # Of every law one: the newest has the most rules. With it no jax is imported.
@@ -22,7 +22,7 @@ module_analysis.cost_model_for = lambda: LAW
 
 def one_input(data: bytes) -> None:
     with contextlib.suppress(HloError):
-        mine = replay(read_bytes(data), LAW)
+        mine = replay_module(read_bytes(data), LAW)
         assert sum(row.flops for row in mine.instructions) == mine.total.flops
         found = module_analysis.analyze_bytes(data)
         to_record(found)

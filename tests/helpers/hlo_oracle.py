@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from costax import _jax
-from costax.hlo import Module, Replay, read_bytes, replay
+from costax.hlo import Module, Replay, read_bytes, replay_module
 
 KEYS = ("flops", "transcendentals", "bytes accessed")
 
 
 def replayed(data: bytes) -> tuple[Replay, dict[str, float]]:
-    return replay(read_bytes(data)), dict(_jax.xla_cost(data))
+    return replay_module(read_bytes(data)), dict(_jax.xla_cost(data))
 
 
 def agree(data: bytes) -> Replay:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costax import _jax
-from costax.hlo import cost_model_for, read_bytes, replay
+from costax.hlo import cost_model_for, read_bytes, replay_module
 from hlo_oracle import agree, from_text, one
 
 OLD, NEW = ("0.8.2", "0.10.2", "0.11.1"), ("0.11.2", "0.12.0.1")
@@ -40,7 +40,9 @@ MEASURED = {
 def test_sizes_are_those_of_the_version(name):
     data, old, new = MEASURED[name]
     module = read_bytes(data)
-    assert [replay(module, cost_model_for(v)).total.bytes for v in (*OLD, *NEW)] == [old] * len(OLD) + [new] * len(NEW)
+    assert [replay_module(module, cost_model_for(v)).total.bytes for v in (*OLD, *NEW)] == [old] * len(OLD) + [
+        new
+    ] * len(NEW)
     agree(data)
 
 
@@ -48,7 +50,11 @@ def test_call_markers_are_free_since_0_11_and_minus_one_before():
     target = "__xla_internal_call_marker_before"
     data = one(f'f32[4] custom-call(p0), custom_call_target="{target}"', "f32[4]")
     module = read_bytes(data)
-    assert [replay(module, cost_model_for(v)).total.flops for v in ("0.10.2", "0.11.0", "0.12.0.1")] == [-1, 0, 0]
+    assert [replay_module(module, cost_model_for(v)).total.flops for v in ("0.10.2", "0.11.0", "0.12.0.1")] == [
+        -1,
+        0,
+        0,
+    ]
     agree(data)
 
 

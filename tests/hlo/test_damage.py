@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from costax.hlo import HloError, read_bytes, replay
+from costax.hlo import HloError, read_bytes, replay_module
 from costax.hlo.proto import MESSAGES
 from hlo_damaged import DAMAGED, computation, instruction, module
 from hlo_samples import SPECS, module_bytes
@@ -19,7 +19,7 @@ from hlo_samples import SPECS, module_bytes
 def test_a_damaged_module_is_a_clear_error_within_a_second(name):
     start = time.process_time()
     with pytest.raises(HloError) as caught:
-        replay(read_bytes(DAMAGED[name]))
+        replay_module(read_bytes(DAMAGED[name]))
     assert time.process_time() - start < 1
     assert caught.value.what
     assert caught.value.why
@@ -39,20 +39,20 @@ def test_two_bytes_a_million_times_do_not_fill_the_memory():
     ):
         tracemalloc.start()
         with pytest.raises(HloError):
-            replay(read_bytes(data))
+            replay_module(read_bytes(data))
         assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
         tracemalloc.stop()
 
 
 def test_a_long_chain_is_no_recursion():
     chain = [instruction(1, "parameter"), *[instruction(i, operand_ids=[i - 1]) for i in range(2, 50_001)]]
-    assert replay(read_bytes(module(computation(1, *chain, root=50_000)))).total.flops == 2 * 49_999
+    assert replay_module(read_bytes(module(computation(1, *chain, root=50_000)))).total.flops == 2 * 49_999
 
 
 def survives(data: bytes) -> None:
     start = time.process_time()
     try:
-        mine = replay(read_bytes(data))
+        mine = replay_module(read_bytes(data))
         for row in mine.instructions:
             assert row.instruction.op_name is not None
             assert mine.module.source(row.instruction)[1] is not None

@@ -218,7 +218,7 @@ def test_a_computation_called_twice_counts_twice_and_deep_chains_end():
             f"g{i} {{\n  a = f32[3] parameter(0)\n  b = f32[3] call(a), to_apply=g{i - 1}\n{twice}"
             f"  ROOT r = f32[3] copy({root})\n}}\n"
         )
-    from costax.hlo import read_bytes, replay
+    from costax.hlo import read_bytes, replay_module
 
     module = read_bytes(entry_of("".join(text), f"f32[3] call(p0), to_apply=g{depth - 1}", "f32[3]"))
-    assert replay(module).total.flops == 3 * 2**39
+    assert replay_module(module).total.flops == 3 * 2**39

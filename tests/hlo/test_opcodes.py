@@ -11,7 +11,7 @@ import hlo_texts_control
 import hlo_texts_movement
 import hlo_texts_reductions
 from costax import _jax
-from costax.hlo import HloError, read_bytes, replay
+from costax.hlo import HloError, read_bytes, replay_module
 from costax.hlo.opcodes import opcodes
 from hlo_oracle import KEYS, agree, from_text, one, reducer
 from hlo_texts import INSTRUCTIONS
@@ -179,7 +179,7 @@ cond {
 def test_an_opcode_without_a_law_is_named_aloud():
     data = from_text("ENTRY e {\n  p0 = f32[4] parameter(0)\n  ROOT r = f32[4] negate(p0)\n}\n")
     with pytest.raises(HloError, match="`negafe`"):
-        replay(read_bytes(data.replace(b"negate", b"negafe")))
+        replay_module(read_bytes(data.replace(b"negate", b"negafe")))
 
 
 def test_a_property_that_is_zero_is_absent_from_xla_and_still_matches():

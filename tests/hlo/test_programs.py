@@ -17,7 +17,7 @@ from jax import lax
 
 import hlo_oracle
 from costax import _jax
-from costax.hlo import read_bytes, replay
+from costax.hlo import read_bytes, replay_module
 from hlo_oracle import same
 
 
@@ -245,9 +245,9 @@ LONG = {
 def test_the_replay_of_a_lowered_and_a_compiled_program_equals_xla(name):
     fn, args = PROGRAMS[name]
     lowered = jax.jit(fn).lower(*args)
-    same(replay(read_bytes(_jax.hlo_of(lowered))), lowered.cost_analysis())
+    same(replay_module(read_bytes(_jax.hlo_of(lowered))), lowered.cost_analysis())
     compiled = lowered.compile()
-    same(replay(read_bytes(_jax.hlo_of(compiled))), compiled.cost_analysis())
+    same(replay_module(read_bytes(_jax.hlo_of(compiled))), compiled.cost_analysis())
 
 
 def test_double_precision_programs_equal_xla():
@@ -259,7 +259,7 @@ def test_double_precision_programs_equal_xla():
         ):
             lowered = jax.jit(fn).lower(*[of(jnp.float64, *s) for s in shapes])
             for stage in (lowered, lowered.compile()):
-                same(replay(read_bytes(_jax.hlo_of(stage))), stage.cost_analysis())
+                same(replay_module(read_bytes(_jax.hlo_of(stage))), stage.cost_analysis())
 
 
 def test_sharded_programs_equal_xla_per_device():
@@ -269,7 +269,7 @@ def test_sharded_programs_equal_xla_per_device():
     from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
     from hlo_oracle import same
     from costax import _jax
-    from costax.hlo import read_bytes, replay
+    from costax.hlo import read_bytes, replay_module
 
     mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("x", "y"))
     x = jax.ShapeDtypeStruct((64, 64), jnp.float32)
@@ -289,7 +289,7 @@ def test_sharded_programs_equal_xla_per_device():
     def check(fn, *args, **options):
         lowered = jax.jit(fn, **options).lower(*args)
         for stage in (lowered, lowered.compile()):
-            same(replay(read_bytes(_jax.hlo_of(stage))), stage.cost_analysis())
+            same(replay_module(read_bytes(_jax.hlo_of(stage))), stage.cost_analysis())
 
     check(collectives, x)
     check(jax.grad(lambda a: collectives(jnp.sin(a)).sum()), x)

@@ -15,7 +15,7 @@ from costax.hlo import (
     read_bytes,
     read_file,
     read_text,
-    replay,
+    replay_module,
 )
 from hlo_oracle import from_text, one, reducer
 from hlo_samples import SPECS, convolved, module_bytes, scanned
@@ -145,7 +145,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
         assert [x.name for x in all_instructions(read_file(tmp_path / name))] == names
     text = _jax.hlo_text(data)
     (tmp_path / "module.txt").write_text(text)
-    assert replay(read_file(tmp_path / "module.txt")).total == replay(read_bytes(data)).total
+    assert replay_module(read_file(tmp_path / "module.txt")).total == replay_module(read_bytes(data)).total
     with pytest.raises(HloError, match="cannot be read"):
         read_file(tmp_path / "nowhere.pb")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from costax import _jax
-from costax.hlo import float32, read_bytes, replay
+from costax.hlo import float32, read_bytes, replay_module
 from costax.hlo.proto import MESSAGES
 from hlo_oracle import KEYS, agree, from_text, one, reducer
 
@@ -28,7 +28,7 @@ def mixed(x):
 def test_every_computation_costs_what_xla_says_when_it_is_made_the_entry(compiled):
     stage = jax.jit(jax.value_and_grad(mixed)).lower(jax.ShapeDtypeStruct((65, 65), jnp.float32))
     data = _jax.hlo_of(stage.compile() if compiled else stage)
-    mine = replay(read_bytes(data))
+    mine = replay_module(read_bytes(data))
     raw = MESSAGES["Module"].FromString(data)
     assert len(mine.sums) > 10
     for key, cost in mine.sums.items():

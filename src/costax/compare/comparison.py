@@ -22,7 +22,7 @@ from costax.errors import SymbolError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.gc_pause import gc_paused
 from costax.hlo.read import read_bytes
-from costax.hlo.replay import Replay, replay
+from costax.hlo.replay import Replay, replay_module
 from costax.performance.kernels import Kernel
 from costax.performance.protocols import MemoryUse
 from costax.program.call_sites import CallSite, call_sites
@@ -76,7 +76,9 @@ def compare_program(
         found = tuple(call_sites(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
         sites = CallSiteIndex(found)
         before = _ledger("lowered", lowered, account, sites)
-        after = _ledger("compiled", compiled, replay(read_bytes(compiled.hlo), cost_model), sites, before.charges)
+        after = _ledger(
+            "compiled", compiled, replay_module(read_bytes(compiled.hlo), cost_model), sites, before.charges
+        )
         witness = Witnesses(analysis.tree, live, marked_program.marks, machine) if analysis.tree else _no_witness
         deltas = reconcile(found, before, after, _source, witness)
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
@@ -86,11 +88,11 @@ def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None)
     """Return the lowered program with its cost, and whether it is the marked one: the two must cost the same."""
     without = lowering(program.traced, plain, program.name, machine)
     stage = lower(program.traced, marked, program.name, machine)
-    account = replay(read_bytes(stage.hlo))
+    account = replay_module(read_bytes(stage.hlo))
     if _jax.stablehlo_text(without.made) != _jax.stablehlo_text(stage.made):
         # Functions may be shared or numbered in another way, which costs nothing.
         other = converted(without, program.name, machine)
-        unmarked = replay(read_bytes(other.hlo))
+        unmarked = replay_module(read_bytes(other.hlo))
         if unmarked.total != account.total:
             return other, unmarked, False
     return stage, account, True

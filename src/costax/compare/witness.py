@@ -20,7 +20,7 @@ from costax.core.address import Address
 from costax.errors import CostaxError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.read import read_bytes
-from costax.hlo.replay import replay
+from costax.hlo.replay import replay_module
 from costax.program.call_sites import CallSite, kept_inputs
 from costax.program.tree import Node
 
@@ -104,7 +104,9 @@ class Witnesses:
         except (CostaxError, TypeError, ValueError, NotImplementedError):
             return peers  # These equations make no program of their own, so they tell nothing.
         model = cost_model_for(tpu=self.machine is not None and self.machine.platform == "tpu")
-        working = (row for row in replay(read_bytes(made.hlo), model).instructions if row.flops or row.transcendentals)
+        working = (
+            row for row in replay_module(read_bytes(made.hlo), model).instructions if row.flops or row.transcendentals
+        )
         names = " ".join(row.instruction.op_name for row in working)
         return [step for number, step in enumerate(peers) if f"~{number}~" in names]
 

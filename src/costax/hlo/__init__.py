@@ -8,7 +8,7 @@ from costax.hlo.cost_model import CostModel, cost_model_for
 from costax.hlo.errors import HloError
 from costax.hlo.read import module_of, read_bytes, read_file, read_text
 from costax.hlo.records import Computation, Instruction, Module, Shape
-from costax.hlo.replay import Replay, replay
+from costax.hlo.replay import Replay, replay_module
 
 __all__ = [
     "Computation",
@@ -23,5 +23,5 @@ __all__ = [
     "read_bytes",
     "read_file",
     "read_text",
-    "replay",
+    "replay_module",
 ]

@@ -24,7 +24,7 @@ from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.metadata import Scopes, Sources
 from costax.hlo.read import module_of, read_bytes
 from costax.hlo.records import Computation, Instruction
-from costax.hlo.replay import Float32, Properties, Replay, replay
+from costax.hlo.replay import Float32, Properties, Replay, replay_module
 from costax.rules import leaf
 
 # Imported for its effect: it registers the rules by which `library_calls` counts factorisations and transforms.
@@ -190,7 +190,7 @@ def analyze_module(path: str | Path, trips: Mapping[str, int] | None = None) -> 
 def analyze_bytes(hlo: bytes, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:
     """Return the analysis of a serialised HLO module; the arguments are those of `analyze_module`."""
     module = read_bytes(hlo)
-    replayed = replay(module, cost_model_for())
+    replayed = replay_module(module, cost_model_for())
     loops = _Loops(replayed, trips or {})
     instruction_costs = tuple(_instruction_costs(replayed, loops))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}

@@ -138,7 +138,7 @@ class Replay:
 
 
 @stage("replaying")
-def replay(module: Module, model: CostModel | None = None) -> Replay:
+def replay_module(module: Module, model: CostModel | None = None) -> Replay:
     """Count a module as the installed jaxlib does, or as another cost model does."""
     model = model or cost_model_for()
     reached = _reached(module)
