@@ -18,7 +18,7 @@ from costax.program.interpreter import Interpreter
 from costax.program.tree import Node, Scope
 from costax.rules.traits import Traits
 
-Kind = Literal["argument", "constant", "carry", "slice", "outer", "made"]
+Kind = Literal["argument", "constant", "carry", "slice", "outer", "computed"]
 
 
 @dataclass(slots=True)
@@ -145,7 +145,7 @@ class _Builder(Interpreter["int | None", _Place]):
             return self._inlined(node, *call, operands, context)
         region, place = self._region, context.of(node)
         inside = self._inside(node, context)
-        outputs = tuple(region.add(_jax.operand(v.aval), "made", len(region.ops)) for v in node.equation.outvars)
+        outputs = tuple(region.add(_jax.operand(v.aval), "computed", len(region.ops)) for v in node.equation.outvars)
         op = Op(node.label, tuple(operands), outputs, place.scope, place.direction, node, axis_sizes=place.axis_sizes)
         op.regions, op.nodes = tuple(region for region, _, _ in inside), tuple(child for _, _, child in inside)
         op.loop = bool(inside) and inside[0][1].loop

@@ -1,4 +1,4 @@
-"""Memory: what is alive at each moment of a program, without fusion and with it."""
+"""Memory: the bytes that are alive while each operation of a program runs, without fusion and with it."""
 
 from costax.performance.memory.profile import Buffer, MemoryProfile, TimelinePoint, memory_profile
 from costax.performance.memory.saved_residuals import Residual, residuals

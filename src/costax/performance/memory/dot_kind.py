@@ -1,4 +1,4 @@
-"""Products: what a compiler makes of a `dot_general`, by its extents."""
+"""Kinds of `dot_general`: whether XLA compiles one to a matrix kernel, a matrix-vector kernel or an ordinary loop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 
 from costax.program.regions import Op
 
-# Products of fewer elements than this, (m + n) * k, are loops like any other. Source: XLA's
+# XLA compiles a product with (m + n) * k below this limit to an ordinary fused loop. Source: XLA's flag
 # xla_gpu_gemm_rewrite_size_threshold.
-_SMALL: Final = 100
+_SMALLEST_MATMUL: Final = 100
 
 
 def free_extents(op: Op) -> tuple[int, int]:
-    """Return how many rows the left operand has, and the right one columns: what is not contracted and not batch."""
+    """Return (m, n): the product of the extents of each operand that are neither contracted nor batch extents."""
     contracted, batched = op.equation.params["dimension_numbers"]
     rows, columns = (
         prod(n for axis, n in enumerate(var.aval.shape) if axis not in (*ours, *shared))
@@ -23,19 +23,19 @@ def free_extents(op: Op) -> tuple[int, int]:
 
 
 def kind(op: Op) -> str:
-    """Say that a product is "small", a loop like any other, or with a "vector": a multiplication and a reduction.
+    """Return "small", "vector" or "" for a `dot_general`.
 
-    An outer product adds nothing up, and is small too.
-
-    Any other is "".
+    "small": XLA fuses it like elementwise work. Outer products (k = 1) are small too, for they sum nothing.
+    "vector": a matrix times a vector (m = 1 or n = 1), which XLA compiles to a multiplication and a reduction.
+    "": a kernel of a library or of Triton.
     """
     free = free_extents(op)
-    if depth(op) == 1 or sum(free) * depth(op) < _SMALL:
+    if depth(op) == 1 or sum(free) * depth(op) < _SMALLEST_MATMUL:
         return "small"
     return "vector" if 1 in free else ""
 
 
 def depth(op: Op) -> int:
-    """Return how many multiplications are added for an element of the result."""
+    """Return k, the number of products that are summed for one element of the result."""
     contracted = op.equation.params["dimension_numbers"][0][0]
     return prod(op.equation.invars[0].aval.shape[axis] for axis in contracted)

@@ -1,11 +1,12 @@
-"""Fusing: which arrays get a buffer of their own once elementwise work is fused, in words and as a set.
+"""Fusion: which values of a region get a buffer in memory, and which are recomputed inside the kernels that use them.
 
-The rule, calibrated against XLA's buffer assignment for an H100 (benchmarks/memory.py):
+The rule follows XLA and is calibrated against its buffer assignment for an H100 (benchmarks/memory.py):
 
-* Elementwise operations, casts, broadcasts, iotas, transposes, pads, slices and gathers are worked out where they are
-  used, if everything that uses them can take them in: more of the same, reductions, updates of a part.
+* Elementwise operations, casts, broadcasts, iotas, transposes, pads, slices and gathers are fused into their users,
+  if every user can be fused with its operands: an operation of the same kinds, a reduction, an update of a part.
 * Contractions, sorts, scatters, cumulative sums, library calls, loops and branches read and write buffers.
-* What several fusions need is worked out again in each, as long as that reads no more bytes than a buffer holds.
+* A value that several kernels use is computed again in each of them, as long as that moves fewer bytes than writing
+  the value once and reading it in each kernel.
 """
 
 from __future__ import annotations
@@ -14,178 +15,203 @@ from dataclasses import dataclass
 from typing import Final
 
 from costax.performance.memory import dot_kind
-from costax.performance.memory.recomputation import Copies, along_rows, spread
+from costax.performance.memory.recomputation import CodeDuplication, costly_to_recompute, reduces_last_axis
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind
 
-_MOST_ROOTS: Final = 64
-# What a kernel's launch is worth, in bytes that could be read meanwhile: XLA's 1 us at the 3.35 TB/s of an H100.
-LAUNCH: Final = 3_352_320
+# The most buffers that one fusion reads. Source: XLA, gpu_fusible.h, MaxOperandsAndOutputsPerFusion.
+_MOST_SOURCES: Final = 64
+# The launch of a kernel in bytes that could be moved meanwhile: XLA's 1 us times the 3.35 TB/s of an H100.
+LAUNCH_BYTES: Final = 3_352_320
+# Constants of at most so many bytes are part of the code of a kernel and need no buffer.
+_SCALAR: Final = 16
+# The dtypes and the extra bytes that XLA accepts for an operand that is fused into a product. Source: XLA,
+# gemm_fusion.cc. Triton has no complex and no 64-bit numbers.
+_TRITON: Final = frozenset({"f32", "bf16", "f16", "i8"})
+_TOLERANCE: Final = 1024
 
 
 @dataclass(slots=True)
 class Fusion:
-    """What fusing does to a region.
+    """What fusion does to a region.
 
-    buffers: the values that have one. reads: by op, the buffers that it reads, through all that is fused into it.
-    matching: those of them that it reads element by element as it writes, so that it may write over them. limited:
-    whether XLA's limit on copies decided what has a buffer, where its own order of fusing matters.
+    buffers: the values that have a buffer. reads: by op, the buffers that it reads, through everything that is fused
+    into it. overwritable: by op, those of `reads` that it reads at the same index as it writes its result, so that the
+    result may overwrite them. limited: whether XLA's limit on code duplication decided about some buffer; then the
+    buffers depend on the order in which XLA fuses, which costax does not replay.
     """
 
     buffers: set[int]
     reads: list[tuple[int, ...]]
-    matching: list[frozenset[int]]
+    overwritable: list[frozenset[int]]
     limited: bool = False
 
 
 def unfused(region: Region) -> Fusion:
-    """Return the fusion that fuses nothing: every result has a buffer."""
+    """Return the fusion of nothing: every result has a buffer, every op reads its operands from buffers."""
     reads = [tuple(x for x in op.inputs if x is not None) for op in region.ops]
-    return Fusion(set(range(len(region.values))), reads, [frozenset(found) for found in reads])
+    return Fusion(set(range(len(region.values))), reads, [frozenset(read) for read in reads])
 
 
 def fused(region: Region) -> Fusion:
-    """Return which values keep a buffer when elementwise work is fused."""
-    kept = _kept(region)
-    kept |= spread(region, kept, LAUNCH)
-    crowded = Copies(region, kept).too_many()
-    kept |= crowded
+    """Return which values have a buffer after elementwise work is fused into its users.
+
+    The steps go from what is certain to what is weighed: an op that cannot be fused writes a buffer in any case; a
+    value that is too much arithmetic, or too much code, to recompute gets one next; only then are the bytes of
+    recomputing compared with those of a buffer, because the comparison needs to know where the kernels end.
+    """
+    kept = _unfusible(region)
+    kept |= costly_to_recompute(region, kept, LAUNCH_BYTES)
+    duplicated = CodeDuplication(region, kept).values_to_keep()
+    kept |= duplicated
+    # A new buffer ends a kernel, which changes how many kernels use the values before it; so the bytes are compared a
+    # second time, with the buffers of the first.
     for _ in range(2):
-        sinks = _sinks(region, kept)
-        roots = _roots(region, kept, sinks)
-        buffers = {number for number in range(len(region.values)) if roots[number] == (number,)}
+        kernels = _consuming_kernels(region, kept)
+        sources = _source_buffers(region, kept, kernels)
+        buffers = {x for x in range(len(region.values)) if sources[x] == (x,)}
         if buffers <= kept:
             break
         kept |= buffers
-    roots = _roots(region, kept, [set() for _ in region.values])
-    buffers = {number for number in range(len(region.values)) if roots[number] == (number,)}
-    reads = [tuple(dict.fromkeys(r for x in s.inputs if x is not None for r in roots[x])) for s in region.ops]
-    return Fusion(buffers, reads, _matching(region, roots, reads), limited=bool(crowded))
+    sources = _source_buffers(region, kept, [set() for _ in region.values])
+    buffers = {x for x in range(len(region.values)) if sources[x] == (x,)}
+    reads = [tuple(dict.fromkeys(s for x in op.inputs if x is not None for s in sources[x])) for op in region.ops]
+    return Fusion(buffers, reads, _overwritable(region, sources, reads), limited=bool(duplicated))
 
 
-def _matching(region: Region, roots: list[tuple[int, ...]], reads: list[tuple[int, ...]]) -> list[frozenset[int]]:
-    """Return for each op the buffers that it reads only at the place that it writes. XLA: FusionCanShareBufferHint.
+def _overwritable(region: Region, sources: list[tuple[int, ...]], reads: list[tuple[int, ...]]) -> list[frozenset[int]]:
+    """Return for each op the buffers that it reads only at the index that it writes.
 
-    What is moved, broadcast or reduced on the way is read at other places.
+    `y = x + 1` reads x[i] to write y[i], so y may overwrite x. `y = x + x.T` reads x[j, i] too, which may be
+    overwritten already; so a buffer that is transposed, broadcast or reduced on the way is left out.
+    Source: XLA, FusionCanShareBufferHint.
     """
-    elsewhere: list[frozenset[int]] = [frozenset() for _ in region.values]
-    found: list[frozenset[int]] = []
-    in_other_order, results = _channels_last(region, roots), set(region.outputs)
+    # By fused value: the buffers that its computation reads at other indices.
+    at_other_indices: list[frozenset[int]] = [frozenset() for _ in region.values]
+    overwritable: list[frozenset[int]] = []
+    in_other_layout, results = _channels_last(region, sources), set(region.outputs)
     for op, read in zip(region.ops, reads, strict=True):
         if op.traits.elementwise or op.traits.in_place or op.traits.overwrites:
-            moved = frozenset[int]().union(*(elsewhere[x] for x in op.inputs if x is not None))
+            moved = frozenset[int]().union(*(at_other_indices[x] for x in op.inputs if x is not None))
             if op.traits.in_place:
-                moved |= {r for x in op.inputs[1:] if x is not None for r in roots[x]}
+                # An update writes a part of its first operand; the indices of its other operands are other ones.
+                moved |= {s for x in op.inputs[1:] if x is not None for s in sources[x]}
         else:
             moved = frozenset(read)
         if any(x in results for x in op.outputs):
-            moved |= in_other_order.intersection(read)
+            moved |= in_other_layout.intersection(read)
         for x in op.outputs:
-            if roots[x] != (x,):
-                elsewhere[x] = moved
-        found.append(frozenset(read) - moved)
-    return found
+            if sources[x] != (x,):
+                at_other_indices[x] = moved
+        overwritable.append(frozenset(read) - moved)
+    return overwritable
 
 
-def _channels_last(region: Region, roots: list[tuple[int, ...]]) -> set[int]:
+def _channels_last(region: Region, sources: list[tuple[int, ...]]) -> set[int]:
     """Return the buffers that cuDNN leaves with the channels last although the program has them elsewhere.
 
-    What follows from them element by element keeps their order; a result of the program has its own.
+    Elementwise results of them keep that layout. A result of the program has the program's layout, so it cannot
+    overwrite such a buffer.
     """
-    found: set[int] = set()
+    buffers: set[int] = set()
     for op in region.ops:
         if op.traits.contraction is ContractionKind.CONVOLUTION:
             order = op.equation.params["dimension_numbers"].out_spec
             if order[1] != len(order) - 1:
-                found.update(op.outputs)
-        elif op.traits.elementwise and any(r in found for x in op.inputs if x is not None for r in roots[x]):
-            found.update(x for x in op.outputs if roots[x] == (x,))
-    return found
+                buffers.update(op.outputs)
+        elif op.traits.elementwise and any(s in buffers for x in op.inputs if x is not None for s in sources[x]):
+            buffers.update(x for x in op.outputs if sources[x] == (x,))
+    return buffers
 
 
-def _kept(region: Region) -> set[int]:
-    """Return the values that have a buffer whatever reads them, or because of what reads them."""
+def _unfusible(region: Region) -> set[int]:
+    """Return the values that need a buffer because of the op that computes them, or of an op that reads them."""
     kept = {x for x in region.outputs if x is not None}
     for number, value in enumerate(region.values):
         if value.kind in ("argument", "carry", "outer"):
             kept.add(number)
     for op in region.ops:
         product = dot_kind.kind(op) if op.traits.contraction is ContractionKind.PRODUCT else ""
-        if not op.traits.computed_where_used and product != "small" and not along_rows(op):
+        if not op.traits.computed_where_used and product != "small" and not reduces_last_axis(op):
             kept.update(op.outputs)
-        if not _absorbs(op) and not product:
-            kept.update(x for x in _whole(op) if x is not None and not _prologue(region, op, x))
+        if not _fuses_operands(op) and not product:
+            kept.update(x for x in _buffer_operands(op) if x is not None and not _fuses_into_dot(region, op, x))
         elif op.traits.in_place and op.inputs[0] is not None:
             kept.add(op.inputs[0])
-    # A slice of what a loop goes through is read where it lies; a scalar constant stands in the code.
+    # The slice of an array that a scan goes through ("slice") is read from that array; a scalar is part of the code.
     return {x for x in kept if region.values[x].kind != "constant" or region.values[x].nbytes > _SCALAR}
 
 
-_SCALAR: Final = 16
-
-
-def _absorbs(op: Op) -> bool:
-    """Say whether a op can compute its operands itself: it reads each where it needs it."""
+def _fuses_operands(op: Op) -> bool:
+    """Say whether an op can be in one kernel with the ops that compute its operands."""
     return op.traits.computed_where_used or op.traits.reduction or op.traits.in_place
 
 
-def _prologue(region: Region, op: Op, x: int) -> bool:
-    """Say whether a product works an operand out as it reads it: what makes it reads no more than it writes.
+def _fuses_into_dot(region: Region, op: Op, x: int) -> bool:
+    """Say whether a product computes an operand itself: if that reads at most as many bytes as the operand has.
 
-    Source: XLA, gemm_fusion.cc, IsInputWorthFusing; the scope is Triton's, which has no complex and no 64-bit numbers.
+    A cast from bf16 to f32 is fused (reads half as much), the sum of two arrays is not (reads twice as much).
+    Source: XLA, gemm_fusion.cc, IsInputWorthFusing.
     """
     value = region.values[x]
     if (
         op.traits.contraction is not ContractionKind.PRODUCT
-        or value.kind != "made"
+        or value.kind != "computed"
         or value.operand.dtype not in _TRITON
     ):
         return False
-    maker = region.ops[value.op]
-    read = sum(region.values[y].nbytes for y in dict.fromkeys(maker.inputs) if y is not None)
-    # Transposes and broadcasts are read through; a slice, which leaves elements out, is not.
-    spreads = maker.traits.moves and not maker.traits.partial and value.nbytes >= read
-    return (maker.traits.elementwise or spreads) and read - value.nbytes <= _TOLERANCE
+    producer = region.ops[value.op]
+    read = sum(region.values[y].nbytes for y in dict.fromkeys(producer.inputs) if y is not None)
+    # A transpose or broadcast is fused; a slice is not, because it reads a larger array than the operand.
+    moves_all = producer.traits.moves and not producer.traits.partial and value.nbytes >= read
+    return (producer.traits.elementwise or moves_all) and read - value.nbytes <= _TOLERANCE
 
 
-_TRITON: Final = frozenset({"f32", "bf16", "f16", "i8"})
-_TOLERANCE: Final = 1024
+def _buffer_operands(op: Op) -> tuple[int | None, ...]:
+    """Return the operands that an op reads from buffers: all but the first carry of a loop.
 
-
-def _whole(op: Op) -> tuple[int | None, ...]:
-    """Return the inputs that a op reads as buffers; what a loop starts from is written into its own."""
+    The first carry is computed straight into the buffer of the loop.
+    """
     return tuple(x for position, x in enumerate(op.inputs) if position not in op.carried)
 
 
-def _dear(sinks: int, read: int, size: int) -> bool:
-    """Say whether a value is better written once than worked out in each of several fusions.
+def _buffer_is_cheaper(kernels: int, read: int, size: int) -> bool:
+    """Say whether one buffer moves fewer bytes than recomputing a value in each kernel that uses it.
 
-    Worked out: each fusion reads what it comes from. Written: that is read once, the value is written once and read by
-    each, and a kernel more is launched.
+    kernels: how many use it. read: bytes that computing it reads. size: bytes of the value.
+    Recomputing reads kernels * read bytes. A buffer reads them once, is written once and read in each kernel, and
+    launches one more kernel: read + (1 + kernels) * size + LAUNCH_BYTES.
+    Example: the sum (4 MB) of two arrays (8 MB together). For 2 kernels 16 MB against 8 + 12 + 3.35 MB: recompute.
+    For 5 kernels 40 MB against 8 + 24 + 3.35 MB: a buffer.
     """
-    return sinks * read > read + (1 + sinks) * size + LAUNCH
+    return kernels * read > read + (1 + kernels) * size + LAUNCH_BYTES
 
 
-def _sinks(region: Region, kept: set[int]) -> list[set[int]]:
-    """Return for each value the steps with buffers into which it is fused."""
-    sinks: list[set[int]] = [set() for _ in region.values]
+def _consuming_kernels(region: Region, kept: set[int]) -> list[set[int]]:
+    """Return for each value the kernels into which it is fused, each as the number of its last op.
+
+    The ops are visited backwards, so that the kernels of an op's results are known when its operands are reached.
+    """
+    kernels: list[set[int]] = [set() for _ in region.values]
     for number in range(len(region.ops) - 1, -1, -1):
         op = region.ops[number]
-        ends = {number} if any(x in kept for x in op.outputs) else set[int]().union(*(sinks[x] for x in op.outputs))
+        ends_kernel = any(x in kept for x in op.outputs)
+        own = {number} if ends_kernel else set[int]().union(*(kernels[x] for x in op.outputs))
         for x in op.inputs:
             if x is not None and x not in kept:
-                sinks[x] |= ends
-    return sinks
+                kernels[x] |= own
+    return kernels
 
 
-def _roots(region: Region, kept: set[int], sinks: list[set[int]]) -> list[tuple[int, ...]]:
-    """Return for each value the buffers that working it out reads: itself where it has one."""
-    roots: list[tuple[int, ...]] = [(number,) if number in kept else () for number in range(len(region.values))]
+def _source_buffers(region: Region, kept: set[int], kernels: list[set[int]]) -> list[tuple[int, ...]]:
+    """Return for each value the buffers that a kernel reads to compute it: the value itself where it has a buffer."""
+    sources: list[tuple[int, ...]] = [(x,) if x in kept else () for x in range(len(region.values))]
     for op in region.ops:
-        for made in op.outputs:
-            if made in kept:
+        for result in op.outputs:
+            if result in kept:
                 continue
-            found = tuple(dict.fromkeys(r for x in op.inputs if x is not None for r in roots[x]))
-            again = _dear(len(sinks[made]), sum(region.values[r].nbytes for r in found), region.values[made].nbytes)
-            roots[made] = (made,) if again or len(found) > _MOST_ROOTS else found
-    return roots
+            read = tuple(dict.fromkeys(s for x in op.inputs if x is not None for s in sources[x]))
+            nbytes = sum(region.values[s].nbytes for s in read)
+            own_buffer = _buffer_is_cheaper(len(kernels[result]), nbytes, region.values[result].nbytes)
+            sources[result] = (result,) if own_buffer or len(read) > _MOST_SOURCES else read
+    return sources

@@ -1,4 +1,4 @@
-"""Liveness: how many bytes are alive at each op of a region, the most of them, and which they are."""
+"""Liveness: how many bytes are alive while each op of a region runs, the peak, and the values alive at the peak."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from costax.performance.memory.fusion import Fusion
 from costax.performance.memory.workspace import workspace_bytes
 from costax.program.regions import Op, Region, Value
 
-# Bytes of a counter, or of the word in which a library says whether it succeeded.
+# Bytes of a loop counter, or of the status word that a library writes.
 _WORD: Final = 4
 
 
@@ -19,9 +19,10 @@ _WORD: Final = 4
 class LiveRanges:
     """The memory of a region, op by op.
 
-    sizes: bytes alive while each op runs; of a loop or a branch those beyond what is alive around it. peak: the most
-    of them, at op `moment` (-1 before the first), with the values `alive`. inner: by op, the region inside that
-    holds most. last: by value, the last op that reads it. slack: how much one buffer at the peak is filled up.
+    sizes: bytes alive while each op runs; for the body of a loop or branch, beyond those alive when it is entered.
+    peak: the most of them, at op `moment` (-1: before the first), where the values `alive` are alive. inner: by op, the
+    region inside it that needs most. last: by value, the last op that reads it. padding: the most alignment padding of
+    one buffer at the peak.
     """
 
     region: Region
@@ -36,37 +37,42 @@ class LiveRanges:
 
 
 class LivenessAnalysis:
-    """Works out the lives of regions, each once.
+    """Computes the live ranges of regions, of each region once.
 
-    fuse: says which values have a buffer. compiled: as XLA gives out memory: results of the program have their place
-    from the start, an elementwise result may take the place of an operand that dies, and buffers are aligned.
+    fuse: returns which values have a buffer. compiled: allocate as XLA does: the results of the program have a buffer
+    from the start, an elementwise result may overwrite an operand that dies, and buffers are aligned.
+    alignment: of temporaries, in bytes.
     """
 
     def __init__(self, fuse: Callable[[Region], Fusion], *, compiled: bool, alignment: int = 1) -> None:
-        """Take the rules."""
+        """Take the rules of a compiler."""
         self.fuse = fuse
         self.compiled = compiled
         self.alignment = alignment
-        self._known: dict[int, LiveRanges] = {}
+        self._by_region: dict[int, LiveRanges] = {}
 
     def live_ranges(self, region: Region, *, whole: bool = False) -> LiveRanges:
-        """Return the lives of a region; `whole` of a program with its arguments, else beyond what is around it."""
-        if id(region) not in self._known:
-            self._known[id(region)] = _RegionLiveness(self, region, whole).live_ranges()
-        return self._known[id(region)]
+        """Return the live ranges of a region. whole: it is the whole program, so that its arguments count too."""
+        if id(region) not in self._by_region:
+            self._by_region[id(region)] = _RegionLiveness(self, region, whole).live_ranges()
+        return self._by_region[id(region)]
 
     @property
     def limited(self) -> bool:
-        """Say whether in some region XLA's limit on copies decided what has a buffer."""
-        return any(found.fusion.limited for found in self._known.values())
+        """Say whether XLA's limit on code duplication decided about a buffer of some region."""
+        return any(live_ranges.fusion.limited for live_ranges in self._by_region.values())
 
     def size(self, value: Value) -> Count:
-        """Return the bytes that a temporary takes."""
+        """Return the bytes that a temporary takes, alignment included."""
         return -(-value.nbytes // self.alignment) * self.alignment
 
 
 class _RegionLiveness:
-    """One reckoning."""
+    """The analysis of one region.
+
+    last: by buffer, the op that reads it last. pinned: buffers that live from the first op to the last. reusing:
+    temporaries that take no memory of their own, because they lie in the buffer of a result that is written later.
+    """
 
     def __init__(self, analysis: LivenessAnalysis, region: Region, whole: bool) -> None:
         self.analysis = analysis
@@ -75,58 +81,74 @@ class _RegionLiveness:
         self.fusion = analysis.fuse(region)
         self.last = self._last_uses()
         self.pinned = self._pinned()
-        self.reused = self._reused()
+        self.reusing = self._reusing_results()
         self.inner: dict[int, LiveRanges] = {}
 
     def live_ranges(self) -> LiveRanges:
+        """Go through the ops in order: allocate the results of each, note the bytes, free the operands that die.
+
+        Example without fusion: x is an argument of 4 bytes, `y = exp(x); z = y * 2; return z + y`. 4 bytes are alive
+        before the first op; 8 while exp runs (x, y), 12 while mul runs (x, y, z), 16 while add runs (x, y, z and the
+        result). x stays, as it is not donated; y and z are read by the last op and die after it. The peak is 16.
+        """
         region, fusion, last = self.region, self.fusion, self.last
         carried = {x for x in region.inputs if region.values[x].kind == "carry"}
         alive: set[int] = self.pinned | carried | (self._donated() if self.whole else set())
-        now = sum(self._size(x) for x in alive) + (self._extra_outputs() if self.whole else 0)
+        now = sum(self._size(x) for x in alive) + (self._copied_outputs() if self.whole else 0)
+        # The carry of a loop body is alive around the loop already; a body counts what it needs beyond.
         base = 0 if self.whole else now
         sizes: list[Count] = []
         peak, moment, at_peak = now, -1, tuple(sorted(alive))
-        padding = self._padding(at_peak)
+        padding = self._most_padding(at_peak)
         for number, op in enumerate(region.ops):
             if not self._runs(op):
+                # The op is fused into its users and computed there.
                 sizes.append(now - base)
                 continue
-            made = [x for x in op.outputs if x in fusion.buffers and x not in alive]
+            new = [x for x in op.outputs if x in fusion.buffers and x not in alive]
             dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.pinned]
-            taken = self._taken(op, number, made, dying)
-            inside, spare = self._inside(op, number)
-            here = now + sum(map(self._size, made)) - sum(map(self._size, taken)) + inside
-            sizes.append(here - base)
-            if here > peak:
-                peak, moment, at_peak = here, number, tuple(sorted((alive | set(made)) - set(taken)))
-                padding = max(spare, self._padding(at_peak))
-            alive.update(made)
-            now += sum(map(self._size, made))
-            gone = {x for x in (*dying, *made) if last.get(x, -1) <= number} - self.pinned
-            alive -= gone
-            now -= sum(map(self._size, gone))
-        # The last of the temporaries need not be filled up.
-        last_one = padding if self.whole and self.analysis.compiled else 0
-        held = peak - base - last_one
-        return LiveRanges(region, fusion, sizes, held, moment, at_peak, self.inner, last, padding)
+            # An operand that dies is still alive while the op runs, unless a result overwrites it.
+            overwritten = self._overwritten(op, number, new, dying)
+            inside, inside_padding = self._inside(op, number)
+            during = now + sum(map(self._size, new)) - sum(map(self._size, overwritten)) + inside
+            sizes.append(during - base)
+            if during > peak:
+                peak, moment, at_peak = during, number, tuple(sorted((alive | set(new)) - set(overwritten)))
+                padding = max(inside_padding, self._most_padding(at_peak))
+            alive.update(new)
+            now += sum(map(self._size, new))
+            # A result that nothing reads dies at once.
+            dead = {x for x in (*dying, *new) if last.get(x, -1) <= number} - self.pinned
+            alive -= dead
+            now -= sum(map(self._size, dead))
+        # XLA's allocation ends with the last byte of its last buffer, so the padding of one buffer is not needed; XLA
+        # is taken to place the buffer with most padding last. Two temporaries of 1,000 and 300 bytes, aligned to 256:
+        # 1,024 + 512 bytes, less the 212 of padding of the second, are 1,324.
+        unneeded = padding if self.whole and self.analysis.compiled else 0
+        return LiveRanges(region, fusion, sizes, peak - base - unneeded, moment, at_peak, self.inner, last, padding)
 
-    def _padding(self, alive: Sequence[int]) -> Count:
-        """Return the most that is but alignment in one of these."""
+    def _most_padding(self, alive: Sequence[int]) -> Count:
+        """Return the most alignment padding that one of these temporaries has."""
         values = self.region.values
-        loose = [self._size(x) - values[x].nbytes for x in alive if x not in self.pinned and x not in self.reused]
-        return max([0, *loose])
+        paddings = [self._size(x) - values[x].nbytes for x in alive if x not in self.pinned and x not in self.reusing]
+        return max([0, *paddings])
 
     def _runs(self, op: Op) -> bool:
+        """Say whether an op is, or ends, a kernel, or is a loop or branch; any other is fused into its users."""
         return bool(op.regions) or not op.outputs or any(x in self.fusion.buffers for x in op.outputs)
 
     def _size(self, x: int) -> Count:
         value = self.region.values[x]
-        if x in self.reused:
+        if x in self.reusing:
             return 0
         return value.nbytes if x in self.pinned and self.whole else self.analysis.size(value)
 
     def _pinned(self) -> set[int]:
-        """Return what has its place from beginning to end: arguments that are not donated, and maybe results."""
+        """Return the buffers that live from the first op to the last.
+
+        They are the constants, the arguments that are not donated, and, for XLA, the results that have a buffer of
+        their own.
+        """
         region = self.region
         if not self.whole:
             return set()
@@ -134,91 +156,110 @@ class _RegionLiveness:
         arguments = {x for x in self.fusion.buffers if region.values[x].kind in kept and x not in region.donated}
         if not self.analysis.compiled:
             return arguments
-        results = {x for x in region.outputs if x is not None and region.values[x].kind == "made"}
-        return arguments | (results - self._lent())
+        results = {x for x in region.outputs if x is not None and region.values[x].kind == "computed"}
+        return arguments | (results - self._aliased())
 
     def _donated(self) -> set[int]:
         return set(self.region.donated) & self.fusion.buffers
 
-    def _lent(self) -> set[int]:
-        """Return the results that take the place of a donated argument of the same shape."""
+    def _aliased(self) -> set[int]:
+        """Return the results that are written into the buffer of a donated argument of the same shape and dtype."""
         values = self.region.values
-        gifts = [values[x].operand for x in self.region.donated]
+        available = [values[x].operand for x in self.region.donated]
         aliased: set[int] = set()
         for x in dict.fromkeys(self.region.outputs):
-            if x is not None and values[x].operand in gifts:
-                gifts.remove(values[x].operand)
+            if x is not None and values[x].operand in available:
+                available.remove(values[x].operand)
                 aliased.add(x)
         return aliased
 
-    def _extra_outputs(self) -> Count:
-        """Return the bytes of results that are arguments, constants, or results already: each has its own copy."""
+    def _copied_outputs(self) -> Count:
+        """Return the extra bytes of outputs that are inputs, constants or duplicates: each is copied.
+
+        `f(x) = (x, y, y)` returns three buffers: a copy of x, y, and a copy of y.
+        """
         values, seen = self.region.values, set[int]()
         extra: Count = 0
         for x in self.region.outputs:
-            if x is not None and (values[x].kind != "made" or x in seen) and x not in self.region.donated:
+            if x is not None and (values[x].kind != "computed" or x in seen) and x not in self.region.donated:
                 extra += values[x].nbytes
             if x is not None:
                 seen.add(x)
         return extra
 
-    def _reused(self) -> set[int]:
-        """Return the temporaries that lie in the place of a result of the same size, before it is written."""
+    def _reusing_results(self) -> set[int]:
+        """Return the temporaries that lie in the buffer of a result of the same size before the result is written.
+
+        XLA allocates results for the whole program and lets temporaries use them until then. Example: a result of
+        4 MB is written by op 7; a temporary of 4 MB that is written by op 2 and last read by op 5 takes no memory of
+        its own, and a second one, of ops 6 and 7, reuses the same buffer if op 7 reads it at the index that it writes.
+        """
         if not (self.whole and self.analysis.compiled):
             return set()
-        values, places = self.region.values, dict[Count, list[tuple[int, int]]]()
+        # By size: for each result buffer the op that writes the result, and the op until which the buffer is in use.
+        values, buffers = self.region.values, dict[Count, list[tuple[int, int]]]()
         for x in self.region.outputs:
-            if x is not None and x in self.pinned and values[x].kind == "made":
-                places.setdefault(values[x].nbytes, []).append((values[x].op, -1))
-        reused, matching = set[int](), self.fusion.matching
+            if x is not None and x in self.pinned and values[x].kind == "computed":
+                buffers.setdefault(values[x].nbytes, []).append((values[x].op, -1))
+        reusing, overwritable = set[int](), self.fusion.overwritable
         for op in self.region.ops:
             for x in op.outputs:
                 if x in self.pinned or x not in self.fusion.buffers or x not in self.last:
                     continue
-                rooms = places.get(values[x].nbytes, [])
-                # A room is free from its last guest's end until its own result is written, which may be in place.
-                until = self.last[x] + (self.last[x] < len(matching) and x not in matching[self.last[x]])
-                found = next((i for i, (end, used) in enumerate(rooms) if used < values[x].op and until <= end), None)
-                if found is not None:
-                    rooms[found] = (rooms[found][0], self.last[x])
-                    reused.add(x)
-        return reused
+                same_size = buffers.get(values[x].nbytes, [])
+                # The temporary must be dead when the result is written. Only if its last reader reads it at the index
+                # that it writes may that reader be the op that writes the result.
+                last = self.last[x]
+                until = last + (last < len(overwritable) and x not in overwritable[last])
+                free = (i for i, (written, used) in enumerate(same_size) if used < values[x].op and until <= written)
+                position = next(free, None)
+                if position is not None:
+                    same_size[position] = (same_size[position][0], last)
+                    reusing.add(x)
+        return reusing
 
     def _inside(self, op: Op, number: int) -> tuple[Count, Count]:
-        """Return the bytes that a op takes beside its operands and results, and what of them is but alignment."""
+        """Return the bytes that an op needs beside its operands and results, and how much padding they contain."""
         unit = self.analysis.alignment if self.analysis.compiled else 0
         if not op.regions:
-            found = workspace_bytes(op, self.region) if self.analysis.compiled else 0
-            # Where there is scratch, there is a table of pointers in it, or a word that says how it went.
-            return found, unit - _WORD if found and unit else 0
-        live_ranges = [self.analysis.live_ranges(region) for region in op.regions]
-        most = max(live_ranges, key=lambda found: found.peak)
-        self.inner[number] = most
+            workspace = workspace_bytes(op, self.region) if self.analysis.compiled else 0
+            # A workspace comes with a table of pointers or a status word, whose buffer is padding but for a word.
+            return workspace, unit - _WORD if workspace and unit else 0
+        inner = [self.analysis.live_ranges(region) for region in op.regions]
+        largest = max(inner, key=lambda live_ranges: live_ranges.peak)
+        self.inner[number] = largest
         if not op.loop or not unit:
-            return max(most.peak, 0), most.padding
-        # A loop carries a tuple, whose table of pointers is a buffer, a scan its counter, and its condition answers
-        # with a boolean, when the temporaries of the body are gone.
+            return max(largest.peak, 0), largest.padding
+        # XLA's loops need small buffers of their own, one alignment unit each. A scan: the table of pointers of the
+        # carried tuple, and the counter.
         if not op.has_condition:
-            return max(most.peak, unit) + 2 * unit, max(most.padding, unit - (_WORD if most.peak else 1))
-        held = max(live_ranges[0].peak, live_ranges[1].peak + unit, 0) + (unit if len(op.outputs) > 1 else 0)
-        return held, max(most.padding, unit - 1)
+            return max(largest.peak, unit) + 2 * unit, max(largest.padding, unit - (_WORD if largest.peak else 1))
+        # A while loop: the boolean result of the condition, which is alive with the temporaries of the condition and
+        # not with those of the body, and the table of pointers where it carries several values.
+        body, condition = inner[0], inner[1]
+        needed = max(body.peak, condition.peak + unit, 0) + (unit if len(op.outputs) > 1 else 0)
+        return needed, max(largest.padding, unit - 1)
 
-    def _taken(self, op: Op, number: int, made: Sequence[int], dying: Sequence[int]) -> list[int]:
-        """Return the dying operands whose place a result takes."""
+    def _overwritten(self, op: Op, number: int, new: Sequence[int], dying: Sequence[int]) -> list[int]:
+        """Return the dying operands that a new result of the same size overwrites.
+
+        A loop overwrites its carry. Any other op overwrites an operand that it reads at the index that it writes:
+        without a compiler only updates in place do.
+        """
         in_place = op.traits.in_place or op.loop
         if not (in_place or self.analysis.compiled):
             return []
-        open_to = dying if op.loop else [x for x in dying if x in self.fusion.matching[number]]
-        taken: list[int] = []
-        for x in made:
+        candidates = dying if op.loop else [x for x in dying if x in self.fusion.overwritable[number]]
+        overwritten: list[int] = []
+        for x in new:
             size = self._size(x)
-            fit = next((y for y in open_to if y not in taken and self._size(y) == size), None)
-            if fit is not None:
-                taken.append(fit)
-        return taken
+            operand = next((y for y in candidates if y not in overwritten and self._size(y) == size), None)
+            if operand is not None:
+                overwritten.append(operand)
+        return overwritten
 
     def _last_uses(self) -> dict[int, int]:
-        """Return for each buffer the op that reads it last; results are read at the very end."""
+        """Return for each buffer the op that reads it last. Results of the region are read after the last op."""
         last: dict[int, int] = {}
         for number, op in enumerate(self.region.ops):
             for x in self.fusion.reads[number] if self._runs(op) else ():

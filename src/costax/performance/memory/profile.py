@@ -1,8 +1,8 @@
-"""MemoryProfile: the memory of a program in two named numbers, its course, and what is alive at the peak.
+"""MemoryProfile: the peak memory of a program by two models, its timeline, and the buffers alive at the peak.
 
-*Framework peak*: every equation has its result in a buffer of its own, as if each were run by itself; a buffer is
-freed after its last use. *Fused estimate*: as a compiler gives out memory: elementwise chains are fused, the results
-of the program have their place from the start.
+*Framework peak*: no fusion; every equation writes its result to a buffer of its own, which is freed after its last use.
+*Fused estimate*: what a compiler allocates: chains of elementwise operations are fused, and the results of the program
+have their buffers from the start.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from costax.program.regions import Op, Region, program
 from costax.program.tree import BACKWARD, RECOMPUTE, Node
 from costax.rules.traits import ContractionKind
 
-# XLA's for a GPU: every temporary starts at a multiple of this.
+# Bytes. XLA starts every temporary on a GPU at a multiple of this.
 _ALIGNMENT: Final = 256
-# A pointer for each result of a program that has several.
+# Bytes. A program with several results returns a table with a pointer to each.
 _POINTER: Final = 8
 
 
@@ -31,7 +31,8 @@ _POINTER: Final = 8
 class Buffer:
     """An array that is alive at the peak.
 
-    why: what keeps it: an argument, a result, or the equation that reads it last. source: the line that made it.
+    nbytes: its size in bytes. scope, primitive: of the equation that computes it. source: the line of that equation,
+    or the name of an argument. why: why it is alive: it is an argument or a result, or which equation reads it last.
     """
 
     nbytes: Count
@@ -43,14 +44,14 @@ class Buffer:
     why: str
 
     def __str__(self) -> str:
-        """Show in a line."""
-        made = f"{self.primitive} in {self.scope}" if self.scope else self.primitive
-        return f"{self.dtype}[{','.join(map(str, self.shape))}] {made} ({self.source}): {self.why}"
+        """Return one line: `f32[8,8] dot_general in mlp (model.py:12): add in mlp reads it last`."""
+        producer = f"{self.primitive} in {self.scope}" if self.scope else self.primitive
+        return f"{self.dtype}[{','.join(map(str, self.shape))}] {producer} ({self.source}): {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
 class TimelinePoint:
-    """An operation of the program and the bytes that are alive while it runs."""
+    """An operation of the program and the bytes that are alive while it runs. step: its number, from 0."""
 
     step: int
     nbytes: Count
@@ -60,10 +61,10 @@ class TimelinePoint:
 
 
 class MemoryProfile:
-    """The memory of a program; `account` makes it."""
+    """The memory of a program. `memory_profile` computes it; `Analysis.memory` holds it."""
 
     def __init__(self, region: Region) -> None:
-        """Take the whole program as a region."""
+        """Take the region of the whole program."""
         self._region = region
 
     @cached_property
@@ -80,23 +81,23 @@ class MemoryProfile:
 
     @property
     def framework_peak(self) -> Count:
-        """Bytes at the peak, without fusion: every equation has its result in a buffer of its own."""
+        """Bytes at the peak without fusion: every equation writes its result to a buffer of its own."""
         return self._unfused.peak
 
     @property
     def fused_estimate(self) -> Count:
-        """Bytes that a compiler is expected to take: elementwise chains fused, results placed from the start."""
+        """Bytes that a compiler is expected to allocate: elementwise chains fused, results allocated from the start."""
         results = len(self._region.outputs)
         return self._fused.peak + (_POINTER * results if results > 1 else 0)
 
     @property
     def parts(self) -> dict[str, Count]:
-        """The fused estimate in three parts: arguments, results beyond donated arguments, temporaries."""
+        """The fused estimate in three parts, in bytes: arguments, results beyond donated arguments, temporaries."""
         values, region = self._region.values, self._region
         arguments = sum(values[x].nbytes for x in region.inputs)
         results = sum(values[x].nbytes for x in region.outputs if x is not None)
-        given = sum(values[x].nbytes for x in region.donated)
-        results = max(results - given, 0)
+        donated = sum(values[x].nbytes for x in region.donated)
+        results = max(results - donated, 0)
         return {
             "arguments": arguments,
             "results": results,
@@ -105,28 +106,31 @@ class MemoryProfile:
 
     @property
     def donatable_bytes(self) -> Count:
-        """Bytes of arguments that are not donated, although a result has their shape and dtype."""
+        """Bytes that donating arguments would save: those of arguments with the shape and dtype of a result.
+
+        Each result can take the buffer of one argument.
+        """
         values, region = self._region.values, self._region
-        open_to = [values[x].operand for x in region.outputs if x is not None and values[x].kind == "made"]
-        found: Count = 0
+        results = [values[x].operand for x in region.outputs if x is not None and values[x].kind == "computed"]
+        total: Count = 0
         for x in region.inputs:
-            if x not in region.donated and values[x].operand in open_to:
-                open_to.remove(values[x].operand)
-                found += values[x].nbytes
-        return found
+            if x not in region.donated and values[x].operand in results:
+                results.remove(values[x].operand)
+                total += values[x].nbytes
+        return total
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:
-        """What a compiler may take memory for that nothing in the program tells: primitives, sorted.
+        """The primitives whose compiler workspace is not modelled, sorted; the fused estimate may be too small by it.
 
-        "slices of slices" stands for what it would have to work out too often, as in an associative scan: which of the
-        values it keeps instead depends on the order in which it fuses.
+        "slices of slices" stands for values that a compiler would have to recompute too often, as in an associative
+        scan: which of them it stores instead depends on the order in which it fuses.
         """
         names = {op.name for op in _operations(self._region) if op.traits.unmodelled or _is_dilated(op)}
         return (*sorted(names), *(["slices of slices"] if self._fused and self._compiler.limited else []))
 
     def timeline(self, *, fused: bool = False) -> list[TimelinePoint]:
-        """Return the bytes alive at each operation of the outermost program; a loop counts with the most it needs."""
+        """Return the bytes alive at each operation of the outermost program; for a loop, the most that it needs."""
         live_ranges = self._fused if fused else self._unfused
         return [
             TimelinePoint(number, size, "/".join(op.scope), op.name, _jax.source(op.equation))
@@ -134,32 +138,38 @@ class MemoryProfile:
         ]
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
-        """Return the largest buffers that are alive at the peak, those inside the loop that runs then included."""
-        found = sorted(_alive(self._fused if fused else self._unfused, ()), key=lambda buffer: -buffer.nbytes)
-        return found[:n]
+        """Return the n largest buffers alive at the peak, the largest first; None: all.
+
+        If the peak is in a loop or branch, the buffers of its body are included.
+        """
+        live_ranges = self._fused if fused else self._unfused
+        return sorted(_live_buffers(live_ranges, ()), key=lambda buffer: -buffer.nbytes)[:n]
 
     @property
     def region(self) -> Region:
-        """The program as steps."""
+        """The program as a region of operations."""
         return self._region
 
 
 def memory_profile(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...]) -> MemoryProfile:
-    """Return the memory of a traced program. Raises InputError where a size is a symbol."""
+    """Return the memory profile of a traced program.
+
+    tree: the costs of the same jaxpr. names, donated: of the inputs. Raises InputError where a size is a symbol.
+    """
     region = program(jaxpr, tree, names, donated)
     for value in region.values:
         nbytes: Any = value.nbytes
         if not isinstance(nbytes, int):
             raise InputError(
-                f"The size of {value.operand} is no number.",
+                f"The size of {value.operand} depends on a symbol.",
                 why="Which arrays are alive at the peak depends on their sizes.",
-                cure="Give the symbols values first.",
+                cure="Give the symbols values first, for example analysis.evaluate(b=8).memory.",
             )
     return MemoryProfile(region)
 
 
 def _is_dilated(op: Op) -> bool:
-    """Say whether a convolution has holes, as gradients of strided ones have: a library may fill them in a copy."""
+    """Say whether a convolution is dilated, as gradients of strided ones are: a library may dilate a copy first."""
     if op.traits.contraction is not ContractionKind.CONVOLUTION:
         return False
     params = op.equation.params
@@ -173,43 +183,44 @@ def _operations(region: Region) -> Iterator[Op]:
             yield from _operations(inside)
 
 
-def _alive(live_ranges: LiveRanges, scope: tuple[str, ...]) -> Iterator[Buffer]:
+def _live_buffers(live_ranges: LiveRanges, scope: tuple[str, ...]) -> Iterator[Buffer]:
+    """Yield the buffers alive at the peak of a region. scope: of the op that runs the region."""
     region = live_ranges.region
     for number in live_ranges.alive:
         value = region.values[number]
+        # What is alive around a loop, its carry included, is listed with the program outside.
         if not value.nbytes or value.kind == "outer" or (scope and value.kind == "carry"):
             continue
-        maker = region.ops[value.op] if value.op >= 0 else None
-        place = "/".join(scope + maker.scope) if maker else ""
-        name = maker.name if maker else value.kind
-        source = _jax.source(maker.equation) if maker else value.name
+        producer = region.ops[value.op] if value.op >= 0 else None
+        path = "/".join(scope + producer.scope) if producer else ""
+        name = producer.name if producer else value.kind
+        source = _jax.source(producer.equation) if producer else value.name
         yield Buffer(
             value.nbytes,
             value.operand.dtype,
             value.operand.shape,
-            place,
+            path,
             name,
             source,
-            _why(live_ranges, number, scope),
+            _why_alive(live_ranges, number, scope),
         )
     if live_ranges.moment in live_ranges.inner:
-        yield from _alive(live_ranges.inner[live_ranges.moment], scope + region.ops[live_ranges.moment].scope)
+        yield from _live_buffers(live_ranges.inner[live_ranges.moment], scope + region.ops[live_ranges.moment].scope)
 
 
-def _why(live_ranges: LiveRanges, number: int, scope: tuple[str, ...]) -> str:
+def _why_alive(live_ranges: LiveRanges, number: int, scope: tuple[str, ...]) -> str:
     region, last = live_ranges.region, live_ranges.last.get(number, -1)
     value = region.values[number]
     if number in region.outputs:
-        return "a result" if not scope else "carried to the next step, or stacked"
+        return "a result" if not scope else "carried to the next iteration, or stacked"
     if value.kind == "argument" and number not in region.donated:
         return "an argument that is not donated"
     if not 0 <= last < len(region.ops):
         return "nothing reads it"
     reader = region.ops[last]
     where = "/".join(scope + reader.scope)
-    maker = region.ops[value.op] if value.op >= 0 else None
-    saved = (
-        reader.direction in (BACKWARD, RECOMPUTE) and maker is not None and maker.direction not in (BACKWARD, RECOMPUTE)
-    )
+    producer = region.ops[value.op] if value.op >= 0 else None
+    backward = (BACKWARD, RECOMPUTE)
+    saved = reader.direction in backward and producer is not None and producer.direction not in backward
     head = "saved for the backward pass: " if saved else ""
     return f"{head}{reader.name}{f' in {where}' if where else ''} reads it last"

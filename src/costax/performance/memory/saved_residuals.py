@@ -1,4 +1,4 @@
-"""Residuals: what the forward pass of a gradient leaves for the backward pass."""
+"""Residuals: the arrays that the forward pass of a gradient stores for the backward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from costax.program.tree import BACKWARD, RECOMPUTE, UPDATE
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """An array that the forward pass makes and the backward pass reads. stacked: one for each op of a loop."""
+    """An array that the forward pass computes and the backward pass reads.
+
+    nbytes: its size in bytes. stacked: it is the stacked output of a scan, with one slice for each iteration.
+    """
 
     nbytes: Count
     dtype: str
@@ -24,26 +27,28 @@ class Residual:
 
 
 def residuals(region: Region) -> list[Residual]:
-    """Return the residuals of a program, in program order; arguments are none, for they are there anyway."""
+    """Return the residuals of a program, in program order.
+
+    Arguments are no residuals: they are in memory anyway.
+    """
     backward = (BACKWARD, RECOMPUTE)
     read = {x for op in region.ops if op.direction in backward for x in op.inputs if x is not None}
-    found: list[Residual] = []
+    saved: list[Residual] = []
     for number in sorted(read):
         value = region.values[number]
         if value.op < 0 or region.ops[value.op].direction in (*backward, UPDATE):
             continue
-        maker = region.ops[value.op]
+        producer = region.ops[value.op]
         operand = value.operand
-        place, line = "/".join(maker.scope), _jax.source(maker.equation)
-        found.append(
+        saved.append(
             Residual(
                 value.nbytes,
                 operand.dtype,
                 operand.shape,
-                place,
-                maker.name,
-                line,
-                maker.loop and not maker.has_condition,
+                "/".join(producer.scope),
+                producer.name,
+                _jax.source(producer.equation),
+                producer.loop and not producer.has_condition,
             )
         )
-    return found
+    return saved

@@ -1,8 +1,10 @@
-"""Scratch: what a compiler takes for a single op beside its operands and results, as XLA does for an H100.
+"""Workspace: the bytes that a compiler allocates for one op beside its operands and results, as XLA does for an H100.
 
-* A product of few output tiles and a long contraction is split along it, so that all multiprocessors work: the partial
-  sums lie in memory, in float32, until they are added. Which split XLA takes follows from its own cost model.
-* cuDNN wants the channels last, in images and in kernels; other layouts are copied.
+* A product with few output tiles and a long contraction is split along the contraction ("split-K"), so that all
+  multiprocessors have work. The partial sums lie in memory, in float32, until they are added. XLA chooses the split by
+  a cost model, which is replayed here.
+* cuDNN wants the channels last, in images and in kernels; arrays of another layout are copied.
+* The result of a library call is a tuple, whose table of pointers is a buffer.
 """
 
 from __future__ import annotations
@@ -16,57 +18,58 @@ from costax.performance.memory import dot_kind
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind, Implementation
 
-# Source: XLA, xla/backends/gpu/transforms/splitk_rewriter.cc, the weights for Hopper: compute, memory, memory of the
-# sum of the parts, and the launch of that sum.
+# The weights of XLA's cost model of a split product on Hopper: of an operation, of a byte of the product, of a byte of
+# the sum of the parts, and of the launch of that sum. Source: XLA, xla/backends/gpu/transforms/splitk_rewriter.cc.
 _COMPUTE, _MEMORY, _SUM, _SUM_LAUNCH = 100.0, 0.194136, 193.1384, 4.36e7
+# An output tile of the product has 128 x 128 elements; an H100 has 132 multiprocessors, which compute a tile each.
 _TILE: Final = 128
 _MULTIPROCESSORS: Final = 132
 _SPLITS: Final = tuple(2**power for power in range(12))
-# Operands of a split contraction are padded to whole vectors of so many bytes.
+# The operands of a split product are padded to whole vectors of so many bytes.
 _VECTOR: Final = 16
+# The alignment of XLA's buffers on a GPU, in bytes. The table of pointers of a tuple has a few bytes and takes this.
+_ALIGNMENT: Final = 256
+_POINTER_TABLE: Final = _ALIGNMENT
+# Source: XLA, GemmRewriter, for Hopper without autotuning.
+_CUBLAS_WORKSPACE: Final = 4 << 20
 
 
 def workspace_bytes(op: Op, region: Region) -> Count:
-    """Return the bytes that a op needs for itself while it runs."""
+    """Return the bytes that an op needs while it runs, beside its operands and results."""
     contraction, library = op.traits.contraction, op.traits.implementation
     if contraction is ContractionKind.PRODUCT:
-        return _workspace(op) + _transposed(op, region) + _partial_sums(op)
+        return _cublas_workspace(op) + _transposed_operands(op, region) + _partial_sums(op)
     if contraction is ContractionKind.CONVOLUTION:
-        return _TABLE + _copies(op, region)
+        return _POINTER_TABLE + _layout_copies(op, region)
     if contraction is ContractionKind.RAGGED:
-        return _expanded(op)
+        return _rows_for_each_group(op)
     results = sum(_aligned(region.values[x].nbytes) for x in op.outputs)
     match library:
         case Implementation.WINDOW_SCATTER:
-            # Where in each window the greatest lies is found with the forward pass: a number for each axis.
+            # The position of the maximum of each window is found first: an array of 4-byte integers for each axis.
             source = op.equation.invars[0].aval.shape
             return len(source) * _aligned(4 * prod(source))
         case Implementation.SERIES:
             return op.traits.series_arrays * results
         case Implementation.SORT:
-            return _TABLE
+            return _POINTER_TABLE
         case Implementation.FACTORIZATION:
-            # It works in place on a copy, and says in a word more whether it succeeded. Where it may overwrite its
-            # operand and all of the result is that operand's, there is no copy.
-            return _TABLE if op.traits.overwrites and len(op.outputs) == 1 else results + _TABLE
+            # cuSOLVER overwrites its operand, so it works on a copy, and writes a status word. There is no copy where
+            # the op may overwrite its operand and has no other result.
+            return _POINTER_TABLE if op.traits.overwrites and len(op.outputs) == 1 else results + _POINTER_TABLE
         case None:
             return 0
 
 
 def _aligned(nbytes: Count) -> Count:
-    return -(-nbytes // _TABLE) * _TABLE
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
-# A library's result is a tuple, whose table of pointers is a buffer like any other, 256 bytes with its alignment.
-_TABLE: Final = 256
-# Source: XLA, GemmRewriter, for Hopper without autotuning.
-_CUBLAS_WORKSPACE: Final = 4 << 20
+def _cublas_workspace(op: Op) -> Count:
+    """Return the workspace of cuBLAS, which computes the products that Triton does not.
 
-
-def _workspace(op: Op) -> Count:
-    """Return the workspace of cuBLAS, which does the products that Triton does not.
-
-    Those are of complex numbers, and of 16-bit numbers into 32 bits whose extents are no multiples of 8.
+    Those are products of complex numbers, and products of 16-bit numbers into 32 bits with extents that are no
+    multiples of 8.
     """
     (left, right), out = op.equation.invars, op.equation.outvars[0]
     if dtypes.is_complex(_dtype(left)):
@@ -75,8 +78,11 @@ def _workspace(op: Op) -> Count:
     return _CUBLAS_WORKSPACE if _width(left) == 2 and _width(out) == 4 and odd else 0
 
 
-def _transposed(op: Op, region: Region) -> Count:
-    """Return the bytes of the operands whose batch axes do not come first, in any order: they are transposed."""
+def _transposed_operands(op: Op, region: Region) -> Count:
+    """Return the bytes of the operands that are transposed because their batch axes are not the first ones.
+
+    The order of the batch axes among each other does not matter: batch axes (1, 0) of (b, h, m, k) are no copy.
+    """
     _, batched = op.equation.params["dimension_numbers"]
     copied: Count = 0
     if dot_kind.kind(op):
@@ -87,13 +93,18 @@ def _transposed(op: Op, region: Region) -> Count:
     return copied
 
 
-def _expanded(op: Op) -> Count:
-    """Return the bytes of a ragged product's rows, written out once for each group."""
+def _rows_for_each_group(op: Op) -> Count:
+    """Return the bytes of the left operand of a ragged product, written once for each group, masked to its rows."""
     rows, groups = op.equation.invars[0].aval.shape, op.equation.invars[1].aval.shape[0]
     return prod(rows) * _width(op.equation.invars[0]) * groups
 
 
 def _partial_sums(op: Op) -> Count:
+    """Return the bytes of the partial sums of a product that XLA splits along the contraction, and of padded operands.
+
+    Example: (128, 65536) x (65536, 128) in f32 is one output tile, so 131 of 132 multiprocessors would be idle.
+    XLA splits k into 128 parts of 512: 128 * 128 * 128 * 4 bytes = 8 MiB of partial sums.
+    """
     contracted, batched = op.equation.params["dimension_numbers"]
     left, right = (var.aval.shape for var in op.equation.invars)
     if len(contracted[0]) != 1 or not all(isinstance(n, int) for n in (*left, *right)):
@@ -101,26 +112,32 @@ def _partial_sums(op: Op) -> Count:
     width, out = _width(op.equation.invars[0]), _width(op.equation.outvars[0])
     if not dtypes.is_floating(_dtype(op.equation.invars[0])) or width > 4:
         return 0
+    # (b, m, k) x (b, k, n) -> (b, m, n)
     b = prod(left[axis] for axis in batched[0])
     m = prod(n for axis, n in enumerate(left) if axis not in (*contracted[0], *batched[0]))
     n = prod(n for axis, n in enumerate(right) if axis not in (*contracted[1], *batched[1]))
     k = left[contracted[0][0]]
     if 1 in (m, n) or not (b and k):
         return 0
-    split = min(_SPLITS, key=lambda parts: _cost(b, m, n, k, width, out, parts))
+    split = min(_SPLITS, key=lambda parts: _split_cost(b, m, n, k, width, out, parts))
     if split == 1:
         return 0
-    # A contraction that does not divide is padded, in copies of the operands.
-    whole = split * max(_VECTOR // width, 1)
-    padded = -(-k // whole) * whole
+    # Each part has a whole number of vectors. A contraction that does not divide is padded, in copies of the operands:
+    # k = 1000 in f32, split into 16 parts of whole vectors of 4 elements, becomes 1024.
+    unit = split * max(_VECTOR // width, 1)
+    padded = -(-k // unit) * unit
     copies = 0 if padded == k else b * (m + n) * padded * width
     return b * split * m * n * 4 + copies
 
 
-def _cost(b: int, m: int, n: int, k: int, width: int, out: int, parts: int) -> float:
-    """Return XLA's cost of a product (b, m, k) x (b, k, n) that is split into parts along k."""
+def _split_cost(b: int, m: int, n: int, k: int, width: int, out: int, parts: int) -> float:
+    """Return XLA's cost of a product (b, m, k) x (b, k, n) that is split into parts along k.
+
+    width, out: bytes of an element of the operands and of the result.
+    """
     rows, columns = min(m, _TILE), min(n, _TILE)
     tiles = b * parts * -(-m // _TILE) * -(-n // _TILE)
+    # How often all multiprocessors are busy with a tile; at least once, however few tiles there are.
     waves = max(1.0, tiles * rows * columns / (_MULTIPROCESSORS * _TILE**2))
     compute = 2 * rows * columns * -(-k // parts) * waves * _COMPUTE
     written = b * parts * m * n * (4 if parts > 1 else out)
@@ -130,17 +147,18 @@ def _cost(b: int, m: int, n: int, k: int, width: int, out: int, parts: int) -> f
     return product + _SUM_LAUNCH + b * m * n * (4 * parts + out) * _SUM
 
 
-def _copies(op: Op, region: Region) -> Count:
+def _layout_copies(op: Op, region: Region) -> Count:
+    """Return the bytes of the copies that give cuDNN the layout and the padding that it needs."""
     numbers = op.equation.params["dimension_numbers"]
     rank = len(numbers.lhs_spec)
     image, kernel = op.inputs[:2]
     copied: Count = 0
     if image is not None and any(low != high for low, high in op.equation.params["padding"]):
-        # cuDNN pads both sides alike; the rest is padded before, in a copy.
+        # cuDNN pads both sides by the same amount; where they differ, a copy of the image is padded first.
         copied += _aligned(region.values[image].nbytes)
     if kernel is not None and tuple(numbers.rhs_spec[:2]) != (0, rank - 1):
         copied += region.values[kernel].nbytes
-    # Between layers the layout is kept; at the borders of the program it is changed.
+    # Between layers XLA keeps cuDNN's layout. It changes the layout of arguments and results of the program.
     if image is not None and numbers.lhs_spec[1] != rank - 1 and region.values[image].kind == "argument":
         copied += region.values[image].nbytes
     if numbers.out_spec[1] != rank - 1 and op.outputs[0] in region.outputs:
