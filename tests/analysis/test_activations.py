@@ -47,7 +47,7 @@ def test_a_mixed_scheme_takes_the_first_pattern_that_fits():
 def test_parameters_that_no_pattern_fits_are_an_error():
     with pytest.raises(TypeError, match="match none of the patterns"):
         example("alexnet.py:alexnet_224").model_size({"fc*": 4})
-    with pytest.raises(TypeError, match="no width"):
+    with pytest.raises(TypeError, match="neither a positive number of bits"):
         example("alexnet.py:alexnet_224").model_size("int7")
 
 
