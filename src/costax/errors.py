@@ -164,6 +164,10 @@ class BranchError(CostaxError, ValueError):
     """A choice of a branch for a conditional that the program does not have, or of a branch that does not exist."""
 
 
+class HloError(CostaxError, ValueError):
+    """An HLO module that cannot be read, or an instruction that XLA's cost model cannot count."""
+
+
 class SymbolError(CostaxError, ValueError):
     """A symbol without a value, a value outside its range, an unknown symbol, or a text that is not a formula."""
 

@@ -145,7 +145,7 @@ class _Charging:
         self._names: dict[int, str] = {}
 
     def computation(self, computation: Computation, site: _Site) -> Iterator[AttributedCost]:
-        mine, times = self._replay.sums[computation.id], site.times
+        mine, times = self._replay.computation_costs[computation.id], site.times
         for ins, own in mine.own:
             here = own.scaled(times)
             if (own.flops and not times.flops) or (own.transcendentals and not times.transcendentals):

@@ -12,7 +12,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from costax.hlo.errors import HloError, malformed
+from costax.errors import HloError
+from costax.hlo.errors import malformed
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.shapes import Layout, Shape, count
 

@@ -1,12 +1,8 @@
-"""The error of everything that reads or costs HLO."""
+"""The error for damaged HLO modules, and safe text from them."""
 
 from __future__ import annotations
 
-from costax.errors import CostaxError
-
-
-class HloError(CostaxError, ValueError):
-    """An HLO module that cannot be read, or an instruction that XLA's cost model cannot count."""
+from costax.errors import HloError
 
 
 def malformed(what: str, *, where: str = "") -> HloError:

@@ -23,7 +23,7 @@ from costax.hlo.shapes import Shape
 from costax.rules.lowered_names import routine_params, routine_primitive
 from costax.rules.registry import REGISTRY
 
-Work = tuple[int, int]
+OpCounts = tuple[int, int]
 """FLOPs and transcendentals."""
 
 # The value of jax's attention parameter `layout` for (batch, heads, positions, head size).
@@ -54,7 +54,7 @@ def is_idle(ins: Instruction) -> bool:
     return ins.opcode == "custom-call" and ins.custom_call_target in _IDLE
 
 
-def _work(ins: Instruction, model: CostModel) -> Work | None:
+def _work(ins: Instruction, model: CostModel) -> OpCounts | None:
     if ins.opcode in ("fft", "sort"):
         return _by_rule(*_TRANSFORMS[ins.opcode](ins))
     if ins.opcode != "custom-call":
@@ -72,7 +72,7 @@ def _work(ins: Instruction, model: CostModel) -> Work | None:
 # cuBLAS.
 
 
-def _cublas(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+def _cublas(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
     """Two FLOPs for each multiply-accumulate, and the epilogue's work for each element of the result.
 
     For alpha A B + beta C, each element has one more FLOP if alpha is not 1, one if C is added, and one if beta is
@@ -101,7 +101,7 @@ def _cublas(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None
     return product + (scaling + flops) * out, transcendentals * out
 
 
-def _epilogue(name: str) -> Work:
+def _epilogue(name: str) -> OpCounts:
     """Return the work for each element: + bias, max(0, x), x * sigmoid(x), 0.5 x (1 + tanh(c (x + 0.044715 x^3)))."""
     flops = "BIAS" in name
     if "GELU" in name:
@@ -114,7 +114,7 @@ def _epilogue(name: str) -> Work:
 # cuDNN.
 
 
-def _cudnn_convolution(ins: Instruction, match: re.Match[str], model: CostModel) -> Work:
+def _cudnn_convolution(ins: Instruction, match: re.Match[str], model: CostModel) -> OpCounts:
     """Two FLOPs for each valid tap, as XLA counts a convolution; a gradient has the taps of its forward convolution.
 
     Activation, bias, scale and side input are one FLOP each for each element of the result.
@@ -133,7 +133,7 @@ def _cudnn_convolution(ins: Instruction, match: re.Match[str], model: CostModel)
     return convolution_flops(ins, lhs, rhs, out, model) + extra * result.elements, 0
 
 
-def _cudnn_attention(ins: Instruction, match: re.Match[str], model: CostModel) -> Work | None:
+def _cudnn_attention(ins: Instruction, match: re.Match[str], model: CostModel) -> OpCounts | None:
     """Fused attention, as the rule of jax's primitive counts it; the configuration holds the shape of the scores."""
     config = _json(ins).get("cudnn_fmha_backend_config", {})
     extents = [int(extent) for extent in config.get("intermediate_tensor_shape", {}).get("dimensions", ())]
@@ -167,7 +167,7 @@ def _cudnn_attention(ins: Instruction, match: re.Match[str], model: CostModel) -
 # LAPACK, cuSOLVER, cuSPARSE.
 
 
-def _triangular_solve(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+def _triangular_solve(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
     return _by_rule("triangular_solve", ins, {"unit_diagonal": bool(_json(ins).get("unit_diagonal"))})
 
 
@@ -179,22 +179,22 @@ _BLOCKS: Final[Mapping[str, str]] = {
 }
 
 
-def _block(ins: Instruction, match: re.Match[str], model: CostModel) -> Work | None:
+def _block(ins: Instruction, match: re.Match[str], model: CostModel) -> OpCounts | None:
     return _by_rule(_BLOCKS[match[0]], ins, {})
 
 
-def _factorised(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+def _factorised(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
     return _by_rule("cholesky", ins, {})
 
 
 # Top-k, sorts and transforms.
 
 
-def _top_k(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+def _top_k(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
     return _by_rule("top_k", ins, {"k": ins.shape.first().dims[-1]})
 
 
-def _radix_sort(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+def _radix_sort(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
     return _by_rule("sort", ins, {"dimension": len(ins.operand(0).shape.dims) - 1})
 
 
@@ -207,13 +207,13 @@ _TRANSFORMS: Final[Mapping[str, Callable[[Instruction], tuple[str, Instruction, 
 # Kernels of the user.
 
 
-def _kernel(ins: Instruction, _: re.Match[str], model: CostModel) -> Work | None:
+def _kernel(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
     """The work of a Pallas kernel, as its `cost_estimate` says; unknown without one."""
     estimate = ins.cost_estimate
     return None if estimate is None else estimate[:2]
 
 
-_Reader = Callable[[Instruction, re.Match[str], CostModel], Work | None]
+_Reader = Callable[[Instruction, re.Match[str], CostModel], OpCounts | None]
 _TARGETS: Final[Sequence[tuple[re.Pattern[str], _Reader]]] = tuple(
     (re.compile(pattern), read)
     for pattern, read in (
@@ -247,12 +247,12 @@ _IDLE: Final = frozenset(
 )
 
 
-def _by_rule(name: str, ins: Instruction, params: Mapping[str, Any]) -> Work | None:
+def _by_rule(name: str, ins: Instruction, params: Mapping[str, Any]) -> OpCounts | None:
     inputs = tuple(_operand(x.shape) for x in ins.operands)
     return _counted(Equation(name, inputs, tuple(map(_operand, ins.shape.arrays())), params))
 
 
-def _counted(eqn: Equation) -> Work | None:
+def _counted(eqn: Equation) -> OpCounts | None:
     """Return the cost that the rule of a primitive gives, in XLA's convention; None without a rule."""
     rule = REGISTRY.get(eqn.name)
     cost = rule.function(eqn) if rule else None

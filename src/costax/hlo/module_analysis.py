@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from costax.core.display import Displayed
-from costax.errors import TripsError
+from costax.errors import HloError, TripsError
 from costax.hlo.cost_model import cost_model_for
-from costax.hlo.errors import HloError, malformed
+from costax.hlo.errors import malformed
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.metadata import Scopes, Sources
 from costax.hlo.read import module_of, read_bytes
@@ -217,7 +217,7 @@ def compare_module(path: str | Path, trips: Mapping[str, int] | None = None) -> 
 def _check_steps(replayed: Replay) -> None:
     """Raise HloError for a module that XLA would take too long to analyse."""
     steps: dict[int, int] = {}
-    for key, computation_cost in replayed.sums.items():
+    for key, computation_cost in replayed.computation_costs.items():
         called = sum(
             steps[callee.id] for ins in replayed.module.computations[key].instructions for callee in ins.called
         )
@@ -229,11 +229,11 @@ def _check_steps(replayed: Replay) -> None:
 def _instruction_costs(replayed: Replay, loops: _Loops) -> Iterator[InstructionCost]:
     """Yield the cost of each instruction, callers before callees."""
     runs: dict[int, Properties] = defaultdict(lambda: _NONE, {replayed.module.entry.id: _ONCE})
-    for key in reversed(list(replayed.sums)):
+    for key in reversed(list(replayed.computation_costs)):
         executions, times = runs[key], replayed.times.get(key, _NONE)
         if max(executions) > _LARGEST:
             raise malformed("The trip counts multiply to more than float64 can hold", where=_named(replayed, key))
-        computation_cost = replayed.sums[key]
+        computation_cost = replayed.computation_costs[key]
         for instruction, own in computation_cost.own:
             once = _once(instruction, own, replayed)
             opaque = once is None
@@ -276,8 +276,8 @@ class _Loops:
         scopes, sources = Scopes(module), Sources(module)
         self.by_instruction: dict[int, Loop] = {}
         used: set[str] = set()
-        for key in reversed(list(replayed.sums)):
-            for call in replayed.sums[key].calls:
+        for key in reversed(list(replayed.computation_costs)):
+            for call in replayed.computation_costs[key].calls:
                 loop = call.instruction
                 if loop.opcode != "while" or id(loop) in self.by_instruction:
                     continue

@@ -12,7 +12,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Final
 
-from costax.hlo.errors import HloError, malformed
+from costax.errors import HloError
+from costax.hlo.errors import malformed
 from costax.hlo.gc_pause import gc_paused
 from costax.hlo.proto import MESSAGES, decode
 from costax.hlo.records import Computation, Instruction, Module, text
@@ -65,8 +66,8 @@ def module_of(path: str | Path) -> bytes:
     """
     contents = _contents(Path(path))
     start = contents[:4096]
-    for signs, what in _OTHERS.items():
-        if start.startswith(signs):
+    for prefixes, what in _OTHERS.items():
+        if start.startswith(prefixes):
             raise malformed(f"The file holds {what}, not HLO", where=str(path))
     if not _is_text(start):
         return _opened(contents)[0]

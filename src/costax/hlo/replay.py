@@ -100,36 +100,39 @@ class ComputationCost:
     calls: list[Call]
 
 
+_CostsById = Mapping[int, ComputationCost]
+
+
 @dataclass(slots=True)
 class Replay:
     """XLA's cost analysis of a module. `total` is exact; `float32` is what XLA reports."""
 
     module: Module
     cost_model: CostModel
-    sums: Mapping[int, ComputationCost] = field(repr=False)
+    computation_costs: Mapping[int, ComputationCost] = field(repr=False)
     times: Mapping[int, Properties] = field(repr=False)
 
     @property
     def total(self) -> Properties:
         """The exact sum over all instructions."""
-        return self.sums[self.module.entry.id].exact
+        return self.computation_costs[self.module.entry.id].exact
 
     @property
     def float32(self) -> Float32:
         """The sum in XLA's order and in its float32."""
-        return self.sums[self.module.entry.id].float32
+        return self.computation_costs[self.module.entry.id].float32
 
     @property
     def instructions(self) -> Iterator[ReplayedInstruction]:
         """Yield the instructions of every computation that runs; their sum is `total`."""
         for key, times in self.times.items():
             computation = self.module.computations[key]
-            for instruction, own in self.sums[key].own:
+            for instruction, own in self.computation_costs[key].own:
                 yield ReplayedInstruction(computation, instruction, own, times)
 
     def calls(self, computation: Computation) -> list[Call]:
         """Return the calls in a computation, in XLA's order; a shared function has one entry for each call site."""
-        return self.sums[computation.id].calls
+        return self.computation_costs[computation.id].calls
 
     def matches(self, xla: Mapping[str, float]) -> bool:
         """Say whether XLA's own dictionary has the same numbers, bit for bit. An absent key means 0."""
@@ -142,19 +145,19 @@ def replay_module(module: Module, model: CostModel | None = None) -> Replay:
     """Count a module as the installed jaxlib does, or as another cost model does."""
     model = model or cost_model_for()
     reached = _reached(module)
-    sums: dict[int, ComputationCost] = {}
+    costs_by_id: dict[int, ComputationCost] = {}
     # A module lists callees before callers.
     with gc_paused():
         for key, computation in module.computations.items():
             if key in reached:
-                sums[key] = _sum(computation, model, sums)
+                costs_by_id[key] = _computation_cost(computation, model, costs_by_id)
     times = {module.entry.id: _ONCE}
-    for key in reversed(sums):
+    for key in reversed(costs_by_id):
         if key in times:
-            for call in sums[key].calls:
+            for call in costs_by_id[key].calls:
                 times_so_far = times.get(call.callee.id, _NONE)
                 times[call.callee.id] = times_so_far.plus(call.times.scaled(times[key]))
-    return Replay(module, model, sums, times)
+    return Replay(module, model, costs_by_id, times)
 
 
 def _reached(module: Module) -> set[int]:
@@ -169,58 +172,58 @@ def _reached(module: Module) -> set[int]:
     return reached
 
 
-def _sum(computation: Computation, model: CostModel, sums: Mapping[int, ComputationCost]) -> ComputationCost:
+def _computation_cost(computation: Computation, model: CostModel, costs_by_id: _CostsById) -> ComputationCost:
     exact = _NONE
-    flops = transcendentals = moved = 0.0
+    flops = transcendentals = nbytes = 0.0
     own: list[tuple[Instruction, Properties]] = []
     calls: list[Call] = []
     for instruction in visit_order(computation):
         work = handler(instruction.opcode)(instruction, model)
         if work is NOTHING:
             continue
-        mine, rounded = _own(work, sums)
-        if mine != _NONE:
-            own.append((instruction, mine))
+        own_cost, rounded = _own_cost(work, costs_by_id)
+        if own_cost != _NONE:
+            own.append((instruction, own_cost))
         if work.runs:
-            new_calls, ran, rounded = _run(work, sums, instruction, rounded)
+            new_calls, called, rounded = _called_cost(work, costs_by_id, instruction, rounded)
             calls += new_calls
-            exact = exact.plus(ran)
-        exact = Properties(exact[0] + mine[0], exact[1] + mine[1], exact[2] + mine[2])
+            exact = exact.plus(called)
+        exact = Properties(exact[0] + own_cost[0], exact[1] + own_cost[1], exact[2] + own_cost[2])
         flops = float32.rounded(flops + rounded[0])
         transcendentals = float32.rounded(transcendentals + rounded[1])
-        moved = float32.rounded(moved + rounded[2])
+        nbytes = float32.rounded(nbytes + rounded[2])
     if max(map(abs, exact)) >= _LARGEST:
         raise malformed(f"{computation.name} costs more than float64 can hold", where=computation.name)
-    return ComputationCost(exact, Float32(flops, transcendentals, moved), own, calls)
+    return ComputationCost(exact, Float32(flops, transcendentals, nbytes), own, calls)
 
 
-def _own(work: Work, sums: Mapping[int, ComputationCost]) -> tuple[Properties, Float32]:
+def _own_cost(work: Work, costs_by_id: _CostsById) -> tuple[Properties, Float32]:
     """Return the cost without the computations that the instruction runs: exact, and rounded as XLA's handler does."""
     flops, transcendentals = work.flops, work.transcendentals
     f32_flops, f32_transcendentals = float32.of(flops), float32.of(transcendentals)
     for callee, count in work.applied:
-        applied, applied32 = sums[callee.id].exact, sums[callee.id].float32
+        applied, applied32 = costs_by_id[callee.id].exact, costs_by_id[callee.id].float32
         flops += applied.flops * count
         transcendentals += applied.transcendentals * count
         repeated = float32.of(count)
         f32_flops = float32.add(f32_flops, float32.times(applied32.flops, repeated))
         f32_transcendentals = float32.add(f32_transcendentals, float32.times(applied32.transcendentals, repeated))
-    moved = 0.0
+    nbytes = 0.0
     for term in work.bytes:
-        moved = float32.rounded(moved + float32.of(term))
+        nbytes = float32.rounded(nbytes + float32.of(term))
     # Half of a matrix may have half a byte, which is dropped.
     exact = Properties(flops, transcendentals, int(sum(work.bytes)))
-    return exact, Float32(f32_flops, f32_transcendentals, moved)
+    return exact, Float32(f32_flops, f32_transcendentals, nbytes)
 
 
-def _run(
-    work: Work, sums: Mapping[int, ComputationCost], instruction: Instruction, own: Float32
+def _called_cost(
+    work: Work, costs_by_id: _CostsById, instruction: Instruction, own: Float32
 ) -> tuple[list[Call], Properties, Float32]:
     """Return what the computations that an instruction runs add: the calls, the exact cost, and the float32 cost.
 
     The float32 cost includes the instruction's own, because XLA rounds their sum.
     """
-    costs = [sums[callee.id] for callee in work.runs]
+    costs = [costs_by_id[callee.id] for callee in work.runs]
     if work.joined == "fusion":
         inner = costs[0]
         factor = Properties(1, 1, 0)
@@ -233,17 +236,19 @@ def _run(
             rounded = Float32(*map(float32.add, rounded, cost.float32))
             total = total.plus(cost.exact)
         return [Call(instruction, callee, _ONCE) for callee in work.runs], total, rounded
-    chosen = [_branch([cost.exact[i] for cost in costs]) for i in range(3)]
+    branches = [_maximum_branch([cost.exact[i] for cost in costs]) for i in range(3)]
     calls = [
-        Call(instruction, callee, Properties(*[int(branch == j) for branch in chosen]))
+        Call(instruction, callee, Properties(*[int(branch == j) for branch in branches]))
         for j, callee in enumerate(work.runs)
     ]
-    total = Properties(*[costs[branch].exact[i] for i, branch in enumerate(chosen)])
-    rounded = Float32(*[values[_branch(values)] for i in range(3) for values in [[cost.float32[i] for cost in costs]]])
+    total = Properties(*[costs[branch].exact[i] for i, branch in enumerate(branches)])
+    rounded = Float32(
+        *[values[_maximum_branch(values)] for i in range(3) for values in [[cost.float32[i] for cost in costs]]]
+    )
     return calls, total, rounded
 
 
-def _branch(values: list[int] | list[float]) -> int:
+def _maximum_branch(values: list[int] | list[float]) -> int:
     """Return the branch whose property XLA takes: the first maximum, where later branches with 0 do not take part."""
     best = 0
     for j, value in enumerate(values):

@@ -61,15 +61,15 @@ def _elements(parameter: Instruction) -> Iterator[Instruction]:
     """Yield the get-tuple-element of each leaf of a tuple parameter, or the innermost tuple if there is none."""
     pending = [(parameter, parameter.shape)]
     while pending:
-        taken, shape = pending.pop()
+        element, shape = pending.pop()
         if not shape.is_tuple:
-            yield taken
+            yield element
             continue
-        takers: dict[int, Instruction] = {}
-        for user in taken.users:
+        get_tuple_elements: dict[int, Instruction] = {}
+        for user in element.users:
             if user.opcode == "get-tuple-element":
-                takers.setdefault(user.tuple_index, user)
-        pending += [(takers.get(i, taken), shape.parts[i]) for i in reversed(range(len(shape.parts)))]
+                get_tuple_elements.setdefault(user.tuple_index, user)
+        pending += [(get_tuple_elements.get(i, element), shape.parts[i]) for i in reversed(range(len(shape.parts)))]
 
 
 def _read(source: Instruction, model: CostModel) -> int:
