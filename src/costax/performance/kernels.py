@@ -1,4 +1,4 @@
-"""Kernels: the pieces of a program that the device runs one at a time, with their work and the bytes that they move.
+"""Kernels: the parts of a program that a device runs one after the other, with the operations and bytes of each.
 
 The kernels of a Comparison are XLA's own fusions (`costax.compare.kernels`). The kernels of an Analysis come from the
 producer-consumer rule of `costax.performance.memory`: an elementwise operation is fused into its consumer, and an
@@ -43,11 +43,17 @@ MATMUL_UNIT, VECTOR_UNIT, TRANSCENDENTAL_UNIT, MEMORY, LINK = (
     "memory",
     "link",
 )
+# The kinds of operations that the vector unit executes.
+_VECTOR_KINDS: Final = (ARITHMETIC, INTEGER, COMPARE, SELECT, CONVERT)
 
 
 @dataclass(frozen=True, slots=True)
 class CollectiveWork:
-    """A collective in a kernel: what it is, the bytes of the whole array that it gathers or reduces, and who with."""
+    """A collective in a kernel.
+
+    name: XLA's, such as "all-reduce". nbytes: bytes of the whole array that is gathered or reduced. members: devices
+    that take part. axes: names of the mesh axes.
+    """
 
     name: str
     nbytes: Count
@@ -57,11 +63,10 @@ class CollectiveWork:
 
 @dataclass(frozen=True, slots=True)
 class Contraction:
-    """A product or a convolution: its FLOPs each time, and the sizes that its speed depends on.
+    """A product or a convolution: the FLOPs of one run, and the sizes that its speed depends on.
 
-    kind: "matmul", "convolution", "depthwise", or "plain convolution" for one that XLA leaves to a loop of its own.
-    rows: the smaller free extent of a product. filter_bytes: bytes of the filter of a
-    convolution.
+    kind: "matmul", "convolution", "depthwise", or "plain convolution" for one that XLA compiles to a loop of its own.
+    rows: the smaller free extent of a product. filter_bytes: bytes of the filter of a convolution.
     """
 
     kind: str
@@ -73,7 +78,7 @@ class Contraction:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """The work and the bytes of one kernel, each time that the kernel runs.
+    """The operations and the bytes of one run of a kernel.
 
     contractions: dot products and convolutions. vector, transcendental: operations by dtype. read, written: bytes.
     times: how often the kernel runs. transposes: whether the kernel writes its elements in another order than it reads
@@ -103,30 +108,35 @@ class Kernel:
 
     @property
     def matmul(self) -> dict[str, Count]:
-        """FLOPs of the contractions by dtype, a multiply-accumulate as two."""
-        found: dict[str, Count] = {}
+        """FLOPs of the contractions by dtype; a multiply-accumulate is two FLOPs."""
+        flops: dict[str, Count] = {}
         for contraction in self.contractions:
-            found[contraction.dtype] = found.get(contraction.dtype, 0) + contraction.flops
-        return found
+            flops[contraction.dtype] = flops.get(contraction.dtype, 0) + contraction.flops
+        return flops
 
     @property
     def flops(self) -> Count:
-        """Operations each time: those of the matmul unit and of the vector unit."""
+        """Operations of one run, on the matmul unit and on the vector unit."""
         return sum(self.matmul.values()) + sum(self.vector.values())
 
     @property
     def moved(self) -> Count:
-        """Bytes each time."""
+        """Bytes read and written by one run."""
         return self.read + self.written
 
 
 def of_program(region: Region, parameters: Sequence[Parameter]) -> list[Kernel]:
-    """Return the kernels of a program by the producer-consumer rule, those in loops with how often they run."""
+    """Return the kernels of a program by the producer-consumer rule; `times` of a kernel in a loop is its iterations.
+
+    parameters: of the program; the bytes of a kernel that belong to them are its `weights`.
+    """
     values = frozenset(region.inputs[parameter.position] for parameter in parameters)
     return list(_KernelBuilder().kernels(region, (), "", 1, values))
 
 
 class _KernelBuilder:
+    """Builds the kernels of regions; the fusion of a region that several loops share is computed once."""
+
     def __init__(self) -> None:
         self._fusions: dict[int, Fusion] = {}
 
@@ -136,43 +146,43 @@ class _KernelBuilder:
         if id(region) not in self._fusions:
             self._fusions[id(region)] = fused(region)
         fusion = self._fusions[id(region)]
-        members = _members(region, fusion)
-        parameters = _followed(region, parameters)
+        kernel_ops = _ops_by_kernel(region, fusion)
+        parameters = _with_casts(region, parameters)
         for number, op in enumerate(region.ops):
-            place, way = scope + op.scope, op.direction or direction
+            op_scope, op_direction = scope + op.scope, op.direction or direction
             if op.regions:
-                yield from self._inside(op, place, way, times, parameters)
-            elif number in members:
-                made = _kernel(region, fusion, members[number], number, place, way, times)
-                yield _with_weights(made, region, fusion.reads[number], parameters)
+                yield from self._in_regions(op, op_scope, op_direction, times, parameters)
+            elif number in kernel_ops:
+                kernel = _kernel(region, fusion, kernel_ops[number], number, op_scope, op_direction, times)
+                yield _with_weights(kernel, region, fusion.reads[number], parameters)
 
-    def _inside(
+    def _in_regions(
         self, op: Op, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
     ) -> Iterator[Kernel]:
-        # Of the branches of a choice that one runs which the analysis charges.
         for region, node in zip(op.regions, op.nodes, strict=True):
+            # A branch that the analysis does not count runs 0 times.
             if node.times:
-                within = _passed(op, region, parameters)
-                yield from self.kernels(region, scope, direction, times * node.times, within)
+                inner_parameters = _parameter_inputs(op, region, parameters)
+                yield from self.kernels(region, scope, direction, times * node.times, inner_parameters)
 
 
-def _followed(region: Region, parameters: frozenset[int]) -> frozenset[int]:
-    """Return the values that are parameters, moved or cast."""
-    found = set(parameters)
+def _with_casts(region: Region, parameters: frozenset[int]) -> frozenset[int]:
+    """Return the parameters, and the values that are a parameter transposed, reshaped or cast."""
+    values = set(parameters)
     for op in region.ops:
-        # What only moves or casts a parameter leaves it a parameter.
-        if op.traits.preserves and op.inputs and op.inputs[0] in found:
-            found.update(op.outputs)
-    return frozenset(found)
+        if op.traits.preserves and op.inputs and op.inputs[0] in values:
+            values.update(op.outputs)
+    return frozenset(values)
 
 
-def _passed(op: Op, region: Region, parameters: frozenset[int]) -> frozenset[int]:
-    """Return the inputs of a loop's body, or of a branch, that are parameters outside."""
+def _parameter_inputs(op: Op, region: Region, parameters: frozenset[int]) -> frozenset[int]:
+    """Return the inputs of the body of a loop or branch that are parameters of the region around it."""
     pairs = zip(region.sources, region.inputs, strict=True)
     return frozenset(inner for source, inner in pairs if source is not None and op.inputs[source] in parameters)
 
 
 def _with_weights(kernel: Kernel, region: Region, reads: Sequence[int], parameters: frozenset[int]) -> Kernel:
+    """Return the kernel with the bytes that it reads of parameters. reads: the buffers that it reads."""
     weights = [x for x in reads if x in parameters]
     if not weights:
         return kernel
@@ -181,25 +191,31 @@ def _with_weights(kernel: Kernel, region: Region, reads: Sequence[int], paramete
     return replace(kernel, weights=min(nbytes, kernel.read), weight_width=max(width, 1))
 
 
-def _members(region: Region, fusion: Fusion) -> dict[int, list[Op]]:
-    """Return by the op that ends a kernel the ops in it; work that several kernels need is done in the first."""
-    ends: dict[int, list[Op]] = {}
-    home: dict[int, int] = {}
+def _ops_by_kernel(region: Region, fusion: Fusion) -> dict[int, list[Op]]:
+    """Return the ops of each kernel, by the number of its last op.
+
+    An op that several kernels recompute is counted in the first of them alone: the total work stays that of the
+    program, and the bytes of the others are in `fusion.reads` anyway.
+    """
+    ops: dict[int, list[Op]] = {}
+    # By fused value: the first kernel that uses it, as the number of the kernel's last op.
+    kernel_of: dict[int, int] = {}
     for number in range(len(region.ops) - 1, -1, -1):
         op = region.ops[number]
         if (not op.traits.computed_where_used and not _is_fused(op, fusion)) or any(
             x in fusion.buffers for x in op.outputs
         ):
-            own = number
+            kernel = number
         else:
-            own = min((home[x] for x in op.outputs if x in home), default=-1)
-        if own < 0:
+            kernel = min((kernel_of[x] for x in op.outputs if x in kernel_of), default=-1)
+        if kernel < 0:
+            # No kernel uses the result.
             continue
-        ends.setdefault(own, []).append(op)
+        ops.setdefault(kernel, []).append(op)
         for x in op.inputs:
             if x is not None and x not in fusion.buffers:
-                home[x] = min(own, home.get(x, own))
-    return ends
+                kernel_of[x] = min(kernel, kernel_of.get(x, kernel))
+    return ops
 
 
 def _is_fused(op: Op, fusion: Fusion) -> bool:
@@ -209,15 +225,18 @@ def _is_fused(op: Op, fusion: Fusion) -> bool:
 def _kernel(
     region: Region, fusion: Fusion, ops: list[Op], end: int, scope: Scope, direction: str, times: Count
 ) -> Kernel:
+    """Return the kernel of some fused ops. end: the number of the last of them, whose result it writes."""
     cost = Cost.sum(op.node.own for op in ops)
     last = region.ops[end]
     written = sum(region.values[x].nbytes for x in last.outputs if x in fusion.buffers)
-    whole = sum(region.values[x].nbytes for x in fusion.reads[end])
+    read = sum(region.values[x].nbytes for x in fusion.reads[end])
     if last.traits.partial or any(op.traits.partial for op in ops):
-        # Only a part of some operand is touched; the rules say which.
-        parts = Cost.sum(op.node.own for op in ops if op.traits.partial)
-        whole = min(whole, parts.of_kind(BYTES_READ) + sum(_small(region, x, written) for x in fusion.reads[end]))
-        written = min(written, parts.of_kind(BYTES_WRITTEN)) if last.traits.partial else written
+        # A slice, gather or update touches only a part of an operand; its rule says how many bytes. Of the other
+        # operands at most as much is read as the kernel writes: a lookup of 8 rows of 4 KB in a table of 100 MB reads
+        # 32 KB for the rows, and not the table.
+        partial = Cost.sum(op.node.own for op in ops if op.traits.partial)
+        read = min(read, partial.of_kind(BYTES_READ) + sum(_at_most(region, x, written) for x in fusion.reads[end]))
+        written = min(written, partial.of_kind(BYTES_WRITTEN)) if last.traits.partial else written
     names = list(dict.fromkeys(op.name for op in reversed(ops)))
     label = last.name if len(names) == 1 else f"{last.name} + {len(ops) - 1}"
     vector, transcendental = _work(cost)
@@ -228,17 +247,18 @@ def _kernel(
         tuple(contraction for op in ops for contraction in _contractions(op)),
         vector,
         transcendental,
-        read=whole,
+        read=read,
         written=written,
         collective=_collective(last),
         times=times,
         transposes=last.traits.permutes,
         width=_width(region, last),
-        uncached_bytes=min(whole, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_argument(region, x))),
+        uncached_bytes=min(read, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_argument(region, x))),
     )
 
 
 def _width(region: Region, op: Op) -> Count:
+    """Return the bytes of one element of the first floating result; 0 where no result is floating."""
     names = [region.values[x].operand.dtype for x in op.outputs]
     return next((dtypes.bits(name) // 8 for name in names if dtypes.is_floating(name)), 0)
 
@@ -248,7 +268,7 @@ def _is_argument(region: Region, x: int) -> bool:
 
 
 def _contractions(op: Op) -> Iterator[Contraction]:
-    """Yield the multiply-accumulates of a op, by dtype, with what decides their speed."""
+    """Yield the multiply-accumulates of an op, by dtype, with the sizes that their speed depends on."""
     kind, rows, filter_bytes = "matmul", 0, 0
     if op.traits.contraction is ContractionKind.CONVOLUTION:
         kind = "convolution" if op.equation.params["feature_group_count"] == 1 else "depthwise"
@@ -260,22 +280,20 @@ def _contractions(op: Op) -> Iterator[Contraction]:
             yield Contraction(kind, dtype, 2 * count, rows, filter_bytes)
 
 
-def _small(region: Region, x: int, written: Count) -> Count:
-    return min(region.values[x].nbytes, written)
+def _at_most(region: Region, x: int, limit: Count) -> Count:
+    return min(region.values[x].nbytes, limit)
 
 
 def _work(cost: Cost) -> tuple[dict[str, Count], dict[str, Count]]:
+    """Return the operations of the vector unit and the transcendental operations, each by dtype."""
     vector: dict[str, Count] = defaultdict(int)
     transcendental: dict[str, Count] = defaultdict(int)
     for (kind, dtype), count in cost.items():
         if kind == TRANSCENDENTAL:
             transcendental[dtype] += count
-        elif kind in _VECTOR:
+        elif kind in _VECTOR_KINDS:
             vector[dtype] += count
     return dict(vector), dict(transcendental)
-
-
-_VECTOR: Final = (ARITHMETIC, INTEGER, COMPARE, SELECT, CONVERT)
 
 
 def _collective(op: Op) -> CollectiveWork | None:
@@ -283,9 +301,10 @@ def _collective(op: Op) -> CollectiveWork | None:
     if not name:
         return None
     params = op.equation.params
-    named: Any = params.get("axes", params.get("axis_name", ()))
-    several: Sequence[Any] = cast("Sequence[Any]", named) if isinstance(named, tuple | list) else (named,)
-    axes = tuple(map(str, several))
+    # One name, or a sequence of names.
+    parameter: Any = params.get("axes", params.get("axis_name", ()))
+    names: Sequence[Any] = cast("Sequence[Any]", parameter) if isinstance(parameter, tuple | list) else (parameter,)
+    axes = tuple(map(str, names))
     sizes = op.axis_sizes
     members = 1
     for axis in axes:

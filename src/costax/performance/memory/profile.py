@@ -163,7 +163,7 @@ def memory_profile(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool
             raise InputError(
                 f"The size of {value.operand} depends on a symbol.",
                 why="Which arrays are alive at the peak depends on their sizes.",
-                cure="Give the symbols values first, for example analysis.evaluate(b=8).memory.",
+                cure="Analyze the program with numbers for the symbols, for example costax.spec('f32[8,64]').",
             )
     return MemoryProfile(region)
 
