@@ -157,3 +157,10 @@ def test_sympy_agrees():
 def test_a_text_that_is_no_formula_is_refused(text):
     with pytest.raises(SymbolError, match="is not a formula"):
         parse_polynomial(text)
+
+
+def test_the_former_name_of_evaluate_many_warns():
+    s = SYMBOLS["s"]
+    with pytest.warns(DeprecationWarning, match="evaluate_many"):
+        values = (s * s).over(s=[2, 3], exact=True)
+    assert list(values) == [4, 9]

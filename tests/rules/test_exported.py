@@ -167,3 +167,24 @@ def test_a_collective_keeps_its_groups():
         }""")
     assert main.eqns[0].primitive.name == "all_gather"
     assert main.eqns[0].params["axis_index_groups"] == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("operation", "attribute", "primitive"),
+    [
+        ("collective_broadcast", "replica_groups = dense<[[0, 1]]> : tensor<1x2xi64>", "pbroadcast"),
+        # The pairs do not say how many devices there are, so that the mean over the devices is unknown.
+        (
+            "collective_permute",
+            "source_target_pairs = dense<[[0, 1]]> : tensor<1x2xi64>",
+            "stablehlo.collective_permute",
+        ),
+    ],
+)
+def test_a_collective_without_a_known_group_is_missing(operation, attribute, primitive):
+    main = read(f"""
+        func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {{
+          %y = "stablehlo.{operation}"(%x) <{{{attribute}}}> : (tensor<4xf32>) -> tensor<4xf32>
+          return %y : tensor<4xf32>
+        }}""")
+    assert main.eqns[0].primitive.name == primitive
