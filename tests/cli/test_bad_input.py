@@ -163,7 +163,7 @@ def test_a_module_name_that_is_none(place):
 def test_a_name_that_the_file_does_not_have(program):
     message = refused("analyze", f"{program}:produkt")
     assert_in_parts(message, "TargetError")
-    assert "It offers: array, asserts, bare" in message
+    assert "Its callables are: array, asserts, bare" in message
     assert "Did you mean product?" in message
     assert_in_parts(refused("analyze", f"{program}:product.inner"), "TargetError")
 
@@ -171,7 +171,7 @@ def test_a_name_that_the_file_does_not_have(program):
 @pytest.mark.parametrize(
     ("text", "what", "line"),
     [
-        ("x = 1\ndef f(:\n", "is not Python that can be read", 2),
+        ("x = 1\ndef f(:\n", "has a syntax error", 2),
         ("import jax\nimport no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package'", 2),
         ("from jax import no_such_thing\n", "ImportError: cannot import name 'no_such_thing'", 1),
         ("def f():\n    raise RuntimeError('no disk')\nf()\n", "RuntimeError: no disk", 2),
@@ -186,7 +186,7 @@ def test_a_file_that_does_not_import(text, what, line, tmp_path):
     message = refused("analyze", f"{path}:f")
     assert_in_parts(message, "TargetError", where=f"{path}:{line}")
     assert what in message
-    assert ("Install the package that brings `no_such_package`." in message) == ("ModuleNotFoundError" in what)
+    assert ("Install the package that provides `no_such_package`." in message) == ("ModuleNotFoundError" in what)
     assert "broken" not in sys.modules
 
 
@@ -219,10 +219,10 @@ def test_a_factory_that_raises(name, what, mark, program):
     [
         ("none", "returned None of type NoneType"),
         ("bare", "returned <function product"),
-        ("single", "returned 1 things"),
-        ("four", "returned 4 things"),
-        ("loose", "returned as its arguments ShapeDtypeStruct"),
-        ("pairs", "returned as its keyword arguments [1] of type list, not a dict"),
+        ("single", "returned a tuple of 1 values"),
+        ("four", "returned a tuple of 4 values"),
+        ("loose", "returned ShapeDtypeStruct"),
+        ("pairs", "returned [1] of type list as the keyword arguments instead of a dict"),
         ("array", "returned Array([0., 0., 0.]"),
     ],
 )
@@ -254,7 +254,7 @@ def test_a_callable_without_its_inputs(program):
 def test_inputs_for_a_target_that_has_its_own(program):
     message = refused("analyze", f"{program}:fine", "--input", "f32[4,4]")
     assert_in_parts(message, "InputError")
-    assert "brings its own arguments" in message
+    assert "already has arguments, so --input is not allowed" in message
 
 
 def test_too_many_inputs(program):

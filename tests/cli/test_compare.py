@@ -138,7 +138,7 @@ def test_strict_exits_1_where_a_number_is_not_exact(program):
     [
         (("nowhere.py:net",), "There is no file"),
         (("{program}:nothing",), "nothing"),
-        (("{program}:layer",), "takes arguments, and none were given"),
+        (("{program}:layer",), "takes arguments, but there is no --input"),
         (("{program}:layer", "--input", "f32[8,3]", "--input", "f32[4,9]"), "does not accept these arguments"),
         (("{program}:layer", "--input", "f32[8"), "f32[8"),
         (("{program}:layer", "--input", "f32[8,3]", "--input", "f32[4,8]", "--trips", "while=3"), "No loop"),

@@ -479,6 +479,6 @@ def test_a_program_that_the_scopes_would_break_is_traced_without_them():
             assert "costax" not in type(self.layer).__call__.__code__.co_filename
             return self.layer(x)
 
-    with pytest.warns(UserWarning, match="have no scopes"):
+    with pytest.warns(UserWarning, match="added no scopes for the layers"):
         analysis = costax.analyze(Odd(nnx.Rngs(0)))(f32(3, 4))
     assert analysis.total.macs == 3 * 4 * 4

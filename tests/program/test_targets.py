@@ -74,7 +74,7 @@ TRACED = {
 @pytest.mark.parametrize("name", TRACED)
 def test_what_carries_its_arguments_needs_none(name):
     assert costax.analyze(TRACED[name]())().total.macs == MACS
-    with pytest.raises(InputError, match=r"carries its arguments; 1 more"):
+    with pytest.raises(InputError, match=r"already has its arguments, and got 1 more"):
         costax.analyze(TRACED[name]())(X)
 
 
@@ -98,7 +98,7 @@ def test_a_stage_without_a_jaxpr_says_which_stage_has_one(stage):
 
 @pytest.mark.parametrize("nothing", [None, 3, "resnet18", [], {}, jnp.float32(1)])
 def test_what_cannot_be_called_is_an_error(nothing):
-    with pytest.raises(TargetError, match="is not something to analyse"):
+    with pytest.raises(TargetError, match="costax cannot analyse"):
         costax.analyze(nothing)(X)
 
 
@@ -172,7 +172,7 @@ def test_a_multi_transformed_function_with_several_doors_asks_which():
         return init, {"encode": encoder, "decode": decoder}
 
     multi = hk.multi_transform(coder)
-    with pytest.raises(TargetError, match="2 functions to apply"):
+    with pytest.raises(TargetError, match="2 apply functions"):
         costax.analyze(multi)(X)
     params = jax.eval_shape(multi.init, KEY, X)
     assert costax.analyze(multi.apply["encode"])(params, KEY, X).total.macs == 4 * 8 * 4
@@ -386,7 +386,7 @@ def test_a_module_says_which_arguments_it_was_given(name):
 
 
 def test_params_argnums_beyond_the_arguments_is_an_error():
-    with pytest.raises(InputError, match="params_argnums names argument 2"):
+    with pytest.raises(InputError, match="params_argnums has 2, but"):
         costax.analyze(matmul, params_argnums=2)(W, X)
 
 

@@ -1,4 +1,4 @@
-"""Which of several branches is charged: the costliest, the cheapest, each as often, or the one that the user names."""
+"""Choice of the branch that counts: the most expensive, the cheapest, the mean, or the branch that the user chooses."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ _WORDS: Final = ("max", "min", "mean")
 
 
 def checked_branches(branches: Any) -> dict[str, int | str]:
-    """Return the answers by place. Raises BranchError for one that is neither a word nor an index."""
-    answers = cast("Mapping[Any, Any]", branches) if isinstance(branches, Mapping) else {"*": branches}
-    for place, how in answers.items():
-        index = isinstance(how, int) and not isinstance(how, bool) and how >= 0
-        if how not in _WORDS and not index:
-            where = f"branches[{place!r}]" if isinstance(branches, Mapping) else "branches"
+    """Return the choices by scope path or pattern. Raises BranchError for a choice that is not a word or an index."""
+    choices = cast("Mapping[Any, Any]", branches) if isinstance(branches, Mapping) else {"*": branches}
+    for path, choice in choices.items():
+        index = isinstance(choice, int) and not isinstance(choice, bool) and choice >= 0
+        if choice not in _WORDS and not index:
+            argument = f"branches[{path!r}]" if isinstance(branches, Mapping) else "branches"
             raise BranchError(
-                f"{where} = {how!r} chooses no branch.",
-                why="A cond or switch runs one of its branches.",
-                cure='Give "max", "min", "mean", or the index of a branch by its place: {"router/cond": 1}.',
+                f"{argument} must be 'max', 'min', 'mean' or an index, got {choice!r}.",
+                why="A cond or switch runs one of its branches, and `branches` decides which of them counts.",
+                cure='Pass, for example, branches="mean", or an index by scope path: branches={"router/cond": 1}.',
             )
-    # "max" is what happens without an answer
-    return {} if answers == {"*": "max"} else dict(answers)
+    # "max" is the default
+    return {} if choices == {"*": "max"} else dict(choices)
 
 
 def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Count], dict[str, Count]]:
-    """Return how often each of several alternatives runs: 0 or 1, or 1/n for their mean; and what that presumes.
+    """Return how often each branch counts (0 or 1, or 1/n for the mean), and the conditions of this choice.
 
-    The costliest is the one of most operations, then of most bytes. Where that depends on symbols, it is the one that
-    is costliest when they are large, and what must not be negative for it to be so is returned with the words for it.
-    Raises BranchError for an index that is too large.
+    how: "max", "min", "mean" or an index. place: the scope path of the `cond` or `switch`, for messages. The most
+    expensive branch has the most operations; if two have the same number, it has the most bytes. If the order depends
+    on symbols, the order at large values counts. The conditions then map a text to a polynomial that must not be
+    negative. Raises BranchError for an index that is too large.
     """
     if how == "mean":
         return [rational(Fraction(1, len(costs)))] * len(costs), {}
     if isinstance(how, int):
         if how >= len(costs):
             raise BranchError(
-                f"branches[{place!r}] = {how} names no branch: there are {len(costs)}, numbered from 0.",
-                why="It says which branch runs.",
-                cure=f"Give an index from 0 to {len(costs) - 1}.",
+                f"branches[{place!r}] = {how} is too large: there are {len(costs)} branches, numbered from 0.",
+                why="The index decides which branch counts.",
+                cure=f"Pass an index from 0 to {len(costs) - 1}.",
             )
         return [int(number == how) for number in range(len(costs))], {}
     best = 0
+    # Differences that must not be negative for the choice to be right.
     presumed: list[Count] = []
     for number in range(1, len(costs)):
         high, low = (costs[number], costs[best]) if how == "max" else (costs[best], costs[number])
@@ -57,14 +59,14 @@ def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Coun
             presumed.append(difference if better else -difference)
         if better:
             best = number
-    word = "costliest" if how == "max" else "cheapest"
+    word = "most expensive" if how == "max" else "cheapest"
     return [int(number == best) for number in range(len(costs))], {
-        f"{difference} >= 0, so that branch {best} of {place} is the {word},": difference for difference in presumed
+        f"{difference} >= 0, which makes branch {best} of {place} the {word},": difference for difference in presumed
     }
 
 
 def _exceeds(one: Cost, other: Cost) -> tuple[bool, Count | None]:
-    """Return whether one cost is above another; and, where that depends on symbols, by what."""
+    """Return whether one cost is larger than another, and the difference if the answer depends on symbols."""
     for difference in (one.ops - other.ops, one.bytes_unfused - other.bytes_unfused):
         if not isinstance(difference, Polynomial):
             if difference:
@@ -79,18 +81,18 @@ def _exceeds(one: Cost, other: Cost) -> tuple[bool, Count | None]:
 
 
 def check_used(places: Collection[str], used: Collection[str], branches: Mapping[str, int | str]) -> None:
-    """Raise BranchError for an answer that no equation has asked for."""
+    """Raise BranchError for a choice that no equation has used."""
     unused = [place for place in branches if place not in used and place != "*"]
     if unused:
         raise BranchError(
-            f"Nothing that takes branches is called {', '.join(map(repr, unused))}.",
-            where=f"branches are taken in: {', '.join(sorted(places)) or 'none'}",
-            why="The answer would change nothing.",
-            cure=nearest(unused[0], places) or "Name a place of that list, or a pattern such as '*/cond'.",
+            f"No cond or switch matches {', '.join(map(repr, unused))}.",
+            where=f"equations with branches: {', '.join(sorted(places)) or 'none'}",
+            why="A choice without its equation has no effect.",
+            cure=nearest(unused[0], places) or "Use a scope path of that list, or a pattern such as '*/cond'.",
         )
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a question with the nearest of some names, or nothing where none is near."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}?" if near else ""
+    """Return the question "Did you mean ...?" with the most similar name, or "" if no name is similar."""
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"Did you mean {matches[0]!r}?" if matches else ""

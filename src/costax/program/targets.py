@@ -1,7 +1,7 @@
-"""Targets of the command line: `package.module:name` and `path/to/file.py:name`, with shapes from text.
+"""Targets of the command line, `package.module:name` or `path/to/file.py:name`, with the shapes of their arguments.
 
-The name is a callable or a module, or a factory without arguments that returns `(fn, args)`, `(fn, args, kwargs)` or
-a `costax.Target`. Everything that may go wrong in a file of the user's is said with the user's file and line.
+The name is a callable, a module, or a factory without arguments that returns `(fn, args)`, `(fn, args, kwargs)` or a
+`costax.Target`. An error in a user's file names the file and the line.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from costax.errors import CostaxError, InputError, TargetError
 from costax.program.trace import Target
 
 _GRAMMAR: Final = "Write package.module:name or path/to/file.py:name, for example examples/resnet.py:resnet18."
-# What a process has loaded for a sweep, by place and name: a file is imported once.
+# (file or module, name) -> value. A sweep loads the same target for each point, and a file must be imported once.
 _LOADED: Final[dict[tuple[str, str], Any]] = {}
 _FACTORY: Final = "Return (fn, args), (fn, args, kwargs) or costax.Target(fn, args, kwargs)."
 
 
 def load_attribute(text: str) -> Any:
-    """Return what a target names, as it is. Raises TargetError where there is no such thing."""
+    """Return the value of a target. Raises TargetError if the target does not exist."""
     place, name = _split(text)
     key = (place, name)
     if key not in _LOADED:
@@ -43,8 +43,8 @@ def _split(text: str) -> tuple[str, str]:
     place, colon, name = text.rpartition(":")
     if not (place and colon and name):
         raise TargetError(
-            f"{text!r} names no target.",
-            why="costax needs a file or module, a colon, and the name of something in it.",
+            f"{text!r} is not a target.",
+            why="A target is a file or a module, a colon, and a name in it.",
             cure=_GRAMMAR,
         )
     return place, name
@@ -52,10 +52,11 @@ def _split(text: str) -> tuple[str, str]:
 
 @stage("importing")
 def load_target(text: str, inputs: Sequence[str] = ()) -> Target:
-    """Return the program that a target names, with its arguments.
+    """Return the program of a target, with its arguments.
 
-    inputs: specs such as `f32[8,128]`, or `mask=bool[8]` for a keyword, for a callable that is no factory.
-    Raises TargetError where there is no such target, InputError where the inputs do not fit.
+    inputs: the specs of the arguments for a target that is not a factory, such as `f32[8,128]`, or `mask=bool[8]` for
+    a keyword argument. Raises TargetError if the target does not exist or its import fails, InputError if the inputs do
+    not fit the function.
     """
     place, name = _split(text)
     args, kwargs = _specs(inputs)
@@ -80,7 +81,7 @@ def _specs(inputs: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
-# Finding and importing.
+# From the text of a target to a Python value.
 
 
 def _from_file(place: str) -> ModuleType:
@@ -91,17 +92,18 @@ def _from_file(place: str) -> ModuleType:
             why="costax imports the file to find the target in it.",
             cure=_nearest(path.name, _python_files(path)) or _GRAMMAR,
         )
-    # A file may import its neighbours, as a script does; one that is called like a module leaves that one alone.
+    # The folder of the file comes first in sys.path, so that the file can import files next to it, as a script can. A
+    # file such as `jax.py` gets another module name, so that it does not replace the installed module.
     name = path.stem if path.stem.isidentifier() and importlib.util.find_spec(path.stem) is None else f"_{path.stem}"
     _search_first(str(path.parent))
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
         raise TargetError(
-            f"{place!r} is not a Python file.", why="costax imports it to find the target.", cure=_GRAMMAR
+            f"{place!r} is not a Python file.", why="costax imports the file to find the target in it.", cure=_GRAMMAR
         )
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
-    loader = found.loader
+    loader = module_spec.loader
     try:
         _imported(lambda: loader.exec_module(module), place)
     except BaseException:
@@ -119,8 +121,8 @@ def _from_module(place: str) -> ModuleType:
         if isinstance(cause, ModuleNotFoundError) and cause.name and f"{place}.".startswith(f"{cause.name}."):
             raise TargetError(
                 f"There is no module {cause.name!r}.",
-                why="costax imports it to find the target in it.",
-                cure="Install it, go to the directory that holds it, or name the file: path/to/file.py:name.",
+                why="costax imports the module to find the target in it.",
+                cure="Install the module, run costax in its directory, or use its file: path/to/file.py:name.",
             ) from cause
         raise
 
@@ -132,20 +134,20 @@ def _imported(load: Callable[[], Any], place: str) -> Any:
         raise
     except SyntaxError as error:
         raise TargetError(
-            f"{place!r} is not Python that can be read: {error.msg}.",
+            f"{place!r} has a syntax error: {error.msg}.",
             where=f"{error.filename or place}:{error.lineno or 1}",
             why="costax imports the file to find the target in it.",
-            cure="Mend the line, or name another file.",
+            cure="Correct the line, or choose another file.",
         ) from error
     except (Exception, SystemExit) as error:
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         raise TargetError(
             f"Importing {place!r} raised {_described(error)}.",
             where=_user_line(error),
-            why="costax imports it to find the target in it.",
-            cure=f"Install the package that brings `{absent.partition('.')[0]}`."
+            why="costax imports the module to find the target in it.",
+            cure=f"Install the package that provides `{absent.partition('.')[0]}`."
             if absent
-            else "Make `python -c 'import ...'` of it work first; --debug shows the traceback.",
+            else "Correct the error, which also occurs when Python imports the module; --debug shows the traceback.",
         ) from error
 
 
@@ -155,18 +157,18 @@ def _attribute(module: ModuleType, name: str, place: str) -> Any:
         try:
             value = getattr(value, part)
         except AttributeError as error:
-            held: Mapping[str, Any] = getattr(cast(object, value), "__dict__", {})
-            public = [n for n, v in held.items() if not n.startswith("_") and callable(v)]
-            own = [n for n in public if getattr(held[n], "__module__", "") == module.__name__]
+            names: Mapping[str, Any] = getattr(cast(object, value), "__dict__", {})
+            public = [n for n, v in names.items() if not n.startswith("_") and callable(v)]
+            own = [n for n in public if getattr(names[n], "__module__", "") == module.__name__]
             raise TargetError(
                 f"{place!r} has no {name!r}.",
-                why=f"It offers: {', '.join(sorted(own or public)) or 'nothing that can be called'}.",
-                cure=_nearest(name, own or public) or "Name one of these.",
+                why=f"Its callables are: {', '.join(sorted(own or public)) or 'none'}.",
+                cure=_nearest(name, own or public) or "Use one of these names.",
             ) from error
     return value
 
 
-# From what the name holds to a program and its arguments.
+# From a Python value to a program with its arguments.
 
 
 def _with_inputs(value: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Target:
@@ -176,34 +178,34 @@ def _with_inputs(value: Any, name: str, args: Sequence[Any], kwargs: Mapping[str
     if signature is None or (_binds(signature, args, kwargs) and not inspect.isclass(value)):
         return Target(value, tuple(args), kwargs)
     if _binds(signature, (), {}):
-        made = _called(value, name)
-        if isinstance(made, Target) or type(made) is tuple:
+        result = _called(value, name)
+        if isinstance(result, Target) or type(result) is tuple:
             _no_inputs_wanted(name)
-        if callable(made):
-            return Target(made, tuple(args), kwargs)
-    given = len(args) + len(kwargs)
+        if callable(result):
+            return Target(result, tuple(args), kwargs)
+    count = len(args) + len(kwargs)
     raise InputError(
-        f"`{name}{_names(signature)}` does not take {given} input{'s' if given != 1 else ''}.",
+        f"`{name}{_names(signature)}` does not take {count} input{'s' if count != 1 else ''}.",
         where=_place_of(value),
-        why="Each --input gives one argument; --input 'name=f32[8]' gives a keyword argument.",
-        cure="Give one --input for each argument that has no default, or name a factory that returns (fn, args).",
+        why="Each --input is one argument; --input 'name=f32[8]' is a keyword argument.",
+        cure="Pass one --input for each argument without a default, or use a factory that returns (fn, args).",
     )
 
 
 def _called(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise TargetError(
-            f"`{name}` is {_brief(factory)}, not something to analyse.",
-            why="A target is a callable, a module, or a factory of them.",
+            f"`{name}` is {_brief(factory)}, which costax cannot analyse.",
+            why="A target is a callable, a module, or a factory that returns one of them.",
             cure=_FACTORY,
         )
     signature = _signature(factory)
     if signature is None or not _binds(signature, (), {}):
         raise InputError(
-            f"`{name}{_names(signature) if signature else '(...)'}` takes arguments, and none were given.",
+            f"`{name}{_names(signature) if signature else '(...)'}` takes arguments, but there is no --input.",
             where=_place_of(factory),
             why="costax needs the shape and dtype of each argument.",
-            cure=f"Give one --input 'f32[8,128]' for each, or name a factory without arguments. {_FACTORY}",
+            cure=f"Pass one --input 'f32[8,128]' for each argument, or use a factory without arguments. {_FACTORY}",
         )
     try:
         return factory()
@@ -214,7 +216,7 @@ def _called(factory: Any, name: str) -> Any:
             f"`{name}()` raised {_described(error)}.",
             where=_user_line(error) or _place_of(factory),
             why="costax calls a factory to get the program and its arguments.",
-            cure="Make the call work first; --debug shows the traceback.",
+            cure="Correct the error in the factory; --debug shows the traceback.",
         ) from error
 
 
@@ -224,27 +226,29 @@ def _as_target(value: Any, name: str, where: str = "") -> Target:
     parts = cast(tuple[Any, ...], value if type(value) is tuple else ())
     reason = ""
     if len(parts) not in (2, 3):
-        reason = f"returned {f'{len(parts)} things' if parts else _brief(value)}"
+        reason = f"returned {f'a tuple of {len(parts)} values' if parts else _brief(value)}"
     elif not isinstance(parts[1], tuple | list):
-        reason = f"returned as its arguments {_brief(parts[1])}, not a tuple"
+        reason = f"returned {_brief(parts[1])} as the arguments instead of a tuple"
     elif len(parts) == 3 and not isinstance(parts[2], Mapping):
-        reason = f"returned as its keyword arguments {_brief(parts[2])}, not a dict"
+        reason = f"returned {_brief(parts[2])} as the keyword arguments instead of a dict"
     if reason:
-        cure = f"{_FACTORY} If `{name}` is itself the program, give its arguments with --input 'f32[8,128]'."
-        raise TargetError(f"`{name}` {reason}.", where=where, why="costax cannot tell the program from it.", cure=cure)
+        cure = f"{_FACTORY} If `{name}` itself is the program, pass its arguments with --input 'f32[8,128]'."
+        raise TargetError(
+            f"`{name}` {reason}.", where=where, why="costax needs a program and its arguments.", cure=cure
+        )
     fn, args, kwargs = cast(tuple[Any, Sequence[Any], Mapping[str, Any]], parts if len(parts) == 3 else (*parts, {}))
     return Target(fn, tuple(args), kwargs)
 
 
 def _no_inputs_wanted(name: str) -> NoReturn:
     raise InputError(
-        f"`{name}` brings its own arguments; --input has no place.",
-        why="Its shapes are fixed by the factory.",
-        cure="Leave --input out, or name the function itself.",
+        f"`{name}` already has arguments, so --input is not allowed.",
+        why="The factory determines the shapes of the arguments.",
+        cure="Remove --input, or use the function itself as the target.",
     )
 
 
-# Words for messages.
+# Parts of messages.
 
 
 def _search_first(directory: str) -> None:
@@ -260,7 +264,7 @@ def _signature(value: Any) -> inspect.Signature | None:
 
 
 def _names(signature: inspect.Signature) -> inspect.Signature:
-    """Return a signature without its annotations, which may fill a page."""
+    """Return a signature without its annotations, which can be very long."""
     parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
@@ -279,7 +283,7 @@ def _place_of(value: Any) -> str:
 
 
 def _user_line(error: BaseException) -> str:
-    """Return the deepest line of the traceback that is neither an installed package's nor Python's."""
+    """Return the innermost `file:line` of the traceback outside of installed packages and the standard library."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).is_file() and not _is_installed(f.filename)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
@@ -307,5 +311,5 @@ def _python_files(path: Path) -> Iterable[str]:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(near)}?" if near else ""
+    matches = difflib.get_close_matches(name, list(names), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(matches)}?" if matches else ""

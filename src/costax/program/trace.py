@@ -1,6 +1,6 @@
-"""From what a user has in hand to a jaxpr: callables, modules, traced functions, jaxprs.
+"""Tracing: from a callable, a module, a traced function or a jaxpr to a Program with its jaxpr.
 
-Nothing is executed and nothing is allocated: arrays are replaced by their shapes before jax sees them.
+Nothing is executed and no array is allocated: jax gets the shapes of the arguments.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from costax.core.progress import stage
 from costax.errors import CostaxError, InputError, TargetError
 from costax.program import frameworks
 
-# Seconds in which a program is traced with symbols; then it is analysed with numbers instead.
+# The longest time in seconds for a trace with symbols. After that, formulas are interpolated from concrete sizes.
 _PATIENCE = 10.0
 _CONCRETE: Any = (jax.Array, np.ndarray)
 
 
 class ScopesWarning(UserWarning):
-    """A program does not trace with one scope a layer; it was traced as it is."""
+    """A program cannot be traced with a scope for each layer; it was traced without these scopes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter leaf: which input of the jaxpr it is, its path in the arguments, its shape."""
+    """A parameter leaf: its position among the inputs of the jaxpr, its path in the arguments, its shape and dtype."""
 
     position: int
     path: str
@@ -44,11 +44,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A traced function: its jaxpr before dead-code elimination, its inputs and which of them are parameters.
+    """A traced function: its jaxpr before dead-code elimination, its inputs, and which of them are parameters.
 
-    `traced` is what jax can lower, where there is such a thing. `conditions` are the constraints on its symbols;
-    `undecided` is what it compared with 0 while it was traced, and took for something else.
-    `kinds` names the class of the module that a scope is.
+    traced: the `jax.stages.Traced` that jax can lower; None for a plain jaxpr. kinds: the class name of the module of
+    each scope. conditions: constraints on the symbols. undecided: differences that the trace compared with 0 and could
+    not decide; it assumed that they are not 0.
     """
 
     name: str
@@ -63,9 +63,9 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something to analyse together with its arguments: what a target factory may return.
+    """A program with its arguments, which a factory of the command line may return.
 
-    `params_argnums` says which positional arguments are parameters.
+    fn: anything that `costax.analyze` accepts. params_argnums: the positional arguments that are parameters.
     """
 
     fn: Any
@@ -84,9 +84,9 @@ def trace(
     static_argnames: str | Sequence[str] = (),
     params_argnums: int | Sequence[int] | None = None,
 ) -> Program:
-    """Trace a target with its arguments.
+    """Trace a target with its arguments; the options are those of `costax.analyze`.
 
-    Raises TargetError where there is nothing to trace, InputError where the arguments do not fit.
+    Raises TargetError if the target cannot be traced, InputError if the arguments do not fit.
     """
     if isinstance(fn, Target):
         _no_arguments(fn, args, kwargs)
@@ -100,8 +100,8 @@ def trace(
     if _jax.is_lowered(fn) or _jax.is_compiled(fn):
         raise TargetError(
             f"A {type(fn).__name__} program no longer has its jaxpr.",
-            why="costax counts the jaxpr: what the program asks for, before the compiler changes it.",
-            cure="Keep the stage before: traced = jitted.trace(*args), then costax.analyze(traced)().",
+            why="costax counts the jaxpr, the program before the compiler changes it.",
+            cure="Pass the traced program: traced = jitted.trace(*args), then costax.analyze(traced)().",
         )
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
@@ -112,8 +112,8 @@ def trace(
                 raise _not_callable(fn)
             static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
             static = {name: value for name, value in static.items() if value != ()}
-            held = _held_static(bound, static)
-            traced, paths = _traced(fn, args, kwargs, held)
+            closed = _close_over_static(bound, static)
+            traced, paths = _traced(fn, args, kwargs, closed)
     except CostaxError:
         raise
     except Exception as error:
@@ -123,9 +123,10 @@ def trace(
 
 
 def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
-    """Return the arguments with all symbolic dimensions in one scope, and the scope; None where there are none.
+    """Return the arguments with all symbolic dimensions in one jax scope, and this scope; None without symbols.
 
-    Raises InputError where two arguments bound one symbol differently.
+    jax refuses to combine dimensions of different scopes. Raises InputError if two arguments constrain one symbol
+    differently, or their constraints contradict each other.
     """
     leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
     scopes = _jax.symbolic_scopes(leaves)
@@ -135,11 +136,11 @@ def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequen
     _check_bounds(constrained)
     try:
         scope = _jax.joined_scope(constrained or scopes)
-    except Exception as error:  # ValueError, NotImplementedError: jax's words for constraints that do not go together
+    except Exception as error:  # ValueError, NotImplementedError: jax cannot combine the constraints
         raise InputError(
-            f"The constraints of the arguments do not go together: {error}",
-            why="The arguments of a call share their symbols.",
-            cure="Give each constraint once, in the spec of one argument.",
+            f"jax cannot combine the constraints of the arguments: {error}",
+            why="A symbol has the same value in all arguments of a call.",
+            cure="Write each constraint once, in the spec of one argument.",
         ) from error
     args, kwargs = pytrees.unflatten(tree, [_jax.moved_to_scope(leaf, scope) for leaf in leaves])
     return args, kwargs, scope
@@ -150,7 +151,7 @@ def _plainly(scope: Any) -> AbstractContextManager[Mapping[str, Any]]:
 
 
 def _check_bounds(scopes: Sequence[Any]) -> None:
-    """Refuse two specs that constrain one symbol on its own, each otherwise."""
+    """Raise InputError if two specs have different constraints on one symbol alone."""
     seen: dict[str, frozenset[str]] = {}
     for scope in scopes:
         own: dict[str, set[str]] = {}
@@ -162,19 +163,19 @@ def _check_bounds(scopes: Sequence[Any]) -> None:
                 raise InputError(
                     f"The symbol `{name}` has different bounds: {', '.join(sorted(seen[name]))} in one argument and "
                     f"{', '.join(sorted(texts))} in another.",
-                    why="A symbol stands for the same size in all arguments of a call.",
-                    cure="Give its bounds once, in the spec of one argument, or call one of the two by another name.",
+                    why="A symbol has the same value in all arguments of a call.",
+                    cure="Write the bounds once, in the spec of one argument, or use two different symbols.",
                 )
 
 
 def conditions_of(scope: Any) -> tuple[Condition, ...]:
-    """Return what the constraints of a scope demand."""
-    return () if scope is None else tuple(Condition(*found) for found in _jax.scope_conditions(scope))
+    """Return the constraints of a jax scope as conditions."""
+    return () if scope is None else tuple(Condition(*parts) for parts in _jax.scope_conditions(scope))
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A function of arrays alone."""
+class _Closed:
+    """A function of arrays only. static: options of `jax.jit` for arguments that are still static."""
 
     function: Any
     args: Sequence[Any]
@@ -182,47 +183,54 @@ class _Held:
     static: Mapping[str, Any]
 
 
-def _held_static(bound: frameworks.Bound, static: Mapping[str, Any]) -> _Held:
-    """Hold what is no array inside the function, and leave None in its place; a jitted function decides for itself."""
+def _close_over_static(bound: frameworks.Bound, static: Mapping[str, Any]) -> _Closed:
+    """Return a function of arrays that has all other argument leaves as constants; None replaces them as arguments.
+
+    A jitted function is returned unchanged, because its own static arguments decide.
+    """
     args, kwargs = tuple(bound.args), dict(bound.kwargs)
     if _jax.is_jitted(bound.function):
-        return _Held(bound.function, args, kwargs, static)
+        return _Closed(bound.function, args, kwargs, static)
     leaves, tree = pytrees.flatten((args, kwargs))
     numbers = () if bound.eager else (bool, int, float, complex)
     constant = {i: x for i, x in enumerate(leaves) if not (pytrees.is_array(x) or isinstance(x, numbers))}
     if not constant and not bound.module:
-        return _Held(bound.function, args, kwargs, static)
+        return _Closed(bound.function, args, kwargs, static)
 
     @wraps(bound.function)
     def function(*args: Any, **kwargs: Any) -> Any:
-        given = tree.flatten_up_to((args, kwargs))
-        args, kwargs = pytrees.unflatten(tree, [constant.get(i, x) for i, x in enumerate(given)])
+        leaves = tree.flatten_up_to((args, kwargs))
+        args, kwargs = pytrees.unflatten(tree, [constant.get(i, x) for i, x in enumerate(leaves)])
         out = bound.function(*args, **kwargs)
         return [x for x in pytrees.leaves(out) if pytrees.is_array(x) or isinstance(x, (bool, int, float, complex))]
 
     args, kwargs = pytrees.unflatten(tree, [None if i in constant else x for i, x in enumerate(leaves)])
-    # The arguments of an eager target are not the caller's, and all that is static in them is held already.
-    return _Held(function, args, kwargs, {} if bound.eager else static)
+    # The argument numbers in `static` are those of the caller. An eager target has other arguments, and its static
+    # leaves are constants already.
+    return _Closed(function, args, kwargs, {} if bound.eager else static)
 
 
-def _traced(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], held: _Held) -> tuple[Any, Sequence[str]]:
-    """Return the Traced and the path of each of its inputs; a program that our scopes break is traced without them."""
-    jitted = _jax.jitted(held.function, held.static)
+def _traced(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], closed: _Closed) -> tuple[Any, Sequence[str]]:
+    """Return the Traced and the path of each of its inputs.
+
+    If the program cannot be traced with a scope for each layer, it is traced without these scopes, with a warning.
+    """
+    jitted = _jax.jitted(closed.function, closed.static)
     scopes = frameworks.scopes(fn, args, kwargs)
     if scopes is None:
-        traced = jitted.trace(*held.args, **held.kwargs)
+        traced = jitted.trace(*closed.args, **closed.kwargs)
     else:
         try:
             with scopes:
-                traced = jitted.trace(*held.args, **held.kwargs)
+                traced = jitted.trace(*closed.args, **closed.kwargs)
         except Exception as error:
-            traced = jitted.trace(*held.args, **held.kwargs)
-            what = f"The layers of `{_name(fn)}` have no scopes: it does not trace with them ({error})."
+            traced = jitted.trace(*closed.args, **closed.kwargs)
+            what = f"costax added no scopes for the layers of `{_name(fn)}`: tracing with them failed ({error})."
             warnings.warn(what, ScopesWarning, stacklevel=5)
-    numbers, names = _jax.static_arguments(jitted, len(held.args))
+    numbers, names = _jax.static_arguments(jitted, len(closed.args))
     dynamic = (
-        [None if n in numbers else arg for n, arg in enumerate(held.args)],
-        {name: None if name in names else arg for name, arg in held.kwargs.items()},
+        [None if n in numbers else arg for n, arg in enumerate(closed.args)],
+        {name: None if name in names else arg for name, arg in closed.kwargs.items()},
     )
     return traced, [path for path, _ in pytrees.leaf_paths(dynamic)]
 
@@ -239,7 +247,7 @@ def _from_traced(
     own = [path for path, _ in pytrees.leaf_paths(traced.args_info)]
     if len(paths) == len(own):
         own = list(paths)
-    # jax may pass constants as leading inputs; they have no path.
+    # jax may put constants before the arguments; constants have no path.
     own = [""] * (len(avals) - len(own)) + own
     inputs = tuple((path, _jax.operand(aval)) for path, aval in zip(own, avals, strict=True))
     return Program(
@@ -262,9 +270,9 @@ def _parameters(
 
 
 def _tied(bound: frameworks.Bound) -> frozenset[str]:
-    """Return the paths of parameters whose array stood at an earlier path.
+    """Return the paths of parameters whose array also has an earlier path: tied parameters.
 
-    Only arrays tell: one ShapeDtypeStruct may describe many arrays.
+    Only arrays can be recognised as tied, because one ShapeDtypeStruct object may describe many arrays.
     """
     seen: set[int] = set()
     tied: set[str] = set()
@@ -289,8 +297,8 @@ def _argument_count(fn: Any) -> int:
 def _no_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     if args or kwargs:
         raise InputError(
-            f"A {type(fn).__name__} carries its arguments; {len(args) + len(kwargs)} more were given.",
-            why="Its shapes are fixed already.",
+            f"A {type(fn).__name__} already has its arguments, and got {len(args) + len(kwargs)} more.",
+            why="The shapes of its arguments are fixed.",
             cure="Call without arguments: costax.analyze(traced)().",
         )
 
@@ -299,16 +307,16 @@ def _check_argument_numbers(fn: Any, args: Sequence[Any], numbers: int | Sequenc
     for number in () if numbers is None else (numbers,) if isinstance(numbers, int) else numbers:
         if not -len(args) <= number < len(args):
             raise InputError(
-                f"params_argnums names argument {number} of `{_name(fn)}`, which was given {len(args)}.",
-                why="The parameters would be counted as none.",
-                cure="Number the positional arguments from 0, and pass parameters by position.",
+                f"params_argnums has {number}, but `{_name(fn)}` got {len(args)} positional arguments.",
+                why="costax would find no parameters.",
+                cure="Number the positional arguments from 0, and pass the parameters by position.",
             )
 
 
 def _not_callable(fn: Any) -> TargetError:
     return TargetError(
-        f"{fn!r} of type {type(fn).__name__} is not something to analyse.",
-        why="costax traces callables.",
+        f"costax cannot analyse {fn!r} of type {type(fn).__name__}.",
+        why="costax traces a callable to a jaxpr.",
         cure="Pass a function, a jitted function, a Traced, a ClosedJaxpr, or a module of flax, equinox or haiku.",
     )
 
@@ -322,19 +330,19 @@ _SHOWN = 12
 
 
 def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> CostaxError:
-    leaves = [_given(path, leaf) for path, leaf in pytrees.leaf_paths((tuple(args), dict(kwargs)))]
-    given = ", ".join(leaves[:_SHOWN]) + (f" and {len(leaves) - _SHOWN} more" if len(leaves) > _SHOWN else "")
+    leaves = [_argument_text(path, leaf) for path, leaf in pytrees.leaf_paths((tuple(args), dict(kwargs)))]
+    listed = ", ".join(leaves[:_SHOWN]) + (f" and {len(leaves) - _SHOWN} more" if len(leaves) > _SHOWN else "")
     return InputError(
         f"`{_name(fn)}` does not accept these arguments: {type(error).__name__}: {str(error).strip()}",
         where=_user_frame(error),
-        why=f"It was called with {given or 'no arguments'}.",
-        cure="Give each argument the shape and dtype that the function expects; "
-        "hold Python values static with static_argnums or static_argnames.",
+        why=f"The arguments are: {listed or 'none'}.",
+        cure="Pass the shape and dtype that the function expects for each argument. "
+        "Make Python values static with static_argnums or static_argnames.",
     )
 
 
-def _given(path: str, leaf: Any) -> str:
-    """Describe an argument as `argument 0, layer/w: f32[8,4]` or `train=True`."""
+def _argument_text(path: str, leaf: Any) -> str:
+    """Return an argument as text, `argument 0, layer/w: f32[8,4]` or `train=True`."""
     kind, _, rest = path.partition("/")
     head, _, inside = rest.partition("/")
     name = f"argument {head}" if kind == "0" else head
@@ -347,7 +355,7 @@ def _described(leaf: Any) -> str:
 
 
 def _user_frame(error: BaseException) -> str:
-    """Return the innermost line of the user's own, or else of the library that the user calls."""
+    """Return the innermost `file:line` of the user's own files, or else of the library that the user calls."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _jax.is_user_file(frame.filename)]
     own = [frame for frame in frames if not frameworks.is_library_file(frame.filename)] or frames
     return f"{own[-1].filename}:{own[-1].lineno}" if own else ""

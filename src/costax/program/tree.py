@@ -1,8 +1,8 @@
 """Node: a program as a tree of equations and the bodies that they run.
 
-An equation node holds what the equation itself costs; its children are its bodies. A body node holds how often
-the body runs; its children are the body's equations. A body that is called from several places is one node, so
-the tree shares what the program shares: scopes are relative to the parent, and a fold visits a shared node once.
+An equation node has the cost of the equation itself; its children are its bodies. A body node has the number of times
+that the body runs; its children are the equations of the body. A body with several call sites is a single node, so the
+tree is shared as the program is. Scopes are relative to the parent, and a fold visits a shared node once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ DIRECTIONS = (FORWARD, BACKWARD, RECOMPUTE, UPDATE)
 class Node:
     """An equation or a body.
 
-    label: the primitive's name, or the body's. scope: name-stack path below the parent's. direction: one of
-    `DIRECTIONS`, or "" to take the parent's. own: cost of the equation without its bodies. times: how often the
-    node runs each time that its parent runs. once: `own + sum of the children's totals`. total: `times * once`.
-    bodies: what the rule of a higher-order equation named, one a child. loop: it runs again and again. copies: how
-    often the body of a loop stands in the program that XLA sees. fused: a combiner, whose work is its parent's.
-    per_device: every device runs it. unknown: the place of a loop whose trip count nobody knows, or "".
-    differentiated: backward work is in it. traits: what the primitive is.
+    label: the name of the primitive or of the body. scope: the name-stack path below that of the parent. direction: one
+    of `DIRECTIONS`, or "" for the direction of the parent. own: the cost of the equation without its bodies. times: how
+    often the node runs for each run of its parent. once: own plus the totals of the children. total: times * once.
+    bodies: the bodies that the rule of a higher-order equation returned, one for each child. loop: the node is the body
+    of a loop. copies: how many copies of a loop body are in the program that XLA gets. fused: the node is a combiner,
+    whose work belongs to its parent. per_device: every device runs the node. unknown: the path of a loop with an
+    unknown trip count, or "". differentiated: the node has backward work. traits: the properties of the primitive.
     """
 
     __slots__ = (
@@ -72,7 +72,7 @@ class Node:
         unknown: str = "",
         traits: Traits = NO_TRAITS,
     ) -> None:
-        """Build a node; its total is summed here, once."""
+        """Build a node and compute its total."""
         self.label: str = label
         self.scope: Scope = scope
         self.direction: str = direction
@@ -99,38 +99,38 @@ class Node:
         return bool(self.bodies) and all(body.loop for body in self.bodies)
 
     def repeated(self, times: Count) -> Node:
-        """Return the node with another repeat count."""
+        """Return a copy of the node with another number of runs."""
         node = copy(self)
         node.times, node.total = times, self.once * times
         return node
 
     def __repr__(self) -> str:
-        """Show the label, the scope and how often it runs."""
+        """Return the label, the scope, the number of runs and the number of children."""
         return (
             f"Node({self.label!r}, scope={'/'.join(self.scope)!r}, times={self.times}, children={len(self.children)})"
         )
 
     def walk(self, scope: Scope = (), times: Count = 1) -> Iterator[tuple[Scope, Count, Node]]:
-        """Yield (absolute scope, how often it runs in all, node), parents first; shared nodes come once a place."""
+        """Yield (absolute scope, total number of runs, node), parents first; a shared node comes once per call site."""
         scope, times = scope + self.scope, times * self.times
         yield scope, times, self
         for child in self.children:
             yield from child.walk(scope, times)
 
     def distinct(self) -> Iterator[Node]:
-        """Yield every node once, however many places share it."""
+        """Yield every node once; a shared node too."""
         seen = {id(self)}
-        waiting: list[Node] = [self]
-        while waiting:
-            node = waiting.pop()
+        pending: list[Node] = [self]
+        while pending:
+            node = pending.pop()
             yield node
             for child in node.children:
                 if id(child) not in seen:
                     seen.add(id(child))
-                    waiting.append(child)
+                    pending.append(child)
 
     def where(self, times_of: Callable[[Node], Count]) -> Cost:
-        """Return the total with other repeat counts: what the tree costs if each node runs `times_of(node)` times."""
+        """Return the cost of the tree if each node runs `times_of(node)` times for each run of its parent."""
         memo: dict[int, Cost] = {}
 
         def total(node: Node) -> Cost:
@@ -143,7 +143,7 @@ class Node:
 
 
 def _sum_of_totals(children: tuple[Node, ...]) -> Cost:
-    # Equal equations share one Cost object, so count the objects first and scale each once.
+    # Equal equations share one Cost object. Counting the objects and multiplying each once is faster than adding all.
     totals = {id(child.total): child.total for child in children}
     counts = Counter(id(child.total) for child in children)
     return Cost.sum(total * counts[key] for key, total in totals.items())
@@ -151,9 +151,10 @@ def _sum_of_totals(children: tuple[Node, ...]) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A loop whose trip count the program does not fix: its place, its source line, what it was counted as.
+    """A loop whose trip count the program does not fix.
 
-    Unless it is answered, that is a symbol named after the place; or 1, where a number was needed.
+    place: the scope path of the loop. source: `file:line`. assumed: the trip count that was used: the one of the user
+    if `answered`, else a symbol named after the path, or 1 where a number is needed.
     """
 
     place: str
@@ -163,7 +164,7 @@ class Unknown:
 
 
 class Row(NamedTuple):
-    """What the equations of one place have in common: scope path, direction, primitive, source line."""
+    """The key of a row: scope path, direction, primitive and source line of its equations."""
 
     scope: Scope
     direction: str
@@ -172,9 +173,9 @@ class Row(NamedTuple):
 
 
 def rows(root: Node, source: Callable[[Any], str]) -> dict[Row, Cost]:
-    """Fold a tree into one cost for each (scope, direction, primitive, source line); they sum to the total.
+    """Return the cost of each (scope, direction, primitive, source line) of a tree; the costs sum to the total.
 
-    `source` gives an equation's file and line.
+    source: returns the `file:line` of an equation.
     """
     memo: dict[int, dict[Row, Cost]] = {}
 
@@ -192,25 +193,27 @@ def rows(root: Node, source: Callable[[Any], str]) -> dict[Row, Cost]:
 
 def _gather(node: Node, fold: Callable[[Node], dict[Row, Cost]], source: Callable[[Any], str]) -> dict[Row, Cost]:
     parts: dict[Row, list[Cost]] = {}
-    here = source(node.equation) if node.equation is not None else ""
+    line_of_node = source(node.equation) if node.equation is not None else ""
     if node.own or (node.equation is not None and not node.children):
-        parts[Row((), "", node.label, here)] = [node.own]
+        parts[Row((), "", node.label, line_of_node)] = [node.own]
     for child in node.children:
         if child.equation is not None and not child.children:
-            # Almost every node is a leaf, and needs no table of its own.
-            line = source(child.equation) or here
+            # Almost every node is a leaf, which needs no table of its own.
+            line = source(child.equation) or line_of_node
             parts.setdefault(Row(child.scope, child.direction, child.label, line), []).append(child.total)
             continue
         for row, cost in fold(child).items():
-            # A combiner's arithmetic is the work of the primitive that it combines for, on that one's line. Where
-            # jax kept no line of the user's (a cached trace), the caller's stands for it.
-            primitive, line = (node.label, here) if child.fused else (row.primitive, row.source or here)
+            # The arithmetic of a combiner belongs to the primitive that combines, and to its line: the additions of a
+            # `reduce` are in the row of `reduce`. An equation without a source line (from a cached trace) gets the line
+            # of its caller.
+            primitive, line = (node.label, line_of_node) if child.fused else (row.primitive, row.source or line_of_node)
             key = Row(child.scope + row.scope, _joined(child.direction, row.direction), primitive, line)
             parts.setdefault(key, []).append(cost)
     return {row: costs[0] if len(costs) == 1 else Cost.sum(costs) for row, costs in parts.items()}
 
 
 def _joined(outer: str, inner: str) -> str:
+    """Return the direction of a row inside a node: backward work stays backward unless it is recomputed."""
     if outer == BACKWARD:
         return RECOMPUTE if inner == RECOMPUTE else BACKWARD
     return outer if outer in (RECOMPUTE, UPDATE) or not inner else inner

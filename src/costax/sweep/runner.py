@@ -188,8 +188,8 @@ class _Run:
         done = len(self.journal.results)
         in_file = "" if self.journal.path is None else f" and in {str(self.journal.lines)!r}"
         return SweepError(
-            f"The executor {type(executor).__name__} died before {len(unfinished)} points were analysed; the first of them "
-            f"is {dict(unfinished[0])}.",
+            f"The executor {type(executor).__name__} died before {len(unfinished)} points were analysed; "
+            f"the first of them is {dict(unfinished[0])}.",
             why=f"The attribute `sweep` of this error has {done} results{in_file}.",
             cure="Run the sweep again with the same `out`: it continues with the missing points.",
         )

@@ -1,6 +1,6 @@
-"""Modules of the neural-network libraries: their parameters, and one scope per layer while tracing.
+"""Modules of neural-network libraries: their parameters, and one scope per layer during tracing.
 
-No library is imported here: a module is recognised by the libraries that are loaded already.
+costax imports none of these libraries. An object can only be a module of a library that the user has imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from costax.program.frameworks.scopes import Library, layer_scopes
 
 __all__ = ["Bound", "Kinds", "arguments", "bind", "collected", "is_library_file", "scopes"]
 
-# Each returns None for a target that is not its own.
+# Each returns None for a target of another library. The order matters: `plain.bind` accepts every target.
 _ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, plain.bind)
 _LIBRARIES = ("flax", "equinox", "haiku", "optax")
 _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -31,23 +31,26 @@ _NEXT = count()
 
 
 def bind(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums: int | Sequence[int] | None) -> Bound:
-    """Return the target as a plain function: modules are initialised abstractly, and know their parameters."""
-    found = (adapter(fn, args, kwargs, params_argnums) for adapter in _ADAPTERS)
-    return next(bound for bound in found if bound is not None)
+    """Return a target as a plain function of plain arguments; modules are initialised abstractly.
+
+    The result knows which leaves of the arguments are parameters.
+    """
+    bindings = (adapter(fn, args, kwargs, params_argnums) for adapter in _ADAPTERS)
+    return next(bound for bound in bindings if bound is not None)
 
 
 def scopes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractContextManager[None] | None:
-    """Return a context in which the layers of nnx and equinox put their paths on the name stack; None without them.
+    """Return a context in which each call of an nnx or equinox layer adds its path to jax's name stack.
 
-    jax caches what is traced in it apart from the caller's own traces, by target: another target may call the same
-    jitted function from other layers.
+    None if neither library is loaded. Traces in the context have a cache of their own for each target: another target
+    may call the same jitted function from other layers, and a cached trace would have the paths of the first target.
     """
     libraries = [library for library in (nnx.library(), equinox.library()) if library]
     return _apart(libraries, fn, args, kwargs) if libraries else None
 
 
 def is_library_file(filename: str) -> bool:
-    """Say whether a file belongs to one of the libraries and not to who uses them."""
+    """Return whether a file belongs to one of the libraries."""
     folders = [folder for name in _LIBRARIES if name in sys.modules for folder in sys.modules[name].__path__]
     return filename.startswith(tuple(f"{folder}{os.sep}" for folder in folders))
 
@@ -66,8 +69,8 @@ def _apart(libraries: Sequence[Library], fn: Any, args: Sequence[Any], kwargs: M
 
 
 def _number(key: Any) -> int:
-    """Return a number that stands for a function or class as long as it lives."""
+    """Return a number for a function or class that stays the same as long as the object lives."""
     try:
         return _NUMBERS.setdefault(key, next(_NEXT))
-    except TypeError:  # it cannot be hashed, or not referred to weakly
+    except TypeError:  # the object has no hash, or no weak reference to it is possible
         return next(_NEXT)

@@ -1,4 +1,4 @@
-"""Bound: a target as a plain function of plain arguments."""
+"""Bound: a target as a plain function of plain arguments, and helpers that build it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from costax._jax import pytrees
 class Bound:
     """A target as a plain function of plain arguments.
 
-    parameters: says of a leaf's path in `(args, kwargs)` (such as `0/0/params/w`) whether it is a parameter; None
-    where nobody knows. eager: the target is called as its library calls it outside `jit`, where Python numbers are
-    not arrays, so they are held static. module: it is or holds a module, so its results need not be arrays.
+    parameters: a function that returns whether a path in `(args, kwargs)`, such as `0/0/params/w`, is a parameter; None
+    if that is not known. eager: the library calls the target outside of `jit`, where Python numbers are not arrays, so
+    they become constants. module: the target is or contains a module, so its results need not be arrays.
     """
 
     function: Any
@@ -32,12 +32,12 @@ def class_of(value: object) -> type[Any]:
 
 
 def is_optax(node: Any) -> bool:
-    """Say whether a node of a pytree is a state of optax: what looks like a module in it is moments, not parameters."""
+    """Return whether a pytree node is a state of optax. Modules inside such a state are moments, not parameters."""
     return type(node).__module__.partition(".")[0] == "optax"
 
 
 def within(*prefixes: str) -> Callable[[str], bool]:
-    """Return a test for paths that lie at or below one of these.
+    """Return a function that tests whether a path is at or below one of the prefixes.
 
     >>> test = within("0/0/params")
     >>> test("0/0/params/w"), test("0/0/params"), test("0/0/params_ema/w")
@@ -48,18 +48,21 @@ def within(*prefixes: str) -> Callable[[str], bool]:
 
 
 def arguments(numbers: int | Sequence[int], count: int) -> Callable[[str], bool]:
-    """Return a test for the leaves of some positional arguments; negative numbers count from the end."""
+    """Return a function that tests whether a path belongs to one of these positional arguments.
+
+    numbers: positions; negative numbers count from the end. count: how many positional arguments there are.
+    """
     chosen = (numbers,) if isinstance(numbers, int) else tuple(numbers)
     return within(*(f"0/{number % count if count else number}" for number in chosen))
 
 
 def abstract_init(init: Callable[..., Any], key: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the shapes of `init(key, *args, **kwargs)`; arguments that are not arrays are passed as they are."""
+    """Return the shapes of `init(key, *args, **kwargs)` without running it; other arguments than arrays stay values."""
     leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
     arrays = {i: leaf for i, leaf in enumerate(leaves) if pytrees.is_array(leaf)}
 
-    def initialise(key: Any, given: Mapping[int, Any]) -> Any:
-        arguments, named = pytrees.unflatten(tree, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
+    def initialise(key: Any, arrays: Mapping[int, Any]) -> Any:
+        arguments, named = pytrees.unflatten(tree, [arrays.get(i, leaf) for i, leaf in enumerate(leaves)])
         return init(key, *arguments, **named)
 
     return pytrees.shapes_of(initialise, key, arrays)

@@ -1,7 +1,7 @@
-"""equinox: a module is a pytree, so it is an argument like any other; what is not an array in it is held static.
+"""equinox: a module is a pytree and an argument like any other. Leaves that are not arrays become constants.
 
-As with `eqx.filter_jit`, Python numbers are static (`inference=False` of a BatchNorm is one).
-Parameters are the inexact array leaves of modules. Modules inside optax states (first and second moments) are not.
+As with `eqx.filter_jit`, Python numbers are static, for example `inference=False` of a BatchNorm.
+Parameters are the floating-point array leaves of modules, except those inside optax states (the moments).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from costax.program.frameworks.scopes import Library
 def bind(
     fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums: int | Sequence[int] | None
 ) -> Bound | None:
-    """Take a module, or a function of modules, `eqx.filter_jit`ted or not."""
+    """Bind a module or a function of modules, with `eqx.filter_jit` or not; None for other targets."""
     equinox = sys.modules.get("equinox")
     if equinox is None:
         return None
@@ -31,18 +31,18 @@ def bind(
             getattr(getattr(fn, "__wrapped__", None) if wrapper else class_of(fn), "__name__", class_of(fn).__name__)
         )
         if wrapper and not any(map(pytrees.is_array, pytrees.leaves(fn))):
-            return _of(equinox, _renamed(fn, name), args, kwargs, params_argnums)
-        return _of(equinox, _renamed(_call, name), (fn, *args), kwargs, _shifted(params_argnums))
+            return _bound(equinox, _renamed(fn, name), args, kwargs, params_argnums)
+        return _bound(equinox, _renamed(_call, name), (fn, *args), kwargs, _shifted(params_argnums))
     if _modules(equinox, (args, kwargs)):
-        return _of(equinox, fn, args, kwargs, params_argnums)
+        return _bound(equinox, fn, args, kwargs, params_argnums)
     return None
 
 
 def library() -> Library | None:
-    """Return what the scopes need to know of equinox, if it is loaded.
+    """Return the description of equinox for the layer scopes; None if equinox is not loaded.
 
-    equinox names the scope of each call after its class (`eqx.nn.Linear`), which says less than the attribute path,
-    so that name is left out.
+    equinox adds a scope with the class name for each call (`eqx.nn.Linear`). The attribute path is more precise, so
+    the scope of equinox is removed.
     """
     equinox = sys.modules.get("equinox")
     return None if equinox is None else Library(equinox.Module, _methods, _original, _is_wrapper)
@@ -57,11 +57,11 @@ def _original(cls: type, attribute: Any) -> Any:
 
 
 def _is_wrapper(cls: type) -> bool:
-    """Say whether a class is one of equinox's own that is no layer: `filter_jit`ted functions, bound methods ..."""
+    """Return whether a class of equinox is a wrapper and not a layer, such as a function under `filter_jit`."""
     return cls.__module__.partition(".")[0] == "equinox" and not cls.__module__.startswith("equinox.nn")
 
 
-def _of(
+def _bound(
     equinox: Any,
     fn: Any,
     args: Sequence[Any],
@@ -88,7 +88,7 @@ def _renamed(fn: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _shifted(numbers: int | Sequence[int] | None) -> int | Sequence[int] | None:
-    """Number the arguments after a module that became the first."""
+    """Return argument numbers increased by one, because the module became the first argument."""
     if numbers is None:
         return None
     return tuple(n + (n >= 0) for n in ((numbers,) if isinstance(numbers, int) else numbers))
@@ -100,7 +100,7 @@ def _modules(equinox: Any, tree: Any) -> list[Any]:
 
 
 def _inexact_leaves(equinox: Any, tree: Any) -> list[str]:
-    """Return the paths of the floating-point arrays of the modules in a pytree, but for those of optax states."""
+    """Return the paths of the floating-point arrays of modules in a pytree, except those in optax states."""
     paths: list[str] = []
     for start, value in pytrees.leaf_paths(tree, is_leaf=lambda x: isinstance(x, equinox.Module) or is_optax(x)):
         if isinstance(value, equinox.Module):

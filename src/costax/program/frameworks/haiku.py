@@ -1,6 +1,6 @@
-"""haiku: a transformed function is initialised abstractly and applied; its parameters are what `init` returns.
+"""haiku: a transformed function is initialised abstractly and applied. Its parameters are the result of `init`.
 
-haiku puts one scope a module on the name stack itself.
+haiku itself adds one scope for each module to the name stack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from costax.program.frameworks.bound import Bound, abstract_init, within
 def bind(
     fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums: int | Sequence[int] | None
 ) -> Bound | None:
-    """Take the result of `hk.transform` and its kin, or the `apply` of one, jitted or not."""
+    """Bind the result of `hk.transform` and similar functions, or its `apply`, jitted or not; else return None."""
     hk = sys.modules.get("haiku")
     if hk is None:
         return None
@@ -39,8 +39,8 @@ def _applied(transformed: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *
         functions = pytrees.leaves(function)
         if len(functions) != 1:
             raise TargetError(
-                f"A multi-transformed haiku function has {len(functions)} functions to apply, and not one.",
-                why="Each has arguments and a cost of its own.",
+                f"The multi-transformed haiku function has {len(functions)} apply functions.",
+                why="Each apply function has its own arguments and its own cost.",
                 cure="Analyse one of them with its parameters: params = jax.eval_shape(f.init, key, x), "
                 "then costax.analyze(f.apply.encode)(params, key, x).",
             )
@@ -48,10 +48,10 @@ def _applied(transformed: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *
     key = pytrees.random_key()
     initial = abstract_init(transformed.init, key, args, kwargs)
     variables = tuple(initial) if with_state else (initial,)
-    draws = "rng" in inspect.signature(function).parameters
+    needs_key = "rng" in inspect.signature(function).parameters
     return Bound(
         function,
-        (*variables, *((key,) if draws else ()), *args),
+        (*variables, *((key,) if needs_key else ()), *args),
         kwargs,
         within("0/0"),
         eager=True,

@@ -1,4 +1,4 @@
-"""Which class of module each scope is a call of: what other tools look at where costax looks at the equations."""
+"""The module class of each scope. Other tools count by module class, where costax counts equations."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from costax import _jax
 
 Kinds = dict[tuple[str, ...], str]
 
-_FOUND: ContextVar[Kinds | None] = ContextVar("kinds", default=None)
+_COLLECTED: ContextVar[Kinds | None] = ContextVar("kinds", default=None)
 
 
 @contextmanager
 def collected() -> Generator[Kinds]:
-    """Return the class names by scope of the modules that are called while the context is open."""
-    found: Kinds = {}
-    token = _FOUND.set(found)
+    """Return a context that collects the class name of every module that is called in it, by scope."""
+    kinds: Kinds = {}
+    token = _COLLECTED.set(kinds)
     try:
         with ExitStack() as stack:
             for name, library in (("flax.linen", "flax.linen"), ("haiku", "haiku")):
                 if name in sys.modules:
                     stack.enter_context(sys.modules[library].intercept_methods(_intercepted))
-            yield found
+            yield kinds
     finally:
-        _FOUND.reset(token)
+        _COLLECTED.reset(token)
 
 
 def note(module: Any) -> None:
-    """Note that the current scope is a call of a module."""
-    found = _FOUND.get()
-    scope = _jax.current_scope() if found is not None else ()
-    if found is not None and scope:
-        found.setdefault(scope, type(module).__name__)
+    """Record the class of a module for the current scope."""
+    kinds = _COLLECTED.get()
+    scope = _jax.current_scope() if kinds is not None else ()
+    if kinds is not None and scope:
+        kinds.setdefault(scope, type(module).__name__)
 
 
 def _intercepted(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:

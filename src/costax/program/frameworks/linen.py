@@ -1,6 +1,6 @@
-"""flax.linen: a module is initialised abstractly and applied; its parameters are the collection `params`.
+"""flax.linen: a module is initialised abstractly and applied. Its parameters are the collection `params`.
 
-linen puts one scope a layer on the name stack itself.
+linen itself adds one scope for each layer to the name stack.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import Any
 from costax._jax import pytrees
 from costax.program.frameworks.bound import Bound, abstract_init, class_of, within
 
-# What `apply` takes beside the arguments of the method, unless the method has an argument of that name.
+# Options of `apply` that are not arguments of the method, unless the method has an argument of the same name.
 _APPLY_OPTIONS = ("rngs", "method", "mutable", "capture_intermediates")
 
 
 def bind(
     fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums: int | Sequence[int] | None
 ) -> Bound | None:
-    """Take a module, a bound module, a method of a bound module, or the `apply` of a module; jitted or not."""
+    """Bind a module, a bound module, a method of a bound module or the `apply` of a module, jitted or not.
+
+    None for other targets.
+    """
     linen = sys.modules.get("flax.linen")
     if linen is None:
         return None

@@ -1,7 +1,7 @@
-"""flax.nnx: modules are split into state and structure, and put together again inside the trace.
+"""flax.nnx: modules are split into state and structure, and merged again inside the trace.
 
-Parameters are the variables of type `nnx.Param`; statistics, random streams and optimizer states are not.
-Variables that several modules share are one input, so tied parameters count once.
+Parameters are the variables of type `nnx.Param`. Statistics, random streams and optimizer states are no parameters.
+A variable that several modules share is a single input, so tied parameters count once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from costax.program.frameworks.scopes import Library
 def bind(
     fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums: int | Sequence[int] | None
 ) -> Bound | None:
-    """Take a module, a method of one, or a function of modules, optimizers and states; jitted or not."""
+    """Bind a module, a method of a module, or a function of modules, optimizers and states, jitted or not.
+
+    None for other targets.
+    """
     nnx = sys.modules.get("flax.nnx")
     if nnx is None:
         return None
@@ -38,21 +41,24 @@ def bind(
 
     def function(params: Any, rest: Any, args: Any, kwargs: Any) -> Any:
         merged = nnx.merge(graph, params, rest)
-        at = dict(zip(objects, merged, strict=True))
-        given = [at.get(i, leaf) for i, leaf in enumerate(tree.flatten_up_to((args, kwargs)))]
-        arguments, named = pytrees.unflatten(tree, given)
+        by_position = dict(zip(objects, merged, strict=True))
+        leaves = [by_position.get(i, leaf) for i, leaf in enumerate(tree.flatten_up_to((args, kwargs)))]
+        arguments, named = pytrees.unflatten(tree, leaves)
         out = fn(*arguments, **named)
-        # What the function writes into its modules is a result too.
+        # Variables that the function has updated are results too.
         return out, nnx.split(merged)[1]
 
     function.__name__ = type(objects[0]).__name__ if eager else str(getattr(fn, "__name__", "function"))
     others = pytrees.unflatten(tree, [None if i in objects else leaf for i, leaf in enumerate(leaves)])
-    chosen = within("0/0") if params_argnums is None else _chosen(args, objects, params_argnums)
-    return Bound(function, (params, rest, *others), {}, chosen, eager=eager, module=True)
+    is_parameter = within("0/0") if params_argnums is None else _parameters_of(args, objects, params_argnums)
+    return Bound(function, (params, rest, *others), {}, is_parameter, eager=eager, module=True)
 
 
 def library() -> Library | None:
-    """Return what the scopes need to know of nnx, if it is loaded: each public method of a module is a layer's."""
+    """Return the description of nnx for the layer scopes; None if nnx is not loaded.
+
+    A call of any public method of a module is a call of a layer.
+    """
     nnx = sys.modules.get("flax.nnx")
     return None if nnx is None else Library(nnx.Module, _methods)
 
@@ -71,8 +77,13 @@ def _call(module: Any, /, *args: Any, **kwargs: Any) -> Any:
     return module(*args, **kwargs)
 
 
-def _chosen(args: Sequence[Any], objects: Mapping[int, Any], numbers: int | Sequence[int]) -> Callable[[str], bool]:
-    """Return the test for the parameters of some positional arguments: of modules the `nnx.Param`, of others all."""
+def _parameters_of(
+    args: Sequence[Any], objects: Mapping[int, Any], numbers: int | Sequence[int]
+) -> Callable[[str], bool]:
+    """Return a function that tests whether a path is a parameter in one of the positional arguments.
+
+    In a module the parameters are the `nnx.Param`s, in any other argument all leaves.
+    """
     chosen = {n % len(args) for n in ((numbers,) if isinstance(numbers, int) else numbers)}
     ids = set(map(id, objects.values()))
     inside = {id(leaf) for n in chosen for leaf in pytrees.leaves(args[n], is_leaf=lambda x: id(x) in ids)}
@@ -81,7 +92,7 @@ def _chosen(args: Sequence[Any], objects: Mapping[int, Any], numbers: int | Sequ
 
 
 def _of_arrays(nnx: Any, fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Bound | None:
-    """Bind a function of states, or a jitted one; None where nothing among the arguments is an `nnx.Param`."""
-    found = pytrees.leaf_paths((tuple(args), dict(kwargs)), is_leaf=lambda x: isinstance(x, nnx.Variable))
-    paths = [path for path, leaf in found if isinstance(leaf, nnx.Param)]
+    """Bind a function of states or a jitted function; None if no argument has an `nnx.Param`."""
+    leaves = pytrees.leaf_paths((tuple(args), dict(kwargs)), is_leaf=lambda x: isinstance(x, nnx.Variable))
+    paths = [path for path, leaf in leaves if isinstance(leaf, nnx.Param)]
     return Bound(fn, args, kwargs, within(*paths), module=True) if paths else None

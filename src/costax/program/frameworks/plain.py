@@ -1,4 +1,4 @@
-"""Plain functions: whoever calls says which arguments are parameters."""
+"""Plain functions: the caller states which arguments are parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from costax.program.frameworks.bound import Bound, arguments, within
 
 
 def bind(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums: int | Sequence[int] | None) -> Bound:
-    """Take the function as it is. Its parameters are those of `params_argnums`, or of a flax `TrainState`."""
+    """Return the function unchanged. Its parameters are those of `params_argnums`, or of a flax `TrainState`."""
     if params_argnums is not None:
         return Bound(fn, args, kwargs, arguments(params_argnums, len(args)))
     flax = sys.modules.get("flax.training.train_state")

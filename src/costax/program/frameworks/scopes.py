@@ -1,16 +1,16 @@
-"""One scope a layer, for libraries whose modules put no path on the name stack.
+"""One scope per layer, for libraries whose modules add no path to the name stack of jax.
 
-While a program is traced, the calls of a library's modules are wrapped. A call looks for its module among the
-attributes of the module that is being called around it, by identity, and puts the attribute path on the name stack:
-`encoder/layers/0/linear`. A module that nobody holds takes its class name.
+During tracing, the methods of a library's modules are wrapped. A wrapped call searches its module by identity among the
+attributes of the calling module and adds the attribute path to the name stack: `encoder/layers/0/linear`. A module
+that is not an attribute of a calling module gets its class name.
 
-Libraries rebuild modules inside transformations (`nnx.scan`, `eqx.filter_grad`), so identity can fail. Then the
-`self` of the calling frames is asked (a rebuilt parent holds the rebuilt child), then the module is compared with
-those that the parent holds: by its leaves, by class and shapes. What stays ambiguous takes the part of the path that
-the candidates share, and its class name.
+Libraries rebuild modules inside transformations (`nnx.scan`, `eqx.filter_grad`), so the search by identity can fail.
+The next searches are: in the `self` of the calling Python frames, because a rebuilt parent contains the rebuilt child;
+then a module with the same arrays; then a module of the same class with the same shapes. If several modules match, the
+scope is the common part of their paths and the class name.
 
-Wrapping is seen by all threads, and does nothing in threads that trace nothing here. The first context wraps, the
-last one puts the very same class attributes back, whatever was raised in between.
+All threads see the wrapped methods, which change nothing in threads without an open context. The first context wraps
+the methods, and the last one restores the original class attributes, also after an exception.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from costax.program.frameworks.kinds import note
 
 @dataclass(frozen=True)
 class Library:
-    """What the scopes need to know of a library.
+    """The description of a library of modules.
 
-    base: the class of its modules. methods: the names that a class defines itself and whose calls are a layer's.
-    original: what to call in place of a class attribute. skipped: classes that are wrappers and no layers.
+    base: the base class of its modules. methods: returns the names of the methods that a class itself defines and whose
+    calls are calls of a layer. original: returns the function that a wrapped attribute calls. skipped: returns whether
+    a class is a wrapper and not a layer.
     """
 
     base: Any
@@ -45,7 +46,10 @@ class Library:
 
 
 class _Calls(threading.local):
-    """The calls that are under way in this thread, outermost first; None outside a trace."""
+    """The active module calls of this thread, outermost first; None outside of a context.
+
+    twins: classes with several root modules in the program, see `layer_scopes`.
+    """
 
     stack: list[_Call] | None = None
     twins: frozenset[type] = frozenset()
@@ -58,13 +62,14 @@ class _Call:
     paths: dict[int, tuple[str, Any]] | None = field(default=None)
 
     def path_of(self, module: Any) -> str | None:
-        """Return the attribute path of a module that the called one holds."""
+        """Return the attribute path of a module inside the called module; None if it is not inside."""
         if self.paths is None:
-            # The modules are kept with their paths: an id is good only while its object lives.
-            held = list(_held(self.module, self.library))
-            self.paths = {id(inner): (path, inner) for path, inner in reversed(held)}
-        found = self.paths.get(id(module))
-        return found[0] if found else None
+            # The value has the module itself too, because an id is unique only while its object lives. The order is
+            # reversed, so that of several paths to one module the shortest stays.
+            children = list(_inner_modules(self.module, self.library))
+            self.paths = {id(inner): (path, inner) for path, inner in reversed(children)}
+        entry = self.paths.get(id(module))
+        return entry[0] if entry else None
 
 
 _CALLS: Final = _Calls()
@@ -75,9 +80,10 @@ _USERS: Final[dict[type, int]] = {}
 
 @contextmanager
 def layer_scopes(libraries: Sequence[Library], twins: Collection[type] = ()) -> Generator[None]:
-    """Return a context in which each call of a module puts its path on the name stack.
+    """Return a context in which each call of a module adds its path to the name stack.
 
-    twins: classes of which the program has several roots; they are told apart by the caller's names for them.
+    twins: classes with several root modules in the program (an actor and a critic). Their scopes are the names of the
+    variables of the caller, because the class name does not distinguish them.
     """
     outer, outer_twins = _CALLS.stack, _CALLS.twins
     for library in libraries:
@@ -111,25 +117,25 @@ def _unwrap(library: Library) -> None:
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    """Yield the classes below a base, each once."""
+    """Yield all subclasses of a base, each once."""
     seen: set[type] = set()
-    waiting = list(type.__subclasses__(base))
-    while waiting:
-        cls = waiting.pop()
+    pending = list(type.__subclasses__(base))
+    while pending:
+        cls = pending.pop()
         if cls not in seen:
             seen.add(cls)
             yield cls
-            waiting.extend(type.__subclasses__(cls))
+            pending.extend(type.__subclasses__(cls))
 
 
 def _scoped(library: Library, function: Any) -> Callable[..., Any]:
     @wraps(function)
     def scoped_call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         stack = _CALLS.stack
-        # `super().__call__` and helper methods belong to the call that is under way.
+        # `super().__call__` and other methods of the same module belong to the active call.
         if stack is None or (stack and stack[-1].module is self):
             return function.__get__(self, type(self))(*args, **kwargs)
-        scope = _place(self, stack, library)
+        scope = _scope_of(self, stack, library)
         stack.append(_Call(self, library))
         try:
             with jax.named_scope(scope):
@@ -141,40 +147,45 @@ def _scoped(library: Library, function: Any) -> Callable[..., Any]:
     return scoped_call
 
 
-def _place(module: Any, stack: list[_Call], library: Library) -> str:
-    around = stack[-1] if stack else None
-    found = around.path_of(module) if around else None
-    if found is not None:
-        return found
+def _scope_of(module: Any, stack: list[_Call], library: Library) -> str:
+    """Return the scope of a call of a module, by the searches that the docstring of this file lists."""
+    caller = stack[-1] if stack else None
+    path = caller.path_of(module) if caller else None
+    if path is not None:
+        return path
     selves = list(_calling_selves(library))
-    wrappers = [held for held in selves if library.skipped(class_of(held))]
-    parents = [_Call(held, library) for held in selves if held is not module and not library.skipped(class_of(held))]
+    wrappers = [other for other in selves if library.skipped(class_of(other))]
+    parents = [
+        _Call(other, library) for other in selves if other is not module and not library.skipped(class_of(other))
+    ]
+    # Without an active call, the path starts at the class name of the parent, which has no scope yet.
     for parent in parents:
-        found = parent.path_of(module)
-        if found is not None:
-            return found if around else f"{type(parent.module).__name__}/{found}"
-    for parent in ([around] if around else []) + parents:
-        found = _of_same_arrays([module, *wrappers], parent.module, library) or _look_alike(
+        path = parent.path_of(module)
+        if path is not None:
+            return path if caller else f"{type(parent.module).__name__}/{path}"
+    for parent in ([caller] if caller else []) + parents:
+        path = _of_same_arrays([module, *wrappers], parent.module, library) or _look_alike(
             module, parent.module, library
         )
-        if found is not None:
-            return found if around else f"{type(parent.module).__name__}/{found}"
+        if path is not None:
+            return path if caller else f"{type(parent.module).__name__}/{path}"
+    # A module may be an attribute of a module further out and be passed down as an argument.
     for outer in reversed(stack[:-1]):
-        found = outer.path_of(module)
-        if found is not None:
-            return found
+        path = outer.path_of(module)
+        if path is not None:
+            return path
     name = type(module).__name__
     return (_local_name(module, library) or name) if type(module) in _CALLS.twins else name
 
 
-def _held(module: Any, library: Library) -> Iterator[tuple[str, Any]]:
-    """Yield (path, module) of the modules that a module holds in its attributes, nearest first."""
+def _inner_modules(module: Any, library: Library) -> Iterator[tuple[str, Any]]:
+    """Yield (path, module) of all modules inside a module, breadth first."""
     seen = {id(module)}
     level = [("", module)]
     while level:
         below: list[tuple[str, Any]] = []
         for prefix, value in level:
-            for name, inner in _parts(value, library):
+            for name, inner in _children(value, library):
                 if id(inner) in seen or not isinstance(inner, (library.base, Mapping, list, tuple)):
                     continue
                 seen.add(id(inner))
@@ -185,10 +196,10 @@ def _held(module: Any, library: Library) -> Iterator[tuple[str, Any]]:
         level = below
 
 
-def _parts(value: Any, library: Library) -> Iterator[tuple[str, Any]]:
-    """Yield (name, value) of what a module, a mapping or a sequence holds."""
+def _children(value: Any, library: Library) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of the attributes of a module, or of the entries of a mapping or a sequence."""
     if isinstance(value, library.base):
-        # nnx keeps its own books there.
+        # nnx stores internal data under names that begin with `_pytree__`.
         attributes = pytrees.items(vars(value))
         yield from ((name, inner) for name, inner in attributes if not name.startswith("_pytree__"))
     elif isinstance(value, Mapping):
@@ -198,7 +209,7 @@ def _parts(value: Any, library: Library) -> Iterator[tuple[str, Any]]:
 
 
 def _calling_selves(library: Library) -> Iterator[Any]:
-    """Yield the modules whose methods are calling, nearest first, as far as the wrapped call around them."""
+    """Yield the `self` modules of the calling frames, innermost first, up to the next wrapped call."""
     for frame in _calling_frames():
         code = frame.f_code
         if code.co_argcount:
@@ -208,7 +219,7 @@ def _calling_selves(library: Library) -> Iterator[Any]:
 
 
 def _calling_frames() -> Iterator[Any]:
-    """Yield the frames between the module's call and the wrapped call around it, or the trace."""
+    """Yield the Python frames from the call of a module outward to the next wrapped call or to costax itself."""
     frame = currentframe()
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
@@ -218,25 +229,28 @@ def _calling_frames() -> Iterator[Any]:
 
 
 def _of_same_arrays(sources: Sequence[Any], parent: Any, library: Library) -> str | None:
-    """Return the path of the held module whose arrays a rebuilt one or a wrapper (`eqx.filter_checkpoint(block)`) has.
+    """Return the path of the inner module of `parent` with the same arrays as a rebuilt module or one of its wrappers.
 
-    sources: the rebuilt module, then the wrappers that are calling it.
+    sources: the rebuilt module, then the wrappers that call it, such as `eqx.filter_checkpoint(block)`.
     """
-    kind = class_of(sources[0])
+    cls = class_of(sources[0])
     for source in sources:
         leaves = set(map(id, pytrees.leaves(source)))
-        for path, held in _held(parent, library):
-            arrays = [leaf for leaf in pytrees.leaves(held) if hasattr(leaf, "shape")] if type(held) is kind else []
+        for path, inner in _inner_modules(parent, library):
+            arrays = [leaf for leaf in pytrees.leaves(inner) if hasattr(leaf, "shape")] if type(inner) is cls else []
             if arrays and leaves.issuperset(map(id, arrays)):
                 return path
     return None
 
 
 def _look_alike(module: Any, parent: Any, library: Library) -> str | None:
-    """Return the path of the module that looks like this one, or what the paths of several share."""
-    alike = [(path, held) for path, held in _held(parent, library) if type(held) is type(module)]
+    """Return the path of the inner module of `parent` with the same class and shapes.
+
+    If several match, return the common part of their paths and the class name.
+    """
+    same_class = [(path, inner) for path, inner in _inner_modules(parent, library) if type(inner) is type(module)]
     shapes = _shapes(module)
-    paths = [path for path, held in alike if _shapes(held) == shapes] or [path for path, _ in alike]
+    paths = [path for path, inner in same_class if _shapes(inner) == shapes] or [path for path, _ in same_class]
     if len(paths) < 2:
         return paths[0] if paths else None
     shared = _shared_start([path.split("/") for path in paths])
@@ -257,16 +271,16 @@ def _shared_start(paths: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _local_name(module: Any, library: Library) -> str | None:
-    """Return the caller's name of a module: `actor`, or `models/actor`."""
-    own = ("jax", library.base.__module__.partition(".")[0])
+    """Return the name of the caller's variable with a module: `actor`, or `models/actor` for an entry of a dict."""
+    libraries = ("jax", library.base.__module__.partition(".")[0])
     for frame in _calling_frames():
-        if str(frame.f_globals.get("__name__")).partition(".")[0] in own:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in libraries:
             continue
         for name, value in frame.f_locals.items():
             if value is module:
                 return name
             if isinstance(value, (Mapping, list, tuple)):
-                inner = next((path for path, held in _held(value, library) if held is module), None)
-                if inner is not None:
-                    return f"{name}/{inner}"
+                path = next((path for path, inner in _inner_modules(value, library) if inner is module), None)
+                if path is not None:
+                    return f"{name}/{path}"
     return None
