@@ -153,11 +153,11 @@ def test_a_branch_is_charged_as_it_is_chosen(branches, ops):
 @pytest.mark.parametrize(
     ("branches", "message"),
     [
-        ("most", "chooses no branch"),
-        ({"router/cond": 3}, "names no branch: there are 3"),
-        ({"router/cond": -1}, "chooses no branch"),
+        ("most", "must be 'max', 'min', 'mean' or an index"),
+        ({"router/cond": 3}, "is too large: there are 3"),
+        ({"router/cond": -1}, "must be 'max', 'min', 'mean' or an index"),
         ({"router/con": 1}, "Did you mean 'router/cond'"),
-        ({"router/cond": True}, "chooses no branch"),
+        ({"router/cond": True}, "must be 'max', 'min', 'mean' or an index"),
     ],
 )
 def test_a_choice_that_is_none_is_refused(branches, message):

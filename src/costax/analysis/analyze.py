@@ -75,8 +75,8 @@ def analyze(
     trips: trip counts of loops whose length the program does not fix, by scope path: `{"solver/while": 40}`. Patterns
     are allowed. A loop without a trip count gets a symbol named after its path; with `loops_once` it counts once, as
     in XLA.
-    branches: the branch of a `cond` or `switch` that counts: the most expensive ("max"), the cheapest ("min"), the mean
-    of all ("mean"), or one of these or an index by scope path: `{"router/cond": 1, "*": "mean"}`.
+    branches: the branch of a `cond` or `switch` that counts: the costliest ("max"), the cheapest ("min"), the mean of
+    all ("mean"), or one of these or an index by scope path: `{"router/cond": 1, "*": "mean"}`.
     on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted.
     rules: cost rules for this call only, by primitive name.
     Raises TargetError if `fn` is not a program, InputError if the arguments do not fit, MissingRuleError, TripsError or

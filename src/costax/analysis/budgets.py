@@ -79,7 +79,7 @@ def field_value(analysis: Counts, field: str) -> Count:
 
 
 def check(analysis: Counts, budget: Budget) -> None:
-    """Raise BudgetError if a program costs more than its budget. The message names the most expensive layers."""
+    """Raise BudgetError if a program costs more than its budget. The message names the costliest layers."""
     __tracebackhide__ = True  # pytest then shows the line of the test
     limits = budget.limits()
     costs = {name: field_value(analysis, name) for name in limits}

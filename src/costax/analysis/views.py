@@ -55,7 +55,7 @@ def renamed(rows: Rows, names: Mapping[Scope, Scope]) -> dict[Row, Cost]:
 
 
 def top(analysis: C, most: int, key: Callable[[Cost], Count]) -> C:
-    """Return an analysis with the `most` most expensive scopes below each scope; the rest becomes `(7 others)`."""
+    """Return an analysis with the `most` costliest scopes below each scope; the rest becomes `(7 others)`."""
     names: dict[Scope, Scope] = {}
 
     def rename(node: ScopeNode, path: Scope) -> None:
@@ -75,12 +75,12 @@ def top(analysis: C, most: int, key: Callable[[Cost], Count]) -> C:
 
 
 def top_primitives(rows: Rows, most: int, key: Callable[[Cost], Count]) -> dict[Row, Cost]:
-    """Return the rows with the `most` most expensive primitives; the rest becomes `(7 others)`."""
+    """Return the rows with the `most` costliest primitives; the rest becomes `(7 others)`."""
     return _top_of(rows, most, key, lambda row: row.primitive, lambda row, name: row._replace(primitive=name))
 
 
 def top_sources(rows: Rows, most: int, key: Callable[[Cost], Count]) -> dict[Row, Cost]:
-    """Return the rows with the `most` most expensive source lines; the rest becomes `(7 others)`."""
+    """Return the rows with the `most` costliest source lines; the rest becomes `(7 others)`."""
     return _top_of(rows, most, key, lambda row: row.source, lambda row, name: row._replace(source=name))
 
 

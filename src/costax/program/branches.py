@@ -1,4 +1,4 @@
-"""Choice of the branch that counts: the most expensive, the cheapest, the mean, or the branch that the user chooses."""
+"""Choice of the branch that counts: the costliest, the cheapest, the mean, or the branch that the user chooses."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def checked_branches(branches: Any) -> dict[str, int | str]:
 def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Count], dict[str, Count]]:
     """Return how often each branch counts (0 or 1, or 1/n for the mean), and the conditions of this choice.
 
-    how: "max", "min", "mean" or an index. place: the scope path of the `cond` or `switch`, for messages. The most
-    expensive branch has the most operations; if two have the same number, it has the most bytes. If the order depends
-    on symbols, the order at large values counts. The conditions then map a text to a polynomial that must not be
+    how: "max", "min", "mean" or an index. place: the scope path of the `cond` or `switch`, for messages. The costliest
+    branch has the most operations; among branches with equal operations, the most bytes. If the order depends on
+    symbols, the order at large values counts. The conditions then map a text to a polynomial that must not be
     negative. Raises BranchError for an index that is too large.
     """
     if how == "mean":
@@ -59,7 +59,7 @@ def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Coun
             presumed.append(difference if better else -difference)
         if better:
             best = number
-    word = "most expensive" if how == "max" else "cheapest"
+    word = "costliest" if how == "max" else "cheapest"
     return [int(number == best) for number in range(len(costs))], {
         f"{difference} >= 0, which makes branch {best} of {place} the {word},": difference for difference in presumed
     }
