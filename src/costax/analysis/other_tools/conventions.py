@@ -1,4 +1,4 @@
-"""What another tool or paper would say of a program, and the way there from our number, line by line."""
+"""The numbers of other tools and papers for a program, and the reasons for each difference from costax's number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ CONVENTIONS: Final = (*TOOLS, *_FORMULAS)
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One line of the way: what the other tool adds or leaves out, why, and whether that is a known defect."""
+    """One reason for a difference.
+
+    what: the kind of work. count: what the other tool adds, negative for what it leaves out. why: the explanation.
+    defect: whether it is a known defect of the tool.
+    """
 
     what: str
     count: Count
@@ -32,10 +36,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Answer(Displayed):
-    """What another tool would print: `ours + sum(r.count for r in reasons) == count`.
+    """The number that another tool would report: `ours + sum(r.count for r in reasons) == count`.
 
-    unit: of both numbers. ours: the nearest of our own figures. layers: the other tool's number by scope; empty for
-    what is a formula of the whole program.
+    tool, version: the tool and the version that was tested. unit: of both numbers. ours: the number of costax that is
+    closest in meaning. layers: the other tool's number by scope; empty if it uses a formula for the whole program.
     """
 
     tool: str
@@ -48,7 +52,7 @@ class Answer(Displayed):
 
     @property
     def defects(self) -> tuple[Reason, ...]:
-        """The lines that are known defects of the tool."""
+        """The reasons that are known defects of the tool."""
         return tuple(reason for reason in self.reasons if reason.defect)
 
     def to_json(self) -> str:
@@ -57,41 +61,42 @@ class Answer(Displayed):
 
 
 def answer(analysis: Counts, tool: str) -> Answer:
-    """Return what a tool would print for a program, with the way there from our number.
+    """Return the number that a tool would report for a program, with the reasons for the difference.
 
-    Raises InputError for a tool that nobody knows, or one that reads what this analysis does not have.
+    Raises InputError for an unknown tool, for an analysis from a record, for a program with a backward pass if the tool
+    counts forward passes only, or without parameters if the formula needs them.
     """
     if tool not in CONVENTIONS:
         raise InputError(
-            f"{tool!r} is no convention that costax knows.",
-            why="A convention is what a tool or a paper means by its number.",
+            f"costax does not know the tool or convention {tool!r}.",
+            why="Each tool counts other operations, so costax needs its rules.",
             cure=f"Use one of {', '.join(CONVENTIONS)}.",
         )
     if analysis.tree is None or analysis.program is None:
         raise InputError(
-            f"`{analysis.name}` comes from a record, and {tool!r} reads the equations.",
-            why="A record keeps sums by scope and primitive, not shapes.",
+            f"`{analysis.name}` was loaded from a record, but the number of {tool!r} depends on the equations.",
+            why="A record has costs by scope and primitive, but no shapes.",
             cure="Analyse the program again: costax.analyze(fn)(*args).as_(...).",
         )
     if tool == "xla":
         return _xla(analysis, analysis.tree)
-    found = parts(analysis)
+    tool_layers = parts(analysis)
     if tool in _FORMULAS:
-        return _palm(analysis, found) if tool == "palm-mfu" else _megatron(analysis, found)
-    return _counted(analysis, TOOLS[tool], tool, found)
+        return _palm(analysis, tool_layers) if tool == "palm-mfu" else _megatron(analysis, tool_layers)
+    return _counted(analysis, TOOLS[tool], tool, tool_layers)
 
 
-def _counted(analysis: Counts, tool: Tool, name: str, found: list[ToolLayer]) -> Answer:
+def _counted(analysis: Counts, tool: Tool, name: str, tool_layers: list[ToolLayer]) -> Answer:
     if not tool.training and {BACKWARD, RECOMPUTE} & set(analysis.by_direction()):
         raise InputError(
-            f"{name} counts a forward pass, and `{analysis.name}` holds a backward one.",
-            why="What it would print for a training step is not defined.",
-            cure=f"Analyse the model: costax.analyze(model)(*args).as_({name!r}).",
+            f"{name} counts forward passes only, but `{analysis.name}` has a backward pass.",
+            why=f"{name} has no number for a training step.",
+            cure=f"Analyse the model alone: costax.analyze(model)(*args).as_({name!r}).",
         )
     ours = tool.mac * analysis.total.macs
-    known = sum(part.count for part in found if part.kind in CONTRACTIONS)
+    known = sum(part.count for part in tool_layers if part.kind in CONTRACTIONS)
     theirs: dict[str, list[tuple[ToolLayer, Count]]] = {}
-    for part in found:
+    for part in tool_layers:
         weight = tool.weights.get(part.kind)
         count = weight.count(part) if weight else tool.mac * part.count if part.kind in CONTRACTIONS else 0
         theirs.setdefault(part.kind, []).append((part, count))
@@ -103,13 +108,13 @@ def _counted(analysis: Counts, tool: Tool, name: str, found: list[ToolLayer]) ->
             weight = tool.weights[kind]
             reasons.append(Reason(kind, difference, weight.why, weight.defect))
     if name == "torch" and BACKWARD in analysis.by_direction():
-        again = sum(part.count for part in found if part.kind == ATTENTION and part.direction == FORWARD)
-        if again:
-            why = "the backward pass of torch's fused attention computes QK^T again"
-            reasons.append(Reason("attention, recomputed", again, why))
+        recomputed = sum(part.count for part in tool_layers if part.kind == ATTENTION and part.direction == FORWARD)
+        if recomputed:
+            why = "the backward pass of torch's fused attention recomputes QK^T"
+            reasons.append(Reason("attention, recomputed", recomputed, why))
     unseen = analysis.total.macs - known
     if unseen:
-        reasons.append(Reason("other contractions", -tool.mac * unseen, "no layer or function of theirs"))
+        reasons.append(Reason("other contractions", -tool.mac * unseen, "the tool has no layer or function for them"))
     layers: dict[str, Count] = {}
     for part, count in (pair for counted in theirs.values() for pair in counted):
         if count:
@@ -120,75 +125,91 @@ def _counted(analysis: Counts, tool: Tool, name: str, found: list[ToolLayer]) ->
 
 
 def _xla(analysis: Counts, tree: Node) -> Answer:
-    """Return what XLA's laws make of the jaxpr: loop bodies once, one device, integers as FLOPs, no padding."""
+    """Return the count of XLA's rules for the jaxpr: loop bodies once, one device, integers as FLOPs, no padding."""
     ours = analysis.total.flops
     once = tree.where(lambda node: 1 if node.per_device else node.copies if node.loop else node.times)
     loops = once.flops - ours
-    by_law = as_xla(once).flops
+    by_xla = as_xla(once).flops
     reasons = [
-        Reason("loops and devices", loops, "the body of a loop is charged once, and one device's share"),
-        Reason("taps on padding", -2 * once.padding_macs, "are left out"),
-        Reason("integers, comparisons, selections", by_law - once.flops + 2 * once.padding_macs, "are FLOPs to XLA"),
+        Reason("loops and devices", loops, "XLA counts a loop body once, and the work of one device"),
+        Reason("taps on padding", -2 * once.padding_macs, "XLA leaves them out"),
+        Reason(
+            "integers, comparisons, selections", by_xla - once.flops + 2 * once.padding_macs, "XLA counts them as FLOPs"
+        ),
     ]
     kept = tuple(reason for reason in reasons if reason.count)
-    return Answer("xla", "HloCostAnalysis, before any rewriting", by_law, "FLOPs", ours, kept, {})
+    return Answer("xla", "HloCostAnalysis, before any rewriting", by_xla, "FLOPs", ours, kept, {})
 
 
-def _palm(analysis: Counts, found: list[ToolLayer]) -> Answer:
-    """Return the model FLOPs of PaLM's MFU: 6 N + 12 L H Q T a token, a third of that without a backward pass.
+def _palm(analysis: Counts, layers: list[ToolLayer]) -> Answer:
+    """Return the model FLOPs of PaLM's MFU: 6 N + 12 L H Q T per token, a third of that without a backward pass.
+
+    N: parameters. L: layers. H: heads. Q: size of a head. T: tokens of a sequence.
 
     Source: Chowdhery et al. 2022, "PaLM", appendix B.
     """
     if analysis.params is None:
         raise InputError(
-            f"Nobody said which inputs of `{analysis.name}` are parameters.",
-            why="PaLM's formula multiplies their number by the tokens.",
+            f"costax was not told which inputs of `{analysis.name}` are parameters.",
+            why="PaLM's formula multiplies the number of parameters by the number of tokens.",
             cure="Pass params_argnums to costax.analyze.",
         )
     passes = 3 if BACKWARD in analysis.by_direction() else 1
-    forward = [part for part in found if part.direction == FORWARD]
+    forward = [part for part in layers if part.direction == FORWARD]
     tokens = _tokens(forward)
     attention = sum(part.count for part in forward if part.kind == ATTENTION)
     weights, mixing = passes * 2 * analysis.params * tokens, passes * 2 * attention
     return _formula(analysis, "palm-mfu", "Chowdhery et al. 2022, appendix B", weights + mixing, passes, forward)
 
 
-def _megatron(analysis: Counts, found: list[ToolLayer]) -> Answer:
-    """Return Megatron's FLOPs: every matrix product of the forward pass, three times, and what is recomputed.
+def _megatron(analysis: Counts, layers: list[ToolLayer]) -> Answer:
+    """Return Megatron's FLOPs: all matrix products of the forward pass times three, and recomputed ones.
 
     Source: Narayanan et al. 2021, "Efficient large-scale language model training on GPU clusters", section 4.1.
     """
     passes = 3 if BACKWARD in analysis.by_direction() else 1
-    forward = [part for part in found if part.direction == FORWARD]
+    forward = [part for part in layers if part.direction == FORWARD]
     model = passes * 2 * sum(part.count for part in forward if part.kind in CONTRACTIONS)
-    again = 2 * analysis.by_direction()[RECOMPUTE].macs if RECOMPUTE in analysis.by_direction() else 0
+    recomputed_flops = 2 * analysis.by_direction()[RECOMPUTE].macs if RECOMPUTE in analysis.by_direction() else 0
     return _formula(
-        analysis, "megatron", "Narayanan et al. 2021, section 4.1", model + again, passes, forward, again=again
+        analysis,
+        "megatron",
+        "Narayanan et al. 2021, section 4.1",
+        model + recomputed_flops,
+        passes,
+        forward,
+        recomputed_flops=recomputed_flops,
     )
 
 
 def _formula(
-    analysis: Counts, name: str, version: str, count: Count, passes: int, forward: list[ToolLayer], again: Count = 0
+    analysis: Counts,
+    name: str,
+    version: str,
+    count: Count,
+    passes: int,
+    forward: list[ToolLayer],
+    recomputed_flops: Count = 0,
 ) -> Answer:
     directions = analysis.by_direction()
     elementwise = analysis.total.flops - 2 * analysis.total.macs
-    recomputed = 2 * directions[RECOMPUTE].macs - again if RECOMPUTE in directions else 0
+    recomputed = 2 * directions[RECOMPUTE].macs - recomputed_flops if RECOMPUTE in directions else 0
     update = 2 * directions[UPDATE].macs if UPDATE in directions else 0
-    products = passes * 2 * sum(part.count for part in forward if part.kind in CONTRACTIONS) + again
+    products = passes * 2 * sum(part.count for part in forward if part.kind in CONTRACTIONS) + recomputed_flops
     traced = 2 * analysis.total.macs - recomputed - update
     reasons = (
-        Reason("elementwise work", -elementwise, "only products of matrices count"),
-        Reason("recomputed work", -recomputed, "is no work of the model"),
-        Reason("optimizer", -update, "is no work of the model"),
-        Reason("backward pass", products - traced, "is taken to be twice the forward pass"),
-        Reason("the formula", count - products, "parameters x tokens stand for the products"),
+        Reason("elementwise work", -elementwise, "only matrix products count"),
+        Reason("recomputed work", -recomputed, "does not count as work of the model"),
+        Reason("optimizer", -update, "does not count as work of the model"),
+        Reason("backward pass", products - traced, "counts as twice the forward pass"),
+        Reason("the formula", count - products, "parameters x tokens replace the matrix products"),
     )
     kept = tuple(reason for reason in reasons if reason.count)
     return Answer(name, version, count, "FLOPs", analysis.total.flops, kept, {})
 
 
 def _tokens(forward: list[ToolLayer]) -> Count:
-    """Return how many tokens the linear layers see: of most of their weights."""
+    """Return the number of tokens per call: of all linear layers, the number that most weights see."""
     seen: dict[Count, Count] = {}
     for part in forward:
         if part.kind == LINEAR and part.weight:

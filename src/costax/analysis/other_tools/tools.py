@@ -1,7 +1,7 @@
-"""What each tool counts of each kind of part: the versions, the weights, and the defects that are known.
+"""The counting rules of each tool: its version, its count for each kind of layer, and known defects.
 
-A contraction that a table does not name is counted as it is, everything else that it does not name as nothing.
-Source: the tools' own code and what they printed for torchvision's models (`benchmarks/peers.py` runs them again).
+A contraction without an entry counts as in costax; any other kind of layer without an entry counts 0. Source: the code
+of the tools, and their numbers for torchvision's models (`benchmarks/peers.py` runs the tools again).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from costax.program.tree import FORWARD
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What a tool counts of a part, why, and whether that is a known defect."""
+    """The count of a tool for a kind of layer, the explanation, and whether it is a known defect."""
 
     count: Callable[[ToolLayer], Count]
     why: str
@@ -41,9 +41,10 @@ class Weight:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool: its unit, the version that was read and run, what a MAC is worth, what it counts of each kind of part.
+    """A tool.
 
-    training: it follows the backward pass; the others see the forward pass alone.
+    unit: of its number. version: the version that was read and run. mac: the count of a multiply-accumulate. weights:
+    the count for each kind of layer. training: the tool counts backward passes too; the others only forward passes.
     """
 
     unit: str
@@ -73,8 +74,8 @@ def _nothing(why: str) -> Weight:
     return _times(0, why, defect=True)
 
 
-_NO_SDPA: Final = _nothing("scaled_dot_product_attention has no rule, and counts 0")
-_NO_MATMUL: Final = _nothing("only modules are seen: a product outside of one counts 0")
+_NO_SDPA: Final = _nothing("scaled_dot_product_attention has no rule and counts 0")
+_NO_MATMUL: Final = _nothing("only modules count: a product outside of a module counts 0")
 
 
 def _linear_modules(part: ToolLayer) -> Count:
@@ -82,7 +83,7 @@ def _linear_modules(part: ToolLayer) -> Count:
 
 
 _LINEAR_MODULES: Final = Weight(
-    _linear_modules, "the projections of nn.MultiheadAttention are functions: 0", defect=True
+    _linear_modules, "the projections of nn.MultiheadAttention are functions and count 0", defect=True
 )
 
 FVCORE: Final = Tool(
@@ -91,8 +92,8 @@ FVCORE: Final = Tool(
     weights={
         ATTENTION: _NO_SDPA,
         BATCH_NORM: _batch_norm("2 an element, 1 without scale; 5 and 4 in training"),
-        LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, it says"),
-        GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, it says"),
+        LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, according to the tool"),
+        GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, according to the tool"),
         GLOBAL_POOL: _times(1, "1 an element of the input"),
     },
 )
@@ -104,9 +105,9 @@ THOP: Final = Tool(
         ATTENTION: _NO_MATMUL,
         PRODUCT: _NO_MATMUL,
         LINEAR: _LINEAR_MODULES,
-        BATCH_NORM: _norm(4, 2, "4 an element, 2 without scale, though it says that inference fuses it"),
+        BATCH_NORM: _norm(4, 2, "4 an element, 2 without scale, although it states that inference fuses it"),
         LAYER_NORM: _norm(4, 2, "4 an element, 2 without scale"),
-        GROUP_NORM: _nothing("nn.GroupNorm has no rule, and counts 0"),
+        GROUP_NORM: _nothing("nn.GroupNorm has no rule and counts 0"),
         AVERAGE_POOL: Weight(lambda part: part.outputs, "1 an element of the output"),
         GLOBAL_POOL: Weight(lambda part: part.count + part.outputs, "1 an element of the input and 1 of the output"),
     },
@@ -118,7 +119,7 @@ def _ptflops_function(part: ToolLayer) -> Count:
 
 
 def _ptflops_attention(part: ToolLayer) -> Count:
-    # The output of QK^T has the elements of the softmax, that of the mix those of the queries, which are scaled.
+    # One operation for each element of the softmax, and for each element of the queries, which are scaled.
     return part.count + (part.outputs if part.fused else 0)
 
 
@@ -160,8 +161,8 @@ TORCHINFO: Final = Tool(
         ATTENTION: _NO_MATMUL,
         PRODUCT: _NO_MATMUL,
         CONVOLUTION: Weight(_torchinfo_convolution, "parameters x output positions"),
-        LINEAR: Weight(_torchinfo_linear, "parameters x batch: the tokens of a sequence are not seen", defect=True),
-        BIAS: Weight(lambda part: 0 if part.fused else _torchinfo_bias(part), "a bias is a parameter, and counts"),
+        LINEAR: Weight(_torchinfo_linear, "parameters x batch: the tokens of a sequence do not count", defect=True),
+        BIAS: Weight(lambda part: 0 if part.fused else _torchinfo_bias(part), "a bias is a parameter and counts"),
         BATCH_NORM: Weight(lambda part: part.weight, "parameters x batch"),
         LAYER_NORM: Weight(lambda part: part.weight, "parameters x batch"),
         GROUP_NORM: Weight(lambda part: part.weight, "parameters x batch"),
@@ -176,8 +177,8 @@ def _torchinfo_bias(part: ToolLayer) -> Count:
 
 _DEEPSPEED: Final = {
     BATCH_NORM: _batch_norm("2 an element, 1 without scale; 5 and 4 in training"),
-    LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, it says"),
-    GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, it says"),
+    LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, according to the tool"),
+    GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, according to the tool"),
     ACTIVATION: Weight(lambda part: 0 if part.name == "relu6" else part.count, "1 an element; 0 of nn.ReLU6"),
     MAX_POOL: _times(1, "1 an element of the input"),
     AVERAGE_POOL: _times(1, "1 an element of the input"),
@@ -212,4 +213,4 @@ TOOLS: Final[Mapping[str, Tool]] = {
         training=True,
     ),
 }
-"""The tools that count parts. Attention is taken to be torch's fused attention, as models use it."""
+"""The tools by name. An attention layer counts as torch's fused attention, which models use."""
