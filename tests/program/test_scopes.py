@@ -14,7 +14,7 @@ from jax import lax
 
 import costax
 from costax.errors import InputError
-from costax.program.frameworks import scopes
+from costax.program.frameworks import scope_context
 
 # One process of pytest-xdist runs all of them: they share what jax compiled for their modules.
 pytestmark = pytest.mark.xdist_group("scopes")
@@ -404,7 +404,7 @@ def test_an_analysis_inside_an_analysis_and_one_in_another_thread_leave_nothing_
 
 def test_a_thread_that_analyses_nothing_sees_no_scope():
     net = NnxNet(nnx.Rngs(0))
-    with scopes(net, (), {}):
+    with scope_context(net, (), {}):
         found = []
         graph, state = nnx.split(net)
 

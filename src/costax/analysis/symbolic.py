@@ -114,8 +114,8 @@ class _Check:
 
     def at_some_sizes(self) -> str:
         """Return how the counts at concrete sizes differ from the formulas, or "" if they agree."""
-        for places in _CHECKED:
-            values = self._sizes(places)
+        for indices in _CHECKED:
+            values = self._sizes(indices)
             if self._admitted(values) and not self._equalities(values):
                 difference = self._compared(values)
                 if difference is not None:
@@ -151,10 +151,10 @@ class _Check:
         """Return the comparisons of the program that are equal at a point, although the trace took them for unequal."""
         return [difference for difference in self._undecided if not difference.value(values)]
 
-    def _sizes(self, places: Sequence[int]) -> dict[str, int]:
+    def _sizes(self, indices: Sequence[int]) -> dict[str, int]:
         values: dict[str, int] = {}
         for number, (name, least) in enumerate(sorted(self.symbolic.least.items())):
-            sizes = islice(sizes_of(name, least, self.traced.conditions), places[number % len(places)] + 1)
+            sizes = islice(sizes_of(name, least, self.traced.conditions), indices[number % len(indices)] + 1)
             values[name] = (list(sizes) or [least])[-1]
         return values
 

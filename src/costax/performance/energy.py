@@ -16,7 +16,7 @@ from costax.core import units
 from costax.core.cost import BYTES_SENT
 from costax.core.display import Displayed
 from costax.errors import DeviceError
-from costax.performance.hardware.device import operand_class
+from costax.performance.hardware.specification import operand_class
 from costax.performance.hardware.technologies import technology as table_of
 from costax.performance.kernels import LINK, MATMUL_UNIT, MEMORY
 from costax.performance.protocols import Predicted

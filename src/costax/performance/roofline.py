@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from costax.core.cost import Count
 from costax.performance import collective_time
 from costax.performance.hardware import Device
-from costax.performance.hardware.device import operand_class
+from costax.performance.hardware.specification import operand_class
 from costax.performance.kernels import (
     LINK,
     MATMUL_UNIT,

@@ -31,10 +31,10 @@ def checked_branches(branches: Any) -> dict[str, int | str]:
     return {} if choices == {"*": "max"} else dict(choices)
 
 
-def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Count], dict[str, Count]]:
+def chosen(costs: Sequence[Cost], how: int | str, path: str) -> tuple[list[Count], dict[str, Count]]:
     """Return how often each branch counts (0 or 1, or 1/n for the mean), and the conditions of this choice.
 
-    how: "max", "min", "mean" or an index. place: the scope path of the `cond` or `switch`, for messages. The costliest
+    how: "max", "min", "mean" or an index. path: the scope path of the `cond` or `switch`, for messages. The costliest
     branch has the most operations; among branches with equal operations, the most bytes. If the order depends on
     symbols, the order at large values counts. The conditions then map a text to a polynomial that must not be
     negative. Raises BranchError for an index that is too large.
@@ -44,7 +44,7 @@ def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Coun
     if isinstance(how, int):
         if how >= len(costs):
             raise BranchError(
-                f"branches[{place!r}] = {how} is too large: there are {len(costs)} branches, numbered from 0.",
+                f"branches[{path!r}] = {how} is too large: there are {len(costs)} branches, numbered from 0.",
                 why="The index decides which branch counts.",
                 cure=f"Pass an index from 0 to {len(costs) - 1}.",
             )
@@ -61,7 +61,7 @@ def chosen(costs: Sequence[Cost], how: int | str, place: str) -> tuple[list[Coun
             best = number
     word = "costliest" if how == "max" else "cheapest"
     return [int(number == best) for number in range(len(costs))], {
-        f"{difference} >= 0, which makes branch {best} of {place} the {word},": difference for difference in presumed
+        f"{difference} >= 0, which makes branch {best} of {path} the {word},": difference for difference in presumed
     }
 
 
@@ -80,15 +80,15 @@ def _exceeds(one: Cost, other: Cost) -> tuple[bool, Count | None]:
     return False, None
 
 
-def check_used(places: Collection[str], used: Collection[str], branches: Mapping[str, int | str]) -> None:
+def check_used(paths: Collection[str], used: Collection[str], branches: Mapping[str, int | str]) -> None:
     """Raise BranchError for a choice that no equation has used."""
-    unused = [place for place in branches if place not in used and place != "*"]
+    unused = [path for path in branches if path not in used and path != "*"]
     if unused:
         raise BranchError(
             f"No cond or switch matches {', '.join(map(repr, unused))}.",
-            where=f"equations with branches: {', '.join(sorted(places)) or 'none'}",
+            where=f"equations with branches: {', '.join(sorted(paths)) or 'none'}",
             why="A choice without its equation has no effect.",
-            cure=nearest(unused[0], places) or "Use a scope path of that list, or a pattern such as '*/cond'.",
+            cure=nearest(unused[0], paths) or "Use a scope path of that list, or a pattern such as '*/cond'.",
         )
 
 

@@ -31,23 +31,23 @@ _FACTORY: Final = "Return (fn, args), (fn, args, kwargs) or costax.Target(fn, ar
 
 def load_attribute(text: str) -> Any:
     """Return the value of a target. Raises TargetError if the target does not exist."""
-    place, name = _split(text)
-    key = (place, name)
+    location, name = _split(text)
+    key = (location, name)
     if key not in _LOADED:
-        is_file = place.endswith(".py") or "/" in place or "\\" in place
-        _LOADED[key] = _attribute(_from_file(place) if is_file else _from_module(place), name, place)
+        is_file = location.endswith(".py") or "/" in location or "\\" in location
+        _LOADED[key] = _attribute(_from_file(location) if is_file else _from_module(location), name, location)
     return _LOADED[key]
 
 
 def _split(text: str) -> tuple[str, str]:
-    place, colon, name = text.rpartition(":")
-    if not (place and colon and name):
+    location, colon, name = text.rpartition(":")
+    if not (location and colon and name):
         raise TargetError(
             f"{text!r} is not a target.",
             why="A target is a file or a module, a colon, and a name in it.",
             cure=_GRAMMAR,
         )
-    return place, name
+    return location, name
 
 
 @stage("importing")
@@ -58,15 +58,15 @@ def load_target(text: str, inputs: Sequence[str] = ()) -> Target:
     a keyword argument. Raises TargetError if the target does not exist or its import fails, InputError if the inputs do
     not fit the function.
     """
-    place, name = _split(text)
+    location, name = _split(text)
     args, kwargs = _specs(inputs)
-    is_file = place.endswith(".py") or "/" in place or "\\" in place
-    value = _attribute(_from_file(place) if is_file else _from_module(place), name, place)
+    is_file = location.endswith(".py") or "/" in location or "\\" in location
+    value = _attribute(_from_file(location) if is_file else _from_module(location), name, location)
     if inputs:
         return _with_inputs(value, name, args, kwargs)
     if isinstance(value, Target) or type(value) is tuple:
         return _as_target(value, name)
-    return _as_target(_called(value, name), name, _place_of(value))
+    return _as_target(_called(value, name), name, _definition_line(value))
 
 
 def _specs(inputs: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
@@ -84,11 +84,11 @@ def _specs(inputs: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
 # From the text of a target to a Python value.
 
 
-def _from_file(place: str) -> ModuleType:
-    path = Path(place).absolute()
+def _from_file(location: str) -> ModuleType:
+    path = Path(location).absolute()
     if not path.is_file():
         raise TargetError(
-            f"{place!r} is a directory." if path.is_dir() else f"There is no file {place!r}.",
+            f"{location!r} is a directory." if path.is_dir() else f"There is no file {location!r}.",
             why="costax imports the file to find the target in it.",
             cure=_nearest(path.name, _python_files(path)) or _GRAMMAR,
         )
@@ -99,26 +99,28 @@ def _from_file(place: str) -> ModuleType:
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
         raise TargetError(
-            f"{place!r} is not a Python file.", why="costax imports the file to find the target in it.", cure=_GRAMMAR
+            f"{location!r} is not a Python file.",
+            why="costax imports the file to find the target in it.",
+            cure=_GRAMMAR,
         )
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     loader = module_spec.loader
     try:
-        _imported(lambda: loader.exec_module(module), place)
+        _imported(lambda: loader.exec_module(module), location)
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
-def _from_module(place: str) -> ModuleType:
+def _from_module(location: str) -> ModuleType:
     _search_first(str(Path.cwd()))
     try:
-        return _imported(lambda: importlib.import_module(place), place)
+        return _imported(lambda: importlib.import_module(location), location)
     except TargetError as error:
         cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and cause.name and f"{place}.".startswith(f"{cause.name}."):
+        if isinstance(cause, ModuleNotFoundError) and cause.name and f"{location}.".startswith(f"{cause.name}."):
             raise TargetError(
                 f"There is no module {cause.name!r}.",
                 why="costax imports the module to find the target in it.",
@@ -127,22 +129,22 @@ def _from_module(place: str) -> ModuleType:
         raise
 
 
-def _imported(load: Callable[[], Any], place: str) -> Any:
+def _imported(load: Callable[[], Any], location: str) -> Any:
     try:
         return load()
     except CostaxError:
         raise
     except SyntaxError as error:
         raise TargetError(
-            f"{place!r} has a syntax error: {error.msg}.",
-            where=f"{error.filename or place}:{error.lineno or 1}",
+            f"{location!r} has a syntax error: {error.msg}.",
+            where=f"{error.filename or location}:{error.lineno or 1}",
             why="costax imports the file to find the target in it.",
             cure="Correct the line, or choose another file.",
         ) from error
     except (Exception, SystemExit) as error:
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         raise TargetError(
-            f"Importing {place!r} raised {_described(error)}.",
+            f"Importing {location!r} raised {_error_text(error)}.",
             where=_user_line(error),
             why="costax imports the module to find the target in it.",
             cure=f"Install the package that provides `{absent.partition('.')[0]}`."
@@ -151,7 +153,7 @@ def _imported(load: Callable[[], Any], place: str) -> Any:
         ) from error
 
 
-def _attribute(module: ModuleType, name: str, place: str) -> Any:
+def _attribute(module: ModuleType, name: str, location: str) -> Any:
     value: Any = module
     for part in name.split("."):
         try:
@@ -161,7 +163,7 @@ def _attribute(module: ModuleType, name: str, place: str) -> Any:
             public = [n for n, v in names.items() if not n.startswith("_") and callable(v)]
             own = [n for n in public if getattr(names[n], "__module__", "") == module.__name__]
             raise TargetError(
-                f"{place!r} has no {name!r}.",
+                f"{location!r} has no {name!r}.",
                 why=f"Its callables are: {', '.join(sorted(own or public)) or 'none'}.",
                 cure=_nearest(name, own or public) or "Use one of these names.",
             ) from error
@@ -186,7 +188,7 @@ def _with_inputs(value: Any, name: str, args: Sequence[Any], kwargs: Mapping[str
     count = len(args) + len(kwargs)
     raise InputError(
         f"`{name}{_names(signature)}` does not take {count} input{'s' if count != 1 else ''}.",
-        where=_place_of(value),
+        where=_definition_line(value),
         why="Each --input is one argument; --input 'name=f32[8]' is a keyword argument.",
         cure="Pass one --input for each argument without a default, or use a factory that returns (fn, args).",
     )
@@ -203,7 +205,7 @@ def _called(factory: Any, name: str) -> Any:
     if signature is None or not _binds(signature, (), {}):
         raise InputError(
             f"`{name}{_names(signature) if signature else '(...)'}` takes arguments, but there is no --input.",
-            where=_place_of(factory),
+            where=_definition_line(factory),
             why="costax needs the shape and dtype of each argument.",
             cure=f"Pass one --input 'f32[8,128]' for each argument, or use a factory without arguments. {_FACTORY}",
         )
@@ -213,8 +215,8 @@ def _called(factory: Any, name: str) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise TargetError(
-            f"`{name}()` raised {_described(error)}.",
-            where=_user_line(error) or _place_of(factory),
+            f"`{name}()` raised {_error_text(error)}.",
+            where=_user_line(error) or _definition_line(factory),
             why="costax calls a factory to get the program and its arguments.",
             cure="Correct the error in the factory; --debug shows the traceback.",
         ) from error
@@ -277,7 +279,7 @@ def _binds(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[st
     return True
 
 
-def _place_of(value: Any) -> str:
+def _definition_line(value: Any) -> str:
     code = getattr(inspect.unwrap(value) if callable(value) else value, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
@@ -295,7 +297,7 @@ def _is_installed(filename: str) -> bool:
     return "site-packages" in path.parts or any(path.is_relative_to(library) for library in libraries)
 
 
-def _described(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text}".removesuffix(".") if text else type(error).__name__
 

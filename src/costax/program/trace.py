@@ -216,7 +216,7 @@ def _traced(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], closed: _Cl
     If the program cannot be traced with a scope for each layer, it is traced without these scopes, with a warning.
     """
     jitted = _jax.jitted(closed.function, closed.static)
-    scopes = frameworks.scopes(fn, args, kwargs)
+    scopes = frameworks.scope_context(fn, args, kwargs)
     if scopes is None:
         traced = jitted.trace(*closed.args, **closed.kwargs)
     else:

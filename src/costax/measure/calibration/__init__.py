@@ -19,7 +19,7 @@ import jax
 from costax import _jax
 from costax.errors import DeviceError
 from costax.measure.calibration.rates import Point, rates_of, starts_of
-from costax.measure.calibration.trials import trials
+from costax.measure.calibration.trials import all_trials
 from costax.performance.hardware import Device, read, user_folder
 
 _api: Any = jax
@@ -63,7 +63,7 @@ class Calibration:
     def __init__(self, *, quick: bool = False) -> None:
         """Build the trials. quick: fewer sizes, in a tenth of the time and less accurately."""
         self._quick = quick
-        self._trials = list(trials(quick=quick))
+        self._trials = list(all_trials(quick=quick))
         self._runs = [trial.make() for trial in self._trials]
         self._seconds: list[list[float]] = [[] for _ in self._trials]
 

@@ -40,7 +40,7 @@ class Trial:
     make: Callable[[], Callable[[], Any]]
 
 
-def trials(*, quick: bool) -> Iterator[Trial]:
+def all_trials(*, quick: bool) -> Iterator[Trial]:
     """Yield the trials. quick: fewer sizes, and a tenth of the work of each."""
     steady = _STEADY / 10 if quick else _STEADY
     yield Trial("dispatch", "", 1, 1, 1, _dispatch)

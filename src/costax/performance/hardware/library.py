@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 
 from costax.errors import DeviceError
-from costax.performance.hardware.device import Device, Figure, Link
+from costax.performance.hardware.specification import Device, Figure, Link
 
 _OWN: Final = Path(__file__).parent / "devices"
 _VARIABLE: Final = "COSTAX_DEVICES"

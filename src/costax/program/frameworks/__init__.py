@@ -19,9 +19,9 @@ from costax._jax import pytrees
 from costax.program.frameworks import equinox, haiku, linen, nnx, plain
 from costax.program.frameworks.bound import Bound, arguments, class_of, is_optax
 from costax.program.frameworks.kinds import Kinds, collected
-from costax.program.frameworks.scopes import Library, layer_scopes
+from costax.program.frameworks.scopes import ModuleLibrary, layer_scopes
 
-__all__ = ["Bound", "Kinds", "arguments", "bind", "collected", "is_library_file", "scopes"]
+__all__ = ["Bound", "Kinds", "arguments", "bind", "collected", "is_library_file", "scope_context"]
 
 # Each returns None for a target of another library. The order matters: `plain.bind` accepts every target.
 _ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, plain.bind)
@@ -39,7 +39,7 @@ def bind(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums
     return next(bound for bound in bindings if bound is not None)
 
 
-def scopes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractContextManager[None] | None:
+def scope_context(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractContextManager[None] | None:
     """Return a context in which each call of an nnx or equinox layer adds its path to jax's name stack.
 
     None if neither library is loaded. Traces in the context have a cache of their own for each target: another target
@@ -56,7 +56,9 @@ def is_library_file(filename: str) -> bool:
 
 
 @contextmanager
-def _apart(libraries: Sequence[Library], fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Generator[None]:
+def _apart(
+    libraries: Sequence[ModuleLibrary], fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Generator[None]:
     bases = tuple(library.base for library in libraries)
     leaves = pytrees.leaves((args, dict(kwargs)), is_leaf=lambda x: isinstance(x, bases) or is_optax(x))
     roots = Counter(class_of(leaf) for leaf in leaves if isinstance(leaf, bases))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from costax import _jax
 from costax._jax import pytrees
 from costax.program.frameworks.bound import Bound, arguments, class_of, is_optax, within
-from costax.program.frameworks.scopes import Library
+from costax.program.frameworks.scopes import ModuleLibrary
 
 
 def bind(
@@ -38,14 +38,14 @@ def bind(
     return None
 
 
-def library() -> Library | None:
+def library() -> ModuleLibrary | None:
     """Return the description of equinox for the layer scopes; None if equinox is not loaded.
 
     equinox adds a scope with the class name for each call (`eqx.nn.Linear`). The attribute path is more precise, so
     the scope of equinox is removed.
     """
     equinox = sys.modules.get("equinox")
-    return None if equinox is None else Library(equinox.Module, _methods, _original, _is_wrapper)
+    return None if equinox is None else ModuleLibrary(equinox.Module, _methods, _original, _is_wrapper)
 
 
 def _methods(cls: type) -> list[str]:

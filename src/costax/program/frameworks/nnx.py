@@ -15,7 +15,7 @@ from typing import Any
 from costax import _jax
 from costax._jax import pytrees
 from costax.program.frameworks.bound import Bound, within
-from costax.program.frameworks.scopes import Library
+from costax.program.frameworks.scopes import ModuleLibrary
 
 
 def bind(
@@ -54,13 +54,13 @@ def bind(
     return Bound(function, (params, rest, *others), {}, is_parameter, eager=eager, module=True)
 
 
-def library() -> Library | None:
+def library() -> ModuleLibrary | None:
     """Return the description of nnx for the layer scopes; None if nnx is not loaded.
 
     A call of any public method of a module is a call of a layer.
     """
     nnx = sys.modules.get("flax.nnx")
-    return None if nnx is None else Library(nnx.Module, _methods)
+    return None if nnx is None else ModuleLibrary(nnx.Module, _methods)
 
 
 def _methods(cls: type) -> list[str]:

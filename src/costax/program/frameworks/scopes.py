@@ -31,7 +31,7 @@ from costax.program.frameworks.kinds import note
 
 
 @dataclass(frozen=True)
-class Library:
+class ModuleLibrary:
     """The description of a library of modules.
 
     base: the base class of its modules. methods: returns the names of the methods that a class itself defines and whose
@@ -58,7 +58,7 @@ class _Calls(threading.local):
 @dataclass(slots=True)
 class _Call:
     module: Any
-    library: Library
+    library: ModuleLibrary
     paths: dict[int, tuple[str, Any]] | None = field(default=None)
 
     def path_of(self, module: Any) -> str | None:
@@ -79,7 +79,7 @@ _USERS: Final[dict[type, int]] = {}
 
 
 @contextmanager
-def layer_scopes(libraries: Sequence[Library], twins: Collection[type] = ()) -> Generator[None]:
+def layer_scopes(libraries: Sequence[ModuleLibrary], twins: Collection[type] = ()) -> Generator[None]:
     """Return a context in which each call of a module adds its path to the name stack.
 
     twins: classes with several root modules in the program (an actor and a critic). Their scopes are the names of the
@@ -97,7 +97,7 @@ def layer_scopes(libraries: Sequence[Library], twins: Collection[type] = ()) -> 
             _unwrap(library)
 
 
-def _wrap(library: Library) -> None:
+def _wrap(library: ModuleLibrary) -> None:
     with _LOCK:
         _USERS[library.base] = _USERS.get(library.base, 0) + 1
         for cls in _subclasses(library.base):
@@ -107,7 +107,7 @@ def _wrap(library: Library) -> None:
                     type.__setattr__(cls, name, _scoped(library, library.original(cls, cls.__dict__[name])))
 
 
-def _unwrap(library: Library) -> None:
+def _unwrap(library: ModuleLibrary) -> None:
     with _LOCK:
         _USERS[library.base] -= 1
         if _USERS[library.base]:
@@ -128,7 +128,7 @@ def _subclasses(base: type) -> Iterator[type]:
             pending.extend(type.__subclasses__(cls))
 
 
-def _scoped(library: Library, function: Any) -> Callable[..., Any]:
+def _scoped(library: ModuleLibrary, function: Any) -> Callable[..., Any]:
     @wraps(function)
     def scoped_call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         stack = _CALLS.stack
@@ -147,7 +147,7 @@ def _scoped(library: Library, function: Any) -> Callable[..., Any]:
     return scoped_call
 
 
-def _scope_of(module: Any, stack: list[_Call], library: Library) -> str:
+def _scope_of(module: Any, stack: list[_Call], library: ModuleLibrary) -> str:
     """Return the scope of a call of a module, by the searches that the docstring of this file lists."""
     caller = stack[-1] if stack else None
     path = caller.path_of(module) if caller else None
@@ -178,7 +178,7 @@ def _scope_of(module: Any, stack: list[_Call], library: Library) -> str:
     return (_local_name(module, library) or name) if type(module) in _CALLS.twins else name
 
 
-def _inner_modules(module: Any, library: Library) -> Iterator[tuple[str, Any]]:
+def _inner_modules(module: Any, library: ModuleLibrary) -> Iterator[tuple[str, Any]]:
     """Yield (path, module) of all modules inside a module, breadth first."""
     seen = {id(module)}
     level = [("", module)]
@@ -196,7 +196,7 @@ def _inner_modules(module: Any, library: Library) -> Iterator[tuple[str, Any]]:
         level = below
 
 
-def _children(value: Any, library: Library) -> Iterator[tuple[str, Any]]:
+def _children(value: Any, library: ModuleLibrary) -> Iterator[tuple[str, Any]]:
     """Yield (name, value) of the attributes of a module, or of the entries of a mapping or a sequence."""
     if isinstance(value, library.base):
         # nnx stores internal data under names that begin with `_pytree__`.
@@ -208,7 +208,7 @@ def _children(value: Any, library: Library) -> Iterator[tuple[str, Any]]:
         yield from ((str(position), inner) for position, inner in enumerate(value))
 
 
-def _calling_selves(library: Library) -> Iterator[Any]:
+def _calling_selves(library: ModuleLibrary) -> Iterator[Any]:
     """Yield the `self` modules of the calling frames, innermost first, up to the next wrapped call."""
     for frame in _calling_frames():
         code = frame.f_code
@@ -228,7 +228,7 @@ def _calling_frames() -> Iterator[Any]:
         frame = frame.f_back
 
 
-def _of_same_arrays(sources: Sequence[Any], parent: Any, library: Library) -> str | None:
+def _of_same_arrays(sources: Sequence[Any], parent: Any, library: ModuleLibrary) -> str | None:
     """Return the path of the inner module of `parent` with the same arrays as a rebuilt module or one of its wrappers.
 
     sources: the rebuilt module, then the wrappers that call it, such as `eqx.filter_checkpoint(block)`.
@@ -243,7 +243,7 @@ def _of_same_arrays(sources: Sequence[Any], parent: Any, library: Library) -> st
     return None
 
 
-def _look_alike(module: Any, parent: Any, library: Library) -> str | None:
+def _look_alike(module: Any, parent: Any, library: ModuleLibrary) -> str | None:
     """Return the path of the inner module of `parent` with the same class and shapes.
 
     If several match, return the common part of their paths and the class name.
@@ -270,7 +270,7 @@ def _shared_start(paths: Sequence[Sequence[str]]) -> list[str]:
     return shared
 
 
-def _local_name(module: Any, library: Library) -> str | None:
+def _local_name(module: Any, library: ModuleLibrary) -> str | None:
     """Return the name of the caller's variable with a module: `actor`, or `models/actor` for an entry of a dict."""
     libraries = ("jax", library.base.__module__.partition(".")[0])
     for frame in _calling_frames():
