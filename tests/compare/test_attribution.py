@@ -52,7 +52,7 @@ def check_account(found: costax.Comparison):
     for ledger in (found.lowered, found.compiled):
         assert ledger.attributed >= 0.99
         for property in ("flops", "transcendentals", "bytes"):
-            assert sum(getattr(charge, property) for charge in ledger.charges) == getattr(ledger.total, property)
+            assert sum(getattr(cost, property) for cost in ledger.instruction_costs) == getattr(ledger.total, property)
 
 
 def loop_counters(node: Node, times: int = 1) -> int:

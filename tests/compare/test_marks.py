@@ -21,7 +21,7 @@ def test_xla_says_the_same_of_the_hlo_as_jax_says_of_the_lowered_program(program
     fn, args = made(program)
     analysis = costax.analyze(fn)(*args)
     stage = lower(analysis.program.traced, analysis.live, "program")
-    theirs = stage.made.cost_analysis()
+    theirs = stage.jax_stage.cost_analysis()
     assert stage.xla == {**dict.fromkeys(PROPERTIES, 0.0), **theirs}
 
 

@@ -72,7 +72,7 @@ class Absence:
         self._users: dict[Any, list[CallSite]] = defaultdict(list)
         for place in call_sites.values():
             self._equals[place.value].append(place)
-            self._alike[place.loose].append(place)
+            self._alike[place.value_up_to_shape].append(place)
             for value in place.operands:
                 self._users[value].append(place)
 
@@ -81,7 +81,12 @@ class Absence:
 
         difference: what that changes. left: the charges of each equation at the stage.
         """
-        twins = (*self._equals[place.value], *self._alike[place.loose], *self._powers(place), *self._past(place))
+        twins = (
+            *self._equals[place.value],
+            *self._alike[place.value_up_to_shape],
+            *self._powers(place),
+            *self._past(place),
+        )
         twin = next((other for other in twins if other is not place and left.get(other.address)), None)
         if difference.work > 0:
             cause, evidence = LIBRARY, "its call, which is charged -1, is gone"
@@ -94,8 +99,8 @@ class Absence:
             cause, evidence = (BRANCH if place.branches else DEFECT), self._hidden[place.address]
         elif any(child.loop for child in place.node.children):
             cause, evidence = CONTROL, f"no loop is left of the {opcodes(self._lowered.get(place.address, []))}"
-        elif place.fixed or place.known:
-            cause, evidence = FOLDED, f"it is {place.known}" if place.known else "no input of the program reaches it"
+        elif place.is_constant or place.scalar:
+            cause, evidence = FOLDED, f"it is {place.scalar}" if place.scalar else "no input of the program reaches it"
         else:
             cause, evidence = self._simplified(place, stage, left)
         return cause, evidence
@@ -164,12 +169,12 @@ class Absence:
 
     def _simplified(self, place: CallSite, stage: str, left: Left) -> tuple[str, str]:
         """Say which rule of algebra, or which other equation, made an equation unnecessary."""
-        neutral = next((x for x in place.scalars if x in _NEUTRAL.get(place.primitive, ())), None)
+        neutral = next((x for x in place.scalar_operands if x in _NEUTRAL.get(place.primitive, ())), None)
         if neutral is not None:
             return SIMPLIFIED, f"{place.primitive} with {neutral}"
-        if place.fixed_operands:
+        if place.has_constant_operand:
             return SIMPLIFIED, "no input of the program reaches one of its operands"
-        if place.alike and place.primitive in _IDEMPOTENT:
+        if place.has_equal_operands and place.primitive in _IDEMPOTENT:
             return SIMPLIFIED, f"{place.primitive} of equal operands"
         inner = next((x for value in place.operands for x in self._equals[value]), None)
         if place.primitive in _PROJECTIONS and inner is not None and inner.primitive == place.primitive:
@@ -188,8 +193,10 @@ class Absence:
             return SIMPLIFIED, f"the {around.primitive} around it no longer carries its result"
         near = self._near(place)
         further = [other for at in near for other in self._near(at)]
-        constant = next((x for x in (*near, *further) if x.scalars and x is not place and left.get(x.address)), None)
-        if place.scalars and constant is not None:
+        constant = next(
+            (x for x in (*near, *further) if x.scalar_operands and x is not place and left.get(x.address)), None
+        )
+        if place.scalar_operands and constant is not None:
             return SIMPLIFIED, f"its constant is combined with that of {constant.primitive} beside it"
         if shared:
             return MERGED, shared
@@ -210,7 +217,7 @@ class Absence:
 
 def _really(charges: Sequence[AttributedCost]) -> Count:
     """Return what some charges do, calls of libraries included, which are charged -1."""
-    return sum(charge.true.flops + charge.true.transcendentals for charge in charges)
+    return sum(charge.actual.flops + charge.actual.transcendentals for charge in charges)
 
 
 def _starts_from_zeros(scatter: AttributedCost) -> bool:

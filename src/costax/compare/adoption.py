@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from costax.compare.attribution import MARKED, Borders, CallSiteIndex, in_common
+from costax.compare.attribution import MARKED, CallSiteIndex, Frontiers, in_common
 from costax.compare.stage_costs import AttributedCost
 from costax.core.address import Address
 from costax.core.cost import Count
@@ -24,7 +24,7 @@ _RUNNING: Final = frozenset({"reduce-window", "scan"})
 
 
 def rehomed(
-    compiled: Sequence[AttributedCost], lowered: Sequence[AttributedCost], sites: CallSiteIndex, borders: Borders
+    compiled: Sequence[AttributedCost], lowered: Sequence[AttributedCost], sites: CallSiteIndex, borders: Frontiers
 ) -> list[AttributedCost]:
     """Return the charges of a compiled module with those put right that its names misplace.
 
@@ -32,9 +32,9 @@ def rehomed(
     result is moved. An operation without a name, whose neighbours had no such operation before, belongs to the
     equation that had the same operation with the same FLOPs, if nothing of that one is left; to the nearest of them.
     """
-    before = Counter(_operation(charge) for charge in lowered if charge.place is not None)
+    before = Counter(_operation(charge) for charge in lowered if charge.call_site is not None)
     moved = [_past_movement(charge, before, sites) for charge in compiled]
-    left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.place is not None)
+    left = Counter(_operation(charge) for charge in moved if charge.evidence == MARKED and charge.call_site is not None)
     homeless: set[int] = set()
     for position, charge in enumerate(moved):
         if charge.work <= 0 or (charge.evidence == MARKED and before[_operation(charge)]):
@@ -45,7 +45,9 @@ def rehomed(
         else:
             homeless.add(position)
     missing = [
-        charge for charge in lowered if charge.place is not None and charge.work > 0 and not left[_operation(charge)]
+        charge
+        for charge in lowered
+        if charge.call_site is not None and charge.work > 0 and not left[_operation(charge)]
     ]
     windows = [charge for charge in missing if charge.opcode in _RUNNING]
     steps = {i: step for i in homeless if (step := _step(moved[i], windows, borders, sites))}
@@ -58,7 +60,7 @@ def rehomed(
 
 
 def _step(
-    charge: AttributedCost, windows: Sequence[AttributedCost], borders: Borders, sites: CallSiteIndex
+    charge: AttributedCost, windows: Sequence[AttributedCost], borders: Frontiers, sites: CallSiteIndex
 ) -> tuple[AttributedCost, AttributedCost] | None:
     """Return the window that an instruction is a step of, and its charge at the equation of that window.
 
@@ -71,32 +73,32 @@ def _step(
     before = {place.value for address in border.before if (place := sites.find(address))} | set(border.inputs)
     after = [place for address in border.after if (place := sites.find(address))]
     for window in windows:
-        place = window.place
+        place = window.call_site
         if place is None:
             continue
         follows = not before.isdisjoint(sites.used(place))
         leads = any(place.value in sites.used(user) for user in after)
         if follows or leads:
             evidence = f"inferred: a step of the {window.opcode} of {place.primitive}; nothing else of that one is left"
-            return window, replace(charge, place=place, evidence=evidence)
+            return window, replace(charge, call_site=place, evidence=evidence)
     return None
 
 
 def _operation(charge: AttributedCost) -> tuple[Address, str]:
-    return (charge.place.address if charge.place is not None else (), charge.opcode)
+    return (charge.call_site.address if charge.call_site is not None else (), charge.opcode)
 
 
 def _past_movement(
     charge: AttributedCost, before: Mapping[tuple[Address, str], int], sites: CallSiteIndex
 ) -> AttributedCost:
-    place = charge.place
+    place = charge.call_site
     while place is not None and charge.work and not place.cost.ops:
         if before.get((place.address, charge.opcode)):
             break
         place = sites.operand(place)
-    if place is None or place is charge.place or not before.get((place.address, charge.opcode)):
+    if place is None or place is charge.call_site or not before.get((place.address, charge.opcode)):
         return charge
-    return replace(charge, place=place, evidence="inferred: bears the name of what moves its result")
+    return replace(charge, call_site=place, evidence="inferred: bears the name of what moves its result")
 
 
 class _Adoption:
@@ -104,7 +106,9 @@ class _Adoption:
 
     def __init__(self, missing: Sequence[AttributedCost], sites: CallSiteIndex) -> None:
         self._atlas = sites
-        self._waiting = {i: (charge, charge.place) for i, charge in enumerate(missing) if charge.place is not None}
+        self._waiting = {
+            i: (charge, charge.call_site) for i, charge in enumerate(missing) if charge.call_site is not None
+        }
         # Where those stand that wait: by operation and work, by the value that they make, by those that they use, and
         # by those that are operands of theirs.
         self._like: dict[tuple[str, Count], list[int]] = defaultdict(list)
@@ -124,7 +128,7 @@ class _Adoption:
 
         Beside counts the same operation, or any with as many FLOPs.
         """
-        here = charge.place
+        here = charge.call_site
         fitting = next((found for found in self._candidates(charge, here) if found), list[int]())
         if not fitting:
             return charge
@@ -134,7 +138,7 @@ class _Adoption:
         if place is here:
             return charge
         evidence = f"inferred: the {other.opcode} of {place.primitive} became it; nothing else of that one is left"
-        return replace(charge, place=place, evidence=evidence)
+        return replace(charge, call_site=place, evidence=evidence)
 
     def _candidates(self, charge: AttributedCost, here: CallSite | None) -> Iterator[Sequence[int]]:
         """Yield those that may have become a charge, the likeliest first."""
@@ -151,7 +155,7 @@ class _Adoption:
         else:
             # x - c becomes x + (-c) and x / c becomes x * (1 / c): a constant operand tells of one.
             constant = any(x.opcode in ("constant", "broadcast") for x in charge.instruction.operands)
-            yield [i for i in sized if constant and self._waiting[i][1].scalars]
+            yield [i for i in sized if constant and self._waiting[i][1].scalar_operands]
             yield [i for i in same if i in sized]
             yield equal if charge.opcode in _LARGE else ()
             yield self._sharing(here, charge) if constant else ()
@@ -179,7 +183,7 @@ class _Adoption:
         """Return those with a known number for an operand that share another operand, with as much work."""
         shared = [i for value in (here.operands if here is not None else ()) for i in self._taking.get(value, ())]
         waiting = ((i, *self._waiting[i]) for i in self._standing(shared))
-        return [i for i, other, place in waiting if place.scalars and other.work == charge.work]
+        return [i for i, other, place in waiting if place.scalar_operands and other.work == charge.work]
 
     def _standing(self, positions: Sequence[int]) -> list[int]:
         """Return those of some that still wait, in order."""

@@ -1,7 +1,8 @@
-"""Attribution: which equation each instruction of a module came from.
+"""Attribution: the equation that each HLO instruction of a module came from.
 
-Most instructions say it by their names. Where the compiler dropped a name, the equation is inferred from what is
-left: the instructions that use the result or give the operands, and the equations of which nothing else is left.
+Most instructions carry the mark of their equation in their name (`costax.compare.marks`). Where the compiler dropped
+the mark, the equation is inferred from the nearest marked producer or consumer, else from the equation whose body the
+instruction belongs to.
 """
 
 from __future__ import annotations
@@ -26,62 +27,71 @@ from costax.program.call_sites import CallSite
 MARKED: Final = "marked"
 ENCLOSED: Final = "enclosed"
 _ONCE: Final = Properties(1, 1, 1)
-# How many instructions away a neighbour may be; a split reduction or an upcast is one to three away.
-_REACH: Final = 6
+# The most instructions between one without a mark and the marked one that it is attributed to. A split reduction or an
+# upcast is one to three instructions away.
+_MOST_STEPS: Final = 6
 _MOVING: Final = frozenset({"bitcast", "copy", "reshape", "transpose"})
 
 
 class CallSiteIndex:
-    """The places of a program, found by what an instruction's name still tells of an address, or by value."""
+    """The call sites of a program, by address and by the value that they compute."""
 
     def __init__(self, call_sites: Sequence[CallSite]) -> None:
-        """Index the places."""
-        self._by_address = {place.address: place for place in call_sites}
-        self._by_last: dict[int, list[CallSite]] = defaultdict(list)
+        """Index the call sites."""
+        self._by_address = {call_site.address: call_site for call_site in call_sites}
+        self._by_last_mark: dict[int, list[CallSite]] = defaultdict(list)
         self._by_value: dict[int, list[CallSite]] = defaultdict(list)
-        for place in call_sites:
-            self._by_last[place.address[-1]].append(place)
-            self._by_value[place.value].append(place)
+        for call_site in call_sites:
+            self._by_last_mark[call_site.address[-1]].append(call_site)
+            self._by_value[call_site.value].append(call_site)
         self._used: dict[Address, frozenset[Any]] = {}
-        operands: Iterator[Any] = (value for place in call_sites for value in place.operands)
-        given: set[Any] = {value for value in operands if isinstance(value, tuple) and value[0] == "input"}
+        operands: Iterator[Any] = (value for call_site in call_sites for value in call_site.operands)
+        inputs: set[Any] = {value for value in operands if isinstance(value, tuple) and value[0] == "input"}
         # The inputs of the program that any equation uses, in order.
-        self.inputs: Sequence[Any] = sorted(given)
+        self.inputs: Sequence[Any] = sorted(inputs)
 
-    def find(self, found: Address) -> CallSite | None:
-        """Return the place of an address; names may leave out calls on the way, as long as one place fits."""
-        while found:
-            exact = self._by_address.get(found)
+    def find(self, marks: Address) -> CallSite | None:
+        """Return the call site of the marks in a name, or None.
+
+        XLA drops marks of calls that it inlines, so marks may be missing: (3, 7) is the call site (3, 5, 7) if that is
+        the first one that ends with 7 and has a 3 before. Where no call site has the last mark, the equation around it
+        is tried: (3, 99) is (3,).
+        """
+        while marks:
+            exact = self._by_address.get(marks)
             if exact is not None:
                 return exact
-            fitting = [place for place in self._by_last[found[-1]] if _is_part(found, place.address)]
-            if fitting:
-                return fitting[0]
-            found = found[:-1]
+            matching = [site for site in self._by_last_mark[marks[-1]] if _is_subsequence(marks, site.address)]
+            if matching:
+                return matching[0]
+            marks = marks[:-1]
         return None
 
-    def operand(self, place: CallSite) -> CallSite | None:
-        """Return the place that computes the first operand of a place: the one with most of the address in common."""
-        found = self._by_value.get(place.operands[0], []) if place.operands else []
-        return max(found, key=lambda other: in_common(other.address, place.address), default=None)
+    def operand(self, call_site: CallSite) -> CallSite | None:
+        """Return the call site that computes the first operand of another one.
 
-    def used(self, place: CallSite) -> frozenset[Any]:
-        """Return the values that a place uses, past what only moves them too."""
-        found = self._used.get(place.address)
-        if found is None:
-            between = (maker for value in place.operands for maker in self._by_value.get(value, [])[:1])
-            moved = (value for maker in between if not maker.cost.ops for value in maker.operands)
-            found = self._used[place.address] = frozenset((*place.operands, *moved))
-        return found
+        Where several compute the value, it is the one that shares most of the address.
+        """
+        producers = self._by_value.get(call_site.operands[0], []) if call_site.operands else []
+        return max(producers, key=lambda other: in_common(other.address, call_site.address), default=None)
+
+    def used(self, call_site: CallSite) -> frozenset[Any]:
+        """Return the values that a call site uses: its operands, and the operands of what only moves those."""
+        used = self._used.get(call_site.address)
+        if used is None:
+            producers = (maker for value in call_site.operands for maker in self._by_value.get(value, [])[:1])
+            moved = (value for producer in producers if not producer.cost.ops for value in producer.operands)
+            used = self._used[call_site.address] = frozenset((*call_site.operands, *moved))
+        return used
 
 
-def _is_part(part: Address, whole: Address) -> bool:
+def _is_subsequence(part: Address, whole: Address) -> bool:
     rest = iter(whole)
     return all(mark in rest for mark in part)
 
 
 def in_common(a: Address, b: Address) -> int:
-    """Return how many calls two addresses share."""
+    """Return how many calls two addresses share: 2 for (1, 4, 5) and (1, 4, 9)."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
@@ -89,136 +99,163 @@ Branches = dict[Address, list[tuple[Count, Count]]]
 """For each conditional, how much of each branch XLA counts: (FLOPs, transcendentals), 0 or 1 each."""
 
 
-class Border(NamedTuple):
-    """The nearest names around a step: of what it uses, and of what uses it. inputs: what it uses of the program's."""
+class Frontier(NamedTuple):
+    """The nearest marked instructions around one without a mark.
+
+    before: the addresses of its producers. after: those of its consumers. inputs: the inputs of the program between the
+    producers and the instruction.
+    """
 
     before: Sequence[Address]
     after: Sequence[Address]
     inputs: Sequence[Any]
 
 
-Borders = dict[int, Border]
-"""The borders of the steps of windows, by their ids: windows without a name, and what comes after them without one."""
+Frontiers = dict[int, Frontier]
+"""By the id of the instruction: reduce-windows without a mark, and instructions without a mark that use one."""
 
 
 class Attribution(NamedTuple):
-    """What each instruction of a module is charged at each call site.
+    """What XLA counts for each instruction of a module, with the equation that the instruction came from.
 
-    branches: how each conditional weighs its branches. hidden: equations with instructions that XLA does not charge,
-    and why: of a custom fusion with a gather or a scatter it charges that one, of a conditional one branch a property.
-    borders: of the steps into which the compiler split a window.
+    branches: how much of each branch of each conditional XLA counts. uncosted: equations with instructions that XLA
+    does not count, and why: XLA counts one gather or scatter of a custom fusion, and one branch of a conditional for
+    each property. frontiers: of the steps into which the compiler split a window.
     """
 
-    charges: list[AttributedCost]
+    costs: list[AttributedCost]
     branches: Branches
-    hidden: dict[Address, str]
-    borders: Borders
+    uncosted: dict[Address, str]
+    frontiers: Frontiers
 
 
 @stage("attributing")
-def attribute(replay: Replay, sites: CallSiteIndex) -> Attribution:
-    """Return what each instruction of a module is charged at each call site, and the equation that it came from."""
-    visit = _Charging(replay, sites)
-    found = list(visit.computation(replay.module.entry, _Site((), (), _ONCE, 1)))
-    return Attribution(found, visit.branches, visit.hidden, visit.borders)
+def attribute(replay: Replay, index: CallSiteIndex) -> Attribution:
+    """Return what XLA counts for each instruction of a module, at each of its call sites, with its equation."""
+    walker = _Walker(replay, index)
+    costs = list(walker.computation(replay.module.entry, _Context((), (), _ONCE, 1)))
+    return Attribution(costs, walker.branches, walker.uncosted, walker.frontiers)
 
 
-class _Site(NamedTuple):
-    """Where a computation is called: by which equation, how often XLA counts it, and how often it runs.
+class _Context(NamedTuple):
+    """The call of a computation.
 
-    caller: of the function around it, from which names go on. within: the innermost equation around it, which runs it.
+    caller: the address of the call of the function around it; the marks inside a shared function continue it.
+    enclosing: the address of the innermost equation that runs the computation. times: how often XLA counts it, for each
+    property. runs: how often it runs.
     """
 
     caller: Address
-    within: Address
+    enclosing: Address
     times: Properties
     runs: Count
 
 
-class _Charging:
-    def __init__(self, replay: Replay, sites: CallSiteIndex) -> None:
+class _Walker:
+    """Walks the computations of a module, from the entry into each computation at each of its call sites."""
+
+    def __init__(self, replay: Replay, index: CallSiteIndex) -> None:
         self._replay = replay
-        self._atlas = sites
+        self._index = index
         self.branches: Branches = {}
-        self.hidden: dict[Address, str] = {}
-        self.borders: Borders = {}
+        self.uncosted: dict[Address, str] = {}
+        self.frontiers: Frontiers = {}
         self._names: dict[int, str] = {}
 
-    def computation(self, computation: Computation, site: _Site) -> Iterator[AttributedCost]:
-        mine, times = self._replay.computation_costs[computation.id], site.times
-        for ins, own in mine.own:
-            here = own.scaled(times)
+    def computation(self, computation: Computation, context: _Context) -> Iterator[AttributedCost]:
+        """Yield the costs of a computation and of those that it calls."""
+        cost, times = self._replay.computation_costs[computation.id], context.times
+        for ins, own in cost.own:
+            counted = own.scaled(times)
             if (own.flops and not times.flops) or (own.transcendentals and not times.transcendentals):
-                self._skip(ins, site)
-            if here.flops or here.transcendentals or here.bytes:
-                yield self._charge(ins, computation, here, site)
+                self._note_other_branch(ins, context)
+            if counted.flops or counted.transcendentals or counted.bytes:
+                yield self._attributed(ins, computation, counted, context)
             if ins.opcode == "fusion" and ins.fusion_kind == "kCustom":
-                self._hide(ins, site)
-        for call in mine.calls:
-            yield from self.computation(call.callee, self._inner(call, site))
+                self._note_custom_fusion(ins, context)
+        for call in cost.calls:
+            yield from self.computation(call.callee, self._inner(call, context))
 
-    def _inner(self, call: Call, site: _Site) -> _Site:
-        """Return the site of a computation that is called from another one."""
+    def _inner(self, call: Call, context: _Context) -> _Context:
+        """Return the context of a computation that is called in a context."""
         ins = call.instruction
-        within, _ = self._address(ins, site)
+        enclosing, _ = self._address(ins, context)
         if ins.opcode == "conditional":
-            self._weigh(ins, call.callee, within, call.times)
-        trips = self._trips(ins, within, site) if ins.opcode == "while" else 1
-        # The regions of loops and branches lie in the function of the loop, and their names start there.
-        caller = within if ins.opcode == "call" else site.caller
-        return _Site(caller, within, site.times.scaled(call.times), site.runs * trips)
+            self._note_branch_weight(ins, call.callee, enclosing, call.times)
+        trips = self._trips(ins, enclosing, context) if ins.opcode == "while" else 1
+        # The names in the body of a loop or branch begin with the names of the function around the loop; only a call
+        # starts names anew.
+        caller = enclosing if ins.opcode == "call" else context.caller
+        return _Context(caller, enclosing, context.times.scaled(call.times), context.runs * trips)
 
-    def _charge(self, ins: Instruction, computation: Computation, here: Properties, site: _Site) -> AttributedCost:
-        found, evidence = self._address(ins, site)
-        place = self._atlas.find(found)
+    def _attributed(
+        self, ins: Instruction, computation: Computation, counted: Properties, context: _Context
+    ) -> AttributedCost:
+        marks, evidence = self._address(ins, context)
+        call_site = self._index.find(marks)
         if self._splits_windows and "~" not in ins.op_name:
-            before, seen = self._border(ins, site, back=True)
-            if any(x.opcode == "reduce-window" for x in seen):
-                after, _ = self._border(ins, site, back=False)
-                inputs = [self._inputs[id(x)] for x in seen if id(x) in self._inputs]
-                self.borders[id(ins)] = Border(before, after, inputs)
-        true = self._true(ins, here, site, place)
+            before, passed = self._nearest_marked(ins, context, back=True)
+            if any(x.opcode == "reduce-window" for x in passed):
+                after, _ = self._nearest_marked(ins, context, back=False)
+                inputs = [self._inputs[id(x)] for x in passed if id(x) in self._inputs]
+                self.frontiers[id(ins)] = Frontier(before, after, inputs)
+        actual = self._actual(ins, counted, context, call_site)
         return AttributedCost(
-            ins, computation, here.flops, here.transcendentals, here.bytes, site.runs, place, evidence, true
+            ins,
+            computation,
+            counted.flops,
+            counted.transcendentals,
+            counted.bytes,
+            context.runs,
+            call_site,
+            evidence,
+            actual,
         )
 
-    def _true(self, ins: Instruction, here: Properties, site: _Site, place: CallSite | None) -> Properties:
-        """Return what an instruction does each time: its charge, unless it calls a library."""
+    def _actual(
+        self, ins: Instruction, counted: Properties, context: _Context, call_site: CallSite | None
+    ) -> Properties:
+        """Return what one run of an instruction does: what XLA counts, except for calls of libraries and kernels."""
         if is_opaque(ins, self._replay.cost_model):
-            # A kernel that says nothing of itself does what its jaxpr asks for.
-            is_kernel = place is not None and any(body.name == KERNEL for body in place.node.bodies)
-            kernel = place.node.total if place is not None and is_kernel else ZERO
-            return Properties(*as_xla(kernel)).scaled(site.times)
+            # XLA knows nothing of a Pallas kernel; the jaxpr of the kernel does.
+            is_kernel = call_site is not None and any(body.name == KERNEL for body in call_site.node.bodies)
+            kernel = call_site.node.total if call_site is not None and is_kernel else ZERO
+            return Properties(*as_xla(kernel)).scaled(context.times)
         library = true_cost(ins, self._replay.cost_model)
-        return here if library is None else library.scaled(site.times)
+        return counted if library is None else library.scaled(context.times)
 
-    def _trips(self, loop: Instruction, at: Address, site: _Site) -> Count:
-        """Return how often a loop runs: as the compiler proved, else as the equation says that the loop is."""
-        known = loop.known_trip_count
-        if known is not None:
-            return known
-        place = self._atlas.find(at) if at != site.within else None
-        if place is None:
+    def _trips(self, loop: Instruction, marks: Address, context: _Context) -> Count:
+        """Return how often a loop runs: the number that the compiler proved, else the number of the equation."""
+        proved = loop.known_trip_count
+        if proved is not None:
+            return proved
+        call_site = self._index.find(marks) if marks != context.enclosing else None
+        if call_site is None:
             return 1
-        # An unrolled scan goes round less often, and what is left over stands behind it.
-        unrolled = max(place.node.equation.params.get("unroll", 1), 1)
-        return max((child.times for child in place.node.children if child.loop), default=1) // unrolled
+        # A scan of 10 steps with unroll=4 is a loop of 2 iterations; the 2 steps that remain stand after the loop.
+        unrolled = max(call_site.node.equation.params.get("unroll", 1), 1)
+        return max((child.times for child in call_site.node.children if child.loop), default=1) // unrolled
 
-    def _address(self, ins: Instruction, site: _Site) -> tuple[Address, str]:
+    def _address(self, ins: Instruction, context: _Context) -> tuple[Address, str]:
+        """Return the marks of the equation of an instruction, and the evidence for it.
+
+        In this order: the instruction's own mark; the mark of a consumer, because the compiler inserts conversions and
+        copies for the instruction that needs them; the mark of a producer; the equation around the computation.
+        """
         name = self._name(ins)
         if "~" in name:
-            return address(name, site.caller), MARKED
+            return address(name, context.caller), MARKED
         for direction, verb in (("users", "feeds"), ("operands", "uses")):
-            near = self._neighbour(ins, direction)
-            if near is not None:
-                return address(self._name(near), site.caller), f"inferred: {verb} {near.name}"
-        return site.within, ENCLOSED
+            neighbour = self._neighbour(ins, direction)
+            if neighbour is not None:
+                return address(self._name(neighbour), context.caller), f"inferred: {verb} {neighbour.name}"
+        return context.enclosing, ENCLOSED
 
     def _neighbour(self, ins: Instruction, direction: str) -> Instruction | None:
-        """Return the nearest instruction with a mark, among those that use this one's result or that it uses."""
+        """Return the nearest marked instruction along "users" or "operands", by a breadth-first search."""
         level, seen = [ins], {id(ins)}
-        for _ in range(_REACH):
-            level = [x for at in level for x in self._beside(at, direction) if id(x) not in seen]
+        for _ in range(_MOST_STEPS):
+            level = [x for current in level for x in self._adjacent(current, direction) if id(x) not in seen]
             seen.update(map(id, level))
             marked = next((x for x in level if "~" in self._name(x)), None)
             if marked is not None:
@@ -227,51 +264,75 @@ class _Charging:
 
     @cached_property
     def _splits_windows(self) -> bool:
-        """Say whether the compiler made windows without a name: the steps of a larger one that it has split."""
-        found = (ins for computation in self._replay.module.computations.values() for ins in computation.instructions)
-        return any(ins.opcode == "reduce-window" and "~" not in ins.op_name for ins in found)
+        """Say whether there are reduce-windows without a mark: steps into which the compiler split a larger one.
 
-    def _border(self, ins: Instruction, site: _Site, *, back: bool) -> tuple[Sequence[Address], Sequence[Instruction]]:
-        """Return the nearest names, those of movements on the way first, and the instructions up to there."""
+        Only then are frontiers searched, which takes long.
+        """
+        computations = self._replay.module.computations.values()
+        instructions = (ins for computation in computations for ins in computation.instructions)
+        return any(ins.opcode == "reduce-window" and "~" not in ins.op_name for ins in instructions)
+
+    def _nearest_marked(
+        self, ins: Instruction, context: _Context, *, back: bool
+    ) -> tuple[Sequence[Address], Sequence[Instruction]]:
+        """Return the addresses of the nearest marked producers (back) or consumers, and the instructions in between.
+
+        The search ends at the first marked instruction that computes. One that only moves a value may carry the mark of
+        another equation that uses the value, so its address is returned too and the search goes on.
+        """
         level, seen, names = [ins], {id(ins): ins}, list[str]()
         while level:
-            near = (x for at in level for x in (self._makers(at) if back else self._beside(at, "users")))
-            level = [x for x in near if id(x) not in seen and x.opcode not in ("constant", "broadcast", "iota")]
+            adjacent = (x for at in level for x in (self._producers(at) if back else self._adjacent(at, "users")))
+            level = [x for x in adjacent if id(x) not in seen and x.opcode not in ("constant", "broadcast", "iota")]
             seen.update((id(x), x) for x in level)
-            named = [x for x in level if "~" in x.op_name]
-            # What only moves a value may bear the name of another equation that uses it.
-            names += (x.op_name for x in named if x.opcode in _MOVING)
-            computing = next((x for x in named if x.opcode not in _MOVING), None)
+            marked = [x for x in level if "~" in x.op_name]
+            names += (x.op_name for x in marked if x.opcode in _MOVING)
+            computing = next((x for x in marked if x.opcode not in _MOVING), None)
             if computing is not None:
                 names.append(computing.op_name)
                 break
-        return [address(name, site.caller) for name in names], list(seen.values())
+        return [address(name, context.caller) for name in names], list(seen.values())
 
     @cached_property
     def _inputs(self) -> Mapping[int, Any]:
-        """The inputs of the program by the ids of its parameters; none where jax dropped others."""
-        parameters, inputs = self._replay.module.entry.parameters, self._atlas.inputs
-        same = zip(parameters, inputs, strict=True) if len(parameters) == len(inputs) else ()
-        return {id(parameter): value for parameter, value in same}
+        """The inputs of the program by the ids of the module's parameters.
 
-    def _makers(self, at: Instruction) -> Sequence[Instruction]:
-        """Return what an instruction is computed from: of a fusion its root, of one of its results what makes that."""
-        if at.opcode == "fusion":
-            return (at.callee(0).root,)
-        if at.opcode == "get-tuple-element" and at.operand(0).opcode == "fusion":
-            root = at.operand(0).callee(0).root
-            return (root.operand(at.tuple_index),) if root.opcode == "tuple" else (root,)
-        return self._across["operands"][id(at)] if at.opcode == "parameter" else at.operands
+        Empty where the module has not as many parameters as there are inputs that equations use: then the order does
+        not tell which is which.
+        """
+        parameters, inputs = self._replay.module.entry.parameters, self._index.inputs
+        pairs = zip(parameters, inputs, strict=True) if len(parameters) == len(inputs) else ()
+        return {id(parameter): value for parameter, value in pairs}
 
-    def _beside(self, at: Instruction, direction: str) -> Iterator[Instruction]:
-        """Yield the operands or users; a fusion bears its root's name, so what uses a value inside stands for it."""
-        inside = direction == "users"
-        yield from (x for x in getattr(at, direction) if not (inside and x.opcode == "fusion"))
-        yield from self._across[direction][id(at)]
+    def _producers(self, ins: Instruction) -> Sequence[Instruction]:
+        """Return the instructions that an instruction is computed from.
+
+        Of a fusion this is the root inside it; of an element of its tuple, the operand of the root that becomes the
+        element; of a parameter inside a fusion, the operand outside.
+        """
+        if ins.opcode == "fusion":
+            return (ins.callee(0).root,)
+        if ins.opcode == "get-tuple-element" and ins.operand(0).opcode == "fusion":
+            root = ins.operand(0).callee(0).root
+            return (root.operand(ins.tuple_index),) if root.opcode == "tuple" else (root,)
+        return self._across_fusions["operands"][id(ins)] if ins.opcode == "parameter" else ins.operands
+
+    def _adjacent(self, ins: Instruction, direction: str) -> Iterator[Instruction]:
+        """Yield the operands or users of an instruction, those inside and outside of fusions included.
+
+        A fusion has the name of its root, which may be far from the value that it uses; so of the users that are
+        fusions the instructions inside are yielded instead.
+        """
+        users = direction == "users"
+        yield from (x for x in getattr(ins, direction) if not (users and x.opcode == "fusion"))
+        yield from self._across_fusions[direction][id(ins)]
 
     @cached_property
-    def _across(self) -> Mapping[str, Mapping[int, Sequence[Instruction]]]:
-        """The operands and users that lie on the other side of a fusion's border, by the id of the instruction."""
+    def _across_fusions(self) -> Mapping[str, Mapping[int, Sequence[Instruction]]]:
+        """The operands and users across the boundary of a fusion, by the id of the instruction.
+
+        A parameter inside has the operand outside as its operand; the root inside has the fusion as its user.
+        """
         operands: dict[int, list[Instruction]] = defaultdict(list)
         users: dict[int, list[Instruction]] = defaultdict(list)
         for computation in self._replay.module.computations.values():
@@ -280,36 +341,39 @@ class _Charging:
                     inner = fusion.callee(0)
                     operands[id(fusion)].append(inner.root)
                     users[id(inner.root)].append(fusion)
-                    for parameter, given in zip(inner.parameters, fusion.operands, strict=False):
-                        operands[id(parameter)].append(given)
-                        users[id(given)].append(parameter)
+                    for parameter, operand in zip(inner.parameters, fusion.operands, strict=False):
+                        operands[id(parameter)].append(operand)
+                        users[id(operand)].append(parameter)
         return {"operands": operands, "users": users}
 
-    def _skip(self, ins: Instruction, site: _Site) -> None:
-        place = self._atlas.find(self._address(ins, site)[0])
-        if place is not None:
-            self.hidden[place.address] = "HandleConditional takes this property from another branch"
+    def _note_other_branch(self, ins: Instruction, context: _Context) -> None:
+        call_site = self._index.find(self._address(ins, context)[0])
+        if call_site is not None:
+            self.uncosted[call_site.address] = "HandleConditional takes this property from another branch"
 
-    def _hide(self, fusion: Instruction, site: _Site) -> None:
-        inside = fusion.callee(0).instructions
-        if any(ins.opcode in ("gather", "scatter") for ins in inside):
-            call_sites = (self._atlas.find(self._address(ins, site)[0]) for ins in inside)
-            why = f"HandleFusion charges one instruction of the custom fusion {fusion.name}"
-            self.hidden.update({place.address: why for place in call_sites if place is not None})
+    def _note_custom_fusion(self, fusion: Instruction, context: _Context) -> None:
+        instructions = fusion.callee(0).instructions
+        if any(ins.opcode in ("gather", "scatter") for ins in instructions):
+            call_sites = (self._index.find(self._address(ins, context)[0]) for ins in instructions)
+            why = f"HandleFusion counts one instruction of the custom fusion {fusion.name}"
+            self.uncosted.update({call_site.address: why for call_site in call_sites if call_site is not None})
 
-    def _weigh(self, ins: Instruction, callee: Computation, at: Address, times: Properties) -> None:
-        weights = self.branches.setdefault(at, [(0, 0)] * len(ins.called))
+    def _note_branch_weight(self, ins: Instruction, callee: Computation, marks: Address, times: Properties) -> None:
+        weights = self.branches.setdefault(marks, [(0, 0)] * len(ins.called))
         for position, computation in enumerate(ins.called):
             if computation is callee and weights[position] == (0, 0):
                 weights[position] = (times.flops, times.transcendentals)
 
     def _name(self, ins: Instruction) -> str:
+        """Return the name of an instruction, or the first marked name in the computations that it applies.
+
+        A reduction that the compiler split or converted loses its name, while its reducer may still have one.
+        """
         name = self._names.get(id(ins))
         if name is None:
             name = ins.op_name
             if "~" not in name and ins.called and ins.opcode != "fusion":
-                # A reduction that was split or converted lost its name; what it applies may still have one.
-                applied = (inner.op_name for called in ins.called for inner in called.instructions)
-                name = next((found for found in applied if "~" in found), name)
+                applied = (inner.op_name for computation in ins.called for inner in computation.instructions)
+                name = next((inner for inner in applied if "~" in inner), name)
             self._names[id(ins)] = name
         return name

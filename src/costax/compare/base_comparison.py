@@ -1,4 +1,4 @@
-"""BaseComparison: our analysis, what XLA says of two stages, and the deltas between them, as found or as saved."""
+"""BaseComparison: an analysis, XLA's counts of two stages, and the deltas between them; of `compare` or of a record."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from costax.hlo.collectives import Collective
 
 
 class StageView(Protocol):
-    """What XLA says of one stage, `lowered` or `compiled`, and what costax replayed of it."""
+    """What XLA reports of one stage, `lowered` or `compiled`, and what costax computed from its module."""
 
     @property
     def stage(self) -> str:
-        """Its name."""
+        """The name of the stage."""
         ...
 
     @property
@@ -29,22 +29,22 @@ class StageView(Protocol):
 
     @property
     def float32(self) -> Any:
-        """The same in XLA's float32 and order."""
+        """The totals as XLA prints them: added up in float32, in XLA's order."""
         ...
 
     @property
     def executed(self) -> Any:
-        """What the machine really does: loops as often as they run, library calls in full."""
+        """What the device executes: loop bodies as often as they run, library calls with the work of the library."""
         ...
 
     @property
     def xla(self) -> Mapping[str, float] | None:
-        """XLA's own dictionary, None where the backend gives none."""
+        """XLA's own dictionary; None where the backend gives none."""
         ...
 
     @property
     def matches_xla(self) -> bool | None:
-        """Whether the replay is XLA's dictionary bit for bit, None where there is none."""
+        """Whether the replay equals XLA's dictionary bit for bit; None where there is no dictionary."""
         ...
 
     @property
@@ -54,12 +54,12 @@ class StageView(Protocol):
 
     @property
     def opaque(self) -> Mapping[str, int]:
-        """How many calls there are, by target, of which nothing tells the work."""
+        """The number of calls whose work is unknown, by target."""
         ...
 
     @property
     def collectives(self) -> Sequence[Collective]:
-        """What one device exchanges with others."""
+        """The collectives of one device."""
         ...
 
     @property
@@ -74,22 +74,22 @@ class StageView(Protocol):
 
     @property
     def held(self) -> int:
-        """Bytes that one device holds at once."""
+        """Bytes of memory that one device needs."""
         ...
 
     @property
     def fits(self) -> bool | None:
-        """Whether the program fits the memory of one device, None where that is not known."""
+        """Whether the program fits the memory of one device; None where the size of the memory is not known."""
         ...
 
     @property
     def seconds(self) -> float:
-        """How long the stage took to make."""
+        """How long the stage took."""
         ...
 
     @property
     def note(self) -> str:
-        """What was done otherwise than usual to make it, or ""."""
+        """Which options the compiler needed beyond the usual ones, and why; or ""."""
         ...
 
 
@@ -98,12 +98,12 @@ S = TypeVar("S", bound=StageView, covariant=True)
 
 @dataclass(frozen=True)
 class BaseComparison(Displayed, Generic[S]):
-    """A program in three ledgers: what it asks for, what XLA makes of it, what XLA says.
+    """The counts of a program in three stages, and every difference between them.
 
-    jaxpr: our analysis. lowered, compiled: XLA's account before and after optimisation.
-    deltas: `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
-    marked: False where marking the equations changed the program, so that the plain one was used, without marks.
-    target: what the program was compiled for.
+    jaxpr: the analysis by costax. lowered, compiled: what XLA counts before and after optimisation.
+    deltas: the differences: `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for
+    transcendentals. marked: False where the marks of the equations changed the program, so that the program without
+    marks was used. target: the machine that the program was compiled for.
     """
 
     jaxpr: Analysis
@@ -134,14 +134,11 @@ class BaseComparison(Displayed, Generic[S]):
         return all(stage.matches_xla is not False for stage in (self.lowered, self.compiled))
 
     def table(self) -> Any:
-        """Return the account by equation, largest difference first."""
+        """Return the differences by equation as a table, the largest first."""
         return reporter("equations")(self)
 
 
-def held(memory: Mapping[str, int]) -> int:
-    """Return the bytes that one device holds at once, of XLA's parts.
-
-    They are arguments, results that no argument lends its place, and temporaries.
-    """
-    found = {name: memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
-    return found["argument"] + found["output"] + found["temp"] - found["alias"]
+def required_bytes(memory: Mapping[str, int]) -> int:
+    """Return the bytes that one device needs: arguments, temporaries, and results without the buffer of an argument."""
+    sizes = {name: memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
+    return sizes["argument"] + sizes["output"] + sizes["temp"] - sizes["alias"]

@@ -1,4 +1,4 @@
-"""Deltas: the named differences between our count and XLA's, their causes, and the two numbers that they are about."""
+"""Deltas: the parts of the difference between the counts of costax and of XLA, each with its cause."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ UNEXPLAINED: Final = "unexplained"
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One named part of the difference between our count and XLA's.
+    """One part of the difference between the counts of costax and of XLA.
 
-    stage: "jaxpr", "lowered", "compiled" or "xla": between which the difference arises. count: how many instructions
-    or equations it gathers. evidence: what the claim rests on.
+    stage: the stage that made the difference: "jaxpr" (XLA's rules for the same equations), "lowered", "compiled" or
+    "xla" (rounding). flops, transcendentals: what XLA counts more. count: how many instructions or equations it
+    contains. evidence: the observation that the cause was concluded from.
     """
 
     cause: str
@@ -51,14 +52,14 @@ class Delta:
 
 
 class Pair(NamedTuple):
-    """FLOPs and transcendentals of something."""
+    """A number of FLOPs and a number of transcendentals."""
 
     flops: Count = 0
     transcendentals: Count = 0
 
     @property
     def work(self) -> Count:
-        """Both together."""
+        """FLOPs plus transcendentals."""
         return self.flops + self.transcendentals
 
     def minus(self, other: tuple[Count, Count]) -> Pair:
@@ -66,10 +67,10 @@ class Pair(NamedTuple):
         return Pair(self.flops - other[0], self.transcendentals - other[1])
 
     def times(self, factor: Count) -> Pair:
-        """Return both so many times."""
+        """Return both multiplied by a factor."""
         return self if factor == 1 else Pair(self.flops * factor, self.transcendentals * factor)
 
 
 def unexplained(deltas: Sequence[Delta]) -> tuple[Delta, ...]:
-    """Return the deltas that no evidence explains."""
+    """Return the deltas without a known cause."""
     return tuple(delta for delta in deltas if delta.cause == UNEXPLAINED)

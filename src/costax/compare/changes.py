@@ -71,7 +71,7 @@ def _changes(before: Sequence[AttributedCost], after: Sequence[AttributedCost]) 
     calls = [c for c in called if not is_idle(c.instruction)]
     replaced = [c for c in before if calls and c.opcode not in new]
     if calls:
-        does = sum(c.true.flops for c in calls)
+        does = sum(c.actual.flops for c in calls)
         evidence = f"{opcodes(replaced)} became {opcodes(calls)}, charged -1 each, which does {does:,} FLOPs"
         yield LIBRARY, total(calls).minus(total(replaced)), len(calls), evidence
     for opcode in sorted((old.keys() | new.keys()) - {c.opcode for c in (*calls, *replaced)}):

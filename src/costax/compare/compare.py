@@ -1,4 +1,4 @@
-"""`costax.compare`: count a program, and account for every difference from XLA's counts."""
+"""`costax.compare`: count a program, and explain every difference from XLA's counts."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ def compare(
 ) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
 
-    The program is lowered and compiled for the CPU of this machine, and not run.
-    target: "cpu", or what to compile for ahead of time, on a machine that has none: "tpu:v5e" (needs costax[tpu]),
-    "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8". timeout: seconds that its compiler may take.
-    The other options are those of `analyze`. Of the path of a file of HLO, which takes none of them but `trips`, it
-    gives the ModuleAnalysis with XLA's own dictionary beside it.
-    Raises TargetError where XLA does not compile the program or the target's compiler is not installed, and
-    DeviceMemoryError where the compiler says that the program does not fit the target's memory.
+    The program is lowered and compiled, and not run.
+    fn: a program, as for `analyze`; or the path of a file with HLO, for which the function returns a ModuleAnalysis
+    together with XLA's own dictionary, and `trips` is the only option.
+    target: "cpu" for the CPU of this machine, or a device to compile for ahead of time, which need not be present:
+    "tpu:v5e" (needs costax[tpu]), "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8".
+    timeout: seconds that the compiler may take. The other options are those of `analyze`.
+    Raises TargetError if XLA does not compile the program or the compiler of the target is not installed, and
+    DeviceMemoryError if the compiler reports that the program does not fit the memory of the target.
     """
     if is_path(fn):
         answers = checked_trips(trips or {})

@@ -1,4 +1,4 @@
-"""Comparison: a program's own account beside XLA's, before and after compilation, and every difference named."""
+"""Comparison: the counts of a program by costax and by XLA, before and after optimisation, and their differences."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from costax.program.trace import Program
 
 
 class Comparison(BaseComparison[StageCost]):
-    """What `compare` finds: an account whose stages are ledgers, replayed and attributed to the equations.
+    """The result of `compare`: the analysis, and two stages whose instructions are replayed and have their equations.
 
     `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
     """
 
     @property
     def kernel_source(self) -> str:
-        """What made the kernels: XLA."""
+        """Where the kernels come from: XLA."""
         return f"XLA's own, compiled for {self.target}"
 
     def kernels(self) -> list[Kernel]:
@@ -45,7 +45,7 @@ class Comparison(BaseComparison[StageCost]):
         return of_compiled(self.compiled)
 
     def memory_use(self) -> MemoryUse:
-        """Return the bytes that one device needs, by XLA's buffer assignment."""
+        """Return the bytes of memory that one device needs, by XLA's buffer assignment."""
         sizes = {name: self.compiled.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
         results = sizes["output"] - sizes["alias"]
         parts = {"arguments": sizes["argument"], "results": results, "temporaries": sizes["temp"]}
@@ -55,63 +55,71 @@ class Comparison(BaseComparison[StageCost]):
 def compare_program(
     program: Program, analysis: Analysis, machine: Machine | None = None, timeout: float = TIMEOUT
 ) -> Comparison:
-    """Lower and compile a traced program, and account for every difference from the analysis.
+    """Lower and compile a traced program, and explain every difference from the analysis.
 
-    machine: what to compile for, ahead of time; None for this machine's CPU. timeout: seconds that it may take.
-    Raises TargetError where XLA does not compile the program.
+    machine: the device to compile for ahead of time; None for the CPU of this machine. timeout: seconds that the
+    compiler may take. Raises TargetError if XLA does not compile the program, SymbolError if a shape has symbols.
     """
     if analysis.symbols:
         raise SymbolError(
-            f"XLA compiles programs of plain sizes, and {', '.join(analysis.symbols)} is a symbol.",
-            why="There is nothing of XLA's to compare a formula with.",
-            cure="Compare at sizes of your choice; the formulas hold there too.",
+            f"The shapes of `{program.name}` depend on symbols ({', '.join(analysis.symbols)}).",
+            why="XLA compiles programs whose shapes are numbers, so it has no count to compare a formula with.",
+            cure="Compare with numbers in place of the symbols; the formulas hold for them too.",
         )
     live = analysis.live
     with gc_paused():
         marked_program = marks.mark(live)
-        lowered, account, marked = _lowered(program, live, marked_program.jaxpr, machine)
+        lowered, lowered_replay, marked = _lowered(program, live, marked_program.jaxpr, machine)
     compiled = compile_stage(lowered, program.name, machine, timeout)
     cost_model = cost_model_for(tpu=machine is not None and machine.platform == "tpu")
     with gc_paused():
-        found = tuple(call_sites(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
-        sites = CallSiteIndex(found)
-        before = _ledger("lowered", lowered, account, sites)
-        after = _ledger(
-            "compiled", compiled, replay_module(read_bytes(compiled.hlo), cost_model), sites, before.charges
-        )
+        sites = tuple(call_sites(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
+        index = CallSiteIndex(sites)
+        before = _stage_cost("lowered", lowered, lowered_replay, index)
+        compiled_replay = replay_module(read_bytes(compiled.hlo), cost_model)
+        after = _stage_cost("compiled", compiled, compiled_replay, index, before.instruction_costs)
         witness = Witnesses(analysis.tree, live, marked_program.marks, machine) if analysis.tree else _no_witness
-        deltas = reconcile(found, before, after, _source, witness)
+        deltas = reconcile(sites, before, after, _source, witness)
     return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
 
 
 def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[XlaStage, Replay, bool]:
-    """Return the lowered program with its cost, and whether it is the marked one: the two must cost the same."""
-    without = lowering(program.traced, plain, program.name, machine)
+    """Return the lowered program, its replay, and whether it has marks.
+
+    It has none if the marks change its cost, which would make the marked program another one.
+    """
+    plain_lowering = lowering(program.traced, plain, program.name, machine)
     stage = lower(program.traced, marked, program.name, machine)
-    account = replay_module(read_bytes(stage.hlo))
-    if _jax.stablehlo_text(without.made) != _jax.stablehlo_text(stage.made):
-        # Functions may be shared or numbered in another way, which costs nothing.
-        other = converted(without, program.name, machine)
-        unmarked = replay_module(read_bytes(other.hlo))
-        if unmarked.total != account.total:
-            return other, unmarked, False
-    return stage, account, True
+    marked_replay = replay_module(read_bytes(stage.hlo))
+    # Equal StableHLO costs the same. It may differ in names alone: functions may be shared or numbered in another way.
+    # Only then is the plain program converted to HLO too, which takes long.
+    if _jax.stablehlo_text(plain_lowering.jax_stage) != _jax.stablehlo_text(stage.jax_stage):
+        plain_stage = converted(plain_lowering, program.name, machine)
+        plain_replay = replay_module(read_bytes(plain_stage.hlo))
+        if plain_replay.total != marked_replay.total:
+            return plain_stage, plain_replay, False
+    return stage, marked_replay, True
 
 
-def _ledger(
-    stage: str, made: XlaStage, account: Replay, sites: CallSiteIndex, before: Sequence[AttributedCost] | None = None
+def _stage_cost(
+    name: str,
+    stage: XlaStage,
+    replay: Replay,
+    index: CallSiteIndex,
+    before: Sequence[AttributedCost] | None = None,
 ) -> StageCost:
-    found, branches, hidden, borders = attribute(account, sites)
+    """Return the costs of a stage with their equations. before: of the compiled stage, the costs of the lowered one."""
+    costs, branches, uncosted, frontiers = attribute(replay, index)
     if before is not None:
-        found = rehomed(found, before, sites, borders)
+        costs = rehomed(costs, before, index, frontiers)
     return StageCost(
-        stage, account, found, made.xla, branches, hidden, made.memory, made.seconds, made.meshes, made.note
+        name, replay, costs, stage.xla, branches, uncosted, stage.memory, stage.seconds, stage.meshes, stage.note
     )
 
 
-def _no_witness(place: CallSite, stage: str, left: Container[Address]) -> str:
+def _no_witness(call_site: CallSite, stage: str, left: Container[Address]) -> str:
     return ""
 
 
-def _source(place: CallSite) -> str:
-    return _jax.source(place.node.equation)
+def _source(call_site: CallSite) -> str:
+    return _jax.source(call_site.node.equation)

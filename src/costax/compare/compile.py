@@ -1,4 +1,4 @@
-"""The stages of XLA: a program lowered, and compiled, on this machine or ahead of time for a named one."""
+"""The stages of XLA: lower a program and compile it, for this machine or ahead of time for a named device."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from costax.core.progress import stage
 from costax.errors import TargetError
 
 PROPERTIES: Final = ("flops", "transcendentals", "bytes accessed")
-"""What every dictionary of XLA's tells, if only by leaving it out."""
+"""The keys of XLA's dictionary that costax reads; XLA leaves a key out where the property is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class XlaStage:
-    """What XLA made at one stage: the HLO, and what it says of it.
+    """The output of XLA at one stage: the HLO, and what XLA reports of it.
 
-    xla: the compiler's own dictionary, every key of PROPERTIES in it; where a GPU's compiler gives none, that of the
-    CPU's client for the same HLO.
-    memory: in bytes, for one device; empty for a lowered program. seconds: how long it took. meshes: that the program
-    is sharded over. note: what was done otherwise than usual to compile it.
+    hlo: a serialized module. xla: the compiler's own dictionary, with every key of PROPERTIES; where the compiler of a
+    GPU gives none, that of the CPU client for the same HLO. memory: bytes of one device, by category; empty for a
+    lowered program. seconds: how long the stage took. meshes: those that the program is sharded over. jax_stage: the
+    `jax.stages` object. note: which options the compiler needed beyond the usual ones, and why.
     """
 
     hlo: bytes = field(repr=False)
@@ -32,66 +32,67 @@ class XlaStage:
     memory: Mapping[str, int]
     seconds: float
     meshes: Sequence[Mapping[str, int]] = ()
-    made: Any = field(default=None, repr=False)
+    jax_stage: Any = field(default=None, repr=False)
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Lowering:
-    """A program as jax lowered it, to StableHLO, and the seconds that it took."""
+    """A program that jax lowered to StableHLO, and the seconds that this took."""
 
-    made: Any = field(repr=False)
+    jax_stage: Any = field(repr=False)
     seconds: float
 
 
 def lower(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> XlaStage:
-    """Return a traced program, with this jaxpr in it, before optimisation; without a machine for this one's CPU.
+    """Return a traced program before optimisation, with `jaxpr` in place of its own.
 
-    Raises TargetError where jax does not lower it.
+    machine: the device to lower for; None for the CPU of this machine. Raises TargetError if jax does not lower it.
     """
     return converted(lowering(traced, jaxpr, name, machine), name, machine)
 
 
 @stage("lowering")
 def lowering(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None) -> Lowering:
-    """Return the first half of `lower`, which is jax's: StableHLO."""
+    """Return the StableHLO of a program: the first half of `lower`, which jax does."""
     start = time.perf_counter()
-    with _told(f"jax does not lower `{name}` for {_place(machine)}"):
-        made = _jax.lower(traced, jaxpr, machine.platform if machine else "cpu")
-    return Lowering(made, time.perf_counter() - start)
+    with _as_target_errors(f"jax does not lower `{name}` for {_device_name(machine)}"):
+        lowered = _jax.lower(traced, jaxpr, machine.platform if machine else "cpu")
+    return Lowering(lowered, time.perf_counter() - start)
 
 
 @stage("converting")
-def converted(found: Lowering, name: str, machine: Machine | None = None) -> XlaStage:
-    """Return the second half of `lower`, which is XLA's: HLO, and what XLA says of it."""
-    with _told(f"jax does not lower `{name}` for {_place(machine)}"):
-        hlo = _jax.hlo_of(found.made)
-        # `Lowered.cost_analysis()` says the same and would make the HLO anew, which takes the most time of all.
+def converted(stablehlo: Lowering, name: str, machine: Machine | None = None) -> XlaStage:
+    """Return the HLO of a lowered program, and what XLA reports of it: the second half of `lower`, which XLA does."""
+    with _as_target_errors(f"jax does not lower `{name}` for {_device_name(machine)}"):
+        hlo = _jax.hlo_of(stablehlo.jax_stage)
+        # `Lowered.cost_analysis()` returns the same and would convert to HLO again, which is the slowest step.
         xla = _cleaned(_jax.xla_cost(hlo))
-    return XlaStage(hlo, xla, {}, found.seconds, _jax.meshes(found.made), found.made)
+    return XlaStage(hlo, xla, {}, stablehlo.seconds, _jax.meshes(stablehlo.jax_stage), stablehlo.jax_stage)
 
 
 @stage("compiling")
 def compile_stage(lowered: XlaStage, name: str, machine: Machine | None, timeout: float) -> XlaStage:
     """Return the program of a lowered stage after optimisation.
 
-    timeout: seconds that a compiler ahead of time may take. Raises TargetError where XLA does not compile it.
+    timeout: seconds that an ahead-of-time compiler may take. Raises TargetError if XLA does not compile the program.
     """
     if machine is not None:
-        built = compile_in_child(lowered.made, machine, name, timeout)
+        built = compile_in_child(lowered.jax_stage, machine, name, timeout)
         xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
         return XlaStage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note)
     start = time.perf_counter()
-    with _told(f"XLA does not compile `{name}`"):
-        made = lowered.made.compile()
+    with _as_target_errors(f"XLA does not compile `{name}`"):
+        compiled = lowered.jax_stage.compile()
     seconds = time.perf_counter() - start
-    return XlaStage(_jax.hlo_of(made), _cleaned(made.cost_analysis()), _jax.memory(made), seconds, lowered.meshes, made)
+    xla = _cleaned(compiled.cost_analysis())
+    return XlaStage(_jax.hlo_of(compiled), xla, _jax.memory(compiled), seconds, lowered.meshes, compiled)
 
 
 @contextmanager
-def _told(what: str) -> Generator[None]:
-    """Turn the errors of jax and XLA into ours."""
+def _as_target_errors(what: str) -> Generator[None]:
+    """Raise the errors of jax and XLA as TargetError. what: the first words of the message."""
     try:
         yield
     except (ValueError, RuntimeError, NotImplementedError) as error:
@@ -102,14 +103,14 @@ def _told(what: str) -> Generator[None]:
         ) from error
 
 
-def _place(machine: Machine | None) -> str:
+def _device_name(machine: Machine | None) -> str:
     return machine.name if machine else "the CPU"
 
 
-def _cleaned(found: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:
-    """Return XLA's dictionary with the properties that it leaves out, which are 0; None where there is none."""
-    if found is None:
+def _cleaned(reported: Mapping[str, float] | Sequence[Mapping[str, float]] | None) -> Mapping[str, float] | None:
+    """Return XLA's dictionary with the properties that XLA leaves out because they are 0; None where there is none."""
+    if reported is None:
         return None
-    # jax returned a list of one before 0.4.38, and may again for programs of several modules.
-    first = found if isinstance(found, Mapping) else found[0]
+    # jax returned a list of one dictionary before 0.4.38, and may again for programs of several modules.
+    first = reported if isinstance(reported, Mapping) else reported[0]
     return {**dict.fromkeys(PROPERTIES, 0.0), **first}

@@ -1,9 +1,9 @@
-"""Provenance: how an HLO instruction knows the equation that it came from.
+"""Marks: metadata by which an HLO instruction names the equation that it came from.
 
-Before lowering, the name stack of every equation gets a short unique mark, `~12~`. XLA carries names through
-optimisation and does not optimise by them, so the marked program compiles to the same code; a guard compares the
-costs of both all the same. Each distinct inner jaxpr is marked once, so that functions that are shared stay shared:
-the marks of the call sites and the inner mark together are an equation's address.
+Before lowering, the name stack of every equation gets a short unique mark, `~12~`. XLA copies name stacks to its
+instructions and does not optimise by them, so the marked program compiles to the same code; `compare` checks that both
+have the same cost. Each distinct inner jaxpr is marked once, so that a function that several calls share stays shared.
+The address of an equation is the marks of the calls around it, followed by its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Marked:
 
 
 def mark(jaxpr: Any) -> Marked:
-    """Return the jaxpr with every equation marked, those of inner jaxprs too; nothing else changes.
+    """Return the jaxpr with every equation marked, those of inner jaxprs included; nothing else changes.
 
     jaxpr: closed, after dead-code elimination, so that its equations are those of the tree.
     """
@@ -51,12 +51,14 @@ def mark(jaxpr: Any) -> Marked:
 
 
 def address(op_name: str, caller: Address) -> Address:
-    """Return the address that an instruction's name tells; names inside a shared function go on from the caller's.
+    """Return the address in the name of an instruction.
+
+    A name inside a shared function has no root mark (`~0~`); its marks continue the address of the caller.
 
     >>> address("jit(f)/~0~/jvp(net)/~3~/while/body/~7~/dot_general", (1,)), address("jit(silu)/~5~/neg", (1, 4))
     ((3, 7), (1, 4, 5))
     """
-    # Of an instruction that has several names, joined by `;`, the first is the innermost.
+    # An instruction may have several names, joined by `;`. The first is the innermost.
     _, root, below = op_name.partition(";")[0].rpartition(_ROOT)
     marks = tuple(map(int, _MARK.findall(below)))
     return marks if root else caller + marks

@@ -1,7 +1,11 @@
-"""From our count to XLA's, cause by cause: what the deltas say adds up exactly.
+"""Reconciliation: from the count of costax to XLA's, by differences that add up exactly and have causes.
 
-Each equation's FLOPs are followed from the jaxpr through the lowered to the compiled module. What differs at a step
-is filed under a cause, with the evidence that a test can falsify. What has none is `unexplained`.
+The FLOPs of each equation are followed from the jaxpr to the lowered and then to the compiled module. Every difference
+between two stages has a cause, with evidence that a test can falsify; a difference without a cause is `unexplained`.
+
+Example: `exp(x)` of f32[8] in a scan of 10 steps. costax counts 80 transcendentals. XLA counts the body of a loop once:
+-72, "loop body counted once". If the compiler computes exp in two fusions: +8, "recomputed in fusions". XLA's total is
+80 - 72 + 8 = 16.
 """
 
 from __future__ import annotations
@@ -41,15 +45,21 @@ def reconcile(
     source: Callable[[CallSite], str],
     witness: Witness,
 ) -> tuple[Delta, ...]:
-    """Return the deltas that lead from our total to XLA's compiled one; they add up exactly.
+    """Return the deltas that lead from the total of costax to XLA's total of the compiled module; they add up exactly.
 
-    places: every equation at each call site. source: the user's file and line of a place. witness: evidence that a
-    stage leaves out the equation of a place, by experiment; "" where there is none.
+    call_sites: every equation at each of its call sites. source: returns the user's file and line of a call site.
+    witness: returns evidence by experiment that a stage eliminates the equation of a call site; "" where there is none.
     """
-    return tuple(_Account(call_sites, lowered, compiled, source, witness).deltas())
+    return tuple(_Reconciliation(call_sites, lowered, compiled, source, witness).deltas())
 
 
-class _Account:
+class _Reconciliation:
+    """The deltas of a program.
+
+    expected: by call site, what XLA counts for one run of the equation, with every loop in it counted as often as its
+    body stands in the module. without_equation_...: the costs of instructions that belong to no equation.
+    """
+
     def __init__(
         self,
         call_sites: Sequence[CallSite],
@@ -61,131 +71,159 @@ class _Account:
         self.call_sites = call_sites
         self.lowered, self.compiled = lowered, compiled
         self.source = source
-        self.in_lowered, self.stray_lowered = _by_place(lowered.charges)
-        self.in_compiled, self.stray_compiled = _by_place(compiled.charges)
-        self.at = {place.address: place for place in call_sites}
-        # What XLA's rules charge for one run of each place, every loop in it as often as its body stands there.
-        self.charged = {place.address: Pair(*as_xla(place.once)) for place in call_sites}
-        self.absence = Absence(self.at, self.in_lowered, compiled.hidden, self._line, witness)
+        self.in_lowered, self.without_equation_lowered = _by_call_site(lowered.instruction_costs)
+        self.in_compiled, self.without_equation_compiled = _by_call_site(compiled.instruction_costs)
+        self.by_address = {call_site.address: call_site for call_site in call_sites}
+        self.expected = {call_site.address: Pair(*as_xla(call_site.static_cost)) for call_site in call_sites}
+        self.absence = Absence(self.by_address, self.in_lowered, compiled.uncosted, self._line, witness)
 
     def deltas(self) -> Iterator[Delta]:
-        for place in self.call_sites:
-            yield from self._conventions(place)
-            yield from self._lowering(place)
-            yield from self._compiling(place)
-        yield from self._strays(self.stray_lowered, "lowered", 1)
-        # What only the lowered module has and belongs to no equation is gone from the compiled one.
-        yield from self._strays(self.stray_lowered, "compiled", -1)
-        yield from self._strays(self.stray_compiled, "compiled", 1)
+        for call_site in self.call_sites:
+            yield from self._conventions(call_site)
+            yield from self._lowering(call_site)
+            yield from self._compiling(call_site)
+        yield from self._without_equation(self.without_equation_lowered, "lowered", 1)
+        # Lowered instructions without an equation cannot be followed into the compiled module. So all of them are
+        # subtracted, and all compiled instructions without an equation are added.
+        yield from self._without_equation(self.without_equation_lowered, "compiled", -1)
+        yield from self._without_equation(self.without_equation_compiled, "compiled", 1)
         yield from self._rounding()
 
-    # jaxpr: our count, as XLA's rules would charge the very same equations.
+    # jaxpr: from the count of costax to XLA's rules for the same equations.
 
-    def _conventions(self, place: CallSite) -> Iterator[Delta]:
-        cost, runs = place.cost, place.loops * place.devices * place.others * place.taken
-        once = self.charged[place.address]
+    def _conventions(self, call_site: CallSite) -> Iterator[Delta]:
+        """Yield the deltas of XLA's rules, one convention after the other.
+
+        Each of the counts below changes one convention of the count before, so their differences add up. Example: an
+        integer add of 8 elements in a scan of 10 steps on 4 devices. ours 0 FLOPs (integer OPs); by_xla 320, because
+        XLA counts integers as FLOPs; in_module 32, because the body stands in the module once; on_one_device 8.
+        """
+        cost = call_site.cost
+        repeats = call_site.other_repeats * call_site.is_counted
+        runs = call_site.loops * call_site.devices * repeats
+        once = self.expected[call_site.address]
         ours = Pair(cost.flops, cost.transcendentals).times(runs)
         padding = Pair(-2 * cost.padding_macs, 0).times(runs)
-        theirs = (once if place.once is cost else Pair(*as_xla(cost))).times(runs)
-        standing = once.times(place.copies * place.devices * place.others * place.taken)
-        shard = once.times(place.copies * place.others * place.taken)
-        weighed = self._weighed(place)
-        if ours == theirs == standing == shard == weighed and padding == Pair():
+        by_xla = (once if call_site.static_cost is cost else Pair(*as_xla(cost))).times(runs)
+        in_module = once.times(call_site.copies * call_site.devices * repeats)
+        on_one_device = once.times(call_site.copies * repeats)
+        with_branches = self._with_branches(call_site)
+        if ours == by_xla == in_module == on_one_device == with_branches and padding == Pair():
             return
-        yield from self._delta(PADDING, "jaxpr", place, padding, f"{cost.padding_macs:,} MACs touch only padding")
+        yield from self._delta(PADDING, "jaxpr", call_site, padding, f"{cost.padding_macs:,} MACs touch only padding")
         kinds = sorted({kind for kind, _ in dict(cost.items())} & {"integer", "compare", "select", "convert", "mac"})
-        other = theirs.minus(ours).minus(padding)
-        yield from self._delta(CONVENTION, "jaxpr", place, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
-        charged = "once" if place.copies == 1 else f"{place.copies:,} times, as often as it stands there,"
+        other = by_xla.minus(ours).minus(padding)
+        yield from self._delta(CONVENTION, "jaxpr", call_site, other, f"{', '.join(kinds)} operations are FLOPs to XLA")
+        counted = "once" if call_site.copies == 1 else f"{call_site.copies:,} times, as often as it is in the module,"
         yield from self._delta(
             LOOP,
             "jaxpr",
-            place,
-            standing.minus(theirs),
-            f"runs {place.loops:,} times, charged {charged} by HandleWhile",
+            call_site,
+            in_module.minus(by_xla),
+            f"runs {call_site.loops:,} times, counted {counted} by HandleWhile",
         )
         yield from self._delta(
-            DEVICES, "jaxpr", place, shard.minus(standing), f"{place.devices} devices run it, one is charged"
+            DEVICES,
+            "jaxpr",
+            call_site,
+            on_one_device.minus(in_module),
+            f"{call_site.devices} devices run it, XLA counts one",
         )
         yield from self._delta(
             BRANCH,
             "jaxpr",
-            place,
-            weighed.minus(shard),
-            f"XLA takes the maximum of each property ({self._taken(place)})",
+            call_site,
+            with_branches.minus(on_one_device),
+            f"XLA takes the maximum of each property ({self._branches(call_site)})",
         )
 
-    def _weighed(self, place: CallSite) -> Pair:
-        """What XLA's rules charge for a place: each copy once, and of branches the one that XLA takes."""
-        pair = self.charged[place.address].times(place.copies * place.others)
-        for at, branch, taken in place.branches:
-            weights = self.lowered.branches.get(at)
-            share = weights[branch] if weights and branch < len(weights) else (int(taken), int(taken))
-            pair = Pair(pair.flops * share[0], pair.transcendentals * share[1])
+    def _with_branches(self, call_site: CallSite) -> Pair:
+        """Return what XLA's rules count for a call site: each copy once, in the branches whose property XLA takes.
+
+        XLA takes the maximum over the branches for FLOPs and for transcendentals on its own, so the two may come from
+        different branches: weights of (1, 0) count the FLOPs of a branch and not its transcendentals.
+        """
+        pair = self.expected[call_site.address].times(call_site.copies * call_site.other_repeats)
+        for conditional, branch, is_counted in call_site.branches:
+            weights = self.lowered.branches.get(conditional)
+            # A conditional that lowering removed has no weights; it left the branch that costax counts.
+            known = weights is not None and branch < len(weights)
+            flops, transcendentals = weights[branch] if weights and known else (int(is_counted), int(is_counted))
+            pair = Pair(pair.flops * flops, pair.transcendentals * transcendentals)
         return pair
 
-    def _taken(self, place: CallSite) -> str:
-        return ", ".join(f"branch {branch}: {'ours' if taken else 'not ours'}" for _, branch, taken in place.branches)
+    def _branches(self, call_site: CallSite) -> str:
+        return ", ".join(
+            f"branch {branch}: {'counted' if is_counted else 'not counted'} by costax"
+            for _, branch, is_counted in call_site.branches
+        )
 
-    # lowered: what jax's lowering made of the equation.
+    # lowered: what jax's lowering makes of the equation.
 
-    def _lowering(self, place: CallSite) -> Iterator[Delta]:
-        found = self.in_lowered.get(place.address, [])
-        expected, made = self._weighed(place), total(found)
-        difference = made.minus(expected)
+    def _lowering(self, call_site: CallSite) -> Iterator[Delta]:
+        costs = self.in_lowered.get(call_site.address, [])
+        counted = total(costs)
+        difference = counted.minus(self._with_branches(call_site))
         if difference == Pair():
             return
-        if made == Pair() and not place.node.traits.xla:
-            yield from self._gone(place, "lowered", difference, self.in_lowered)
+        if counted == Pair() and not call_site.node.traits.xla:
+            yield from self._eliminated(call_site, "lowered", difference, self.in_lowered)
             return
-        cause, evidence = self._how_lowered(place, found)
-        yield from self._delta(cause, "lowered", place, difference, evidence, len(found))
+        cause, evidence = self._how_lowered(call_site, costs)
+        yield from self._delta(cause, "lowered", call_site, difference, evidence, len(costs))
 
-    def _how_lowered(self, place: CallSite, found: Sequence[AttributedCost]) -> tuple[str, str]:
-        if any(charge.flops < 0 for charge in found):
-            return LIBRARY, f"{opcodes(found)}"
-        if place.node.is_loop:
-            return CONTROL, f"{opcodes(found)} around the body"
-        if place.node.traits.xla:
-            return DEFECT, f"{place.node.traits.xla}; lowered to {opcodes(found)}"
-        return EXPANSION, f"lowered to {opcodes(found)}"
+    def _how_lowered(self, call_site: CallSite, costs: Sequence[AttributedCost]) -> tuple[str, str]:
+        """Return the cause of a difference between an equation and its lowered instructions, and the evidence.
 
-    # compiled: what the compiler made of the lowered instructions.
+        Library calls come first, because a call counts -1 FLOP in place of the work of the equation.
+        """
+        if any(cost.flops < 0 for cost in costs):
+            return LIBRARY, f"{opcodes(costs)}"
+        if call_site.node.is_loop:
+            return CONTROL, f"{opcodes(costs)} around the body"
+        if call_site.node.traits.xla:
+            return DEFECT, f"{call_site.node.traits.xla}; lowered to {opcodes(costs)}"
+        return EXPANSION, f"lowered to {opcodes(costs)}"
 
-    def _compiling(self, place: CallSite) -> Iterator[Delta]:
-        before, after = self.in_lowered.get(place.address, []), self.in_compiled.get(place.address, [])
+    # compiled: what the compiler makes of the lowered instructions.
+
+    def _compiling(self, call_site: CallSite) -> Iterator[Delta]:
+        before, after = self.in_lowered.get(call_site.address, []), self.in_compiled.get(call_site.address, [])
         difference = total(after).minus(total(before))
         if difference == Pair():
             return
         if total(after) == Pair():
-            yield from self._gone(place, "compiled", difference, self.in_compiled)
+            yield from self._eliminated(call_site, "compiled", difference, self.in_compiled)
             return
-        if place.address in self.compiled.hidden:
-            yield self._made(DEFECT, "compiled", place, difference, self.compiled.hidden[place.address], len(after))
+        uncosted = self.compiled.uncosted.get(call_site.address)
+        if uncosted is not None:
+            yield self._new_delta(DEFECT, "compiled", call_site, difference, uncosted, len(after))
             return
         for cause, pair, count, evidence in partitioned(before, after, self.compiled.devices):
-            yield from self._delta(cause, "compiled", place, pair, evidence, count)
+            yield from self._delta(cause, "compiled", call_site, pair, evidence, count)
 
-    def _gone(
-        self, place: CallSite, stage: str, difference: Pair, left: Mapping[Address, Sequence[AttributedCost]]
+    def _eliminated(
+        self, call_site: CallSite, stage: str, difference: Pair, left: Mapping[Address, Sequence[AttributedCost]]
     ) -> Iterator[Delta]:
-        cause, evidence = self.absence.why(place, stage, difference, left)
-        yield from self._delta(cause, stage, place, difference, evidence)
+        """Yield the delta of an equation of which a stage left no work. left: the costs of every equation there."""
+        cause, evidence = self.absence.why(call_site, stage, difference, left)
+        yield from self._delta(cause, stage, call_site, difference, evidence)
 
-    # What belongs to no equation.
+    # Instructions without an equation.
 
-    def _strays(self, strays: Sequence[AttributedCost], stage: str, sign: int) -> Iterator[Delta]:
-        groups: dict[str, list[AttributedCost]] = defaultdict(list)
-        for charge in strays:
-            groups[charge.opcode].append(charge)
-        for opcode, found in sorted(groups.items()):
-            pair = total(found).times(sign)
+    def _without_equation(self, costs: Sequence[AttributedCost], stage: str, sign: int) -> Iterator[Delta]:
+        by_opcode: dict[str, list[AttributedCost]] = defaultdict(list)
+        for cost in costs:
+            by_opcode[cost.opcode].append(cost)
+        for opcode, same_opcode in sorted(by_opcode.items()):
+            pair = total(same_opcode).times(sign)
             if pair != Pair():
-                names = ", ".join(charge.instruction.name for charge in found[:3])
-                cause = LIBRARY if any(charge.flops < 0 for charge in found) else MADE
-                yield Delta(cause, stage, *pair, opcode, (), "", len(found), f"instructions {names}")
+                names = ", ".join(cost.instruction.name for cost in same_opcode[:3])
+                cause = LIBRARY if any(cost.flops < 0 for cost in same_opcode) else MADE
+                yield Delta(cause, stage, *pair, opcode, (), "", len(same_opcode), f"instructions {names}")
 
     def _rounding(self) -> Iterator[Delta]:
+        """Yield what XLA's additions in float32 lose: above 2**24 a sum plus 1 is the same sum."""
         exact, printed = self.compiled.total, self.compiled.float32
         flops = int(printed.flops) - exact.flops
         transcendentals = int(printed.transcendentals) - exact.transcendentals
@@ -194,29 +232,32 @@ class _Account:
             yield Delta(ROUNDING, "xla", flops, transcendentals, "", (), "", 1, evidence)
 
     def _delta(
-        self, cause: str, stage: str, place: CallSite, pair: Pair, evidence: str, count: int = 1
+        self, cause: str, stage: str, call_site: CallSite, pair: Pair, evidence: str, count: int = 1
     ) -> Iterator[Delta]:
         if pair != Pair():
-            yield self._made(cause, stage, place, pair, evidence, count)
+            yield self._new_delta(cause, stage, call_site, pair, evidence, count)
 
-    def _made(self, cause: str, stage: str, place: CallSite, pair: Pair, evidence: str, count: int) -> Delta:
-        return Delta(cause, stage, *pair, place.primitive, place.scope, self._line(place), count, evidence)
+    def _new_delta(self, cause: str, stage: str, call_site: CallSite, pair: Pair, evidence: str, count: int) -> Delta:
+        return Delta(cause, stage, *pair, call_site.primitive, call_site.scope, self._line(call_site), count, evidence)
 
-    def _line(self, place: CallSite) -> str:
-        """Return the user's line of a place; where jax kept none, that of the call it lies in."""
-        found, address = self.source(place), place.address[:-1]
-        while not found and address:
-            found = self.source(self.at[address]) if address in self.at else ""
+    def _line(self, call_site: CallSite) -> str:
+        """Return the user's file and line of a call site; where jax kept none, that of the nearest call around it."""
+        line, address = self.source(call_site), call_site.address[:-1]
+        while not line and address:
+            line = self.source(self.by_address[address]) if address in self.by_address else ""
             address = address[:-1]
-        return found
+        return line
 
 
-def _by_place(charges: Iterable[AttributedCost]) -> tuple[dict[Address, list[AttributedCost]], list[AttributedCost]]:
-    found: dict[Address, list[AttributedCost]] = defaultdict(list)
-    strays: list[AttributedCost] = []
-    for charge in charges:
-        if charge.place is not None:
-            found[charge.place.address].append(charge)
+def _by_call_site(
+    costs: Iterable[AttributedCost],
+) -> tuple[dict[Address, list[AttributedCost]], list[AttributedCost]]:
+    """Return the costs by the address of their call site, and those without a call site."""
+    by_address: dict[Address, list[AttributedCost]] = defaultdict(list)
+    without: list[AttributedCost] = []
+    for cost in costs:
+        if cost.call_site is not None:
+            by_address[cost.call_site.address].append(cost)
         else:
-            strays.append(charge)
-    return found, strays
+            without.append(cost)
+    return by_address, without

@@ -1,7 +1,8 @@
-"""StageCost: XLA's account of one stage of a program, split over the equations that asked for it."""
+"""StageCost: what XLA counts for one stage of a program, split over the equations of the program."""
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from functools import cached_property
 from math import prod
 from typing import TypeVar
 
-from costax.compare.base_comparison import held
+from costax.compare.base_comparison import required_bytes
 from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.collectives import Collective, Mesh, collective, kind
@@ -25,9 +26,10 @@ _K = TypeVar("_K")
 class AttributedCost:
     """What one instruction adds to XLA's total at one of its call sites.
 
-    place: the equation that it came from, or None. evidence: "marked" (its name carries the mark), "enclosed" (it has
-    no mark and lies in what the equation runs), or "inferred: ..." with the reason.
-    executed: how often it runs. true: what it does each time: its charge, or what the library does that it calls.
+    flops, transcendentals, bytes: what XLA counts. call_site: the equation that the instruction came from, or None.
+    evidence: "marked" (its name has the mark of the equation), "enclosed" (it has no mark and belongs to the body of
+    the equation), or "inferred: ..." with the reason. executed: how often it runs. actual: what one run of it does:
+    what XLA counts, or, for a call of a library, the work of the library.
     """
 
     instruction: Instruction
@@ -36,13 +38,25 @@ class AttributedCost:
     transcendentals: Count
     bytes: Count
     executed: Count
-    place: CallSite | None
+    call_site: CallSite | None
     evidence: str
-    true: Properties
+    actual: Properties
+
+    @property
+    def place(self) -> CallSite | None:
+        """The former name of `call_site`."""
+        warnings.warn("`place` is now called `call_site`.", DeprecationWarning, stacklevel=2)
+        return self.call_site
+
+    @property
+    def true(self) -> Properties:
+        """The former name of `actual`."""
+        warnings.warn("`true` is now called `actual`.", DeprecationWarning, stacklevel=2)
+        return self.actual
 
     @property
     def work(self) -> Count:
-        """FLOPs and transcendentals together."""
+        """FLOPs plus transcendentals."""
         return self.flops + self.transcendentals
 
     @property
@@ -54,28 +68,40 @@ class AttributedCost:
 
 @dataclass(frozen=True)
 class StageCost:
-    """XLA's account of one stage, `lowered` or `compiled`.
+    """What XLA counts for one stage, `lowered` or `compiled`, by instruction. Of a sharded program it is one device's.
 
-    xla: XLA's own dictionary, cleaned (an absent key is 0), or None where the backend gives none. branches: for each
-    `cond` that is still a conditional, which share of each branch XLA counts, as (FLOPs, transcendentals). hidden:
-    equations with instructions that XLA does not charge, and why.
-    memory: XLA's memory analysis of one device, in bytes; "device" is what a GPU has. seconds: how long the stage took
-    to make. meshes: that the program is sharded over; a sharded program's ledger is that of one device. note: what was
-    done otherwise than usual to compile it.
+    instruction_costs: of every instruction at each of its call sites. xla: XLA's own dictionary, where an absent key is
+    0, or None where the backend gives none. branches: for each `cond` that is still a conditional, how much of each
+    branch XLA counts: (FLOPs, transcendentals). uncosted: equations with instructions that XLA does not count, and why.
+    memory: XLA's memory analysis of one device, in bytes; "device" is the memory that a GPU has. seconds: how long the
+    stage took. meshes: the meshes that the program is sharded over. note: which options the compiler needed beyond the
+    usual ones, and why.
     """
 
     stage: str
     replay: Replay = field(repr=False)
-    charges: Sequence[AttributedCost] = field(repr=False)
+    instruction_costs: Sequence[AttributedCost] = field(repr=False)
     xla: Mapping[str, float] | None
     branches: Mapping[Address, Sequence[tuple[Count, Count]]] = field(
         default_factory=dict[Address, Sequence[tuple[Count, Count]]], repr=False
     )
-    hidden: Mapping[Address, str] = field(default_factory=dict[Address, str], repr=False)
+    uncosted: Mapping[Address, str] = field(default_factory=dict[Address, str], repr=False)
     memory: Mapping[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0
     meshes: Sequence[Mesh] = ()
     note: str = ""
+
+    @property
+    def charges(self) -> Sequence[AttributedCost]:
+        """The former name of `instruction_costs`."""
+        warnings.warn("`charges` is now called `instruction_costs`.", DeprecationWarning, stacklevel=2)
+        return self.instruction_costs
+
+    @property
+    def hidden(self) -> Mapping[Address, str]:
+        """The former name of `uncosted`."""
+        warnings.warn("`hidden` is now called `uncosted`.", DeprecationWarning, stacklevel=2)
+        return self.uncosted
 
     @property
     def total(self) -> Properties:
@@ -84,7 +110,7 @@ class StageCost:
 
     @property
     def float32(self) -> Float32:
-        """The same in XLA's float32 and order: what XLA prints."""
+        """The totals as XLA prints them: added up in float32, in XLA's order."""
         return self.replay.float32
 
     @property
@@ -95,24 +121,27 @@ class StageCost:
     @property
     def attributed(self) -> float:
         """The share of the FLOPs that belong to an equation."""
-        whole = sum(abs(charge.flops) for charge in self.charges)
-        return 1.0 if not whole else sum(abs(c.flops) for c in self.charges if c.place is not None) / whole
+        whole = sum(abs(cost.flops) for cost in self.instruction_costs)
+        owned = sum(abs(cost.flops) for cost in self.instruction_costs if cost.call_site is not None)
+        return owned / whole if whole else 1.0
 
     @cached_property
     def executed(self) -> Properties:
-        """What the machine really does: loop bodies as often as they run, library calls at their true cost.
+        """What the device executes: loop bodies as often as they run, library calls with the work of the library.
 
-        A call of which nothing tells the work (`opaque`) adds nothing.
+        A call whose work is unknown (`opaque`) adds nothing.
         """
-        return Properties(*(sum(c.true[i] * c.executed for c in self.charges) for i in range(3)))
+        return Properties(*(sum(cost.actual[i] * cost.executed for cost in self.instruction_costs) for i in range(3)))
 
     @property
     def collectives(self) -> tuple[Collective, ...]:
-        """What one device exchanges with others, in program order."""
+        """The collectives of one device, in program order."""
         return tuple(
-            collective(c.instruction, self.meshes, c.executed, "/".join(c.place.scope) if c.place else "")
-            for c in self.charges
-            if kind(c.instruction)
+            collective(
+                cost.instruction, self.meshes, cost.executed, "/".join(cost.call_site.scope) if cost.call_site else ""
+            )
+            for cost in self.instruction_costs
+            if kind(cost.instruction)
         )
 
     @property
@@ -122,43 +151,46 @@ class StageCost:
 
     @property
     def opaque(self) -> dict[str, int]:
-        """How many calls there are, by target, of which nothing tells the work."""
-        silent = (c.instruction for c in self.charges if c.true == Properties())
-        return dict(Counter(call.custom_call_target for call in silent if is_opaque(call, self.replay.cost_model)))
+        """The number of calls whose work is unknown, by target."""
+        idle = (cost.instruction for cost in self.instruction_costs if cost.actual == Properties())
+        return dict(Counter(call.custom_call_target for call in idle if is_opaque(call, self.replay.cost_model)))
 
     @property
     def held(self) -> int:
-        """Bytes that one device holds at once."""
-        return held(self.memory)
+        """Bytes of memory that one device needs."""
+        return required_bytes(self.memory)
 
     @property
     def fits(self) -> bool | None:
-        """Say whether the program fits the memory of one device; None where that is not known."""
+        """Say whether the program fits the memory of one device; None where the size of the memory is not known."""
         return self.held <= self.memory["device"] if "device" in self.memory else None
 
     def by_scope(self, depth: int | None = None) -> dict[str, Properties]:
-        """Return what each scope is charged; "" holds what belongs to no scope."""
-        return self._by(lambda charge: "/".join(charge.place.scope[:depth]) if charge.place else "")
+        """Return what XLA counts for each scope; "" has the instructions without a scope."""
+        return self._by(lambda cost: "/".join(cost.call_site.scope[:depth]) if cost.call_site else "")
 
     def by_equation(self) -> dict[Address, Properties]:
-        """Return what each equation is charged, by address; () holds what belongs to none."""
-        return self._by(lambda charge: charge.place.address if charge.place else ())
+        """Return what XLA counts for each equation, by address; () has the instructions without an equation."""
+        return self._by(lambda cost: cost.call_site.address if cost.call_site else ())
 
     def by_opcode(self) -> dict[str, Properties]:
-        """Return what each opcode is charged."""
-        return self._by(lambda charge: charge.opcode)
+        """Return what XLA counts for each opcode."""
+        return self._by(lambda cost: cost.opcode)
 
     def _by(self, key: Callable[[AttributedCost], _K]) -> dict[_K, Properties]:
         sums: dict[_K, Properties] = {}
-        for charge in self.charges:
-            k = key(charge)
-            mine = Properties(charge.flops, charge.transcendentals, charge.bytes)
-            sums[k] = sums[k].plus(mine) if k in sums else mine
+        for cost in self.instruction_costs:
+            k = key(cost)
+            own = Properties(cost.flops, cost.transcendentals, cost.bytes)
+            sums[k] = sums[k].plus(own) if k in sums else own
         return sums
 
 
-def opcodes(found: Sequence[AttributedCost]) -> str:
-    """Return the opcodes of some charges with their numbers, those that compute if any does: `convert x 2, dot`."""
-    computing = [charge for charge in found if charge.flops or charge.transcendentals]
-    counts = Counter(charge.opcode for charge in computing or found)
+def opcodes(costs: Sequence[AttributedCost]) -> str:
+    """Return the opcodes of some instructions with their numbers: `convert x 2, dot`.
+
+    If any instruction computes, those that do not (copies, tuples) are left out.
+    """
+    computing = [cost for cost in costs if cost.flops or cost.transcendentals]
+    counts = Counter(cost.opcode for cost in computing or costs)
     return ", ".join(f"{opcode} x {n}" if n > 1 else opcode for opcode, n in sorted(counts.items())) or "nothing"

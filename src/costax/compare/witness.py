@@ -21,7 +21,7 @@ from costax.errors import CostaxError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import replay_module
-from costax.program.call_sites import CallSite, kept_inputs
+from costax.program.call_sites import CallSite, invariant_inputs
 from costax.program.tree import Node
 
 # How many equations are taken out at most, after each step outwards.
@@ -203,7 +203,7 @@ class _Flow:
             self._steps.append(_Step(eqn, here, takes, makes))
             for position, (child, body) in enumerate(zip(node.children, node.bodies, strict=False)):
                 if not child.fused and child.children and id(child.children[0].equation) in self._marks:
-                    kept = {i: takes[source] for i, source in kept_inputs(node, position).items()}
+                    kept = {i: takes[source] for i, source in invariant_inputs(node, position).items()}
                     self._leave(self._jaxpr(body.jaxpr, child.children, here, kept))
         return [x if _jax.is_literal(x) else values[x] for x in inner.outvars]
 

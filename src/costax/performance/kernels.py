@@ -231,9 +231,9 @@ def _kernel(
     written = sum(region.values[x].nbytes for x in last.outputs if x in fusion.buffers)
     read = sum(region.values[x].nbytes for x in fusion.reads[end])
     if last.traits.partial or any(op.traits.partial for op in ops):
-        # A slice, gather or update touches only a part of an operand; its rule says how many bytes. Of the other
-        # operands at most as much is read as the kernel writes: a lookup of 8 rows of 4 KB in a table of 100 MB reads
-        # 32 KB for the rows, and not the table.
+        # A slice, gather or update touches only a part of an operand; its rule says how many bytes. No buffer is taken
+        # to be read for more bytes than the kernel writes: a lookup of 8 rows of 4 KB in a table of 100 MB counts 32 KB
+        # by its rule, at most 32 KB for the table and the bytes of the indices, not 100 MB.
         partial = Cost.sum(op.node.own for op in ops if op.traits.partial)
         read = min(read, partial.of_kind(BYTES_READ) + sum(_at_most(region, x, written) for x in fusion.reads[end]))
         written = min(written, partial.of_kind(BYTES_WRITTEN)) if last.traits.partial else written

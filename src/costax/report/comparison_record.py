@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
-from costax.compare.base_comparison import BaseComparison, held
+from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
 from costax.hlo.collectives import Collective
 from costax.report.record_reader import RecordReader
@@ -45,7 +45,7 @@ class SavedStage:
     @property
     def held(self) -> int:
         """Bytes that one device holds at once."""
-        return held(self.memory)
+        return required_bytes(self.memory)
 
 
 class SavedComparison(BaseComparison[SavedStage]):
