@@ -85,3 +85,9 @@ def test_what_makes_no_sense_is_an_error():
         analysis().what_if(sparsity={"project": 1.5})
     with pytest.raises(TypeError, match="No scope with parameters"):
         analysis().what_if(sparsity={"nowhere": 0.5})
+
+
+def test_the_former_name_of_the_kernels_warns_and_works():
+    changed = analysis().what_if(weights="int8")
+    with pytest.deprecated_call(match="kernels"):
+        assert changed.groups == changed.kernels()

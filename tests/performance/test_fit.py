@@ -43,3 +43,10 @@ def test_one_that_does_not_fit_says_what_to_change():
 def test_a_device_without_a_memory_figure_is_an_error():
     with pytest.raises(LookupError, match="has no memory capacity"):
         costax.fits(analysis(chain, f32("f32[4,4]"), f32("f32[4,4]")), "x86-generic")
+
+
+def test_the_former_name_of_unmodelled_warns_and_works():
+    fit = costax.fits(costax.analyze(jax.numpy.linalg.eigh)(f32("f32[16,16]")), "v5e")
+    assert fit.unmodelled, "the workspace of an eigendecomposition is not known"
+    with pytest.deprecated_call(match="unmodelled"):
+        assert fit.doubts == fit.unmodelled

@@ -107,3 +107,9 @@ def test_rates_are_interpolated_on_logarithmic_axes():
     assert interpolated(table, 100) == pytest.approx(1000)
     assert interpolated(table, 1) == pytest.approx(10)
     assert interpolated(table, 10**6) == 10000.0
+
+
+def test_the_former_name_of_a_kernel_warns_and_works():
+    (part,) = costax.predict(product(64, 64, 64), "h100").parts
+    with pytest.deprecated_call(match="kernel"):
+        assert part.group is part.kernel

@@ -57,7 +57,7 @@ class WhatIf(Displayed):
 
     @property
     def groups(self) -> list[Kernel]:
-        """The old name of `kernels()`."""
+        """The former name of `kernels()`, deprecated."""
         warnings.warn("`groups` is now called `kernels()`.", DeprecationWarning, stacklevel=2)
         return self.kernels()
 

@@ -54,7 +54,7 @@ class Fit(Displayed):
 
     @property
     def doubts(self) -> Sequence[str]:
-        """The old name of `unmodelled`."""
+        """The former name of `unmodelled`, deprecated."""
         warnings.warn("`doubts` is now called `unmodelled`.", DeprecationWarning, stacklevel=2)
         return self.unmodelled
 

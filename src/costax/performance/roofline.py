@@ -86,7 +86,7 @@ class KernelTime:
 
     @property
     def group(self) -> Kernel:
-        """The old name of `kernel`."""
+        """The former name of `kernel`, deprecated."""
         warnings.warn("`group` is now called `kernel`.", DeprecationWarning, stacklevel=2)
         return self.kernel
 
