@@ -1,9 +1,8 @@
-"""The one environment: a jaxpr is gone through in order, with a value of some kind for each variable.
+"""Interpreter: evaluates a jaxpr equation by equation, with abstract values of the caller's choice.
 
-Every analysis that follows values through a program does the same: it reads the operands of an equation from an
-environment, decides what the equation does with them, and binds the results. An `Interpreter` does the first and the
-last; a subclass says what an equation does. What a value is differs: a number of a buffer, a set of facts about a
-layer, an array.
+Every analysis that follows values through a program reads the operands of an equation from an environment, decides
+what the equation does with them, and writes the results to the environment. `Interpreter` keeps the environment; a
+subclass defines what an equation does and what a value is: the number of a buffer, facts about a layer, an array.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ C = TypeVar("C")
 
 
 class Interpreter(Generic[V, C]):
-    """Follows values of one kind (V) through the equations of a jaxpr, in a context (C) such as a scope.
+    """Evaluates the equations of a jaxpr in order. V: the type of values. C: the type of a context, such as a scope.
 
     A subclass defines `equation`, `constant` and `literal`. `equation` calls `run` for the bodies that it enters.
     """
@@ -30,15 +29,15 @@ class Interpreter(Generic[V, C]):
         raise NotImplementedError
 
     def constant(self, var: Any, value: Any) -> V:
-        """Return the value of a constant that a closed jaxpr holds; value: None where the jaxpr is open."""
+        """Return the value of a constant of a jaxpr. value: the constant, or None where the jaxpr is open."""
         raise NotImplementedError
 
     def equation(self, node: Node, operands: list[V], context: C) -> Sequence[V]:
-        """Return the values of the results of an equation, given those of its operands."""
+        """Return the values of the results of an equation. operands: the values of its operands."""
         raise NotImplementedError
 
     def run(self, jaxpr: Any, nodes: Sequence[Node], inputs: Sequence[V], context: C) -> list[V]:
-        """Return the values of the results of a jaxpr whose equations are `nodes`, given those of its inputs."""
+        """Return the values of the results of a jaxpr. nodes: its equations. inputs: the values of its inputs."""
         inner = _jax.opened(jaxpr)
         values: dict[Any, V] = dict(zip(inner.invars, inputs, strict=True))
         for var, value in zip_longest(inner.constvars, _jax.constants(jaxpr)):

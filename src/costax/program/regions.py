@@ -1,8 +1,9 @@
-"""Regions: a program as operations on values, calls inlined, loops and branches as regions.
+"""Regions: a program as operations on values, with calls inlined and the bodies of loops and branches as regions.
 
-This is the intermediate form that memory, kernels and residuals share. XLA inlines calls before it fuses, so a call has
-no boundary here. A loop or a branch has one: it is a region, whose memory counts from what is alive around it. A region
-that several equations share is built once. What an operation is, its traits say; that it loops or branches, its bodies.
+This is the intermediate representation of memory, kernels and residuals; op, region and value mean what they mean in
+MLIR. XLA inlines calls before it fuses, so calls are inlined here too. The body of a loop or branch is a region of its
+own, whose memory is counted beyond the values that are alive around it. A region that several equations share is built
+once. The traits of an operation say what it computes; its bodies say whether it loops or branches.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ Kind = Literal["argument", "constant", "carry", "slice", "outer", "computed"]
 
 @dataclass(slots=True)
 class Value:
-    """An array: what it is, where it comes from (op: the number of the operation that makes it), and its bytes."""
+    """An array.
+
+    kind: "argument" of the program, "constant", "computed" by an op; in a region, "outer": the same in every run,
+    "carry": carried from one iteration to the next, "slice": of an array that a scan goes through. nbytes: its bytes on
+    one device. op: the number of the op that computes it, or -1. name: of an argument.
+    """
 
     operand: Operand
     kind: Kind
@@ -34,11 +40,12 @@ class Value:
 
 @dataclass(slots=True)
 class Op:
-    """An operation: an equation that reads and writes values, numbers of `Region.values`; None is a literal.
+    """An operation: an equation that reads and writes values.
 
-    regions: what it runs inside: the body of a loop, then its condition, or the branches of a choice; `nodes` are their
-    costs. loop: its regions run again and again. carried: positions of the inputs that a loop starts from. node: the
-    cost of the equation. axis_sizes: of the mesh axes that are manual where it stands.
+    inputs, outputs: numbers of `Region.values`; None for a literal. node: the cost of the equation. scope, direction:
+    below the region. regions: the body of a loop and then its condition, or the branches of a `cond`; nodes: the costs
+    of these. loop: whether the regions run repeatedly. carried: positions of the inputs that are the first carry.
+    axis_sizes: of the manual mesh axes around the equation.
     """
 
     name: str
@@ -55,17 +62,17 @@ class Op:
 
     @property
     def equation(self) -> Any:
-        """The equation of the jaxpr."""
+        """The equation in the jaxpr."""
         return self.node.equation
 
     @property
     def traits(self) -> Traits:
-        """What the primitive is."""
+        """The traits of the primitive."""
         return self.node.traits
 
     @property
     def has_condition(self) -> bool:
-        """Whether a loop has a condition of its own; else the compiler counts its steps."""
+        """Whether a loop has a condition, as `while` has; a scan has none and counts its iterations."""
         return self.loop and len(self.regions) > 1
 
 
@@ -73,9 +80,10 @@ class Op:
 class Region:
     """A sequence of operations with its inputs and results.
 
-    sources: for each input, which input of the operation that runs the region it is, or starts as, or is a slice of.
-    carries: for each result that is carried round a loop, the input that it becomes; None for any other result.
-    donated: inputs whose memory the program may use for something else.
+    values: all arrays of the region; inputs, outputs and the ops refer to them by number. sources: for each input, the
+    position of the operand of the enclosing operation that it is, is initialised with, or is a slice of. carries: for
+    each result that is a carry, the input that it becomes in the next iteration; None for any other result. donated:
+    inputs whose buffers the program may overwrite.
     """
 
     values: list[Value] = field(default_factory=list[Value])
@@ -87,15 +95,15 @@ class Region:
     donated: frozenset[int] = frozenset()
 
     def add(self, operand: Operand, kind: Kind, op: int = -1, name: str = "") -> int:
-        """Return the number of a new value."""
+        """Add a value and return its number."""
         self.values.append(Value(operand, kind, operand.nbytes, op, name))
         return len(self.values) - 1
 
 
 def program(jaxpr: Any, tree: Node, names: Sequence[str], donated: Sequence[bool]) -> Region:
-    """Return a whole program as a region; its inputs are its arguments.
+    """Return a whole program as a region, whose inputs are the arguments of the program.
 
-    tree: of `walk`, for the same jaxpr. names: of the inputs. donated: which of them the program may overwrite.
+    tree: the result of `walk` for the same jaxpr. names, donated: of the inputs.
     """
     region = Region()
     invars = _jax.opened(jaxpr).invars
@@ -105,30 +113,30 @@ def program(jaxpr: Any, tree: Node, names: Sequence[str], donated: Sequence[bool
     region.donated = frozenset(
         number for number, may_overwrite in zip(region.inputs, donated, strict=False) if may_overwrite
     )
-    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, _Place())
+    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, _Surroundings())
     region.carries = [None] * len(region.outputs)
     return region
 
 
-class _Place(NamedTuple):
-    """Where equations stand: their scope and direction below the region, and the mesh axes that are manual."""
+class _Surroundings(NamedTuple):
+    """The scope and direction of equations below the region, and the sizes of the manual mesh axes around them."""
 
     scope: Scope = ()
     direction: str = ""
     axis_sizes: Mapping[str, Count] = {}
 
-    def of(self, node: Node, body: Body | None = None) -> _Place:
-        """Return the place of what an equation runs."""
+    def inside(self, node: Node, body: Body | None = None) -> _Surroundings:
+        """Return the surroundings of the equations in a body of an equation."""
         axes = {**self.axis_sizes, **body.axis_sizes} if body is not None and body.axis_sizes else self.axis_sizes
-        return _Place(self.scope + node.scope, node.direction or self.direction, axes)
+        return _Surroundings(self.scope + node.scope, node.direction or self.direction, axes)
 
 
-class _Builder(Interpreter["int | None", _Place]):
-    """Fills a region; values are numbers of `Region.values`, None for a literal."""
+class _Builder(Interpreter["int | None", _Surroundings]):
+    """Adds the equations of a jaxpr to a region. Values are numbers of `Region.values`, or None for a literal."""
 
     def __init__(self, region: Region, shared: dict[Any, Region]) -> None:
         self._region = region
-        # Regions that were built before, by the body and the cost of it.
+        # Regions that were built already, by body and cost.
         self._shared = shared
 
     def literal(self, atom: Any) -> None:
@@ -137,20 +145,28 @@ class _Builder(Interpreter["int | None", _Place]):
     def constant(self, var: Any, value: Any) -> int:
         return self._region.add(_jax.operand(var.aval), "constant")
 
-    def equation(self, node: Node, operands: list[int | None], context: _Place) -> Sequence[int]:
+    def equation(self, node: Node, operands: list[int | None], context: _Surroundings) -> Sequence[int]:
         if node.traits.view:
             return self._views(node, operands)
         call = called(node)
         if call is not None:
             return self._inlined(node, *call, operands, context)
-        region, place = self._region, context.of(node)
-        inside = self._inside(node, context)
+        region, surroundings = self._region, context.inside(node)
+        inner = self._regions(node, context)
         outputs = tuple(region.add(_jax.operand(v.aval), "computed", len(region.ops)) for v in node.equation.outvars)
-        op = Op(node.label, tuple(operands), outputs, place.scope, place.direction, node, axis_sizes=place.axis_sizes)
-        op.regions, op.nodes = tuple(region for region, _, _ in inside), tuple(child for _, _, child in inside)
-        op.loop = bool(inside) and inside[0][1].loop
+        op = Op(
+            node.label,
+            tuple(operands),
+            outputs,
+            surroundings.scope,
+            surroundings.direction,
+            node,
+            axis_sizes=surroundings.axis_sizes,
+        )
+        op.regions, op.nodes = tuple(region for region, _, _ in inner), tuple(child for _, _, child in inner)
+        op.loop = bool(inner) and inner[0][1].loop
         if op.loop:
-            body = inside[0][1]
+            body = inner[0][1]
             start = len(body.inputs) if body.fixed is None else body.fixed
             positions = [x for x in body.inputs[start : start + body.carried] if x is not None]
             op.carried = range(positions[0], positions[-1] + 1) if positions else range(0)
@@ -158,7 +174,7 @@ class _Builder(Interpreter["int | None", _Place]):
         return outputs
 
     def _views(self, node: Node, operands: Sequence[int | None]) -> list[int]:
-        """Return the operands under the names of the results: an identity of several operands passes each on."""
+        """Return the values of a view, which are its operands: an identity of n operands has n results."""
         results: list[int] = []
         for position, var in enumerate(node.equation.outvars):
             operand = operands[min(position, len(operands) - 1)] if operands else None
@@ -166,8 +182,9 @@ class _Builder(Interpreter["int | None", _Place]):
         return results
 
     def _inlined(
-        self, node: Node, body: Body, child: Node, operands: Sequence[int | None], place: _Place
+        self, node: Node, body: Body, child: Node, operands: Sequence[int | None], context: _Surroundings
     ) -> Sequence[int]:
+        """Add the equations of a call to the region, and return the values of the results."""
         region, inputs = self._region, list[int]()
         for var, position in zip(_jax.opened(body.jaxpr).invars, body.inputs, strict=True):
             operand = _jax.operand(var.aval)
@@ -175,46 +192,50 @@ class _Builder(Interpreter["int | None", _Place]):
             if number is None:
                 number = region.add(operand, "constant")
             elif body.per_device:
-                # Outside is the whole array, inside the shard that one device holds.
+                # The operand of a `shard_map` is the whole array, its body has the shard of one device. The memory is
+                # that of one device.
                 region.values[number].nbytes = min(region.values[number].nbytes, operand.nbytes)
             inputs.append(number)
-        results = self.run(body.jaxpr, child.children, inputs, place.of(node, body))
+        results = self.run(body.jaxpr, child.children, inputs, context.inside(node, body))
         return [
             region.add(_jax.operand(var.aval), "constant") if number is None else number
             for var, number in zip(node.equation.outvars, results, strict=True)
         ]
 
-    def _inside(self, node: Node, place: _Place) -> list[tuple[Region, Body, Node]]:
-        """Return the regions that an equation runs: of a loop the body first, then the condition."""
+    def _regions(self, node: Node, context: _Surroundings) -> list[tuple[Region, Body, Node]]:
+        """Return the regions of a loop (the body, then the condition) or of branches; [] for any other equation."""
         pairs = list(zip(node.bodies, node.children, strict=True))
         known = all(len(body.inputs) == len(_jax.opened(body.jaxpr).invars) for body, _ in pairs)
         if not known or not (all(body.loop for body, _ in pairs) or all(body.choice for body, _ in pairs)):
             return []
         ordered = sorted(pairs, key=lambda pair: pair[0].name == CONDITION)
-        return [(self._body(body, child, place), body, child) for body, child in ordered]
+        return [(self._body(body, child, context), body, child) for body, child in ordered]
 
-    def _body(self, body: Body, child: Node, place: _Place) -> Region:
-        key = id(body.jaxpr), id(child), body.name == CONDITION, tuple(place.axis_sizes.items())
+    def _body(self, body: Body, child: Node, context: _Surroundings) -> Region:
+        """Return the region of a body, which equations with the same body and the same cost share."""
+        key = id(body.jaxpr), id(child), body.name == CONDITION, tuple(context.axis_sizes.items())
         if key not in self._shared:
-            self._shared[key] = self._built(body, child, _Place(axis_sizes=place.axis_sizes))
+            self._shared[key] = self._new_region(body, child, _Surroundings(axis_sizes=context.axis_sizes))
         return self._shared[key]
 
-    def _built(self, body: Body, child: Node, place: _Place) -> Region:
+    def _new_region(self, body: Body, child: Node, context: _Surroundings) -> Region:
         inner, region = _jax.opened(body.jaxpr), Region(sources=body.inputs)
         fixed = len(inner.invars) if body.fixed is None else body.fixed
         for position, var in enumerate(inner.invars):
             kind: Kind = "outer" if position < fixed else "carry" if position < fixed + body.carried else "slice"
             region.inputs.append(region.add(_jax.operand(var.aval), kind))
-        region.outputs = _Builder(region, self._shared).run(body.jaxpr, child.children, region.inputs, place)
-        into = [] if body.name == CONDITION else region.inputs[fixed : fixed + body.carried]
-        region.carries = [*into, *[None] * (len(region.outputs) - len(into))]
+        region.outputs = _Builder(region, self._shared).run(body.jaxpr, child.children, region.inputs, context)
+        # The first results of the body of a loop are its next carry; the others are stacked outputs. The result of a
+        # condition is a boolean.
+        carry = [] if body.name == CONDITION else region.inputs[fixed : fixed + body.carried]
+        region.carries = [*carry, *[None] * (len(region.outputs) - len(carry))]
         return region
 
 
 def called(node: Node) -> tuple[Body, Node] | None:
-    """Return the one body that an equation runs once on its own inputs, with its cost; None for any other equation.
+    """Return the body of a call, with its cost; None for any other equation.
 
-    A shard is a call too: each device runs it once.
+    A call runs one body, once, on its own operands. A `shard_map` is a call too: each device runs the body once.
     """
     running = [(b, c) for b, c in zip(node.bodies, node.children, strict=True) if b.choice or c.times]
     if len(running) != 1:

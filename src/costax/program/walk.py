@@ -1,9 +1,9 @@
-"""From a jaxpr to a tree of costs. All recursion over programs is here.
+"""Walk: from a jaxpr to a tree of costs.
 
-A leaf equation costs what its rule says; a higher-order one runs the bodies that its rule names, and the walk goes
-into each. A body that several equations share is walked once for all calls that it cannot tell apart: those that give
-the same answer to what it asked of its caller (the bound of a loop that is passed in), and, where it has a loop that
-the program does not bound, those of the same place.
+The cost of a leaf equation comes from its rule. The rule of a higher-order equation returns bodies, and the walk goes
+into each of them. A body that several equations share is walked once for all calls that give the same costs. Two calls
+do if the inputs whose values the walk used are equal (such as the bound of a loop that is passed in) and, where the
+body has a loop of unknown length or a branch, if they are at the same path: its symbol is named after the path.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from costax.program.tree import (
 from costax.rules.known_values import CallFrame
 from costax.rules.registry import Rule, no_traffic, whole_operands
 
-# What `jax.checkpoint` puts on the name stack of what is computed again; it tells the direction and is no layer.
+# The scope that `jax.checkpoint` adds to recomputed equations. It gives their direction and is no layer of the model.
 _REMATTED = "rematted_computation"
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a walk found beside the costs."""
+    """The results of a walk beside the tree: unknown trip counts, missing rules, branches, symbols, devices."""
 
     unknowns: dict[str, Unknown] = field(default_factory=dict[str, Unknown])
     missing: dict[tuple[str, str], Missing] = field(default_factory=dict[tuple[str, str], Missing])
     used_trips: set[str] = field(default_factory=set[str])
-    # Places of equations that take one of several branches, and the answers that were for one of them.
+    # The paths of equations that run one of several branches, and the patterns of `branches` that matched one of them.
     choices: set[str] = field(default_factory=set[str])
     used_branches: set[str] = field(default_factory=set[str])
     # Extents that depend on symbols.
     extents: dict[str, Count] = field(default_factory=dict[str, Count])
-    # What must not be negative for the branches that are charged to be the ones: a difference, by its words.
+    # Conditions (difference >= 0) under which the counted branch is the costliest or the cheapest, by their text.
     presumed: dict[str, Count] = field(default_factory=dict[str, Count])
     devices: int = 1
 
@@ -63,12 +63,12 @@ def walk(
     branches: Mapping[str, int | str] | None = None,
     loops_once: bool = False,
 ) -> tuple[Node, Findings]:
-    """Return the tree of a jaxpr's costs, and what was found on the way.
+    """Return the tree of the costs of a jaxpr, and the findings.
 
-    trips: how often loops run whose length is not in the program, by place (`solver/while`, or a pattern); any other
-    one runs as often as a symbol of its name says, or, if `loops_once`, once.
-    branches: which branch is charged, by place: "max", "min", "mean" or an index.
-    Raises RuleError where a rule raises or returns something else than it should.
+    rules: by primitive name. trips: the trip counts of loops whose length is not in the program, by path
+    (`solver/while`) or pattern. The trip count of any other such loop is a symbol with the name of its path, or 1 if
+    `loops_once`. branches: which branch is counted, by path or pattern: "max", "min", "mean" or an index.
+    Raises RuleError if a rule raises or returns something that is no cost or no list of bodies.
     """
     walker = _Walker(rules, trips or {}, branches or {}, loops_once=loops_once)
     frame = CallFrame(jaxpr, rules=rules)
@@ -91,25 +91,26 @@ class _Walker:
         self.findings = Findings()
         self._operands: dict[int, Operand] = {}
         self._interned: dict[Operand, Operand] = {}
-        self._places: dict[int, tuple[Scope, str]] = {}
+        self._scopes: dict[int, tuple[Scope, str]] = {}
         self._costs: dict[Any, Cost] = {}
-        # By body, and what its walk asked for (inputs, and whether the path): the nodes by the answers.
-        self._bodies: dict[Any, dict[_Asked, dict[Any, Node]]] = {}
-        self._loops: dict[str, dict[int, int]] = {}
-        # Ids stay unique only while their objects live.
+        # By body, by the kind of facts about the caller that its walk used, by those facts: the walked node.
+        self._bodies: dict[Any, dict[_UsedFacts, dict[Any, Node]]] = {}
+        # By path: the numbers of the equations with that path, by their ids.
+        self._numbers: dict[str, dict[int, int]] = {}
+        # The objects whose ids are keys above. An id may be used again once its object is freed.
         self._alive: list[Any] = []
 
     def equations(self, frame: CallFrame, *, fused: bool = False) -> tuple[Node, ...]:
-        places, rules = self._places, self.rules
+        scopes, rules = self._scopes, self.rules
         axes = tuple(frame.axis_sizes.items())
         nodes: list[Node] = []
         for eqn in frame.jaxpr.eqns:
             stack = _jax.name_stack(eqn)
-            scope, direction = places.get(id(stack)) or self._place(stack)
+            scope, direction = scopes.get(id(stack)) or self._read_scope(stack)
             name = eqn.primitive.name
             rule = rules.get(name)
             if rule is None:
-                self._miss(eqn, frame)
+                self._add_missing(eqn, frame)
                 nodes.append(Node(name, scope, direction, eqn))
                 continue
             try:
@@ -119,12 +120,12 @@ class _Walker:
                     cost = ZERO if frame.is_size(eqn) else self._cost(rule, eqn, frame, axes, fused)
                     nodes.append(Node(name, scope, direction, eqn, cost, traits=rule.traits))
             except Uncountable as error:
-                self._miss(eqn, frame, str(error))
+                self._add_missing(eqn, frame, str(error))
                 nodes.append(Node(name, scope, direction, eqn))
         _mark_updates(nodes)
         return tuple(nodes)
 
-    # Leaves.
+    # Leaf equations.
 
     def _cost(self, rule: Rule, eqn: Any, frame: CallFrame, axes: Any, fused: bool) -> Cost:
         # Most abstract values were seen before: looking them up here saves a call for each.
@@ -147,25 +148,26 @@ class _Walker:
         return cost
 
     def _operand(self, aval: Any) -> Operand:
-        found = self._operands.get(id(aval))
-        if found is None:
-            made = _jax.operand(aval)
-            found = self._interned.get(made)
-            if found is None:
-                found = self._interned[made] = made
-                for extent in made.shape:
+        """Return the operand of an abstract value; equal operands are one object, so that their ids are cache keys."""
+        operand = self._operands.get(id(aval))
+        if operand is None:
+            new = _jax.operand(aval)
+            operand = self._interned.get(new)
+            if operand is None:
+                operand = self._interned[new] = new
+                for extent in new.shape:
                     if isinstance(extent, Polynomial):
                         self.findings.extents[str(extent)] = extent
-            self._operands[id(aval)] = found
+            self._operands[id(aval)] = operand
             self._alive.append(aval)
-        return found
+        return operand
 
-    def _place(self, stack: Any) -> tuple[Scope, str]:
-        place = self._places[id(stack)] = _read_name_stack(_jax.name_stack_parts(stack))
+    def _read_scope(self, stack: Any) -> tuple[Scope, str]:
+        scope_and_direction = self._scopes[id(stack)] = _read_name_stack(_jax.name_stack_parts(stack))
         self._alive.append(stack)
-        return place
+        return scope_and_direction
 
-    # Bodies.
+    # Bodies of higher-order equations.
 
     def _higher_order(self, rule: Rule, eqn: Any, frame: CallFrame, scope: Scope, direction: str) -> Node:
         inputs = tuple(self._operand(v.aval) for v in eqn.invars)
@@ -174,30 +176,33 @@ class _Walker:
         bodies = _checked_bodies(rule, equation, eqn)
         nodes = [self._body(body, eqn, frame, scope) for body in bodies]
         own = _traffic(rule, equation, eqn)
-        children = self._taken(bodies, nodes, eqn, frame, scope)
+        children = self._weighted(bodies, nodes, eqn, frame, scope)
         return Node(rule.name, scope, direction, eqn, own, children=tuple(children), bodies=bodies, traits=rule.traits)
 
-    def _taken(
+    def _weighted(
         self, bodies: Sequence[Body], nodes: list[Node], eqn: Any, frame: CallFrame, scope: Scope
     ) -> Sequence[Node]:
-        """Let one of the bodies that exclude each other run, and the others not at all; or each as often."""
+        """Return the nodes of the bodies, where of alternative branches one runs and the others run 0 times.
+
+        With "mean" each of n branches runs 1 / n times.
+        """
         alternatives = [position for position, body in enumerate(bodies) if body.choice]
         if not alternatives:
             return tuple(nodes)
         how: int | str = "max"
-        place = self._loop_place(eqn, frame.path + scope)
-        self.findings.choices.add(place)
+        path = self._equation_path(eqn, frame.path + scope)
+        self.findings.choices.add(path)
         if self.branches:
-            _depends_on_place(frame)
-            patterns = [pattern for pattern in self.branches if pattern == place or fnmatchcase(place, pattern)]
+            _mark_path_used(frame)
+            patterns = [pattern for pattern in self.branches if pattern == path or fnmatchcase(path, pattern)]
             self.findings.used_branches.update(patterns)
             if patterns:
-                how = self.branches[place if place in patterns else patterns[0]]
-        shares, presumed = chosen([nodes[position].once for position in alternatives], how, place)
+                how = self.branches[path if path in patterns else patterns[0]]
+        weights, presumed = chosen([nodes[position].once for position in alternatives], how, path)
         self.findings.presumed.update(presumed)
-        taken = dict(zip(alternatives, shares, strict=True))
+        weight_of = dict(zip(alternatives, weights, strict=True))
         return tuple(
-            node.repeated(taken[position]) if position in taken and taken[position] != 1 else node
+            node.repeated(weight_of[position]) if position in weight_of and weight_of[position] != 1 else node
             for position, node in enumerate(nodes)
         )
 
@@ -218,13 +223,17 @@ class _Walker:
             unknown,
         )
         inner = CallFrame(body.jaxpr, frame.path + scope, frame, eqn, body, axis_sizes)
-        walked = self._bodies.setdefault(key, {})
-        for asked, nodes in walked.items():
-            found = nodes.get(_answers(inner, asked))
-            if found is not None:
-                if asked.path:
-                    _depends_on_place(frame)
-                return found
+        # Which facts about its caller a body needs is known only after it was walked. So an earlier walk is used again
+        # if the facts that it used are the same for this caller. Example: a function with `fori_loop(0, n, ...)` is
+        # walked for n = 10 and for n = 20; a third call with n = 10 uses the first walk again.
+        walks = self._bodies.setdefault(key, {})
+        for used, nodes in walks.items():
+            earlier = nodes.get(_facts(inner, used))
+            if earlier is not None:
+                if used.path:
+                    # What a body depends on, the body around it depends on too.
+                    _mark_path_used(frame)
+                return earlier
         children = self.equations(inner, fused=body.fused)
         node = Node(
             body.name,
@@ -236,35 +245,36 @@ class _Walker:
             per_device=body.per_device,
             unknown=unknown,
         )
-        asked = _Asked(tuple(inner.answers), path=inner.placed)
-        walked.setdefault(asked, {})[_answers(inner, asked)] = node
+        used = _UsedFacts(tuple(inner.input_values), path=inner.path_used)
+        walks.setdefault(used, {})[_facts(inner, used)] = node
         self._alive.append(body.jaxpr)
         return node
 
     def _times(self, body: Body, eqn: Any, frame: CallFrame, scope: Scope) -> tuple[Count, str]:
         if body.times is not None:
             return body.times, ""
-        _depends_on_place(frame)
-        place = self._loop_place(eqn, frame.path + scope)
-        patterns = [pattern for pattern in self.trips if pattern == place or fnmatchcase(place, pattern)]
+        _mark_path_used(frame)
+        path = self._equation_path(eqn, frame.path + scope)
+        patterns = [pattern for pattern in self.trips if pattern == path or fnmatchcase(path, pattern)]
         self.findings.used_trips.update(patterns)
         if not patterns:
-            times: Count = 1 if self.loops_once else symbol(place, least=0)
-            self.findings.unknowns[place] = Unknown(place, frame.source(eqn), times, answered=False)
-            return (times + 1 if body.name == CONDITION and not self.loops_once else times), place
-        answer = self.trips[place if place in patterns else patterns[0]]
-        self.findings.unknowns[place] = Unknown(place, frame.source(eqn), answer, answered=True)
-        # The condition is tried once more than it holds.
-        return (answer + 1 if body.name == CONDITION else answer), ""
+            times: Count = 1 if self.loops_once else symbol(path, least=0)
+            self.findings.unknowns[path] = Unknown(path, frame.source(eqn), times, answered=False)
+            return (times + 1 if body.name == CONDITION and not self.loops_once else times), path
+        trips = self.trips[path if path in patterns else patterns[0]]
+        self.findings.unknowns[path] = Unknown(path, frame.source(eqn), trips, answered=True)
+        # The condition runs once more than the body: the last time it is false.
+        return (trips + 1 if body.name == CONDITION else trips), ""
 
-    def _loop_place(self, eqn: Any, path: Scope) -> str:
-        """Name a loop after its scope; the second one of a scope gets `while_2`."""
-        base = "/".join((*path, eqn.primitive.name))
-        named = self._loops.setdefault(base, {})
-        number = named.setdefault(id(eqn), len(named) + 1)
+    def _equation_path(self, eqn: Any, scope: Scope) -> str:
+        """Return the path of a loop or branch: its scope and primitive; the second of the same path is `while_2`."""
+        base = "/".join((*scope, eqn.primitive.name))
+        numbers = self._numbers.setdefault(base, {})
+        number = numbers.setdefault(id(eqn), len(numbers) + 1)
         return base if number == 1 else f"{base}_{number}"
 
-    def _miss(self, eqn: Any, frame: CallFrame, reason: str = "") -> None:
+    def _add_missing(self, eqn: Any, frame: CallFrame, reason: str = "") -> None:
+        """Add an equation without a cost to the findings; equations of one primitive and line are one entry."""
         name, where = eqn.primitive.name, frame.source(eqn)
         first = self.findings.missing.get((name, where))
         if first is None:
@@ -276,28 +286,30 @@ class _Walker:
             self.findings.missing[name, where] = replace(first, count=first.count + 1)
 
 
-class _Asked(NamedTuple):
-    """What a walk of a body asked of its caller: the values of some inputs, and maybe the path."""
+class _UsedFacts(NamedTuple):
+    """Which facts about its caller the walk of a body used: the values of some inputs, and whether the path."""
 
     inputs: tuple[int, ...]
     path: bool
 
 
-def _answers(frame: CallFrame, asked: _Asked) -> Any:
-    return tuple(map(frame.answer, asked.inputs)), frame.path if asked.path else None
+def _facts(frame: CallFrame, used: _UsedFacts) -> Any:
+    return tuple(map(frame.input_value, used.inputs)), frame.path if used.path else None
 
 
-def _depends_on_place(frame: CallFrame | None) -> None:
-    while frame is not None and not frame.placed:
-        frame.placed = True
+def _mark_path_used(frame: CallFrame | None) -> None:
+    """Note that the walk of a frame, and so that of every frame around it, used its path."""
+    while frame is not None and not frame.path_used:
+        frame.path_used = True
         frame = frame.parent
 
 
 def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
-    """Return the scope path and the direction that a name stack tells.
+    """Return the scope and the direction of a name stack. parts: (is it a transformation, name).
 
-    Backward equations of a rematerialised function carry the path twice, `transpose(jvp(net))/jvp(net)`: a `jvp`
-    after which the path starts anew does not nest. A `transpose` of no `jvp` is a `jax.linear_transpose`, forward work.
+    The stack of a backward equation of a rematerialised function has the scope twice, `transpose(jvp(net))/jvp(net)`:
+    after a `jvp` the scope may start again, which is not the scope net/net. A `transpose` without a `jvp` comes from
+    `jax.linear_transpose` and is forward work.
     """
     path: list[str] = []
     transforms: list[str] = []
@@ -325,31 +337,36 @@ def _read_name_stack(parts: list[tuple[bool, str]]) -> tuple[Scope, str]:
 
 
 def _mark_updates(nodes: Sequence[Node]) -> None:
-    """Mark what follows the gradient: equations outside `jvp` that use gradients, or that feed no model equation."""
+    """Give the optimizer update its direction: equations outside `jvp` that use a gradient, or that no model uses.
+
+    The first pass goes forwards from the gradients (weights - rate * gradient); the second goes backwards, for
+    equations such as `step + 1` that use no gradient and that no equation of the model uses.
+    """
     if not any(node.differentiated for node in nodes):
         return
+    # Variables that are computed by the model or its gradient, or from those.
     from_gradient: set[int] = set()
     for node in nodes:
-        follows = (
+        is_update = (
             not node.differentiated
             and not node.direction
             and not from_gradient.isdisjoint(map(id, node.equation.invars))
         )
-        if follows:
+        if is_update:
             node.direction = UPDATE
-        if follows or node.differentiated:
+        if is_update or node.differentiated:
             from_gradient.update(map(id, node.equation.outvars))
     feeds_model: set[int] = set()
     for node in reversed(nodes):
-        plain = not node.direction and not node.differentiated
-        if plain and feeds_model.isdisjoint(map(id, node.equation.outvars)):
+        undecided = not node.direction and not node.differentiated
+        if undecided and feeds_model.isdisjoint(map(id, node.equation.outvars)):
             node.direction = UPDATE
         elif node.direction != UPDATE:
             feeds_model.update(map(id, node.equation.invars))
 
 
 def _checked_cost(rule: Rule, equation: Equation, eqn: Any) -> Cost:
-    cost = _called(rule, rule.function, equation, eqn)
+    cost = _call_rule(rule, rule.function, equation, eqn)
     if not isinstance(cost, Cost):
         raise _rule_error(rule, equation, eqn, f"returned {cost!r} of type {type(cost).__name__}, not a costax.Cost")
     for (kind, dtype), count in cost.items():
@@ -361,7 +378,7 @@ def _checked_cost(rule: Rule, equation: Equation, eqn: Any) -> Cost:
 
 
 def _checked_bodies(rule: Rule, equation: Equation, eqn: Any) -> Sequence[Body]:
-    bodies = _called(rule, rule.function, equation, eqn)
+    bodies = _call_rule(rule, rule.function, equation, eqn)
     if not _are_bodies(bodies):
         raise _rule_error(rule, equation, eqn, f"returned {bodies!r}, not a list of costax.Body")
     for times in (body.times for body in cast("Sequence[Any]", bodies)):
@@ -370,8 +387,8 @@ def _checked_bodies(rule: Rule, equation: Equation, eqn: Any) -> Sequence[Body]:
     return bodies
 
 
-def _are_bodies(found: Any) -> TypeGuard[Sequence[Body]]:
-    return isinstance(found, list | tuple) and all(isinstance(body, Body) for body in cast("Sequence[Any]", found))
+def _are_bodies(value: Any) -> TypeGuard[Sequence[Body]]:
+    return isinstance(value, list | tuple) and all(isinstance(body, Body) for body in cast("Sequence[Any]", value))
 
 
 def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
@@ -383,14 +400,14 @@ def _traffic(rule: Rule, equation: Equation, eqn: Any) -> Cost:
             for x in operands:
                 counts[kind, x.dtype] = counts.get((kind, x.dtype), 0) + x.nbytes
         return Cost(counts)
-    read, written = _called(rule, rule.traffic, equation, eqn)
+    read, written = _call_rule(rule, rule.traffic, equation, eqn)
     if not (read or written):
         return ZERO
     dtype = (equation.outputs or equation.inputs)[0].dtype
     return Cost({(BYTES_READ, dtype): read, (BYTES_WRITTEN, dtype): written})
 
 
-def _called(rule: Rule, function: Callable[[Equation], Any], equation: Equation, eqn: Any) -> Any:
+def _call_rule(rule: Rule, function: Callable[[Equation], Any], equation: Equation, eqn: Any) -> Any:
     try:
         return function(equation)
     except (Uncountable, Undecided):
@@ -404,6 +421,6 @@ def _rule_error(rule: Rule, equation: Equation, eqn: Any, what: str) -> RuleErro
         f"The rule of `{rule.name}` {what}.",
         where=", ".join(part for part in (_jax.source(eqn), f"rule in {rule.file}:{rule.line}") if part),
         why=f"The equation `{equation}` would have no trustworthy cost, nor would any total above it.",
-        cure="Mend the rule: it takes an Equation and returns a Cost of non-negative integers "
+        cure="Correct the rule: it takes an Equation and returns a Cost of non-negative integers "
         "(a body rule: a list of Body).",
     )

@@ -1,10 +1,13 @@
 """Known values: constant propagation of integer scalars through the equations and calls of a program.
 
-The trip count of a `while` often hides behind a few equations and call boundaries: a literal that is converted,
-passed into a `jit` or a `checkpoint`, and compared with in the loop's condition. A `CallFrame` is a jaxpr at one call
-site; it follows a variable back through equations that move or fold numbers, by their traits, and into the bodies of
-calls, by their rules. Where a value would not fit its dtype, it is unknown: no arithmetic that wraps around is relied
-on.
+The bound of a `while` is often computed by a few equations and passed through calls:
+
+    n = jnp.int32(10); jax.jit(lambda n: lax.fori_loop(0, 2 * n, ...))(n)
+
+A `CallFrame` is a jaxpr at one call site. It finds the value of a variable by going backwards: to the equation that
+defines it, whose traits say how numbers fold (2 * n = 20); from an input of the jaxpr to the operand of the call
+(n = 10); from a result of a call into its body. A value that would not fit its dtype is unknown, because arithmetic
+that overflows is not modelled.
 """
 
 from __future__ import annotations
@@ -30,12 +33,13 @@ class Rules(Protocol):
 
 
 class CallFrame:
-    """One jaxpr, the equation that calls it and the frame of that equation.
+    """A jaxpr at one call site: the equation that calls it, and the frame of that equation.
 
-    rules: by primitive name; they say what a call runs and what a primitive is.
+    rules: by primitive name; they return the bodies of calls and have the traits of primitives.
 
-    What is derived in a frame holds wherever the same jaxpr is called, as long as the caller gives the same `answers`
-    (by input: the value, or None where the caller does not fix it) and, where `placed`, the path is the same.
+    The frame records which facts about its caller were used. input_values: by position, the values of inputs that were
+    asked for, None where the caller does not fix them. path_used: whether the path was used. What is derived in the
+    frame holds for every call of the same jaxpr with equal input values and, if the path was used, the same path.
     """
 
     __slots__ = (
@@ -43,14 +47,14 @@ class CallFrame:
         "_definitions",
         "_positions",
         "_values",
-        "answers",
         "axis_sizes",
         "body",
         "eqn",
+        "input_values",
         "jaxpr",
         "parent",
         "path",
-        "placed",
+        "path_used",
         "rules",
     )
 
@@ -64,7 +68,7 @@ class CallFrame:
         axis_sizes: Mapping[str, int] | None = None,
         rules: Rules | None = None,
     ) -> None:
-        """Take an open or closed jaxpr and where it is called."""
+        """Take an open or closed jaxpr, and its caller: path, frame, equation and the body that the equation runs."""
         self.jaxpr: _jax.Jaxpr = _jax.opened(jaxpr)
         self._constants = dict(zip(self.jaxpr.constvars, _jax.constants(jaxpr), strict=False))
         self._definitions: dict[Any, Any] | None = None
@@ -75,16 +79,18 @@ class CallFrame:
         self.eqn: Any = eqn
         self.body: Body | None = body
         self.axis_sizes: Mapping[str, int] = axis_sizes or {}
-        self.answers: dict[int, int | None] = {}
-        self.placed: bool = False
+        self.input_values: dict[int, int | None] = {}
+        self.path_used: bool = False
         inherited = parent.rules if parent is not None else None
         self.rules: Rules = rules or inherited or REGISTRY
 
     def known(self, atom: Any) -> int | None:
-        """Return the value of an atom if it is an integer scalar that the program fixes, else None."""
+        """Return the value of an atom if it is an integer scalar that the program determines, else None."""
         if _jax.is_literal(atom):
             return _jax.integer_value(atom.val)
-        # A stack and no recursion: scalars may hang on chains of thousands of equations.
+        # A stack instead of recursion: a scalar may depend on a chain of thousands of equations, more than Python's
+        # recursion limit. A variable stays on the stack until its operands have values: for y = (a + 1) * 2 the stack
+        # grows to y, a + 1, a, and they get their values from the top.
         pending = [] if atom in self._values else [atom]
         while pending:
             definition = self._definition(pending[-1])
@@ -97,14 +103,14 @@ class CallFrame:
                 self._values[var] = self._value(var, definition)
         return self._values[atom]
 
-    def answer(self, position: int) -> int | None:
-        """Return the value of an input of the jaxpr that the caller fixes and no run of the body changes, else None."""
-        if position not in self.answers:
-            self.answers[position] = self._asked(position)
-        return self.answers[position]
+    def input_value(self, position: int) -> int | None:
+        """Return the value of an input of the jaxpr if it is known and the same in every run of the body, else None."""
+        if position not in self.input_values:
+            self.input_values[position] = self._caller_value(position)
+        return self.input_values[position]
 
     def known_inputs(self, eqn: Any) -> KnownInputs:
-        """Return the known values of an equation's inputs, each worked out when it is asked for."""
+        """Return the known values of the inputs of an equation; each is derived on access."""
         return KnownInputs(self, eqn.invars)
 
     def definition(self, atom: Any) -> Any:
@@ -112,7 +118,7 @@ class CallFrame:
         return None if _jax.is_literal(atom) else self._definition(atom)
 
     def is_size(self, eqn: Any) -> bool:
-        """Say whether an equation only makes a symbolic dimension a number: with plain sizes it would not be there."""
+        """Say whether an equation only casts a symbolic dimension; where shapes are numbers jax does not emit it."""
         if eqn.primitive.name != "convert_element_type":
             return False
         definition = self.definition(eqn.invars[0])
@@ -120,8 +126,7 @@ class CallFrame:
 
     def source(self, eqn: Any) -> str:
         """Return the user's file and line of an equation, or of the nearest call around it that has one."""
-        here = _jax.source(eqn)
-        return here or (self.parent.source(self.eqn) if self.parent is not None else "")
+        return _jax.source(eqn) or (self.parent.source(self.eqn) if self.parent is not None else "")
 
     def _definition(self, var: Any) -> Any:
         if self._definitions is None:
@@ -136,8 +141,8 @@ class CallFrame:
 
     def _value(self, var: Any, definition: Any) -> int | None:
         operand = _jax.operand(var.aval)
-        held = dtypes.integers(operand.dtype)
-        if operand.shape != () or held is None:
+        representable = dtypes.integers(operand.dtype)
+        if operand.shape != () or representable is None:
             return None
         if var in self._constants:
             return _jax.integer_value(self._constants[var])
@@ -145,12 +150,13 @@ class CallFrame:
             value = self._from_equation(definition, var)
         else:
             position = self.position(var)
-            value = None if position is None else self.answer(position)
-        return value if value is not None and fits(value, held) else None
+            value = None if position is None else self.input_value(position)
+        return value if value is not None and fits(value, representable) else None
 
-    def _asked(self, position: int) -> int | None:
+    def _caller_value(self, position: int) -> int | None:
         if self.parent is None or self.body is None:
             return None
+        # Of a loop only the first `fixed` inputs are the same in every run; the carry and the slices change.
         fixed = len(self.body.inputs) if self.body.fixed is None else self.body.fixed
         source = self.body.inputs[position] if position < min(fixed, len(self.body.inputs)) else None
         return None if source is None else self.parent.known(self.eqn.invars[source])
@@ -169,22 +175,22 @@ class CallFrame:
         if len(operands) < len(eqn.invars):
             return None
         if rule.traits.preserves:
-            # A cast to bool is no copy: 2 becomes 1.
+            # A cast to bool does not keep the number: 2 becomes 1.
             return int(operands[0] != 0) if _jax.operand(var.aval).dtype == "bool" else operands[0]
         return _folded(rule.traits.fold, operands)
 
     def _from_call(self, rule: Rule, eqn: Any, position: int) -> int | None:
-        """Return the value of a result of a call: of an equation that runs one body once."""
+        """Return the value of a result of a call, from its body; None if the equation is no call."""
         body = called_body(bodies_of(rule, eqn, self))
         if body is None:
             return None
-        inside = CallFrame(body.jaxpr, self.path, self, eqn, body, self.axis_sizes)
-        if len(inside.jaxpr.outvars) != len(eqn.outvars):
+        inner = CallFrame(body.jaxpr, self.path, self, eqn, body, self.axis_sizes)
+        if len(inner.jaxpr.outvars) != len(eqn.outvars):
             return None
-        return inside.known(inside.jaxpr.outvars[position])
+        return inner.known(inner.jaxpr.outvars[position])
 
     def _folds(self, eqn: Any) -> bool:
-        """Say whether numbers as operands of an equation make its result a number."""
+        """Say whether the result of an equation is known where its operands are."""
         rule = self.rules.get(eqn.primitive.name)
         if rule is None or rule.higher_order:
             return False
@@ -192,7 +198,7 @@ class CallFrame:
 
 
 def bodies_of(rule: Rule, eqn: Any, frame: CallFrame) -> Sequence[Body]:
-    """Return the bodies that an equation runs in a frame; none where its rule cannot say."""
+    """Return the bodies that an equation runs in a frame; none where its rule cannot decide."""
     inputs, outputs = (tuple(_jax.operand(v.aval) for v in side) for side in (eqn.invars, eqn.outvars))
     equation = Equation(rule.name, inputs, outputs, _jax.params(eqn), frame.axis_sizes, frame.known_inputs(eqn))
     try:
@@ -202,9 +208,9 @@ def bodies_of(rule: Rule, eqn: Any, frame: CallFrame) -> Sequence[Body]:
 
 
 def called_body(bodies: Sequence[Body]) -> Body | None:
-    """Return the one body that an equation runs, once and on whole operands, or None.
+    """Return the body of a call, or None: a call runs one body, once, on whole operands.
 
-    That is what makes an equation a call. Of a branch whose index is known the bodies that never run do not count.
+    A `cond` whose index is known is a call too: the bodies of the other branches run 0 times.
     """
     running = [body for body in bodies if body.times != 0]
     if len(running) != 1:
@@ -214,7 +220,7 @@ def called_body(bodies: Sequence[Body]) -> Body | None:
 
 
 def _folded(fold: Callable[..., Any] | None, operands: Sequence[Any]) -> Any:
-    """Return a function of numbers, if that is an integer or a polynomial; None where it is not known."""
+    """Return fold(*operands) if that is an integer or a polynomial, else None."""
     if fold is None:
         return None
     try:
@@ -224,9 +230,12 @@ def _folded(fold: Callable[..., Any] | None, operands: Sequence[Any]) -> Any:
     return value if isinstance(value, int | Polynomial) and not isinstance(value, bool) else None
 
 
-def fits(value: Count, held: range) -> bool:
-    """Say whether a dtype holds a value. One that depends on symbols is taken for a size, which every index holds."""
-    return at_least(value, max(held.start, 0)) if isinstance(value, Polynomial) else value in held
+def fits(value: Count, representable: range) -> bool:
+    """Say whether a value is in the range of a dtype.
+
+    A polynomial is taken for the size of an array, which every index dtype can hold; it must only not be negative.
+    """
+    return at_least(value, max(representable.start, 0)) if isinstance(value, Polynomial) else value in representable
 
 
 class KnownInputs(Sequence[int | None]):
@@ -237,7 +246,7 @@ class KnownInputs(Sequence[int | None]):
         self._frame, self._atoms = frame, atoms
 
     def __getitem__(self, position: Any) -> Any:
-        """Return the value at a position, or None where the program does not fix it."""
+        """Return the value at a position, or None where the program does not determine it."""
         return self._frame.known(self._atoms[position])
 
     def __len__(self) -> int:
