@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from costax.analysis.other_tools.conventions import Reason as Reason
     from costax.compare.compare import compare as compare
     from costax.compare.comparison import Comparison as Comparison
+    from costax.compare.passes import PassTrail as PassTrail
+    from costax.compare.passes import read_passes as read_passes
     from costax.core.cost import Cost as Cost
     from costax.core.equation import Body as Body
     from costax.core.equation import Equation as Equation
@@ -65,6 +67,7 @@ _HOMES = {
     "Equation": "core.equation",
     "ModuleAnalysis": "hlo.module_analysis",
     "Operand": "core.equation",
+    "PassTrail": "compare.passes",
     "Polynomial": "core.polynomial",
     "Sweep": "sweep.results",
     "Target": "program.trace",
@@ -92,6 +95,7 @@ _HOMES = {
     "predict": "performance.prediction",
     "plot_scaling": "report.plots",
     "saved_by_policy": "analysis.checkpoint_policies",
+    "read_passes": "compare.passes",
     "rules": "analysis.analyze",
     "spec": "_jax.spec",
     "sweep": "sweep.runner",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from costax.cli import dumps, options
 from costax.cli import hlo_files as hlo
-from costax.cli import options
 from costax.cli.delivery import check_files, check_table, deliver
 from costax.cli.loading import analysed, quieten_plugins
 from costax.core.progress import shown
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @options.compile_target
 @options.table_or_modules
 @options.view
+@click.option("--pass", "name", metavar="NAME", help="For a folder: show the scopes that this pass of XLA changed.")
+@click.option("--module", metavar="NAME", help="For a folder: read the module with this in its name, not the largest.")
 @options.output
 @options.debug
 def compare(
@@ -34,6 +36,8 @@ def compare(
     depth: int | None,
     sort: str | None,
     view: Mapping[str, Any],
+    name: str | None,
+    module: str | None,
     as_json: bool,
     save: Sequence[str],
     strict: bool,
@@ -47,11 +51,17 @@ def compare(
     costax compare examples/resnet.py:resnet18
     costax compare examples/gpt2.py:gpt2_train_step --target tpu:v5e
     costax compare module.hlo.pb
+    costax compare DIR --pass algsimp    # a folder of XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_pass_re=.*"
     """
+    if dumps.is_dump(target):
+        hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
+        dumps.compare_dump(target, name=name, module=module, depth=depth, as_json=as_json, save=save, strict=strict)
+        return
+    dumps.check_target(name, module)
     if hlo.is_module(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
-        module = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
-        hlo.deliver(module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+        analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
+        hlo.deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return
     if compile_for != "cpu":
         quieten_plugins()

@@ -8,6 +8,7 @@ its target is missing, or the references form a cycle.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Final
@@ -56,7 +57,12 @@ def read_bytes(serialized: bytes) -> Module:
     """Read a serialised `HloModuleProto`, `HloProto` or `HloSnapshot`. Raises HloError for any other bytes."""
     _, raw = _opened(serialized)
     with gc_paused():
-        return _ModuleReader().module(raw)
+        return ModuleReader().module(raw)
+
+
+def message_of(serialized: bytes) -> Any:
+    """Return the decoded message of a module, whose computations are still bytes. Raises HloError for other bytes."""
+    return _opened(serialized)[1]
 
 
 def module_of(path: str | Path) -> bytes:
@@ -123,15 +129,17 @@ def _opened(serialized: bytes) -> tuple[bytes, Any]:
     raise malformed("The bytes are not an HLO module: they contain no computation")
 
 
-class _ModuleReader:
+class ModuleReader:
     """A reader of one module; it caches shapes and opcodes by their bytes, and keeps computations by id."""
 
-    def __init__(self) -> None:
-        self.shapes = Shapes()
+    def __init__(self, shapes: Shapes | None = None, computations: Mapping[int, Computation] | None = None) -> None:
+        """Take shapes and computations that were read before; the computations are those that others may call."""
+        self.shapes = shapes or Shapes()
         self.opcodes: dict[bytes, str] = {}
-        self.computations: dict[int, Computation] = {}
+        self.computations: dict[int, Computation] = dict(computations or {})
 
     def module(self, raw: Any) -> Module:
+        """Return a module from its message."""
         for serialized in raw.computations:
             self.computation(serialized)
         entry = self.computations.get(raw.entry_computation_id)
@@ -140,6 +148,7 @@ class _ModuleReader:
         return Module(text(raw.name), self.computations, entry, raw.stack_frame_index)
 
     def computation(self, serialized: bytes) -> None:
+        """Add a computation, which may call those that were added before."""
         raw = decode("Computation", serialized, "")
         name = text(raw.name)
         known: dict[int, Instruction] = {}
@@ -159,6 +168,7 @@ class _ModuleReader:
         self.computations[raw.id] = Computation(raw.id, name, ordered, known[raw.root_id], raw.is_fusion_computation)
 
     def instruction(self, serialized: bytes, known: dict[int, Instruction], computation: str) -> None:
+        """Add an instruction to those of its computation that are known."""
         raw = decode("Instruction", serialized, computation)
         own_name, own_id = text(raw.name), raw.id
         name = f"{computation}/{own_name}"
@@ -188,6 +198,7 @@ class _ModuleReader:
         )
 
     def opcode(self, raw: bytes, where: str) -> str:
+        """Return the name of an opcode."""
         opcode = self.opcodes.get(raw)
         if opcode is None:
             if not raw or len(raw) > 64:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from costax.core.progress import stage
 from costax.hlo import float32
@@ -80,6 +80,15 @@ class ReplayedInstruction(NamedTuple):
     def bytes(self) -> int:
         """Bytes in the total."""
         return self.own.bytes * self.times.bytes
+
+
+class HasExact(Protocol):
+    """A computation with its exact cost."""
+
+    @property
+    def exact(self) -> Properties:
+        """The cost of one execution."""
+        ...
 
 
 class Call(NamedTuple):
@@ -199,21 +208,16 @@ def _computation_cost(computation: Computation, model: CostModel, costs_by_id: _
 
 def _own_cost(work: Work, costs_by_id: _CostsById) -> tuple[Properties, Float32]:
     """Return the cost without the computations that the instruction runs: exact, and rounded as XLA's handler does."""
-    flops, transcendentals = work.flops, work.transcendentals
-    f32_flops, f32_transcendentals = float32.of(flops), float32.of(transcendentals)
+    f32_flops, f32_transcendentals = float32.of(work.flops), float32.of(work.transcendentals)
     for callee, count in work.applied:
-        applied, applied32 = costs_by_id[callee.id].exact, costs_by_id[callee.id].float32
-        flops += applied.flops * count
-        transcendentals += applied.transcendentals * count
+        applied32 = costs_by_id[callee.id].float32
         repeated = float32.of(count)
         f32_flops = float32.add(f32_flops, float32.times(applied32.flops, repeated))
         f32_transcendentals = float32.add(f32_transcendentals, float32.times(applied32.transcendentals, repeated))
     nbytes = 0.0
     for term in work.bytes:
         nbytes = float32.rounded(nbytes + float32.of(term))
-    # Half of a matrix may have half a byte, which is dropped.
-    exact = Properties(flops, transcendentals, int(sum(work.bytes)))
-    return exact, Float32(f32_flops, f32_transcendentals, nbytes)
+    return own_properties(work, costs_by_id), Float32(f32_flops, f32_transcendentals, nbytes)
 
 
 def _called_cost(
@@ -224,28 +228,49 @@ def _called_cost(
     The float32 cost includes the instruction's own, because XLA rounds their sum.
     """
     costs = [costs_by_id[callee.id] for callee in work.runs]
+    calls = [Call(instruction, callee, times) for callee, times in counted_calls(work, costs_by_id)]
+    total = _NONE
+    for cost, call in zip(costs, calls, strict=True):
+        total = total.plus(cost.exact.scaled(call.times))
     if work.joined == "fusion":
         inner = costs[0]
-        factor = Properties(1, 1, 0)
-        rounded = Float32(inner.float32.flops, inner.float32.transcendentals, own.bytes)
-        return [Call(instruction, work.runs[0], factor)], inner.exact.scaled(factor), rounded
+        return calls, total, Float32(inner.float32.flops, inner.float32.transcendentals, own.bytes)
+    rounded = Float32()
     if work.joined == "call":
-        rounded = Float32()
-        total = _NONE
         for cost in costs:
             rounded = Float32(*map(float32.add, rounded, cost.float32))
-            total = total.plus(cost.exact)
-        return [Call(instruction, callee, _ONCE) for callee in work.runs], total, rounded
-    branches = [_maximum_branch([cost.exact[i] for cost in costs]) for i in range(3)]
-    calls = [
-        Call(instruction, callee, Properties(*[int(branch == j) for branch in branches]))
-        for j, callee in enumerate(work.runs)
-    ]
-    total = Properties(*[costs[branch].exact[i] for i, branch in enumerate(branches)])
+        return calls, total, rounded
     rounded = Float32(
         *[values[_maximum_branch(values)] for i in range(3) for values in [[cost.float32[i] for cost in costs]]]
     )
     return calls, total, rounded
+
+
+def own_properties(work: Work, costs_by_id: Mapping[int, HasExact]) -> Properties:
+    """Return the exact cost of an instruction without the computations that it runs.
+
+    A computation that it applies to every element, such as that of a reduce, is part of its own cost.
+    """
+    flops, transcendentals = work.flops, work.transcendentals
+    for callee, count in work.applied:
+        applied = costs_by_id[callee.id].exact
+        flops += applied.flops * count
+        transcendentals += applied.transcendentals * count
+    # Half of a matrix may have half a byte, which is dropped.
+    return Properties(flops, transcendentals, int(sum(work.bytes)))
+
+
+def counted_calls(work: Work, costs_by_id: Mapping[int, HasExact]) -> list[tuple[Computation, Properties]]:
+    """Return the computations that an instruction runs, and how often XLA counts each property of each.
+
+    The bytes inside a fusion do not count. Of the branches of a conditional only the maximum of each property counts.
+    """
+    if work.joined == "fusion":
+        return [(work.runs[0], Properties(1, 1, 0))]
+    if work.joined == "call":
+        return [(callee, _ONCE) for callee in work.runs]
+    branches = [_maximum_branch([costs_by_id[callee.id].exact[i] for callee in work.runs]) for i in range(3)]
+    return [(callee, Properties(*[int(branch == j) for branch in branches])) for j, callee in enumerate(work.runs)]
 
 
 def _maximum_branch(values: list[int] | list[float]) -> int:

@@ -1,0 +1,266 @@
+"""What each pass of XLA did to the cost of a module, read from the modules that XLA dumps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from click.testing import CliRunner
+from jax import lax
+
+from costax.cli import main
+from costax.compare.passes import PLAIN, read_passes
+from costax.errors import HloError, InputError, RecordError
+from costax.hlo.read import module_of, read_bytes
+from costax.hlo.replay import replay_module
+from costax.hlo.series import ModuleSeries, changes
+
+F32 = "float32"
+
+
+def spec(*shape):
+    return jax.ShapeDtypeStruct(shape, F32)
+
+
+def layers(x, w):
+    with jax.named_scope("first"):
+        x = jnp.tanh(x @ w)
+    with jax.named_scope("second"):
+        x = jnp.tanh(x @ w)
+    return x.sum()
+
+
+def recurrent(x, w):
+    def step(carry, row):
+        return jnp.tanh(carry @ w + row), carry.sum()
+
+    carry, sums = lax.scan(step, x[0], x)
+    return carry.sum() + sums.sum()
+
+
+def branches(x, w):
+    return lax.cond(x.sum() > 0, lambda x: jnp.tanh(x @ w), lambda x: x @ w @ w, x).sum()
+
+
+def twice(x, w):
+    # Both products are the same: XLA merges them.
+    return jnp.tanh(x @ w) + jnp.sin(x @ w)
+
+
+PROGRAMS = {
+    "gradient": (jax.grad(layers), spec(32, 16), spec(16, 16)),
+    "scan": (jax.grad(recurrent), spec(8, 16), spec(16, 16)),
+    "cond": (branches, spec(32, 16), spec(16, 16)),
+    "convolution": (
+        lambda x, k: lax.conv(x, k, (2, 2), "SAME").sum(),
+        jax.ShapeDtypeStruct((2, 3, 16, 16), F32),
+        jax.ShapeDtypeStruct((4, 3, 3, 3), F32),
+    ),
+    "merged": (twice, spec(8, 16), spec(16, 8)),
+}
+OPTIONS = {"xla_dump_hlo_pass_re": ".*", "xla_dump_hlo_as_proto": True, "xla_dump_emitter_re": "none"}
+
+
+def dump(folder: Path, fn, *args):
+    lowered = jax.jit(fn).lower(*args)
+    compiled = lowered.compile(compiler_options={"xla_dump_to": str(folder), **OPTIONS})
+    for path in folder.iterdir():
+        if not path.name.endswith(".hlo.pb"):
+            path.unlink()
+    return lowered, compiled
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def dumped(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    fn, *args = PROGRAMS[request.param]
+    return folder, *dump(folder, fn, *args)
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("merged")
+    dump(folder, *PROGRAMS["merged"])
+    return folder
+
+
+def versions(folder: Path) -> list[Path]:
+    numbered = sorted(path for path in folder.iterdir() if ".after_" in path.name)
+    first = [path for path in folder.iterdir() if "before_optimizations" in path.name]
+    last = [path for path in folder.iterdir() if "after_optimizations" in path.name]
+    return [*first, *numbered, *last]
+
+
+def test_every_version_costs_what_a_full_replay_says(dumped):
+    folder, *_ = dumped
+    series = ModuleSeries()
+    assert len(versions(folder)) > 20
+    for path in versions(folder):
+        contents = module_of(path)
+        assert series.add(contents).total == replay_module(read_bytes(contents)).total, path.name
+
+
+def test_the_changes_of_instructions_add_up_to_each_step(dumped):
+    folder, *_ = dumped
+    series = ModuleSeries()
+    costs = [series.add(module_of(path)) for path in versions(folder)]
+    for before, after in pairwise(costs):
+        differing = changes(before, after)
+        sums = tuple(sum(cost[i] for cost in differing.values()) for i in range(3))
+        assert sums == tuple(now - then for now, then in zip(after.total, before.total, strict=True))
+
+
+def test_the_steps_lead_from_the_lowered_to_the_compiled_count(dumped):
+    folder, lowered, compiled = dumped
+    trail = read_passes(folder)
+    for i in range(3):
+        assert trail.before[i] + sum(step.cost[i] for step in trail.steps) == trail.after[i]
+    for totals, stage in ((trail.before, lowered), (trail.after, compiled)):
+        found = stage.cost_analysis()
+        reported = found if isinstance(found, dict) else found[0]
+        assert totals.flops == pytest.approx(reported["flops"], rel=1e-6)
+        assert totals.bytes == pytest.approx(reported["bytes accessed"], rel=1e-6)
+
+
+def test_the_scopes_of_a_step_add_up_to_it(dumped):
+    folder, *_ = dumped
+    for step in read_passes(folder).steps:
+        for i in range(3):
+            assert sum(cost[i] for cost in step.scopes.values()) == step.cost[i]
+
+
+def test_equal_products_are_merged_by_one_pass(merged):
+    # 8 x 16 times 16 x 8, twice; which pass merges them is XLA's choice.
+    trail = read_passes(merged)
+    passes = {name: cost.flops for name, cost in trail.by_pass().items() if cost.flops == -2 * 8 * 16 * 8}
+    assert len(passes) == 1
+    assert set(passes) <= {"cse", "algsimp", "dce"}
+
+
+def test_the_scopes_are_those_of_the_program(tmp_path):
+    dump(tmp_path, layers, spec(32, 16), spec(16, 16))
+    trail = read_passes(tmp_path)
+    scopes = {part for scope in trail.by_scope() for part in scope.split("/")}
+    assert {"first", "second"} <= scopes
+    assert trail.attributed > 0.9
+    assert sum(cost.flops for cost in trail.by_scope(depth=1).values()) == trail.after.flops - trail.before.flops
+
+
+def test_a_folder_without_passes_gives_one_step(merged, tmp_path):
+    for path in merged.iterdir():
+        if "optimizations" in path.name:
+            shutil.copy(path, tmp_path)
+    whole, only = read_passes(merged), read_passes(tmp_path)
+    assert only.versions == 2
+    assert len(only.steps) == 1
+    assert (only.before, only.after) == (whole.before, whole.after)
+
+
+def test_a_version_that_is_missing_moves_its_change_to_the_next_step(merged, tmp_path):
+    shutil.copytree(merged, tmp_path / "dump")
+    whole = read_passes(merged)
+    (name,) = {name for name, cost in whole.by_pass().items() if cost.flops == -2 * 8 * 16 * 8}
+    for path in (tmp_path / "dump").glob(f"*.after_{name}.*"):
+        path.unlink()
+    rest = read_passes(tmp_path / "dump")
+    assert name not in {step.name for step in rest.steps if step.cost.flops}
+    assert sum(step.cost.flops for step in rest.steps) == sum(step.cost.flops for step in whole.steps)
+
+
+def test_the_version_of_another_program_is_seen_in_two_steps(merged, tmp_path):
+    """A falsified module: what it adds in its own step it takes back in the next, and both name the pass."""
+    shutil.copytree(merged, tmp_path / "dump")
+    paths = versions(tmp_path / "dump")
+    middle = len(paths) // 2
+    dump(tmp_path / "other", twice, spec(8, 32), spec(32, 8))
+    shutil.copy(versions(tmp_path / "other")[0], paths[middle])
+    true, false = read_passes(merged), read_passes(tmp_path / "dump")
+    assert (false.before, false.after) == (true.before, true.after)
+    assert {step.cost.flops for step in false.steps} != {step.cost.flops for step in true.steps}
+    assert sum(abs(step.cost.flops) for step in false.steps) >= 2 * (2 * 2 * 8 * 16 * 8)
+
+
+def test_the_largest_module_is_read_unless_one_is_named(merged, tmp_path):
+    shutil.copytree(merged, tmp_path / "dump")
+    dump(tmp_path / "dump", jax.grad(layers), spec(32, 16), spec(16, 16))
+    trail = read_passes(tmp_path / "dump")
+    assert len(trail.modules) == 2
+    assert "layers" in trail.name
+    assert "twice" in read_passes(tmp_path / "dump", "twice").name
+    with pytest.raises(InputError, match="has 'third' in its name"):
+        read_passes(tmp_path / "dump", "third")
+
+
+def test_a_damaged_version_is_an_error_that_says_so(merged, tmp_path):
+    shutil.copytree(merged, tmp_path / "dump")
+    path = versions(tmp_path / "dump")[5]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(HloError):
+        read_passes(tmp_path / "dump")
+
+
+def test_a_folder_without_modules_is_an_error_with_the_flags(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(InputError, match="no module before and after") as caught:
+        read_passes(tmp_path)
+    assert "--xla_dump_hlo_pass_re" in str(caught.value)
+
+
+def test_plain_words_are_for_passes_that_xla_has_and_others_keep_their_name(dumped):
+    folder, *_ = dumped
+    for step in read_passes(folder).steps:
+        assert step.cause == PLAIN.get(step.name, step.name)
+    assert all(cause and cause != name for name, cause in PLAIN.items())
+
+
+def test_the_command_shows_passes_and_the_scopes_of_one(merged, tmp_path):
+    shown = CliRunner().invoke(main, ["compare", str(merged)])
+    assert shown.exit_code == 0, shown.output
+    assert "pass by pass" in shown.output
+    trail = read_passes(merged)
+    name = next(step.name for step in trail.steps if step.cost.flops)
+    scopes = CliRunner().invoke(main, ["compare", str(merged), "--pass", name])
+    assert scopes.exit_code == 0
+    assert f"pass {name}" in scopes.output
+    record = json.loads(CliRunner().invoke(main, ["compare", str(merged), "--json"]).output)
+    assert record["schema"] == "costax/passes/1"
+    assert sum(step["flops"] for step in record["steps"]) == record["after"]["flops"] - record["before"]["flops"]
+    saved = CliRunner().invoke(main, ["compare", str(merged), "--save", str(tmp_path / "passes.json")])
+    assert saved.exit_code == 0
+    assert json.loads((tmp_path / "passes.json").read_text()) == record
+
+
+WRONG = {
+    "an unknown pass": (["--pass", "nonsense"], "No pass 'nonsense'"),
+    "an unknown module": (["--module", "nonsense"], "'nonsense' in its name"),
+    "an input": (["--input", "f32[8]"], "does not apply"),
+    "a format without": (["--save", "x.csv"], ".csv"),
+}
+
+
+@pytest.mark.parametrize(("options", "text"), WRONG.values(), ids=list(WRONG))
+def test_wrong_options_of_a_folder_end_in_a_message(merged, options, text):
+    ended = CliRunner().invoke(main, ["compare", str(merged), *options])
+    assert ended.exit_code == 2
+    assert text in ended.output
+    assert "Traceback" not in ended.output
+    assert "costax itself failed" not in ended.output
+
+
+def test_options_of_folders_are_refused_for_programs():
+    ended = CliRunner().invoke(main, ["compare", "jax.numpy:matmul", "--input", "f32[4,4]", "--pass", "cse"])
+    assert ended.exit_code == 2
+    assert "--pass" in ended.output
+
+
+def test_a_trail_prints_and_saves(merged, tmp_path):
+    trail = read_passes(merged)
+    assert "what it does" in str(trail)
+    assert "<pre" in trail._repr_html_()
+    with pytest.raises(RecordError):
+        trail.save(tmp_path / "x.csv")
