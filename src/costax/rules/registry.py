@@ -1,7 +1,8 @@
-"""The two tables of rules: what a leaf primitive costs, and which bodies a higher-order primitive runs.
+"""The registry of rules: the cost of leaf primitives, and the bodies of higher-order primitives.
 
-Built-in rules use the decorators that users use. A primitive has one rule; a second one is an error that
-names the first, unless it says `override=True`. Free is written by hand, with a reason.
+Built-in rules are registered with the decorators that users use. A primitive has one rule; a second rule is an error
+that names the first one, unless it is registered with `override=True`. A primitive that costs nothing is declared with
+`free`, with the reason.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ def whole_operands(eqn: Equation) -> tuple[Count, Count]:
 
 
 def no_traffic(eqn: Equation) -> tuple[Count, Count]:
-    """Nothing moves: the primitive is an identity, or its bodies carry the bytes."""
+    """Return (0, 0): the primitive is an identity, or its bodies count the bytes."""
     return 0, 0
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule and where it is written.
+    """A rule, and the file and line of its definition.
 
-    free: the reason why a primitive costs nothing. traits: what the primitive is, or UNDECLARED.
+    traffic: returns (bytes read, bytes written). law: the docstring. free: the reason why a primitive costs nothing.
+    traits: of the primitive, or UNDECLARED.
     """
 
     name: str
@@ -60,16 +62,16 @@ class Registry:
         self._rules: dict[str, Rule] = dict(rules or {})
 
     def add(self, rule: Rule, *, override: bool) -> None:
-        """Put a rule under its name.
+        """Register a rule under its name.
 
-        Raises RuleCollisionError if the name is taken by another function and `override` is false. The same
-        function of the same file may come again: that is a reloaded module or a notebook cell.
+        Raises RuleCollisionError if the name has a rule and `override` is false. The same function of the same file
+        may be registered again, because a module may be reloaded and a notebook cell may be run again.
         """
         first = self._rules.get(rule.name)
         if first and override and rule.traits is UNDECLARED:
-            # Another cost for the same primitive; what the primitive is stays as it was.
+            # A rule without traits changes the cost of the primitive and not its traits.
             rule = replace(rule, traits=first.traits)
-        if first and not override and not _same_place(first, rule):
+        if first and not override and not _same_definition(first, rule):
             raise RuleCollisionError(rule.name, first=f"{first.file}:{first.line}", second=f"{rule.file}:{rule.line}")
         self._rules[rule.name] = rule
 
@@ -91,12 +93,13 @@ class Registry:
             self._rules = before
 
 
-def _same_place(first: Rule, second: Rule) -> bool:
-    def place(rule: Rule) -> tuple[str, str, str]:
+def _same_definition(first: Rule, second: Rule) -> bool:
+    def definition(rule: Rule) -> tuple[str, str, str]:
+        # The file of a notebook cell differs each time that the cell is run.
         file = "" if rule.function.__module__ == "__main__" else rule.file
         return file, rule.function.__module__, rule.function.__qualname__
 
-    return place(first) == place(second)
+    return definition(first) == definition(second)
 
 
 REGISTRY: Final = Registry()
@@ -118,11 +121,11 @@ def _rule(
 def cost_rule(
     *names: str, traffic: Traffic = whole_operands, traits: Traits = UNDECLARED, override: bool = False
 ) -> Callable[[_C], _C]:
-    """Say what leaf primitives cost: decorate a pure function `Equation -> Cost`.
+    """Register the cost of leaf primitives: decorate a pure function `Equation -> Cost`.
 
-    traffic: gives (bytes read, bytes written); by default whole operands. traits: what the primitives are, for memory,
-    kernels and whatever else asks; without them they read and write buffers like a library call. Raises
-    RuleCollisionError if a name has a rule already and `override` is false.
+    traffic: returns (bytes read, bytes written); by default all bytes of the operands and results. traits: the
+    properties of the primitives, for the analyses of memory and kernels; without traits they are taken for library
+    calls, which read and write whole buffers. Raises RuleCollisionError if a name has a rule and `override` is false.
 
     >>> @cost_rule("my_primitive")
     ... def my_primitive(eqn):
@@ -140,10 +143,10 @@ def cost_rule(
 def body_rule(
     *names: str, traffic: Traffic = no_traffic, traits: Traits = NO_TRAITS, override: bool = False
 ) -> Callable[[_B], _B]:
-    """Say which bodies higher-order primitives run, and how often: decorate `Equation -> [Body(jaxpr, times)]`.
+    """Register the bodies of higher-order primitives: decorate a function `Equation -> [Body(jaxpr, times)]`.
 
-    traits: what a primitive is beyond its bodies; that it calls, loops or branches is read from them. Raises
-    RuleCollisionError if a name has a rule already and `override` is false.
+    traits: the properties of the primitives that do not follow from the bodies, which show calls, loops and branches.
+    Raises RuleCollisionError if a name has a rule and `override` is false.
     """
 
     def register(function: _B) -> _B:
@@ -155,7 +158,7 @@ def body_rule(
 
 
 def free(*names: str, because: str, traits: Traits, traffic: Traffic = whole_operands) -> None:
-    """Declare primitives that do no arithmetic, with the reason and what they are; they still carry their bytes."""
+    """Declare that primitives do no arithmetic, with the reason and their traits. Their bytes are counted as usual."""
     frame = inspect.currentframe()
     caller = frame.f_back if frame else None
     assert caller is not None
@@ -164,6 +167,6 @@ def free(*names: str, because: str, traits: Traits, traffic: Traffic = whole_ope
         def nothing(eqn: Equation) -> Cost:
             return ZERO
 
-        place = (caller.f_code.co_filename, caller.f_lineno)
-        rule = Rule(name, nothing, traffic, because, *place, free=because, traits=traits)
+        definition = (caller.f_code.co_filename, caller.f_lineno)
+        rule = Rule(name, nothing, traffic, because, *definition, free=because, traits=traits)
         REGISTRY.add(rule, override=False)

@@ -1,8 +1,9 @@
-"""Traits: what a primitive is, apart from what it costs.
+"""Traits: the properties of a primitive that analyses other than the count need.
 
-A rule says both at once: `@cost_rule("tanh", traits=ELEMENTWISE)`. Memory, kernels, parameters, known values, trip
-counts and the conventions of other tools read traits, never names, so that a primitive of a user works in all of them.
-What a higher-order primitive does (a call, a loop, a branch) is read from the bodies that its rule gives.
+They are declared together with the cost: `@cost_rule("tanh", traits=ELEMENTWISE)`. Memory, kernels, parameters, known
+values, trip counts and the conventions of other tools read traits and never names, so that a primitive of a user works
+in all of them. Whether a higher-order primitive is a call, a loop or a branch follows from the bodies that its rule
+returns.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ContractionKind(StrEnum):
 
 
 class Implementation(StrEnum):
-    """How compilers carry a primitive out where it is no loop over elements; it decides which workspace they take."""
+    """How compilers implement a primitive that is no elementwise loop; it decides how much workspace they allocate."""
 
     FACTORIZATION = "factorization"
     SORT = "sort"
@@ -67,24 +68,25 @@ class Implementation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a primitive is. Everything is false, or empty, unless its rule says otherwise.
+    """The properties of a primitive. The default of each is false or empty.
 
-    identity: each result has the value of the operand at its position.
-    view: the result lies in the memory of the first operand, under another shape, dtype or name.
+    identity: each result equals the operand at its position.
+    view: the result shares the memory of the first operand, under another shape, dtype or name.
     moves: each element of a result is an element of the first operand: moved, repeated, left out, or cast.
-    permutes: it moves every element once, to another place. repeats: it repeats elements.
-    elementwise: an element of the result depends on the elements of the operands at the same place.
-    fuses: compilers compute it where its result is used, if every user can take it in; so they do what is elementwise.
-    reduction: it combines the elements along some axes into one. windowed: those of each window.
+    permutes: it moves every element once, as a transpose does. repeats: it repeats elements, as a broadcast does.
+    elementwise: element i of the result depends on element i of each operand only.
+    fuses: compilers fuse it into its users, as they do with elementwise primitives.
+    reduction: it reduces the elements along some axes to one. windowed: it reduces the elements of each window.
     reads_once: it reads each element of its operands once, whatever the size of the result.
-    contraction: its work is multiply-accumulates. collective: what devices exchange, as XLA calls it ("all-reduce").
-    in_place: it changes a part of its first operand, whose buffer it takes over where nothing else needs it.
-    overwrites: it leaves a whole new result in the buffer of its first operand where nothing else needs it.
-    partial: it touches only a part of an operand. implementation: how compilers carry it out.
-    unmodelled: compilers take workspace for it that no model of costax knows. series_arrays: the arrays of the size of
-    the result in the loop that XLA writes for it.
-    operations: instructions an element on a GPU. function: its mathematical function. fold: the same on numbers.
-    xla: why XLA counts another number for its lowered form, where XLA's rule is not that of the operation.
+    contraction: the kind of its multiply-accumulates. collective: XLA's name of its exchange, such as "all-reduce".
+    in_place: it updates a part of its first operand; it overwrites the buffer of that operand if nothing else reads it.
+    overwrites: it writes its whole result into the buffer of its first operand if nothing else reads it.
+    partial: it reads or writes only a part of an operand. implementation: how compilers implement it.
+    unmodelled: compilers allocate workspace for it that costax does not model. series_arrays: the number of arrays, of
+    the size of the result, in the loop that XLA generates for it.
+    operations: instructions for each element on a GPU. function: its mathematical function. fold: that function for
+    Python numbers, for constant propagation.
+    xla: why XLA's rule for the lowered operation counts another number than the operation takes.
     """
 
     identity: bool = False
@@ -125,14 +127,14 @@ class Traits:
 
     @property
     def preserves(self) -> bool:
-        """Whether a result holds nothing but elements of its operand, moved or cast at most."""
+        """Whether each element of a result is an element of the first operand, moved or cast."""
         return self.identity or self.moves
 
 
 NO_TRAITS: Final = Traits()
-"""A primitive of which nothing is known but its cost: it reads and writes buffers."""
+"""The traits of a primitive that reads and writes whole buffers, and has no other property."""
 UNDECLARED: Final = Traits()
-"""The same, of a rule that does not say what its primitive is: a rule of a user, told apart by identity."""
+"""The traits of a rule that declares none. Equal to NO_TRAITS, but another object, so that `is` distinguishes them."""
 ELEMENTWISE: Final = Traits(elementwise=True)
 TRANSCENDENTAL: Final = Traits(elementwise=True, operations=20.0)
 SPECIAL_FUNCTION: Final = Traits(elementwise=True, operations=50.0)

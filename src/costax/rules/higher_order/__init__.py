@@ -1,4 +1,4 @@
-"""Higher-order primitives: which jaxprs they run, and how often. Importing this package registers the rules."""
+"""The rules of higher-order primitives: the bodies that they run, and how often. Importing it registers the rules."""
 
 from costax.rules.higher_order import (
     branches,

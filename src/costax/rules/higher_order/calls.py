@@ -13,6 +13,7 @@ from costax.rules.traits import OPAQUE
 
 
 def _once(eqn: Equation, jaxpr: Any, name: str = "") -> list[Body]:
+    """Return the body of a call, which runs once on the operands of the equation."""
     return [Body(jaxpr, name=name, inputs=tuple(range(len(eqn.inputs))))]
 
 
@@ -36,7 +37,7 @@ def call(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_jvp_call", "custom_jvp_call_jaxpr")
 def custom_jvp(eqn: Equation) -> Sequence[Body]:
-    """Undifferentiated, a custom_jvp function runs its own body once; differentiated, its rule was traced in its place.
+    """A custom_jvp function runs its body once; in a gradient jax has traced its rule instead.
 
     XLA: lowered to a call of the body.
     """
@@ -45,7 +46,7 @@ def custom_jvp(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_vjp_call")
 def custom_vjp(eqn: Equation) -> Sequence[Body]:
-    """Undifferentiated, a custom_vjp function runs its own body once; in a gradient `fwd` and `bwd` stand instead.
+    """A custom_vjp function runs its body once; in a gradient jax has traced `fwd` and `bwd` instead.
 
     XLA: lowered to a call of the body.
     """
@@ -54,7 +55,7 @@ def custom_vjp(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_vmap_call")
 def custom_vmap(eqn: Equation) -> Sequence[Body]:
-    """Unbatched, a custom_vmap function runs its own body once.
+    """A custom_vmap function runs its body once; under `vmap` jax has traced its rule instead.
 
     XLA: lowered to a call of the body.
     """
@@ -63,7 +64,7 @@ def custom_vmap(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("remat2")
 def remat(eqn: Equation) -> Sequence[Body]:
-    """A checkpointed function runs its jaxpr once; in a gradient the jaxpr holds the recomputation, marked as such.
+    """A checkpointed function runs its jaxpr once; in a gradient the jaxpr has the recomputation, in its own scope.
 
     XLA: behind an optimisation barrier; the CPU compiler may still merge the recomputation with the forward pass.
     """
@@ -72,7 +73,7 @@ def remat(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_dce_call")
 def custom_dce(eqn: Equation) -> Sequence[Body]:
-    """A function with its own dead-code elimination runs its body once; where a part is enough, jax has put it there.
+    """A function with its own dead-code elimination runs its body once; jax has replaced it where a part is enough.
 
     XLA: lowered to a call of the body.
     """
@@ -90,9 +91,9 @@ def remat_opt(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("compute_on", "xla_metadata_call", "fused_call", "fusible", "custom_fusion", "jaxpr_call")
 def annotated_call(eqn: Equation) -> Sequence[Body]:
-    """A call that carries a wish (where to run, what to fuse, attributes for the compiler) runs its jaxpr once.
+    """A call with annotations (where to run, what to fuse, attributes for the compiler) runs its jaxpr once.
 
-    XLA: HandleCall sums the called computation; a fusion that a library or a kernel does is a custom call, -1 FLOP.
+    XLA: HandleCall sums the called computation; a fusion that a library or a kernel implements is a custom call, -1.
     """
     return _once(eqn, eqn.params["jaxpr"])
 
@@ -108,17 +109,17 @@ def call_hi_primitive(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_lin", "call_hi_primitive_linearized")
 def custom_lin(eqn: Equation) -> Sequence[Body]:
-    """The linear part of a function that has only a backward rule: jax itself cannot run it forward.
+    """The linear part of a function that has only a backward rule: jax cannot run it forward.
 
-    It stands in a jaxpr only between the two halves of a gradient.
+    It occurs only in the jaxpr between the linearisation and the transposition of a gradient.
     XLA: never sees it; lowering it is an error.
     """
-    raise Uncountable("is half of a gradient, which jax cannot run")
+    raise Uncountable("is the linear half of a gradient, which jax cannot run")
 
 
 @body_rule("custom_partitioning")
 def custom_partitioning(eqn: Equation) -> Sequence[Body]:
-    """The function runs once on the whole arrays; how it is split over devices is known to its own partitioner only.
+    """The function runs once on the whole arrays; only its own partitioner knows how it is split over devices.
 
     XLA: a custom call, -1 FLOP, when it is lowered for several devices; else a call.
     """
@@ -127,7 +128,7 @@ def custom_partitioning(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("linear_call")
 def linear_call(eqn: Equation) -> Sequence[Body]:
-    """A linear call runs its callee once; its transpose was traced where it is used.
+    """A linear call runs its callee once; in a gradient jax has traced its transpose instead.
 
     XLA: lowered to a call of the body.
     """
@@ -154,7 +155,7 @@ def composite(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("custom_linear_solve", traits=OPAQUE)
 def custom_linear_solve(eqn: Equation) -> Sequence[Body]:
-    """The solver runs once; the matrix-vector product is there for derivatives, and runs inside the solver if at all.
+    """The solver runs once. The matrix-vector product is for derivatives; the solver runs it itself if it needs it.
 
     XLA: lowered to a call of the solver.
     """

@@ -1,6 +1,6 @@
-"""Combiners: a small jaxpr that joins two elements, run once for each element that is joined.
+"""Combiners: a small jaxpr that combines two elements and runs once for each pair.
 
-Its operands are in registers, so the equation carries the bytes and the combiner none.
+Its operands are in registers, so the bytes are counted for the equation and none for the combiner.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from costax.rules.traits import NO_TRAITS, REDUCTION, Traits
 
 
 def scattered(eqn: Equation) -> tuple[Count, Count]:
-    """Indices and updates are read, the places that they touch read and written: 3 * updates + indices.
+    """Indices and updates are read; the updated elements are read and written: 3 * updates + indices.
 
-    Source: XLA HandleScatter, which reads the places of a plain scatter too.
+    Source: XLA HandleScatter, which reads the updated elements of a plain scatter too.
     """
     _, indices, *updates = eqn.inputs[len(eqn.outputs) - 1 :]
-    touched = sum(update.nbytes for update in updates)
-    return indices.nbytes + 2 * touched, touched
+    updated = sum(update.nbytes for update in updates)
+    return indices.nbytes + 2 * updated, updated
 
 
 def _fused(jaxpr: Any, times: Count, name: str = "combiner") -> Body:
@@ -32,7 +32,7 @@ def _fused(jaxpr: Any, times: Count, name: str = "combiner") -> Body:
 
 @body_rule("reduce", traffic=whole_operands, traits=REDUCTION)
 def reduce(eqn: Equation) -> Sequence[Body]:
-    """n elements are joined into one by n - 1 runs of the combiner, for each output element.
+    """n elements are reduced to one by n - 1 runs of the combiner, for each output element.
 
     XLA: HandleReduce, the same.
     """
@@ -51,7 +51,7 @@ def reduce(eqn: Equation) -> Sequence[Body]:
 def scatter(eqn: Equation) -> Sequence[Body]:
     """The combiner runs once for each element of the updates; a plain scatter replaces and computes nothing.
 
-    XLA: HandleScatter, the same; a gather's index arithmetic stands in equations of its own.
+    XLA: HandleScatter, the same. The arithmetic on indices is in equations of its own.
     """
     combiner, updates = eqn.params.get("update_jaxpr"), eqn.inputs[-1]
     return [] if combiner is None or eqn.name == "scatter" else [_fused(combiner, updates.size)]
@@ -59,7 +59,7 @@ def scatter(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("reduce_window", traffic=whole_operands, traits=REDUCTION.but(windowed=True))
 def reduce_window(eqn: Equation) -> Sequence[Body]:
-    """A window of w elements is joined by w - 1 runs of the combiner, for each output element; padding joins too.
+    """A window of w elements is reduced by w - 1 runs of the combiner, for each output element, padding included.
 
     XLA: HandleReduceWindow, the same.
     """

@@ -1,4 +1,4 @@
-"""Primitives of equinox and lineax: each is implemented by a function of jax, which is what runs."""
+"""Primitives of equinox and lineax: each runs the jax function that implements it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from costax.rules.traits import ELEMENTWISE, IDENTITY, NO_TRAITS, OPAQUE, REDUCT
 @body_rule("unvmap_all", "unvmap_any", "unvmap_max", traits=REDUCTION)
 @body_rule("vprim", traits=NO_TRAITS)
 def equinox_primitive(eqn: Equation) -> Sequence[Body]:
-    """A primitive of equinox or lineax runs the function that implements it, once; only transformations see more.
+    """A primitive of equinox or lineax runs the jax function that implements it, once.
 
     XLA: sees the implementation only.
     """
     if any(isinstance(extent, Polynomial) for x in eqn.inputs for extent in x.shape):
-        raise Undecided(f"{eqn.name} is traced anew, and only for numbers")
+        raise Undecided(f"the implementation of {eqn.name} can be traced for numeric shapes only")
     jaxpr = _jax.implementation(eqn.name, [spec(str(x)) for x in eqn.inputs], eqn.params)
     return [Body(jaxpr, name=eqn.name, inputs=tuple(range(len(eqn.inputs))))]

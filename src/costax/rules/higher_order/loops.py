@@ -1,4 +1,4 @@
-"""Loops: scan, whose length the equation states, and while, whose length the program may fix or not."""
+"""Loops: `scan`, whose length is a parameter, and `while`, whose length the program may determine or not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from costax.rules.registry import body_rule
 
 @body_rule("scan")
 def scan(eqn: Equation) -> Sequence[Body]:
-    """The body runs `length` times, whatever `unroll` and `reverse` say.
+    """The body runs `length` times, whatever `unroll` and `reverse` are.
 
-    XLA: a while loop whose body is counted once, plus 2 FLOPs of counter; where it is unrolled, `unroll` copies of the
-    body stand in the loop, and those of the steps that are left over behind it.
+    XLA: a while loop whose body is counted once, and 2 FLOPs for the counter; where it is unrolled, the loop contains
+    `unroll` copies of the body, and the `length % unroll` remaining iterations follow the loop.
     """
     length, unroll, fixed = eqn.params["length"], eqn.params["unroll"], eqn.params["num_consts"]
     inputs = tuple(range(len(eqn.inputs)))
@@ -38,8 +38,8 @@ def scan(eqn: Equation) -> Sequence[Body]:
 def while_loop(eqn: Equation) -> Sequence[Body]:
     """The body runs n times and the condition n + 1 times.
 
-    n is known where the condition compares a counter with a bound, the program fixes both, and the body moves the
-    counter by a fixed step; else it is unknown, counted once, and `trips={place: n}` answers it.
+    n is known if the condition compares a counter with a bound, the program determines the start of the counter and
+    the bound, and the body adds a constant to the counter. Else n is a symbol, which `trips={path: n}` sets.
     XLA: HandleWhile counts the body and the condition once.
     """
     condition_consts, body_consts = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]

@@ -1,4 +1,4 @@
-"""Kernels: a jaxpr that runs once for each step of a grid, or on each core of a device."""
+"""Pallas kernels: a jaxpr that runs once for each point of a grid, or on each core of a device."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from costax.rules.traits import OPAQUE
 
 @body_rule("pallas_call", traits=OPAQUE)
 def pallas_call(eqn: Equation) -> Sequence[Body]:
-    """The kernel runs once for each point of the grid; where a bound of the grid is not in the program, it is unknown.
+    """The kernel runs once for each point of the grid. If an extent of the grid is not known, that is a symbol.
 
-    XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, where it was given one.
+    XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
-    return [Body(eqn.params["jaxpr"], _steps(eqn), KERNEL, loop=True)]
+    return [Body(eqn.params["jaxpr"], _grid_points(eqn), KERNEL, loop=True)]
 
 
-def _steps(eqn: Equation) -> Count | None:
-    # Bounds that are computed are the equation's first inputs, in the order of the grid.
+def _grid_points(eqn: Equation) -> Count | None:
+    # The extents that the program computes are the first inputs of the equation, in the order of the grid.
     computed = 0
-    steps: Count = 1
+    points: Count = 1
     for size in eqn.params["grid_mapping"].grid:
-        bound: Count | None = size
+        extent: Count | None = size
         if not isinstance(size, int | Polynomial):
-            bound = eqn.known[computed] if computed < len(eqn.known) else None
+            extent = eqn.known[computed] if computed < len(eqn.known) else None
             computed += 1
-        if bound is None:
+        if extent is None:
             return None
-        steps *= bound
-    return steps
+        points *= extent
+    return points
 
 
 @body_rule("cudnn_fusion", traffic=whole_operands, traits=OPAQUE)
 def cudnn_fusion(eqn: Equation) -> Sequence[Body]:
-    """The function runs once, as one kernel of cuDNN: its operands and results move, what is between them does not.
+    """The function runs once, as one kernel of cuDNN: only its operands and results are read and written.
 
     XLA: a custom call `__cudnn$fusion` before optimisation, -1 FLOP; then a fusion, whose instructions are counted.
     """
@@ -48,7 +48,7 @@ def cudnn_fusion(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("run_scoped")
 def run_scoped(eqn: Equation) -> Sequence[Body]:
-    """A function runs once on memory that is taken for it and given back.
+    """A function runs once, on memory that is allocated for it and freed after it.
 
     XLA: inside a custom call, or its references are discharged into values before lowering.
     """
@@ -57,18 +57,18 @@ def run_scoped(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("core_map", traits=OPAQUE)
 def core_map(eqn: Equation) -> Sequence[Body]:
-    """Every core of a device's mesh runs the body.
+    """Every core of the mesh of a device runs the body.
 
-    XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, where it was given one.
+    XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
     return [_on_cores(eqn.params["jaxpr"], eqn.params["mesh"])]
 
 
 @body_rule("mpmd_map", traits=OPAQUE)
 def mpmd_map(eqn: Equation) -> Sequence[Body]:
-    """Every core of each mesh runs that mesh's own body.
+    """Every core of each mesh runs the body of that mesh.
 
-    XLA: a custom call for each, -1 FLOP; on TPU its `cost_estimate`, where it was given one.
+    XLA: a custom call for each, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
     return [_on_cores(jaxpr, mesh) for jaxpr, mesh in zip(eqn.params["jaxprs"], eqn.params["meshes"], strict=True)]
 

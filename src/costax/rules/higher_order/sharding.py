@@ -11,9 +11,9 @@ from costax.rules.registry import body_rule
 
 @body_rule("shard_map")
 def shard_map(eqn: Equation) -> Sequence[Body]:
-    """Every device runs the body on its shard; the total is for the whole mesh, `per_device` for one device.
+    """Every device runs the body on its shard. The total is that of the whole mesh, `per_device` that of one device.
 
-    The body's shapes are local along the manual axes, so it runs once for each of their points.
+    The shapes in the body are those of a shard along the manual axes, so it runs once for each point of these axes.
     XLA: Lowered counts the body once, and -1 for each call that marks a change of sharding; Compiled is per device.
     """
     sizes = dict(eqn.params["mesh"].shape)
@@ -24,7 +24,7 @@ def shard_map(eqn: Equation) -> Sequence[Body]:
 
 @body_rule("xla_pmap")
 def xla_pmap(eqn: Equation) -> Sequence[Body]:
-    """Every device of a `pmap` runs the body on its slice (jax before 0.9); the total is for all of them.
+    """Every device of a `pmap` runs the body on its slice (jax before 0.9); the total is that of all devices.
 
     XLA: compiled for one device, whose cost is the one reported.
     """

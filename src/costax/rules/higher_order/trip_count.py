@@ -1,8 +1,8 @@
-"""How often a `while` runs, where its jaxpr shows it.
+"""The trip count of a `while`, derived from its jaxpr.
 
-The condition must compare a carried counter with a bound, the body must add a fixed step to the counter and leave
-the bound alone, and the program must fix start, step and bound. `fori_loop` with any bounds that are known, strides
-and downward counters are of this form. Anything else is unknown, never guessed.
+The condition must compare a carried counter with a bound, the body must add a constant step to the counter and not
+change the bound, and the program must determine start, step and bound. `fori_loop` with known bounds, strides and
+downward counters have this form. Any other trip count is unknown and never guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne"}
 
 
 def trip_count(eqn: Equation) -> int | None:
-    """Return how often the body of a `while` equation runs, or None where the program does not fix it."""
+    """Return how often the body of a `while` equation runs, or None where the program does not determine it."""
     loop = _Loop(eqn)
     comparison = loop.condition.definition(loop.condition.jaxpr.outvars[0])
     if comparison is None or comparison.primitive.name not in _MIRRORED:
@@ -33,12 +33,13 @@ def trip_count(eqn: Equation) -> int | None:
         if start is None or step is None or end is None:
             continue
         steps = _steps(order, start, step, end)
+        # A counter that would leave the range of its dtype wraps around, and the loop goes on.
         return steps if steps is not None and fits(start + steps * step, loop.range_of(position)) else None
     return None
 
 
 def _steps(relation: str, start: int, step: int, end: int) -> int | None:
-    """Return how many steps keep `counter relation end` true; None if they never end.
+    """Return how many steps the loop takes until `counter relation end` is false; None if it never is.
 
     >>> _steps("lt", 0, 3, 10), _steps("ge", 10, -2, 0), _steps("lt", 5, 1, 5), _steps("lt", 0, 0, 5)
     (4, 6, 0, None)
@@ -62,6 +63,8 @@ def _constant_condition(loop: _Loop) -> int | None:
 
 
 class _Loop:
+    """The carry, condition and body of a `while` equation."""
+
     def __init__(self, eqn: Equation) -> None:
         self.eqn = eqn
         self.condition_consts: int = eqn.params["cond_nconsts"]
@@ -70,7 +73,7 @@ class _Loop:
         self.body = CallFrame(eqn.params["body_jaxpr"])
 
     def carry_position(self, atom: Any) -> int | None:
-        """Return which carry an atom of the condition is, seen through conversions that keep every value."""
+        """Return which carry an atom of the condition is, through casts that keep every value of the dtype."""
         definition = self.condition.definition(atom)
         if definition is not None and definition.primitive.name == "convert_element_type":
             inner = definition.invars[0]
@@ -85,14 +88,14 @@ class _Loop:
         return _integers(self.body.jaxpr.invars[self.body_consts + carry]) or range(0)
 
     def initial(self, carry: int) -> int | None:
-        """Return the value that a carry starts with."""
+        """Return the value of a carry before the first iteration."""
         return self.eqn.known[self.condition_consts + self.body_consts + carry]
 
     def bound(self, atom: Any) -> int | None:
-        """Return the value of an atom of the condition that no run of the body changes."""
-        here = self.condition.known(atom)
-        if here is not None or _jax.is_literal(atom):
-            return here
+        """Return the value of an atom of the condition if it is the same in every iteration, else None."""
+        value = self.condition.known(atom)
+        if value is not None or _jax.is_literal(atom):
+            return value
         position = self.condition.position(atom)
         if position is not None and position < self.condition_consts:
             return self.eqn.known[position]
@@ -100,7 +103,10 @@ class _Loop:
         return self.initial(carry) if carry is not None and self.step(carry) == 0 else None
 
     def step(self, carry: int) -> int | None:
-        """Return what one run of the body adds to a carry, or None where it does something else."""
+        """Return the constant that the body adds to a carry, or None.
+
+        It goes backwards from the result through additions and subtractions: 3 for (i + 4) - 1, 0 for i.
+        """
         atom, origin = self.body.jaxpr.outvars[carry], self.body.jaxpr.invars[self.body_consts + carry]
         step = 0
         while atom is not origin:
@@ -108,7 +114,7 @@ class _Loop:
             if definition is None or definition.primitive.name not in ("add", "sub"):
                 return None
             left, right = definition.invars
-            amounts = self._fixed(left), self._fixed(right)
+            amounts = self._constant(left), self._constant(right)
             if amounts[1] is not None and amounts[0] is None:
                 step += amounts[1] if definition.primitive.name == "add" else -amounts[1]
                 atom = left
@@ -119,7 +125,8 @@ class _Loop:
                 return None
         return step
 
-    def _fixed(self, atom: Any) -> int | None:
+    def _constant(self, atom: Any) -> int | None:
+        """Return the value of an atom of the body if it is the same in every iteration, else None."""
         position = self.body.position(atom)
         if position is not None and position < self.body_consts:
             return self.eqn.known[self.condition_consts + position]

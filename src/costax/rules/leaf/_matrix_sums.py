@@ -1,4 +1,4 @@
-"""Sums over the steps of a matrix algorithm, in closed form, and the batch that it runs over."""
+"""Sums over the steps of a matrix algorithm in closed form, and the batch of a stack of matrices."""
 
 from __future__ import annotations
 

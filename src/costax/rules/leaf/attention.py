@@ -1,8 +1,7 @@
-"""Fused attention of cuDNN: one primitive that holds the products and the softmax between them.
+"""Fused attention of cuDNN: one primitive for two products and the softmax between them.
 
-What is counted is the attention itself, not how the kernel cuts it into tiles: every query position meets every key
-position. Masks, sliding windows and sequence lengths hide scores and do not shrink the count, so that the same
-attention counts alike whether cuDNN or plain jax computes it.
+The count is that of attention in plain jax, in which every query position is multiplied with every key position. Masks,
+sliding windows and sequence lengths do not reduce it, and the tiles of the kernel do not matter.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ def dot_product_attention_fwd(eqn: Equation) -> Cost:
     With s = batch * heads * queries * keys scores and r = batch * heads * queries rows:
     macs = s * (query head size + value head size), accumulated in f32. Arithmetic in f32: 3 a score (scale, subtract
     the maximum, divide), 2*(s - r) for the maxima and the sums, 1 a score for a bias; 1 transcendental a score (exp),
-    and 1 a row with an addition where the log-sum-exp is kept for the gradient; 1 conversion of each probability to V's
-    dtype. A mask: 1 comparison and 1 selection a score. Dropout: 1 comparison and 1 multiplication a score; random bits
-    are the kernel's own and not counted. Source: FlashAttention-2 (arXiv:2307.08691), algorithm 1.
+    and 1 a row with an addition where the log-sum-exp is saved for the gradient; 1 conversion of each probability to
+    V's dtype. A mask: 1 comparison and 1 selection a score. Dropout: 1 comparison and 1 multiplication a score; random
+    bits are generated in the kernel and not counted. Source: FlashAttention-2 (arXiv:2307.08691), algorithm 1.
     XLA: a custom call `__cudnn$fmha...`, -1 FLOP.
     """
     a = _attention(eqn)
-    forward = a.products(1, 1) + _softmax(a) + _hidden(eqn, a)
-    kept = len(eqn.outputs) > 1
-    return forward + (Cost.transcendental("f32", a.rows) + Cost.arithmetic("f32", a.rows) if kept else Cost())
+    forward = a.products(1, 1) + _softmax(a) + _bias_mask_dropout(eqn, a)
+    saves_sums = len(eqn.outputs) > 1
+    return forward + (Cost.transcendental("f32", a.rows) + Cost.arithmetic("f32", a.rows) if saves_sums else Cost())
 
 
 @cost_rule("dot_product_attention_bwd", "dot_product_attention_bwd_wrapper", traits=OPAQUE)
@@ -50,25 +49,25 @@ def dot_product_attention_bwd(eqn: Equation) -> Cost:
     """
     a = _attention(eqn)
     dbias = a.scores - eqn.outputs[3].size if len(eqn.outputs) > 3 else 0
-    return a.products(3, 2) + _softmax_gradient(a) + _hidden(eqn, a) + Cost.arithmetic("f32", dbias)
+    return a.products(3, 2) + _softmax_gradient(a) + _bias_mask_dropout(eqn, a) + Cost.arithmetic("f32", dbias)
 
 
 @cost_rule("dot_product_attention_fp8_fwd", "dot_product_attention_fp8_fwd_wrapper", traits=OPAQUE)
 def dot_product_attention_fp8_fwd(eqn: Equation) -> Cost:
-    """Attention on fp8 operands: what `dot_product_attention_fwd` counts, and the scaling of fp8.
+    """Attention on fp8 operands: the cost of `dot_product_attention_fwd`, and the scaling of fp8.
 
-    Beside its products and softmax, 4 operations for each score and for each output element: descale, scale, absolute
-    value, running maximum. Source: the operands that cuDNN's fp8 graph takes (descale_q ... amax_o).
+    In addition to the products and the softmax, 4 operations for each score and for each output element: descale,
+    scale, absolute value, running maximum. Source: the operands that cuDNN's fp8 graph takes (descale_q ... amax_o).
     XLA: a custom call `__cudnn$fmhaSoftmaxF8`, -1 FLOP.
     """
     a = _attention(eqn)
-    kept = len(eqn.outputs) > 3
+    saves_sums = len(eqn.outputs) > 3
     return (
         a.products(1, 1)
         + _softmax(a)
         + _masking(eqn.params["use_causal_mask"], a)
         + Cost.arithmetic("f32", 4 * (a.scores + eqn.out.size))
-        + (Cost.transcendental("f32", a.rows) + Cost.arithmetic("f32", a.rows) if kept else Cost())
+        + (Cost.transcendental("f32", a.rows) + Cost.arithmetic("f32", a.rows) if saves_sums else Cost())
     )
 
 
@@ -76,8 +75,9 @@ def dot_product_attention_fp8_fwd(eqn: Equation) -> Cost:
 def dot_product_attention_fp8_bwd(eqn: Equation) -> Cost:
     """The five products of `dot_product_attention_bwd` on fp8 operands, and the scaling of fp8.
 
-    Beside what is counted there, 6 operations for each score (descale and scale P; descale dP, scale it, absolute
-    value, running maximum) and 4 for each element of dQ, dK and dV (descale, scale, absolute value, running maximum).
+    In addition to the cost of that rule, 6 operations for each score (descale and scale P; descale dP, scale it,
+    absolute value, running maximum) and 4 for each element of dQ, dK and dV (descale, scale, absolute value, running
+    maximum).
     XLA: a custom call `__cudnn$fmhaSoftmaxBackwardF8`, -1 FLOP.
     """
     a = _attention(eqn)
@@ -91,7 +91,7 @@ def dot_product_attention_fp8_bwd(eqn: Equation) -> Cost:
 
 
 class _Attention(NamedTuple):
-    """Scores and rows of an attention, and its head sizes."""
+    """The sizes of an attention. scores: batch * heads * queries * keys. rows: batch * heads * queries."""
 
     scores: Count
     rows: Count
@@ -100,7 +100,7 @@ class _Attention(NamedTuple):
     dtype: str
 
     def products(self, over_queries: int, over_values: int) -> Cost:
-        """Products that contract or produce the query's head size, and those for the value's."""
+        """Return the cost of so many products over the head size of the queries, and over that of the values."""
         dtype = dtypes.mixed(self.dtype, self.dtype, accumulator="f32")
         return Cost.macs_of(dtype, self.scores * (over_queries * self.query_size + over_values * self.value_size))
 
@@ -108,7 +108,7 @@ class _Attention(NamedTuple):
 def _attention(eqn: Equation) -> _Attention:
     for name in ("score_mod", "score_mod_jaxpr"):
         if eqn.params.get(name) is not None:
-            raise Uncountable(f"runs the user's {name} inside the kernel, and what that costs is not in the program")
+            raise Uncountable(f"runs the user's {name} inside the kernel, whose cost is not in the program")
     query, key, value = eqn.inputs[:3]
     batch, queries, heads = _extents(query, eqn.params["layout"])
     # A paged cache holds (blocks, positions in a block); all blocks together are batch * keys positions.
@@ -144,8 +144,8 @@ def _softmax_gradient(a: _Attention) -> Cost:
     )
 
 
-def _hidden(eqn: Equation, a: _Attention) -> Cost:
-    """Bias, mask and dropout, where the equation has them."""
+def _bias_mask_dropout(eqn: Equation, a: _Attention) -> Cost:
+    """Return the cost of bias, mask and dropout, where the equation has them."""
     has_bias, _ = eqn.params["variadic_args"]
     mask = eqn.params["mask_type"]
     masked = bool(getattr(mask, "value", mask)) or bool(eqn.params["sliding_window_length"])

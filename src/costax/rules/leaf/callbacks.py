@@ -1,4 +1,4 @@
-"""Host: what Python or a foreign library does for a program."""
+"""Callbacks and foreign functions, tokens, and values that are known when a program is compiled."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ free(
     "debug_callback",
     "debug_print",
     "check",
-    because="Python runs it on the host, outside the program: the device does nothing but hand over the operands "
-    "and take the results, whose bytes are carried. XLA: a custom call, -1 FLOP.",
+    because="Python runs it on the host, outside of the program: the device only sends the operands and receives the "
+    "results, whose bytes are counted. XLA: a custom call, -1 FLOP.",
     traits=NO_TRAITS,
 )
 
 
 @cost_rule("ffi_call", traits=OPAQUE)
 def ffi_call(eqn: Equation) -> Cost:
-    """A foreign function costs what its author says; nobody else can know.
+    """The cost of a foreign function is not in the program; only its author knows it.
 
-    It is listed as uncounted, under its target's name, until a rule of the user's says more: give one with
-    `@costax.cost_rule("ffi_call", override=True)` and look at `eqn.params["target_name"]`.
+    It is listed as uncounted, with the name of its target, unless the user registers a rule with
+    `@costax.cost_rule("ffi_call", override=True)`, which reads `eqn.params["target_name"]`.
     XLA: HandleCustomCall, -1 FLOP.
     """
     raise Uncountable(
@@ -35,12 +35,12 @@ def ffi_call(eqn: Equation) -> Cost:
 
 @cost_rule("buffer_callback", traits=NO_TRAITS)
 def buffer_callback(eqn: Equation) -> Cost:
-    """A callback that is handed the device's own buffers may do any work on them.
+    """A callback that receives the buffers of the device may do any work on them.
 
-    It is listed as uncounted until a rule of the user's says more.
+    It is listed as uncounted unless the user registers a rule.
     XLA: HandleCustomCall, -1 FLOP.
     """
-    raise Uncountable("hands device buffers to Python, which may do any work on them")
+    raise Uncountable("passes device buffers to Python, which may do any work on them")
 
 
 free(
@@ -70,20 +70,20 @@ free(
     traffic=no_traffic,
     traits=GENERATOR,
 )
-_KNOWN_PLACE = (
-    "Where a device or a kernel's step stands is known to it. "
+_KNOWN_INDEX = (
+    "A device knows its index in the mesh, and a kernel its index in the grid. "
     "XLA: partition-id and scalar arithmetic on it, or a register."
 )
 free(
     "program_id",
     "num_programs",
-    because=_KNOWN_PLACE,
+    because=_KNOWN_INDEX,
     traffic=no_traffic,
     traits=NO_TRAITS,
 )
 free(
     "axis_index",
-    because=_KNOWN_PLACE,
+    because=_KNOWN_INDEX,
     traffic=no_traffic,
     traits=GENERATOR,
 )

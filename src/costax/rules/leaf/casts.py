@@ -12,8 +12,8 @@ from costax.rules.traits import ELEMENTWISE, VIEW, Function
 def convert_element_type(eqn: Equation) -> Cost:
     """One conversion for each output element, where the dtype changes at all; OPs, no FLOPs.
 
-    ops = |out|, filed under the new dtype; nothing where only weak typing or sharding changes.
-    XLA: 1 FLOP an element; a boolean is made by a comparison with zero, also 1.
+    ops = |out|, filed under the new dtype; 0 where only weak typing or sharding changes.
+    XLA: 1 FLOP an element; a conversion to bool is a comparison with zero, also 1.
     """
     changes = eqn.inputs[0].dtype != eqn.out.dtype
     return Cost.convert(eqn.out.dtype, eqn.out.size) if changes else ZERO
@@ -43,8 +43,8 @@ def reduce_precision(eqn: Equation) -> Cost:
 def bitcast_convert_type(eqn: Equation) -> Cost:
     """One conversion for each output element: the same bits under another dtype; OPs, no FLOPs.
 
-    ops = |out|, filed under the new dtype; nothing where the dtype does not change. Narrower elements are
-    more elements.
+    ops = |out|, filed under the new dtype; 0 where the dtype does not change. Of narrower
+    elements there are more.
     XLA: 1 FLOP an output element.
     """
     changes = eqn.inputs[0].dtype != eqn.out.dtype

@@ -1,7 +1,7 @@
-"""Collectives: what each device sends when the devices of a mesh axis exchange data, and the arithmetic that joins it.
+"""Collectives: the bytes that each device sends to the others of a mesh axis, and the arithmetic of reductions.
 
-Counts are for one device of a group of n, which algorithms that are optimal in bandwidth reach: rings, or direct
-exchange for an all-to-all. Bytes that do not divide by n are rounded up. Source: R. Thakur, R. Rabenseifner,
+The counts are for one device of a group of n, by the algorithms that send the fewest bytes: rings, or direct exchange
+for an all-to-all. Bytes that do not divide by n are rounded up. Source: R. Thakur, R. Rabenseifner,
 W. Gropp, "Optimization of collective communication operations in MPICH" (2005), sections 4 and 5.
 """
 
@@ -19,7 +19,7 @@ from costax.rules.traits import IDENTITY, Traits
 
 
 def group_size(eqn: Equation) -> int:
-    """Return how many devices take part together: `axis_index_groups`, else the product of the named axes' sizes."""
+    """Return the number of devices of a group: that of `axis_index_groups`, else the product of the named axes."""
     groups: Sequence[Sequence[int]] | None = eqn.params.get("axis_index_groups")
     if groups is not None:
         return len(groups[0])
@@ -29,9 +29,9 @@ def group_size(eqn: Equation) -> int:
 
 
 def _named_axes(eqn: Equation) -> tuple[Any, ...]:
-    found: Any = eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"]
-    axes = cast("Sequence[Any]", found) if isinstance(found, tuple | list) else (found,)
-    # Positional axes, which `vmap` makes of named ones, are integers: they are reduced on the device itself.
+    parameter: Any = eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"]
+    axes = cast("Sequence[Any]", parameter) if isinstance(parameter, tuple | list) else (parameter,)
+    # `vmap` replaces a named axis by a positional one, an integer, which is reduced on the device itself.
     return tuple(axis for axis in axes if not isinstance(axis, int))
 
 
@@ -96,7 +96,7 @@ def _all_reduce(eqn: Equation) -> Cost:
 )
 @cost_rule("unreduced_reduce_scatter", "unreduced_reduce_scatter_start", traits=Traits(collective="reduce-scatter"))
 def reduce_scatter(eqn: Equation) -> Cost:
-    """Each device ends with its own part of the sum.
+    """Each device receives its part of the sum.
 
     Of n devices each sends (n - 1) / n of its bytes, and adds (n - 1) / n of its elements.
     XLA: HandleReduceScatter, 0 FLOPs.
@@ -116,9 +116,9 @@ def reduce_scatter(eqn: Equation) -> Cost:
     traits=Traits(collective="all-gather"),
 )
 def all_gather(eqn: Equation) -> Cost:
-    """Each device ends with every device's shard.
+    """Each device receives the shards of all devices.
 
-    Of n devices each passes on n - 1 shards: (n - 1) * bytes of its input.
+    Each of n devices sends n - 1 shards on: (n - 1) * bytes of its input.
     XLA: HandleAllGather, 0 FLOPs.
     """
     return Cost.sum(Cost.sent(x.dtype, x.nbytes * (group_size(eqn) - 1)) for x in eqn.inputs)
@@ -126,7 +126,7 @@ def all_gather(eqn: Equation) -> Cost:
 
 @cost_rule("all_to_all", "all_to_all_start", traits=Traits(collective="all-to-all", unmodelled=True))
 def all_to_all(eqn: Equation) -> Cost:
-    """Each device sends a part of its own to every other one, and keeps one.
+    """Each device splits its operand into n parts, keeps one and sends one to each other device.
 
     Of n devices each sends (n - 1) / n of its bytes.
     XLA: HandleAllToAll, 0 FLOPs.
@@ -137,7 +137,7 @@ def all_to_all(eqn: Equation) -> Cost:
 
 @cost_rule("ragged_all_to_all", traits=Traits(collective="all-to-all"))
 def ragged_all_to_all(eqn: Equation) -> Cost:
-    """Each device sends rows of its operand to the others, as many as its sizes say when it runs.
+    """Each device sends rows of its operand to the others; the numbers of rows are data.
 
     Counted with equal sizes that fill the operand: of n devices each sends (n - 1) / n of its bytes.
     XLA: HandleRaggedAllToAll, 0 FLOPs.
@@ -162,9 +162,9 @@ def ppermute(eqn: Equation) -> Cost:
 
 @cost_rule("pbroadcast", "pbroadcast_start", "pbroadcast_dynamic", traits=Traits(collective="permute"))
 def pbroadcast(eqn: Equation) -> Cost:
-    """One device's value reaches every other one, along a chain.
+    """The value of one device is sent to every other one, along a chain.
 
-    Of n devices all but the last of the chain send it on: (n - 1) / n of its bytes on average.
+    All of n devices but the last of the chain send it: (n - 1) / n of its bytes on average.
     XLA: HandleCollectiveBroadcast, 0 FLOPs.
     """
     n, operand = group_size(eqn), eqn.inputs[0]
@@ -173,9 +173,9 @@ def pbroadcast(eqn: Equation) -> Cost:
 
 @cost_rule("pgather", traits=Traits(collective="permute"))
 def pgather(eqn: Equation) -> Cost:
-    """Each device fetches rows that the others hold: the array is gathered, then indexed.
+    """Each device reads rows of the arrays of the others: the array is gathered, then indexed.
 
-    Of n devices each passes on n - 1 shards: (n - 1) * bytes of its input.
+    Each of n devices sends n - 1 shards on: (n - 1) * bytes of its input.
     XLA: HandleAllGather, then HandleGather, 0 FLOPs.
     """
     n = group_size(eqn)
@@ -189,12 +189,12 @@ free(
     "all_to_all_done",
     "pbroadcast_done",
     "ppermute_done",
-    because="The wait for a collective that was charged where it started. XLA: all-gather-done and so on, 0 FLOPs.",
+    because="The wait for a collective that is counted where it starts. XLA: all-gather-done and so on, 0 FLOPs.",
     traffic=no_traffic,
     traits=IDENTITY,
 )
 free(
     "precv",
-    because="The bytes are charged to the device that sends them. XLA: HandleRecv, 0 FLOPs.",
+    because="The bytes are counted on the device that sends them. XLA: HandleRecv, 0 FLOPs.",
     traits=Traits(collective="permute"),
 )

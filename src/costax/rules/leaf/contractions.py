@@ -17,8 +17,8 @@ def dot_general(eqn: Equation) -> Cost:
     """Each output element is a sum of k products.
 
     macs = |out| * k, where k is the product of the contracted extents: (m, k) x (k, n) is m*n*k. Mixed dots are filed
-    as `lhs*rhs->accumulator`; the accumulator is the output's dtype, which is `preferred_element_type` where it is
-    given.
+    as `lhs*rhs->accumulator`; the accumulator is the output's dtype, which is `preferred_element_type` if that is
+    set.
     XLA: HandleDot counts 2 FLOPs a MAC, the same for every dtype, integers and complex numbers included. On CPU and GPU
     jax converts operands of two dtypes (not both fp8) to the output's first, and the converts count 1 an element.
     """
@@ -33,29 +33,29 @@ def dot_general(eqn: Equation) -> Cost:
     ),
 )
 def ragged_dot_general(eqn: Equation) -> Cost:
-    """Each element of the left operand meets n elements of the right one, in its own group alone.
+    """Each element of the left operand is multiplied by n elements of the right one, those of its group.
 
     macs = |lhs| * n, where n is the product of the free extents of rhs: neither batch, nor contracted, nor group. So
     (m, k) x (g, k, n) -> (m, n) is m*k*n, the ragged contraction (m, k) x (k, n) -> (g, m, n) is m*k*n, the ragged
-    batch (b, m, k) x (b, k, n) is b*m*k*n: never times the groups, for each row is in one of them. Group sizes are
-    data; rows past their sum are counted as if a group held them.
+    batch (b, m, k) x (b, k, n) is b*m*k*n. The number of groups does not matter, because each row is in one of them.
+    Group sizes are data; rows beyond their sum are counted as if they were in a group.
     XLA: HandleRaggedDot drops result dimension 0 (which is m, not the group) and counts 2 * n * k. jax on the CPU
     lowers to a dense dot of masked copies instead: 2 * g*m*k*n, and the masks. On an H100 the same; on TPU 2 * m*k*n.
     """
     lhs, rhs = eqn.inputs[:2]
     numbers = eqn.params["ragged_dot_dimension_numbers"]
     (_, contracted), (_, batch) = numbers.dot_dimension_numbers
-    taken = {*contracted, *batch, *numbers.rhs_group_dimensions}
-    n = prod(extent for axis, extent in enumerate(rhs.shape) if axis not in taken)
+    not_free = {*contracted, *batch, *numbers.rhs_group_dimensions}
+    n = prod(extent for axis, extent in enumerate(rhs.shape) if axis not in not_free)
     return _macs(eqn, lhs.size * n)
 
 
 @cost_rule("scaled_dot", traits=Traits(contraction=ContractionKind.SCALED))
 def scaled_dot(eqn: Equation) -> Cost:
-    """A dot_general of operands that carry a scale for each block of the contraction.
+    """A dot_general of operands with a scale for each block of the contraction.
 
-    macs = |out| * k, filed under the operands as they are stored; and one multiplication by its scale for each element
-    of both operands, in the output's dtype.
+    macs = |out| * k, filed under the dtypes in which the operands are stored; and one multiplication by its scale for
+    each element of both operands, in the output's dtype.
     XLA: HandleDot for `scaled-dot`, 2 FLOPs a MAC and nothing for scales. Where the backend has no such operation,
     jax's decomposition runs: converts to bf16, the multiplications, a plain dot.
     """
@@ -64,9 +64,9 @@ def scaled_dot(eqn: Equation) -> Cost:
 
 @cost_rule("scaled_matmul", "scaled_matmul_wrapper", traits=Traits(contraction=ContractionKind.SCALED))
 def scaled_matmul(eqn: Equation) -> Cost:
-    """A batched matrix product of operands that carry a scale for each block of the contraction (MXFP8, NVFP4).
+    """A batched matrix product of operands with a scale for each block of the contraction (MXFP8, NVFP4).
 
-    (b, m, k) x (b, n, k) -> (b, m, n): macs = b*m*n*k, filed under the operands as they are stored; and one
+    (b, m, k) x (b, n, k) -> (b, m, n): macs = b*m*n*k, filed under the dtypes in which the operands are stored; and one
     multiplication by its scale for each element of both operands, in the output's dtype.
     XLA: the custom call `__op$block_scaled_dot`, -1 FLOP; on a CPU (jax 0.12) converts, multiplications and a plain
     dot.

@@ -21,12 +21,12 @@ def conv_general_dilated(eqn: Equation) -> Cost:
 
     macs = batch * (channels per group) * (output channels) * prod(taps * min(input positions, output positions)), one
     factor for each spatial dimension. In a forward convolution that is the textbook number, edge padding included. In a
-    transposed one (an input gradient) each input position meets each tap once, for the holes between are not work, and
-    so a convolution and its input gradient have the same MACs. A tap meets an input position at one output position at
-    most, so taps * min(...) is the most that any stride, dilation or padding can do, and padding_macs is never
-    negative. padding_macs is the part of macs that touches only padding (or, in a weight gradient, holes): macs -
-    padding_macs are the valid taps, the triples of output position, tap and input position that meet. They are the same
-    triples, and the same number, for a convolution and both of its gradients.
+    transposed one (an input gradient) each input position is multiplied by each tap once; the holes between them are no
+    work, so a convolution and its input gradient have the same MACs. A tap is multiplied by an input position for at
+    most one output position, so taps * min(...) is an upper bound for every stride, dilation and padding, and
+    padding_macs is never negative. padding_macs is the part of macs that touches only padding (or, in a weight
+    gradient, holes): macs - padding_macs are the valid taps, the triples (output position, tap, input position) that
+    are multiplied. They are the same triples, and the same number, for a convolution and both of its gradients.
     XLA: HandleConvolution counts 2 FLOPs for each valid tap, so 2 * (macs - padding_macs). On the CPU jax makes three
     real convolutions of a complex one.
     """
@@ -35,7 +35,7 @@ def conv_general_dilated(eqn: Equation) -> Cost:
     lhs_spec: Sequence[int] = numbers.lhs_spec
     rhs_spec: Sequence[int] = numbers.rhs_spec
     dimensions = _dimensions(eqn, lhs_spec, rhs_spec, numbers.out_spec)
-    # The kernel holds channels per feature group already. With batch groups each output channel sees one group.
+    # The shape of the kernel has the channels per feature group. With batch groups each output channel uses one group.
     batch = lhs.shape[lhs_spec[0]] // eqn.params["batch_group_count"]
     channels = batch * rhs.shape[rhs_spec[0]] * rhs.shape[rhs_spec[1]]
     macs = channels * prod(d.taps * minimum(d.inputs, d.outputs) for d in dimensions)
@@ -44,7 +44,7 @@ def conv_general_dilated(eqn: Equation) -> Cost:
 
 
 class Dimension(NamedTuple):
-    """One spatial dimension: extents of input, kernel and output, then the window."""
+    """One spatial dimension: the extents of input, kernel and output, and the parameters of the window."""
 
     inputs: Count
     taps: Count
@@ -58,7 +58,7 @@ class Dimension(NamedTuple):
 def _dimensions(
     eqn: Equation, lhs_spec: Sequence[int], rhs_spec: Sequence[int], out_spec: Sequence[int]
 ) -> list[Dimension]:
-    # Each specification names the two axes of batch and channels first.
+    # Each specification has the axes of batch and channels first, then the spatial axes.
     lows = [low for low, _ in eqn.params["padding"]]
     axes = zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)
     windows = zip(
@@ -72,11 +72,12 @@ def _dimensions(
 
 
 def valid_taps(d: Dimension) -> Count:
-    """Count the pairs of output position and tap that meet an input element, without going through either.
+    """Return the number of pairs (output position, tap) that read an input element and no padding.
 
-    Tap t of output o lies at u = o*stride + t*tap_dilation - padding of the dilated input, and meets an element where u
-    is a multiple of input_dilation and 0 <= u / input_dilation < inputs. For each residue of t modulo the input
-    dilation the outputs that hit a multiple are congruent too, which leaves pairs of a rectangle below a line to count.
+    Tap t of output o reads position u = o*stride + t*tap_dilation - padding of the dilated input. That is an element
+    if u is a multiple of input_dilation and 0 <= u / input_dilation < inputs. For each residue of t modulo the input
+    dilation, the outputs o with that property are congruent too; so the pairs are the points of a grid below a line,
+    which have a closed formula. A loop over all pairs would take long for an image of 10,000 positions.
 
     >>> valid_taps(Dimension(inputs=224, taps=3, outputs=224, padding=1))
     670
@@ -105,27 +106,27 @@ def valid_taps(d: Dimension) -> Count:
 
 
 def _valid_taps_of_symbols(d: Dimension) -> Count:
-    """Count as `valid_taps` does, tap by tap, where the input or the padding depends on symbols.
+    """Return the same as `valid_taps` where the input or the padding depends on symbols.
 
-    In o*stride + t*tap_dilation outputs and taps are alike, so the one of them that is a number is gone through.
+    Outputs and taps are symmetric in o*stride + t*tap_dilation, so the loop is over the one of them that is a number.
     """
     if not isinstance(d.taps, Polynomial):
         few, many, step, stride = d.taps, d.outputs, d.tap_dilation, d.stride
     elif not isinstance(d.outputs, Polynomial):
         few, many, step, stride = d.outputs, d.taps, d.stride, d.tap_dilation
     else:
-        raise Undecided("a window and its output that both depend on symbols have no formula here")
-    return sum(_met(d, t * step - d.padding, many, stride) for t in range(few))
+        raise Undecided("costax has no formula for a window and an output that both depend on symbols")
+    return sum(_elements_read(d, t * step - d.padding, many, stride) for t in range(few))
 
 
-def _met(d: Dimension, offset: Count, many: Count, stride: int) -> Count:
-    """Count 0 <= x < many where x*stride + offset is a multiple of input_dilation, from 0 to that of the last input."""
+def _elements_read(d: Dimension, offset: Count, many: Count, stride: int) -> Count:
+    """Return the number of x, 0 <= x < many, for which x*stride + offset is the position of an input element."""
     divisor = gcd(stride, d.input_dilation)
     period = d.input_dilation // divisor
     first: Count = 0
     if d.input_dilation > 1:
         if isinstance(offset, Polynomial):
-            raise Undecided("padding that depends on symbols beside a dilated input has no formula here")
+            raise Undecided("costax has no formula for a dilated input with padding that depends on symbols")
         if offset % divisor:
             return 0
         first = -(offset // divisor) * (pow(stride // divisor, -1, period) if period > 1 else 0) % period
@@ -136,16 +137,17 @@ def _met(d: Dimension, offset: Count, many: Count, stride: int) -> Count:
 
 
 def _pairs_below(columns: int, rows: int, across: int, up: int, bound: int) -> int:
-    """Count 0 <= x < columns, 0 <= y < rows with across*x + up*y <= bound."""
+    """Return the number of points 0 <= x < columns, 0 <= y < rows with across*x + up*y <= bound."""
     return _points_below(columns, across, up, bound) - _points_below(columns, across, up, bound - up * rows)
 
 
 def _points_below(columns: int, across: int, up: int, bound: int) -> int:
-    """Count 0 <= x < columns, 0 <= y with across*x + up*y <= bound."""
+    """Return the number of points 0 <= x < columns, 0 <= y with across*x + up*y <= bound."""
     if bound < 0 or columns <= 0:
         return 0
     n = min(columns, bound // across + 1)
-    # Column x holds (bound - across*x) // up + 1 points; from the last column backwards the line rises.
+    # Column x has (bound - across*x) // up + 1 points. Counted from the last column backwards, the numbers rise, as
+    # `_floor_sum` needs them.
     return n + _floor_sum(n, up, across, bound - across * (n - 1))
 
 

@@ -1,7 +1,8 @@
-"""Eigenvalues and singular values, and the condensed forms on the way to them.
+"""Eigenvalues and singular values, and the tridiagonal, Hessenberg and Schur forms.
 
-The iterative ones have no exact count: theirs is the textbook's, for the number of iterations that matrices need in
-practice. Fractions are rounded down. Source: G. Golub, C. Van Loan, "Matrix computations", 4th ed. (2013).
+Iterative algorithms have no exact count. Theirs is the count of the textbook, for the number of iterations that
+matrices need in practice. Fractions are rounded down. Source: G. Golub, C. Van Loan, "Matrix computations", 4th ed.
+(2013).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from costax.rules.traits import OPAQUE, Implementation, Traits
 
 @cost_rule("tridiagonal", traits=OPAQUE)
 def tridiagonal(eqn: Equation) -> Cost:
-    """A symmetric matrix of order n becomes tridiagonal by n - 2 reflections, which are left as they are.
+    """A symmetric matrix of order n is made tridiagonal by n - 2 reflections; Q is not formed.
 
     operations = 4n^3/3 + 7n^2/2 - 17n/6 - 19, n - 2 of them square roots. Source: LAPACK Working Note 41, sytrd.
     XLA: a LAPACK or cuSOLVER custom call, -1 FLOP.
@@ -27,7 +28,7 @@ def tridiagonal(eqn: Equation) -> Cost:
 
 @cost_rule("hessenberg", traits=OPAQUE)
 def hessenberg(eqn: Equation) -> Cost:
-    """A matrix of order n becomes Hessenberg by n - 2 reflections, which are left as they are.
+    """A matrix of order n is reduced to Hessenberg form by n - 2 reflections; Q is not formed.
 
     operations = 10n^3/3 - n^2/2 - 11n/6 - 21, n - 2 of them square roots. Source: LAPACK Working Note 41, gehrd.
     XLA: a LAPACK custom call, -1 FLOP.
@@ -47,7 +48,7 @@ def eigh(eqn: Equation) -> Cost:
     """Eigenvalues and eigenvectors of a symmetric matrix of order n by the QR algorithm: 9n^3 operations.
 
     Reduction to tridiagonal form, the orthogonal matrix formed, implicit QR steps applied to it. An estimate: it
-    iterates. Divide and conquer may take fewer, the Jacobi method of TPUs takes more. jax asks for the vectors always.
+    iterates. Divide and conquer may take fewer, the Jacobi method of TPUs takes more. jax always computes the vectors.
     Source: Golub and Van Loan, 8.3.3 (algorithm 8.3.3).
     XLA: a LAPACK or cuSOLVER custom call, -1 FLOP; on TPU a loop, its body counted once.
     """

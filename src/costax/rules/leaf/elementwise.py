@@ -1,7 +1,7 @@
-"""Elementwise primitives: the same small piece of work for every element of the output.
+"""Elementwise primitives: the same operations for every element of the output.
 
-One rule for each kind of work; the primitives that share it stand in its decorator. Complex arithmetic counts as
-arithmetic on real numbers does, under its complex dtype, as XLA counts it.
+There is one rule for each kind of operation, registered for all primitives of the kind. An operation on complex numbers
+counts as one operation, under its complex dtype, as XLA counts it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from costax.rules.traits import ELEMENTWISE, SPECIAL_FUNCTION, TRANSCENDENTAL, F
 
 
 def quotient(a: Any, b: Any) -> Any:
-    """Return what `lax.div` does of two numbers: integers truncate towards zero. None where that is not known.
+    """Return the quotient of two numbers as `lax.div` does, which rounds integers towards zero; None if not known.
 
-    A size that depends on symbols is divided where both are known to be positive: rounding down truncates there.
+    Polynomials are divided if both are known to be positive: there rounding down is rounding towards zero.
     """
     if b == 0:
         return None
@@ -33,13 +33,13 @@ def quotient(a: Any, b: Any) -> Any:
 
 
 def remainder(a: Any, b: Any) -> Any:
-    """Return what `lax.rem` does of two numbers, which takes the dividend's sign; None where that is not known."""
+    """Return the remainder of two numbers as `lax.rem` does, with the sign of the dividend; None if it is not known."""
     whole = quotient(a, b)
     return None if whole is None or isinstance(whole, float) else a - b * whole
 
 
 def clamped(low: Any, value: Any, high: Any) -> Any:
-    """Return a number held between two bounds."""
+    """Return min(max(low, value), high)."""
     return minimum(maximum(low, value), high)
 
 
@@ -78,7 +78,7 @@ def mul(eqn: Equation) -> Cost:
 
 @cost_rule("clamp", traits=ELEMENTWISE.but(function=Function.CLAMP, fold=clamped))
 def clamp(eqn: Equation) -> Cost:
-    """One arithmetic operation for each output element: it is held between its two bounds.
+    """One arithmetic operation for each output element, which is clamped between two bounds.
 
     flops = |out|; the operands are (low, x, high).
     XLA: 1 FLOP an element.
@@ -167,7 +167,7 @@ def select_n(eqn: Equation) -> Cost:
 def transcendental(eqn: Equation) -> Cost:
     """One transcendental operation for each output element; no FLOPs.
 
-    transcendentals = |out|, whatever polynomial, table or hardware unit works it out.
+    transcendentals = |out|, whichever polynomial, table or hardware unit computes it.
     XLA: the same on real dtypes for atan, atan2, cbrt, cos, exp, expm1, log, log1p, pow, rsqrt, sin, sqrt, tan, tanh.
     Others are expanded before XLA counts: an f32 `logistic` is 3 FLOPs and 1 transcendental an element, `exp2` and
     `log2` 1 and 1, `acos` 3 and 2, `acosh` 7 and 4, `asin` 5 and 2 (from jax 0.12 on 3 and 2), `asinh` 11 and 3,

@@ -1,7 +1,7 @@
 """Factorisations of matrices: Cholesky, LU and QR.
 
-Square roots are transcendental and stand apart; the literature's totals contain them. Complex matrices count one
-operation an element, as everywhere. Source: S. Blackford, J. Dongarra, "Installation guide for LAPACK", LAPACK Working
+Square roots count as transcendentals; the totals of the literature include them. Operations on complex numbers count as
+one operation. Source: S. Blackford, J. Dongarra, "Installation guide for LAPACK", LAPACK Working
 Note 41 (1999), appendix C; G. Golub, C. Van Loan, "Matrix computations", 4th ed. (2013).
 """
 
@@ -25,7 +25,7 @@ from costax.rules.traits import OPAQUE, Implementation, Traits
     ),
 )
 def cholesky(eqn: Equation) -> Cost:
-    """A symmetric matrix of order n becomes L L^T: n^3 / 3 operations to leading order.
+    """A symmetric matrix of order n is factorised into L L^T: n^3 / 3 operations to leading order.
 
     arithmetic = n^3/3 + n^2/2 - 5n/6, and n square roots. Source: LAPACK Working Note 41, potrf.
     XLA: a LAPACK or cuSOLVER custom call, -1 FLOP; where it stays an HLO operation, HandleCholesky counts n^3 / 3.
@@ -40,7 +40,7 @@ def cholesky(eqn: Equation) -> Cost:
 def cholesky_update(eqn: Equation) -> Cost:
     """A Cholesky factor of order n is updated by n plane rotations.
 
-    Rotation k costs 5 operations and a square root, and 6 for each of the n - k - 1 columns that it turns:
+    Rotation k costs 5 operations and a square root, and 6 for each of the n - k - 1 columns that it rotates:
     arithmetic = 3n^2 + 2n, and n square roots. Source: Golub and Van Loan, 6.5.4; LINPACK chud.
     XLA: a loop of the same rotations, whose body is counted once.
     """
@@ -55,8 +55,8 @@ def lu(eqn: Equation) -> Cost:
 
     Step k of min(m, n) takes one reciprocal, m - k - 1 multiplications of the column below the pivot, as many multiply-
     subtracts for each of the n - k - 1 columns to its right, and m - k - 1 comparisons to find the pivot.
-    Source: LAPACK Working Note 41, getrf, whose count it is for m >= n.
-    XLA: a LAPACK or cuSOLVER custom call, -1 FLOP; on TPU a custom call of the compiler's.
+    Source: LAPACK Working Note 41, getrf, which has the same count for m >= n.
+    XLA: a LAPACK or cuSOLVER custom call, -1 FLOP; on TPU a custom call that the compiler implements.
     """
     batch, m, n = matrix(eqn.inputs[0])
     dtype, steps = eqn.inputs[0].dtype, minimum(m, n)
@@ -66,7 +66,7 @@ def lu(eqn: Equation) -> Cost:
 
 free(
     "lu_pivots_to_permutation",
-    because="Rows are swapped in a list of indices: nothing is computed. XLA: a loop of swaps, its body counted once.",
+    because="Indices of rows are swapped, without arithmetic. XLA: a loop of swaps, its body counted once.",
     traits=OPAQUE,
 )
 
@@ -105,7 +105,7 @@ def geqrf(eqn: Equation) -> Cost:
 
     Reflection k of min(m, n), of length l = m - k, takes 3l + 5 operations, one of them a square root, and 4l + 1 for
     each of the n - k - 1 columns to its right. With column pivoting (`geqp3`) also n norms of 2m - 1 operations and a
-    root, and at each step a comparison, 4 operations and a root for each column left.
+    root, and at each step a comparison, 4 operations and a root for each remaining column.
     Source: LAPACK Working Note 41, geqrf.
     XLA: a LAPACK or cuSOLVER custom call, -1 FLOP; on TPU a loop of reflections, its body counted once.
     """

@@ -19,18 +19,19 @@ def fft(eqn: Equation) -> Cost:
     """A transform of N points takes 5 N log2 N real operations, and half of them where one side is real.
 
     N is the product of the transform lengths, whatever their number; times batch. Where N is no power of two,
-    5 N log2 N (or its half) is rounded up to an integer for each transform. Filed under the real dtype, for the
-    law counts operations on real numbers. Source: the convention of FFTW's benchmarks, which is the radix-2 count.
+    5 N log2 N (or its half) is rounded up to an integer for each transform. Filed under the real dtype, because
+    the formula counts operations on real numbers. Source: the convention of FFTW's benchmarks, which is the radix-2
+    count.
     XLA: HandleFft counts 8 * |input| * floor(log2 n) for every kind, and multiplies the logarithms of several lengths
     where it should add them: 8 * |input| * log2 n1 * log2 n2.
     """
     lengths = eqn.params["fft_lengths"]
     points = prod(lengths)
     kind = getattr(eqn.params["fft_type"], "name", str(eqn.params["fft_type"])).upper()
-    # One side of a real transform holds half of the spectrum; the real side is the one of N points.
+    # A real transform has N real points on one side and half of the spectrum on the other.
     real = eqn.inputs[0] if kind == "RFFT" else eqn.out
-    one = operations(points, halved=kind in ("RFFT", "IRFFT"))
-    return Cost.arithmetic(_real_dtype(eqn.out.dtype), prod(real.shape[: len(real.shape) - len(lengths)]) * one)
+    each = operations(points, halved=kind in ("RFFT", "IRFFT"))
+    return Cost.arithmetic(_real_dtype(eqn.out.dtype), prod(real.shape[: len(real.shape) - len(lengths)]) * each)
 
 
 def operations(points: Count, *, halved: bool = False) -> Count:

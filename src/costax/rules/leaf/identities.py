@@ -1,4 +1,4 @@
-"""Markers: identities that tell jax or the compiler something about a value."""
+"""Identities: primitives that return their operand and carry information for jax or the compiler."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ free(
     "tie",
     "program_order",
     because="An identity that keeps the compiler from moving work across it. XLA: opt-barrier, 0 FLOPs; it counts its "
-    "operands as read and written, though nothing moves.",
+    "operands as read and written, although no byte moves.",
     traffic=no_traffic,
     traits=IDENTITY,
 )
 free(
     "dce_sink",
     "unreachable",
-    because="A use, or a value that is never made: nothing runs. XLA: no instruction.",
+    because="A use of a value, or a value that is never computed: nothing runs. XLA: no instruction.",
     traffic=no_traffic,
     traits=NO_TRAITS,
 )
@@ -36,7 +36,7 @@ free(
     "layout_constraint",
     "with_memory_space_constraint",
     "remove_memory_space",
-    because="An identity that carries a hint for the compiler. XLA: an attribute or a custom call that is taken away.",
+    because="An identity that carries a hint for the compiler. XLA: an attribute, or a custom call that is removed.",
     traffic=no_traffic,
     traits=IDENTITY,
 )

@@ -1,4 +1,4 @@
-"""Indexing: slices and gathers. No arithmetic, and only what is touched is read and written."""
+"""Indexing: slices and gathers. No arithmetic; only the elements that are selected are read and written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from costax.rules.registry import free
 from costax.rules.traits import MOVEMENT, Function, Traits
 
 
-def taken(eqn: Equation) -> tuple[Count, Count]:
-    """What is taken is read and written, and the indices are read. Source: XLA HandleSlice, HandleGather."""
+def selected(eqn: Equation) -> tuple[Count, Count]:
+    """The selected elements are read and written, the indices are read. Source: XLA HandleSlice, HandleGather."""
     indices = sum(x.nbytes for x in eqn.inputs[1:])
     return eqn.out.nbytes + indices, eqn.out.nbytes
 
@@ -22,15 +22,15 @@ def updated(eqn: Equation) -> tuple[Count, Count]:
 
 free(
     "slice",
-    because="A part is copied: bytes = 2 * out, whatever the size of the operand. XLA: HandleSlice, the same.",
-    traffic=taken,
+    because="A part is copied: bytes = 2 * out, for operands of any size. XLA: HandleSlice, the same.",
+    traffic=selected,
     traits=MOVEMENT.but(partial=True),
 )
 free(
     "dynamic_slice",
-    because="A part is copied from where the indices say: bytes = 2 * out + indices. "
+    because="A part at the indices is copied: bytes = 2 * out + indices. "
     "XLA: HandleDynamicSlice, which counts the first index only.",
-    traffic=taken,
+    traffic=selected,
     traits=MOVEMENT.but(partial=True, operations=1.0),
 )
 free(
@@ -42,8 +42,8 @@ free(
 )
 free(
     "gather",
-    because="Each element of the output is fetched once: bytes = 2 * out + indices; the arithmetic on indices stands "
-    "in equations of its own. XLA: HandleGather, the same.",
-    traffic=taken,
+    because="Each element of the output is read once: bytes = 2 * out + indices; the arithmetic on indices is in "
+    "equations of its own. XLA: HandleGather, the same.",
+    traffic=selected,
     traits=Traits(fuses=True, partial=True, function=Function.LOOK_UP),
 )

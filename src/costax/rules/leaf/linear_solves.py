@@ -19,7 +19,7 @@ from costax.rules.traits import OPAQUE, Implementation, Traits
 def triangular_solve(eqn: Equation) -> Cost:
     """Each right-hand side of a triangular system of order n takes n divisions and n(n - 1)/2 multiply-subtracts.
 
-    operations = n^2 for each right-hand side, n^2 - n where the diagonal is one.
+    operations = n^2 for each right-hand side, n^2 - n with a unit diagonal.
     Source: LAPACK Working Note 41, trsm; Golub and Van Loan, 3.1.
     XLA: a custom call of a BLAS, -1 FLOP; where it stays an HLO operation, HandleTriangularSolve counts 2n^2: the
     zero half of the matrix too.

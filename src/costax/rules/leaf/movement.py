@@ -1,4 +1,4 @@
-"""Movement: the same elements in another shape, order or place. No arithmetic, but every byte is carried."""
+"""Movement: the same elements in another shape, order or position. No arithmetic, but every byte is moved."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ free(
     "broadcast_to",
     "tile",
     "repeat",
-    because="Elements are repeated, nothing is computed: the input is read and the output written. "
+    because="Elements are repeated, without arithmetic: the input is read and the output written. "
     "XLA: broadcast, 0 FLOPs.",
     traits=MOVEMENT.but(repeats=True),
 )
 free(
     "reshape",
     "squeeze",
-    because="The same elements under another shape, in memory of their own as long as nothing is fused. "
-    "XLA: reshape, 0 FLOPs, reads and writes whole; after optimisation most become bitcasts, which cost nothing.",
+    because="The same elements in another shape. Without fusion they are copied to a buffer of their own. "
+    "XLA: reshape, 0 FLOPs, reads and writes all bytes; after optimisation most become bitcasts, which cost nothing.",
     traits=VIEW.but(moves=True),
 )
-_OTHER_PLACE = (
-    "Every element goes to another place: the input is read and the output written. "
-    "XLA: 0 FLOPs; a transpose that leaves the layout as it is costs no bytes either."
+_OTHER_ORDER = (
+    "Every element is moved to another position: the input is read and the output written. "
+    "XLA: 0 FLOPs; a transpose that does not change the layout costs no bytes either."
 )
 free(
     "transpose",
-    because=_OTHER_PLACE,
+    because=_OTHER_ORDER,
     traits=MOVEMENT.but(permutes=True),
 )
-free("rev", "roll", because=_OTHER_PLACE, traits=MOVEMENT)
-free("copy", because=_OTHER_PLACE, traits=MOVEMENT.but(identity=True))
+free("rev", "roll", because=_OTHER_ORDER, traits=MOVEMENT)
+free("copy", because=_OTHER_ORDER, traits=MOVEMENT.but(identity=True))
 _SIDE_BY_SIDE = (
-    "Elements are put side by side, taken apart or surrounded: inputs are read and outputs written. "
-    "XLA: concatenate, slice or pad, 0 FLOPs; padding goes by its whole output."
+    "Arrays are concatenated, split or padded: inputs are read and outputs written. "
+    "XLA: concatenate, slice or pad, 0 FLOPs; a pad counts its whole output."
 )
 free(
     "concatenate",
@@ -81,7 +81,7 @@ free(
 free(
     "to_edtype",
     "from_edtype",
-    because="The same bits under another type: nothing moves. XLA: no instruction.",
+    because="The same bits under another type; no byte moves. XLA: no instruction.",
     traffic=no_traffic,
     traits=VIEW,
 )

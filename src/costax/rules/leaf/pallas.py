@@ -1,4 +1,4 @@
-"""Kernels: what stands inside a Pallas kernel and nowhere else. Loads and stores are in `state`."""
+"""Primitives of Pallas kernels. The loads and stores of kernels are in `state`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def reciprocal(eqn: Equation) -> Cost:
 
 
 def copied(eqn: Equation) -> tuple[Count, Count]:
-    """A copy reads its source and writes as many bytes to its destination."""
+    """A copy reads its source and writes the same number of bytes."""
     return eqn.params["copied"].nbytes, eqn.params["copied"].nbytes
 
 
 @cost_rule("dma_start", traffic=copied, traits=Traits(in_place=True))
 def dma_start(eqn: Equation) -> Cost:
-    """A copy between two memories, or to another device: bytes are read, written, and sent where a device is named.
+    """A copy between two memories, or to another device: bytes are read and written, and sent if it names a device.
 
     bytes = 2 * copied; sent = copied to another device. With `add`, one addition for each element.
     XLA: inside a custom call.
@@ -48,7 +48,7 @@ free(
 )
 free(
     "get_global",
-    because="A name for memory or for a value in a trace: nothing moves. XLA: inside a custom call.",
+    because="A name for memory or for a value in a trace; no byte moves. XLA: inside a custom call.",
     traffic=no_traffic,
     traits=IDENTITY,
 )

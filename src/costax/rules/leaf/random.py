@@ -1,4 +1,4 @@
-"""Random numbers: what a draw of a counter-based generator costs, in integer operations.
+"""Random numbers: the integer operations of counter-based generators.
 
 Source of the generators: Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3 (SC 2011). A
 rotation is two shifts and an or; a double-width product is two multiplications, for its low and its high word.
@@ -17,7 +17,7 @@ from costax.rules.traits import ELEMENTWISE, GENERATOR, IDENTITY, NO_TRAITS, OPA
 
 
 class Generator(NamedTuple):
-    """Words of a block; operations of a block, of expanding a key, of joining its words into 32 or 64 bits."""
+    """A generator: words of a block; operations for a block, a key, and joining the words into 32 or 64 bits."""
 
     words: int
     block: Count
@@ -83,13 +83,13 @@ def counters(shape: tuple[Count, ...]) -> Cost:
 
 @cost_rule("random_bits", traits=GENERATOR.but(operations=100.0))
 def random_bits(eqn: Equation) -> Cost:
-    """Each element is numbered, its number enciphered with the key, the block's words joined into its bits: no FLOPs.
+    """Each element is the encryption of its index with the key, joined from the words of a block: no FLOPs.
 
     ops = |out| * (per_block + joins) + keys * per_key + |shape| * (2d + 1), per_block and per_key of `threefry2x32` and
-    its kin. Joins are a xor for 32 bits of a block of two words (3 for four words); 8 and 16 bits add a conversion; 64
-    bits are two conversions, a shift and an or (threefry4x32: and 2 xors). So a 32-bit draw of a vector costs 121 from
-    a threefry2x32 key. An `rbg` key draws as `rng_bit_generator` does.
-    With jax_threefry_partitionable set to false, threefry2x32 would take half the blocks; it is true by default.
+    the others. Joins are a xor for 32 bits of a block of two words (3 for four words); 8 and 16 bits add a conversion;
+    64 bits are two conversions, a shift and an or (threefry4x32: and 2 xors). So a 32-bit draw of a vector costs 121
+    from a threefry2x32 key. An `rbg` key draws as `rng_bit_generator` does. With jax_threefry_partitionable set to
+    false, threefry2x32 would take half the blocks; it is true by default.
     XLA: the same operations as jax lowers them; but threefry2x32 is on CPU a loop over its rounds, which is counted
     once, and on GPU a kernel.
     """
@@ -102,7 +102,7 @@ def random_bits(eqn: Equation) -> Cost:
 
 
 def joined(name: str, out: Operand) -> Cost:
-    """Return the cost of making each number from the words of a block of its own."""
+    """Return the cost of joining the words of a block into a number, for each number."""
     generator = GENERATORS[name]
     xors = generator.xors_64 if dtypes.bits(out.dtype) == 64 else generator.xors_32
     return Cost.integer("u32", xors * out.size) + resized(out)
@@ -137,7 +137,7 @@ def halves(seeds: Operand) -> Cost:
 
 @cost_rule("random_split", traits=GENERATOR.but(operations=100.0))
 def random_split(eqn: Equation) -> Cost:
-    """Each new key is a block of its number, enciphered with the old key: no FLOPs.
+    """Each new key is the encryption of its index with the old key: no FLOPs.
 
     ops = new_keys * per_block + keys * per_key + |shape| * (2d + 1). An `rbg` key is two threefry2x32 keys; an
     `unsafe_rbg` key draws 40 words from `rng_bit_generator` for each new one.
@@ -153,7 +153,7 @@ def random_split(eqn: Equation) -> Cost:
 
 @cost_rule("random_fold_in", traits=GENERATOR.but(operations=100.0))
 def random_fold_in(eqn: Equation) -> Cost:
-    """The new key is a block of the folded number, enciphered with the old key: no FLOPs.
+    """The new key is the encryption of the folded number with the old key: no FLOPs.
 
     ops = new_keys * per_block + keys * per_key; threefry2x32 and `rbg` keys cut each number into two words first.
     An `rbg` key is two threefry2x32 keys; an `unsafe_rbg` key draws 40 words from `rng_bit_generator` and takes 4 xors.
@@ -186,7 +186,7 @@ def rng_bit_generator(eqn: Equation) -> Cost:
 
 
 def drawn(name: str, numbers: Operand) -> Cost:
-    """Return the cost of drawing numbers one after the other, from all words of each block."""
+    """Return the cost of drawing numbers in sequence, which uses all words of each block."""
     words = numbers.size * (2 if dtypes.bits(numbers.dtype) == 64 else 1)
     blocks = -(-words // GENERATORS[name].words)
     return enciphered(name, blocks=blocks, keys=1) + resized(numbers) if numbers.size else ZERO
@@ -198,7 +198,7 @@ def distribution(eqn: Equation) -> Cost:
     """A draw from a distribution is one transcendental operation for each output element.
 
     transcendentals = |out|. `rng_uniform` is opaque; `random_gamma` is a rejection loop (Marsaglia and Tsang 2000) that
-    runs about 1.05 rounds an element, of which the values decide.
+    runs about 1.05 rounds an element, depending on the values.
     XLA: HandleRng counts the same for `rng_uniform`; of `random_gamma` it counts the lowered program, each loop once.
     """
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
@@ -208,7 +208,7 @@ free(
     "random_wrap",
     "random_unwrap",
     "random_clone",
-    because="A key is another name for its words: nothing moves. XLA: no instruction.",
+    because="A key and its words are the same bits; no byte moves. XLA: no instruction.",
     traffic=no_traffic,
     traits=IDENTITY,
 )
@@ -218,7 +218,7 @@ def generator_of(keys: Operand) -> str:
     """Return the name of the generator behind keys; raises LookupError for one that jax does not ship."""
     if keys.dtype not in _OF_KEY:
         raise LookupError(
-            f"nothing is known of the generator of {keys.dtype}; give random_bits, random_split, random_fold_in and "
-            'random_seed rules of your own, as in @costax.cost_rule("random_bits", override=True)'
+            f"the generator of {keys.dtype} is unknown; register rules for random_bits, random_split, random_fold_in "
+            'and random_seed, as in @costax.cost_rule("random_bits", override=True)'
         )
     return _OF_KEY[keys.dtype]

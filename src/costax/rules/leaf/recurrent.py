@@ -10,12 +10,12 @@ from costax.rules.traits import OPAQUE
 
 @cost_rule("rnn_fwd", traits=OPAQUE)
 def rnn_fwd(eqn: Equation) -> Cost:
-    """An LSTM layer makes four gates of h units at each step, from i inputs and the h units of the step before.
+    """An LSTM layer computes four gates of h units at each step, from i inputs and the h units of the previous step.
 
     macs = batch * steps * 4*h*(i + h) for each layer and direction; i is the number of features for the first layer,
     then h times the directions. For each unit and step 16 arithmetic operations (12 additions before the gates, for
     input, state and two biases; c = f*c + i*g is 3, h = o*tanh(c) is 1) and 5 transcendentals (3 sigmoids, 2 tanh).
-    Every sequence is counted at full length. Source: the equations of torch.nn.LSTM, which cuDNN's follow.
+    Every sequence is counted at full length. Source: the equations of torch.nn.LSTM, which cuDNN implements.
     XLA: a custom call `cudnn_rnn`, -1 FLOP.
     """
     x = eqn.inputs[0]
@@ -31,11 +31,11 @@ def rnn_fwd(eqn: Equation) -> Cost:
 
 @cost_rule("rnn_bwd", traits=OPAQUE)
 def rnn_bwd(eqn: Equation) -> Cost:
-    """The gradient of an LSTM: every product of the forward pass has two, one for its input and one for its weights.
+    """The gradient of an LSTM: two products for each one of the forward pass, for the input and for the weights.
 
     macs = 2 * those of `rnn_fwd`. For each unit and step 27 arithmetic operations: 1 joins the gradients of output and
     state, 1 gives the output gate's, 5 the cell's, 4 those of f, i, g and the cell before, 12 go through the
-    sigmoids and tanh, 4 sum the bias gradients. The gates are kept from the forward pass: no transcendentals.
+    sigmoids and tanh, 4 sum the bias gradients. The gates are saved by the forward pass: no transcendentals.
     XLA: a custom call `cudnn_rnn_bwd`, -1 FLOP.
     """
     x = eqn.inputs[3]

@@ -1,4 +1,4 @@
-"""Reductions: n elements joined into one. The generic `reduce` runs a body and has a body rule."""
+"""Reductions of n elements to one. The generic `reduce` runs a body and has a body rule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from costax.rules.traits import REDUCTION, Function, Implementation
 
 
 def joined(eqn: Equation) -> Count:
-    """Count the joins: an output element that stands for n elements takes n - 1; none where an axis is empty."""
+    """Return the number of combinations: n - 1 for each output element, from n elements; 0 where an axis is empty."""
     elements = eqn.inputs[0].size
     return elements - eqn.out.size if elements else 0
 
@@ -19,18 +19,18 @@ def joined(eqn: Equation) -> Count:
 @cost_rule("reduce_max", traits=REDUCTION.but(function=Function.MAXIMUM))
 @cost_rule("reduce_min", traits=REDUCTION.but(function=Function.MINIMUM))
 def reduction(eqn: Equation) -> Cost:
-    """n elements are joined into one by n - 1 arithmetic operations, for each output element.
+    """n elements are reduced to one by n - 1 arithmetic operations, for each output element.
 
     flops = |in| - |out| on floating and complex dtypes; integer OPs on the others.
-    XLA: HandleReduce, the same before optimisation; a compiler may split a long reduction and join the parts.
-    `reduce_max` and `reduce_min` of complex numbers take 9 operations a join (a lexicographic comparison).
+    XLA: HandleReduce, the same before optimisation; a compiler may split a long reduction and combine the parts.
+    `reduce_max` and `reduce_min` of complex numbers take 9 operations a combination (a lexicographic comparison).
     """
     return Cost.arithmetic(eqn.inputs[0].dtype, joined(eqn))
 
 
 @cost_rule("reduce_and", "reduce_or", "reduce_xor", traits=REDUCTION)
 def logical_reduction(eqn: Equation) -> Cost:
-    """n elements are joined into one by n - 1 logical operations, for each output element: OPs, no FLOPs.
+    """n elements are reduced to one by n - 1 logical operations, for each output element: OPs, no FLOPs.
 
     ops = |in| - |out|.
     XLA: HandleReduce, the same before optimisation.
@@ -40,10 +40,10 @@ def logical_reduction(eqn: Equation) -> Cost:
 
 @cost_rule("argmax", "argmin", traits=REDUCTION.but(implementation=Implementation.SORT))
 def arg_reduction(eqn: Equation) -> Cost:
-    """The place of the extreme of n elements takes n - 1 comparisons, for each output element: OPs, no FLOPs.
+    """The index of the largest or smallest of n elements takes n - 1 comparisons, for each output element: no FLOPs.
 
     ops = |in| - |out|.
-    XLA: the reduction carries value and index and counts every operation of its combiner, 9 a join on floating dtypes
-    (comparisons, tests for NaN, ties broken by the lower index, two selects) and fewer on integers.
+    XLA: the reduction carries value and index and counts every operation of its combiner, 9 an element on floating
+    dtypes (comparisons, tests for NaN, ties broken by the lower index, two selects) and fewer on integers.
     """
     return Cost.compare(eqn.inputs[0].dtype, joined(eqn))

@@ -1,4 +1,4 @@
-"""Sharding: where an array lives. Collectives that a partitioner adds are the compiler's, not the program's."""
+"""Sharding annotations. Collectives that the partitioner adds are part of the compiled program, not of the jaxpr."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from costax.rules.traits import IDENTITY, NO_TRAITS
 
 
 def moved(eqn: Equation) -> tuple[Count, Count]:
-    """Bytes move where a place is named: another device, another memory."""
-    named = any(device is not None for device in eqn.params.get("devices", ()))
-    return whole_operands(eqn) if named else (0, 0)
+    """All bytes move if a device or a memory is named, else none."""
+    is_named = any(device is not None for device in eqn.params.get("devices", ()))
+    return whole_operands(eqn) if is_named else (0, 0)
 
 
 _ANNOTATION = (
-    "An annotation: what is sent to fulfil it, the partitioner decides when it compiles. "
+    "An annotation. The partitioner decides during compilation which bytes it sends. "
     "XLA: a custom call, -1 in Lowered; collectives in Compiled."
 )
 free(
@@ -49,7 +49,7 @@ free(
 )
 free(
     "device_put",
-    because="A copy where a device or a memory is named, else an identity. XLA: an annotation, or no instruction.",
+    because="A copy if a device or a memory is named, else an identity. XLA: an annotation, or no instruction.",
     traffic=moved,
     traits=IDENTITY,
 )

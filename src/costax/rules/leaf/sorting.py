@@ -1,4 +1,4 @@
-"""Sorting and selecting: comparisons for each row."""
+"""Sorting and selection: comparisons for each row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sort(eqn: Equation) -> Cost:
     """A row of n elements is sorted by n * ceil(log2 n) comparisons: OPs, no FLOPs.
 
     ops = rows * n * ceil(log2 n), filed under the dtype of the first key. A comparison of several keys is one: the
-    later keys are asked for ties alone, and operands beyond the keys only move.
+    later keys are compared for ties only, and operands that are no keys are only moved.
     Source: Knuth, The Art of Computer Programming 3, section 5.2.4: merge sort stays below this bound.
     XLA: HandleSort counts n * ceil(log2 n) with n the elements of all rows together, and no work of the comparator: the
     same for a single row, more for many.
@@ -35,10 +35,10 @@ def sort(eqn: Equation) -> Cost:
 @cost_rule("top_k", traits=Traits(implementation=Implementation.SORT, unmodelled=True, xla="HandleTopK counts nothing"))
 @cost_rule("approx_top_k", traits=OPAQUE)
 def top_k(eqn: Equation) -> Cost:
-    """The k best of a row of n elements pass a heap of ceil(log2(k + 1)) levels: a comparison a level; OPs, no FLOPs.
+    """Each of n elements of a row passes a heap of ceil(log2(k + 1)) levels: a comparison a level; OPs, no FLOPs.
 
     ops = rows * n * ceil(log2(k + 1)), filed under the dtype of the operand: n for k = 1. `approx_top_k` is counted as
-    an exact one, which it is but on TPU: there the elements are binned first (Chern et al. 2022, TPU-KNN).
+    an exact one, which it is except on TPU, where the elements are binned first (Chern et al. 2022, TPU-KNN).
     Source: Knuth, The Art of Computer Programming 3, section 5.2.3.
     XLA: `topk` counts nothing; a compiler replaces it by a sort or by a library call (-1).
     """

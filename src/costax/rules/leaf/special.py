@@ -1,4 +1,4 @@
-"""Special functions: one transcendental operation an element, whatever series or fraction works them out."""
+"""Special functions: one transcendental operation an element, whichever series or fraction computes them."""
 
 from __future__ import annotations
 

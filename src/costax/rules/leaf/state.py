@@ -1,7 +1,7 @@
 """State: references to arrays that change in place, in `jax.new_ref` programs and in Pallas kernels.
 
-A reference's operand comes first, then indices, masks and values: whatever is not the reference is read whole, and of
-the reference only what is touched.
+The first operand is the reference, followed by indices, masks and values. These are read as a whole; of the reference
+only the elements that are accessed are read or written.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from costax.rules.traits import NO_TRAITS, Traits
 
 
 def loaded(eqn: Equation) -> tuple[Count, Count]:
-    """What is fetched is read and written to the result; indices, masks and fillers are read."""
+    """The loaded elements are read and written to the result; indices, masks and fill values are read."""
     return eqn.out.nbytes + sum(x.nbytes for x in eqn.inputs[1:]), eqn.out.nbytes
 
 
 def stored(eqn: Equation) -> tuple[Count, Count]:
-    """The value, indices and masks are read, the place is written; the old value moves only where it is used."""
+    """The value, indices and masks are read, the elements are written. The old value is not counted."""
     return sum(x.nbytes for x in eqn.inputs[1:]), eqn.out.nbytes
 
 
 def added(eqn: Equation) -> tuple[Count, Count]:
-    """The place, the addend and the indices are read, the place is written."""
+    """The elements, the addend and the indices are read, the elements are written."""
     _, addend, *indices = eqn.inputs
     return 2 * addend.nbytes + sum(x.nbytes for x in indices), addend.nbytes
 
@@ -31,7 +31,7 @@ def added(eqn: Equation) -> tuple[Count, Count]:
 free(
     "get",
     "masked_load",
-    because="A part of a reference is fetched: bytes = 2 * out + indices and masks. "
+    because="A part of a reference is read: bytes = 2 * out + indices and masks. "
     "XLA: dynamic-slice or gather, the same.",
     traffic=loaded,
     traits=Traits(partial=True),
@@ -40,7 +40,7 @@ free(
     "swap",
     "masked_swap",
     because="A part of a reference is replaced: bytes = 2 * value + indices and masks; almost no program uses the "
-    "old value, so it is not charged. XLA: dynamic-update-slice or scatter.",
+    "old value, so it is not counted. XLA: dynamic-update-slice or scatter.",
     traffic=stored,
     traits=Traits(in_place=True),
 )
@@ -48,7 +48,7 @@ free(
 
 @cost_rule("addupdate", traffic=added, traits=Traits(in_place=True))
 def addupdate(eqn: Equation) -> Cost:
-    """Each element of the value is added to its place in the reference.
+    """Each element of the value is added to an element of the reference.
 
     operations = |value|.
     XLA: dynamic-slice, add and dynamic-update-slice; HandleElementwiseOp counts the add, the same.
@@ -59,10 +59,10 @@ def addupdate(eqn: Equation) -> Cost:
 
 free(
     "new_ref",
-    because="The initial value is copied into memory of its own. XLA: a copy, where the value is used again.",
+    because="The initial value is copied to a new buffer. XLA: a copy, if the value is used again.",
     traits=NO_TRAITS,
 )
-_RENAMED = "Memory is taken, given back or read under another name: nothing moves. XLA: no instruction, or a marker."
+_RENAMED = "Memory is allocated, freed or renamed; no byte moves. XLA: no instruction, or a marker."
 free(
     "empty_ref",
     "free_ref",

@@ -1,4 +1,4 @@
-"""Windowed reductions: pooling and its derivatives. Those with a combiner of their own are in `bodies.combiners`."""
+"""Windowed reductions: pooling and its derivatives. Those with a combiner are in `higher_order.combiners`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from costax.rules.traits import NO_TRAITS, REDUCTION, Function, Implementation, 
 @cost_rule("reduce_window_max", traits=REDUCTION.but(windowed=True, function=Function.MAXIMUM))
 @cost_rule("reduce_window_min", traits=REDUCTION.but(windowed=True, function=Function.MINIMUM))
 def reduce_window(eqn: Equation) -> Cost:
-    """A window of w elements is joined by w - 1 additions (maxima, minima), for each output element; padding joins too.
+    """A window of w elements is reduced by w - 1 additions (maxima, minima), for each output element, with padding.
 
-    |out| * (w - 1) operations, as if each window stood alone: neither running sums nor shared rows are assumed.
+    |out| * (w - 1) operations, as if each window were computed alone, without running sums or shared rows.
     XLA: HandleReduceWindow, the same; but a window over one axis that reaches from end to end, with equal padding of
     all but one position on both sides, is counted as one running reduction: |out| / n + n - 1 for n positions. A
     maximum of complex numbers is 9 operations.
@@ -26,7 +26,7 @@ def reduce_window(eqn: Equation) -> Cost:
 
 @cost_rule("select_and_scatter_add", traits=Traits(implementation=Implementation.WINDOW_SCATTER))
 def select_and_scatter_add(eqn: Equation) -> Cost:
-    """A maximum's gradient: w - 1 comparisons find the element that a window chose, one addition puts the source there.
+    """The gradient of a maximum: w - 1 comparisons find the maximum of a window, one addition adds the source to it.
 
     |source| * (w - 1) comparisons and |source| additions.
     XLA: HandleSelectAndScatter, the same; the CPU compiler expands it into a loop, which counts more.
@@ -37,7 +37,7 @@ def select_and_scatter_add(eqn: Equation) -> Cost:
 
 @cost_rule("select_and_gather_add", traits=NO_TRAITS)
 def select_and_gather_add(eqn: Equation) -> Cost:
-    """A maximum's tangent: w - 1 steps a window, each a comparison and two selections (the value, its tangent).
+    """The tangent of a maximum: w - 1 steps a window, each a comparison and two selections (the value, its tangent).
 
     |out| * (w - 1) comparisons and 2 * |out| * (w - 1) selections.
     XLA: a reduce-window over pairs, the same; on a GPU the pairs are packed into words, and packing counts too.
