@@ -10,6 +10,7 @@ import pytest
 import costax
 from costax.performance import hardware
 from costax.performance.hardware import Device
+from costax.performance.hardware.library import DeviceFileWarning
 
 FOLDER = Path(hardware.__file__).parent / "devices"
 DEVICES = {path.stem: hardware.read(path) for path in sorted(FOLDER.glob("*.toml"))}
@@ -179,6 +180,29 @@ def test_users_add_a_file_of_their_own(no_devices_of_the_user):
     assert costax.devices().keys() == {"my-chip", *DEVICES}
 
 
+def test_a_file_that_is_wrong_breaks_no_other_device(no_devices_of_the_user):
+    no_devices_of_the_user.mkdir()
+    (no_devices_of_the_user / "my-chip.toml").write_text(MINE)
+    # The shell creates the file before the command in `costax devices h100-sxm --file > new-chip.toml` starts.
+    (no_devices_of_the_user / "new-chip.toml").write_text("")
+    assert costax.device("h100").id == "h100-sxm"
+    assert costax.device("mine").id == "my-chip"
+    with pytest.warns(DeviceFileWarning, match=r"new-chip\.toml' is empty"):
+        assert costax.devices().keys() == {"my-chip", *DEVICES}
+    with pytest.raises(LookupError, match=r"new-chip\.toml' is empty"):
+        costax.device("new-chip")
+    # An alias of the new file, perhaps; the message names the file that could not be read.
+    with pytest.raises(LookupError, match=r"no device 'newest'(.|\n)*left out: .*new-chip\.toml' is empty"):
+        costax.device("newest")
+
+
+def test_a_file_of_the_user_that_is_wrong_does_not_fall_back_to_the_shipped_one(no_devices_of_the_user):
+    no_devices_of_the_user.mkdir()
+    (no_devices_of_the_user / "l4.toml").write_text(MINE.replace("value = 1e14", "value = -1"))
+    with pytest.raises(LookupError, match="no positive `value`"):
+        costax.device("l4")
+
+
 def test_a_file_may_be_named_by_its_path(tmp_path):
     path = tmp_path / "chip.toml"
     path.write_text(MINE)
@@ -194,6 +218,7 @@ def test_a_file_may_be_named_by_its_path(tmp_path):
         ('name = "My accelerator"', "", "no text for the key 'name'"),
         ("[peak.bf16]", "[speed.bf16]", "unknown key 'speed'"),
         ("[peak.bf16]", "[peak.bf16", "is not TOML"),
+        ('aliases = ["mine"]', "aliases = 5", "value of the wrong type"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path, old, new, complaint):

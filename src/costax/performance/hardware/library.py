@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,10 @@ _OWN: Final = Path(__file__).parent / "devices"
 _VARIABLE: Final = "COSTAX_DEVICES"
 
 
+class DeviceFileWarning(UserWarning):
+    """A file in a folder of device files does not describe a device, and is left out."""
+
+
 def user_folder() -> Path:
     """Return the folder of the user's device files: $COSTAX_DEVICES, else ~/.config/costax/devices."""
     folder = os.environ.get(_VARIABLE)
@@ -27,21 +32,28 @@ def user_folder() -> Path:
 def devices() -> dict[str, Device]:
     """Return every device by its id, those of the user first. A user's file hides a shipped file of the same id.
 
-    Raises DeviceError for a file that does not describe a device.
+    A file that does not describe a device is left out, with a warning that names the file.
     """
-    folder = user_folder()
-    own = {path.stem: read(path) for path in sorted(folder.glob("*.toml"))} if folder.is_dir() else {}
-    return {**own, **{name: shipped for name, shipped in _shipped().items() if name not in own}}
+    known, faults = _read_all()
+    for error in faults.values():
+        warnings.warn(f"A device file was left out: {error.what}", DeviceFileWarning, stacklevel=2)
+    return known
 
 
 def device(name: str | Device) -> Device:
-    """Return a device by its id, an alias or the path of its file. Raises DeviceError if there is none."""
+    """Return a device by its id, an alias or the path of its file.
+
+    Raises DeviceError if there is none, or if the file of this device does not describe a device. Other files may be
+    wrong: the fault of a file is reported only where the device of that file is asked for.
+    """
     if isinstance(name, Device):
         return name
     if name.endswith(".toml"):
         return read(Path(name))
-    known = devices()
+    known, faults = _read_all()
     wanted = name.lower()
+    if wanted in faults:
+        raise faults[wanted].with_traceback(None)
     if wanted in known:
         return known[wanted]
     by_alias = next((d for d in known.values() if wanted in d.aliases), None)
@@ -55,27 +67,54 @@ def device(name: str | Device) -> Device:
         )
     names = [*known, *(alias for d in known.values() for alias in d.aliases)]
     matches = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
+    left_out = "".join(f"\nA device file was left out: {error.what}" for error in faults.values())
     raise DeviceError(
         f"There is no device {name!r}.",
-        why="`costax devices` lists those that costax knows.",
+        why=f"`costax devices` lists those that costax knows.{left_out}",
         cure=f"Did you mean {' or '.join(matches)}?" if matches else f"Add a device file to {user_folder()}.",
     )
 
 
+def _read_all() -> tuple[dict[str, Device], dict[str, DeviceError]]:
+    """Return all devices, and the errors of the files that describe none, by id; those of the user first."""
+    folder = user_folder()
+    own = _read_folder(folder) if folder.is_dir() else {}
+    every = {**own, **{name: shipped for name, shipped in _shipped().items() if name not in own}}
+    known = {name: entry for name, entry in every.items() if isinstance(entry, Device)}
+    return known, {name: entry for name, entry in every.items() if isinstance(entry, DeviceError)}
+
+
 @cache
-def _shipped() -> Mapping[str, Device]:
-    return {path.stem: read(path) for path in sorted(_OWN.glob("*.toml"))}
+def _shipped() -> Mapping[str, Device | DeviceError]:
+    return _read_folder(_OWN)
+
+
+def _read_folder(folder: Path) -> dict[str, Device | DeviceError]:
+    """Return the device of each file of a folder, or the error of the file, by the name of the file."""
+    entries: dict[str, Device | DeviceError] = {}
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            entries[path.stem] = read(path)
+        except DeviceError as error:
+            entries[path.stem] = error
+    return entries
 
 
 def read(path: Path) -> Device:
     """Return the device that a file describes. Raises DeviceError if the file is not a valid device file."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
     except OSError as error:
         _refuse(path, f"cannot be read: {error.strerror or error}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         _refuse(path, f"is not TOML: {error}")
-    return _DeviceReader(path, document).device()
+    if not text.strip():
+        _refuse(path, "is empty")
+    try:
+        return _DeviceReader(path, document).device()
+    except (AttributeError, TypeError, ValueError) as error:
+        _refuse(path, f"has a value of the wrong type: {error}")
 
 
 class _DeviceReader:
