@@ -134,7 +134,7 @@ class ModuleReader:
 
     def __init__(self, shapes: Shapes | None = None, computations: Mapping[int, Computation] | None = None) -> None:
         """Take shapes and computations that were read before; the computations are those that others may call."""
-        self.shapes = shapes or Shapes()
+        self.shapes: Shapes = shapes or Shapes()
         self.opcodes: dict[bytes, str] = {}
         self.computations: dict[int, Computation] = dict(computations or {})
 
