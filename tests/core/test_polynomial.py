@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from fractions import Fraction
 
 import pytest
@@ -157,6 +158,45 @@ def test_sympy_agrees():
 def test_a_text_that_is_no_formula_is_refused(text):
     with pytest.raises(SymbolError, match="is not a formula"):
         parse_polynomial(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("(" * 20_000 + "b" + ")" * 20_000, "nested too deeply"),
+        ("max(" * 20_000 + "b", "nested too deeply"),
+        ("(b+1)^100000", "an exponent is larger than 1,000"),
+        ("((b^999)^999)^999", "an exponent is larger than 1,000"),
+        ("(b+1)^999", "too many terms"),
+        ("(a+b+c+d)^200", "too many terms"),
+        ("*".join(["(a+b+c+d)"] * 200), "too many terms"),
+        ("((9^999)^999)^999", "more than 3,000 digits"),
+        ("(9^999*b)^999", "more than 3,000 digits"),
+        ("*".join(["9^999"] * 999), "more than 3,000 digits"),
+        ("9" * 5000, "more than 3,000 digits"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_text_that_would_take_long_is_refused_within_a_second(text, reason):
+    start = time.process_time()
+    with pytest.raises(SymbolError, match=f"is not a formula: .*{reason}") as refused:
+        parse_polynomial(text)
+    assert time.process_time() - start < 1
+    assert len(str(refused.value)) < 500
+
+
+def test_long_formulas_of_programs_are_read():
+    names = [f"solver_{number}/while" for number in range(2000)]
+    text = " + ".join(f"{number + 2}*{name}" for number, name in enumerate(names))
+    start = time.process_time()
+    parsed = parse_polynomial(text)
+    assert time.process_time() - start < 1
+    assert len(parsed.terms) == 2000
+    assert parsed(dict.fromkeys(names, 1)) == sum(range(2, 2002))
+    assert parse_polynomial("(b + 1)^100")(b=1) == 2**100
+    nested = "(" * 99 + "b" + ")" * 99
+    assert parse_polynomial(nested) == parse_polynomial("--b") == symbol("b")
+    assert parse_polynomial("---b + 2 - b//2*2 - 2") == -symbol("b") - 2 * (symbol("b") // 2)
 
 
 def test_the_former_name_of_evaluate_many_warns():

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from costax.core.polynomial.algebra import Polynomial, apply_function, operation, rational, symbol
-from costax.core.polynomial.atoms import FUNCTIONS
+from costax.core.polynomial.algebra import Polynomial, apply_function, operation, polynomial, rational, symbol
+from costax.core.polynomial.atoms import FUNCTIONS, Terms
 from costax.core.polynomial.bounds import maximum, minimum
 from costax.core.polynomial.division import floordiv
 from costax.errors import SymbolError
@@ -17,6 +17,17 @@ _TOKEN: Final = re.compile(
     r"\s*(?:(?P<number>[0-9]+)|(?P<name>[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*)|\"(?P<quoted>[^\"]+)\"|(?P<sign>\*\*|//|[-+*/%^(),]))",
     re.ASCII,
 )
+
+# Limits, so that a short text of a hostile record or spec cannot take seconds or gigabytes: (b + 1)^100000 has 100,001
+# terms, and ((9^9999)^9999)^9999 has a million million digits. Formulas of programs stay far below them.
+_DEEPEST: Final = 100
+_LARGEST_EXPONENT: Final = 1000
+_MOST_BITS: Final = 10_000
+_MOST_DIGITS: Final = 3000
+# Multiplications of two terms. (b + 1)^300 takes 90,000.
+_MOST_PRODUCTS: Final = 100_000
+# Longer texts are cut in messages.
+_LONGEST_QUOTE: Final = 80
 
 
 def _remainder(a: Any, b: Any) -> Any:
@@ -52,25 +63,28 @@ def parse_polynomial(text: str, least: Mapping[str, int] | None = None) -> Any:
 class _Parser:
     def __init__(self, text: str, least: Mapping[str, int]) -> None:
         self.text, self.least, self.position = text, least, 0
+        self.depth = 0
+        # A factor of a text multiplies single terms, so a long text may multiply as often as it has characters.
+        self.products_left = _MOST_PRODUCTS + len(text)
         self.token: tuple[str, str] | None = None
         self.advance()
 
     def error(self, reason: str) -> SymbolError:
+        text = self.text if len(self.text) <= _LONGEST_QUOTE else f"{self.text[:_LONGEST_QUOTE]}..."
         return SymbolError(
-            f"{self.text!r} is not a formula: {reason}.",
+            f"{text!r} is not a formula: {reason}.",
             why="A formula is a sum of products of integers and names, with floor division and powers.",
             cure="Write for example b*h, s + 1, s//2, 3*s^2 or max(s, 8).",
         )
 
     def advance(self) -> None:
-        rest = self.text[self.position :]
-        match = _TOKEN.match(rest)
-        if rest.strip() and not match:
-            raise self.error(f"{rest.strip()[0]!r} is not a sign of formulas")
+        match = _TOKEN.match(self.text, self.position)
         self.token = None
         if match and match.lastgroup:
             self.token = match.lastgroup, match[match.lastgroup]
-            self.position += match.end()
+            self.position = match.end()
+        elif rest := self.text[self.position :].strip():
+            raise self.error(f"{rest[0]!r} is not a sign of formulas")
 
     def accept(self, *signs: str) -> str:
         if self.token is not None and self.token[0] == "sign" and self.token[1] in signs:
@@ -80,29 +94,38 @@ class _Parser:
         return ""
 
     def sum(self) -> Any:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self.error(f"it is nested too deeply, in more than {_DEEPEST} parentheses")
         total = self.term()
-        while sign := self.accept("+", "-"):
-            term = self.term()
-            total = total + term if sign == "+" else total - term
+        if self.token is not None and self.token[1] in ("+", "-"):
+            # All terms are added in one dictionary: adding polynomials pair by pair would copy the sum for each term.
+            terms: Terms = {}
+            _add(terms, total, 1)
+            while sign := self.accept("+", "-"):
+                _add(terms, self.term(), 1 if sign == "+" else -1)
+            total = polynomial(terms)
+        self.depth -= 1
         return total
 
     def term(self) -> Any:
-        if self.accept("-"):
-            return -self.term()
+        negative = False
+        while self.accept("-"):
+            negative = not negative
         product = self.power()
         while sign := self.accept("*", "//", "%", "/"):
             factor = self.power()
             if sign == "*":
-                product = product * factor
+                product = self.product(product, factor)
             elif sign == "//":
                 product = floordiv(product, factor)
             elif sign == "%":
-                product = product - factor * floordiv(product, factor)
+                product = product - self.product(factor, floordiv(product, factor))
             elif isinstance(factor, int):
                 product = product * rational(Fraction(1, factor))
             else:
                 raise self.error("/ needs a number on its right; // divides by a formula and rounds down")
-        return product
+        return -product if negative else product
 
     def power(self) -> Any:
         base = self.atom()
@@ -110,8 +133,24 @@ class _Parser:
             exponent = self.atom()
             if not isinstance(exponent, int) or exponent < 0:
                 raise self.error("an exponent must be a non-negative integer")
-            return base**exponent
+            if exponent * max(_degree(base), 1) > _LARGEST_EXPONENT:
+                raise self.error(f"an exponent is larger than {_LARGEST_EXPONENT:,}")
+            if not isinstance(base, Polynomial) and exponent * _bits(base) > _MOST_BITS:
+                raise self.error(f"a number has more than {_MOST_DIGITS:,} digits")
+            result: Any = 1
+            for _ in range(exponent):
+                result = self.product(result, base)
+            return result
         return base
+
+    def product(self, left: Any, right: Any) -> Any:
+        """Return the product of two polynomials or numbers. Raises SymbolError if it is too large."""
+        self.products_left -= _length(left) * _length(right)
+        if self.products_left < 0:
+            raise self.error("it has too many terms when its products and powers are multiplied out")
+        if _bits(left) + _bits(right) > _MOST_BITS:
+            raise self.error(f"a number has more than {_MOST_DIGITS:,} digits")
+        return left * right
 
     def atom(self) -> Any:
         if self.accept("("):
@@ -127,6 +166,8 @@ class _Parser:
         kind, word = self.token
         self.advance()
         if kind == "number":
+            if len(word) > _MOST_DIGITS:
+                raise self.error(f"a number has more than {_MOST_DIGITS:,} digits")
             return int(word)
         if kind == "name" and self.accept("("):
             return self.call(word)
@@ -144,6 +185,27 @@ class _Parser:
     def close_parenthesis(self) -> None:
         if not self.accept(")"):
             raise self.error("a closing parenthesis is missing")
+
+
+def _add(terms: Terms, part: Any, sign: int) -> None:
+    """Add a polynomial or a number, times a sign, to a dictionary of terms."""
+    for monomial, coefficient in (part.terms if isinstance(part, Polynomial) else {(): part}).items():
+        terms[monomial] = terms.get(monomial, 0) + sign * coefficient
+
+
+def _length(part: Any) -> int:
+    return len(part.terms) if isinstance(part, Polynomial) else 1
+
+
+def _degree(part: Any) -> int:
+    monomials = part.terms if isinstance(part, Polynomial) else ()
+    return max((sum(exponent for _, exponent in monomial) for monomial in monomials), default=0)
+
+
+def _bits(part: Any) -> int:
+    """Return the bits of the largest number in a polynomial."""
+    numbers = part.terms.values() if isinstance(part, Polynomial) else (part,)
+    return max((max(n.numerator.bit_length(), n.denominator.bit_length()) for n in numbers), default=0)
 
 
 @operation
