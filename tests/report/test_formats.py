@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import resource
@@ -14,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
 import costax
 from analyses import analysis_of
 from costax import report
 from costax.analysis.analysis import Analysis
 from costax.cli import options
+from costax.cli.app import main
 from costax.report.formats import as_csv, as_markdown
 
 COMPARISON = json.loads(files("costax.report").joinpath("comparison.schema.json").read_text())
@@ -154,9 +157,32 @@ def test_showing_a_record_takes_less_than_a_fifth_of_a_second(tmp_path):
     assert min(seconds() for _ in range(3)) < 0.2
 
 
-def test_the_formats_of_the_command_line_are_those_of_the_report():
-    command = options.formats(lambda: None)
-    assert set(command.__click_params__[0].type.choices) == set(report.format_names("Analysis"))
+@pytest.mark.parametrize(
+    ("command", "kind"), [("analyze", "Analysis"), ("show", "Analysis"), ("predict", "Prediction")]
+)
+def test_the_help_of_a_command_lists_the_suffixes_of_its_formats(command, kind):
+    text = " ".join(CliRunner().invoke(main, [command, "--help"]).output.split())
+    listed = text.partition("the suffix selects the format: ")[2].partition(". Repeat")[0].split()
+    # Written here by hand: the help is derived from the table of formats.
+    expected = {
+        "Analysis": {".json", ".md", ".csv", ".html", ".speedscope.json", ".pb.gz"},
+        "Prediction": {".json", ".speedscope.json", ".perfetto.json"},
+    }
+    assert set(listed) >= expected[kind]
+    assert set(listed) == {report.FORMATS[name].suffix for name in report.format_names(kind)}
+
+
+def test_a_new_format_is_a_choice_of_the_command_line(monkeypatch):
+    form = report.Format(".tex", {"Analysis": "formats.as_tex"})
+    monkeypatch.setattr(report, "FORMATS", {**report.FORMATS, "latex": form})
+    # In a module of its own: the commands of this process have their choices already.
+    spec = importlib.util.spec_from_file_location("options_again", options.__file__)
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    command = again.output(again.formats(lambda: None))
+    parameters = {parameter.name: parameter for parameter in command.__click_params__}
+    assert "latex" in parameters["form"].type.choices
+    assert " .tex" in parameters["save"].help
 
 
 def test_a_notebook_shows_the_table_and_escapes_names():

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from costax import report
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "costax"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+START = (ROOT / "docs" / "start.md").read_text()
 README = (ROOT / "README.md").read_text()
 NOX = (ROOT / "noxfile.py").read_text()
 WORKFLOWS = {path.stem: path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")}
@@ -89,7 +92,7 @@ def test_the_workflows_have_the_newest_python_of_nox():
 
 def test_every_place_that_names_the_oldest_jax_names_the_same():
     floor = re.search(r'FLOOR = "([\d.]+)"', NOX)[1]
-    assert f"jax {floor}, or newer" in (ROOT / "docs" / "start.md").read_text()
+    assert f"jax {floor}, or newer" in START
     assert f"jax {floor} and newer" in (SOURCE / "_jax" / "__init__.py").read_text()
     bounds = re.findall(r"\bjax(?:\[[\w-]+\])?>=([\d.]+)", (ROOT / "pyproject.toml").read_text())
     assert len(bounds) >= 3
@@ -124,6 +127,12 @@ def test_every_file_that_the_architecture_page_names_exists():
     named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+/\w+)`", ARCHITECTURE)
     assert len(named) > 15
     assert [path for path in named if not (SOURCE / path).exists()] == []
+
+
+def test_the_first_page_of_the_documentation_lists_the_formats_of_an_analysis():
+    table = re.search(r"^\| suffix \| format \|\n((?:\|.*\n)+)", START, re.MULTILINE)[1]
+    listed = [suffix for row in table.splitlines()[1:] for suffix in re.findall(r"`(\.[\w.]+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(report.FORMATS[name].suffix for name in report.format_names("Analysis"))
 
 
 def test_the_citation_and_the_changelog_have_the_version_of_the_package():

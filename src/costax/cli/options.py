@@ -10,6 +10,7 @@ import click
 
 from costax.core import units
 from costax.errors import TripsError, UnitError
+from costax.report import FORMATS, format_names
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -97,16 +98,23 @@ compile_target: Decorator = _chain(
     ),
 )
 
-# The output of a command: `as_json`, `save`, `strict`.
-output: Decorator = _chain(
-    click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables."),
-    click.option(
+
+def save_as(kind: str) -> Decorator:
+    """Return the option --save: `save`. Its help lists the suffixes of the formats of a class of value."""
+    suffixes = " ".join(FORMATS[name].suffix for name in format_names(kind))
+    return click.option(
         "--save",
         multiple=True,
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="Write to a file; the suffix selects the format: .json .md .csv .html .speedscope.json .pb.gz.",
-    ),
+        help=f"Write to a file; the suffix selects the format: {suffixes}. Repeat for more files.",
+    )
+
+
+# The output of a command: `as_json`, `save`, `strict`.
+output: Decorator = _chain(
+    click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables."),
+    save_as("Analysis"),
     click.option("--strict", is_flag=True, help="Exit with 1 if a number is not exact or a primitive is not counted."),
 )
 
@@ -182,11 +190,11 @@ convention: Decorator = click.option(
 )
 
 
-# The printed format: `form`. The choices repeat `report.format_names("Analysis")`, and a test compares the two.
+# The printed format: `form`.
 formats: Decorator = click.option(
     "--format",
     "form",
-    type=click.Choice(["json", "markdown", "csv", "html", "speedscope", "pprof"]),
+    type=click.Choice(format_names("Analysis")),
     help="Print this format instead of tables.",
 )
 

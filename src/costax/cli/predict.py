@@ -34,13 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
-@click.option(
-    "--save",
-    multiple=True,
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Write to a file; the suffix selects the format: .json, .speedscope.json or .perfetto.json.",
-)
+@options.save_as("Prediction")
 @options.debug
 def predict(
     target: str,
