@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-on",
     multiple=True,
-    metavar="CONDITION",
-    help="Exit with 1 if the condition holds, as 'flops > +1%'. Repeat for more.",
+    metavar="THRESHOLD",
+    help="Exit with 1 if a cost exceeds the threshold, such as 'flops > +1%'. Repeat for more.",
 )
 @click.option("--markdown", is_flag=True, help="Print a Markdown summary for a pull request instead of the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print every field of every layer as JSON.")
