@@ -23,7 +23,7 @@ from costax.analysis.other_tools.layers import (
     LAYER_NORM,
     LINEAR,
     PRODUCT,
-    parts,
+    layers_of,
 )
 from costax.errors import InputError
 
@@ -187,7 +187,7 @@ def test_xlas_laws_on_the_jaxpr_are_the_first_sum_of_the_account(function, argum
 
 
 def kinds(function, *specs, **options):
-    found = parts(costax.analyze(function, **options)(*map(costax.spec, specs)))
+    found = layers_of(costax.analyze(function, **options)(*map(costax.spec, specs)))
     return [(part.kind, part.count) for part in found]
 
 
@@ -219,7 +219,7 @@ def test_a_batched_product_of_activations_is_attention_and_one_with_weights_is_n
 )
 def test_norms_are_told_apart_by_what_they_reduce(norm, kind, shape):
     x = costax.spec(shape)
-    found = parts(costax.analyze(norm)(x))
+    found = layers_of(costax.analyze(norm)(x))
     assert [(part.kind, part.count, part.affine) for part in found] == [(kind, x.size, True)]
 
 

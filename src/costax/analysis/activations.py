@@ -1,9 +1,9 @@
-"""Activations: how many elements a program produces, under named definitions.
+"""Activations: the number of elements that a program computes, by three definitions.
 
-* `"mit"`: the input of the network and the output of every layer, a layer being a contraction or a pooling window.
-  Activation functions and normalisation are done in place. Source: MIT 6.5940, lecture 2.
+* `"mit"`: the input of the network and the output of every layer, where a layer is a contraction or a pool.
+  Activation functions and normalisation are taken to be in place. Source: MIT 6.5940, lecture 2.
 * `"contractions"`: the outputs of products and convolutions. Source: fvcore's ActivationCountAnalysis; timm's table.
-* `"all"`: every element that an equation produces.
+* `"all"`: every result of an equation.
 """
 
 from __future__ import annotations
@@ -23,51 +23,50 @@ KINDS: Final = ("mit", "contractions", "all")
 
 
 def activations(kind: str, jaxpr: Any, tree: Node, is_parameter: Sequence[bool]) -> Size:
-    """Return the elements and bytes of the activations of one kind. Raises InputError for a kind that nobody knows."""
+    """Return the elements and bytes of the activations of one kind. Raises InputError for an unknown kind."""
     if kind not in KINDS:
         raise InputError(
             f"Unknown kind of activations {kind!r}.",
-            why=f"There are several, and they differ: {', '.join(KINDS)}.",
-            cure='Ask for example for activations("contractions"), which fvcore and timm publish.',
+            why=f"Activations have several definitions with different numbers: {', '.join(KINDS)}.",
+            cure='Use one of them, for example activations("contractions"), the number that fvcore and timm report.',
         )
     if kind == "all":
-        return _folded(tree, lambda node: node.equation is not None and not node.children)
+        return _sum_of_results(tree, lambda node: node.equation is not None and not node.children)
     if kind == "contractions":
-        return _folded(tree, lambda node: node.traits.contraction is not None)
-    made = (_times(after, times) for _, after, times in layers(jaxpr, tree, is_parameter))
-    return sum(made, _inputs(jaxpr, is_parameter))
+        return _sum_of_results(tree, lambda node: node.traits.contraction is not None)
+    outputs = (_times(output, times) for _, output, times in layers(jaxpr, tree, is_parameter))
+    return sum(outputs, _inputs(jaxpr, is_parameter))
 
 
 def peak_activations(jaxpr: Any, tree: Node, is_parameter: Sequence[bool]) -> Size:
     """Return the largest sum of a layer's input and output. Source: MIT 6.5940, lecture 2."""
-    sums = [before + after for before, after, _ in layers(jaxpr, tree, is_parameter)]
+    sums = [layer_input + output for layer_input, output, _ in layers(jaxpr, tree, is_parameter)]
     return max(sums, key=lambda size: size.elements, default=_inputs(jaxpr, is_parameter))
 
 
 def checked_peak(kind: str, jaxpr: Any, tree: Node, is_parameter: Sequence[bool]) -> Size:
-    """Return the peak of a kind that has one. Raises InputError for another."""
+    """Return the peak of the activations of a kind. Raises InputError for any kind but "mit"."""
     if kind != "mit":
         raise InputError(
             f"No peak is defined for activations of kind {kind!r}.",
-            why='It is the largest sum of a layer\'s input and output, "mit"; for graphs with skips there is liveness.',
-            cure="Ask for peak_activations(), or for peak_bytes.",
+            why='The peak of "mit" is the largest sum of the input and output of a layer; other kinds have no layers.',
+            cure='Use peak_activations("mit"), or peak_bytes for the largest sum of all live buffers.',
         )
     return peak_activations(jaxpr, tree, is_parameter)
 
 
 def layers(jaxpr: Any, tree: Node, is_parameter: Sequence[bool]) -> Iterator[tuple[Size, Size, Count]]:
-    """Yield (input, output, how often) of every layer; parameters do not count as input."""
+    """Yield (input, output, number of runs) of every layer. Parameters are no inputs."""
     finder = _LayerFinder()
-    finder.run(
-        jaxpr, tree.children, [None if fixed else id(var) for var, fixed in _with_variables(jaxpr, is_parameter)], 1
-    )
+    inputs = [None if parameter else id(var) for var, parameter in _with_variables(jaxpr, is_parameter)]
+    finder.run(jaxpr, tree.children, inputs, 1)
     yield from finder.layers
 
 
 class _LayerFinder(Interpreter["int | None", Count]):
-    """Finds layers. A value is the identity of an array that depends on the input of the network, else None.
+    """Finds layers. A value is the id of an array that depends on the input of the network, else None.
 
-    The context is how often an equation runs.
+    The context is the number of runs of an equation.
     """
 
     def __init__(self) -> None:
@@ -90,10 +89,10 @@ class _LayerFinder(Interpreter["int | None", Count]):
                     *body.inputs,
                     *[None] * (len(_jax.opened(body.jaxpr).invars) - len(body.inputs)),
                 ]
-                inside = [None if source is None else operands[source] for source in sources]
-                self.run(body.jaxpr, child.children, inside, context * child.times)
+                inner = [None if source is None else operands[source] for source in sources]
+                self.run(body.jaxpr, child.children, inner, context * child.times)
         elif node.traits.contraction is not None or (node.traits.windowed and _pools(eqn)):
-            # A product of an array with itself reads it once.
+            # `inputs` has an array once, so a product of an array with itself has one input.
             self.layers.append((sum(map(_size, inputs.values()), Size()), _size(eqn.outvars[0]), context))
         return [id(var) for var in eqn.outvars]
 
@@ -103,7 +102,7 @@ def _with_variables(jaxpr: Any, is_parameter: Sequence[bool]) -> Iterator[tuple[
 
 
 def _pools(eqn: Any) -> bool:
-    """Say whether a window is a pooling layer: it shrinks the array, or goes over several axes.
+    """Say whether a windowed reduction is a pool: it has a smaller result, or a window over several axes.
 
     A window along one axis that keeps the shape is part of a normalisation, such as AlexNet's over channels.
     """
@@ -112,9 +111,9 @@ def _pools(eqn: Any) -> bool:
 
 
 def _inputs(jaxpr: Any, is_parameter: Sequence[bool]) -> Size:
-    data = [var for var, fixed in _with_variables(jaxpr, is_parameter) if not fixed]
-    # A key is no picture: it steers dropout.
-    return sum((_size(v) for v in data if not _is_key(_jax.operand(v.aval))), Size())
+    inputs = [var for var, parameter in _with_variables(jaxpr, is_parameter) if not parameter]
+    # A random key, for dropout, is no input of the network.
+    return sum((_size(v) for v in inputs if not _is_key(_jax.operand(v.aval))), Size())
 
 
 def _is_key(operand: Any) -> bool:
@@ -126,16 +125,19 @@ def _size(var: Any) -> Size:
     return Size(operand.size, operand.nbytes)
 
 
-def _folded(root: Node, counts: Callable[[Node], bool]) -> Size:
-    """Sum the outputs of the equations that count; a body that several equations share is summed once."""
-    memo: dict[int, Size] = {}
+def _sum_of_results(root: Node, counts: Callable[[Node], bool]) -> Size:
+    """Return the sum of the results of the equations that count, as often as they run.
+
+    A node that several equations share is summed once and then multiplied.
+    """
+    sums: dict[int, Size] = {}
 
     def once(node: Node) -> Size:
-        if id(node) not in memo:
+        if id(node) not in sums:
             own = sum(map(_size, node.equation.outvars), Size()) if counts(node) else Size()
             below = (_times(once(child), child.times) for child in node.children if not child.fused)
-            memo[id(node)] = sum(below, own)
-        return memo[id(node)]
+            sums[id(node)] = sum(below, own)
+        return sums[id(node)]
 
     return once(root)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from costax.analysis.counts import Counts
-from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, LINEAR, ToolLayer, parts
+from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, LINEAR, ToolLayer, layers_of
 from costax.analysis.other_tools.tools import TOOLS, Tool
 from costax.core.conventions import as_xla
 from costax.core.cost import Count
@@ -80,7 +80,7 @@ def answer(analysis: Counts, tool: str) -> Answer:
         )
     if tool == "xla":
         return _xla(analysis, analysis.tree)
-    tool_layers = parts(analysis)
+    tool_layers = layers_of(analysis)
     if tool in _FORMULAS:
         return _palm(analysis, tool_layers) if tool == "palm-mfu" else _megatron(analysis, tool_layers)
     return _counted(analysis, TOOLS[tool], tool, tool_layers)
@@ -94,21 +94,21 @@ def _counted(analysis: Counts, tool: Tool, name: str, tool_layers: list[ToolLaye
             cure=f"Analyse the model alone: costax.analyze(model)(*args).as_({name!r}).",
         )
     ours = tool.mac * analysis.total.macs
-    known = sum(part.count for part in tool_layers if part.kind in CONTRACTIONS)
+    known = sum(layer.count for layer in tool_layers if layer.kind in CONTRACTIONS)
     theirs: dict[str, list[tuple[ToolLayer, Count]]] = {}
-    for part in tool_layers:
-        weight = tool.weights.get(part.kind)
-        count = weight.count(part) if weight else tool.mac * part.count if part.kind in CONTRACTIONS else 0
-        theirs.setdefault(part.kind, []).append((part, count))
+    for layer in tool_layers:
+        weight = tool.weights.get(layer.kind)
+        count = weight.count(layer) if weight else tool.mac * layer.count if layer.kind in CONTRACTIONS else 0
+        theirs.setdefault(layer.kind, []).append((layer, count))
     reasons: list[Reason] = []
     for kind, counted in theirs.items():
-        base = sum(tool.mac * part.count for part, _ in counted) if kind in CONTRACTIONS else 0
+        base = sum(tool.mac * layer.count for layer, _ in counted) if kind in CONTRACTIONS else 0
         difference = sum(count for _, count in counted) - base
         if difference:
             weight = tool.weights[kind]
             reasons.append(Reason(kind, difference, weight.why, weight.defect))
     if name == "torch" and BACKWARD in analysis.by_direction():
-        recomputed = sum(part.count for part in tool_layers if part.kind == ATTENTION and part.direction == FORWARD)
+        recomputed = sum(layer.count for layer in tool_layers if layer.kind == ATTENTION and layer.direction == FORWARD)
         if recomputed:
             why = "the backward pass of torch's fused attention recomputes QK^T"
             reasons.append(Reason("attention, recomputed", recomputed, why))
@@ -116,9 +116,9 @@ def _counted(analysis: Counts, tool: Tool, name: str, tool_layers: list[ToolLaye
     if unseen:
         reasons.append(Reason("other contractions", -tool.mac * unseen, "the tool has no layer or function for them"))
     layers: dict[str, Count] = {}
-    for part, count in (pair for counted in theirs.values() for pair in counted):
+    for layer, count in (pair for counted in theirs.values() for pair in counted):
         if count:
-            scope = "/".join(part.scope)
+            scope = "/".join(layer.scope)
             layers[scope] = layers.get(scope, 0) + count
     total = ours + sum(reason.count for reason in reasons)
     return Answer(name, tool.version, total, tool.unit, ours, tuple(reasons), layers)
@@ -155,9 +155,9 @@ def _palm(analysis: Counts, layers: list[ToolLayer]) -> Answer:
             cure="Pass params_argnums to costax.analyze.",
         )
     passes = 3 if BACKWARD in analysis.by_direction() else 1
-    forward = [part for part in layers if part.direction == FORWARD]
+    forward = [layer for layer in layers if layer.direction == FORWARD]
     tokens = _tokens(forward)
-    attention = sum(part.count for part in forward if part.kind == ATTENTION)
+    attention = sum(layer.count for layer in forward if layer.kind == ATTENTION)
     weights, mixing = passes * 2 * analysis.params * tokens, passes * 2 * attention
     return _formula(analysis, "palm-mfu", "Chowdhery et al. 2022, appendix B", weights + mixing, passes, forward)
 
@@ -168,8 +168,8 @@ def _megatron(analysis: Counts, layers: list[ToolLayer]) -> Answer:
     Source: Narayanan et al. 2021, "Efficient large-scale language model training on GPU clusters", section 4.1.
     """
     passes = 3 if BACKWARD in analysis.by_direction() else 1
-    forward = [part for part in layers if part.direction == FORWARD]
-    model = passes * 2 * sum(part.count for part in forward if part.kind in CONTRACTIONS)
+    forward = [layer for layer in layers if layer.direction == FORWARD]
+    model = passes * 2 * sum(layer.count for layer in forward if layer.kind in CONTRACTIONS)
     recomputed_flops = 2 * analysis.by_direction()[RECOMPUTE].macs if RECOMPUTE in analysis.by_direction() else 0
     return _formula(
         analysis,
@@ -195,7 +195,7 @@ def _formula(
     elementwise = analysis.total.flops - 2 * analysis.total.macs
     recomputed = 2 * directions[RECOMPUTE].macs - recomputed_flops if RECOMPUTE in directions else 0
     update = 2 * directions[UPDATE].macs if UPDATE in directions else 0
-    products = passes * 2 * sum(part.count for part in forward if part.kind in CONTRACTIONS) + recomputed_flops
+    products = passes * 2 * sum(layer.count for layer in forward if layer.kind in CONTRACTIONS) + recomputed_flops
     traced = 2 * analysis.total.macs - recomputed - update
     reasons = (
         Reason("elementwise work", -elementwise, "only matrix products count"),
@@ -211,8 +211,8 @@ def _formula(
 def _tokens(forward: list[ToolLayer]) -> Count:
     """Return the number of tokens per call: of all linear layers, the number that most weights see."""
     seen: dict[Count, Count] = {}
-    for part in forward:
-        if part.kind == LINEAR and part.weight:
-            tokens = part.count // part.weight
-            seen[tokens] = seen.get(tokens, 0) + part.weight
+    for layer in forward:
+        if layer.kind == LINEAR and layer.weight:
+            tokens = layer.count // layer.weight
+            seen[tokens] = seen.get(tokens, 0) + layer.weight
     return max(seen, key=lambda tokens: seen[tokens], default=0)

@@ -1,8 +1,8 @@
-"""Parts: a program as other tools see it, as layers and functions, read from its equations.
+"""Layers: the layers and functions of a program as other tools count them, recognised in its equations.
 
-Other counters hook modules and functions: a convolution, a bias, a batch norm, a ReLU, a pool. Here these are found in
-the jaxpr by what they do. A value is followed through what only moves or casts it, so that an addition is known as the
-bias of a convolution, and a multiplication by 1 / sqrt(variance) as a norm.
+Other tools hook modules and functions: a convolution, a bias, a batch norm, a ReLU, a pool. costax recognises them in
+the jaxpr by their arithmetic: an addition of a parameter to the result of a convolution is a bias, a multiplication by
+1 / sqrt(variance) is a norm. Values are followed through equations that only move or cast them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAX_POOL, AVERAGE_POOL, GLOBAL_POOL = "max pools", "average pools", "global pool
 CONTRACTIONS: Final = (CONVOLUTION, LINEAR, ATTENTION, PRODUCT)
 NORMS: Final = (BATCH_NORM, LAYER_NORM, GROUP_NORM)
 
-# Functions that jax and the libraries keep as one call, by its name.
+# Functions that are one call in the jaxpr, by the name of the call.
 _ACTIVATIONS: Final = frozenset({"celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh"}) | {
     *("leaky_relu", "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus"),
     *("squareplus", "swish"),
 }
 _POOLS: Final = {Function.MAXIMUM: MAX_POOL, Function.SUM: AVERAGE_POOL, None: MAX_POOL}
-# Arithmetic that keeps a value recognisable: a bias that is added, a statistic that is scaled.
+# Arithmetic through which values are followed: a bias is added, a statistic is scaled.
 _ARITHMETIC: Final = frozenset(
     [
         Function.ADD,
@@ -56,13 +56,13 @@ _ATTENTION_MODULES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ToolLayer:
-    """One layer or function of a program, as often as it runs.
+    """A layer or function of a program, with the counts of all its runs together.
 
-    count: MACs of a contraction; elements of the output of a bias, an activation or an embedding, of the input of a
-    norm or a pool. outputs: elements of the output. groups: of a convolution. weight: elements of the parameter that a
-    contraction, a bias, an embedding or a norm applies, where it runs once. affine: a norm that scales.
-    fused: it lies in a library's attention module, where other tools see one module. of_convolution: the bias is.
-    name: of an activation function.
+    count: the MACs of a contraction; the elements of the output of a bias, an activation function or an embedding; the
+    elements of the input of a norm or a pool. outputs: the elements of the output. groups: of a convolution. weight:
+    the elements of the parameter of the layer, counted once. affine: the norm multiplies by a parameter. training: the
+    norm computes the statistics of the batch. fused: it is in an attention module of a library, which other tools count
+    as one layer. of_convolution: a bias is added to the result of a convolution. name: of an activation function.
     """
 
     kind: str
@@ -80,10 +80,12 @@ class ToolLayer:
 
 
 class _Value(NamedTuple):
-    """What is known of a value. weight: elements of the parameter that it is, moved, or 0. product: the part that made
-    it, a contraction, or -1. scale: size of the 1 / sqrt(variance) that it is, or 0; affine, scales: it was multiplied
-    by a parameter of so many elements. axes: it comes from a reduction over these, of an array of this rank. normed:
-    the norm that it is the result of, or -1. size: its elements.
+    """The facts about an array. Layers are positions in the list of layers, -1 for none.
+
+    size: its elements. weight: its elements if it is a parameter, moved or cast, else 0. product: the contraction that
+    computed it. scale: its elements if it is 1 / sqrt(variance), else 0. affine, scales: whether that was multiplied by
+    a parameter, and the elements of the parameter. axes, rank: the axes of the reduction that it comes from, and the
+    rank of the reduced array. normed: the norm that computed it.
     """
 
     size: Count = 0
@@ -98,37 +100,39 @@ class _Value(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Reading:
+class _Layers:
+    """The layers so far. kinds: the classes of the modules of the program, by scope."""
+
     kinds: Mapping[Scope, str]
-    parts: list[ToolLayer] = field(default_factory=list[ToolLayer])
+    layers: list[ToolLayer] = field(default_factory=list[ToolLayer])
 
 
-def parts(analysis: Counts) -> list[ToolLayer]:
-    """Return the parts of a program, in program order. The analysis must come from a trace and not from a record."""
+def layers_of(analysis: Counts) -> list[ToolLayer]:
+    """Return the layers of a program, in program order; [] for an analysis from a record, which has no equations."""
     program, tree = analysis.program, analysis.tree
     if tree is None or program is None:
         return []
-    reader = _Reader(program.kinds)
-    known = {parameter.position: parameter.operand.size for parameter in program.parameters or ()}
+    reader = _LayerReader(program.kinds)
+    sizes = {parameter.position: parameter.operand.size for parameter in program.parameters or ()}
     jaxpr = _jax.opened(analysis.live)
-    inputs = [_Value(_size(v), weight=known.get(i, 0)) for i, v in enumerate(jaxpr.invars)]
+    inputs = [_Value(_size(v), weight=sizes.get(i, 0)) for i, v in enumerate(jaxpr.invars)]
     reader.run(analysis.live, tree.children, inputs, _Context())
-    return _without_statistics(reader.reading.parts)
+    return _without_statistics(reader.result.layers)
 
 
 class _Context(NamedTuple):
-    """Where equations stand, and how often they run."""
+    """The scope and direction of equations, and how often they run."""
 
     scope: Scope = ()
     direction: str = ""
     times: Count = 1
 
 
-class _Reader(Interpreter[_Value, _Context]):
-    """Reads the layers of a program; values are what is known of each array."""
+class _LayerReader(Interpreter[_Value, _Context]):
+    """Recognises the layers of a program. Values are the facts about each array."""
 
     def __init__(self, kinds: Mapping[Scope, str]) -> None:
-        self.reading = _Reading(kinds)
+        self.result = _Layers(kinds)
 
     def literal(self, atom: Any) -> _Value:
         return _Value(_size(atom))
@@ -146,16 +150,16 @@ class _Reader(Interpreter[_Value, _Context]):
 
 
 class _Equation:
-    """One equation where it stands: its scope, direction and how often it runs."""
+    """One equation with its scope, its direction and how often it runs."""
 
-    def __init__(self, reader: _Reader, node: Node, context: _Context) -> None:
-        self.reader, self.reading, self.node = reader, reader.reading, node
+    def __init__(self, reader: _LayerReader, node: Node, context: _Context) -> None:
+        self.reader, self.result, self.node = reader, reader.result, node
         self.scope, self.times = context.scope, context.times
         self.direction = context.direction or FORWARD
         self.eqn, self.traits = node.equation, node.traits
 
     def results(self, inputs: list[_Value]) -> list[_Value]:
-        """Add the part that the equation is, if it is one; return what is known of its outputs."""
+        """Add the layer that the equation is, if it is one; return the facts about its results."""
         if not self.times:
             return [_Value()] * len(self.eqn.outvars)
         if self.node.bodies:
@@ -182,19 +186,19 @@ class _Equation:
 
     def _bodies(self, inputs: list[_Value]) -> list[_Value]:
         call = called(self.node)
-        # `jax.nn.relu` and the like are calls that keep the name of the function.
+        # `jax.nn.relu` and similar functions are calls with the name of the function.
         function = str(self.eqn.params.get("name", "")) if call else ""
         if function in _ACTIVATIONS:
             self._add(ACTIVATION, self._size_out(), name=function)
             return [_Value()] * len(self.eqn.outvars)
         out: list[_Value] = []
         for body, child in zip(self.node.bodies, self.node.children, strict=True):
-            given = [
-                _Value(_size(v)) if at is None else inputs[at]
-                for v, at in zip(_jax.opened(body.jaxpr).invars, _padded(body), strict=True)
+            operands = [
+                _Value(_size(v)) if source is None else inputs[source]
+                for v, source in zip(_jax.opened(body.jaxpr).invars, _sources(body), strict=True)
             ]
             context = _Context(self.scope + child.scope, self.direction, self.times * child.times)
-            results = self.reader.run(body.jaxpr, child.children, given, context)
+            results = self.reader.run(body.jaxpr, child.children, operands, context)
             out = results if call else out
         return out or [_Value()] * len(self.eqn.outvars)
 
@@ -216,13 +220,18 @@ class _Equation:
         return _Value(axes=axes, rank=len(shape), normed=operand.normed)
 
     def _arithmetic(self, inputs: list[_Value]) -> _Value:
-        """Follow what becomes of 1 / sqrt(variance), and of the values that it scales."""
+        """Recognise biases and norms, and return the facts about the result.
+
+        A norm is (x - mean) * scale + offset with scale = gamma / sqrt(variance). The steps: 1 / sqrt(variance) is
+        marked by `results`; multiplied by a parameter (gamma) it stays a scale, and is affine; multiplied by a larger
+        array (x) it is the norm; a parameter that is multiplied or added afterwards (gamma, offset) belongs to it.
+        """
         size = self._size_out()
-        weighty = next((x for x in inputs if x.weight), None)
+        parameter = next((x for x in inputs if x.weight), None)
         product = next((x.product for x in inputs if x.product >= 0), -1)
-        if self.traits.function is Function.ADD and weighty and product >= 0:
-            convolved = self.reading.parts[product].kind == CONVOLUTION
-            self._add(BIAS, size, weight=weighty.weight, of_convolution=convolved)
+        if self.traits.function is Function.ADD and parameter and product >= 0:
+            convolved = self.result.layers[product].kind == CONVOLUTION
+            self._add(BIAS, size, weight=parameter.weight, of_convolution=convolved)
             return _Value()
         scale = next((x for x in inputs if x.scale), None)
         if scale is not None and self.traits.function in (Function.MULTIPLY, Function.DIVIDE):
@@ -233,27 +242,30 @@ class _Equation:
             if size > scale.scale:
                 return _Value(normed=self._norm(scale, size), product=-1)
         normed = next((x.normed for x in inputs if x.normed >= 0), -1)
-        if normed >= 0 and weighty and self.traits.function in (Function.MULTIPLY, Function.ADD):
-            found = self.reading.parts[normed]
-            affine = found.affine or self.traits.function is Function.MULTIPLY
-            self.reading.parts[normed] = replace(found, affine=affine, weight=found.weight + weighty.weight)
-        small = next((x for x in inputs if x.axes or x.scale), None)
-        kept = small if small is not None and size <= max(small.size, 1) else _Value()
-        return kept._replace(normed=normed)
+        if normed >= 0 and parameter and self.traits.function in (Function.MULTIPLY, Function.ADD):
+            norm = self.result.layers[normed]
+            affine = norm.affine or self.traits.function is Function.MULTIPLY
+            self.result.layers[normed] = replace(norm, affine=affine, weight=norm.weight + parameter.weight)
+        # A mean or variance stays one as long as it is not combined with a larger array.
+        statistic = next((x for x in inputs if x.axes or x.scale), None)
+        facts = statistic if statistic is not None and size <= max(statistic.size, 1) else _Value()
+        return facts._replace(normed=normed)
 
     def _norm(self, scale: _Value, size: Count) -> int:
+        """Add a norm, whose kind follows from the axes of its statistics: the batch, the last axis, or others."""
         training = 0 in scale.axes
         last = scale.axes == (scale.rank - 1,)
         kind = BATCH_NORM if training or not scale.axes else LAYER_NORM if last else GROUP_NORM
         return self._add(kind, size, outputs=size, affine=scale.affine, training=training, weight=scale.scales)
 
     def _add(self, kind: str, count: Count, **more: Any) -> int:
+        """Add a layer and return its position. count: of one run; of a contraction, of all runs."""
         contraction = kind in CONTRACTIONS
-        fused = any(self.reading.kinds.get(self.scope[:n]) in _ATTENTION_MODULES for n in range(1, len(self.scope) + 1))
+        fused = any(self.result.kinds.get(self.scope[:n]) in _ATTENTION_MODULES for n in range(1, len(self.scope) + 1))
         more = {name: x * self.times if name == "outputs" else x for name, x in more.items()}
         total = count if contraction else count * self.times
-        self.reading.parts.append(ToolLayer(kind, self.scope, self.direction, total, fused=fused, **more))
-        return len(self.reading.parts) - 1
+        self.result.layers.append(ToolLayer(kind, self.scope, self.direction, total, fused=fused, **more))
+        return len(self.result.layers) - 1
 
     def _is_update(self) -> bool:
         return self.direction not in (FORWARD, BACKWARD, RECOMPUTE)
@@ -272,14 +284,14 @@ def _size(atom: Any) -> Count:
     return _jax.operand(atom.aval).size
 
 
-def _padded(body: Any) -> Iterator[int | None]:
-    """Yield which input of the equation each input of the body is."""
+def _sources(body: Any) -> Iterator[int | None]:
+    """Yield for each input of the body the operand of the equation that it is, or None."""
     inputs = body.inputs
     for position in range(len(_jax.opened(body.jaxpr).invars)):
         yield inputs[position] if position < len(inputs) else None
 
 
-def _without_statistics(found: list[ToolLayer]) -> list[ToolLayer]:
-    """Leave out the means that norms take: they are no pools."""
-    norms = {part.scope for part in found if part.kind in NORMS}
-    return [part for part in found if not (part.kind == GLOBAL_POOL and part.scope in norms)]
+def _without_statistics(layers: list[ToolLayer]) -> list[ToolLayer]:
+    """Return the layers without the means of norms, which look like global pools."""
+    norms = {layer.scope for layer in layers if layer.kind in NORMS}
+    return [layer for layer in layers if not (layer.kind == GLOBAL_POOL and layer.scope in norms)]

@@ -55,17 +55,17 @@ class Tool:
 
 
 def _times(factor: int, why: str, *, defect: bool = False) -> Weight:
-    return Weight(lambda part: factor * part.count, why, defect)
+    return Weight(lambda layer: factor * layer.count, why, defect)
 
 
 def _norm(affine: int, plain: int, why: str) -> Weight:
-    return Weight(lambda part: part.count * (affine if part.affine else plain), why)
+    return Weight(lambda layer: layer.count * (affine if layer.affine else plain), why)
 
 
 def _batch_norm(why: str) -> Weight:
-    def count(part: ToolLayer) -> Count:
-        per_element = (5 if part.affine else 4) if part.training else (2 if part.affine else 1)
-        return part.count * per_element
+    def count(layer: ToolLayer) -> Count:
+        per_element = (5 if layer.affine else 4) if layer.training else (2 if layer.affine else 1)
+        return layer.count * per_element
 
     return Weight(count, why)
 
@@ -78,8 +78,8 @@ _NO_SDPA: Final = _nothing("scaled_dot_product_attention has no rule and counts 
 _NO_MATMUL: Final = _nothing("only modules count: a product outside of a module counts 0")
 
 
-def _linear_modules(part: ToolLayer) -> Count:
-    return 0 if part.fused else part.count
+def _linear_modules(layer: ToolLayer) -> Count:
+    return 0 if layer.fused else layer.count
 
 
 _LINEAR_MODULES: Final = Weight(
@@ -108,19 +108,19 @@ THOP: Final = Tool(
         BATCH_NORM: _norm(4, 2, "4 an element, 2 without scale, although it states that inference fuses it"),
         LAYER_NORM: _norm(4, 2, "4 an element, 2 without scale"),
         GROUP_NORM: _nothing("nn.GroupNorm has no rule and counts 0"),
-        AVERAGE_POOL: Weight(lambda part: part.outputs, "1 an element of the output"),
-        GLOBAL_POOL: Weight(lambda part: part.count + part.outputs, "1 an element of the input and 1 of the output"),
+        AVERAGE_POOL: Weight(lambda layer: layer.outputs, "1 an element of the output"),
+        GLOBAL_POOL: Weight(lambda layer: layer.count + layer.outputs, "1 an element of the input and 1 of the output"),
     },
 )
 
 
-def _ptflops_function(part: ToolLayer) -> Count:
-    return part.count if part.name == "relu6" else 2 * part.count
+def _ptflops_function(layer: ToolLayer) -> Count:
+    return layer.count if layer.name == "relu6" else 2 * layer.count
 
 
-def _ptflops_attention(part: ToolLayer) -> Count:
+def _ptflops_attention(layer: ToolLayer) -> Count:
     # One operation for each element of the softmax, and for each element of the queries, which are scaled.
-    return part.count + (part.outputs if part.fused else 0)
+    return layer.count + (layer.outputs if layer.fused else 0)
 
 
 PTFLOPS: Final = Tool(
@@ -146,12 +146,12 @@ PTFLOPS_ATEN: Final = Tool(
 )
 
 
-def _torchinfo_convolution(part: ToolLayer) -> Count:
-    return part.count
+def _torchinfo_convolution(layer: ToolLayer) -> Count:
+    return layer.count
 
 
-def _torchinfo_linear(part: ToolLayer) -> Count:
-    return part.weight if not part.fused else 0
+def _torchinfo_linear(layer: ToolLayer) -> Count:
+    return layer.weight if not layer.fused else 0
 
 
 TORCHINFO: Final = Tool(
@@ -162,34 +162,36 @@ TORCHINFO: Final = Tool(
         PRODUCT: _NO_MATMUL,
         CONVOLUTION: Weight(_torchinfo_convolution, "parameters x output positions"),
         LINEAR: Weight(_torchinfo_linear, "parameters x batch: the tokens of a sequence do not count", defect=True),
-        BIAS: Weight(lambda part: 0 if part.fused else _torchinfo_bias(part), "a bias is a parameter and counts"),
-        BATCH_NORM: Weight(lambda part: part.weight, "parameters x batch"),
-        LAYER_NORM: Weight(lambda part: part.weight, "parameters x batch"),
-        GROUP_NORM: Weight(lambda part: part.weight, "parameters x batch"),
-        EMBEDDING: Weight(lambda part: part.weight, "parameters x batch, though nothing multiplies", defect=True),
+        BIAS: Weight(lambda layer: 0 if layer.fused else _torchinfo_bias(layer), "a bias is a parameter and counts"),
+        BATCH_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
+        LAYER_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
+        GROUP_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
+        EMBEDDING: Weight(lambda layer: layer.weight, "parameters x batch, though nothing multiplies", defect=True),
     },
 )
 
 
-def _torchinfo_bias(part: ToolLayer) -> Count:
-    return part.count if part.of_convolution else part.weight
+def _torchinfo_bias(layer: ToolLayer) -> Count:
+    return layer.count if layer.of_convolution else layer.weight
 
 
 _DEEPSPEED: Final = {
     BATCH_NORM: _batch_norm("2 an element, 1 without scale; 5 and 4 in training"),
     LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, according to the tool"),
     GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: an estimate, according to the tool"),
-    ACTIVATION: Weight(lambda part: 0 if part.name == "relu6" else part.count, "1 an element; 0 of nn.ReLU6"),
+    ACTIVATION: Weight(lambda layer: 0 if layer.name == "relu6" else layer.count, "1 an element; 0 of nn.ReLU6"),
     MAX_POOL: _times(1, "1 an element of the input"),
     AVERAGE_POOL: _times(1, "1 an element of the input"),
     GLOBAL_POOL: _times(1, "1 an element of the input"),
-    BIAS: Weight(lambda part: part.count if part.of_convolution else 0, "1 an output of a convolution; 0 of nn.Linear"),
+    BIAS: Weight(
+        lambda layer: layer.count if layer.of_convolution else 0, "1 an output of a convolution; 0 of nn.Linear"
+    ),
 }
 
 
-def _ungrouped(part: ToolLayer) -> Count:
-    weight_gradient = part.direction != FORWARD and not part.weight
-    return 2 * part.count * (part.groups if weight_gradient else 1)
+def _ungrouped(layer: ToolLayer) -> Count:
+    weight_gradient = layer.direction != FORWARD and not layer.weight
+    return 2 * layer.count * (layer.groups if weight_gradient else 1)
 
 
 TOOLS: Final[Mapping[str, Tool]] = {
