@@ -1,4 +1,4 @@
-"""Ahead of time: compile for a TPU or a GPU on a machine that has neither, in a process of its own."""
+"""Ahead-of-time compilation for a TPU or GPU that need not be present, in a child process."""
 
 from costax.compare.ahead_of_time.build import TIMEOUT, Built, compile_in_child
 from costax.compare.ahead_of_time.machines import Machine, machine, names

@@ -1,4 +1,4 @@
-"""Compiling for another machine in a process of its own, and telling what went wrong in it."""
+"""Compile for another machine in a child process, and turn its failures into errors."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from costax.compare.ahead_of_time.machines import Machine
 from costax.errors import DeviceMemoryError, TargetError
 
 TIMEOUT: Final = 1800.0
-"""Seconds that a compiler may take, unless one says otherwise."""
+"""The default time limit of a compiler, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a compiler made for a machine: the optimised HLO, and what it says of it.
+    """The output of a compiler for a machine.
 
-    memory: in bytes, per device. cost: the compiler's own dictionary, None where it has none (GPU). seconds: of the
-    compilation, without starting the process. note: what the compiler was told beyond the usual, and why.
+    hlo: the optimised module, serialized. memory: bytes of one device, by category. cost: the compiler's own
+    dictionary, None where it has none (GPU). seconds: of the compilation, without the start of the process. note: which
+    options the compiler needed beyond the usual ones, and why.
     """
 
     hlo: bytes = field(repr=False)
@@ -38,20 +39,20 @@ class Built:
     note: str = ""
 
 
-# For each platform the extra, the module that it brings, and what its plugin has to be told by the environment.
+# For each platform: the extra of costax, and the modules that it may install.
 _EXTRAS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "tpu": ("costax[tpu]", ("libtpu",)),
     "cuda": ("costax[cuda]", ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")),
 }
 _ENVIRONMENT: Final[Mapping[str, str]] = {
-    # jax is to start the CPU alone; a plugin is only asked to describe and to compile.
+    # jax shall start the CPU backend only; the plugin is used to describe a machine and to compile.
     "JAX_PLATFORMS": "cpu",
     # Without it libtpu asks the cloud's metadata server for minutes.
     "TPU_SKIP_MDS_QUERY": "1",
-    # libtpu locks the machine for one process, for the sake of a TPU that is not there.
+    # libtpu allows one process at a time, to protect a TPU, which is not used here.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_LOG_DIR": "disabled",
-    # The CUDA plugin looks for CUDA's libraries when it is loaded; to describe and compile it needs none.
+    # The CUDA plugin checks for the libraries of CUDA when it is loaded; to describe and compile it needs none.
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
     # Any valid value silences a warning.
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -60,32 +61,38 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
 
 
 def missing(platform: str) -> str:
-    """Return the extra that a platform needs and that is not installed, or ""."""
+    """Return the extra that must be installed for a platform; "" if it is installed."""
     extra, modules = _EXTRAS[platform]
     return "" if any(map(_is_installed, modules)) else extra
 
 
 def compile_in_child(lowered: Any, machine: Machine, name: str, timeout: float = TIMEOUT) -> Built:
-    """Compile a program, lowered for the machine's platform, ahead of time.
+    """Compile a program, lowered for the platform of the machine, ahead of time.
 
-    name: of the program, for messages. Raises TargetError where the plugin is missing, the shape of the machine does
-    not fit, or the compiler fails; DeviceMemoryError where the compiler says that the program does not fit the memory.
+    name: of the program, for messages. timeout: in seconds. Raises TargetError if the plugin is missing, the machine
+    has too few devices, the time limit is reached, or the compiler fails; DeviceMemoryError if the compiler reports
+    that the program does not fit the memory.
     """
     _check(machine, _jax.partitions(lowered), name)
-    program, how = _jax.portable_program(lowered)
-    request = {"platform": machine.platform, "topology": machine.topology, "options": machine.options, "how": how}
-    with tempfile.TemporaryDirectory(prefix="costax-", ignore_cleanup_errors=True) as place:
-        folder = Path(place)
+    program, compile_options = _jax.portable_program(lowered)
+    request = {
+        "platform": machine.platform,
+        "topology": machine.topology,
+        "options": machine.options,
+        "compile_options": compile_options,
+    }
+    with tempfile.TemporaryDirectory(prefix="costax-", ignore_cleanup_errors=True) as directory:
+        folder = Path(directory)
         (folder / "program.mlir").write_bytes(program)
         (folder / "request.json").write_text(json.dumps(request))
-        ended, log = _run(folder, machine, name, timeout)
+        status, log = _run(folder, machine, name, timeout)
         if not (folder / "answer.json").exists():
-            _crashed(machine, name, ended, log)
+            _raise_crashed(machine, name, status, log)
         answer = json.loads((folder / "answer.json").read_text())
         if "error" in answer:
-            _refused(machine, name, answer["error"])
-        found = (answer[key] for key in ("memory", "cost", "seconds", "note"))
-        return Built((folder / "hlo.pb").read_bytes(), *found)
+            _raise_failed(machine, name, answer["error"])
+        fields = (answer[key] for key in ("memory", "cost", "seconds", "note"))
+        return Built((folder / "hlo.pb").read_bytes(), *fields)
 
 
 def _is_installed(module: str) -> bool:
@@ -100,18 +107,19 @@ def _check(machine: Machine, devices: int, name: str) -> None:
     if extra:
         raise TargetError(
             f"The compiler for {machine.name!r} is not installed.",
-            why="costax asks the machine's own compiler, which runs on any CPU.",
+            why="costax compiles with the compiler of that machine, which runs on any CPU.",
             cure=f"pip install '{extra}'",
         )
     if devices > machine.devices:
         raise TargetError(
             f"`{name}` runs on {devices} devices, and {machine.name!r} has {machine.devices}.",
-            why="The compiler has to know how the devices are connected.",
-            cure=f"Name a machine of {devices}: {_example(machine.name, devices)}.",
+            why="The compiler needs a machine with at least as many devices as the program runs on.",
+            cure=f"Use a machine with {devices} devices: {_example(machine.name, devices)}.",
         )
 
 
 def _example(name: str, devices: int) -> str:
+    """Return the name of a machine of the same model with a number of devices."""
     platform, model, *_ = name.split(":")
     if platform == "cuda":
         return f"cuda:{model}:{devices}"
@@ -121,17 +129,17 @@ def _example(name: str, devices: int) -> str:
 
 
 def _run(folder: Path, machine: Machine, name: str, timeout: float) -> tuple[int, str]:
-    """Run the process; return its exit status and what it wrote."""
-    # The parent's search path: the child must find this costax, and run the same jax.
+    """Run the child process; return its exit status and its output."""
+    # The search path of this process, so that the child imports the same costax and the same jax.
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
     log = folder / "log"
-    with log.open("wb") as written:
+    with log.open("wb") as output:
         try:
-            ended = subprocess.run(
+            status = subprocess.run(
                 [sys.executable, "-m", "costax.compare.ahead_of_time.worker", str(folder)],
                 stdin=subprocess.DEVNULL,
-                stdout=written,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 timeout=timeout,
@@ -140,24 +148,24 @@ def _run(folder: Path, machine: Machine, name: str, timeout: float) -> tuple[int
         except subprocess.TimeoutExpired as error:
             raise TargetError(
                 f"The compiler for {machine.name!r} took more than {timeout:g} s for `{name}`.",
-                why="It was stopped; nothing of its work is left.",
-                cure="Give it longer with timeout= (--timeout), or compare a smaller program: fewer layers, or a scan.",
+                why="costax stopped it, without a result.",
+                cure="Set a longer limit with timeout= (--timeout), or compare a smaller program: fewer layers, scan.",
             ) from error
-    return ended, log.read_text(errors="replace")
+    return status, log.read_text(errors="replace")
 
 
-def _crashed(machine: Machine, name: str, status: int, log: str) -> NoReturn:
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+def _raise_crashed(machine: Machine, name: str, status: int, log: str) -> NoReturn:
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
     raise TargetError(
-        f"The compiler for {machine.name!r} {how} on `{name}` and gave no answer.",
-        why=f"Its last words: {_last_words(log)}",
-        cure=f"Compare for another machine, or for the CPU. If a smaller program crashes too, the plugin may not fit "
+        f"The compiler for {machine.name!r} {how} while it compiled `{name}`.",
+        why=f"Its last output: {_last_output(log)}",
+        cure=f"Compare for another machine, or for the CPU. If a smaller program crashes too, the plugin may not match "
         f"this jax: pip install --upgrade '{_EXTRAS[machine.platform][0]}'",
     )
 
 
-def _last_words(log: str) -> str:
-    """Return what a process wrote last, a fatal line of the compiler's before anything else."""
+def _last_output(log: str) -> str:
+    """Return the fatal lines of a compiler's output, else its last lines."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     fatal = [line for line in lines if re.match(r"F\d{4} |Fatal|Check failed", line)]
     return " ".join((fatal or lines[-3:])[:3])[:800] or "none"
@@ -166,16 +174,16 @@ def _last_words(log: str) -> str:
 _MEMORY: Final = re.compile(r"RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 
 
-def _refused(machine: Machine, name: str, error: str) -> NoReturn:
+def _raise_failed(machine: Machine, name: str, error: str) -> NoReturn:
     message = error.split("\n\n")[0].strip()
     if _MEMORY.search(message):
         raise DeviceMemoryError(
             f"`{name}` does not fit the memory of {machine.name!r}.",
-            why=f"Its compiler says: {message[:600]}",
+            why=f"The compiler reports: {message[:600]}",
             cure="Shard the program over more chips, use a smaller batch, or rematerialise with jax.checkpoint.",
         )
     raise TargetError(
         f"The compiler for {machine.name!r} does not compile `{name}`.",
-        why=f"It says: {message[:600]}",
-        cure="Name a shape that such machines have, or use costax analyze, which needs no compiler.",
+        why=f"The compiler reports: {message[:600]}",
+        cure="Use a shape that such machines have, or use costax analyze, which needs no compiler.",
     )

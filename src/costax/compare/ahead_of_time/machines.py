@@ -1,4 +1,4 @@
-"""Machines to compile for: what their names mean, and what a compiler must know of them.
+"""Machines to compile for: their names, and the description that a compiler needs of each.
 
 A name is `tpu:v5e` for one chip, `tpu:v5e:2x4` for a slice of eight, `cuda:h100` for one GPU, `cuda:h100:8` for eight
 in one host and `cuda:h100:2x8` for two such hosts.
@@ -7,7 +7,6 @@ in one host and `cuda:h100:2x8` for two such hosts.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -18,10 +17,10 @@ from costax.errors import TargetError
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What to compile for.
+    """A machine to compile for.
 
-    platform: as jax lowers for it, `tpu` or `cuda`. devices: how many jax sees. topology, options: how the plugin is
-    asked for a description of them. memory: bytes of one device, where the compiler does not refuse what is too large.
+    platform: jax's name, `tpu` or `cuda`. devices: the number that jax sees. topology, options: the arguments with
+    which the plugin describes the machine. memory: bytes of one device, where the compiler does not check them itself.
     """
 
     name: str
@@ -33,7 +32,7 @@ class Machine:
 
 
 class _Tpu(NamedTuple):
-    """A generation: its name to libtpu, the dimensions of its slices, and how many devices a chip is to jax."""
+    """A generation of TPUs: its name in libtpu, the dimensions of its slices, and the devices of a chip in jax."""
 
     name: str
     dimensions: int
@@ -41,7 +40,7 @@ class _Tpu(NamedTuple):
     configuration: str = ""
 
 
-# Names that libtpu 0.0.42 takes. The two cores of a v4 chip work as one, as they do in the cloud.
+# The names are those of libtpu 0.0.42. The two cores of a v4 chip work as one, as they do in the cloud.
 _TPUS: Final[Mapping[str, _Tpu]] = {
     "v2": _Tpu("v2", 2, 2),
     "v3": _Tpu("v3", 2, 2),
@@ -54,7 +53,7 @@ _TPUS: Final[Mapping[str, _Tpu]] = {
 
 
 class _Gpu(NamedTuple):
-    """What XLA reads of a GPU. Sizes in bytes, bandwidth in bytes per second, shared memory per multiprocessor."""
+    """The description of a GPU for XLA. Sizes in bytes, bandwidth in bytes per second; shared: of a multiprocessor."""
 
     description: str
     capability: tuple[int, int]
@@ -76,16 +75,14 @@ _GPUS: Final[Mapping[str, _Gpu]] = {
     "l4": _Gpu("NVIDIA L4", (8, 9), 58, 128, 300096 * 10**6, 48 << 20, 2.04, 23633920000, 102400),
 }
 
-_ONE: Final = re.compile(r"(\d+)(?:x(\d+))?")
-
 
 def names() -> tuple[str, ...]:
-    """Return the names of single chips and GPUs; each may be followed by a shape."""
+    """Return the names of single chips and GPUs; a shape may follow each."""
     return ("cpu", *(f"tpu:{name}" for name in _TPUS), *(f"cuda:{name}" for name in _GPUS))
 
 
 def machine(name: str) -> Machine | None:
-    """Return the machine of a name, None for this machine's CPU. Raises TargetError where there is none."""
+    """Return the machine of a name; None for the CPU of this machine. Raises TargetError for an unknown name."""
     if name == "cpu":
         return None
     platform, _, rest = name.partition(":")
@@ -94,18 +91,18 @@ def machine(name: str) -> Machine | None:
         return _tpu(name, _TPUS[model], shape if colon else "1")
     if platform == "cuda" and model in _GPUS:
         return _gpus(name, _GPUS[model], shape if colon else "1")
-    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+    similar = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
     raise TargetError(
-        f"There is no machine {name!r} to compile for.",
-        why=f"costax knows: {', '.join(names())}. A TPU may have a shape (tpu:v5e:2x4), a GPU a number (cuda:h100:8).",
-        cure=f"Did you mean {near[0]}?" if near else "Name one of these.",
+        f"costax cannot compile for {name!r}: the machine is unknown.",
+        why=f"Known are {', '.join(names())}. A TPU may have a shape (tpu:v5e:2x4), a GPU a number (cuda:h100:8).",
+        cure=f"Did you mean {similar[0]}?" if similar else "Use one of these names.",
     )
 
 
 def _tpu(name: str, tpu: _Tpu, shape: str) -> Machine:
     extents = _extents(name, shape, tpu.dimensions, "2x4" if tpu.dimensions == 2 else "2x2x4")
     extents = (*extents, *[1] * (tpu.dimensions - len(extents)))
-    # A single chip is a part of a host, and libtpu wants to hear that.
+    # A single chip is a part of a host; libtpu fails unless its bounds say so.
     options: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if prod(extents) == 1 else {}
     if tpu.configuration:
         options["chip_config_name"] = tpu.configuration
@@ -123,16 +120,16 @@ def _extents(name: str, shape: str, most: int, example: str) -> tuple[int, ...]:
     parts = shape.split("x")
     if len(parts) > most or not all(part.isascii() and part.isdigit() and 0 < int(part) < 10_000 for part in parts):
         raise TargetError(
-            f"{shape!r} in {name!r} is no shape of such a machine.",
-            why=f"A shape has up to {most} extents, joined by x.",
-            cure=f"Write for example {name.rpartition(':')[0]}:{example}.",
+            f"Invalid shape {shape!r} in {name!r}.",
+            why=f"The shape of this machine has up to {most} extents, joined by x.",
+            cure=f"Use for example {name.rpartition(':')[0]}:{example}.",
         )
     return tuple(map(int, parts))
 
 
 def _config(gpu: _Gpu) -> str:
-    """Return the GpuTargetConfigProto of a GPU, as text; unknown fields are errors, so only what is needed is there."""
-    # Kernels of a block may opt in to all of a multiprocessor's shared memory but 1 KiB.
+    """Return the GpuTargetConfigProto of a GPU, as text. XLA rejects fields that it does not know."""
+    # A block may use all shared memory of a multiprocessor except 1 KiB.
     optin = gpu.shared - 1024
     # Tensor cores of Hopper need instructions that later architectures drop.
     extension = "feature_extension: ACCELERATED_FEATURES" if gpu.capability >= (9, 0) else ""
