@@ -132,12 +132,12 @@ class Attribution(NamedTuple):
 @stage("attributing")
 def attribute(replay: Replay, index: CallSiteIndex) -> Attribution:
     """Return what XLA counts for each instruction of a module, at each of its call sites, with its equation."""
-    walker = _Walker(replay, index)
-    costs = list(walker.computation(replay.module.entry, _Context((), (), _ONCE, 1)))
+    walker = _ModuleWalker(replay, index)
+    costs = list(walker.computation(replay.module.entry, _CallContext((), (), _ONCE, 1)))
     return Attribution(costs, walker.branches, walker.uncosted, walker.frontiers)
 
 
-class _Context(NamedTuple):
+class _CallContext(NamedTuple):
     """The call of a computation.
 
     caller: the address of the call of the function around it; the marks inside a shared function continue it.
@@ -151,7 +151,7 @@ class _Context(NamedTuple):
     runs: Count
 
 
-class _Walker:
+class _ModuleWalker:
     """Walks the computations of a module, from the entry into each computation at each of its call sites."""
 
     def __init__(self, replay: Replay, index: CallSiteIndex) -> None:
@@ -162,7 +162,7 @@ class _Walker:
         self.frontiers: Frontiers = {}
         self._names: dict[int, str] = {}
 
-    def computation(self, computation: Computation, context: _Context) -> Iterator[AttributedCost]:
+    def computation(self, computation: Computation, context: _CallContext) -> Iterator[AttributedCost]:
         """Yield the costs of a computation and of those that it calls."""
         cost, times = self._replay.computation_costs[computation.id], context.times
         for ins, own in cost.own:
@@ -176,7 +176,7 @@ class _Walker:
         for call in cost.calls:
             yield from self.computation(call.callee, self._inner(call, context))
 
-    def _inner(self, call: Call, context: _Context) -> _Context:
+    def _inner(self, call: Call, context: _CallContext) -> _CallContext:
         """Return the context of a computation that is called in a context."""
         ins = call.instruction
         enclosing, _ = self._address(ins, context)
@@ -186,10 +186,10 @@ class _Walker:
         # The names in the body of a loop or branch begin with the names of the function around the loop; only a call
         # starts names anew.
         caller = enclosing if ins.opcode == "call" else context.caller
-        return _Context(caller, enclosing, context.times.scaled(call.times), context.runs * trips)
+        return _CallContext(caller, enclosing, context.times.scaled(call.times), context.runs * trips)
 
     def _attributed(
-        self, ins: Instruction, computation: Computation, counted: Properties, context: _Context
+        self, ins: Instruction, computation: Computation, counted: Properties, context: _CallContext
     ) -> AttributedCost:
         marks, evidence = self._address(ins, context)
         call_site = self._index.find(marks)
@@ -213,7 +213,7 @@ class _Walker:
         )
 
     def _actual(
-        self, ins: Instruction, counted: Properties, context: _Context, call_site: CallSite | None
+        self, ins: Instruction, counted: Properties, context: _CallContext, call_site: CallSite | None
     ) -> Properties:
         """Return what one run of an instruction does: what XLA counts, except for calls of libraries and kernels."""
         if is_opaque(ins, self._replay.cost_model):
@@ -224,7 +224,7 @@ class _Walker:
         library = true_cost(ins, self._replay.cost_model)
         return counted if library is None else library.scaled(context.times)
 
-    def _trips(self, loop: Instruction, marks: Address, context: _Context) -> Count:
+    def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> Count:
         """Return how often a loop runs: the number that the compiler proved, else the number of the equation."""
         proved = loop.known_trip_count
         if proved is not None:
@@ -236,7 +236,7 @@ class _Walker:
         unrolled = max(call_site.node.equation.params.get("unroll", 1), 1)
         return max((child.times for child in call_site.node.children if child.loop), default=1) // unrolled
 
-    def _address(self, ins: Instruction, context: _Context) -> tuple[Address, str]:
+    def _address(self, ins: Instruction, context: _CallContext) -> tuple[Address, str]:
         """Return the marks of the equation of an instruction, and the evidence for it.
 
         In this order: the instruction's own mark; the mark of a consumer, because the compiler inserts conversions and
@@ -273,7 +273,7 @@ class _Walker:
         return any(ins.opcode == "reduce-window" and "~" not in ins.op_name for ins in instructions)
 
     def _nearest_marked(
-        self, ins: Instruction, context: _Context, *, back: bool
+        self, ins: Instruction, context: _CallContext, *, back: bool
     ) -> tuple[Sequence[Address], Sequence[Instruction]]:
         """Return the addresses of the nearest marked producers (back) or consumers, and the instructions in between.
 
@@ -346,12 +346,12 @@ class _Walker:
                         users[id(operand)].append(parameter)
         return {"operands": operands, "users": users}
 
-    def _note_other_branch(self, ins: Instruction, context: _Context) -> None:
+    def _note_other_branch(self, ins: Instruction, context: _CallContext) -> None:
         call_site = self._index.find(self._address(ins, context)[0])
         if call_site is not None:
             self.uncosted[call_site.address] = "HandleConditional takes this property from another branch"
 
-    def _note_custom_fusion(self, fusion: Instruction, context: _Context) -> None:
+    def _note_custom_fusion(self, fusion: Instruction, context: _CallContext) -> None:
         instructions = fusion.callee(0).instructions
         if any(ins.opcode in ("gather", "scatter") for ins in instructions):
             call_sites = (self._index.find(self._address(ins, context)[0]) for ins in instructions)

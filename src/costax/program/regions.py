@@ -113,25 +113,25 @@ def program(jaxpr: Any, tree: Node, names: Sequence[str], donated: Sequence[bool
     region.donated = frozenset(
         number for number, may_overwrite in zip(region.inputs, donated, strict=False) if may_overwrite
     )
-    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, _Surroundings())
+    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, _OpContext())
     region.carries = [None] * len(region.outputs)
     return region
 
 
-class _Surroundings(NamedTuple):
+class _OpContext(NamedTuple):
     """The scope and direction of equations below the region, and the sizes of the manual mesh axes around them."""
 
     scope: Scope = ()
     direction: str = ""
     axis_sizes: Mapping[str, Count] = {}
 
-    def inside(self, node: Node, body: Body | None = None) -> _Surroundings:
+    def inside(self, node: Node, body: Body | None = None) -> _OpContext:
         """Return the surroundings of the equations in a body of an equation."""
         axes = {**self.axis_sizes, **body.axis_sizes} if body is not None and body.axis_sizes else self.axis_sizes
-        return _Surroundings(self.scope + node.scope, node.direction or self.direction, axes)
+        return _OpContext(self.scope + node.scope, node.direction or self.direction, axes)
 
 
-class _Builder(Interpreter["int | None", _Surroundings]):
+class _Builder(Interpreter["int | None", _OpContext]):
     """Adds the equations of a jaxpr to a region. Values are numbers of `Region.values`, or None for a literal."""
 
     def __init__(self, region: Region, shared: dict[Any, Region]) -> None:
@@ -145,7 +145,7 @@ class _Builder(Interpreter["int | None", _Surroundings]):
     def constant(self, var: Any, value: Any) -> int:
         return self._region.add(_jax.operand(var.aval), "constant")
 
-    def equation(self, node: Node, operands: list[int | None], context: _Surroundings) -> Sequence[int]:
+    def equation(self, node: Node, operands: list[int | None], context: _OpContext) -> Sequence[int]:
         if node.traits.view:
             return self._views(node, operands)
         call = called(node)
@@ -182,7 +182,7 @@ class _Builder(Interpreter["int | None", _Surroundings]):
         return results
 
     def _inlined(
-        self, node: Node, body: Body, child: Node, operands: Sequence[int | None], context: _Surroundings
+        self, node: Node, body: Body, child: Node, operands: Sequence[int | None], context: _OpContext
     ) -> Sequence[int]:
         """Add the equations of a call to the region, and return the values of the results."""
         region, inputs = self._region, list[int]()
@@ -202,7 +202,7 @@ class _Builder(Interpreter["int | None", _Surroundings]):
             for var, number in zip(node.equation.outvars, results, strict=True)
         ]
 
-    def _regions(self, node: Node, context: _Surroundings) -> list[tuple[Region, Body, Node]]:
+    def _regions(self, node: Node, context: _OpContext) -> list[tuple[Region, Body, Node]]:
         """Return the regions of a loop (the body, then the condition) or of branches; [] for any other equation."""
         pairs = list(zip(node.bodies, node.children, strict=True))
         known = all(len(body.inputs) == len(_jax.opened(body.jaxpr).invars) for body, _ in pairs)
@@ -211,14 +211,14 @@ class _Builder(Interpreter["int | None", _Surroundings]):
         ordered = sorted(pairs, key=lambda pair: pair[0].name == CONDITION)
         return [(self._body(body, child, context), body, child) for body, child in ordered]
 
-    def _body(self, body: Body, child: Node, context: _Surroundings) -> Region:
+    def _body(self, body: Body, child: Node, context: _OpContext) -> Region:
         """Return the region of a body, which equations with the same body and the same cost share."""
         key = id(body.jaxpr), id(child), body.name == CONDITION, tuple(context.axis_sizes.items())
         if key not in self._shared:
-            self._shared[key] = self._new_region(body, child, _Surroundings(axis_sizes=context.axis_sizes))
+            self._shared[key] = self._new_region(body, child, _OpContext(axis_sizes=context.axis_sizes))
         return self._shared[key]
 
-    def _new_region(self, body: Body, child: Node, context: _Surroundings) -> Region:
+    def _new_region(self, body: Body, child: Node, context: _OpContext) -> Region:
         inner, region = _jax.opened(body.jaxpr), Region(sources=body.inputs)
         fixed = len(inner.invars) if body.fixed is None else body.fixed
         for position, var in enumerate(inner.invars):

@@ -116,11 +116,11 @@ def layers_of(analysis: Counts) -> list[ToolLayer]:
     sizes = {parameter.position: parameter.operand.size for parameter in program.parameters or ()}
     jaxpr = _jax.opened(analysis.live)
     inputs = [_Value(_size(v), weight=sizes.get(i, 0)) for i, v in enumerate(jaxpr.invars)]
-    reader.run(analysis.live, tree.children, inputs, _Context())
+    reader.run(analysis.live, tree.children, inputs, _LayerContext())
     return _without_statistics(reader.result.layers)
 
 
-class _Context(NamedTuple):
+class _LayerContext(NamedTuple):
     """The scope and direction of equations, and how often they run."""
 
     scope: Scope = ()
@@ -128,7 +128,7 @@ class _Context(NamedTuple):
     times: Count = 1
 
 
-class _LayerReader(Interpreter[_Value, _Context]):
+class _LayerReader(Interpreter[_Value, _LayerContext]):
     """Recognises the layers of a program. Values are the facts about each array."""
 
     def __init__(self, kinds: Mapping[Scope, str]) -> None:
@@ -140,9 +140,9 @@ class _LayerReader(Interpreter[_Value, _Context]):
     def constant(self, var: Any, value: Any) -> _Value:
         return _Value(_size(var))
 
-    def equation(self, node: Node, operands: list[_Value], context: _Context) -> Sequence[_Value]:
+    def equation(self, node: Node, operands: list[_Value], context: _LayerContext) -> Sequence[_Value]:
         scope, direction = context.scope + node.scope, node.direction or context.direction
-        results = _Equation(self, node, _Context(scope, direction, context.times * node.times)).results(operands)
+        results = _Equation(self, node, _LayerContext(scope, direction, context.times * node.times)).results(operands)
         return [
             value._replace(size=_size(var), rank=len(_jax.operand(var.aval).shape))
             for var, value in zip(node.equation.outvars, results, strict=True)
@@ -152,7 +152,7 @@ class _LayerReader(Interpreter[_Value, _Context]):
 class _Equation:
     """One equation with its scope, its direction and how often it runs."""
 
-    def __init__(self, reader: _LayerReader, node: Node, context: _Context) -> None:
+    def __init__(self, reader: _LayerReader, node: Node, context: _LayerContext) -> None:
         self.reader, self.result, self.node = reader, reader.result, node
         self.scope, self.times = context.scope, context.times
         self.direction = context.direction or FORWARD
@@ -197,7 +197,7 @@ class _Equation:
                 _Value(_size(v)) if source is None else inputs[source]
                 for v, source in zip(_jax.opened(body.jaxpr).invars, _sources(body), strict=True)
             ]
-            context = _Context(self.scope + child.scope, self.direction, self.times * child.times)
+            context = _LayerContext(self.scope + child.scope, self.direction, self.times * child.times)
             results = self.reader.run(body.jaxpr, child.children, operands, context)
             out = results if call else out
         return out or [_Value()] * len(self.eqn.outvars)

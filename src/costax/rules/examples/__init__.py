@@ -1,6 +1,6 @@
-"""Worked examples: for each primitive a small program, what it costs, and how XLA counts it.
+"""Worked examples: for each primitive a small program, its cost, and how XLA counts it.
 
-`costax explain` and the rule pages show them; the tests hold each against our count and against XLA's.
+`costax explain` and the rule pages show them; the tests compare each with the count of costax and with that of XLA.
 The numbers are written as formulas of the shapes, so that a reader sees where they come from.
 """
 
@@ -18,7 +18,7 @@ from costax.core.cost import Count
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """XLA's lowered count, where it is not ours, and why. A number that is None is ours."""
+    """XLA's count of the lowered program where it differs from that of costax, and why. None: the same number."""
 
     why: str
     flops: Count | None = None
@@ -27,14 +27,14 @@ class Differs:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """XLA counts the lowered program as we do: 2 FLOPs a valid MAC, 1 for every other operation of any dtype."""
+    """XLA counts the same for the lowered program: 2 FLOPs a valid MAC, 1 for every other operation of any dtype."""
 
 
 SAME = Same()
 
 
 def differs(why: str, *, flops: Count | None = None, transcendentals: Count | None = None) -> Differs:
-    """Say why XLA's count of the lowered program differs, and what it is; a number that is left out equals ours."""
+    """Return the reason why XLA's count of the lowered program differs, and its numbers; one left out is the same."""
     return Differs(why, flops, transcendentals)
 
 
@@ -49,7 +49,7 @@ def since(counts: Mapping[tuple[int, ...], Count]) -> Count:
 class Case:
     """A program that uses one primitive, its arguments as specs (`f32[4,8]`), and its counts.
 
-    Counts that are None are not claimed; `macs`, `flops`, `transcendentals` and `ops` mean `Cost`'s projections.
+    Counts that are None are not compared. `macs`, `flops`, `transcendentals` and `ops` are the properties of `Cost`.
     """
 
     primitive: str
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def source(self) -> str:
-        """The program as it is written."""
+        """The source code of the program."""
         return inspect.getsource(self.function).strip().rstrip(",")
 
 
@@ -74,6 +74,6 @@ def case(primitive: str, function: Callable[..., Any], *args: str, **counts: Any
 
 
 def cases() -> tuple[Case, ...]:
-    """Return the worked examples of every module of this package, one module a family. Imports jax."""
+    """Return the worked examples of every module of this package, one module for each family. Imports jax."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return tuple(example for name in names for example in import_module(f"{__name__}.{name}").CASES)

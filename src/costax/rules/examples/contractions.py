@@ -58,7 +58,7 @@ CASES = (
             "on the CPU a dense dot of a masked copy for each group, and the masks: 4 operations an element",
             flops=3 * (2 * 6 * 5 * 4 + 4 * 6 * 5) + since({(0,): 3 * 2, (0, 12): 3 * 3}),
         ),
-        note="Each of the 6 rows meets one of the 3 matrices.",
+        note="Each of the 6 rows is multiplied by one of the 3 matrices.",
     ),
     case(
         "ragged_dot_general",
@@ -80,7 +80,7 @@ CASES = (
         "f32[6,2,4]",
         "i32[3]",
         macs=6 * 5 * 2 * 4,
-        note="A ragged batch is a batch.",
+        note="A ragged batch costs the same as a batch.",
     ),
     case(
         "symmetric_product",

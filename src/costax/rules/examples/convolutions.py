@@ -54,7 +54,7 @@ CASES = (
         "f32[1,4,4,8]",
         "f32[2,2,8,16]",
         macs=8 * 16 * (2 * 4) ** 2,
-        note="Transposed: each of the 4 x 4 input positions meets each of the 2 x 2 taps once.",
+        note="Transposed: each of the 4 x 4 input positions is multiplied by each of the 2 x 2 taps once.",
     ),
     case(
         "conv_general_dilated",
@@ -81,7 +81,7 @@ CASES = (
         macs=2 * 3 * 4 * (2 * 7),
         xla=differs(
             "on the CPU jax makes three real convolutions of it (Gauss), and additions",
-            # 3 convolutions; of the input, the kernel and the output: parts taken or joined, and sums
+            # 3 real convolutions; real and imaginary parts of input, kernel and output, and their sums
             flops=3 * 2 * (2 * 4 * 7 * 3 * 2) + 3 * (2 * 3 * 8) + 4 * (4 * 3 * 2) + 3 * (2 * 4 * 7),
         ),
     ),

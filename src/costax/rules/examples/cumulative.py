@@ -16,7 +16,7 @@ CASES = [
         "f32[4,1000]",
         flops=3 * 1000,
         ops=3 * 1000,
-        xla=differs("a reduce-window of n taps: n * (n - 1) joins a lane", flops=1000 * 4 * 3),
+        xla=differs("a reduce-window of n taps: n * (n - 1) operations a lane", flops=1000 * 4 * 3),
     ),
     case(
         "cumprod",
@@ -24,7 +24,7 @@ CASES = [
         "f32[4,1000]",
         flops=3 * 1000,
         ops=3 * 1000,
-        xla=differs("a reduce-window of n taps: n * (n - 1) joins a lane", flops=1000 * 4 * 3),
+        xla=differs("a reduce-window of n taps: n * (n - 1) operations a lane", flops=1000 * 4 * 3),
     ),
     case(
         "cummax",
@@ -32,7 +32,7 @@ CASES = [
         "f32[4,1000]",
         flops=3 * 1000,
         ops=3 * 1000,
-        xla=differs("a reduce-window of n taps: n * (n - 1) joins a lane", flops=1000 * 4 * 3),
+        xla=differs("a reduce-window of n taps: n * (n - 1) operations a lane", flops=1000 * 4 * 3),
     ),
     case(
         "cummin",
@@ -40,7 +40,7 @@ CASES = [
         "f32[4,1000]",
         flops=3 * 1000,
         ops=3 * 1000,
-        xla=differs("a reduce-window of n taps: n * (n - 1) joins a lane", flops=1000 * 4 * 3),
+        xla=differs("a reduce-window of n taps: n * (n - 1) operations a lane", flops=1000 * 4 * 3),
     ),
     case(
         "cumsum",
@@ -48,7 +48,7 @@ CASES = [
         "f32[4,1000]",
         flops=4 * 999,
         ops=4 * 999,
-        xla=differs("a reduce-window of n taps: n * (n - 1) joins a lane", flops=4 * 1000 * 999),
+        xla=differs("a reduce-window of n taps: n * (n - 1) operations a lane", flops=4 * 1000 * 999),
     ),
     case(
         "cumsum",
@@ -56,7 +56,7 @@ CASES = [
         "i32[4,1000]",
         flops=0,
         ops=3 * 1000,
-        xla=differs("a reduce-window of n taps: n * (n - 1) joins a lane", flops=1000 * 4 * 3),
+        xla=differs("a reduce-window of n taps: n * (n - 1) operations a lane", flops=1000 * 4 * 3),
     ),
     case(
         "cumlogsumexp",
@@ -65,7 +65,7 @@ CASES = [
         flops=5 * 3 * 1000,
         transcendentals=2 * 3 * 1000,
         xla=differs(
-            "a reduce-window of n taps: n * (n - 1) joins a lane, of 8 operations and 2 transcendentals",
+            "a reduce-window of n taps: n * (n - 1) operations a lane, of 8 operations and 2 transcendentals",
             flops=8 * 1000 * 4 * 3,
             transcendentals=2 * 1000 * 4 * 3,
         ),

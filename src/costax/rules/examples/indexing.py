@@ -1,4 +1,4 @@
-"""Worked examples of slices, gathers and scatters: what is touched moves, and nothing is computed but sums."""
+"""Worked examples of slices, gathers and scatters: the accessed elements are moved, and scatters add."""
 
 # pyright: basic
 # The examples are written as users write them, without annotations.

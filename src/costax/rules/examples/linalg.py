@@ -1,4 +1,4 @@
-"""Worked examples of linear algebra. XLA sees library calls, whose work it does not know."""
+"""Worked examples of linear algebra. XLA does not know the work of library calls."""
 
 # pyright: basic
 # The examples are written as users write them, without annotations.
@@ -10,11 +10,11 @@ from jax import lax
 
 from costax.rules.examples import Differs, case, differs
 
-_WHY = "a LAPACK custom call counts -1, its check 1, and what masks its results a few operations an element"
+_WHY = "a LAPACK custom call counts -1, its check 1, and the masks of its results a few operations an element"
 
 
 def _library(masks: int) -> Differs:
-    """XLA's count where LAPACK is called and its success is checked: only the masks are left."""
+    """XLA's count of a LAPACK call and the check of its status: only the masks count."""
     return differs(_WHY, flops=-1 + 1 + masks, transcendentals=0)
 
 
@@ -26,7 +26,7 @@ CASES = (
         flops=(2 * 12**3 + 3 * 12**2 - 5 * 12) // 6,
         transcendentals=12,
         xla=_library(3 * 12**2),
-        note="n^3 / 3 to leading order; the square roots stand apart",
+        note="n^3 / 3 to leading order; the square roots count as transcendentals",
     ),
     case(
         "lu",

@@ -22,6 +22,6 @@ CASES = (
         flops=0,
         ops=0,
         xla=differs("a custom call", flops=-1),
-        note="what Python does on the host is not the program's work",
+        note="the work of Python on the host is not part of the program",
     ),
 )

@@ -26,7 +26,8 @@ CASES = [
         flops=4 * 999,
         ops=4 * 999,
         xla=differs(
-            "the greater complex number is found by comparing both parts: 9 operations a join", flops=9 * 4 * 999
+            "the larger complex number is determined by comparing both parts: 9 operations an element",
+            flops=9 * 4 * 999,
         ),
     ),
     case("reduce_max", lambda x: jnp.max(x, axis=1), "i32[4,1000]", flops=0, ops=4 * 999),
@@ -39,7 +40,7 @@ CASES = [
         "f32[4,1000]",
         flops=0,
         ops=4 * 999,
-        xla=differs("the combiner carries value and index: 9 operations a join", flops=9 * 4 * 999),
+        xla=differs("the combiner carries value and index: 9 operations an element", flops=9 * 4 * 999),
     ),
     case(
         "argmax",
@@ -47,7 +48,7 @@ CASES = [
         "i32[4,1000]",
         flops=0,
         ops=4 * 999,
-        xla=differs("the combiner carries value and index: 7 operations a join", flops=7 * 4 * 999),
+        xla=differs("the combiner carries value and index: 7 operations an element", flops=7 * 4 * 999),
     ),
     case(
         "argmin",
@@ -55,6 +56,6 @@ CASES = [
         "f32[4,1000]",
         flops=0,
         ops=4 * 999,
-        xla=differs("the combiner carries value and index: 9 operations a join", flops=9 * 4 * 999),
+        xla=differs("the combiner carries value and index: 9 operations an element", flops=9 * 4 * 999),
     ),
 ]

@@ -17,7 +17,7 @@ CASES = [
         "f32[4,1000]",
         flops=0,
         ops=4 * 1000 * 10,
-        xla=differs("n is taken to be the elements of all rows together", flops=4000 * 12),
+        xla=differs("XLA takes the elements of all rows together for n", flops=4000 * 12),
     ),
     case(
         "sort",
@@ -25,7 +25,7 @@ CASES = [
         "f32[4,1000]",
         flops=0,
         ops=1000 * 4 * 2,
-        xla=differs("n is taken to be the elements of all rows together", flops=4000 * 12),
+        xla=differs("XLA takes the elements of all rows together for n", flops=4000 * 12),
     ),
     case("sort", lambda x, y: lax.sort((x, y), num_keys=2), "f32[1000]", "i32[1000]", flops=0, ops=1000 * 10),
     case("sort", lambda x, i: lax.sort((x, i), num_keys=1), "f32[1000]", "i32[1000]", flops=0, ops=1000 * 10),

@@ -43,8 +43,8 @@ def reduce_precision(eqn: Equation) -> Cost:
 def bitcast_convert_type(eqn: Equation) -> Cost:
     """One conversion for each output element: the same bits under another dtype; OPs, no FLOPs.
 
-    ops = |out|, filed under the new dtype; 0 where the dtype does not change. Of narrower
-    elements there are more.
+    ops = |out|, filed under the new dtype; 0 where the dtype does not change. |out| is
+    the number of elements of the new dtype.
     XLA: 1 FLOP an output element.
     """
     changes = eqn.inputs[0].dtype != eqn.out.dtype

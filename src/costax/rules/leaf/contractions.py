@@ -76,7 +76,7 @@ def scaled_matmul(eqn: Equation) -> Cost:
 
 @cost_rule("symmetric_product", traits=NO_TRAITS)
 def symmetric_product(eqn: Equation) -> Cost:
-    """alpha * A A^T + beta * C, of which one triangle is computed and the other copied.
+    """alpha * A A^T + beta * C: one triangle is computed, the other one is copied.
 
     n*(n+1)/2 elements, each k multiplications, k - 1 additions, and 3 operations for alpha, beta and the sum:
     n * (n+1) * (k+1) for A of (n, k), times batch. Counted as arithmetic. Source: LAPACK working note 41, xSYRK.

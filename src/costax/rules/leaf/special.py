@@ -40,8 +40,8 @@ def incomplete_gamma(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the regularised incomplete gamma functions.
 
     transcendentals = |out|.
-    XLA: expanded to loops over a series and a continued fraction, of which it counts one step; how many steps run
-    depends on the values, at most 2000.
+    XLA: expanded to loops over a series and a continued fraction; it counts one iteration of each. The number of
+    iterations depends on the values: at most 2000.
     """
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
@@ -51,8 +51,8 @@ def incomplete_beta(eqn: Equation) -> Cost:
     """One transcendental operation for each output element: the regularised incomplete beta function.
 
     transcendentals = |out|.
-    XLA: expanded to a continued fraction by Lentz's method, a loop of which it counts one step; how many steps run
-    depends on the values: at most 200 in f32, 600 in f64.
+    XLA: expanded to a loop over a continued fraction (Lentz's method); it counts one iteration. The number of
+    iterations depends on the values: at most 200 in f32, 600 in f64.
     """
     return Cost.transcendental(eqn.out.dtype, eqn.out.size)
 
