@@ -28,6 +28,7 @@ from costax.core.cost import (
     Count,
 )
 from costax.performance.memory import dot_kind
+from costax.performance.memory.compiler import XLA_GPU_H100
 from costax.performance.memory.fusion import Fusion, fused
 from costax.program.regions import Op, Region
 from costax.program.tree import Scope
@@ -144,7 +145,7 @@ class _KernelBuilder:
         self, region: Region, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
     ) -> Iterator[Kernel]:
         if id(region) not in self._fusions:
-            self._fusions[id(region)] = fused(region)
+            self._fusions[id(region)] = fused(region, XLA_GPU_H100)
         fusion = self._fusions[id(region)]
         kernel_ops = _ops_by_kernel(region, fusion)
         parameters = _with_casts(region, parameters)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Final
 
+from costax.performance.memory.compiler import CompilerModel
 from costax.program.regions import Op
-
-# XLA compiles a product with (m + n) * k below this limit to an ordinary fused loop. Source: XLA's flag
-# xla_gpu_gemm_rewrite_size_threshold.
-_SMALLEST_MATMUL: Final = 100
 
 
 def free_extents(op: Op) -> tuple[int, int]:
@@ -22,7 +18,7 @@ def free_extents(op: Op) -> tuple[int, int]:
     return rows, columns
 
 
-def kind(op: Op) -> str:
+def kind(op: Op, model: CompilerModel) -> str:
     """Return "small", "vector" or "" for a `dot_general`.
 
     "small": XLA fuses it like elementwise work. Outer products (k = 1) are small too, for they sum nothing.
@@ -30,7 +26,7 @@ def kind(op: Op) -> str:
     "": a kernel of a library or of Triton.
     """
     free = free_extents(op)
-    if depth(op) == 1 or sum(free) * depth(op) < _SMALLEST_MATMUL:
+    if depth(op) == 1 or sum(free) * depth(op) < model.smallest_product:
         return "small"
     return "vector" if 1 in free else ""
 

@@ -12,23 +12,12 @@ The rule follows XLA and is calibrated against its buffer assignment for an H100
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from costax.performance.memory import dot_kind
+from costax.performance.memory.compiler import CompilerModel
 from costax.performance.memory.recomputation import CodeDuplication, costly_to_recompute, reduces_last_axis
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind
-
-# The most buffers that one fusion reads. Source: XLA, gpu_fusible.h, MaxOperandsAndOutputsPerFusion.
-_MOST_SOURCES: Final = 64
-# The launch of a kernel in bytes that could be moved meanwhile: XLA's 1 us times the 3.35 TB/s of an H100.
-LAUNCH_BYTES: Final = 3_352_320
-# Constants of at most so many bytes are part of the code of a kernel and need no buffer.
-_SCALAR: Final = 16
-# The dtypes and the extra bytes that XLA accepts for an operand that is fused into a product. Source: XLA,
-# gemm_fusion.cc. Triton has no complex and no 64-bit numbers.
-_TRITON: Final = frozenset({"f32", "bf16", "f16", "i8"})
-_TOLERANCE: Final = 1024
 
 
 @dataclass(slots=True)
@@ -53,27 +42,27 @@ def unfused(region: Region) -> Fusion:
     return Fusion(set(range(len(region.values))), reads, [frozenset(read) for read in reads])
 
 
-def fused(region: Region) -> Fusion:
+def fused(region: Region, model: CompilerModel) -> Fusion:
     """Return which values have a buffer after elementwise work is fused into its users.
 
     The steps go from what is certain to what is weighed: an op that cannot be fused writes a buffer in any case; a
     value that is too much arithmetic, or too much code, to recompute gets one next; only then are the bytes of
     recomputing compared with those of a buffer, because the comparison needs to know where the kernels end.
     """
-    kept = _unfusible(region)
-    kept |= costly_to_recompute(region, kept, LAUNCH_BYTES)
-    duplicated = CodeDuplication(region, kept).values_to_keep()
+    kept = _unfusible(region, model)
+    kept |= costly_to_recompute(region, kept, model)
+    duplicated = CodeDuplication(region, kept, model).values_to_keep()
     kept |= duplicated
     # A new buffer ends a kernel, which changes how many kernels use the values before it; so the bytes are compared a
     # second time, with the buffers of the first.
     for _ in range(2):
         kernels = _consuming_kernels(region, kept)
-        sources = _source_buffers(region, kept, kernels)
+        sources = _source_buffers(region, kept, kernels, model)
         buffers = {x for x in range(len(region.values)) if sources[x] == (x,)}
         if buffers <= kept:
             break
         kept |= buffers
-    sources = _source_buffers(region, kept, [set() for _ in region.values])
+    sources = _source_buffers(region, kept, [set() for _ in region.values], model)
     buffers = {x for x in range(len(region.values)) if sources[x] == (x,)}
     reads = [tuple(dict.fromkeys(s for x in op.inputs if x is not None for s in sources[x])) for op in region.ops]
     return Fusion(buffers, reads, _overwritable(region, sources, reads), limited=bool(duplicated))
@@ -124,22 +113,22 @@ def _channels_last(region: Region, sources: list[tuple[int, ...]]) -> set[int]:
     return buffers
 
 
-def _unfusible(region: Region) -> set[int]:
+def _unfusible(region: Region, model: CompilerModel) -> set[int]:
     """Return the values that need a buffer because of the op that computes them, or of an op that reads them."""
     kept = {x for x in region.outputs if x is not None}
     for number, value in enumerate(region.values):
         if value.kind in ("argument", "carry", "outer"):
             kept.add(number)
     for op in region.ops:
-        product = dot_kind.kind(op) if op.traits.contraction is ContractionKind.PRODUCT else ""
+        product = dot_kind.kind(op, model) if op.traits.contraction is ContractionKind.PRODUCT else ""
         if not op.traits.computed_where_used and product != "small" and not reduces_last_axis(op):
             kept.update(op.outputs)
         if not _fuses_operands(op) and not product:
-            kept.update(x for x in _buffer_operands(op) if x is not None and not _fuses_into_dot(region, op, x))
+            kept.update(x for x in _buffer_operands(op) if x is not None and not _fuses_into_dot(region, op, x, model))
         elif op.traits.in_place and op.inputs[0] is not None:
             kept.add(op.inputs[0])
     # The slice of an array that a scan goes through ("slice") is read from that array; a scalar is part of the code.
-    return {x for x in kept if region.values[x].kind != "constant" or region.values[x].nbytes > _SCALAR}
+    return {x for x in kept if region.values[x].kind != "constant" or region.values[x].nbytes > model.inline_bytes}
 
 
 def _fuses_operands(op: Op) -> bool:
@@ -147,7 +136,7 @@ def _fuses_operands(op: Op) -> bool:
     return op.traits.computed_where_used or op.traits.reduction or op.traits.in_place
 
 
-def _fuses_into_dot(region: Region, op: Op, x: int) -> bool:
+def _fuses_into_dot(region: Region, op: Op, x: int, model: CompilerModel) -> bool:
     """Say whether a product computes an operand itself: if that reads at most as many bytes as the operand has.
 
     A cast from bf16 to f32 is fused (reads half as much), the sum of two arrays is not (reads twice as much).
@@ -157,14 +146,14 @@ def _fuses_into_dot(region: Region, op: Op, x: int) -> bool:
     if (
         op.traits.contraction is not ContractionKind.PRODUCT
         or value.kind != "computed"
-        or value.operand.dtype not in _TRITON
+        or value.operand.dtype not in model.product_dtypes
     ):
         return False
     producer = region.ops[value.op]
     read = sum(region.values[y].nbytes for y in dict.fromkeys(producer.inputs) if y is not None)
     # A transpose or broadcast is fused; a slice is not, because it reads a larger array than the operand.
     moves_all = producer.traits.moves and not producer.traits.partial and value.nbytes >= read
-    return (producer.traits.elementwise or moves_all) and read - value.nbytes <= _TOLERANCE
+    return (producer.traits.elementwise or moves_all) and read - value.nbytes <= model.product_tolerance
 
 
 def _buffer_operands(op: Op) -> tuple[int | None, ...]:
@@ -175,16 +164,17 @@ def _buffer_operands(op: Op) -> tuple[int | None, ...]:
     return tuple(x for position, x in enumerate(op.inputs) if position not in op.carried)
 
 
-def _buffer_is_cheaper(kernels: int, read: int, size: int) -> bool:
+def _buffer_is_cheaper(kernels: int, read: int, size: int, launch_bytes: int) -> bool:
     """Say whether one buffer moves fewer bytes than recomputing a value in each kernel that uses it.
 
-    kernels: how many use it. read: bytes that computing it reads. size: bytes of the value.
+    kernels: how many use it. read: bytes that computing it reads. size: bytes of the value. launch_bytes: the launch of
+    a kernel, in bytes.
     Recomputing reads kernels * read bytes. A buffer reads them once, is written once and read in each kernel, and
-    launches one more kernel: read + (1 + kernels) * size + LAUNCH_BYTES.
+    launches one more kernel: read + (1 + kernels) * size + launch_bytes.
     Example: the sum (4 MB) of two arrays (8 MB together). For 2 kernels 16 MB against 8 + 12 + 3.35 MB: recompute.
     For 5 kernels 40 MB against 8 + 24 + 3.35 MB: a buffer.
     """
-    return kernels * read > read + (1 + kernels) * size + LAUNCH_BYTES
+    return kernels * read > read + (1 + kernels) * size + launch_bytes
 
 
 def _consuming_kernels(region: Region, kept: set[int]) -> list[set[int]]:
@@ -203,7 +193,9 @@ def _consuming_kernels(region: Region, kept: set[int]) -> list[set[int]]:
     return kernels
 
 
-def _source_buffers(region: Region, kept: set[int], kernels: list[set[int]]) -> list[tuple[int, ...]]:
+def _source_buffers(
+    region: Region, kept: set[int], kernels: list[set[int]], model: CompilerModel
+) -> list[tuple[int, ...]]:
     """Return for each value the buffers that a kernel reads to compute it: the value itself where it has a buffer."""
     sources: list[tuple[int, ...]] = [(x,) if x in kept else () for x in range(len(region.values))]
     for op in region.ops:
@@ -212,6 +204,8 @@ def _source_buffers(region: Region, kept: set[int], kernels: list[set[int]]) -> 
                 continue
             read = tuple(dict.fromkeys(s for x in op.inputs if x is not None for s in sources[x]))
             nbytes = sum(region.values[s].nbytes for s in read)
-            own_buffer = _buffer_is_cheaper(len(kernels[result]), nbytes, region.values[result].nbytes)
-            sources[result] = (result,) if own_buffer or len(read) > _MOST_SOURCES else read
+            own_buffer = _buffer_is_cheaper(
+                len(kernels[result]), nbytes, region.values[result].nbytes, model.launch_bytes
+            )
+            sources[result] = (result,) if own_buffer or len(read) > model.most_sources else read
     return sources

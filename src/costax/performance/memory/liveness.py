@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from costax.core.cost import Count
-from costax.performance.memory.fusion import Fusion
+from costax.performance.memory.compiler import CompilerModel
+from costax.performance.memory.fusion import Fusion, fused, unfused
 from costax.performance.memory.workspace import workspace_bytes
 from costax.program.regions import Op, Region, Value
-
-# Bytes of a loop counter, or of the status word that a library writes.
-_WORD: Final = 4
 
 
 @dataclass(slots=True)
@@ -39,16 +36,17 @@ class LiveRanges:
 class LivenessAnalysis:
     """Computes the live ranges of regions, of each region once.
 
-    fuse: returns which values have a buffer. compiled: allocate as XLA does: the results of the program have a buffer
-    from the start, an elementwise result may overwrite an operand that dies, and buffers are aligned.
-    alignment: of temporaries, in bytes.
+    model: allocate as this compiler does: values are fused, the results of the program have a buffer from the start, an
+    elementwise result may overwrite an operand that dies, and buffers are aligned. None: every result has a buffer of
+    its own, as where equations run one by one.
     """
 
-    def __init__(self, fuse: Callable[[Region], Fusion], *, compiled: bool, alignment: int = 1) -> None:
-        """Take the rules of a compiler."""
-        self.fuse = fuse
-        self.compiled = compiled
-        self.alignment = alignment
+    def __init__(self, model: CompilerModel | None) -> None:
+        """Take the model of a compiler."""
+        self.model = model
+        self.compiled = model is not None
+        # The alignment of temporaries, in bytes.
+        self.alignment = model.alignment if model else 1
         self._by_region: dict[int, LiveRanges] = {}
 
     def live_ranges(self, region: Region, *, whole: bool = False) -> LiveRanges:
@@ -56,6 +54,10 @@ class LivenessAnalysis:
         if id(region) not in self._by_region:
             self._by_region[id(region)] = _RegionLiveness(self, region, whole).live_ranges()
         return self._by_region[id(region)]
+
+    def fusion(self, region: Region) -> Fusion:
+        """Return which values of a region have a buffer."""
+        return fused(region, self.model) if self.model else unfused(region)
 
     @property
     def limited(self) -> bool:
@@ -78,7 +80,7 @@ class _RegionLiveness:
         self.analysis = analysis
         self.region = region
         self.whole = whole
-        self.fusion = analysis.fuse(region)
+        self.fusion = analysis.fusion(region)
         self.last = self._last_uses()
         self.pinned = self._pinned()
         self.reusing = self._reusing_results()
@@ -220,20 +222,21 @@ class _RegionLiveness:
 
     def _inside(self, op: Op, number: int) -> tuple[Count, Count]:
         """Return the bytes that an op needs beside its operands and results, and how much padding they contain."""
-        unit = self.analysis.alignment if self.analysis.compiled else 0
+        model = self.analysis.model
         if not op.regions:
-            workspace = workspace_bytes(op, self.region) if self.analysis.compiled else 0
+            workspace = workspace_bytes(op, self.region, model) if model else 0
             # A workspace comes with a table of pointers or a status word, whose buffer is padding but for a word.
-            return workspace, unit - _WORD if workspace and unit else 0
+            return workspace, model.alignment - model.word if workspace and model else 0
         inner = [self.analysis.live_ranges(region) for region in op.regions]
         largest = max(inner, key=lambda live_ranges: live_ranges.peak)
         self.inner[number] = largest
-        if not op.loop or not unit:
+        if not op.loop or not model:
             return max(largest.peak, 0), largest.padding
+        unit = model.alignment
         # XLA's loops need small buffers of their own, one alignment unit each. A scan: the table of pointers of the
         # carried tuple, and the counter.
         if not op.has_condition:
-            return max(largest.peak, unit) + 2 * unit, max(largest.padding, unit - (_WORD if largest.peak else 1))
+            return max(largest.peak, unit) + 2 * unit, max(largest.padding, unit - (model.word if largest.peak else 1))
         # A while loop: the boolean result of the condition, which is alive with the temporaries of the condition and
         # not with those of the body, and the table of pointers where it carries several values.
         body, condition = inner[0], inner[1]

@@ -10,21 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from costax import _jax
 from costax.core.cost import Count
 from costax.errors import InputError
-from costax.performance.memory.fusion import fused, unfused
+from costax.performance.memory.compiler import XLA_GPU_H100, CompilerModel
 from costax.performance.memory.liveness import LivenessAnalysis, LiveRanges
 from costax.program.regions import Op, Region, program
 from costax.program.tree import BACKWARD, RECOMPUTE, Node
 from costax.rules.traits import ContractionKind
-
-# Bytes. XLA starts every temporary on a GPU at a multiple of this.
-_ALIGNMENT: Final = 256
-# Bytes. A program with several results returns a table with a pointer to each.
-_POINTER: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +58,18 @@ class TimelinePoint:
 class MemoryProfile:
     """The memory of a program. `memory_profile` computes it; `Analysis.memory` holds it."""
 
-    def __init__(self, region: Region) -> None:
-        """Take the region of the whole program."""
+    def __init__(self, region: Region, model: CompilerModel = XLA_GPU_H100) -> None:
+        """Take the region of the whole program, and the compiler of the fused estimate."""
         self._region = region
+        self._model = model
 
     @cached_property
     def _unfused(self) -> LiveRanges:
-        return LivenessAnalysis(unfused, compiled=False).live_ranges(self._region, whole=True)
+        return LivenessAnalysis(None).live_ranges(self._region, whole=True)
 
     @cached_property
     def _compiler(self) -> LivenessAnalysis:
-        return LivenessAnalysis(fused, compiled=True, alignment=_ALIGNMENT)
+        return LivenessAnalysis(self._model)
 
     @cached_property
     def _fused(self) -> LiveRanges:
@@ -88,7 +84,7 @@ class MemoryProfile:
     def fused_estimate(self) -> Count:
         """Bytes that a compiler is expected to allocate: elementwise chains fused, results allocated from the start."""
         results = len(self._region.outputs)
-        return self._fused.peak + (_POINTER * results if results > 1 else 0)
+        return self._fused.peak + (self._model.pointer * results if results > 1 else 0)
 
     @property
     def parts(self) -> dict[str, Count]:
@@ -151,10 +147,13 @@ class MemoryProfile:
         return self._region
 
 
-def memory_profile(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...]) -> MemoryProfile:
+def memory_profile(
+    jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...], model: CompilerModel = XLA_GPU_H100
+) -> MemoryProfile:
     """Return the memory profile of a traced program.
 
-    tree: the costs of the same jaxpr. names, donated: of the inputs. Raises InputError where a size is a symbol.
+    tree: the costs of the same jaxpr. names, donated: of the inputs. model: the compiler of the fused estimate.
+    Raises InputError where a size is a symbol.
     """
     region = program(jaxpr, tree, names, donated)
     for value in region.values:
@@ -165,7 +164,7 @@ def memory_profile(jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool
                 why="Which arrays are alive at the peak depends on their sizes.",
                 cure="Analyze the program with numbers for the symbols, for example costax.spec('f32[8,64]').",
             )
-    return MemoryProfile(region)
+    return MemoryProfile(region, model)
 
 
 def _is_dilated(op: Op) -> bool:

@@ -8,27 +8,17 @@ in a kernel, each time for another index: slices of slices, as in an associative
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
 
 from costax.performance.memory import dot_kind
+from costax.performance.memory.compiler import CompilerModel
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind, Function
 
-# Source: XLA, fusion_node_indexing_evaluation.cc, kAllowedCodeDuplication.
-_MOST_COPIES: Final = 15
-# The largest kernel, in operations, whose code duplication is evaluated. The limit keeps the evaluation linear in the
-# length of the program.
-_LARGEST_KERNEL: Final = 256
-# Operations that an H100 executes while it moves a byte: 132 multiprocessors x 128 lanes x 1.98 GHz over 3.35 TB/s.
-_OPERATIONS_A_BYTE: Final = 10.0
-# Shorter reductions are loops inside the kernel that uses them. Source: XLA, priority_fusion.cc.
-_SMALL_REDUCTION: Final = 16
 
-
-def costly_to_recompute(region: Region, kept: Collection[int], launch_bytes: float) -> set[int]:
+def costly_to_recompute(region: Region, kept: Collection[int], model: CompilerModel) -> set[int]:
     """Return the values whose recomputation takes longer than writing and reading a buffer.
 
-    kept: the values that have a buffer anyway. launch_bytes: the launch of one more kernel, as bytes.
+    kept: the values that have a buffer anyway.
 
     Example: exp(x) of f32[n], broadcast to f32[n, n] and used there. Fused, it is computed n * n times instead of n
     times, 20 instructions each. A buffer moves 2 * 4 * n bytes and costs a launch, 3.35 MB.
@@ -38,7 +28,7 @@ def costly_to_recompute(region: Region, kept: Collection[int], launch_bytes: flo
     A long reduction of a row, and the elementwise work on its result, are exempt: a kernel that holds a row computes
     them once for the row, however many elements of the row use them.
     """
-    evaluated = _evaluated_elements(region, kept)
+    evaluated = _evaluated_elements(region, kept, model)
     # By value: instructions to compute one element, those of the fused values before it included.
     work = [0.0] * len(region.values)
     of_rows, costly = set[int](), set[int]()
@@ -46,22 +36,22 @@ def costly_to_recompute(region: Region, kept: Collection[int], launch_bytes: flo
         inputs = [x for x in dict.fromkeys(op.inputs) if x is not None]
         result_size = _result_size(region, op)
         from_rows = bool(inputs) and all(x in of_rows and _size(region, x) == result_size for x in inputs)
-        if _reduces_long_rows(op) or from_rows:
+        if _reduces_long_rows(op, model) or from_rows:
             of_rows.update(op.outputs)
             continue
-        inside = (work[x] * _elements_read(op, _size(region, x), result_size) for x in inputs)
+        inside = (work[x] * _elements_read(op, _size(region, x), result_size, model) for x in inputs)
         operations = op.traits.operations + sum(inside)
         for x in op.outputs:
             copies = evaluated[x] - _size(region, x)
             # A buffer is written once and read once.
-            buffer_bytes = 2 * region.values[x].nbytes + launch_bytes
-            if x not in kept and copies * operations > _OPERATIONS_A_BYTE * buffer_bytes:
+            buffer_bytes = 2 * region.values[x].nbytes + model.launch_bytes
+            if x not in kept and copies * operations > model.operations_per_byte * buffer_bytes:
                 costly.add(x)
             work[x] = 0.0 if x in kept or x in costly else operations
     return costly
 
 
-def _evaluated_elements(region: Region, kept: Collection[int]) -> list[float]:
+def _evaluated_elements(region: Region, kept: Collection[int], model: CompilerModel) -> list[float]:
     """Return how many elements of each value are computed in the kernel that computes most of them.
 
     The ops are visited backwards, from the results of the kernels. A value of n elements that is broadcast to (n, n)
@@ -74,7 +64,7 @@ def _evaluated_elements(region: Region, kept: Collection[int]) -> list[float]:
         for x in dict.fromkeys(op.inputs):
             if x is not None:
                 size = _size(region, x)
-                needed = size if _reduces_long_rows(op) else times * _elements_read(op, size, result_size)
+                needed = size if _reduces_long_rows(op, model) else times * _elements_read(op, size, result_size, model)
                 evaluated[x] = max(evaluated[x], needed)
     return evaluated
 
@@ -95,10 +85,11 @@ class CodeDuplication:
     after each other need the first value 2**4 = 16 times, more than XLA allows.
     """
 
-    def __init__(self, region: Region, kept: Collection[int]) -> None:
-        """Take a region and the values that have a buffer."""
+    def __init__(self, region: Region, kept: Collection[int], model: CompilerModel) -> None:
+        """Take a region, the values that have a buffer, and the limits of a compiler."""
         self.region = region
         self.kept = kept
+        self.model = model
         # By value: the ops that read it.
         self.users: list[list[int]] = [[] for _ in region.values]
         for number, op in enumerate(region.ops):
@@ -116,13 +107,13 @@ class CodeDuplication:
         fused = set(candidates)
         # Most programs stay below the limit even if everything is fused; one pass shows that.
         counts = self._counts(range(len(self.region.ops) - 1, -1, -1), fused)
-        if max(counts.values(), default=0) <= _MOST_COPIES:
+        if max(counts.values(), default=0) <= self.model.most_copies:
             return set()
         fused = set[int]()
         for x in sorted(candidates, key=lambda x: (-self.region.values[x].nbytes, -x)):
             fused.add(x)
             ops = self._downstream(x, fused)
-            if len(ops) > _LARGEST_KERNEL or self._counts(ops, fused).get(x, 0) > _MOST_COPIES:
+            if len(ops) > self.model.largest_kernel or self._counts(ops, fused).get(x, 0) > self.model.most_copies:
                 fused.remove(x)
         return set(candidates) - fused
 
@@ -130,7 +121,7 @@ class CodeDuplication:
         """Return the ops into whose kernels a value is fused, the last first, and then the op that computes it."""
         ops: set[int] = set()
         pending = [x]
-        while pending and len(ops) <= _LARGEST_KERNEL:
+        while pending and len(ops) <= self.model.largest_kernel:
             for number in self.users[pending.pop()]:
                 if number not in ops:
                     ops.add(number)
@@ -181,16 +172,16 @@ def reduces_last_axis(op: Op) -> bool:
     return not op.traits.windowed and tuple(op.equation.params["axes"]) == (len(op.equation.invars[0].aval.shape) - 1,)
 
 
-def _reduces_long_rows(op: Op) -> bool:
-    return reduces_last_axis(op) and op.equation.invars[0].aval.shape[-1] >= _SMALL_REDUCTION
+def _reduces_long_rows(op: Op, model: CompilerModel) -> bool:
+    return reduces_last_axis(op) and op.equation.invars[0].aval.shape[-1] >= model.shortest_reduction
 
 
-def _elements_read(op: Op, operand_size: float, result_size: float) -> float:
+def _elements_read(op: Op, operand_size: float, result_size: float, model: CompilerModel) -> float:
     """Return how many elements of an operand are read for one element of the result.
 
     k for a product over k, n for a sum over n elements (operand_size / result_size), 1 for elementwise work.
     """
-    if op.traits.contraction is ContractionKind.PRODUCT and dot_kind.kind(op):
+    if op.traits.contraction is ContractionKind.PRODUCT and dot_kind.kind(op, model):
         return float(dot_kind.depth(op))
     if op.traits.reads_once:
         return operand_size / result_size if result_size else 0.0

@@ -1,4 +1,4 @@
-"""Workspace: the bytes that a compiler allocates for one op beside its operands and results, as XLA does for an H100.
+"""Workspace: the bytes that a compiler allocates for one op beside its operands and results, as XLA does on GPUs.
 
 * A product with few output tiles and a long contraction is split along the contraction ("split-K"), so that all
   multiprocessors have work. The partial sums lie in memory, in float32, until they are added. XLA chooses the split by
@@ -10,62 +10,48 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Final
+from typing import Any
 
 from costax.core import dtypes
 from costax.core.cost import Count
 from costax.performance.memory import dot_kind
+from costax.performance.memory.compiler import CompilerModel
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind, Implementation
 
-# The weights of XLA's cost model of a split product on Hopper: of an operation, of a byte of the product, of a byte of
-# the sum of the parts, and of the launch of that sum. Source: XLA, xla/backends/gpu/transforms/splitk_rewriter.cc.
-_COMPUTE, _MEMORY, _SUM, _SUM_LAUNCH = 100.0, 0.194136, 193.1384, 4.36e7
-# An output tile of the product has 128 x 128 elements; an H100 has 132 multiprocessors, which compute a tile each.
-_TILE: Final = 128
-_MULTIPROCESSORS: Final = 132
-_SPLITS: Final = tuple(2**power for power in range(12))
-# The operands of a split product are padded to whole vectors of so many bytes.
-_VECTOR: Final = 16
-# The alignment of XLA's buffers on a GPU, in bytes. The table of pointers of a tuple has a few bytes and takes this.
-_ALIGNMENT: Final = 256
-_POINTER_TABLE: Final = _ALIGNMENT
-# Source: XLA, GemmRewriter, for Hopper without autotuning.
-_CUBLAS_WORKSPACE: Final = 4 << 20
 
-
-def workspace_bytes(op: Op, region: Region) -> Count:
+def workspace_bytes(op: Op, region: Region, model: CompilerModel) -> Count:
     """Return the bytes that an op needs while it runs, beside its operands and results."""
-    contraction, library = op.traits.contraction, op.traits.implementation
+    contraction, library, pointer_table = op.traits.contraction, op.traits.implementation, model.alignment
     if contraction is ContractionKind.PRODUCT:
-        return _cublas_workspace(op) + _transposed_operands(op, region) + _partial_sums(op)
+        return _cublas_workspace(op, model) + _transposed_operands(op, region, model) + _partial_sums(op, model)
     if contraction is ContractionKind.CONVOLUTION:
-        return _POINTER_TABLE + _layout_copies(op, region)
+        return pointer_table + _layout_copies(op, region, model)
     if contraction is ContractionKind.RAGGED:
         return _rows_for_each_group(op)
-    results = sum(_aligned(region.values[x].nbytes) for x in op.outputs)
+    results = sum(_aligned(region.values[x].nbytes, model) for x in op.outputs)
     match library:
         case Implementation.WINDOW_SCATTER:
             # The position of the maximum of each window is found first: an array of 4-byte integers for each axis.
             source = op.equation.invars[0].aval.shape
-            return len(source) * _aligned(4 * prod(source))
+            return len(source) * _aligned(4 * prod(source), model)
         case Implementation.SERIES:
             return op.traits.series_arrays * results
         case Implementation.SORT:
-            return _POINTER_TABLE
+            return pointer_table
         case Implementation.FACTORIZATION:
             # cuSOLVER overwrites its operand, so it works on a copy, and writes a status word. There is no copy where
             # the op may overwrite its operand and has no other result.
-            return _POINTER_TABLE if op.traits.overwrites and len(op.outputs) == 1 else results + _POINTER_TABLE
+            return pointer_table if op.traits.overwrites and len(op.outputs) == 1 else results + pointer_table
         case None:
             return 0
 
 
-def _aligned(nbytes: Count) -> Count:
-    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+def _aligned(nbytes: Count, model: CompilerModel) -> Count:
+    return -(-nbytes // model.alignment) * model.alignment
 
 
-def _cublas_workspace(op: Op) -> Count:
+def _cublas_workspace(op: Op, model: CompilerModel) -> Count:
     """Return the workspace of cuBLAS, which computes the products that Triton does not.
 
     Those are products of complex numbers, and products of 16-bit numbers into 32 bits with extents that are no
@@ -73,23 +59,23 @@ def _cublas_workspace(op: Op) -> Count:
     """
     (left, right), out = op.equation.invars, op.equation.outvars[0]
     if dtypes.is_complex(_dtype(left)):
-        return _CUBLAS_WORKSPACE
+        return model.library_workspace
     odd = len(left.aval.shape) == 2 and any(extent % 8 for extent in (*left.aval.shape, *right.aval.shape))
-    return _CUBLAS_WORKSPACE if _width(left) == 2 and _width(out) == 4 and odd else 0
+    return model.library_workspace if _width(left) == 2 and _width(out) == 4 and odd else 0
 
 
-def _transposed_operands(op: Op, region: Region) -> Count:
+def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
     """Return the bytes of the operands that are transposed because their batch axes are not the first ones.
 
     The order of the batch axes among each other does not matter: batch axes (1, 0) of (b, h, m, k) are no copy.
     """
     _, batched = op.equation.params["dimension_numbers"]
     copied: Count = 0
-    if dot_kind.kind(op):
+    if dot_kind.kind(op, model):
         return copied
     for x, axes in zip(op.inputs, batched, strict=True):
         if x is not None and sorted(axes) != list(range(len(axes))):
-            copied += _aligned(region.values[x].nbytes)
+            copied += _aligned(region.values[x].nbytes, model)
     return copied
 
 
@@ -99,7 +85,7 @@ def _rows_for_each_group(op: Op) -> Count:
     return prod(rows) * _width(op.equation.invars[0]) * groups
 
 
-def _partial_sums(op: Op) -> Count:
+def _partial_sums(op: Op, model: CompilerModel) -> Count:
     """Return the bytes of the partial sums of a product that XLA splits along the contraction, and of padded operands.
 
     Example: (128, 65536) x (65536, 128) in f32 is one output tile, so 131 of 132 multiprocessors would be idle.
@@ -119,35 +105,37 @@ def _partial_sums(op: Op) -> Count:
     k = left[contracted[0][0]]
     if 1 in (m, n) or not (b and k):
         return 0
-    split = min(_SPLITS, key=lambda parts: _split_cost(b, m, n, k, width, out, parts))
+    splits = (2**power for power in range(model.most_parts.bit_length()))
+    split = min(splits, key=lambda parts: _split_cost(b, m, n, k, width, out, parts, model))
     if split == 1:
         return 0
     # Each part has a whole number of vectors. A contraction that does not divide is padded, in copies of the operands:
     # k = 1000 in f32, split into 16 parts of whole vectors of 4 elements, becomes 1024.
-    unit = split * max(_VECTOR // width, 1)
+    unit = split * max(model.vector_bytes // width, 1)
     padded = -(-k // unit) * unit
     copies = 0 if padded == k else b * (m + n) * padded * width
     return b * split * m * n * 4 + copies
 
 
-def _split_cost(b: int, m: int, n: int, k: int, width: int, out: int, parts: int) -> float:
+def _split_cost(b: int, m: int, n: int, k: int, width: int, out: int, parts: int, model: CompilerModel) -> float:
     """Return XLA's cost of a product (b, m, k) x (b, k, n) that is split into parts along k.
 
     width, out: bytes of an element of the operands and of the result.
     """
-    rows, columns = min(m, _TILE), min(n, _TILE)
-    tiles = b * parts * -(-m // _TILE) * -(-n // _TILE)
+    tile = model.tile
+    rows, columns = min(m, tile), min(n, tile)
+    tiles = b * parts * -(-m // tile) * -(-n // tile)
     # How often all multiprocessors are busy with a tile; at least once, however few tiles there are.
-    waves = max(1.0, tiles * rows * columns / (_MULTIPROCESSORS * _TILE**2))
-    compute = 2 * rows * columns * -(-k // parts) * waves * _COMPUTE
+    waves = max(1.0, tiles * rows * columns / (model.multiprocessors * tile**2))
+    compute = 2 * rows * columns * -(-k // parts) * waves * model.compute_weight
     written = b * parts * m * n * (4 if parts > 1 else out)
-    product = max(compute, (b * k * (m + n) * width + written) * _MEMORY)
+    product = max(compute, (b * k * (m + n) * width + written) * model.memory_weight)
     if parts == 1:
         return product
-    return product + _SUM_LAUNCH + b * m * n * (4 * parts + out) * _SUM
+    return product + model.sum_launch + b * m * n * (4 * parts + out) * model.sum_weight
 
 
-def _layout_copies(op: Op, region: Region) -> Count:
+def _layout_copies(op: Op, region: Region, model: CompilerModel) -> Count:
     """Return the bytes of the copies that give cuDNN the layout and the padding that it needs."""
     numbers = op.equation.params["dimension_numbers"]
     rank = len(numbers.lhs_spec)
@@ -155,7 +143,7 @@ def _layout_copies(op: Op, region: Region) -> Count:
     copied: Count = 0
     if image is not None and any(low != high for low, high in op.equation.params["padding"]):
         # cuDNN pads both sides by the same amount; where they differ, a copy of the image is padded first.
-        copied += _aligned(region.values[image].nbytes)
+        copied += _aligned(region.values[image].nbytes, model)
     if kernel is not None and tuple(numbers.rhs_spec[:2]) != (0, rank - 1):
         copied += region.values[kernel].nbytes
     # Between layers XLA keeps cuDNN's layout. It changes the layout of arguments and results of the program.

@@ -1,0 +1,113 @@
+"""The numbers of a compiler on a machine that its memory depends on: when it fuses, splits, copies and aligns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompilerModel:
+    """The thresholds and sizes by which a compiler allocates memory on one kind of machine.
+
+    The other files of this package hold the rules, which are those of XLA for GPUs; this class holds their numbers.
+
+    name: of the compiler and the machine.
+
+    Fusion:
+
+    most_sources: the most buffers that one fusion reads.
+    launch_bytes: the launch of a kernel, as bytes that could be moved in the same time.
+    inline_bytes: constants of at most so many bytes are part of the code of a kernel and need no buffer.
+    product_dtypes: the dtypes of operands that are fused into a product.
+    product_tolerance: the extra bytes that an operand may read when it is fused into a product.
+    smallest_product: a product with (m + n) * k below this is an ordinary fused loop and no kernel of its own.
+
+    Recomputation:
+
+    operations_per_byte: the operations that the machine executes while it moves a byte.
+    shortest_reduction: shorter reductions are loops inside the kernel that uses them.
+    most_copies: how often the code of a value may stand in one kernel.
+    largest_kernel: the largest kernel, in operations, whose code duplication is evaluated. The limit is costax's own:
+    it keeps the evaluation linear in the length of the program.
+
+    Workspace:
+
+    tile: rows, and columns, of an output tile of a product. multiprocessors: each computes a tile at a time.
+    most_parts: the most parts into which a contraction is split; a power of 2.
+    vector_bytes: the operands of a split product are padded to whole vectors of so many bytes.
+    compute_weight, memory_weight, sum_weight, sum_launch: the cost model of a split product, of an operation, a byte of
+    the product, a byte of the sum of the parts, and the launch of that sum.
+    library_workspace: bytes that a matrix product of a library allocates.
+
+    Allocation:
+
+    alignment: every temporary starts at a multiple of so many bytes; the table of pointers of a tuple takes as many.
+    word: bytes of a loop counter, or of the status word that a library writes.
+    pointer: bytes of a pointer. A program with several results returns a table with a pointer to each.
+    """
+
+    name: str
+    most_sources: int
+    launch_bytes: int
+    inline_bytes: int
+    product_dtypes: frozenset[str]
+    product_tolerance: int
+    smallest_product: int
+    operations_per_byte: float
+    shortest_reduction: int
+    most_copies: int
+    largest_kernel: int
+    tile: int
+    multiprocessors: int
+    most_parts: int
+    vector_bytes: int
+    compute_weight: float
+    memory_weight: float
+    sum_weight: float
+    sum_launch: float
+    library_workspace: int
+    alignment: int
+    word: int
+    pointer: int
+
+
+XLA_GPU_H100: Final = CompilerModel(
+    name="XLA for an H100",
+    # Source: XLA, gpu_fusible.h, MaxOperandsAndOutputsPerFusion.
+    most_sources=64,
+    # XLA's 1 us times the 3.35 TB/s of an H100.
+    launch_bytes=3_352_320,
+    # Calibrated against XLA's buffer assignment.
+    inline_bytes=16,
+    # Triton has no complex and no 64-bit numbers. Source: XLA, gemm_fusion.cc.
+    product_dtypes=frozenset({"f32", "bf16", "f16", "i8"}),
+    # Source: XLA, gemm_fusion.cc, IsInputWorthFusing.
+    product_tolerance=1024,
+    # Source: XLA's flag xla_gpu_gemm_rewrite_size_threshold.
+    smallest_product=100,
+    # 132 multiprocessors x 128 lanes x 1.98 GHz over 3.35 TB/s.
+    operations_per_byte=10.0,
+    # Source: XLA, priority_fusion.cc.
+    shortest_reduction=16,
+    # Source: XLA, fusion_node_indexing_evaluation.cc, kAllowedCodeDuplication.
+    most_copies=15,
+    largest_kernel=256,
+    # An output tile has 128 x 128 elements; an H100 has 132 multiprocessors.
+    tile=128,
+    multiprocessors=132,
+    most_parts=2048,
+    vector_bytes=16,
+    # Source: XLA, xla/backends/gpu/transforms/splitk_rewriter.cc, for Hopper.
+    compute_weight=100.0,
+    memory_weight=0.194136,
+    sum_weight=193.1384,
+    sum_launch=4.36e7,
+    # Source: XLA, GemmRewriter, for Hopper without autotuning.
+    library_workspace=4 << 20,
+    # Read off XLA's buffer assignments: every temporary starts at a multiple of 256 bytes.
+    alignment=256,
+    word=4,
+    pointer=8,
+)
+"""The model with which every device is estimated: XLA for an H100."""
