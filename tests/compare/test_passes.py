@@ -13,7 +13,10 @@ import pytest
 from click.testing import CliRunner
 from jax import lax
 
+import costax
 from costax.cli import main
+from costax.compare import comparison as comparison_module
+from costax.compare import dumping
 from costax.compare.passes import PLAIN, read_passes
 from costax.errors import HloError, InputError, RecordError
 from costax.hlo.read import module_of, read_bytes
@@ -143,12 +146,82 @@ def test_equal_products_are_merged_by_one_pass(merged):
 
 
 def test_the_scopes_are_those_of_the_program(tmp_path):
-    dump(tmp_path, layers, spec(32, 16), spec(16, 16))
+    dump(tmp_path, jax.grad(layers), spec(32, 16), spec(16, 16))
     trail = read_passes(tmp_path)
-    scopes = {part for scope in trail.by_scope() for part in scope.split("/")}
-    assert {"first", "second"} <= scopes
+    scopes = " ".join("/".join(scope) for step in trail.steps for scope in step.scopes if scope)
+    assert "first" in scopes
+    assert "second" in scopes
     assert trail.attributed > 0.9
     assert sum(cost.flops for cost in trail.by_scope(depth=1).values()) == trail.after.flops - trail.before.flops
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_passes_of_a_comparison_lead_from_its_lowered_to_its_compiled_stage(program):
+    fn, *args = PROGRAMS[program]
+    comparison = costax.compare(fn, passes=True)(*args)
+    trail = comparison.passes
+    assert trail.before == comparison.lowered.total
+    assert trail.after == comparison.compiled.total
+    for i in range(3):
+        steps = sum(step.cost[i] for step in trail.steps)
+        assert comparison.lowered.total[i] + steps == comparison.compiled.total[i]
+
+
+def test_the_scopes_of_a_comparison_are_those_of_the_analysis():
+    def shared(x, w):
+        @jax.jit
+        def layer(x):
+            return jnp.tanh(x @ w)
+
+        with jax.named_scope("first"):
+            x = layer(x)
+        with jax.named_scope("second"):
+            return layer(x).sum()
+
+    comparison = costax.compare(jax.grad(shared), passes=True)(spec(32, 16), spec(16, 16))
+    scopes = {scope for step in comparison.passes.steps for scope in step.scopes}
+    assert scopes <= {row.scope for row in comparison.jaxpr.rows} | {()}
+    assert {("first",), ("second",)} <= scopes
+    assert comparison.passes.attributed == 1
+
+
+def test_a_comparison_reads_no_passes_unless_asked():
+    assert costax.compare(twice)(spec(8, 16), spec(16, 8)).passes is None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_the_dumped_modules_are_deleted_however_the_comparison_ends(monkeypatch, error):
+    folders = []
+
+    def fail(folder, **_):
+        folders.append(Path(folder))
+        assert list(Path(folder).iterdir())
+        raise error
+
+    monkeypatch.setattr(comparison_module, "read_passes", fail)
+    with pytest.raises(error):
+        costax.compare(twice, passes=True)(spec(8, 16), spec(16, 8))
+    assert folders
+    assert not folders[0].exists()
+
+
+def test_dumps_that_are_too_large_are_refused_with_the_cure(monkeypatch):
+    monkeypatch.setattr(dumping, "_MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="GiB") as caught:
+        costax.compare(twice, passes=True)(spec(8, 16), spec(16, 8))
+    assert "passes=False" in caught.value.cure
+
+
+def test_the_command_shows_the_passes_of_a_program(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import jax.numpy as jnp\n\n\ndef twice(x, w):\n    return jnp.tanh(x @ w) + jnp.sin(x @ w)\n")
+    shapes = ["--input", "f32[8,16]", "--input", "f32[16,8]"]
+    shown = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, "--passes"])
+    assert shown.exit_code == 0, shown.output
+    assert "pass by pass" in shown.output
+    refused = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, "--passes", "--json"])
+    assert refused.exit_code == 2
+    assert "--json" in refused.output
 
 
 def test_a_folder_without_passes_gives_one_step(merged, tmp_path):
@@ -253,9 +326,9 @@ def test_wrong_options_of_a_folder_end_in_a_message(merged, options, text):
 
 
 def test_options_of_folders_are_refused_for_programs():
-    ended = CliRunner().invoke(main, ["compare", "jax.numpy:matmul", "--input", "f32[4,4]", "--pass", "cse"])
+    ended = CliRunner().invoke(main, ["compare", "jax.numpy:matmul", "--input", "f32[4,4]", "--module", "cse"])
     assert ended.exit_code == 2
-    assert "--pass" in ended.output
+    assert "--module" in ended.output
 
 
 def test_a_trail_prints_and_saves(merged, tmp_path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from costax.cli import dumps, options
+from costax.cli import dumps, options, terminal
 from costax.cli import hlo_files as hlo
 from costax.cli.delivery import check_files, check_table, deliver
 from costax.cli.loading import analysed, quieten_plugins
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @options.compile_target
 @options.table_or_modules
 @options.view
-@click.option("--pass", "name", metavar="NAME", help="For a folder: show the scopes that this pass of XLA changed.")
+@click.option("--passes", is_flag=True, help="Show what each pass of the compiler did to the cost.")
+@click.option("--pass", "name", metavar="NAME", help="Show the scopes that this pass of the compiler changed.")
 @click.option("--module", metavar="NAME", help="For a folder: read the module with this in its name, not the largest.")
 @options.output
 @options.debug
@@ -36,6 +37,7 @@ def compare(
     depth: int | None,
     sort: str | None,
     view: Mapping[str, Any],
+    passes: bool,
     name: str | None,
     module: str | None,
     as_json: bool,
@@ -57,7 +59,10 @@ def compare(
         hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
         dumps.compare_dump(target, name=name, module=module, depth=depth, as_json=as_json, save=save, strict=strict)
         return
-    dumps.check_target(name, module)
+    dumps.check_target(module)
+    passes = passes or name is not None
+    if passes and as_json:
+        raise click.BadParameter("the record of a comparison has no passes; leave out --json.", param_hint="--passes")
     if hlo.is_module(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
         analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
@@ -75,6 +80,10 @@ def compare(
     # A loop of unknown length counts once here, not as a symbol: XLA counts the body of every loop once.
     analysis = analysed(target, inputs, options.parsed_trips(trips), missing, loops_once=True)
     with shown():
-        comparison = compare_program(analysis.program, analysis, compiled_for, timeout)
+        comparison = compare_program(analysis.program, analysis, compiled_for, timeout, passes=passes)
     choice = {"by": by, "depth": depth, "sort": sort, **view}
     deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)
+    if comparison.passes is not None:
+        from costax.report.passes import render
+
+        terminal.show(render(comparison.passes, name=name, depth=depth))

@@ -24,15 +24,14 @@ def is_dump(target: str) -> bool:
         return False
 
 
-def check_target(name: str | None, module: str | None) -> None:
-    """Raise InputError for options that apply to dumped folders only."""
-    for option, value in {"--pass": name, "--module": module}.items():
-        if value is not None:
-            raise InputError(
-                f"{option} applies to a folder of dumped modules only.",
-                why="The passes of a compiler are read from the modules that XLA dumps.",
-                cure='Dump them: XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_pass_re=.* --xla_dump_hlo_as_proto".',
-            )
+def check_target(module: str | None) -> None:
+    """Raise InputError for an option that applies to dumped folders only."""
+    if module is not None:
+        raise InputError(
+            "--module applies to a folder of dumped modules only.",
+            why="The passes of a compiler are read from the modules that XLA dumps.",
+            cure='Dump them: XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_pass_re=.* --xla_dump_hlo_as_proto".',
+        )
 
 
 def compare_dump(

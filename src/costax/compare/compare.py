@@ -29,6 +29,7 @@ def compare(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     timeout: float = TIMEOUT,
+    passes: bool = False,
 ) -> Callable[..., Comparison]: ...
 def compare(
     fn: Any,
@@ -41,6 +42,7 @@ def compare(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     timeout: float = TIMEOUT,
+    passes: bool = False,
 ) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
 
@@ -49,7 +51,8 @@ def compare(
     together with XLA's own dictionary, and `trips` is the only option.
     target: "cpu" for the CPU of this machine, or a device to compile for ahead of time, which need not be present:
     "tpu:v5e" (needs costax[tpu]), "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8".
-    timeout: seconds that the compiler may take. The other options are those of `analyze`.
+    timeout: seconds that the compiler may take. passes: also read what each pass of the compiler did, which takes about
+    as long again as the compilation: `comparison.passes`. The other options are those of `analyze`.
     Raises TargetError if XLA does not compile the program or the compiler of the target is not installed, and
     DeviceMemoryError if the compiler reports that the program does not fit the memory of the target.
     """
@@ -71,6 +74,6 @@ def compare(
 
     def call(*args: Any, **kwargs: Any) -> Comparison:
         analysis = analysed(*args, **kwargs)
-        return compare_program(analysis.program, analysis, compiled_for, timeout)
+        return compare_program(analysis.program, analysis, compiled_for, timeout, passes=passes)
 
     return call

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from costax import _jax
@@ -13,7 +15,9 @@ from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.attribution import CallSiteIndex, attribute
 from costax.compare.base_comparison import BaseComparison
 from costax.compare.compile import XlaStage, compile_stage, converted, lower, lowering
+from costax.compare.dumping import check_size, dump_folder
 from costax.compare.kernels import of_compiled
+from costax.compare.passes import PassTrail, Scope, read_passes
 from costax.compare.reconciliation import reconcile
 from costax.compare.stage_costs import AttributedCost, StageCost
 from costax.compare.witness import Witnesses
@@ -29,11 +33,15 @@ from costax.program.call_sites import CallSite, call_sites
 from costax.program.trace import Program
 
 
+@dataclass(frozen=True)
 class Comparison(BaseComparison[StageCost]):
     """The result of `compare`: the analysis, and two stages whose instructions are replayed and have their equations.
 
+    passes: what each pass of the compiler did, from the lowered to the compiled module; None unless it was asked for.
     `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
     """
+
+    passes: PassTrail | None = field(default=None, repr=False)
 
     @property
     def kernel_source(self) -> str:
@@ -53,12 +61,18 @@ class Comparison(BaseComparison[StageCost]):
 
 
 def compare_program(
-    program: Program, analysis: Analysis, machine: Machine | None = None, timeout: float = TIMEOUT
+    program: Program,
+    analysis: Analysis,
+    machine: Machine | None = None,
+    timeout: float = TIMEOUT,
+    *,
+    passes: bool = False,
 ) -> Comparison:
     """Lower and compile a traced program, and explain every difference from the analysis.
 
     machine: the device to compile for ahead of time; None for the CPU of this machine. timeout: seconds that the
-    compiler may take. Raises TargetError if XLA does not compile the program, SymbolError if a shape has symbols.
+    compiler may take. passes: also read what each pass of the compiler did. Raises TargetError if XLA does not compile
+    the program, SymbolError if a shape has symbols.
     """
     if analysis.symbols:
         raise SymbolError(
@@ -70,17 +84,22 @@ def compare_program(
     with gc_paused():
         marked_program = marks.mark(live)
         lowered, lowered_replay, marked = _lowered(program, live, marked_program.jaxpr, machine)
-    compiled = compile_stage(lowered, program.name, machine, timeout)
+    sites = tuple(call_sites(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
+    trail = None
+    with dump_folder() if passes else nullcontext("") as folder:
+        compiled = compile_stage(lowered, program.name, machine, timeout, folder)
+        if passes:
+            check_size(folder, program.name)
+            trail = read_passes(folder, scopes_of=_scopes(sites), tpu=machine is not None and machine.platform == "tpu")
     cost_model = cost_model_for(tpu=machine is not None and machine.platform == "tpu")
     with gc_paused():
-        sites = tuple(call_sites(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
         index = CallSiteIndex(sites)
         before = _stage_cost("lowered", lowered, lowered_replay, index)
         compiled_replay = replay_module(read_bytes(compiled.hlo), cost_model)
         after = _stage_cost("compiled", compiled, compiled_replay, index, before.instruction_costs)
         witness = Witnesses(analysis.tree, live, marked_program.marks, machine) if analysis.tree else _no_witness
         deltas = reconcile(sites, before, after, _source, witness)
-    return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu")
+    return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu", trail)
 
 
 def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[XlaStage, Replay, bool]:
@@ -115,6 +134,24 @@ def _stage_cost(
     return StageCost(
         name, replay, costs, stage.xla, branches, uncosted, stage.memory, stage.seconds, stage.meshes, stage.note
     )
+
+
+def _scopes(sites: Sequence[CallSite]) -> Callable[[str], Sequence[Scope]]:
+    """Return a function that gives the scopes of an instruction from the marks in its jax name.
+
+    The name tells one call site, except inside a function that is not inlined yet: there its marks are relative to the
+    call, and it belongs to every call site of the equation.
+    """
+    by_address = {site.address: (site.scope,) for site in sites}
+    by_mark: dict[int, tuple[Scope, ...]] = {}
+    for site in sites:
+        by_mark[site.address[-1]] = (*by_mark.get(site.address[-1], ()), site.scope)
+
+    def scopes_of(op_name: str) -> Sequence[Scope]:
+        address = marks.address(op_name, ())
+        return by_address.get(address) or by_mark.get(address[-1] if address else 0, ())
+
+    return scopes_of
 
 
 def _no_witness(call_site: CallSite, stage: str, left: Container[Address]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from costax import _jax
 from costax.compare.ahead_of_time import Machine, compile_in_child
+from costax.compare.dumping import OPTIONS
 from costax.core.progress import stage
 from costax.errors import TargetError
 
@@ -72,19 +73,21 @@ def converted(stablehlo: Lowering, name: str, machine: Machine | None = None) ->
 
 
 @stage("compiling")
-def compile_stage(lowered: XlaStage, name: str, machine: Machine | None, timeout: float) -> XlaStage:
+def compile_stage(lowered: XlaStage, name: str, machine: Machine | None, timeout: float, dump: str = "") -> XlaStage:
     """Return the program of a lowered stage after optimisation.
 
-    timeout: seconds that an ahead-of-time compiler may take. Raises TargetError if XLA does not compile the program.
+    timeout: seconds that an ahead-of-time compiler may take. dump: a folder where XLA writes the module after every
+    pass; "" for none. Raises TargetError if XLA does not compile the program.
     """
     if machine is not None:
-        built = compile_in_child(lowered.jax_stage, machine, name, timeout)
+        built = compile_in_child(lowered.jax_stage, machine, name, timeout, dump)
         xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
         return XlaStage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note)
     start = time.perf_counter()
     with _as_target_errors(f"XLA does not compile `{name}`"):
-        compiled = lowered.jax_stage.compile()
+        options = {"xla_dump_to": dump, **OPTIONS} if dump else None
+        compiled = lowered.jax_stage.compile(compiler_options=options)
     seconds = time.perf_counter() - start
     xla = _cleaned(compiled.cost_analysis())
     return XlaStage(_jax.hlo_of(compiled), xla, _jax.memory(compiled), seconds, lowered.meshes, compiled)

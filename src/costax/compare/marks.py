@@ -17,7 +17,8 @@ from costax import _jax
 from costax.core.address import Address
 
 _ROOT = "~0~"
-_MARK = re.compile(r"~(\d+)~")
+MARK = re.compile(r"~(\d+)~")
+"""A mark in a name that jax gave to an instruction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +61,5 @@ def address(op_name: str, caller: Address) -> Address:
     """
     # An instruction may have several names, joined by `;`. The first is the innermost.
     _, root, below = op_name.partition(";")[0].rpartition(_ROOT)
-    marks = tuple(map(int, _MARK.findall(below)))
+    marks = tuple(map(int, MARK.findall(below)))
     return marks if root else caller + marks

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from costax.compare.marks import MARK
 from costax.core.display import Displayed
 from costax.core.progress import stage
 from costax.errors import InputError
 from costax.hlo.gc_pause import gc_paused
 from costax.hlo.metadata import Scopes
 from costax.hlo.read import module_of
-from costax.hlo.records import Module
+from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
-from costax.hlo.series import ModuleCost, ModuleSeries, changes
+from costax.hlo.series import ModuleCost, ModuleSeries, changed_costs, changes
 
 Scope = tuple[str, ...]
 
@@ -132,16 +133,23 @@ class PassTrail(Displayed):
 
 
 @stage("reading passes")
-def read_passes(folder: str | Path, module: str | None = None) -> PassTrail:
+def read_passes(
+    folder: str | Path,
+    module: str | None = None,
+    *,
+    scopes_of: Callable[[str], Sequence[Scope]] | None = None,
+    tpu: bool = False,
+) -> PassTrail:
     """Return what each pass did to a module of a folder that XLA dumped into.
 
-    module: a part of the module's name; without it the module whose dump before optimisation is largest. A folder
-    without dumps of passes gives one step, from before to after optimisation. Raises InputError for a folder without a
-    module, HloError for a damaged file.
+    module: a part of the module's name; without it the module whose dump before optimisation is largest. scopes_of:
+    returns the scopes of an instruction from its jax name with marks: one, or one for each call site of the function
+    that it stands in. tpu: count as libtpu does. A folder without dumps of passes gives one step, from before to after
+    optimisation. Raises InputError for a folder without a module, HloError for a damaged file.
     """
     dumps = _dumps(Path(folder))
     chosen = _chosen(dumps, module, str(folder))
-    series, scopes = ModuleSeries(), _ScopesByName()
+    series, scopes = ModuleSeries(tpu=tpu), _ScopesByName(scopes_of)
     steps: list[PassStep] = []
     first: ModuleCost | None = None
     last: ModuleCost | None = None
@@ -204,51 +212,67 @@ def _chosen(dumps: Mapping[str, Sequence[_Dump]], module: str | None, folder: st
 
 
 class _ScopesByName:
-    """The scope of each instruction, by its name, which XLA keeps from pass to pass.
+    """The scopes of each instruction, by its name, which XLA keeps from pass to pass.
 
-    A new instruction without a name of jax belongs where the instruction of which it is a copy belongs (`x.clone.3`),
-    else where its first operand with a scope belongs.
+    A new instruction without a jax name belongs where the instruction of which it is a copy belongs (`x.clone.3`), else
+    where its first operand with a scope belongs. An instruction of a function with several call sites belongs to all of
+    them in equal parts, until the calls are inlined; so it is looked for again in every version.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[str, Scope | None] = {}
+    def __init__(self, scopes_of: Callable[[str], Sequence[Scope]] | None) -> None:
+        self._scopes_of = scopes_of
+        self._known: dict[str, Sequence[Scope]] = {}
 
-    def __getitem__(self, name: str) -> Scope | None:
-        return self._known.get(name)
+    def split(self, name: str, cost: Properties) -> Iterator[tuple[Scope | None, Properties]]:
+        """Yield the scopes of an instruction with their equal parts of a cost; None for what is not known."""
+        scopes = self._known.get(name, ())
+        if not scopes or any(count % len(scopes) for count in cost):
+            yield None, cost
+            return
+        part = Properties(*[count // len(scopes) for count in cost])
+        yield from ((scope, part) for scope in scopes)
 
     def read(self, version: ModuleCost) -> None:
-        """Take the scopes of the instructions that are new in a version."""
+        """Take the scopes of the instructions whose one scope is not known yet."""
         computations = {key: costed.computation for key, costed in version.computations.items()}
         *_, entry = computations.values()
         scopes = Scopes(Module(version.name, computations, entry, None))
         for computation in computations.values():
             for ins in computation.instructions:
-                if ins.name in self._known:
-                    continue
-                if ins.raw_metadata and ins.op_name:
-                    self._known[ins.name] = scopes.of(computation, ins)
-                else:
-                    self._known[ins.name] = self._inherited(ins.name, [x.name for x in ins.operands])
+                if len(self._known.get(ins.name, ())) != 1:
+                    self._known[ins.name] = self._scopes(scopes, computation, ins)
 
-    def _inherited(self, name: str, operands: Sequence[str]) -> Scope | None:
-        original = re.sub(r"\.(?:clone|remat|\d+).*", "", name)
-        candidates = (self._known.get(x) for x in (original, *operands))
-        return next((scope for scope in candidates if scope is not None), None)
+    def _scopes(self, scopes: Scopes, computation: Computation, ins: Instruction) -> Sequence[Scope]:
+        name = ins.op_name if ins.raw_metadata else ""
+        if not name:
+            original = re.sub(r"\.(?:clone|remat|\d+).*", "", ins.name)
+            candidates = (self._known.get(x) for x in (original, *(operand.name for operand in ins.operands)))
+            return next((found for found in candidates if found), ())
+        if self._scopes_of is not None and MARK.search(name):
+            return self._scopes_of(name)
+        return (scopes.of(computation, ins),)
 
 
 def _step(dump: _Dump, before: ModuleCost, after: ModuleCost, scopes: _ScopesByName) -> PassStep:
-    scopes.read(after)
     differing = changes(before, after)
     cost = Properties(*[now - then for now, then in zip(after.total, before.total, strict=True)])
     by_scope: dict[Scope | None, Properties] = {}
-    for name, change in differing.items():
-        by_scope[scopes[name]] = by_scope.get(scopes[name], _NONE).plus(change)
+    # What is gone had the scope of the version before, and what is new has that of the version after.
+    gone, came = changed_costs(before, after)
+    for side, costs in ((-1, gone), (1, came)):
+        if side == 1:
+            scopes.read(after)
+        for name, change in costs:
+            for scope, part in scopes.split(name, change):
+                signed = Properties(*[side * count for count in part])
+                by_scope[scope] = by_scope.get(scope, _NONE).plus(signed)
     names_before, names_after = before.names(), after.names()
     added = sum(name not in names_before for name in differing)
     removed = sum(name not in names_after for name in differing)
     name = f"start of {dump.pipeline}" if dump.name == _START else dump.name
     rest = len(differing) - added - removed
-    return PassStep(dump.pipeline, name, cost, added, removed, rest, by_scope)
+    kept = {scope: change for scope, change in by_scope.items() if change != _NONE}
+    return PassStep(dump.pipeline, name, cost, added, removed, rest, kept)
 
 
 def _summed(items: Iterator[tuple[str, Properties]]) -> dict[str, Properties]:

@@ -175,6 +175,22 @@ def changes(before: ModuleCost, after: ModuleCost) -> dict[str, Properties]:
     keeps its FLOPs, and only the bytes that it no longer moves differ.
     """
     sums: dict[str, Properties] = {}
+    gone, came = changed_costs(before, after)
+    for costs, sign in ((gone, -1), (came, 1)):
+        for name, cost in costs:
+            sums[name] = sums.get(name, _NONE).plus(Properties(*[sign * count for count in cost]))
+    return {name: cost for name, cost in sums.items() if cost != _NONE}
+
+
+def changed_costs(
+    before: ModuleCost, after: ModuleCost
+) -> tuple[list[tuple[str, Properties]], list[tuple[str, Properties]]]:
+    """Return what instructions cost before and no longer cost after, and what they cost only after; by name.
+
+    An instruction whose cost or computation differs stands in both.
+    """
+    gone: list[tuple[str, Properties]] = []
+    came: list[tuple[str, Properties]] = []
     for key in before.times.keys() | after.times.keys():
         then, now = before.computations.get(key), after.computations.get(key)
         times_then, times_now = before.times.get(key, _NONE), after.times.get(key, _NONE)
@@ -185,10 +201,9 @@ def changes(before: ModuleCost, after: ModuleCost) -> dict[str, Properties]:
         # Where both run equally often, only the instructions whose cost differs count.
         same = times_then == times_now
         fewer, more = (old - new, new - old) if same else (old, new)
-        for costs, times, sign in ((fewer, times_then, -1), (more, times_now, 1)):
-            for name, own in costs:
-                sums[name] = sums.get(name, _NONE).plus(own.scaled(Properties(*[sign * count for count in times])))
-    return {name: cost for name, cost in sums.items() if cost != _NONE}
+        gone += [(name, own.scaled(times_then)) for name, own in fewer]
+        came += [(name, own.scaled(times_now)) for name, own in more]
+    return gone, came
 
 
 def _counted(costed: _Costed | None, times: Properties) -> set[tuple[str, Properties]]:

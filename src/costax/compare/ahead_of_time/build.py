@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 
 from costax import _jax
 from costax.compare.ahead_of_time.machines import Machine
+from costax.compare.dumping import flags
 from costax.errors import DeviceMemoryError, TargetError
 
 TIMEOUT: Final = 1800.0
@@ -66,7 +67,7 @@ def missing(platform: str) -> str:
     return "" if any(map(_is_installed, modules)) else extra
 
 
-def compile_in_child(lowered: Any, machine: Machine, name: str, timeout: float = TIMEOUT) -> Built:
+def compile_in_child(lowered: Any, machine: Machine, name: str, timeout: float = TIMEOUT, dump: str = "") -> Built:
     """Compile a program, lowered for the platform of the machine, ahead of time.
 
     name: of the program, for messages. timeout: in seconds. Raises TargetError if the plugin is missing, the machine
@@ -85,7 +86,7 @@ def compile_in_child(lowered: Any, machine: Machine, name: str, timeout: float =
         folder = Path(directory)
         (folder / "program.mlir").write_bytes(program)
         (folder / "request.json").write_text(json.dumps(request))
-        status, log = _run(folder, machine, name, timeout)
+        status, log = _run(folder, machine, name, timeout, dump)
         if not (folder / "answer.json").exists():
             _raise_crashed(machine, name, status, log)
         answer = json.loads((folder / "answer.json").read_text())
@@ -128,11 +129,13 @@ def _example(name: str, devices: int) -> str:
     return f"tpu:{model}:{side}x{devices // side}{third}"
 
 
-def _run(folder: Path, machine: Machine, name: str, timeout: float) -> tuple[int, str]:
+def _run(folder: Path, machine: Machine, name: str, timeout: float, dump: str) -> tuple[int, str]:
     """Run the child process; return its exit status and its output."""
     # The search path of this process, so that the child imports the same costax and the same jax.
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
+    if dump:
+        environment["XLA_FLAGS"] = flags(dump)
     log = folder / "log"
     with log.open("wb") as output:
         try:
