@@ -179,9 +179,11 @@ def test_the_scopes_of_a_comparison_are_those_of_the_analysis():
             return layer(x).sum()
 
     comparison = costax.compare(jax.grad(shared), passes=True)(spec(32, 16), spec(16, 16))
-    scopes = {scope for step in comparison.passes.steps for scope in step.scopes}
-    assert scopes <= {row.scope for row in comparison.jaxpr.rows} | {()}
-    assert {("first",), ("second",)} <= scopes
+    steps = comparison.passes.steps
+    with_flops = {scope for step in steps for scope, cost in step.scopes.items() if cost.flops}
+    # Of a call that has no name only the bytes of its operands are known.
+    assert with_flops <= {row.scope for row in comparison.jaxpr.rows} | {()}
+    assert {("first",), ("second",)} <= {scope for step in steps for scope in step.scopes}
     assert comparison.passes.attributed == 1
 
 
