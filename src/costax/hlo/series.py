@@ -24,25 +24,30 @@ from costax.hlo.shapes import Shape, Shapes
 _NONE, _ONCE = Properties(), Properties(1, 1, 1)
 
 
-class _Line(NamedTuple):
+class _CostedInstruction(NamedTuple):
     """An instruction as it was read: what its cost depends on, and the cost."""
 
     instruction: Instruction
     operand_ids: tuple[int, ...]
     operand_shapes: tuple[Shape, ...]
-    callees: tuple[_Costed, ...]
+    callees: tuple[CostedComputation, ...]
     work: Work
     own: Properties
 
 
 @dataclass(slots=True, eq=False)
-class _Costed:
-    """A computation with its cost: exact, in full; lines by the bytes of each instruction; costs by its name."""
+class CostedComputation:
+    """A computation with its cost.
+
+    raw: its bytes. callees: the computations that it calls. lines: its instructions by their bytes. costs: by name what
+    an instruction costs in one execution, without what it calls; exact: all of it, with what it calls. calls: the
+    computations that it runs, and how often XLA counts each property of them.
+    """
 
     raw: bytes
     computation: Computation
-    callees: tuple[_Costed, ...]
-    lines: Mapping[bytes, _Line] = field(repr=False)
+    callees: tuple[CostedComputation, ...]
+    lines: Mapping[bytes, _CostedInstruction] = field(repr=False)
     costs: Mapping[str, Properties] = field(repr=False)
     exact: Properties = _NONE
     calls: Sequence[tuple[int, Properties]] = ()
@@ -58,7 +63,7 @@ class ModuleCost:
     name: str
     total: Properties
     times: Mapping[int, Properties] = field(repr=False)
-    computations: Mapping[int, _Costed] = field(repr=False)
+    computations: Mapping[int, CostedComputation] = field(repr=False)
 
     def names(self) -> set[str]:
         """Return the names of the instructions that cost something where XLA counts them."""
@@ -72,14 +77,14 @@ class ModuleSeries:
         """Begin with no version. tpu: count as libtpu does."""
         self._tpu = tpu
         self._shapes = Shapes()
-        self._last: dict[int, _Costed] = {}
+        self._last: dict[int, CostedComputation] = {}
 
     def add(self, serialized: bytes) -> ModuleCost:
         """Return the cost of the next version. Raises HloError for bytes that hold no HLO module."""
         raw = message_of(serialized)
         # The caches of a model hold instructions: a model for each version lets the earlier ones be freed.
         model = cost_model_for(tpu=self._tpu)
-        computations: dict[int, _Costed] = {}
+        computations: dict[int, CostedComputation] = {}
         for bytes_of_computation in raw.computations:
             costed = self._computation(bytes_of_computation, computations, model)
             computations[costed.computation.id] = costed
@@ -89,7 +94,9 @@ class ModuleSeries:
         self._last = computations
         return ModuleCost(text(raw.name), computations[entry].exact, _times(entry, computations), computations)
 
-    def _computation(self, serialized: bytes, others: Mapping[int, _Costed], model: CostModel) -> _Costed:
+    def _computation(
+        self, serialized: bytes, others: Mapping[int, CostedComputation], model: CostModel
+    ) -> CostedComputation:
         raw = decode("Computation", serialized, "")
         before = self._last.get(raw.id)
         if before is not None and before.raw == serialized:
@@ -103,23 +110,27 @@ class ModuleSeries:
         return _summed(serialized, computation, lines, others)
 
     def _whole(
-        self, serialized: bytes, raw: Any, others: Mapping[int, _Costed], model: CostModel
-    ) -> tuple[dict[bytes, _Line], Computation]:
+        self, serialized: bytes, raw: Any, others: Mapping[int, CostedComputation], model: CostModel
+    ) -> tuple[dict[bytes, _CostedInstruction], Computation]:
         """Read a fused computation anew: what a fusion reads depends on the users inside, and it is small."""
         called = {i for own in raw.instructions for i in decode("Instruction", own, "").called_computation_ids}
         reader = ModuleReader(self._shapes, {i: others[i].computation for i in called if i in others})
         reader.computation(serialized)
         computation = reader.computations[raw.id]
         by_id = {instruction.id: instruction for instruction in computation.instructions}
-        lines: dict[bytes, _Line] = {}
+        lines: dict[bytes, _CostedInstruction] = {}
         for own in raw.instructions:
             instruction = by_id[decode("Instruction", own, "").id]
             lines[own] = self._line(instruction, instruction.operand_ids, others, model)
         return lines, computation
 
     def _changed(
-        self, raw: Any, before: Mapping[bytes, _Line], others: Mapping[int, _Costed], model: CostModel
-    ) -> tuple[dict[bytes, _Line], Computation]:
+        self,
+        raw: Any,
+        before: Mapping[bytes, _CostedInstruction],
+        others: Mapping[int, CostedComputation],
+        model: CostModel,
+    ) -> tuple[dict[bytes, _CostedInstruction], Computation]:
         """Read the instructions that are new, and cost those whose operands or callees are new."""
         name = text(raw.name)
         read: dict[bytes, tuple[Instruction, tuple[int, ...]]] = {}
@@ -129,7 +140,7 @@ class ModuleSeries:
         by_id = {instruction.id: instruction for instruction, _ in read.values()}
         if raw.root_id not in by_id:
             raise malformed(f"The root {raw.root_id} is missing", where=name)
-        lines: dict[bytes, _Line] = {}
+        lines: dict[bytes, _CostedInstruction] = {}
         for own, (instruction, operand_ids) in read.items():
             line = before.get(own)
             try:
@@ -147,7 +158,7 @@ class ModuleSeries:
         return lines, Computation(raw.id, name, ordered, by_id[raw.root_id], False)
 
     def _read(
-        self, serialized: bytes, computation: str, others: Mapping[int, _Costed]
+        self, serialized: bytes, computation: str, others: Mapping[int, CostedComputation]
     ) -> tuple[Instruction, tuple[int, ...]]:
         raw = decode("Instruction", serialized, computation)
         name = text(raw.name)
@@ -156,16 +167,23 @@ class ModuleSeries:
         except KeyError as error:
             raise malformed(f"The computation {error.args[0]} is missing", where=f"{computation}/{name}") from error
         shape = self._shapes.read(raw.shape, name)
-        made = Instruction(raw.id, name, text(raw.opcode), shape, (), (), called, raw=raw, raw_metadata=raw.metadata)
-        return made, tuple(raw.operand_ids)
+        opcode = text(raw.opcode)
+        instruction = Instruction(raw.id, name, opcode, shape, (), (), called, raw=raw, raw_metadata=raw.metadata)
+        return instruction, tuple(raw.operand_ids)
 
     def _line(
-        self, instruction: Instruction, operand_ids: tuple[int, ...], others: Mapping[int, _Costed], model: CostModel
-    ) -> _Line:
+        self,
+        instruction: Instruction,
+        operand_ids: tuple[int, ...],
+        others: Mapping[int, CostedComputation],
+        model: CostModel,
+    ) -> _CostedInstruction:
         work = handler(instruction.opcode)(instruction, model)
         callees = tuple(others[x.id] for x in instruction.called)
         own = own_properties(work, others)
-        return _Line(instruction, operand_ids, tuple(x.shape for x in instruction.operands), callees, work, own)
+        return _CostedInstruction(
+            instruction, operand_ids, tuple(x.shape for x in instruction.operands), callees, work, own
+        )
 
 
 def changes(before: ModuleCost, after: ModuleCost) -> dict[str, Properties]:
@@ -206,11 +224,11 @@ def changed_costs(
     return gone, came
 
 
-def _counted(costed: _Costed | None, times: Properties) -> set[tuple[str, Properties]]:
+def _counted(costed: CostedComputation | None, times: Properties) -> set[tuple[str, Properties]]:
     return set(costed.costs.items()) if costed is not None and times != _NONE else set()
 
 
-def _same(line: _Line, operands: Sequence[Instruction], others: Mapping[int, _Costed]) -> bool:
+def _same(line: _CostedInstruction, operands: Sequence[Instruction], others: Mapping[int, CostedComputation]) -> bool:
     """Say whether an instruction costs what it did: it has the same operand shapes and the same callees."""
     shapes = line.operand_shapes
     if any(x.shape is not shape and x.shape != shape for x, shape in zip(operands, shapes, strict=True)):
@@ -227,22 +245,25 @@ def _copied(
 
 
 def _summed(
-    serialized: bytes, computation: Computation, lines: Mapping[bytes, _Line], others: Mapping[int, _Costed]
-) -> _Costed:
+    serialized: bytes,
+    computation: Computation,
+    lines: Mapping[bytes, _CostedInstruction],
+    others: Mapping[int, CostedComputation],
+) -> CostedComputation:
     costs = {line.instruction.name: line.own for line in lines.values() if line.own != _NONE}
     exact = Properties(*map(sum, zip(*costs.values(), strict=True))) if costs else _NONE
     calls: list[tuple[int, Properties]] = []
-    callees: dict[int, _Costed] = {}
+    callees: dict[int, CostedComputation] = {}
     for line in lines.values():
         for callee in line.callees:
             callees[callee.computation.id] = callee
         for run, times in counted_calls(line.work, others) if line.work.runs else ():
             calls.append((run.id, times))
             exact = exact.plus(others[run.id].exact.scaled(times))
-    return _Costed(serialized, computation, tuple(callees.values()), lines, costs, exact, calls)
+    return CostedComputation(serialized, computation, tuple(callees.values()), lines, costs, exact, calls)
 
 
-def _times(entry: int, computations: Mapping[int, _Costed]) -> dict[int, Properties]:
+def _times(entry: int, computations: Mapping[int, CostedComputation]) -> dict[int, Properties]:
     """Return how often XLA counts each computation; a module lists callees before callers."""
     times = {entry: _ONCE}
     for key in reversed(list(computations)):
