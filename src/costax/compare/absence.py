@@ -26,6 +26,7 @@ from costax.core.cost import Count
 from costax.hlo.records import Instruction
 from costax.program.call_sites import CallSite
 from costax.program.tree import RECOMPUTE
+from costax.rules.traits import ContractionKind
 
 Left = Mapping[Address, Sequence[AttributedCost]]
 Witness = Callable[[CallSite, str, Container[Address]], str]
@@ -123,7 +124,7 @@ class Absence:
             return None
         operands = [x for value in place.operands for x in self._equals[value]]
         # What a branch gives is made by what lies in it.
-        operands += [x for cond in operands if cond.primitive == "cond" for x in self._inside(cond)]
+        operands += [x for site in operands if site.node.is_branch for x in self._inside(site)]
         found = [x.address for x in operands if x.primitive == "scatter-add"]
         started = [at for at in found if all(_starts_from_zeros(charge) for charge in self._lowered.get(at, ()))]
         scatters = (c for at in started for c in left.get(at, ()) if c.opcode == "scatter")
@@ -183,7 +184,7 @@ class Absence:
         if started is not None:
             return SIMPLIFIED, f"{started.name} adds into its other operand instead of into zeros"
         shared = self._sharing(place, left)
-        if shared and place.primitive == "dot_general":
+        if shared and place.node.traits.contraction is ContractionKind.PRODUCT:
             return MERGED, shared
         users = self._users[place.value]
         if users and not any(left.get(user.address) for user in users):

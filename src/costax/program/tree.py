@@ -98,6 +98,11 @@ class Node:
         """Whether an equation runs its bodies again and again."""
         return bool(self.bodies) and all(body.loop for body in self.bodies)
 
+    @property
+    def is_branch(self) -> bool:
+        """Whether an equation runs one of several bodies."""
+        return len(self.bodies) > 1 and not any(body.loop or body.fused for body in self.bodies)
+
     def repeated(self, times: Count) -> Node:
         """Return a copy of the node with another number of runs."""
         node = copy(self)
