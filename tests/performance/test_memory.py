@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import median
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
 import costax
 from corpus import made, programs
-from costax.performance.memory import XLA_GPU_H100
+from costax.performance.memory import XLA_GPU_H100, MemoryProfile
 from costax.program.targets import load_target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -395,3 +397,114 @@ def test_products_are_split_as_xla_split_them_for_an_h100(m, k, n, dtype, split)
     padded = -(-k // (split * 4)) * split * 4
     copies = 0 if padded == k else (m + n) * padded * 4
     assert workspace_bytes(region.ops[0], region, XLA_GPU_H100) == (0 if split == 1 else split * m * n * 4 + copies)
+
+
+# Each number of the model of XLA for an H100, in a program whose memory depends on it.
+
+
+def product(x, w):
+    return x @ w
+
+
+def product_of_positive(x, w):
+    return jax.nn.relu(x) @ w
+
+
+def product_of_sum(x, y, w):
+    return (x + y) @ w
+
+
+def sine_of_product(x, w):
+    return jnp.sin(x @ w).sum()
+
+
+def sum_of_many(*arrays):
+    return sum(map(jnp.sin, arrays)).sum()
+
+
+def pairs(x):
+    return (jnp.tanh(x)[:, None] * x).sum(1)
+
+
+def scaled_by_rows(x):
+    return jnp.tanh(x.sum(-1))[:, None] * x
+
+
+def running_sum(x):
+    return lax.associative_scan(jnp.add, x)
+
+
+def squares(x):
+    return lax.fori_loop(0, 100, lambda _, x: x @ x, x)
+
+
+def two_results(x):
+    return x + 1, x * 2
+
+
+def filtered(side):
+    kernel = np.arange(side**2, dtype=np.float32).reshape(side, side, 1, 1)
+
+    def fn(x):
+        return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    return fn
+
+
+def matrices(m, k, n, dtype="f32"):
+    return f"{dtype}[{m},{k}]", f"{dtype}[{k},{n}]"
+
+
+H100 = XLA_GPU_H100
+# Field, other values, program, arguments, and two numbers: argument + output - alias + temp of XLA of jax 0.10.2,
+# compiled ahead of time for an H100, and by how much the estimate is below it.
+# 252 bytes: of a split product's table of pointers, which takes 256 bytes, the estimate counts one word.
+SENSITIVE = [
+    ("most_sources", (128,), sum_of_many, ["f32[1024]"] * 65, 270_340, 0),
+    ("launch_bytes", (2 * H100.launch_bytes,), pairs, ["f32[1536]"], 18_432, 0),
+    ("operations_per_byte", (20.0,), pairs, ["f32[1536]"], 18_432, 0),
+    # Kernels of 16 and of 36 bytes.
+    ("inline_bytes", (8,), filtered(2), ["f32[8,16,16,1]"], 15_648, 236),
+    ("inline_bytes", (64,), filtered(3), ["f32[8,16,16,1]"], 14_720, 180),
+    ("product_dtypes", (H100.product_dtypes - {"f32"},), product_of_positive, matrices(64, 64, 64), 49_152, 0),
+    ("product_dtypes", (H100.product_dtypes - {"f16"},), product_of_positive, matrices(64, 64, 64, "f16"), 24_576, 0),
+    ("product_dtypes", (H100.product_dtypes - {"bf16"},), product_of_positive, matrices(64, 64, 64, "bf16"), 24_576, 0),
+    # The sum of two arrays of 1,024 bytes.
+    ("product_tolerance", (512,), product_of_sum, ["f32[16,16]"] * 3, 4_096, 0),
+    # (8 + 8) * 8 = 128.
+    ("smallest_product", (200,), sine_of_product, matrices(8, 8, 8), 772, 0),
+    ("shortest_reduction", (4,), scaled_by_rows, ["f32[1000000,8]"], 68_000_000, 0),
+    ("most_copies", (7, 100), running_sum, ["f32[512]"], 4_480, 64),
+    ("largest_kernel", (16,), running_sum, ["f32[512]"], 4_480, 64),
+    ("tile", (64, 256), product, matrices(1024, 3072, 768), 37_748_736, 252),
+    ("multiprocessors", (66,), product, matrices(1024, 3072, 768), 37_748_736, 252),
+    ("most_parts", (1024,), product, matrices(16, 2**24, 16), 2_149_581_824, 252),
+    ("vector_bytes", (8, 32), product, matrices(128, 784, 512), 6_414_336, 252),
+    ("compute_weight", (50.0, 200.0), product, matrices(197, 768, 2304), 13_129_728, 252),
+    ("memory_weight", (0.1, 0.4), product, matrices(2, 2**19, 2), 8_392_720, 252),
+    ("sum_weight", (90.0, 400.0), product, matrices(197, 768, 2304), 13_129_728, 252),
+    ("sum_launch", (2 * H100.sum_launch,), product, matrices(16, 1024, 16), 148_480, 252),
+    ("sum_launch", (H100.sum_launch / 2,), product, matrices(8, 1024, 16), 98_816, 0),
+    # A workspace and a table of pointers.
+    ("library_workspace", (32 << 20,), product, matrices(256, 128, 64, "c64"), 4_653_312, 508),
+    ("alignment", (128, 512), squares, ["f32[64,64]"], 49_412, 0),
+    ("word", (8,), squares, ["f32[64,64]"], 49_412, 0),
+    ("pointer", (16,), two_results, ["f32[64]"], 784, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "fn", "shapes", "xla", "below"),
+    SENSITIVE,
+    ids=[f"{row[0]}-{i}" for i, row in enumerate(SENSITIVE)],
+)
+def test_every_number_of_the_compiler_model_decides_about_the_memory_of_a_program(name, others, fn, shapes, xla, below):
+    profile = analysis(fn, *map(f32, shapes)).memory
+    assert profile.fused_estimate == xla - below
+    for other in others:
+        changed = MemoryProfile(profile.region, replace(XLA_GPU_H100, **{name: other}))
+        assert changed.fused_estimate != xla - below, other
+
+
+def test_every_number_of_the_compiler_model_is_tried():
+    assert {row[0] for row in SENSITIVE} == {field.name for field in fields(XLA_GPU_H100)} - {"name"}
