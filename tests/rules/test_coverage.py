@@ -3,12 +3,72 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import costax
+from costax.rules.examples import cases
+
+# Leaf rules without a worked example, by the reason. An example is a function of arrays that one CPU device lowers, so
+# these cannot have one. The list may only become shorter: a new rule needs an example.
+WITHOUT_EXAMPLE = {
+    "an exchange between devices: an example has one device; see tests/rules/test_collectives.py": {
+        "all_gather",
+        "all_gather_invariant",
+        "all_gather_reduced",
+        "all_gather_reduced_start",
+        "all_gather_start",
+        "all_to_all",
+        "all_to_all_start",
+        "pbroadcast",
+        "pbroadcast_dynamic",
+        "pbroadcast_start",
+        "pgather",
+        "pmax",
+        "pmin",
+        "ppermute",
+        "ppermute_start",
+        "psend",
+        "psum",
+        "psum_invariant",
+        "psum_invariant_start",
+        "psum_start",
+        "ragged_all_to_all",
+        "reduce_scatter",
+        "reduce_scatter_start",
+        "unreduced_pmax",
+        "unreduced_pmin",
+        "unreduced_psum",
+        "unreduced_psum_start",
+        "unreduced_reduce_scatter",
+        "unreduced_reduce_scatter_start",
+    },
+    "a primitive of Pallas kernels, which exists in a kernel alone; see tests/rules/test_pallas.py": {
+        "dma_start",
+        "reciprocal",
+    },
+    "lowered for GPUs alone; see tests/rules/test_attention.py and tests/rules/test_contractions.py": {
+        "dot_product_attention_bwd",
+        "dot_product_attention_bwd_wrapper",
+        "dot_product_attention_fp8_bwd",
+        "dot_product_attention_fp8_bwd_wrapper",
+        "dot_product_attention_fp8_fwd",
+        "dot_product_attention_fp8_fwd_wrapper",
+        "dot_product_attention_fwd",
+        "dot_product_attention_fwd_wrapper",
+        "rnn_bwd",
+        "rnn_fwd",
+        "scaled_matmul",
+        "scaled_matmul_wrapper",
+    },
+    "an update of a mutable array, which no function of arrays shows": {"addupdate"},
+    "a call of the user's code, which nobody can count": {"buffer_callback", "ffi_call"},
+    "no public function binds it by itself": {"geqp3", "ormqr"},
+}
 
 # Run in a process of its own, for it imports all of jax.
 ENUMERATE = r"""
@@ -70,6 +130,17 @@ def test_the_enumeration_finds_primitives_of_every_corner_of_jax(live):
     assert len(live) > 250
 
 
+def test_the_script_of_live_primitives_keeps_the_names_of_other_versions():
+    script = runpy.run_path(str(Path(__file__).parents[1] / "data" / "live_primitives.py"))
+    recorded = {"0.8.2": ["a"], "0.10.2": ["b"]}
+    assert list(script["merged"](recorded, "0.9.1", ["d", "c"]).items()) == [
+        ("0.8.2", ["a"]),
+        ("0.9.1", ["c", "d"]),
+        ("0.10.2", ["b"]),
+    ]
+    assert script["merged"](recorded, "0.10.2", ["c"])["0.10.2"] == ["c"]
+
+
 def test_every_rule_says_its_law_in_a_sentence_and_how_xla_counts():
     silent = [name for name, rule in costax.rules().items() if "XLA:" not in rule.law]
     assert not silent
@@ -79,3 +150,16 @@ def test_every_rule_says_its_law_in_a_sentence_and_how_xla_counts():
 
 def test_what_is_free_has_a_reason():
     assert all(len(rule.free) > 20 for rule in costax.rules().values() if rule.free)
+
+
+def test_every_leaf_rule_that_counts_something_has_a_worked_example(live):
+    shown = {case.primitive for case in cases()}
+    # A free rule has a reason instead. A primitive of another jax has its example there.
+    counting = {name for name, rule in costax.rules().items() if not rule.higher_order and not rule.free}
+    excused = set().union(*WITHOUT_EXAMPLE.values())
+    missing = sorted((counting & set(live)) - shown - excused)
+    assert missing == [], "write an example in src/costax/rules/examples/"
+    # The list is not longer than it must be: each name is a rule that counts something and has no example.
+    assert sorted(excused & shown) == []
+    assert sorted(excused - counting) == []
+    assert len(excused) <= 48
