@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import costax
 from costax import report
+from costax.compare import causes
+from costax.performance.hardware import Device
+from costax.rules import traits
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "costax"
@@ -67,6 +72,62 @@ def test_the_files_of_the_memory_model_are_all_named():
     files = {path.name for path in (SOURCE / "performance" / "memory").glob("*.py")} - {"__init__.py"}
     named = set(re.findall(r"^\| `(\w+\.py)` \|", recipe("Change or add a compiler's memory model"), re.MULTILINE))
     assert files == named
+
+
+def test_the_rule_that_the_guide_shows_is_the_rule_of_costax():
+    shown = re.search(r'@cost_rule\("(\w+)", traits=(\w+)\)', recipe("Add a primitive"))
+    assert costax.rules()[shown[1]].traits == getattr(traits, shown[2])
+    # The constants that the guide compares have the numbers of instructions that it says.
+    listed = re.findall(r"`([A-Z_]+)` \((\d+)\)", recipe("Add a primitive"))
+    assert len(listed) == 3
+    assert {name: getattr(traits, name).operations for name, _ in listed} == {n: int(x) for n, x in listed}
+
+
+def test_the_vendors_that_the_guide_names_decide_the_kind_of_a_device():
+    text = recipe("Add a device")
+    kinds = {"TPU": "tpu", "CPU": "cpu"}
+    for vendor, kind in re.findall(r'"(\w+)" (?:makes it )?a (\w+)', " ".join(text.split())):
+        assert Device("id", "name", vendor).family == kinds.pop(kind)
+    assert kinds == {}
+    assert Device("id", "name", "any other").family == "gpu"
+
+
+def table_rows(text: str, head: str) -> list[list[str]]:
+    """The cells of a Markdown table, by the start of its first line."""
+    rows = re.search(rf"^ *{re.escape(head)}.*\n((?: *\|.*\n)+)", text, re.MULTILINE)[1].splitlines()
+    return [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in rows[1:]]
+
+
+def test_every_cause_is_explained_once_and_has_a_test():
+    constants = {name: value for name, value in vars(causes).items() if name.isupper() and isinstance(value, str)}
+    # A difference without a cause; the page describes it in its own paragraph.
+    del constants["UNEXPLAINED"]
+    listed = [row[0] for row in table_rows((ROOT / "docs" / "comparison.md").read_text(), "| cause |")]
+    assert sorted(listed) == sorted(constants.values())
+    tested = (ROOT / "tests" / "compare" / "test_causes.py").read_text()
+    assert [name for name in constants if not re.search(rf"\bcause\.{name}\b", tested)] == []
+
+
+def test_the_recipe_for_causes_names_every_file_that_assigns_one():
+    folder = SOURCE / "compare"
+    names = {name for name, value in vars(causes).items() if name.isupper() and isinstance(value, str)}
+    imports = {
+        path.name
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "costax.compare.causes"
+        if names & {alias.name for alias in node.names}
+    }
+    rows = table_rows(recipe("Add a cause of a difference"), "| difference |")
+    assert {Path(row[1].strip("`")).name for row in rows} == imports
+
+
+def test_lists_and_tables_of_the_guide_have_a_line_for_each_row():
+    # A table that an editor has reflowed is one line with many bars; a list, one line with many bullets.
+    for line in CONTRIBUTING.splitlines():
+        assert len(line) <= 120, line
+        assert "|---|" not in line or set(line.strip()) == {"|", "-"}, line
+        assert not re.search(r"[a-z.,;:] \* [\w`]", line), line
 
 
 def test_the_sessions_that_documents_name_are_sessions_of_nox():

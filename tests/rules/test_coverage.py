@@ -67,7 +67,7 @@ WITHOUT_EXAMPLE = {
     },
     "an update of a mutable array, which no function of arrays shows": {"addupdate"},
     "a call of the user's code, which nobody can count": {"buffer_callback", "ffi_call"},
-    "no public function binds it by itself": {"geqp3", "ormqr"},
+    "public functions bind it only together with other primitives, as jax.scipy.linalg.qr_multiply": {"geqp3", "ormqr"},
 }
 
 # Run in a process of its own, for it imports all of jax.
