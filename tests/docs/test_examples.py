@@ -386,7 +386,7 @@ def test_published_numbers_does_nothing_when_imported(monkeypatch, capsys):
     [
         ("does_it_fit.py", ["does not fit", "The largest buffers at the peak", "jax.checkpoint"]),
         ("roofline.py", ["TPU v5e", "bound by arithmetic from 248 tokens on", "304 tokens"]),
-        ("training_budget.py", ["NVIDIA H100", "kWh", "money", "MFU"]),
+        ("training_budget.py", ["NVIDIA H100", "kWh", "cost  ", "MFU"]),
         ("predict_vs_measure.py", ["batch  predicted   measured", "standard error"]),
     ],
 )

@@ -44,9 +44,9 @@ class LivenessAnalysis:
     def __init__(self, model: CompilerModel | None) -> None:
         """Take the model of a compiler."""
         self.model = model
-        self.compiled = model is not None
+        self.compiled: bool = model is not None
         # The alignment of temporaries, in bytes.
-        self.alignment = model.alignment if model else 1
+        self.alignment: int = model.alignment if model else 1
         self._by_region: dict[int, LiveRanges] = {}
 
     def live_ranges(self, region: Region, *, whole: bool = False) -> LiveRanges:
