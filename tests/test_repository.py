@@ -164,3 +164,12 @@ def test_the_floor_of_jax_is_the_one_that_is_tested():
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     floor = next(d for d in dependencies if d.startswith("jax")).removeprefix("jax>=")
     assert f'FLOOR = "{floor}"' in (ROOT / "noxfile.py").read_text()
+
+
+def test_class_names_are_unique_in_the_package():
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: places for name, places in homes.items() if len(places) > 1 and not name.startswith("_")} == {}

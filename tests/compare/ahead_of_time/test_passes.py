@@ -1,4 +1,4 @@
-"""The passes of a compiler for a machine that is not here: its trail begins and ends at the stages of the comparison."""
+"""The passes of the compiler of another machine: the trail begins and ends at the stages of the comparison."""
 
 from __future__ import annotations
 
