@@ -199,6 +199,21 @@ def test_long_formulas_of_programs_are_read():
     assert parse_polynomial("---b + 2 - b//2*2 - 2") == -symbol("b") - 2 * (symbol("b") // 2)
 
 
+def test_the_time_of_nested_extremes_does_not_double_with_each_level():
+    text = "".join(f"max(s{number}, min(b, " for number in range(45)) + "t" + "))" * 45
+    start = time.process_time()
+    parsed = parse_polynomial(text)
+    assert time.process_time() - start < 1
+    assert parsed({f"s{number}": 2 for number in range(45)}, b=7, t=5) == 5
+
+
+def test_bounds_of_symbols_with_the_same_name_are_not_confused():
+    # Two programs may have a symbol s, with different lower bounds.
+    assert lower_bound(maximum(symbol("s", 1), symbol("t"))) == 1
+    assert lower_bound(maximum(symbol("s", 8), symbol("t"))) == 8
+    assert lower_bound(maximum(symbol("s", 1), symbol("t"))) == 1
+
+
 def test_the_former_name_of_evaluate_many_warns():
     s = SYMBOLS["s"]
     with pytest.warns(DeprecationWarning, match="evaluate_many"):

@@ -9,6 +9,8 @@ from typing import Any, Final
 from costax.core.polynomial import logarithms
 
 Number = int | Fraction
+# The value of `Atom.bound` before `bounds` computes it.
+NOT_COMPUTED: Final = object()
 _BARE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/")
 
 
@@ -26,9 +28,12 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 
 
 class Atom:
-    """A symbol with its lower bound `least`, or a function of operands. Atoms with equal texts are equal."""
+    """A symbol with its lower bound `least`, or a function of operands. Atoms with equal texts are equal.
 
-    __slots__ = ("_hash", "function", "least", "operands", "text")
+    bound: a lower bound >= 0 of the atom, or None; `bounds` computes it when it is first needed.
+    """
+
+    __slots__ = ("_hash", "bound", "function", "least", "operands", "text")
 
     def __init__(self, text: str, least: int = 1, function: str = "", operands: tuple[Any, ...] = ()) -> None:
         """Take the parts; the functions `symbol` and `apply_function` build atoms."""
@@ -36,6 +41,7 @@ class Atom:
         self.least: int = least
         self.function: str = function
         self.operands: tuple[Any, ...] = operands
+        self.bound: Any = NOT_COMPUTED
         self._hash = hash(text)
 
     def __hash__(self) -> int:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 from costax.core.polynomial.algebra import Polynomial, apply_function, operation
-from costax.core.polynomial.atoms import Atom, Number
+from costax.core.polynomial.atoms import NOT_COMPUTED, Atom, Number
 from costax.errors import Undecided
 
 
@@ -111,7 +111,18 @@ def _shifted_bound(count: Polynomial) -> Number | None:
 
 
 def _least(atom: Atom) -> Any:
-    """Return a lower bound >= 0 of an atom, or None."""
+    """Return a lower bound >= 0 of an atom, or None.
+
+    The bound is kept in the atom: each level of a nested max or min asks several times for the bound of the level
+    inside it, so without that the time would double with each level. A table by atom would be wrong: atoms with equal
+    texts are equal, also if their symbols have different lower bounds.
+    """
+    if atom.bound is NOT_COMPUTED:
+        atom.bound = _computed_least(atom)
+    return atom.bound
+
+
+def _computed_least(atom: Atom) -> Any:
     bounds = [lower_bound(operand) for operand in atom.operands]
     if not atom.function:
         return max(atom.least, 0)
