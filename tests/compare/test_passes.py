@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from jax import lax
 
 import costax
+from costax._jax import hlo_text as xla_text
 from costax.cli import main
 from costax.compare import comparison as comparison_module
 from costax.compare import dumping
@@ -21,7 +23,7 @@ from costax.compare.passes import PLAIN, read_passes
 from costax.errors import HloError, InputError, RecordError
 from costax.hlo.read import module_of, read_bytes
 from costax.hlo.replay import replay_module
-from costax.hlo.series import ModuleSeries, changes
+from costax.hlo.series import ModuleSeries, changed_costs
 
 F32 = "float32"
 
@@ -113,8 +115,8 @@ def test_the_changes_of_instructions_add_up_to_each_step(dumped):
     series = ModuleSeries()
     costs = [series.add(module_of(path)) for path in versions(folder)]
     for before, after in pairwise(costs):
-        differing = changes(before, after)
-        sums = tuple(sum(cost[i] for cost in differing.values()) for i in range(3))
+        gone, came = changed_costs(before, after)
+        sums = tuple(sum(cost[i] for _, cost in came) - sum(cost[i] for _, cost in gone) for i in range(3))
         assert sums == tuple(now - then for now, then in zip(after.total, before.total, strict=True))
 
 
@@ -135,6 +137,94 @@ def test_the_scopes_of_a_step_add_up_to_it(dumped):
     for step in read_passes(folder).steps:
         for i in range(3):
             assert sum(cost[i] for cost in step.scopes.values()) == step.cost[i]
+
+
+def test_the_instructions_of_a_step_add_up_to_it(dumped):
+    folder, *_ = dumped
+    trail = read_passes(folder)
+    for step in trail.steps:
+        assert step.added + step.removed + step.changed == len(step.changes)
+        for i in range(3):
+            assert sum(change.cost[i] for change in step.changes) == step.cost[i]
+    for name, cost in trail.by_pass().items():
+        changes = trail.changes(name)
+        assert tuple(sum(change.cost[i] for change in changes) for i in range(3)) == cost
+        assert all(change.before or change.after for change in changes)
+
+
+def test_the_instructions_that_a_pass_changed_stand_in_the_modules_before_and_after_it(merged):
+    """The text of each instruction is compared with what XLA itself writes for the module."""
+
+    def lines(path: Path) -> dict[str, str]:
+        found = (line.strip().removeprefix("ROOT ") for line in xla_text(module_of(path)).splitlines())
+        return {line.split(" = ")[0].removeprefix("%"): line for line in found if " = " in line}
+
+    paths = {path.name: path for path in versions(merged)}
+    names, compared = list(paths), []
+    trail = read_passes(merged)
+    for step in trail.steps:
+        # A pass that ran once has one module after it, and the one before that is the module before it.
+        runs = [name for name in names if f".after_{step.name}." in name]
+        if len(runs) != 1:
+            continue
+        then, now = lines(paths[names[names.index(runs[0]) - 1]]), lines(paths[runs[0]])
+        for change in step.changes:
+            for text, written in ((change.before, then), (change.after, now)):
+                if text:
+                    _, shape, opcode, operands = re.fullmatch(r"(\S+) = (.+) (\S+?)\((.*)\)", text).groups()
+                    line = re.sub(r"\{[0-9,]*\}", "", written[change.name])
+                    assert f" = {shape} {opcode}(" in line.replace("pred[", "bool[").replace("s32[", "i32[")
+                    assert all(re.search(rf"%{re.escape(x)}[,)]", line) for x in operands.split(", ") if x)
+                    compared.append(text)
+                else:
+                    assert change.cost.flops == 0 or change.name not in written
+    assert len(compared) > 5
+
+
+def test_the_changes_of_a_scope_are_those_of_its_instructions(tmp_path):
+    dump(tmp_path, jax.grad(layers), spec(32, 16), spec(16, 16))
+    trail = read_passes(tmp_path)
+    whole = trail.by_pass()
+    inside = trail.by_pass("second")
+    assert inside == _parts(trail, "jvp(second)", "transpose(jvp(second))")
+    assert any(any(cost) for cost in inside.values())
+    assert any(inside.get(name) != cost for name, cost in whole.items())
+    for name, cost in inside.items():
+        changes = trail.changes(name, "second")
+        assert tuple(sum(change.cost[i] for change in changes) for i in range(3)) == cost
+        assert all("second" in "/".join(scope) for change in changes for scope in change.scopes)
+    with pytest.raises(InputError, match="scope 'third'"):
+        trail.by_pass("third")
+    # "sec" is no scope, although the name of one begins with it.
+    with pytest.raises(InputError, match="scope 'sec'"):
+        trail.changes(next(iter(whole)), "sec")
+
+
+def _parts(trail, *names):
+    """The changes of scopes that begin with one of the names, summed by hand."""
+    sums = {}
+    for step in trail.steps:
+        for scope, cost in step.scopes.items():
+            if scope and scope[0] in names:
+                sums[step.name] = sums.get(step.name, type(cost)()).plus(cost)
+    return sums
+
+
+def test_the_command_shows_the_instructions_of_a_pass_and_a_scope(tmp_path):
+    dump(tmp_path, jax.grad(layers), spec(32, 16), spec(16, 16))
+    trail = read_passes(tmp_path)
+    passes = CliRunner().invoke(main, ["compare", str(tmp_path), "--scope", "second"])
+    assert passes.exit_code == 0, passes.output
+    assert "scope second" in passes.output
+    name, cost = next((name, cost) for name, cost in trail.by_pass("second").items() if cost.bytes)
+    shown = CliRunner().invoke(main, ["compare", str(tmp_path), "--scope", "second", "--pass", name])
+    assert shown.exit_code == 0, shown.output
+    first = trail.changes(name, "second")[0]
+    assert first.name in shown.output
+    options = ["--scope", "second", "--pass", name, "--json"]
+    record = json.loads(CliRunner().invoke(main, ["compare", str(tmp_path), *options]).output)
+    assert sum(change["bytes"] for change in record["changes"]) == cost.bytes
+    assert record["changes"][0]["name"] == first.name
 
 
 def test_equal_products_are_merged_by_one_pass(merged):
@@ -312,6 +402,7 @@ def test_the_command_shows_passes_and_the_scopes_of_one(merged, tmp_path):
 
 WRONG = {
     "an unknown pass": (["--pass", "nonsense"], "No pass 'nonsense'"),
+    "an unknown scope": (["--scope", "nonsense"], "the scope 'nonsense'"),
     "an unknown module": (["--module", "nonsense"], "'nonsense' in its name"),
     "an input": (["--input", "f32[8]"], "does not apply"),
     "a format without": (["--save", "x.csv"], ".csv"),
@@ -325,6 +416,13 @@ def test_wrong_options_of_a_folder_end_in_a_message(merged, options, text):
     assert text in ended.output
     assert "Traceback" not in ended.output
     assert "costax itself failed" not in ended.output
+
+
+@pytest.mark.parametrize("option", ["--passes", "--pass=cse", "--scope=first"])
+def test_options_of_passes_are_refused_for_one_module(merged, option):
+    ended = CliRunner().invoke(main, ["compare", str(versions(merged)[-1]), option])
+    assert ended.exit_code == 2
+    assert "is one module" in ended.output
 
 
 def test_options_of_folders_are_refused_for_programs():

@@ -11,6 +11,7 @@ from costax.cli import hlo_files as hlo
 from costax.cli.delivery import check_files, check_table, deliver
 from costax.cli.loading import analysed, quieten_plugins
 from costax.core.progress import shown
+from costax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 @options.view
 @click.option("--passes", is_flag=True, help="Show what each pass of the compiler did to the cost.")
 @click.option("--pass", "name", metavar="NAME", help="Show the scopes that this pass of the compiler changed.")
+@click.option(
+    "--scope", metavar="PATH", help="Show what passes did to this scope; with --pass, instruction by instruction."
+)
 @click.option("--module", metavar="NAME", help="For a folder: read the module with this in its name, not the largest.")
 @options.output
 @options.debug
@@ -39,6 +43,7 @@ def compare(
     view: Mapping[str, Any],
     passes: bool,
     name: str | None,
+    scope: str | None,
     module: str | None,
     as_json: bool,
     save: Sequence[str],
@@ -54,17 +59,26 @@ def compare(
     costax compare examples/gpt2.py:gpt2_train_step --target tpu:v5e
     costax compare module.hlo.pb
     costax compare DIR --pass algsimp    # a folder of XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_pass_re=.*"
+    costax compare DIR --pass algsimp --scope decoder/layer_3
     """
     if dumps.is_dump(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
-        dumps.compare_dump(target, name=name, module=module, depth=depth, as_json=as_json, save=save, strict=strict)
+        dumps.compare_dump(
+            target, name=name, scope=scope, module=module, depth=depth, as_json=as_json, save=save, strict=strict
+        )
         return
     dumps.check_target(module)
-    passes = passes or name is not None
+    passes = passes or name is not None or scope is not None
     if passes and as_json:
         raise click.BadParameter("the record of a comparison has no passes; leave out --json.", param_hint="--passes")
     if hlo.is_module(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
+        if passes:
+            raise InputError(
+                f"{target!r} is one module: it does not say what each pass did.",
+                why="A pass is read from the module before it and the module after it.",
+                cure="Leave out --passes, --pass and --scope, or name the folder that XLA dumped all modules into.",
+            )
         analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
         hlo.deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return
@@ -86,4 +100,4 @@ def compare(
     if comparison.passes is not None:
         from costax.report.passes import render
 
-        terminal.show(render(comparison.passes, name=name, depth=depth))
+        terminal.show(render(comparison.passes, name=name, scope=scope, depth=depth))

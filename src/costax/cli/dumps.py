@@ -38,6 +38,7 @@ def compare_dump(
     folder: str,
     *,
     name: str | None,
+    scope: str | None,
     module: str | None,
     depth: int | None,
     as_json: bool,
@@ -51,11 +52,11 @@ def compare_dump(
     for path in save:
         check_file(path, "PassTrail")
     trail: PassTrail = read_passes(folder, module)
-    shown = passes.render(trail, name=name, depth=depth)
+    shown = passes.render(trail, name=name, scope=scope, depth=depth)
     for path in save:
         trail.save(path)
     if as_json:
-        click.echo(json.dumps(passes.to_record(trail), indent=1))
+        click.echo(json.dumps(passes.to_record(trail, name=name, scope=scope), indent=1))
     else:
         terminal.show(shown)
     if strict and trail.attributed < 1:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from costax.compare.marks import MARK
 from costax.core.display import Displayed
@@ -23,13 +24,16 @@ from costax.hlo.metadata import Scopes
 from costax.hlo.read import module_of
 from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
-from costax.hlo.series import ModuleCost, ModuleSeries, changed_costs, changes
+from costax.hlo.series import ModuleCost, ModuleSeries, changed_costs
 
 Scope = tuple[str, ...]
+_Key = TypeVar("_Key")
 
 _NONE: Final = Properties()
 UNNAMED: Final = "(no name of jax)"
 """The scope of instructions that have no name of jax and follow from none that has one."""
+NO_SCOPE: Final = "(no scope)"
+"""How the scope of operations outside of every named scope is written."""
 _DUMP: Final = re.compile(
     r"(?P<module>.+?)\."
     r"(?:(?P<number>\d{4,})\.(?P<pipeline>.+?)\.after_(?P<name>[^.]+)(?:\.before_[^.]+)?|"
@@ -64,26 +68,57 @@ PLAIN: Final[Mapping[str, str]] = {
 """Plain words for the passes of XLA; a pass that is not listed is called by its own name."""
 
 
+class InstructionChange(NamedTuple):
+    """What a pass did to one instruction.
+
+    name: XLA's own. before, after: the instruction as HLO text writes it, without its attributes; empty where the
+    module has none of this name, or none that costs anything. cost: the change. scopes: the change by scope, which adds
+    up to `cost`; () is outside of every named scope, None is not known.
+    """
+
+    name: str
+    before: str
+    after: str
+    cost: Properties
+    scopes: Mapping[Scope | None, Properties]
+
+
 class PassStep(NamedTuple):
     """What one run of a pass did.
 
-    pipeline, name: XLA's own. cost: the change of the total. added, removed, changed: how many instructions with a cost
-    are new, gone, or cost another number. scopes: the change by scope, which adds up to `cost`; () is outside of every
-    named scope, None is not known.
+    pipeline, name: XLA's own. cost: the change of the total. changes: the instructions whose cost or scope differs;
+    they add up to `cost`.
     """
 
     pipeline: str
     name: str
     cost: Properties
-    added: int
-    removed: int
-    changed: int
-    scopes: Mapping[Scope | None, Properties]
+    changes: Sequence[InstructionChange]
 
     @property
     def cause(self) -> str:
         """What the pass does, in plain words."""
         return PLAIN.get(self.name, self.name)
+
+    @property
+    def scopes(self) -> dict[Scope | None, Properties]:
+        """The change by scope; () is outside of every named scope, None is not known."""
+        return _summed(item for change in self.changes for item in change.scopes.items())
+
+    @property
+    def added(self) -> int:
+        """The number of instructions with a cost that are new."""
+        return sum(not change.before for change in self.changes)
+
+    @property
+    def removed(self) -> int:
+        """The number of instructions with a cost that are gone."""
+        return sum(not change.after for change in self.changes)
+
+    @property
+    def changed(self) -> int:
+        """The number of instructions that cost another number, or have another scope."""
+        return len(self.changes) - self.added - self.removed
 
 
 @dataclass(frozen=True)
@@ -101,15 +136,49 @@ class PassTrail(Displayed):
     versions: int
     modules: tuple[str, ...] = ()
 
-    def by_pass(self) -> dict[str, Properties]:
-        """Return the change of each pass, all its runs together, in the order of its first run."""
-        return _summed((step.name, step.cost) for step in self.steps)
+    def by_pass(self, scope: str | None = None) -> dict[str, Properties]:
+        """Return the change of each pass, all its runs together, in the order of its first run.
+
+        scope: only what it did to this scope and those inside. Where no scope begins so, to those that have the names
+        in the middle: `layer_3` stands for `jvp(Model)/layer_3/mlp` too. Raises InputError for a scope that no pass
+        changed.
+        """
+        chosen = self._inside(scope)
+        return _summed(
+            (step.name, cost) for step in self.steps for inside, cost in step.scopes.items() if inside in chosen
+        )
 
     def by_scope(self, name: str | None = None, depth: int | None = None) -> dict[str, Properties]:
         """Return the change of each scope, by one pass or by all; it adds up to that of the pass.
 
         Raises InputError for a pass that is not in the trail.
         """
+        self._check_pass(name)
+        return _summed(
+            (_written(scope, depth), cost)
+            for step in self.steps
+            if name in (None, step.name)
+            for scope, cost in step.scopes.items()
+        )
+
+    def changes(self, name: str, scope: str | None = None) -> list[InstructionChange]:
+        """Return the instructions that a pass changed, those with the largest change first.
+
+        scope: only those of this scope, as `by_pass` takes it, with their part of the cost; the costs add up to
+        `by_pass(scope)[name]`. Raises InputError for a pass or a scope that the trail does not have.
+        """
+        self._check_pass(name)
+        chosen = self._inside(scope)
+        parts = [
+            change._replace(cost=_total(inside.values()), scopes=inside)
+            for step in self.steps
+            if step.name == name
+            for change in step.changes
+            if (inside := {key: cost for key, cost in change.scopes.items() if key in chosen})
+        ]
+        return sorted(parts, key=lambda change: tuple(-abs(count) for count in change.cost))
+
+    def _check_pass(self, name: str | None) -> None:
         names = dict.fromkeys(step.name for step in self.steps)
         if name is not None and name not in names:
             raise InputError(
@@ -117,12 +186,24 @@ class PassTrail(Displayed):
                 why=f"These did: {', '.join(names) or 'none'}.",
                 cure="Name one of them, as XLA does.",
             )
-        return _summed(
-            (UNNAMED if scope is None else "/".join(scope[:depth]), cost)
-            for step in self.steps
-            if name in (None, step.name)
-            for scope, cost in step.scopes.items()
-        )
+
+    def _inside(self, scope: str | None) -> set[Scope | None]:
+        """Return the scopes that a name stands for; all of them for None."""
+        scopes = dict.fromkeys(inside for step in self.steps for inside in step.scopes)
+        if scope is None:
+            return set(scopes)
+        chosen = {inside for inside in scopes if f"{_written(inside) or NO_SCOPE}/".startswith(f"{scope}/")}
+        # Transforms stand around names: `transpose(jvp(Model))/layer_3` has the names Model/layer_3.
+        names = {inside: "/".join(re.split("[/()]+", _written(inside))) for inside in scopes}
+        chosen = chosen or {inside for inside in scopes if f"/{scope}/" in f"/{names[inside]}/"}
+        if not chosen:
+            known = [*dict.fromkeys(_written(x, len(scope.split("/"))) or NO_SCOPE for x in scopes)]
+            raise InputError(
+                f"No pass changed the cost of the scope {scope!r} of `{self.name}`.",
+                why=f"Passes changed these: {', '.join(known[:20]) or 'none'}{' ...' if len(known) > 20 else ''}.",
+                cure="Name one of them; a scope stands for all that are inside.",
+            )
+        return chosen
 
     @property
     def attributed(self) -> float:
@@ -162,7 +243,7 @@ def read_passes(
             else:
                 step = _step(dump, last, version, scopes)
                 # A dump where nothing that XLA counts has changed is no step.
-                if step.cost != _NONE or step.scopes:
+                if step.changes:
                     steps.append(step)
             last = version
     assert first is not None
@@ -254,29 +335,52 @@ class _ScopesByName:
 
 
 def _step(dump: _Dump, before: ModuleCost, after: ModuleCost, scopes: _ScopesByName) -> PassStep:
-    differing = changes(before, after)
     cost = Properties(*[now - then for now, then in zip(after.total, before.total, strict=True)])
-    by_scope: dict[Scope | None, Properties] = {}
+    parts: dict[str, dict[Scope | None, Properties]] = defaultdict(dict)
     # What is gone had the scope of the version before, and what is new has that of the version after.
     gone, came = changed_costs(before, after)
     for side, costs in ((-1, gone), (1, came)):
         if side == 1:
             scopes.read(after)
         for name, change in costs:
+            by_scope = parts[name]
             for scope, part in scopes.split(name, change):
                 signed = Properties(*[side * count for count in part])
                 by_scope[scope] = by_scope.get(scope, _NONE).plus(signed)
-    names_before, names_after = before.names(), after.names()
-    added = sum(name not in names_before for name in differing)
-    removed = sum(name not in names_after for name in differing)
+    then, now = _written_instructions(before, after, gone), _written_instructions(after, before, came)
+    changes: list[InstructionChange] = []
+    for name, by_scope in parts.items():
+        kept = {scope: change for scope, change in by_scope.items() if change != _NONE}
+        if kept:
+            changes.append(InstructionChange(name, then.get(name, ""), now.get(name, ""), _total(kept.values()), kept))
     name = f"start of {dump.pipeline}" if dump.name == _START else dump.name
-    rest = len(differing) - added - removed
-    kept = {scope: change for scope, change in by_scope.items() if change != _NONE}
-    return PassStep(dump.pipeline, name, cost, added, removed, rest, kept)
+    return PassStep(dump.pipeline, name, cost, changes)
 
 
-def _summed(items: Iterator[tuple[str, Properties]]) -> dict[str, Properties]:
-    sums: dict[str, Properties] = {}
+def _written_instructions(
+    version: ModuleCost, other: ModuleCost, costs: Sequence[tuple[str, Properties]]
+) -> dict[str, str]:
+    """Return the text of the instructions that have these costs in one version and not in the other, by name."""
+    names = {name for name, _ in costs}
+    return {
+        ins.name: repr(ins)
+        for key, costed in version.computations.items()
+        if names and (other.computations.get(key) is not costed or version.times.get(key) != other.times.get(key))
+        for ins in costed.computation.instructions
+        if ins.name in names
+    }
+
+
+def _written(scope: Scope | None, depth: int | None = None) -> str:
+    return UNNAMED if scope is None else "/".join(scope[:depth])
+
+
+def _total(costs: Iterable[Properties]) -> Properties:
+    return reduce(Properties.plus, costs, _NONE)
+
+
+def _summed(items: Iterable[tuple[_Key, Properties]]) -> dict[_Key, Properties]:
+    sums: dict[_Key, Properties] = {}
     for key, cost in items:
         sums[key] = sums.get(key, _NONE).plus(cost)
     return sums

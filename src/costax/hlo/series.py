@@ -65,10 +65,6 @@ class ModuleCost:
     times: Mapping[int, Properties] = field(repr=False)
     computations: Mapping[int, CostedComputation] = field(repr=False)
 
-    def names(self) -> set[str]:
-        """Return the names of the instructions that cost something where XLA counts them."""
-        return {name for key, times in self.times.items() if times != _NONE for name in self.computations[key].costs}
-
 
 class ModuleSeries:
     """Costs the versions of a module one after the other."""
@@ -186,26 +182,13 @@ class ModuleSeries:
         )
 
 
-def changes(before: ModuleCost, after: ModuleCost) -> dict[str, Properties]:
-    """Return by how much the cost of each instruction differs between two versions; they add up to the difference.
-
-    Instructions are told apart by name, which XLA keeps from pass to pass. An instruction that moves into a fusion
-    keeps its FLOPs, and only the bytes that it no longer moves differ.
-    """
-    sums: dict[str, Properties] = {}
-    gone, came = changed_costs(before, after)
-    for costs, sign in ((gone, -1), (came, 1)):
-        for name, cost in costs:
-            sums[name] = sums.get(name, _NONE).plus(Properties(*[sign * count for count in cost]))
-    return {name: cost for name, cost in sums.items() if cost != _NONE}
-
-
 def changed_costs(
     before: ModuleCost, after: ModuleCost
 ) -> tuple[list[tuple[str, Properties]], list[tuple[str, Properties]]]:
     """Return what instructions cost before and no longer cost after, and what they cost only after; by name.
 
-    An instruction whose cost or computation differs stands in both.
+    Instructions are told apart by name, which XLA keeps from pass to pass. An instruction whose cost or computation
+    differs stands in both. What came less what is gone adds up to the difference of the totals.
     """
     gone: list[tuple[str, Properties]] = []
     came: list[tuple[str, Properties]] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -10,39 +12,56 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from costax.compare.passes import UNNAMED
+from costax.compare.passes import NO_SCOPE, UNNAMED
 from costax.core import units
+from costax.hlo.replay import Properties
 
 if TYPE_CHECKING:
-    from costax.compare.passes import PassTrail
-    from costax.hlo.replay import Properties
+    from costax.compare.passes import InstructionChange, PassTrail
 
 SCHEMA: Final = "costax/passes/1"
 _HEADINGS: Final = ("FLOPs", "transc.", "bytes")
 
 
-def render(trail: PassTrail, *, name: str | None = None, depth: int | None = None) -> Group:
-    """Return what rich prints: the passes that changed the cost, or the scopes that one of them changed.
+def render(
+    trail: PassTrail, *, name: str | None = None, scope: str | None = None, depth: int | None = None, limit: int = 40
+) -> Group:
+    """Return what rich prints: the passes that changed the cost, and how.
 
-    name: of the pass whose scopes are shown. depth: the number of levels of scopes.
+    name: of a pass, whose scopes are shown in place of the passes. scope: only what the passes did to this scope; with
+    a pass, the instructions that the pass changed there. depth: the number of levels of scopes. limit: the number of
+    lines of instructions.
     """
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True, header_style="bold", footer_style="bold")
-    lines = _passes(trail) if name is None else _scopes(trail, name, depth)
-    whole = _difference(trail) if name is None else trail.by_pass()[name]
-    grid.add_column("pass" if name is None else "scope", Text("total"), overflow="fold")
-    for heading, total in zip(_HEADINGS, whole, strict=True):
-        grid.add_column(heading, _signed(total), justify="right", no_wrap=True)
-    if name is None:
+    passes = trail.by_pass(scope)
+    whole = _total(passes.values()) if name is None else passes.get(name, Properties())
+    if name is not None and scope is not None:
+        heading, lines = "instruction", _instructions(trail.changes(name, scope), limit)
+    elif name is not None:
+        heading, lines = "scope", _scopes(trail, name, depth)
+    else:
+        heading, lines = "pass", _passes(trail, passes)
+    if heading == "instruction":
+        grid.add_column("", no_wrap=True)
+    grid.add_column(heading, Text("total"), overflow="fold")
+    for unit, total in zip(_HEADINGS, whole, strict=True):
+        grid.add_column(unit, _signed(total), justify="right", no_wrap=True)
+    if heading == "pass":
         grid.add_column("what it does", overflow="fold")
     for line in lines:
         grid.add_row(*map(Text, line))
     title = f"{trail.name}, pass by pass" if name is None else f"{trail.name}, pass {name}"
-    return Group(Text(title, style="bold"), grid, Text("\n".join(_notes(trail))))
+    return Group(
+        Text(title if scope is None else f"{title}, scope {scope}", style="bold"), grid, Text("\n".join(_notes(trail)))
+    )
 
 
-def to_record(trail: PassTrail) -> dict[str, Any]:
-    """Return the trail as a dictionary for JSON: every run of a pass, in order, with its scopes."""
-    return {
+def to_record(trail: PassTrail, *, name: str | None = None, scope: str | None = None) -> dict[str, Any]:
+    """Return the trail as a dictionary for JSON: every run of a pass, in order, with its scopes.
+
+    name, scope: with both, also the instructions that this pass changed in this scope.
+    """
+    record = {
         "schema": SCHEMA,
         "name": trail.name,
         "before": trail.before._asdict(),
@@ -62,6 +81,12 @@ def to_record(trail: PassTrail) -> dict[str, Any]:
             for step in trail.steps
         ],
     }
+    if name is not None and scope is not None:
+        record["changes"] = [
+            {"name": change.name, "before": change.before, "after": change.after, **change.cost._asdict()}
+            for change in trail.changes(name, scope)
+        ]
+    return record
 
 
 def as_json(trail: PassTrail, **_: Any) -> str:
@@ -69,22 +94,36 @@ def as_json(trail: PassTrail, **_: Any) -> str:
     return json.dumps(to_record(trail), indent=1) + "\n"
 
 
-def _passes(trail: PassTrail) -> list[tuple[str, ...]]:
+def _passes(trail: PassTrail, passes: Mapping[str, Properties]) -> list[tuple[str, ...]]:
     causes = {step.name: step.cause for step in trail.steps}
     return [
         (name, *map(_signed, cost), "" if causes[name] == name else causes[name])
-        for name, cost in trail.by_pass().items()
+        for name, cost in passes.items()
         if any(cost)
     ]
 
 
 def _scopes(trail: PassTrail, name: str, depth: int | None) -> list[tuple[str, ...]]:
     scopes = sorted(trail.by_scope(name, depth).items(), key=lambda item: tuple(-abs(count) for count in item[1]))
-    return [(scope or "(no scope)", *map(_signed, cost)) for scope, cost in scopes if any(cost)]
+    return [(scope or NO_SCOPE, *map(_signed, cost)) for scope, cost in scopes if any(cost)]
 
 
-def _difference(trail: PassTrail) -> Properties:
-    return type(trail.after)(*[after - before for after, before in zip(trail.after, trail.before, strict=True)])
+def _instructions(changes: Sequence[InstructionChange], limit: int) -> list[tuple[str, ...]]:
+    """Return the lines of each instruction: its text before the pass after a minus, that after it after a plus."""
+    lines: list[tuple[str, ...]] = []
+    for change in changes[:limit]:
+        if change.before and change.after and change.before != change.after:
+            lines.append(("-", change.before, "", "", ""))
+        sign = "" if change.before == change.after else "+" if change.after else "-"
+        lines.append((sign, change.after or change.before, *map(_signed, change.cost)))
+    if len(changes) > limit:
+        rest = _total(change.cost for change in changes[limit:])
+        lines.append(("", f"{len(changes) - limit:,} more instructions (all: --json)", *map(_signed, rest)))
+    return lines
+
+
+def _total(costs: Iterable[Properties]) -> Properties:
+    return reduce(Properties.plus, costs, Properties())
 
 
 def _signed(count: int) -> str:
