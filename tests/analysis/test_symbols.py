@@ -235,10 +235,10 @@ def test_a_size_of_one_is_analysed_for_it_may_be_another_program():
 def test_ten_thousand_points_take_less_than_a_second():
     analysis = gpt2()
     b, s = np.arange(2, 10_002), np.arange(10_001, 1, -1)
-    started = time.perf_counter()
+    started = time.process_time()
     table = analysis.evaluate_many(b=b, s=s)
     exact = analysis.evaluate_many(("macs",), b=b, s=s, exact=True)["macs"]
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert set(table) == set(FIELDS)
     for i in (0, 77, 9_999):
         there = analysis.evaluate(b=int(b[i]), s=int(s[i])).total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from fractions import Fraction
 
 import pytest
@@ -177,20 +176,17 @@ def test_a_text_that_is_no_formula_is_refused(text):
     ],
     ids=lambda text: text[:20],
 )
-def test_a_text_that_would_take_long_is_refused_within_a_second(text, reason):
-    start = time.process_time()
+def test_a_text_that_would_take_long_is_refused(text, reason):
+    # Without the limits most of these take longer than any test may, or all memory.
     with pytest.raises(SymbolError, match=f"is not a formula: .*{reason}") as refused:
         parse_polynomial(text)
-    assert time.process_time() - start < 1
     assert len(str(refused.value)) < 500
 
 
 def test_long_formulas_of_programs_are_read():
     names = [f"solver_{number}/while" for number in range(2000)]
     text = " + ".join(f"{number + 2}*{name}" for number, name in enumerate(names))
-    start = time.process_time()
     parsed = parse_polynomial(text)
-    assert time.process_time() - start < 1
     assert len(parsed.terms) == 2000
     assert parsed(dict.fromkeys(names, 1)) == sum(range(2, 2002))
     assert parse_polynomial("(b + 1)^100")(b=1) == 2**100
@@ -200,10 +196,9 @@ def test_long_formulas_of_programs_are_read():
 
 
 def test_the_time_of_nested_extremes_does_not_double_with_each_level():
+    # A time that doubled would be 2^45 bounds here: the test would not end.
     text = "".join(f"max(s{number}, min(b, " for number in range(45)) + "t" + "))" * 45
-    start = time.process_time()
     parsed = parse_polynomial(text)
-    assert time.process_time() - start < 1
     assert parsed({f"s{number}": 2 for number in range(45)}, b=7, t=5) == 5
 
 
