@@ -6,7 +6,7 @@ import pickle
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from costax.core.polynomial import (
@@ -73,6 +73,8 @@ def test_no_value_lies_below_the_lower_bound(expression, point):
 
 
 @given(EXPRESSIONS)
+@example(("", -(((symbol("b") % 4) % 8) // 4 // -4)))
+@example(("", (((symbol("b") % 4) % 8) // 4) // 4))
 def test_a_text_reads_back(expression):
     _, polynomial = expression
     assert parse_polynomial(str(polynomial)) == polynomial

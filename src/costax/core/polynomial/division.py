@@ -71,10 +71,12 @@ def _rounded_down(left: Any, b: int) -> Any:
         return floordiv(a + constant * k, b * k)
     if _is_integral(left):
         common = gcd(b, *(c for m, c in left.terms.items() if m))
-        # floor((g*p + r) / (g*k)) is floor((p + r // g) / k), and whole multiples of k come out
-        left = (left - constant) * Fraction(1, common)
-        constant, b = constant // common, b // common
-        return left + constant if b == 1 else apply_function("floordiv", left + constant % b, b) + constant // b
+        if common > 1:
+            # floor((g*p + r) / (g*k)) is floor((p + r // g) / k)
+            left = (left - constant) * Fraction(1, common) + constant // common
+            return left if b == common else _rounded_down(left, b // common)
+        # Whole multiples of b come out.
+        return apply_function("floordiv", left - constant + constant % b, b) + constant // b
     return apply_function("floordiv", left, b)
 
 
