@@ -272,7 +272,7 @@ def _dumps(folder: Path) -> dict[str, list[_Dump]]:
         else:
             dump = _Dump((1, int(match["number"])), path, match["pipeline"], match["name"])
         dumps[match["module"]].append(dump)
-    return {name: sorted(found) for name, found in dumps.items() if len(found) > 1}
+    return {name: sorted(versions) for name, versions in dumps.items() if len(versions) > 1}
 
 
 def _chosen(dumps: Mapping[str, Sequence[_Dump]], module: str | None, folder: str) -> str:
@@ -328,7 +328,7 @@ class _ScopesByName:
         if not name:
             original = re.sub(r"\.(?:clone|remat|\d+).*", "", ins.name)
             candidates = (self._known.get(x) for x in (original, *(operand.name for operand in ins.operands)))
-            return next((found for found in candidates if found), ())
+            return next((known for known in candidates if known), ())
         if self._scopes_of is not None and MARK.search(name):
             return self._scopes_of(name)
         return (scopes.of(computation, ins),)
