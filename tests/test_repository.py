@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# These tests read the source, whatever the version of jax.
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "costax"
 

