@@ -67,11 +67,13 @@ def loop_counters(node: Node, times: int = 1) -> int:
     return own * times + sum(loop_counters(child, times) for child in node.children)
 
 
+@pytest.mark.slow
 @every_program
 def test_every_difference_has_a_name_and_a_number(program):
     check_account(comparison(program))
 
 
+@pytest.mark.slow
 @every_program
 def test_lowering_adds_nothing_but_loop_counters(program):
     if not program.exact:
