@@ -311,6 +311,11 @@ def test_the_command_shows_the_passes_of_a_program(tmp_path):
     shown = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, "--passes"])
     assert shown.exit_code == 0, shown.output
     assert "pass by pass" in shown.output
+    unknown = ["--pass", "nonsense", "--save", str(tmp_path / "twice.json")]
+    ended = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, *unknown])
+    assert ended.exit_code == 2
+    assert ended.stdout == ""
+    assert not (tmp_path / "twice.json").exists()
     refused = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, "--passes", "--json"])
     assert refused.exit_code == 2
     assert "--json" in refused.output

@@ -11,7 +11,6 @@ from costax.cli import hlo_files as hlo
 from costax.cli.delivery import check_files, check_table, deliver
 from costax.cli.loading import analysed, quieten_plugins
 from costax.core.progress import shown
-from costax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,13 +71,7 @@ def compare(
     if passes and as_json:
         raise click.BadParameter("the record of a comparison has no passes; leave out --json.", param_hint="--passes")
     if hlo.is_module(target):
-        hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
-        if passes:
-            raise InputError(
-                f"{target!r} is one module: it does not say what each pass did.",
-                why="A pass is read from the module before it and the module after it.",
-                cure="Leave out --passes, --pass and --scope, or name the folder that XLA dumped all modules into.",
-            )
+        hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for, passes=passes)
         analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
         hlo.deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return
@@ -86,6 +79,7 @@ def compare(
         quieten_plugins()
     from costax.compare.ahead_of_time import machine
     from costax.compare.comparison import compare_program
+    from costax.report import passes as passes_report
 
     check_table(by, sort)
     check_files(save)
@@ -96,8 +90,9 @@ def compare(
     with shown():
         comparison = compare_program(analysis.program, analysis, compiled_for, timeout, passes=passes)
     choice = {"by": by, "depth": depth, "sort": sort, **view}
+    # Rendered first: an unknown pass or scope ends the command before anything is printed or saved.
+    trail = comparison.passes
+    rendered = None if trail is None else passes_report.render(trail, name=name, scope=scope, depth=depth)
     deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)
-    if comparison.passes is not None:
-        from costax.report.passes import render
-
-        terminal.show(render(comparison.passes, name=name, scope=scope, depth=depth))
+    if rendered is not None:
+        terminal.show(rendered)

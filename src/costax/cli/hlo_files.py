@@ -28,7 +28,9 @@ def is_module(target: str) -> bool:
     return path.suffix in _SUFFIXES or (exists and path.suffix != ".py")
 
 
-def check_options(*, inputs: Sequence[str], on_missing: str | None, compile_for: str = "cpu") -> None:
+def check_options(
+    *, inputs: Sequence[str], on_missing: str | None, compile_for: str = "cpu", passes: bool = False
+) -> None:
     """Raise InputError for options that apply to programs, but not to HLO modules."""
     values = {"--input": inputs, "--on-missing": on_missing, "--target": compile_for if compile_for != "cpu" else None}
     for option, value in values.items():
@@ -38,6 +40,12 @@ def check_options(*, inputs: Sequence[str], on_missing: str | None, compile_for:
                 why="An HLO file is a program that is lowered already: its shapes and its target are fixed.",
                 cure=f"Leave out {option}, or pass the program itself: path/to/file.py:name.",
             )
+    if passes:
+        raise InputError(
+            "An HLO file is one module: it does not say what each pass did.",
+            why="A pass is read from the module before it and the module after it.",
+            cure="Leave out --passes, --pass and --scope, or name the folder that XLA dumped all modules into.",
+        )
 
 
 def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, compare: bool = False) -> ModuleAnalysis:
