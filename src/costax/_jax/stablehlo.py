@@ -91,7 +91,7 @@ def tensor(value: Any) -> Operand:
 def operation_source_info(op: Any) -> Any:
     """Return the source info of an MLIR operation, with the scopes in its location as the name stack."""
     location = op.operation.location
-    # Before jax 0.9 every location has `name_str`, and reading it aborts the process if there is no name.
+    # Before jax 0.9 every location has `name_str`, but to read it ends the process if the location has no name.
     named = location.is_a_name() if hasattr(location, "is_a_name") else hasattr(location, "name_str")
     *path, _ = location.name_str.split("/") if named else ("",)
     return _source_info(

@@ -112,7 +112,7 @@ def _pools(eqn: Any) -> bool:
 
 def _inputs(jaxpr: Any, is_parameter: Sequence[bool]) -> Size:
     inputs = [var for var, parameter in _with_variables(jaxpr, is_parameter) if not parameter]
-    # A random key, for dropout, is no input of the network.
+    # A random key, for dropout, is not an input of the network.
     return sum((_size(v) for v in inputs if not _is_key(_jax.operand(v.aval))), Size())
 
 

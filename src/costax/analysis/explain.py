@@ -62,7 +62,7 @@ class Explanation:
         head = f"{self.rule.name}: {kind(self.rule)} rule, {self.rule.file}:{self.rule.line}"
         law = f"Free: {self.rule.free}" if self.rule.free else self.rule.law
         examples = [f"Example {i}\n{textwrap.indent(str(x), '  ')}" for i, x in enumerate(self.examples, 1)]
-        return "\n\n".join([head, law, *(examples or ["There is no worked example of this primitive alone."])])
+        return "\n\n".join([head, law, *(examples or ["No worked example has only this primitive."])])
 
 
 def explain(primitive: str) -> Explanation:

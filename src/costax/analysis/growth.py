@@ -140,8 +140,9 @@ def _lies_in(path: Sequence[str], parts: Sequence[str]) -> bool:
 def first_from(difference: Any, name: str, *, above: bool = False) -> int | None:
     """Return the least n such that a difference is non-negative for every value n, n + 1, ... of a symbol.
 
-    above: the difference must be positive instead. None if there is no such n. A factor of other symbols that all
-    terms share, such as a batch size, cancels. Raises SymbolError if n depends on other symbols.
+    Return None if no n has this property. above: the difference must be positive, not only non-negative. If all terms
+    share a factor of other symbols, such as a batch size, the factor is ignored. Raises SymbolError if n depends on
+    other symbols.
     """
     if not isinstance(difference, Polynomial):
         return 1 if difference >= int(above) else None
