@@ -1,8 +1,9 @@
 """What `costax.compare` costs beside XLA itself: `nox -s bench`, or `python benchmarks/comparison.py`.
 
-Three runs alternate in one process (A B C A B C ...), each with jax's caches cleared and in processor time:
-A is `jax.jit(fn).lower(*args).compile()`, B is A and XLA's own account of it (`cost_analysis()` of both stages and
-`memory_analysis()`), C is `costax.compare(fn)(*args)`. The shares are the medians of (C - A) / A and of (C - B) / B.
+Four runs alternate in one process (A W N C A W N C ...), each with jax's caches cleared and in processor time:
+A is `jax.jit(fn).lower(*args).compile()`, W is A where XLA writes the module after every pass, N is
+`costax.compare(fn, passes=False)(*args)`, C is `costax.compare(fn)(*args)`. The shares are the medians of (W - A) / A,
+(N - A) / A and (C - A) / A.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from speed import EXAMPLES, interleaved, seconds
 
 import costax
 from costax import _jax
-from costax.compare import marks
+from costax.compare import dumping, marks
 from costax.hlo import read_bytes, replay_module
 from costax.program.targets import load_target
 
@@ -46,24 +47,26 @@ def overhead(name: str, rounds: int) -> str:
     fn, args = example(name)
 
     def compiled():
-        lowered = jax.jit(fresh(fn)).lower(*args)
-        return lowered, lowered.compile()
+        jax.jit(fresh(fn)).lower(*args).compile()
 
-    def accounted():
-        for stage in compiled():
-            stage.cost_analysis()
-        stage.memory_analysis()
+    def written():
+        with dumping.dump_folder() as folder:
+            options = {"xla_dump_to": folder, **dumping.OPTIONS, "xla_dump_hlo_as_proto": True}
+            jax.jit(fresh(fn)).lower(*args).compile(compiler_options=options)
+
+    def without_passes():
+        costax.compare(fresh(fn), passes=False)(*args)
 
     def compared():
-        return costax.compare(fresh(fn))(*args)
+        costax.compare(fresh(fn))(*args)
 
-    for run in (compiled, accounted, compared):
+    runs = (compiled, written, without_passes, compared)
+    for run in runs:
         run()  # Imports, and what XLA makes once a process.
-    found = [(seconds(compiled), seconds(accounted), seconds(compared)) for _ in range(rounds)]
-    a, b, c = (median(column) for column in zip(*found, strict=True))
-    alone = median((mine - theirs) / theirs for theirs, _, mine in found)
-    account = median((mine - theirs) / theirs for _, theirs, mine in found)
-    return f"| {name} | {a:.2f} s | {b:.2f} s | {c:.2f} s | {alone:.0%} (bar 25 %) | {account:.0%} |"
+    found = [[seconds(run) for run in runs] for _ in range(rounds)]
+    times = " | ".join(f"{median(column):.2f} s" for column in zip(*found, strict=True))
+    write, without, whole = (median((row[i] - row[0]) / row[0] for row in found) for i in (1, 2, 3))
+    return f"| {name} | {times} | {write:.0%} | {without:.0%} (bar 10 %) | {whole:.0%} (bar 60 %) |"
 
 
 def shared(calls: int = 200, functions: int = 20):
@@ -127,10 +130,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     pairs = parser.parse_args().pairs
     print(f"jax {jax.__version__}, Python {sys.version.split()[0]}, medians of {pairs} interleaved rounds\n")
-    print("| program | A: lower, compile | B: and XLA's account | C: compare | (C - A) / A | (C - B) / B |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| program | A: lower, compile | W: and write | N: compare, passes=False | C: compare "
+        "| (W - A) / A | (N - A) / A | (C - A) / A |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     steps = ("gpt2.py:gpt2_train_step", "resnet.py:resnet50_train_step")
-    for name in (*steps, "vit.py:vit_b_16", "lstm.py:lstm_train_step"):
+    for name in (*steps, "vit.py:vit_b_16", "lstm.py:lstm_train_step", "mlp_train.py:mlp_train_step"):
         print(overhead(name, pairs), flush=True)
     print("\n| program | lowered | marked and lowered | ratio | functions in the StableHLO |\n|---|---|---|---|---|")
     for name in steps:

@@ -1,4 +1,4 @@
-"""Regenerate docs/corpus.md, the FLOPs of every program of the corpus at four stages: `nox -s corpus`.
+"""Regenerate docs/corpus.md, the FLOPs of every program of the corpus at each step of the chain: `nox -s corpus`.
 
 The FLOPs are those of one device. tests/compare/test_attribution.py tests the same programs.
 """
@@ -14,18 +14,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# The corpus
 
-Every program of `tests/helpers/corpus` with its FLOPs at four stages: the jaxpr, XLA's cost model applied to the
-lowered and to the compiled module, and the number that XLA reports. The next column is the number of named differences
-between the first stage and the last. The last column is the time of `costax.compare`, including XLA's own lowering and
-compilation.
+Every program of `tests/helpers/corpus` with its FLOPs at each step of [the chain](ledgers.md): the jaxpr, the same by
+XLA's rules, StableHLO as jax emitted it, HLO as XLA converted it, the compiled module, and the number that XLA reports.
+Between HLO and the compiled module are the passes: the next column is how many runs of a pass changed FLOPs or
+transcendentals, of how many modules that XLA wrote. Then the share of these modules' operations that belong to an
+equation, in the worst of them, and the time of `costax.compare`, including XLA's own lowering and compilation.
 
-Differences without a name: {unexplained}. Replays that are not XLA's own number: {mismatches}.
+Unexplained differences: {unexplained}. Replays that are not XLA's own number: {mismatches}.
 
 `nox -s corpus` made this table with jax {jax} on the CPU of one machine. The tests check the programs and the counts,
 but not the seconds.
 
-| program | jaxpr | lowered | compiled | XLA | differences | s |
-|---|---:|---:|---:|---:|---:|---:|
+| program | jaxpr | XLA's rules | StableHLO | HLO | compiled | XLA | passes | attributed | s |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 """
 
 
@@ -54,8 +55,14 @@ def line(program) -> Line:
     start = time.perf_counter()
     found = costax.compare(fn)(*args)
     seconds = time.perf_counter() - start
-    counts = (found.jaxpr.total.flops, found.lowered.total.flops, found.compiled.total.flops, int(found.xla["flops"]))
-    cells = (*(f"{count:,}" for count in counts), str(len(found.deltas)))
+    counts = [found.jaxpr.total.flops]
+    for stage in ("jaxpr", "lowered", "converted", "compiled", "xla"):
+        counts.append(counts[-1] + sum(delta.flops for delta in found.deltas if delta.stage == stage))
+    assert counts[-1] == found.xla["flops"]
+    runs = {delta.run for delta in found.deltas if delta.pass_name}
+    shares = [found.lowered.attributed, found.compiled.attributed, *(step.attributed for step in found.passes.steps)]
+    passes = f"{len(runs)} of {found.passes.versions}"
+    cells = (*(f"{count:,}" for count in counts), passes, f"{min(shares):.2%}")
     return Line(program.name, cells, seconds, len(found.unexplained), found.matches_xla)
 
 

@@ -19,7 +19,10 @@ from jax import lax
 
 from costax.cli.app import main
 
-SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
+SCHEMA, COMPARISON = (
+    json.loads(files("costax.report").joinpath(f"{name}.schema.json").read_text())
+    for name in ("analysis", "comparison")
+)
 
 STEPS = 5
 LAYER = 2 * 4 * 8 * 8
@@ -49,6 +52,11 @@ PROGRAM = """
         def search(w, x):
             return lax.while_loop(lambda c: jnp.sum(c) < 3, lambda c: layer(w, c), x)
         return search, (WEIGHTS, STATE)
+
+    def merged():
+        def twice(w, x):
+            return jnp.tanh(w[:, :4] @ x) + jnp.sin(w[:, :4] @ x)
+        return twice, (WEIGHTS, STATE)
 
     def padded():
         def conv(w, x):
@@ -91,8 +99,31 @@ def test_the_table_leads_from_our_count_to_xlas(program):
     lowered = jax.jit(
         lambda w, x: lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=STEPS)[0]
     ).lower(jnp.zeros((8, 8)), jnp.zeros((4, 8)))  # fmt: skip
-    assert line(text, "= XLA, lowered")[0] == lowered.cost_analysis()["flops"]
+    assert line(text, "= as jax lowered it (StableHLO)")[0] == lowered.cost_analysis()["flops"]
     assert line(text, "= XLA, compiled")[0] == lowered.compile().cost_analysis()["flops"]
+
+
+def test_the_table_has_a_row_for_each_run_of_a_pass(program):
+    rows = ran(f"{program}:merged")
+    # 8 x 4 times 4 x 8, twice: common subexpression elimination leaves one.
+    assert line(rows, "cse: common subexpressions merged")[:1] == [-2 * 8 * 4 * 8]
+    assert "changed by the compiler" not in rows
+
+
+def test_without_passes_one_row_has_what_the_compiler_changed(program):
+    rows = ran(f"{program}:merged", "--no-passes")
+    assert line(rows, "changed by the compiler")[:1] == [-2 * 8 * 4 * 8]
+    assert "cse" not in rows
+    found = record(f"{program}:merged", "--no-passes")
+    assert found["passes"] is None
+    assert {delta["pass_name"] for delta in found["deltas"]} == {""}
+
+
+def test_passes_are_not_read_and_shown_at_once(program):
+    result = run(f"{program}:merged", "--passes", "--no-passes")
+    assert result.exit_code == 2
+    assert "--no-passes" in result.stderr
+    assert result.stdout == ""
 
 
 def test_the_layer_table_stands_above(program):
@@ -103,8 +134,9 @@ def test_the_layer_table_stands_above(program):
 
 def test_the_record_adds_up(program):
     found = record(f"{program}:padded")
-    assert found["schema"] == "costax/comparison/1"
+    assert found["schema"] == "costax/comparison/2"
     jsonschema.validate(found["jaxpr"], SCHEMA)
+    jsonschema.validate(found, COMPARISON)
     # 9 outputs of 3 channels meet 3 taps of 2 channels; at either end one tap lies on the padding.
     assert found["jaxpr"]["total"]["flops"] == 2 * 9 * 3 * 3 * 2
     assert [(delta["flops"], delta["transcendentals"]) for delta in found["deltas"]] == [(-2 * 2 * 3 * 2, 0)]
@@ -128,7 +160,7 @@ def test_strict_exits_1_where_a_number_is_not_exact(program):
     result = run(f"{program}:searching", "--strict")
     assert result.exit_code == 1
     assert "CheckError: Some numbers of `searching` are not exact or not known." in result.stderr
-    assert "= XLA, lowered" in result.stdout
+    assert "= as jax lowered it (StableHLO)" in result.stdout
     assert run(f"{program}:searching", "--strict", "--trips", "while=7").exit_code == 0
     assert run(f"{program}:looped", "--strict").exit_code == 0
 

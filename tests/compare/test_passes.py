@@ -19,6 +19,7 @@ from costax._jax import hlo_text as xla_text
 from costax.cli import main
 from costax.compare import comparison as comparison_module
 from costax.compare import dumping
+from costax.compare.causes import COMPILED
 from costax.compare.passes import PLAIN, read_passes
 from costax.errors import HloError, InputError, RecordError
 from costax.hlo.read import module_of, read_bytes
@@ -144,6 +145,10 @@ def test_the_instructions_of_a_step_add_up_to_it(dumped):
     trail = read_passes(folder)
     for step in trail.steps:
         assert step.added + step.removed + step.changed == len(step.changes)
+        for change in step.changes:
+            for i in range(3):
+                assert sum(cost[i] for cost in change.owners.values()) == change.cost[i]
+                assert sum(cost[i] for cost in change.scopes.values()) == change.cost[i]
         for i in range(3):
             assert sum(change.cost[i] for change in step.changes) == step.cost[i]
     for name, cost in trail.by_pass().items():
@@ -248,10 +253,12 @@ def test_the_scopes_are_those_of_the_program(tmp_path):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_passes_of_a_comparison_lead_from_its_lowered_to_its_compiled_stage(program):
     fn, *args = PROGRAMS[program]
-    comparison = costax.compare(fn, passes=True)(*args)
+    comparison = costax.compare(fn)(*args)
     trail = comparison.passes
     assert trail.before == comparison.lowered.total
     assert trail.after == comparison.compiled.total
+    assert [step.number for step in trail.steps] == sorted({step.number for step in trail.steps})
+    assert all(step.attributed == 1 for step in trail.steps)
     for i in range(3):
         steps = sum(step.cost[i] for step in trail.steps)
         assert comparison.lowered.total[i] + steps == comparison.compiled.total[i]
@@ -268,7 +275,7 @@ def test_the_scopes_of_a_comparison_are_those_of_the_analysis():
         with jax.named_scope("second"):
             return layer(x).sum()
 
-    comparison = costax.compare(jax.grad(shared), passes=True)(spec(32, 16), spec(16, 16))
+    comparison = costax.compare(jax.grad(shared))(spec(32, 16), spec(16, 16))
     steps = comparison.passes.steps
     with_flops = {scope for step in steps for scope, cost in step.scopes.items() if cost.flops}
     # Of a call that has no name only the bytes of its operands are known.
@@ -277,48 +284,183 @@ def test_the_scopes_of_a_comparison_are_those_of_the_analysis():
     assert comparison.passes.attributed == 1
 
 
-def test_a_comparison_reads_no_passes_unless_asked():
-    assert costax.compare(twice)(spec(8, 16), spec(16, 8)).passes is None
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_differences_of_the_compiled_stage_are_what_the_passes_did(program):
+    fn, *args = PROGRAMS[program]
+    comparison = costax.compare(fn)(*args)
+    compiled = [delta for delta in comparison.deltas if delta.stage == "compiled"]
+    by_pass: dict[str, list[int]] = {}
+    by_pass_and_scope: dict[tuple[str, str], list[int]] = {}
+    for delta in compiled:
+        for sums, key in ((by_pass, delta.pass_name), (by_pass_and_scope, (delta.pass_name, delta.scope))):
+            flops, transcendentals = sums.get(key, (0, 0))
+            sums[key] = [flops + delta.flops, transcendentals + delta.transcendentals]
+    assert {name: list(pair) for name, pair in comparison.by_pass().items()} == by_pass
+    assert {key: list(pair) for key, pair in comparison.by_pass_and_scope().items()} == by_pass_and_scope
+    trail = {name: list(cost[:2]) for name, cost in comparison.passes.by_pass().items() if any(cost[:2])}
+    assert {name: pair for name, pair in by_pass.items() if any(pair)} == trail
+
+
+def test_a_comparison_reads_no_passes_if_told_so():
+    comparison = costax.compare(twice, passes=False)(spec(8, 16), spec(16, 8))
+    assert comparison.passes is None
+    assert comparison.by_pass() == {}
+    assert not comparison.compiled.note
+
+
+def test_a_pass_of_a_comparison_has_the_changes_of_each_equation():
+    comparison = costax.compare(twice)(spec(8, 16), spec(16, 8))
+    # One of two equal products goes: that of the third equation.
+    merging = comparison.passes["cse"]
+    assert (merging.name, merging.cause) == ("cse", "common subexpressions merged")
+    assert merging.cost.flops == -2 * 8 * 16 * 8
+    # The delta, the call site and the address tell the same equation.
+    (delta,) = (delta for delta in comparison.deltas if delta.pass_name == "cse")
+    (change,) = (change for change in merging.changes(delta) if change.cost.flops)
+    assert (change.cost.flops, change.after) == (-2 * 8 * 16 * 8, "")
+    assert re.fullmatch(r"dot_general\S* = f32\[8,8\] dot\(x\S*, w\S*\)", change.before)
+    (owner,) = change.owners
+    assert (owner.primitive, owner.address) == ("dot_general", (3,)) == (delta.equation, delta.address)
+    assert merging.changes(delta) == merging.changes(owner) == merging.changes((3,)) == merging.changes(owner.address)
+    # Of the first product nothing has changed, and there is no equation with the number 99.
+    assert not any(change.cost.flops for change in merging.changes((1,)))
+    assert merging.changes((99,)) == []
+    whole = merging.changes()
+    assert sum(change.cost.flops for change in whole) == merging.cost.flops
+    assert [abs(change.cost.flops) for change in whole] == sorted(
+        (abs(change.cost.flops) for change in whole), reverse=True
+    )
+
+
+def test_the_changes_of_all_equations_add_up_to_the_pass():
+    comparison = costax.compare(jax.grad(layers))(spec(32, 16), spec(16, 16))
+    for name in comparison.passes.by_pass():
+        found = comparison.passes[name]
+        owners = dict.fromkeys(owner for run in found.runs for owner in run.owners)
+        for i in range(3):
+            parts = sum(change.cost[i] for owner in owners for change in found.changes(owner))
+            assert parts == found.cost[i] == sum(run.cost[i] for run in found.runs)
+
+
+def test_an_unknown_pass_is_answered_with_those_that_there_are():
+    comparison = costax.compare(twice)(spec(8, 16), spec(16, 8))
+    with pytest.raises(InputError, match="No pass 'nonsense'") as caught:
+        comparison.passes["nonsense"]
+    assert "cse" in caught.value.why
+
+
+# Without this pass XLA keeps both of two equal products.
+NO_CSE = {"xla_disable_hlo_passes": "cse"}
+
+
+def test_options_of_xla_change_what_the_passes_do():
+    plain, other = (costax.compare(twice, xla_flags=flags)(spec(8, 16), spec(16, 8)) for flags in (None, NO_CSE))
+    assert plain.xla_flags == {}
+    assert other.xla_flags == NO_CSE
+    assert plain.by_pass() == {"cse": (-2 * 8 * 16 * 8, 0)}
+    assert other.by_pass() == {}
+    assert other.xla["flops"] - plain.xla["flops"] == 2 * 8 * 16 * 8
+    theirs = jax.jit(twice).lower(spec(8, 16), spec(16, 8)).compile(compiler_options=NO_CSE).cost_analysis()
+    assert other.xla["flops"] == theirs["flops"]
+
+
+def test_options_of_xla_may_be_truths_and_numbers():
+    flags = {"xla_cpu_enable_fast_math": True, "xla_cpu_parallel_codegen_split_count": 2}
+    comparison = costax.compare(twice, xla_flags=flags)(spec(8, 16), spec(16, 8))
+    assert comparison.xla_flags == {"xla_cpu_enable_fast_math": "true", "xla_cpu_parallel_codegen_split_count": "2"}
+
+
+@pytest.mark.parametrize("name", ["--xla_cpu_enable_fast_math", "fast_math", "xla cpu", ""])
+def test_what_is_no_name_of_an_option_is_refused(name):
+    with pytest.raises(InputError, match="is no option of XLA") as caught:
+        costax.compare(twice, xla_flags={name: True})(spec(8, 16), spec(16, 8))
+    assert "xla_flags={" in caught.value.cure
+
+
+def test_an_option_that_xla_does_not_have_is_refused():
+    with pytest.raises(InputError, match="xla_no_such_option"):
+        costax.compare(twice, xla_flags={"xla_no_such_option": True})(spec(8, 16), spec(16, 8))
+
+
+def test_the_command_takes_options_of_xla(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(TWICE)
+    command = ["compare", f"{program}:twice", *SHAPES, "--json"]
+    plain = json.loads(CliRunner().invoke(main, command).stdout)
+    other = json.loads(CliRunner().invoke(main, [*command, "--xla-flag", "xla_disable_hlo_passes=cse"]).stdout)
+    assert (plain["xla_flags"], other["xla_flags"]) == ({}, NO_CSE)
+    assert other["xla"]["flops"] - plain["xla"]["flops"] == 2 * 8 * 16 * 8
+    assert {delta["pass_name"] for delta in plain["deltas"]} == {"cse"}
+    assert other["deltas"] == []
+
+
+@pytest.mark.parametrize("flag", ["xla_disable_hlo_passes", "--xla_x=1", "fast_math=true", "=true"])
+def test_wrong_options_of_xla_end_in_a_message(tmp_path, flag):
+    program = tmp_path / "program.py"
+    program.write_text(TWICE)
+    ended = CliRunner().invoke(main, ["compare", f"{program}:twice", *SHAPES, "--xla-flag", flag])
+    assert ended.exit_code == 2
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    assert "costax itself failed" not in ended.stderr
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_the_dumped_modules_are_deleted_however_the_comparison_ends(monkeypatch, error):
     folders = []
 
-    def fail(folder, **_):
-        folders.append(Path(folder))
-        assert list(Path(folder).iterdir())
+    def fail(versions, *_):
+        folders.append(versions.dumps[0].path.parent)
+        assert list(folders[0].iterdir())
         raise error
 
-    monkeypatch.setattr(comparison_module, "read_passes", fail)
+    monkeypatch.setattr(comparison_module, "passes_of", fail)
     with pytest.raises(error):
-        costax.compare(twice, passes=True)(spec(8, 16), spec(16, 8))
+        costax.compare(twice)(spec(8, 16), spec(16, 8))
     assert folders
     assert not folders[0].exists()
 
 
-def test_dumps_that_are_too_large_are_refused_with_the_cure(monkeypatch):
+def test_dumps_that_are_too_large_are_left_out_and_the_comparison_says_so(monkeypatch):
     monkeypatch.setattr(dumping, "_MAX_BYTES", 1000)
-    with pytest.raises(InputError, match="GiB") as caught:
-        costax.compare(twice, passes=True)(spec(8, 16), spec(16, 8))
-    assert "passes=False" in caught.value.cure
+    comparison = costax.compare(twice)(spec(8, 16), spec(16, 8))
+    assert comparison.passes is None
+    assert "The passes were not read" in comparison.compiled.note
+    assert "GiB" in comparison.compiled.note
+    assert comparison.compiled.note in str(comparison)
+    # The difference of the equation is that of the passes together.
+    (delta,) = comparison.deltas
+    assert (delta.cause, delta.pass_name, delta.flops, delta.address) == (COMPILED, "", -2 * 8 * 16 * 8, (3,))
+
+
+TWICE = "import jax.numpy as jnp\n\n\ndef twice(x, w):\n    return jnp.tanh(x @ w) + jnp.sin(x @ w)\n"
+SHAPES = ["--input", "f32[8,16]", "--input", "f32[16,8]"]
 
 
 def test_the_command_shows_the_passes_of_a_program(tmp_path):
     program = tmp_path / "program.py"
-    program.write_text("import jax.numpy as jnp\n\n\ndef twice(x, w):\n    return jnp.tanh(x @ w) + jnp.sin(x @ w)\n")
-    shapes = ["--input", "f32[8,16]", "--input", "f32[16,8]"]
-    shown = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, "--passes"])
+    program.write_text(TWICE)
+    shown = CliRunner().invoke(main, ["compare", f"{program}:twice", *SHAPES, "--passes"])
     assert shown.exit_code == 0, shown.output
     assert "pass by pass" in shown.output
     unknown = ["--pass", "nonsense", "--save", str(tmp_path / "twice.json")]
-    ended = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, *unknown])
+    ended = CliRunner().invoke(main, ["compare", f"{program}:twice", *SHAPES, *unknown])
     assert ended.exit_code == 2
     assert ended.stdout == ""
     assert not (tmp_path / "twice.json").exists()
-    refused = CliRunner().invoke(main, ["compare", f"{program}:twice", *shapes, "--passes", "--json"])
-    assert refused.exit_code == 2
-    assert "--json" in refused.output
+
+
+@pytest.mark.parametrize("options", [[], ["--passes"], ["--pass", "cse"]])
+def test_the_record_of_a_program_holds_its_passes(tmp_path, options):
+    program, saved = tmp_path / "program.py", tmp_path / "twice.json"
+    program.write_text(TWICE)
+    command = ["compare", f"{program}:twice", *SHAPES, *options]
+    printed = CliRunner().invoke(main, [*command, "--json", "--save", str(saved)])
+    assert printed.exit_code == 0, printed.output
+    record = json.loads(printed.stdout)
+    assert json.loads(saved.read_text()) == record
+    (merging,) = (step for step in record["passes"]["steps"] if step["flops"])
+    assert (merging["pass"], merging["flops"]) == ("cse", -2 * 8 * 16 * 8)
 
 
 def test_a_folder_without_passes_gives_one_step(merged, tmp_path):
@@ -438,7 +580,7 @@ def test_options_of_folders_are_refused_for_programs():
 
 def test_a_trail_prints_and_saves(merged, tmp_path):
     trail = read_passes(merged)
-    assert "what it does" in str(trail)
+    assert "cse: common subexpressions merged" in str(trail)
     assert "<pre" in trail._repr_html_()
     with pytest.raises(RecordError):
         trail.save(tmp_path / "x.csv")

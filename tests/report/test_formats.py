@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import io
 import json
+import operator
 import resource
 import subprocess
 import sys
@@ -16,6 +19,8 @@ import jax.numpy as jnp
 import jsonschema
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import costax
 from analyses import analysis_of
@@ -23,7 +28,9 @@ from costax import report
 from costax.analysis.analysis import Analysis
 from costax.cli import options
 from costax.cli.app import main
-from costax.report.formats import as_csv, as_markdown
+from costax.errors import RecordError
+from costax.report.comparison_record import ComparisonReader
+from costax.report.formats import as_csv, as_json, as_markdown
 
 COMPARISON = json.loads(files("costax.report").joinpath("comparison.schema.json").read_text())
 
@@ -36,26 +43,131 @@ def looped(w, x):
     return jax.lax.scan(layer, x, None, length=5)[0]
 
 
+def merged(w, x):
+    with jax.named_scope("first"):
+        y = jnp.tanh(x @ w)
+    with jax.named_scope("second"):
+        return y + jnp.cos(x @ w)
+
+
 SHAPES = (costax.spec("f32[8,8]"), costax.spec("f32[4,8]"))
 
 
-def test_a_saved_comparison_shows_what_the_comparison_shows(tmp_path):
-    found = costax.compare(looped)(*SHAPES)
+@pytest.mark.parametrize("fn", [looped, merged])
+def test_a_saved_comparison_shows_what_the_comparison_shows(fn, tmp_path):
+    found = costax.compare(fn)(*SHAPES)
     report.save(found, tmp_path / "c.json")
     loaded = report.load_any(tmp_path / "c.json")
     assert str(loaded) == str(found)
     assert (loaded.matches_xla, loaded.xla, len(loaded.unexplained)) == (True, found.xla, 0)
+    assert loaded.deltas == found.deltas
+    assert (loaded.by_pass(), loaded.by_pass_and_scope()) == (found.by_pass(), found.by_pass_and_scope())
     report.save(loaded, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == (tmp_path / "c.json").read_text()
     assert costax.load(tmp_path / "c.json").total == found.jaxpr.total
     assert as_markdown(loaded) == as_markdown(found)
 
 
-def test_the_record_of_a_comparison_fits_its_published_schema(tmp_path):
-    costax.compare(looped)(*SHAPES).save(tmp_path / "c.json")
+def test_a_saved_difference_says_which_pass_made_it(tmp_path):
+    found = costax.compare(merged, xla_flags={"xla_cpu_enable_fast_math": False})(*SHAPES)
+    found.save(tmp_path / "c.json")
+    loaded = report.load_any(tmp_path / "c.json")
+    (delta,) = loaded.deltas
+    assert (delta.pass_name, delta.cause, delta.flops) == ("cse", "common subexpressions merged", -2 * 4 * 8 * 8)
+    # The second product is the third equation.
+    assert (delta.scope, delta.address) == (("second",), (3,))
+    assert delta.run == found.deltas[0].run > 0
+    assert loaded.xla_flags == {"xla_cpu_enable_fast_math": "false"}
+    assert loaded.by_pass() == {"cse": (-2 * 4 * 8 * 8, 0)}
+    assert loaded.by_pass_and_scope() == {("cse", ("second",)): (-2 * 4 * 8 * 8, 0)}
+
+
+def test_the_record_of_a_comparison_holds_its_passes(tmp_path):
+    found = costax.compare(merged)(*SHAPES)
+    found.save(tmp_path / "c.json")
+    kept = json.loads((tmp_path / "c.json").read_text())["passes"]
+    assert [step["pass"] for step in kept["steps"]] == [step.name for step in found.passes.steps]
+    for name in ("flops", "transcendentals", "bytes"):
+        steps = sum(step[name] for step in kept["steps"])
+        assert kept["before"][name] + steps == kept["after"][name] == getattr(found.compiled.total, name)
+
+
+def test_a_comparison_of_the_first_schema_is_read_without_passes(tmp_path):
+    found = costax.compare(merged)(*SHAPES)
+    found.save(tmp_path / "c.json")
+    record = json.loads((tmp_path / "c.json").read_text())
+    record["schema"] = "costax/comparison/1"
+    del record["passes"], record["xla_flags"]
+    for delta in record["deltas"]:
+        for name in ("pass_name", "run", "address"):
+            del delta[name]
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    old = report.load_any(tmp_path / "old.json")
+    assert [(delta.pass_name, delta.run, delta.address) for delta in old.deltas] == [("", 0, ())] * len(old.deltas)
+    assert [delta.flops for delta in old.deltas] == [delta.flops for delta in found.deltas]
+    assert (old.by_pass(), dict(old.xla_flags), old.xla) == ({}, {}, found.xla)
+    assert "common subexpressions merged" in str(old)
+
+
+@functools.cache
+def comparison_record_text() -> str:
+    return as_json(costax.compare(merged)(*SHAPES))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pass_name", 3), ("pass_name", None), ("run", "9"), ("run", 1.5), ("address", 3), ("address", [1, "2"])],
+)
+def test_a_damaged_difference_is_refused_with_its_place(name, value):
+    record = json.loads(comparison_record_text())
+    record["deltas"][0][name] = value
+    with pytest.raises(RecordError, match=name):
+        ComparisonReader("c.json").comparison(record)
+
+
+def places(value, path=()):
+    """Every place in a value of JSON, as keys and positions."""
+    yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from places(part, (*path, key))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)  # other processes share the machine
+@given(st.data())
+def test_a_damaged_record_of_a_comparison_is_read_or_refused(data):
+    record = json.loads(comparison_record_text())
+    (*path, last) = data.draw(st.sampled_from([place for place in places(record) if place]))
+    around = functools.reduce(operator.getitem, path, record)
+    if data.draw(st.booleans()):
+        del around[last]
+    else:
+        around[last] = data.draw(json_values)
+    with contextlib.suppress(RecordError):
+        comparison = ComparisonReader("c.json").comparison(record)
+        assert all(isinstance(delta.run, int) for delta in comparison.deltas)
+        assert "deltas" in as_json(comparison)
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_the_record_of_a_comparison_fits_its_published_schema(passes, tmp_path):
+    costax.compare(merged, passes=passes)(*SHAPES).save(tmp_path / "c.json")
     record = json.loads((tmp_path / "c.json").read_text())
     jsonschema.Draft202012Validator.check_schema(COMPARISON)
     jsonschema.validate(record, COMPARISON)
+    if passes:
+        assert set(COMPARISON["$defs"]["delta"]["required"]) == set(record["deltas"][0])
+        step = COMPARISON["$defs"]["step"]
+        assert set(step["required"]) == set(record["passes"]["steps"][0]) == set(step["properties"])
+    else:
+        assert record["passes"] is None
     assert set(COMPARISON["required"]) == set(record) == set(COMPARISON["properties"])
     stage = COMPARISON["$defs"]["stage"]
     assert set(stage["required"]) == set(record["compiled"]) == set(stage["properties"])

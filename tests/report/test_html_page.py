@@ -85,6 +85,10 @@ def test_the_numbers_of_the_page_are_those_of_the_analysis(saved):
     assert max(nbytes for _, nbytes, *_ in data["memory"]["framework"]["timeline"]) == found.jaxpr.peak_bytes
     bars = data["waterfall"]
     assert bars[0]["flops"] + sum(bar["flops"] for bar in bars if not bar["sum"]) == bars[-1]["flops"]
+    # One bar for each run of a pass that changed FLOPs or transcendentals.
+    runs = {(delta.pass_name, delta.run) for delta in found.deltas if delta.pass_name}
+    assert runs
+    assert sum(any(bar["label"].startswith(name) for name, _ in runs) for bar in bars) == len(runs)
     for device in data["devices"].values():
         in_layers = sum(part["seconds"] for part in device["parts"])
         assert device["range"][0] <= in_layers * 1.5

@@ -46,6 +46,7 @@ from costax._jax.jaxprs import opened as opened
 from costax._jax.jaxprs import operand as operand
 from costax._jax.jaxprs import params as params
 from costax._jax.jaxprs import scalar_text as scalar_text
+from costax._jax.jaxprs import separated as separated
 from costax._jax.jaxprs import with_equations as with_equations
 from costax._jax.jaxprs import with_scopes as with_scopes
 from costax._jax.jaxprs import without_dead_code as without_dead_code
@@ -61,7 +62,11 @@ from costax._jax.stablehlo import constant as constant
 from costax._jax.stablehlo import exported_module as exported_module
 from costax._jax.stablehlo import operation_source_info as operation_source_info
 from costax._jax.stablehlo import tensor as tensor
-from costax._jax.stages import bind_in_scope as bind_in_scope
+from costax._jax.stablehlo_operations import EmittedBlock as EmittedBlock
+from costax._jax.stablehlo_operations import EmittedOperation as EmittedOperation
+from costax._jax.stablehlo_operations import EmittedProgram as EmittedProgram
+from costax._jax.stablehlo_operations import emitted_program as emitted_program
+from costax._jax.stablehlo_operations import isolated_hlo as isolated_hlo
 from costax._jax.stages import donated as donated
 from costax._jax.stages import is_compiled as is_compiled
 from costax._jax.stages import is_jitted as is_jitted

@@ -234,6 +234,22 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
     return eqn.replace(params=dict(params), source_info=eqn.source_info.replace(name_stack=marked))
 
 
+def separated(jaxpr: Any, eqns: Sequence[Eqn]) -> Any:
+    """Return a closed jaxpr of equations that have nothing to do with each other: operands and results are its own.
+
+    jaxpr: a closed one with as many inputs and results as the equations have together.
+    """
+    inner = opened(jaxpr)
+    inputs = iter(inner.invars)
+    # A result that nobody uses has a variable that cannot be returned.
+    apart = [
+        eqn.replace(invars=[next(inputs) for _ in eqn.invars], outvars=[_core.Var(x.aval) for x in eqn.outvars])
+        for eqn in eqns
+    ]
+    results = [x for eqn in apart for x in eqn.outvars]
+    return _extend_core.ClosedJaxpr(inner.replace(eqns=apart, outvars=results), ())
+
+
 def bind(eqn: Eqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Run one equation on values, as `jax.core.eval_jaxpr` does."""
     bind_params: Any = eqn.primitive.get_bind_params(eqn.params)

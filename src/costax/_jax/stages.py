@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, cast
 
 import jax
 from jax.extend import core as _extend_core
 
-from costax._jax.jaxprs import Eqn, opened
+from costax._jax.jaxprs import opened
 
 # Untyped, because jax's annotations are incomplete.
 _api: Any = jax
@@ -67,13 +66,6 @@ def memory_sizes(stats: Any) -> Mapping[str, int]:
 def traced(fn: Callable[..., Any], avals: Sequence[Any]) -> Any:
     """Trace a function for abstract values; return the `Traced`."""
     return _api.jit(fn).trace(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
-
-
-def bind_in_scope(eqn: Eqn, inputs: Sequence[Any], scope: str) -> Sequence[Any]:
-    """Bind the primitive of an equation to other inputs, in a named scope ("" for none); return the results."""
-    with _api.named_scope(scope) if scope else nullcontext():
-        results = eqn.primitive.bind(*inputs, **eqn.params)
-    return results if eqn.primitive.multiple_results else [results]
 
 
 def is_traced(value: object) -> bool:

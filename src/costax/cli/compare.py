@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 @options.compile_target
 @options.table_or_modules
 @options.view
-@click.option("--passes", is_flag=True, help="Show what each pass of the compiler did to the cost.")
+@click.option("--passes", is_flag=True, help="Show every pass of the compiler that changed a cost, bytes too.")
+@click.option("--no-passes", is_flag=True, help="Do not read the passes, which takes as long as to compile.")
 @click.option("--pass", "name", metavar="NAME", help="Show the scopes that this pass of the compiler changed.")
 @click.option(
     "--scope", metavar="PATH", help="Show what passes did to this scope; with --pass, instruction by instruction."
 )
 @click.option("--module", metavar="NAME", help="For a folder: read the module with this in its name, not the largest.")
+@click.option(
+    "--xla-flag", "xla_flags", multiple=True, metavar="NAME=VALUE", help="Set an option of XLA. Repeat for more."
+)
 @options.output
 @options.debug
 def compare(
@@ -41,9 +45,11 @@ def compare(
     sort: str | None,
     view: Mapping[str, Any],
     passes: bool,
+    no_passes: bool,
     name: str | None,
     scope: str | None,
     module: str | None,
+    xla_flags: Sequence[str],
     as_json: bool,
     save: Sequence[str],
     strict: bool,
@@ -68,8 +74,9 @@ def compare(
         return
     dumps.check_target(module)
     passes = passes or name is not None or scope is not None
-    if passes and as_json:
-        raise click.BadParameter("the record of a comparison has no passes; leave out --json.", param_hint="--passes")
+    if passes and no_passes:
+        raise click.BadParameter("leave it out where --passes, --pass or --scope is given.", param_hint="--no-passes")
+    flags = _flags(xla_flags)
     if hlo.is_module(target):
         hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for, passes=passes)
         analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
@@ -88,11 +95,24 @@ def compare(
     # A loop of unknown length counts once here, not as a symbol: XLA counts the body of every loop once.
     analysis = analysed(target, inputs, options.parsed_trips(trips), missing, loops_once=True)
     with shown():
-        comparison = compare_program(analysis.program, analysis, compiled_for, timeout, passes=passes)
+        comparison = compare_program(
+            analysis.program, analysis, compiled_for, timeout, passes=not no_passes, xla_flags=flags
+        )
     choice = {"by": by, "depth": depth, "sort": sort, **view}
     # Rendered first: an unknown pass or scope ends the command before anything is printed or saved.
     trail = comparison.passes
-    rendered = None if trail is None else passes_report.render(trail, name=name, scope=scope, depth=depth)
+    rendered = passes_report.render(trail, name=name, scope=scope, depth=depth) if passes and trail else None
     deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)
-    if rendered is not None:
+    if rendered is not None and not as_json:
         terminal.show(rendered)
+
+
+def _flags(texts: Sequence[str]) -> dict[str, str]:
+    """Return the options of XLA from NAME=VALUE."""
+    flags: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"write {text!r} as NAME=VALUE.", param_hint="--xla-flag")
+        flags[name.strip()] = value.strip()
+    return flags

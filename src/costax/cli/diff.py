@@ -13,7 +13,7 @@ from costax.errors import BudgetError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from costax.analysis.analysis import Analysis
+    from costax.report.shown import Shown
 
 
 @click.command(short_help="Show how costs change from BEFORE to AFTER, by layer.")
@@ -53,27 +53,39 @@ def diff(
 ) -> None:
     """Show how costs change from BEFORE to AFTER, layer by layer. Each is a TARGET or a saved record (.json).
 
+    Of two records of `compare` it also shows which passes of the compiler acted differently.
+
     \b
     costax diff examples/conv.py:standard examples/conv.py:depthwise_separable
     costax diff before.json examples/resnet.py:resnet18 --changed
     costax diff main.json branch.json --fail-on 'flops > +1%' --fail-on 'params > +0' --markdown
     """
     from costax.analysis import thresholds, views
+    from costax.analysis.analysis import Analysis
     from costax.analysis.diff import diff as compare
-    from costax.report import diff, pull_request
+    from costax.report import diff, passes, pull_request
+    from costax.report.shown import analysis_of
 
     _check(fields)
     asked = [thresholds.parse(text) for text in fail_on]
-    compared = compare(_analysis(before), _analysis(after))
+    accounts = [_account(text) for text in (before, after)]
+    compared = compare(*map(analysis_of, accounts))
+    comparisons = [account for account in accounts if not isinstance(account, Analysis)]
     failures = thresholds.failures(compared, asked)
     if as_json:
-        click.echo(json.dumps(diff.to_record(compared, depth), indent=1))
+        record = diff.to_record(compared, depth)
+        if len(comparisons) == 2:
+            differing = passes.difference(*comparisons)
+            record["passes"] = {name: [then._asdict(), now._asdict()] for name, (then, now) in differing.items()}
+        click.echo(json.dumps(record, indent=1))
     elif markdown:
         click.echo(pull_request.as_markdown(compared, failures), nl=False)
     else:
         shown = fields or diff.DEFAULT
         table = compare(*views.merged_alike(compared.before, compared.after)) if merge else compared
         terminal.show(diff.render(table, fields=shown, depth=depth, only_changed=only_changed))
+        if len(comparisons) == 2:
+            terminal.show(passes.render_difference(*comparisons))
     if failures:
         raise BudgetError(
             f"`{compared.after.name}` fails the thresholds of --fail-on.",
@@ -90,11 +102,12 @@ def _check(names: Sequence[str]) -> None:
             raise click.BadParameter(f"{name!r} must be one of {', '.join(fields())}.", param_hint="--field")
 
 
-def _analysis(text: str) -> Analysis:
+def _account(text: str) -> Shown:
+    """Return the analysis of a target, or the analysis or comparison of a record."""
     if text.endswith(".json"):
-        from costax.report import load
+        from costax.report import load_any
 
-        return load(text)
+        return load_any(text)
     from costax.cli.loading import analysed
 
     return analysed(text, (), {}, "raise")

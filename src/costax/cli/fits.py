@@ -64,7 +64,10 @@ def fits(
                 cure="Leave out --xla: the fused estimate needs no compiler.",
             )
         try:
-            fit = fit_of(compare_program(analysis.program, analysis, machine(target_device.compile_for)), target_device)
+            fit = fit_of(
+                compare_program(analysis.program, analysis, machine(target_device.compile_for), passes=False),
+                target_device,
+            )
         except DeviceMemoryError as error:
             refused = str(error)
     if as_json:

@@ -75,7 +75,7 @@ def predict(
         from costax.compare.ahead_of_time import machine
         from costax.compare.comparison import compare_program
 
-        program = compare_program(analysis.program, analysis, machine(target_device.compile_for or "cpu"))
+        program = compare_program(analysis.program, analysis, machine(target_device.compile_for or "cpu"), passes=False)
     estimate = predict_time(program, target_device, sizes, examples=examples, tokens=tokens)
     with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
     energy_per_call = estimate.energy(power=power) if with_energy else None

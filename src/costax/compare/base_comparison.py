@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from costax.analysis.analysis import Analysis
-from costax.compare.causes import Delta
+from costax.compare.causes import Delta, Pair
 from costax.compare.causes import unexplained as without_cause
 from costax.core.display import Displayed, reporter
 from costax.hlo.collectives import Collective
+from costax.program.tree import Scope
 
 
 class StageView(Protocol):
@@ -93,6 +94,7 @@ class StageView(Protocol):
         ...
 
 
+_Key = TypeVar("_Key", bound=Hashable)
 S = TypeVar("S", bound=StageView, covariant=True)
 
 
@@ -103,7 +105,7 @@ class BaseComparison(Displayed, Generic[S]):
     jaxpr: the analysis by costax. lowered, compiled: what XLA counts before and after optimisation.
     deltas: the differences: `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for
     transcendentals. marked: False where the marks of the equations changed the program, so that the program without
-    marks was used. target: the machine that the program was compiled for.
+    marks was used. target: the machine that the program was compiled for. xla_flags: the options of XLA that were set.
     """
 
     jaxpr: Analysis
@@ -112,6 +114,7 @@ class BaseComparison(Displayed, Generic[S]):
     deltas: Sequence[Delta] = field(repr=False)
     marked: bool = True
     target: str = "cpu"
+    xla_flags: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def analysis(self) -> Analysis:
@@ -127,6 +130,22 @@ class BaseComparison(Displayed, Generic[S]):
     def unexplained(self) -> Sequence[Delta]:
         """The deltas that no evidence explains."""
         return without_cause(self.deltas)
+
+    def by_pass(self) -> dict[str, Pair]:
+        """Return the FLOPs and transcendentals that each pass of the compiler changed, in the order of first runs."""
+        return self._passed(lambda delta: delta.pass_name)
+
+    def by_pass_and_scope(self, depth: int | None = None) -> dict[tuple[str, Scope], Pair]:
+        """Return what each pass changed in each scope. depth: the number of parts of a scope; all by default."""
+        return self._passed(lambda delta: (delta.pass_name, delta.scope[:depth]))
+
+    def _passed(self, key: Callable[[Delta], _Key]) -> dict[_Key, Pair]:
+        sums: dict[_Key, Pair] = {}
+        for delta in sorted(self.deltas, key=lambda delta: delta.run):
+            if delta.pass_name:
+                part = (delta.flops, delta.transcendentals)
+                sums[key(delta)] = Pair.sum((sums.get(key(delta), Pair()), part))
+        return sums
 
     @property
     def matches_xla(self) -> bool:

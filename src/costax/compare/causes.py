@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from costax.core.address import Address
 from costax.core.cost import Count
 from costax.program.tree import Scope
 
@@ -17,16 +18,9 @@ BRANCH: Final = "branch maximum"
 EXPANSION: Final = "expanded into several operations"
 DEFECT: Final = "known defect of XLA's count"
 LIBRARY: Final = "library call reported as -1"
-MERGED: Final = "merged with an equal equation"
-REMAT: Final = "rematerialisation removed"
-FOLDED: Final = "folded to a constant"
-SIMPLIFIED: Final = "simplified away"
-RECOMPUTED: Final = "recomputed in fusions"
-UPCAST: Final = "upcast"
-TREE: Final = "reduction tree"
-REWRITTEN: Final = "rewritten"
 CONTROL: Final = "loop control"
-MADE: Final = "made by the compiler"
+CONVERTED: Final = "folded in the conversion to HLO"
+COMPILED: Final = "changed by the compiler"
 ROUNDING: Final = "float32 rounding"
 UNEXPLAINED: Final = "unexplained"
 
@@ -35,9 +29,12 @@ UNEXPLAINED: Final = "unexplained"
 class Delta:
     """One part of the difference between the counts of costax and of XLA.
 
-    stage: the stage that made the difference: "jaxpr" (XLA's rules for the same equations), "lowered", "compiled" or
-    "xla" (rounding). flops, transcendentals: what XLA counts more. count: how many instructions or equations it
-    contains. evidence: the observation that the cause was concluded from.
+    stage: the stage that made the difference: "jaxpr" (XLA's rules for the same equations), "lowered" (what jax emits),
+    "converted" (from StableHLO to HLO), "compiled" (the passes of the compiler) or "xla" (rounding).
+    flops, transcendentals: what XLA counts more. count: how many instructions or equations it contains.
+    evidence: the observation that the cause was concluded from. pass_name: XLA's name of the pass that made it; "" for
+    the other stages. run: which step of the compiler it was, from 1. address: of the equation, the marks of the calls
+    around it and its own; () for none.
     """
 
     cause: str
@@ -49,6 +46,9 @@ class Delta:
     source: str
     count: int
     evidence: str
+    pass_name: str = ""
+    run: int = 0
+    address: Address = ()
 
 
 class Pair(NamedTuple):
@@ -69,6 +69,15 @@ class Pair(NamedTuple):
     def times(self, factor: Count) -> Pair:
         """Return both multiplied by a factor."""
         return self if factor == 1 else Pair(self.flops * factor, self.transcendentals * factor)
+
+    @classmethod
+    def sum(cls, pairs: Iterable[tuple[Count, Count]]) -> Pair:
+        """Return the sum of some pairs."""
+        flops = transcendentals = 0
+        for pair in pairs:
+            flops += pair[0]
+            transcendentals += pair[1]
+        return cls(flops, transcendentals)
 
 
 def unexplained(deltas: Sequence[Delta]) -> tuple[Delta, ...]:

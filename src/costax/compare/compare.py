@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 from costax.analysis.analyze import analyze, checked_trips, is_path
 from costax.compare.ahead_of_time import TIMEOUT, machine
 from costax.compare.comparison import Comparison, compare_program
+from costax.compare.dumping import Flags
 from costax.core.cost import Cost, Count
 from costax.hlo.module_analysis import ModuleAnalysis, compare_module
 
@@ -29,7 +30,8 @@ def compare(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     timeout: float = TIMEOUT,
-    passes: bool = False,
+    passes: bool = True,
+    xla_flags: Flags | None = None,
 ) -> Callable[..., Comparison]: ...
 def compare(
     fn: Any,
@@ -42,7 +44,8 @@ def compare(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     timeout: float = TIMEOUT,
-    passes: bool = False,
+    passes: bool = True,
+    xla_flags: Flags | None = None,
 ) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
 
@@ -51,8 +54,10 @@ def compare(
     together with XLA's own dictionary, and `trips` is the only option.
     target: "cpu" for the CPU of this machine, or a device to compile for ahead of time, which need not be present:
     "tpu:v5e" (needs costax[tpu]), "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8".
-    timeout: seconds that the compiler may take. passes: also read what each pass of the compiler did, which takes about
-    as long again as the compilation: `comparison.passes`. The other options are those of `analyze`.
+    timeout: seconds that the compiler may take. passes: read what each pass of the compiler did, which takes about as
+    long again as the compilation; with False the comparison has the net change of each equation between the lowered and
+    the compiled module, without causes. xla_flags: options of XLA by name, such as
+    `{"xla_cpu_enable_fast_math": True}`. The other options are those of `analyze`.
     Raises TargetError if XLA does not compile the program or the compiler of the target is not installed, and
     DeviceMemoryError if the compiler reports that the program does not fit the memory of the target.
     """
@@ -74,6 +79,6 @@ def compare(
 
     def call(*args: Any, **kwargs: Any) -> Comparison:
         analysis = analysed(*args, **kwargs)
-        return compare_program(analysis.program, analysis, compiled_for, timeout, passes=passes)
+        return compare_program(analysis.program, analysis, compiled_for, timeout, passes=passes, xla_flags=xla_flags)
 
     return call

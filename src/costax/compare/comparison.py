@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from costax import _jax
 from costax.analysis.analysis import Analysis
 from costax.compare import marks
-from costax.compare.adoption import rehomed
 from costax.compare.ahead_of_time import TIMEOUT, Machine
-from costax.compare.attribution import CallSiteIndex, attribute
+from costax.compare.attribution import attribute
 from costax.compare.base_comparison import BaseComparison
+from costax.compare.chain import Links, deltas
 from costax.compare.compile import XlaStage, compile_stage, converted, lower, lowering
-from costax.compare.dumping import check_size, dump_folder
+from costax.compare.dumping import Flags, dump_folder, too_large, written_flags
+from costax.compare.emitted import emitted
+from costax.compare.experiment import alone
 from costax.compare.kernels import of_compiled
-from costax.compare.passes import PassTrail, Scope, read_passes
-from costax.compare.reconciliation import reconcile
-from costax.compare.stage_costs import AttributedCost, StageCost
-from costax.compare.witness import Witnesses
-from costax.core.address import Address
+from costax.compare.lineage import Lineage
+from costax.compare.owners import CallSiteIndex
+from costax.compare.passes import AFTER, PassTrail, Steps, dumped_versions, passes_of
+from costax.compare.stage_costs import StageCost
 from costax.errors import SymbolError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.gc_pause import gc_paused
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay_module
+from costax.hlo.series import ModuleCost
 from costax.performance.kernels import Kernel
 from costax.performance.protocols import MemoryUse
 from costax.program.call_sites import CallSite, call_sites
@@ -37,7 +39,7 @@ from costax.program.trace import Program
 class Comparison(BaseComparison[StageCost]):
     """The result of `compare`: the analysis, and two stages whose instructions are replayed and have their equations.
 
-    passes: what each pass of the compiler did, from the lowered to the compiled module; None unless it was asked for.
+    passes: what each pass of the compiler did, from the lowered to the compiled module; None if that was not read.
     `jaxpr.total.flops + sum(d.flops for d in deltas) == xla["flops"]`, and the same for transcendentals.
     """
 
@@ -66,13 +68,15 @@ def compare_program(
     machine: Machine | None = None,
     timeout: float = TIMEOUT,
     *,
-    passes: bool = False,
+    passes: bool = True,
+    xla_flags: Flags | None = None,
 ) -> Comparison:
     """Lower and compile a traced program, and explain every difference from the analysis.
 
     machine: the device to compile for ahead of time; None for the CPU of this machine. timeout: seconds that the
-    compiler may take. passes: also read what each pass of the compiler did. Raises TargetError if XLA does not compile
-    the program, SymbolError if a shape has symbols.
+    compiler may take. passes: read what each pass of the compiler did; without it the deltas between the lowered and
+    the compiled module have no cause. xla_flags: options of XLA. Raises TargetError if XLA does not compile the
+    program, SymbolError if a shape has symbols.
     """
     if analysis.symbols:
         raise SymbolError(
@@ -84,22 +88,42 @@ def compare_program(
     with gc_paused():
         marked_program = marks.mark(live)
         lowered, lowered_replay, marked = _lowered(program, live, marked_program.jaxpr, machine)
-    sites = tuple(call_sites(analysis.tree, live, marked_program.marks)) if analysis.tree else ()
-    trail = None
+    sites = tuple(call_sites(analysis.tree, marked_program.marks)) if analysis.tree else ()
+    index, tpu = CallSiteIndex(sites), machine is not None and machine.platform == "tpu"
+    first = ModuleCost.of(lowered_replay)
+    flags = written_flags(xla_flags or {})
+    steps, trail, note = None, None, ""
     with dump_folder() if passes else nullcontext("") as folder:
-        compiled = compile_stage(lowered, program.name, machine, timeout, folder)
-        if passes:
-            check_size(folder, program.name)
-            trail = read_passes(folder, scopes_of=_scopes(sites), tpu=machine is not None and machine.platform == "tpu")
-    cost_model = cost_model_for(tpu=machine is not None and machine.platform == "tpu")
+        compiled = compile_stage(lowered, program.name, machine, timeout, folder, flags)
+        note = too_large(folder) if passes else ""
+        if passes and not note:
+            steps = Steps(first, index)
+            trail = passes_of(dumped_versions(folder, tpu=tpu), steps)
     with gc_paused():
-        index = CallSiteIndex(sites)
-        before = _stage_cost("lowered", lowered, lowered_replay, index)
-        compiled_replay = replay_module(read_bytes(compiled.hlo), cost_model)
-        after = _stage_cost("compiled", compiled, compiled_replay, index, before.instruction_costs)
-        witness = Witnesses(analysis.tree, live, marked_program.marks, machine) if analysis.tree else _no_witness
-        deltas = reconcile(sites, before, after, _source, witness)
-    return Comparison(analysis, before, after, deltas, marked, machine.name if machine else "cpu", trail)
+        compiled_replay = replay_module(read_bytes(compiled.hlo), cost_model_for(tpu=tpu))
+        last = ModuleCost.of(compiled_replay)
+        if steps is not None:
+            steps.add("", AFTER, last)
+        before_origins, after_origins = _origins(first, last, index, steps)
+        before = _stage_cost("lowered", lowered, lowered_replay, index, before_origins)
+        after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins)
+        stablehlo = None if steps is None else _emitted(lowered, index)
+        links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), _source)
+        found = deltas(links)
+    after = replace(after, note=" ".join(filter(None, (after.note, note))))
+    return Comparison(analysis, before, after, found, marked, machine.name if machine else "cpu", flags, trail)
+
+
+def _origins(
+    first: ModuleCost, last: ModuleCost, index: CallSiteIndex, steps: Steps | None
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return the origins of the instructions before and after optimisation. steps: of the passes, if they were read."""
+    if steps is not None:
+        return steps.first_origins, steps.lineage.origins
+    lineage = Lineage(first, index)
+    origins = lineage.origins
+    lineage.advance(last)
+    return origins, lineage.origins
 
 
 def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None) -> tuple[XlaStage, Replay, bool]:
@@ -120,42 +144,19 @@ def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None)
     return stage, marked_replay, True
 
 
+def _emitted(lowered: XlaStage, index: CallSiteIndex) -> StageCost:
+    """Return the costs of StableHLO as jax emitted it, with their equations."""
+    replay = emitted(lowered.jax_stage)
+    origins = Lineage(ModuleCost.of(replay), index).origins
+    return _stage_cost("emitted", replace(lowered, xla=None), replay, index, origins)
+
+
 def _stage_cost(
-    name: str,
-    stage: XlaStage,
-    replay: Replay,
-    index: CallSiteIndex,
-    before: Sequence[AttributedCost] | None = None,
+    name: str, stage: XlaStage, replay: Replay, index: CallSiteIndex, origins: Mapping[str, str]
 ) -> StageCost:
-    """Return the costs of a stage with their equations. before: of the compiled stage, the costs of the lowered one."""
-    costs, branches, uncosted, frontiers = attribute(replay, index)
-    if before is not None:
-        costs = rehomed(costs, before, index, frontiers)
-    return StageCost(
-        name, replay, costs, stage.xla, branches, uncosted, stage.memory, stage.seconds, stage.meshes, stage.note
-    )
-
-
-def _scopes(sites: Sequence[CallSite]) -> Callable[[str], Sequence[Scope]]:
-    """Return a function that gives the scopes of an instruction from the marks in its jax name.
-
-    The name tells one call site, except inside a function that is not inlined yet: there its marks are relative to the
-    call, and it belongs to every call site of the equation.
-    """
-    by_address = {site.address: (site.scope,) for site in sites}
-    by_mark: dict[int, tuple[Scope, ...]] = {}
-    for site in sites:
-        by_mark[site.address[-1]] = (*by_mark.get(site.address[-1], ()), site.scope)
-
-    def scopes_of(op_name: str) -> Sequence[Scope]:
-        address = marks.address(op_name, ())
-        return by_address.get(address) or by_mark.get(address[-1] if address else 0, ())
-
-    return scopes_of
-
-
-def _no_witness(call_site: CallSite, stage: str, left: Container[Address]) -> str:
-    return ""
+    """Return the costs of a stage with their equations. origins: of its instructions, as `Lineage` has them."""
+    costs, branches = attribute(replay, index, origins)
+    return StageCost(name, replay, costs, stage.xla, branches, stage.memory, stage.seconds, stage.meshes, stage.note)
 
 
 def _source(call_site: CallSite) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from costax import _jax
 from costax.compare.ahead_of_time import Machine, compile_in_child
 from costax.compare.dumping import OPTIONS
 from costax.core.progress import stage
-from costax.errors import TargetError
+from costax.errors import InputError, TargetError
 
 PROPERTIES: Final = ("flops", "transcendentals", "bytes accessed")
 """The keys of XLA's dictionary that costax reads; XLA leaves a key out where the property is 0."""
@@ -73,24 +74,48 @@ def converted(stablehlo: Lowering, name: str, machine: Machine | None = None) ->
 
 
 @stage("compiling")
-def compile_stage(lowered: XlaStage, name: str, machine: Machine | None, timeout: float, dump: str = "") -> XlaStage:
+def compile_stage(
+    lowered: XlaStage,
+    name: str,
+    machine: Machine | None,
+    timeout: float,
+    dump: str = "",
+    flags: Mapping[str, str] | None = None,
+) -> XlaStage:
     """Return the program of a lowered stage after optimisation.
 
     timeout: seconds that an ahead-of-time compiler may take. dump: a folder where XLA writes the module after every
-    pass; "" for none. Raises TargetError if XLA does not compile the program.
+    pass; "" for none. flags: options of XLA. Raises TargetError if XLA does not compile the program.
     """
     if machine is not None:
-        built = compile_in_child(lowered.jax_stage, machine, name, timeout, dump)
+        built = compile_in_child(lowered.jax_stage, machine, name, timeout, dump, flags)
         xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
         return XlaStage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note)
     start = time.perf_counter()
     with _as_target_errors(f"XLA does not compile `{name}`"):
-        options = {"xla_dump_to": dump, **OPTIONS} if dump else None
-        compiled = lowered.jax_stage.compile(compiler_options=options)
+        texts = {**({"xla_dump_to": dump, **OPTIONS} if dump else {}), **(flags or {})}
+        # In this process XLA takes booleans as such.
+        options = {name: {"true": True, "false": False}.get(text, text) for name, text in texts.items()}
+        try:
+            compiled = lowered.jax_stage.compile(compiler_options=options or None)
+        except _jax.XlaError as error:
+            _check_options(error, flags or {})
+            raise
     seconds = time.perf_counter() - start
     xla = _cleaned(compiled.cost_analysis())
     return XlaStage(_jax.hlo_of(compiled), xla, _jax.memory(compiled), seconds, lowered.meshes, compiled)
+
+
+def _check_options(error: Exception, flags: Mapping[str, str]) -> None:
+    """Raise InputError if XLA rejects an option."""
+    fault = re.search(r"No such compile option.*|While setting option.*", str(error))
+    if flags and fault:
+        raise InputError(
+            f"XLA does not take an option: {fault[0]}",
+            why=f"These were set: {', '.join(f'{name}={value}' for name, value in flags.items())}.",
+            cure="Correct its name or value; the options that XLA takes change between versions.",
+        ) from error
 
 
 @contextmanager

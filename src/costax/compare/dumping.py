@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Generator, Mapping
@@ -16,19 +17,38 @@ _MAX_BYTES: Final = 2**30
 # Memory-backed storage of Linux: dumps are written and read once, so they need no disk.
 _IN_MEMORY: Final = Path("/dev/shm")
 
-OPTIONS: Final[Mapping[str, str | bool]] = {
+OPTIONS: Final[Mapping[str, str]] = {
     # Only with ".*" does XLA leave out the passes that changed nothing.
     "xla_dump_hlo_pass_re": ".*",
-    "xla_dump_hlo_as_proto": True,
+    "xla_dump_hlo_as_proto": "true",
     # The code that a CPU runs is dumped too unless no emitter matches.
     "xla_dump_emitter_re": "none",
 }
+Flags = Mapping[str, str | bool | int | float]
+"""Options of XLA by name, such as `{"xla_cpu_enable_fast_math": True}`."""
 
 
-def flags(folder: str) -> str:
-    """Return the same options as XLA_FLAGS, for a compiler in another process, after those that are set already."""
-    values = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": ".*", "xla_dump_hlo_as_proto": "true"}
-    own = " ".join(f"--{name}={value}" for name, value in values.items())
+def written_flags(flags: Flags) -> dict[str, str]:
+    """Return options of XLA as text. Raises InputError for a name that is none."""
+    for name in flags:
+        if not re.fullmatch(r"xla_\w+", name):
+            raise InputError(
+                f"{name!r} is no option of XLA.",
+                why="The options of XLA begin with xla_, and have no dashes before.",
+                cure='Write it as XLA does: xla_flags={"xla_cpu_enable_fast_math": True}.',
+            )
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in flags.items()}
+
+
+def environment_flags(folder: str, flags: Mapping[str, str]) -> str:
+    """Return options as XLA_FLAGS, for a compiler in another process, after those that are set already.
+
+    folder: where XLA writes the modules; "" for none.
+    """
+    # The compilers of other machines have no emitters of the CPU.
+    dumping = {"xla_dump_to": folder, **OPTIONS} if folder else {}
+    dumping.pop("xla_dump_emitter_re", None)
+    own = " ".join(f"--{name}={value}" for name, value in {**dumping, **flags}.items())
     return f"{os.environ.get('XLA_FLAGS', '')} {own}".strip()
 
 
@@ -40,12 +60,12 @@ def dump_folder() -> Generator[str]:
         yield folder
 
 
-def check_size(folder: str, name: str) -> None:
-    """Raise InputError if the dumped modules are too large to be read."""
+def too_large(folder: str) -> str:
+    """Say why the dumped modules are not read; "" if they are not too large."""
     nbytes = sum(path.stat().st_size for path in Path(folder).iterdir())
-    if nbytes > _MAX_BYTES:
-        raise InputError(
-            f"The modules that XLA dumped while it compiled `{name}` take {nbytes / 2**30:.1f} GiB.",
-            why="costax reads one module for each pass, and reads up to 1 GiB.",
-            cure="Compare without passes (passes=False), or a smaller program: fewer layers, or a scan over layers.",
-        )
+    if nbytes <= _MAX_BYTES:
+        return ""
+    return (
+        f"The passes were not read: the modules that XLA wrote after them take {nbytes / 2**30:.1f} GiB, and costax "
+        "reads up to 1 GiB. Those of a smaller program can be read: fewer layers, or a scan over layers."
+    )

@@ -16,7 +16,8 @@ from typing import Any
 from costax import _jax
 from costax.core.address import Address
 
-_ROOT = "~0~"
+ROOT = "~0~"
+"""The mark before those of the equations: names without it are relative to a call."""
 MARK = re.compile(r"~(\d+)~")
 """A mark in a name that jax gave to an instruction."""
 
@@ -48,7 +49,7 @@ def mark(jaxpr: Any) -> Marked:
         params = {name: _jax.map_jaxprs(value, rewrite) for name, value in eqn.params.items()}
         return _jax.with_scopes(eqn, params, prefix, f"~{number}~")
 
-    return Marked(rewrite(jaxpr, _ROOT), marks)
+    return Marked(rewrite(jaxpr, ROOT), marks)
 
 
 def address(op_name: str, caller: Address) -> Address:
@@ -60,6 +61,6 @@ def address(op_name: str, caller: Address) -> Address:
     ((3, 7), (1, 4, 5))
     """
     # An instruction may have several names, joined by `;`. The first is the innermost.
-    _, root, below = op_name.partition(";")[0].rpartition(_ROOT)
+    _, root, below = op_name.partition(";")[0].rpartition(ROOT)
     marks = tuple(map(int, MARK.findall(below)))
     return marks if root else caller + marks

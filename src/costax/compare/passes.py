@@ -10,26 +10,28 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from costax.compare.marks import MARK
+from costax.compare.integrity import Integrity
+from costax.compare.lineage import Changes, Lineage, Place
+from costax.compare.owners import Caller, Owner, Owners, OwnersByName, callers, costs_by_owner
 from costax.core.display import Displayed
 from costax.core.progress import stage
 from costax.errors import InputError
 from costax.hlo.gc_pause import gc_paused
-from costax.hlo.metadata import Scopes
 from costax.hlo.read import module_of
-from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
-from costax.hlo.series import ModuleCost, ModuleSeries, changed_costs
+from costax.hlo.series import CostedComputation, ModuleCost, ModuleSeries
+from costax.program.tree import Scope
 
-Scope = tuple[str, ...]
 _Key = TypeVar("_Key")
 
 _NONE: Final = Properties()
+_NO_COSTS: Final[Mapping[str, Properties]] = {}
 UNNAMED: Final = "(no name of jax)"
 """The scope of instructions that have no name of jax and follow from none that has one."""
 NO_SCOPE: Final = "(no scope)"
@@ -40,6 +42,10 @@ _DUMP: Final = re.compile(
     r"(?P<first>before_optimizations)|(?:\w+_)?(?P<last>after_optimizations))"
     r"\.(?:hlo\.pb|hlo|txt)"
 )
+BEFORE: Final = "before optimisation"
+AFTER: Final = "after optimisation"
+"""The steps from the lowered module to the first one of a folder, and from the last one to the compiled module. Both
+sides are one module, so nothing changes."""
 # XLA dumps the module where a pipeline begins under this name of a pass.
 _START: Final = "pipeline-start"
 PLAIN: Final[Mapping[str, str]] = {
@@ -72,33 +78,47 @@ class InstructionChange(NamedTuple):
     """What a pass did to one instruction.
 
     name: XLA's own. before, after: the instruction as HLO text writes it, without its attributes; empty where the
-    module has none of this name, or none that costs anything. cost: the change. scopes: the change by scope, which adds
-    up to `cost`; () is outside of every named scope, None is not known.
+    module has none of this name, or none that costs anything. cost: the change. owners: the change by what the
+    instruction belongs to, which adds up to `cost`: of a program its equations at their call sites, of a folder the
+    names of jax; None is not known.
     """
 
     name: str
     before: str
     after: str
     cost: Properties
-    scopes: Mapping[Scope | None, Properties]
+    owners: Mapping[Owner | None, Properties]
+
+    @property
+    def scopes(self) -> dict[Scope | None, Properties]:
+        """The change by scope; () is outside of every named scope, None is not known."""
+        return _summed((_scope(owner), cost) for owner, cost in self.owners.items())
 
 
 class PassStep(NamedTuple):
     """What one run of a pass did.
 
-    pipeline, name: XLA's own. cost: the change of the total. changes: the instructions whose cost or scope differs;
-    they add up to `cost`.
+    pipeline, name: XLA's own. cost: the change of the total. changes: the instructions whose cost or owner differs;
+    they add up to `cost`. attributed: the share of the FLOPs and transcendentals after it whose owner is known.
+    number: the position of its module in the order of writing, from 1.
     """
 
     pipeline: str
     name: str
     cost: Properties
     changes: Sequence[InstructionChange]
+    attributed: float = 1.0
+    number: int = 0
 
     @property
     def cause(self) -> str:
         """What the pass does, in plain words."""
         return PLAIN.get(self.name, self.name)
+
+    @property
+    def owners(self) -> dict[Owner | None, Properties]:
+        """The change by owner; None is not known."""
+        return _summed(item for change in self.changes for item in change.owners.items())
 
     @property
     def scopes(self) -> dict[Scope | None, Properties]:
@@ -117,8 +137,39 @@ class PassStep(NamedTuple):
 
     @property
     def changed(self) -> int:
-        """The number of instructions that cost another number, or have another scope."""
+        """The number of instructions that cost another number, or belong to something else."""
         return len(self.changes) - self.added - self.removed
+
+
+class PassChanges(NamedTuple):
+    """What one pass did in all its runs: a part of a `PassTrail`."""
+
+    name: str
+    runs: Sequence[PassStep]
+
+    @property
+    def cause(self) -> str:
+        """What the pass does, in plain words."""
+        return PLAIN.get(self.name, self.name)
+
+    @property
+    def cost(self) -> Properties:
+        """The change of the total."""
+        return _total(run.cost for run in self.runs)
+
+    @property
+    def equations(self) -> int:
+        """The number of equations, or other owners, of which it changed something."""
+        return len({owner for run in self.runs for change in run.changes for owner in change.owners})
+
+    def changes(self, equation: Any = None) -> list[InstructionChange]:
+        """Return the instructions that the pass changed, those with the largest change first.
+
+        equation: only those of one equation, with its part of the cost: an address, or anything that has one, such as a
+        call site or a delta of the comparison.
+        """
+        wanted = getattr(equation, "address", equation)
+        return _parts(self.runs, lambda owner: wanted is None or getattr(owner, "address", None) == wanted)
 
 
 @dataclass(frozen=True)
@@ -167,16 +218,13 @@ class PassTrail(Displayed):
         scope: only those of this scope, as `by_pass` takes it, with their part of the cost; the costs add up to
         `by_pass(scope)[name]`. Raises InputError for a pass or a scope that the trail does not have.
         """
-        self._check_pass(name)
         chosen = self._inside(scope)
-        parts = [
-            change._replace(cost=_total(inside.values()), scopes=inside)
-            for step in self.steps
-            if step.name == name
-            for change in step.changes
-            if (inside := {key: cost for key, cost in change.scopes.items() if key in chosen})
-        ]
-        return sorted(parts, key=lambda change: tuple(-abs(count) for count in change.cost))
+        return _parts(self[name].runs, lambda owner: _scope(owner) in chosen)
+
+    def __getitem__(self, name: str) -> PassChanges:
+        """Return what a pass did in all its runs. Raises InputError for a pass that is not in the trail."""
+        self._check_pass(name)
+        return PassChanges(name, [step for step in self.steps if step.name == name])
 
     def _check_pass(self, name: str | None) -> None:
         names = dict.fromkeys(step.name for step in self.steps)
@@ -214,68 +262,174 @@ class PassTrail(Displayed):
 
 
 @stage("reading passes")
-def read_passes(
-    folder: str | Path,
-    module: str | None = None,
-    *,
-    scopes_of: Callable[[str], Sequence[Scope]] | None = None,
-    tpu: bool = False,
-) -> PassTrail:
+def read_passes(folder: str | Path, module: str | None = None, *, tpu: bool = False) -> PassTrail:
     """Return what each pass did to a module of a folder that XLA dumped into.
 
-    module: a part of the module's name; without it the module whose dump before optimisation is largest. scopes_of:
-    returns the scopes of an instruction from its jax name with marks: one, or one for each call site of the function
-    that it stands in. tpu: count as libtpu does. A folder without dumps of passes gives one step, from before to after
-    optimisation. Raises InputError for a folder without a module, HloError for a damaged file.
+    module: a part of the module's name; without it the module whose dump before optimisation is largest. tpu: count as
+    libtpu does. A folder without dumps of passes gives one step, from before to after optimisation. Raises InputError
+    for a folder without a module, HloError for a damaged file.
     """
+    return passes_of(dumped_versions(folder, module, tpu=tpu))
+
+
+class DumpedVersions(NamedTuple):
+    """The versions of one module of a folder, which are read one after the other.
+
+    modules: of the folder, those that can be chosen.
+    """
+
+    name: str
+    dumps: Sequence[Dump]
+    modules: tuple[str, ...]
+    tpu: bool
+
+    def costs(self) -> Iterator[tuple[Dump, ModuleCost]]:
+        """Yield each version with its cost. Raises HloError for a damaged file."""
+        series = ModuleSeries(tpu=self.tpu)
+        for dump in self.dumps:
+            yield dump, series.add(module_of(dump.path))
+
+
+def dumped_versions(folder: str | Path, module: str | None = None, *, tpu: bool = False) -> DumpedVersions:
+    """Return the versions of one module of a folder, as `read_passes` chooses it."""
     dumps = _dumps(Path(folder))
     chosen = _chosen(dumps, module, str(folder))
-    series, scopes = ModuleSeries(tpu=tpu), _ScopesByName(scopes_of)
-    steps: list[PassStep] = []
-    first: ModuleCost | None = None
-    last: ModuleCost | None = None
+    return DumpedVersions(chosen, dumps[chosen], tuple(dumps), tpu)
+
+
+def passes_of(versions: DumpedVersions, steps: Steps | None = None) -> PassTrail:
+    """Return what each pass did to a module. steps: of a version that is there already, to which these are added."""
     with gc_paused():
-        for dump in dumps[chosen]:
-            version = series.add(module_of(dump.path))
-            if last is None:
-                first = version
-                scopes.read(version)
-            else:
-                step = _step(dump, last, version, scopes)
-                # A dump where nothing that XLA counts has changed is no step.
-                if step.changes:
-                    steps.append(step)
-            last = version
-    assert first is not None
-    assert last is not None
-    return PassTrail(chosen, first.total, last.total, steps, len(dumps[chosen]), tuple(dumps))
+        costs = versions.costs()
+        dump, first = next(costs)
+        if steps is None:
+            steps = Steps(first, OwnersByName(first))
+        else:
+            steps.add("", BEFORE, first)
+        before = steps.version.total
+        for dump, version in costs:
+            steps.add(dump.pipeline, dump.name, version)
+    return PassTrail(versions.name, before, steps.version.total, steps.found, len(versions.dumps), versions.modules)
 
 
-class _Dump(NamedTuple):
+class Steps:
+    """The steps of a module, found version by version.
+
+    found: those that changed something. version: the last one. lineage: what its instructions go back to.
+    first_origins: what those of the first version go back to. integrity: looks for changes that no pass makes.
+    """
+
+    def __init__(self, first: ModuleCost, owners: Owners) -> None:
+        """Begin with the first version. owners: of the instructions."""
+        self.found: list[PassStep] = []
+        self.version = first
+        self.lineage = Lineage(first, owners)
+        self.first_origins = self.lineage.origins
+        self._number = 0
+        self.integrity = Integrity()
+        self._owners = owners
+        self._callers = callers(first, self.lineage.origins, owners)
+        self._unowned = costs_by_owner(first, self.lineage.origins, owners).get(None, _NONE)
+
+    def add(self, pipeline: str, name: str, after: ModuleCost) -> None:
+        """Add the version after a pass."""
+        self._number += 1
+        before, callers_before = self.version, self._callers
+        changes = self.lineage.advance(after)
+        self.integrity.step(self._number, changes)
+        if after is before:
+            return
+        self.version, self._callers = after, callers(after, changes.after, self._owners)
+        # Of a computation that runs as often as before only these instructions may cost something else.
+        touched = {*changes.removed, *changes.moved, *(x.ins.name for x in changes.new)}
+        touched |= {now.ins.name for _, now in changes.kept}
+        parts: _Parts = defaultdict(dict)
+        for key in before.computations.keys() | after.computations.keys():
+            then, now = before.computations.get(key), after.computations.get(key)
+            called_then, called_now = callers_before.get(key, {}), self._callers.get(key, {})
+            names = touched if called_then == called_now else None
+            if names is None or then is not now or changes.moved:
+                self._add(parts, then, names, changes.before, called_then, -1)
+                self._add(parts, now, names, changes.after, called_now, 1)
+        self._step(pipeline, name, parts, changes, before.total)
+
+    def _add(
+        self,
+        parts: _Parts,
+        costed: CostedComputation | None,
+        names: AbstractSet[str] | None,
+        origins: Mapping[str, str],
+        called: Mapping[Caller, Properties],
+        sign: int,
+    ) -> None:
+        """Add what instructions of a computation cost to the parts of each, for each caller to another owner.
+
+        names: of these instructions; None for all.
+        """
+        costs = costed.costs if costed is not None else _NO_COSTS
+        chosen = costs.keys() if names is None else costs.keys() & names
+        for caller, times in called.items():
+            signed = Properties(sign * times.flops, sign * times.transcendentals, sign * times.bytes)
+            for name in chosen:
+                owner = self._owners.owner(origins.get(name, ""), caller)
+                by_owner = parts[name]
+                by_owner[owner] = by_owner.get(owner, _NONE).plus(costs[name].scaled(signed))
+
+    def _step(self, pipeline: str, name: str, parts: _Parts, changes: Changes, before: Properties) -> None:
+        kept = {
+            name: changed
+            for name, by_owner in parts.items()
+            if (changed := {owner: cost for owner, cost in by_owner.items() if cost != _NONE})
+        }
+        # A version where nothing that XLA counts has changed is no step.
+        if not kept:
+            return
+        earlier = {**changes.removed, **{now.ins.name: then for then, now in changes.kept}}
+        new = {place.ins.name for place in changes.new}
+        found: list[InstructionChange] = []
+        for own, by_owner in kept.items():
+            now = self.lineage.place(own)
+            then = earlier.get(own) or (None if own in new else now)
+            found.append(InstructionChange(own, _text(then), _text(now), _total(by_owner.values()), by_owner))
+        self._unowned = self._unowned.plus(_total(change.owners.get(None, _NONE) for change in found))
+        total = self.version.total
+        cost = Properties(*[now - then for now, then in zip(total, before, strict=True)])
+        whole = abs(total.flops) + abs(total.transcendentals)
+        unowned = abs(self._unowned.flops) + abs(self._unowned.transcendentals)
+        name = f"start of {pipeline}" if name == _START else name
+        self.found.append(PassStep(pipeline, name, cost, found, 1 - unowned / whole if whole else 1.0, self._number))
+
+
+_Parts = defaultdict[str, dict[Owner | None, Properties]]
+
+
+class Dump(NamedTuple):
+    """One version of a module: its place in the order of writing, its file, and the pass that it was written after."""
+
     order: tuple[int, int]
     path: Path
     pipeline: str
     name: str
 
 
-def _dumps(folder: Path) -> dict[str, list[_Dump]]:
+def _dumps(folder: Path) -> dict[str, list[Dump]]:
     """Return the dumps of each module of a folder, in the order in which XLA wrote them."""
-    dumps: dict[str, list[_Dump]] = defaultdict(list)
+    dumps: dict[str, list[Dump]] = defaultdict(list)
     for path in sorted(folder.iterdir()):
         match = _DUMP.fullmatch(path.name)
         if match is None:
             continue
         if match["first"]:
-            dump = _Dump((0, 0), path, "", "")
+            dump = Dump((0, 0), path, "", "")
         elif match["last"]:
-            dump = _Dump((2, 0), path, "", "after_optimizations")
+            dump = Dump((2, 0), path, "", "after_optimizations")
         else:
-            dump = _Dump((1, int(match["number"])), path, match["pipeline"], match["name"])
+            dump = Dump((1, int(match["number"])), path, match["pipeline"], match["name"])
         dumps[match["module"]].append(dump)
     return {name: sorted(versions) for name, versions in dumps.items() if len(versions) > 1}
 
 
-def _chosen(dumps: Mapping[str, Sequence[_Dump]], module: str | None, folder: str) -> str:
+def _chosen(dumps: Mapping[str, Sequence[Dump]], module: str | None, folder: str) -> str:
     if not dumps:
         raise InputError(
             f"{folder!r} holds no module before and after optimisation.",
@@ -292,83 +446,24 @@ def _chosen(dumps: Mapping[str, Sequence[_Dump]], module: str | None, folder: st
     return max(matching, key=lambda name: dumps[name][0].path.stat().st_size)
 
 
-class _ScopesByName:
-    """The scopes of each instruction, by its name, which XLA keeps from pass to pass.
-
-    A new instruction without a jax name belongs where the instruction of which it is a copy belongs (`x.clone.3`), else
-    where its first operand with a scope belongs. An instruction of a function with several call sites belongs to all of
-    them in equal parts, until the calls are inlined; so it is looked for again in every version.
-    """
-
-    def __init__(self, scopes_of: Callable[[str], Sequence[Scope]] | None) -> None:
-        self._scopes_of = scopes_of
-        self._known: dict[str, Sequence[Scope]] = {}
-
-    def split(self, name: str, cost: Properties) -> Iterator[tuple[Scope | None, Properties]]:
-        """Yield the scopes of an instruction with their equal parts of a cost; None for what is not known."""
-        scopes = self._known.get(name, ())
-        if not scopes or any(count % len(scopes) for count in cost):
-            yield None, cost
-            return
-        part = Properties(*[count // len(scopes) for count in cost])
-        yield from ((scope, part) for scope in scopes)
-
-    def read(self, version: ModuleCost) -> None:
-        """Take the scopes of the instructions whose one scope is not known yet."""
-        computations = {key: costed.computation for key, costed in version.computations.items()}
-        *_, entry = computations.values()
-        scopes = Scopes(Module(version.name, computations, entry, None))
-        for computation in computations.values():
-            for ins in computation.instructions:
-                if len(self._known.get(ins.name, ())) != 1:
-                    self._known[ins.name] = self._scopes(scopes, computation, ins)
-
-    def _scopes(self, scopes: Scopes, computation: Computation, ins: Instruction) -> Sequence[Scope]:
-        name = ins.op_name if ins.raw_metadata else ""
-        if not name:
-            original = re.sub(r"\.(?:clone|remat|\d+).*", "", ins.name)
-            candidates = (self._known.get(x) for x in (original, *(operand.name for operand in ins.operands)))
-            return next((known for known in candidates if known), ())
-        if self._scopes_of is not None and MARK.search(name):
-            return self._scopes_of(name)
-        return (scopes.of(computation, ins),)
+def _text(place: Place | None) -> str:
+    """Return an instruction that costs something as HLO text writes it; "" for none."""
+    return repr(place.ins) if place is not None and place.cost != _NONE else ""
 
 
-def _step(dump: _Dump, before: ModuleCost, after: ModuleCost, scopes: _ScopesByName) -> PassStep:
-    cost = Properties(*[now - then for now, then in zip(after.total, before.total, strict=True)])
-    parts: dict[str, dict[Scope | None, Properties]] = defaultdict(dict)
-    # What is gone had the scope of the version before, and what is new has that of the version after.
-    gone, came = changed_costs(before, after)
-    for side, costs in ((-1, gone), (1, came)):
-        if side == 1:
-            scopes.read(after)
-        for name, change in costs:
-            by_scope = parts[name]
-            for scope, part in scopes.split(name, change):
-                signed = Properties(*[side * count for count in part])
-                by_scope[scope] = by_scope.get(scope, _NONE).plus(signed)
-    then, now = _written_instructions(before, after, gone), _written_instructions(after, before, came)
-    changes: list[InstructionChange] = []
-    for name, by_scope in parts.items():
-        kept = {scope: change for scope, change in by_scope.items() if change != _NONE}
-        if kept:
-            changes.append(InstructionChange(name, then.get(name, ""), now.get(name, ""), _total(kept.values()), kept))
-    name = f"start of {dump.pipeline}" if dump.name == _START else dump.name
-    return PassStep(dump.pipeline, name, cost, changes)
+def _parts(steps: Iterable[PassStep], is_wanted: Callable[[Owner | None], bool]) -> list[InstructionChange]:
+    """Return the changes of instructions of some owners with their part of the cost, the largest first."""
+    parts = [
+        change._replace(cost=_total(owners.values()), owners=owners)
+        for step in steps
+        for change in step.changes
+        if (owners := {owner: cost for owner, cost in change.owners.items() if is_wanted(owner)})
+    ]
+    return sorted(parts, key=lambda change: tuple(-abs(count) for count in change.cost))
 
 
-def _written_instructions(
-    version: ModuleCost, other: ModuleCost, costs: Sequence[tuple[str, Properties]]
-) -> dict[str, str]:
-    """Return the text of the instructions that have these costs in one version and not in the other, by name."""
-    names = {name for name, _ in costs}
-    return {
-        ins.name: repr(ins)
-        for key, costed in version.computations.items()
-        if names and (other.computations.get(key) is not costed or version.times.get(key) != other.times.get(key))
-        for ins in costed.computation.instructions
-        if ins.name in names
-    }
+def _scope(owner: Owner | None) -> Scope | None:
+    return None if owner is None else owner.scope
 
 
 def _written(scope: Scope | None, depth: int | None = None) -> str:

@@ -72,20 +72,18 @@ class StageCost:
 
     instruction_costs: of every instruction at each of its call sites. xla: XLA's own dictionary, where an absent key is
     0, or None where the backend gives none. branches: for each `cond` that is still a conditional, how much of each
-    branch XLA counts: (FLOPs, transcendentals). uncosted: equations with instructions that XLA does not count, and why.
-    memory: XLA's memory analysis of one device, in bytes; "device" is the memory that a GPU has. seconds: how long the
-    stage took. meshes: the meshes that the program is sharded over. note: which options the compiler needed beyond the
-    usual ones, and why.
+    branch that is left XLA counts: (FLOPs, transcendentals). memory: XLA's memory analysis of one device, in bytes;
+    "device" is the memory that a GPU has. seconds: how long the stage took. meshes: the meshes that the program is
+    sharded over. note: which options the compiler needed beyond the usual ones, and why.
     """
 
     stage: str
     replay: Replay = field(repr=False)
     instruction_costs: Sequence[AttributedCost] = field(repr=False)
     xla: Mapping[str, float] | None
-    branches: Mapping[Address, Sequence[tuple[Count, Count]]] = field(
-        default_factory=dict[Address, Sequence[tuple[Count, Count]]], repr=False
+    branches: Mapping[Address, Mapping[int, tuple[Count, Count]]] = field(
+        default_factory=dict[Address, Mapping[int, tuple[Count, Count]]], repr=False
     )
-    uncosted: Mapping[Address, str] = field(default_factory=dict[Address, str], repr=False)
     memory: Mapping[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0
     meshes: Sequence[Mesh] = ()
@@ -96,12 +94,6 @@ class StageCost:
         """The former name of `instruction_costs`."""
         warnings.warn("`charges` is now called `instruction_costs`.", DeprecationWarning, stacklevel=2)
         return self.instruction_costs
-
-    @property
-    def hidden(self) -> Mapping[Address, str]:
-        """The former name of `uncosted`."""
-        warnings.warn("`hidden` is now called `uncosted`.", DeprecationWarning, stacklevel=2)
-        return self.uncosted
 
     @property
     def total(self) -> Properties:

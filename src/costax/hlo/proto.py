@@ -147,6 +147,21 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
     "StackFrame": {"file_location_id": (1, "int"), "parent_frame_id": (2, "int")},
 }
 
+# Two more views of a computation, for versions of a module: XLA changes the ids of instructions from pass to pass, so
+# what an instruction is and how it is numbered are decoded apart, both at C speed.
+# Without ids: as a bool each id is 1, and all other fields are kept as they are. The number of operands is left.
+_MESSAGES["InstructionContent"] = {
+    "id": (35, "bool"),
+    "operand_ids": (36, "bool*"),
+    "control_predecessor_ids": (37, "bool*"),
+    "called_computation_ids": (38, "bool*"),
+}
+_MESSAGES["ComputationContent"] = {"instructions": (2, "InstructionContent*")}
+# Only ids: a message that the schema has once and the bytes have many times is merged, which joins lists. So one
+# message holds the ids of all instructions of a computation, in order; but an id that is 0 is not written.
+_MESSAGES["InstructionIds"] = {"id": (35, "int*"), "operand_ids": (36, "int*"), "called_computation_ids": (38, "int*")}
+_MESSAGES["ComputationIds"] = {"instructions": (2, "InstructionIds")}
+
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="costax/hlo.proto", package=_PACKAGE, syntax="proto3")

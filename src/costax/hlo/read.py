@@ -8,10 +8,10 @@ its target is missing, or the references form a cycle.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from costax.errors import HloError
 from costax.hlo.errors import malformed
@@ -20,13 +20,16 @@ from costax.hlo.proto import MESSAGES, decode
 from costax.hlo.records import Computation, Instruction, Module, text
 from costax.hlo.shapes import Shapes
 
-_NOTHING = MESSAGES["Instruction"]()
+NOTHING: Final = MESSAGES["Instruction"]()
+"""The message of a constant, without its values."""
 # An HloSnapshot contains an HloProto, which contains a module. A serialised module begins with the tag of one of its
 # first three fields: the name, the name of the entry computation, or a computation.
 _WRAPPERS: Final = 3
 _TAGS: Final = (b"\x0a", b"\x12", b"\x1a")
 # The largest size of a protobuf message.
 _MAX_FILE_SIZE: Final = 2**31
+# An instruction has a tag, a length, an opcode and a shape.
+_LEAST_BYTES: Final = 8
 # The first bytes of other files that XLA dumps or that users confuse with modules, by what the files hold.
 _OTHERS: Final[dict[tuple[bytes, ...], str]] = {
     (b"module @", b"module {", b"module attributes", b"#loc", b"ML\xefR"): "StableHLO",
@@ -129,14 +132,55 @@ def _opened(serialized: bytes) -> tuple[bytes, Any]:
     raise malformed("The bytes are not an HLO module: they contain no computation")
 
 
+class ComputationParts(NamedTuple):
+    """A computation, where what an instruction is stands apart from its number, which XLA changes from pass to pass.
+
+    serialized, raw: the bytes and the message. contents: the bytes of each instruction, with 1 for every id. ids: of
+    the instructions. operand_ids, called_ids: those of all instructions, one after the other.
+    """
+
+    serialized: bytes
+    raw: Any
+    contents: Sequence[bytes]
+    ids: Sequence[int]
+    operand_ids: Sequence[int]
+    called_ids: Sequence[int]
+
+
+def parts_of(serialized: bytes) -> ComputationParts:
+    """Return the parts of a computation. Raises HloError for bytes that do not encode one."""
+    raw = decode("Computation", serialized)
+    name = text(raw.name)
+    # A hostile file could expand two bytes into a large message a million times.
+    if _LEAST_BYTES * len(raw.instructions) > len(serialized):
+        raise malformed("Most instructions have no opcode and no shape", where=name)
+    content = decode("ComputationContent", serialized, name).SerializeToString()
+    contents = list(decode("Computation", content, name).instructions)
+    joined = decode("ComputationIds", serialized, name).instructions
+    ids, operand_ids, called_ids = list(joined.id), list(joined.operand_ids), list(joined.called_computation_ids)
+    if len(ids) != len(contents):
+        # The id 0 is not written.
+        ids = [decode("Instruction", own, name).id for own in raw.instructions]
+    return ComputationParts(serialized, raw, contents, ids, operand_ids, called_ids)
+
+
+def link_users(instructions: Sequence[Instruction]) -> None:
+    """Give the instructions of a computation their index, and add each to the users of its operands."""
+    for index, instruction in enumerate(instructions):
+        instruction.index = index
+        for operand in instruction.operands:
+            if not operand.users or operand.users[-1] is not instruction:
+                operand.users.append(instruction)
+
+
 class ModuleReader:
     """A reader of one module; it caches shapes and opcodes by their bytes, and keeps computations by id."""
 
-    def __init__(self, shapes: Shapes | None = None, computations: Mapping[int, Computation] | None = None) -> None:
-        """Take shapes and computations that were read before; the computations are those that others may call."""
-        self.shapes: Shapes = shapes or Shapes()
+    def __init__(self) -> None:
+        """Start with empty caches and no computation."""
+        self.shapes = Shapes()
         self.opcodes: dict[bytes, str] = {}
-        self.computations: dict[int, Computation] = dict(computations or {})
+        self.computations: dict[int, Computation] = {}
 
     def module(self, raw: Any) -> Module:
         """Return a module from its message."""
@@ -160,11 +204,7 @@ class ModuleReader:
             raise malformed(f"Two computations have the id {raw.id}", where=name)
         # XLA sorts instructions by id when it reads a proto, and visits dead instructions in that order.
         ordered = tuple(known[i] for i in sorted(known))
-        for index, instruction in enumerate(ordered):
-            instruction.index = index
-            for operand in instruction.operands:
-                if not operand.users or operand.users[-1] is not instruction:
-                    operand.users.append(instruction)
+        link_users(ordered)
         self.computations[raw.id] = Computation(raw.id, name, ordered, known[raw.root_id], raw.is_fusion_computation)
 
     def instruction(self, serialized: bytes, known: dict[int, Instruction], computation: str) -> None:
@@ -193,7 +233,7 @@ class ModuleReader:
             controls,
             called,
             # The message of a constant still holds the values of the constant.
-            raw=_NOTHING if opcode == "constant" else raw,
+            raw=NOTHING if opcode == "constant" else raw,
             raw_metadata=raw.metadata,
         )
 
@@ -201,7 +241,12 @@ class ModuleReader:
         """Return the name of an opcode."""
         opcode = self.opcodes.get(raw)
         if opcode is None:
-            if not raw or len(raw) > 64:
-                raise malformed("An instruction has no opcode", where=where)
-            opcode = self.opcodes[raw] = text(raw)
+            opcode = self.opcodes[raw] = opcode_of(raw, where)
         return opcode
+
+
+def opcode_of(raw: bytes, where: str) -> str:
+    """Return the name of an opcode. Raises HloError if there is none."""
+    if not raw or len(raw) > 64:
+        raise malformed("An instruction has no opcode", where=where)
+    return text(raw)

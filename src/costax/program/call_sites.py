@@ -1,21 +1,17 @@
-"""Call sites: every equation of a program at each place from which it is called, with its cost, repeats and value."""
+"""Call sites: every equation of a program at each place from which it is called, with its cost and repeats."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from costax import _jax
 from costax.core.address import Address
 from costax.core.conventions import XlaCounts, as_xla
 from costax.core.cost import Cost, Count
-from costax.program.interpreter import Interpreter
 from costax.program.tree import Node, Scope
-from costax.program.value_numbering import Value, ValueNumbering, origin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CallSite:
     """An equation at one of its call sites.
 
@@ -26,12 +22,6 @@ class CallSite:
     The equation runs `loops * devices * other_repeats` times if every branch around it is taken: the iterations of
     loops, the devices of meshes, and all other repeats. In the lowered module the loops around it leave `copies` of it.
     branches: for each `cond` around it, the address of the cond, the branch, and whether costax counts that branch.
-
-    value: the number of the value; call sites with equal numbers compute the same value. value_up_to_shape: the same,
-    where operands may be broadcast or reshaped. operands: the numbers of the operands, or inputs of the program.
-    scalar_operands: of the operands that are one known number everywhere, these numbers. scalar: the number that the
-    result is everywhere, or "". is_constant: the value depends on no input of the program. has_constant_operand: an
-    operand that is no literal depends on no input. has_equal_operands: two operands have the same value.
     """
 
     address: Address
@@ -45,14 +35,6 @@ class CallSite:
     devices: Count
     other_repeats: Count
     branches: tuple[tuple[Address, int, bool], ...]
-    value: int
-    value_up_to_shape: Any
-    operands: tuple[Any, ...] = ()
-    scalar_operands: tuple[str, ...] = ()
-    scalar: str = ""
-    is_constant: bool = False
-    has_constant_operand: bool = False
-    has_equal_operands: bool = False
 
     @property
     def primitive(self) -> str:
@@ -70,15 +52,12 @@ class CallSite:
         return as_xla(self.cost)
 
 
-def call_sites(tree: Node, jaxpr: Any, marks: Mapping[int, int]) -> list[CallSite]:
+def call_sites(tree: Node, marks: Mapping[int, int]) -> list[CallSite]:
     """Return every equation of a tree at each of its call sites, callers first.
 
-    jaxpr: the one that was walked. marks: of the equations, by their ids.
+    marks: of the equations, by their ids.
     """
-    collector = _Collector(marks)
-    inputs: list[Value] = [("input", i) for i in range(len(_jax.opened(jaxpr).invars))]
-    collector.run(jaxpr, tree.children, inputs, _Surroundings())
-    return collector.call_sites
+    return list(_inside(tree, _Surroundings(), marks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,113 +74,47 @@ class _Surroundings:
     branches: tuple[tuple[Address, int, bool], ...] = ()
 
 
-class _Collector(Interpreter[Value, _Surroundings]):
-    """Collects call sites. Values are those of the value numbering."""
-
-    def __init__(self, marks: Mapping[int, int]) -> None:
-        self.call_sites: list[CallSite] = []
-        self._marks = marks
-        self._numbering = ValueNumbering()
-
-    def literal(self, atom: Any) -> Value:
-        return self._numbering.literal(atom)
-
-    def constant(self, var: Any, value: Any) -> Value:
-        return self._numbering.constant(var, value)
-
-    def equation(self, node: Node, operands: list[Value], context: _Surroundings) -> Sequence[Value]:
-        inputs, numbering = tuple(operands), self._numbering
-        number = numbering.number(node, inputs)
-        unmarked = [child for child in node.children if self._is_unmarked(child)]
+def _inside(body: Node, around: _Surroundings, marks: Mapping[int, int]) -> Iterator[CallSite]:
+    """Yield the call sites in a body."""
+    for node in body.children:
+        unmarked = [child for child in node.children if _is_unmarked(child, marks)]
         call_site = CallSite(
-            (*context.address, self._marks[id(node.equation)]),
-            context.scope + node.scope,
-            node.direction or context.direction,
+            (*around.address, marks[id(node.equation)]),
+            around.scope + node.scope,
+            node.direction or around.direction,
             node,
             node.own + Cost.sum(child.total for child in unmarked) if unmarked else node.own,
             node.own + Cost.sum(child.where(_copies_or_times) for child in unmarked) if unmarked else node.own,
-            context.loops,
-            context.copies,
-            context.devices,
-            context.other_repeats,
-            context.branches,
-            number,
-            numbering.up_to_shape(number),
-            tuple(x[0] if isinstance(x[0], int) else x for x in inputs if x[0] != "literal"),
-            tuple(scalar for x in inputs if (scalar := numbering.scalar(x))),
-            numbering.scalar((number, 0)),
-            numbering.is_constant((number, 0)),
-            any(x[0] not in ("literal", "constant") and numbering.is_constant(x) for x in inputs),
-            len(set(inputs)) < len(inputs),
+            around.loops,
+            around.copies,
+            around.devices,
+            around.other_repeats,
+            around.branches,
         )
-        self.call_sites.append(call_site)
-        results = numbering.results(node, number, inputs)
+        yield call_site
         for position, child in enumerate(node.children):
             if child not in unmarked:
-                inner = self._body(call_site, position, child, inputs)
-                # The results of a call are those of its body. The results of a loop or branch are values of its own,
-                # because they depend on how often the body runs, or on which body does.
-                if len(node.children) == 1 and not (child.loop or child.per_device) and len(inner) == len(results):
-                    results = inner
-        return results
-
-    def _is_unmarked(self, child: Node) -> bool:
-        """Say whether a body has no marks: a combiner, or one that its rule traced and the jaxpr does not contain."""
-        return child.fused or (bool(child.children) and id(child.children[0].equation) not in self._marks)
-
-    def _body(self, call_site: CallSite, position: int, child: Node, inputs: Sequence[Value]) -> Sequence[Value]:
-        """Collect the call sites of a body, and return the values of its results."""
-        body = call_site.node.bodies[position]
-        inner = _jax.opened(body.jaxpr)
-        unchanged = invariant_inputs(call_site.node, position)
-        # An input that changes from run to run is a value of its own, different in each body of each equation.
-        values: list[Value] = [
-            inputs[unchanged[i]] if i in unchanged else ("body", call_site.value, position, i)
-            for i in range(len(inner.invars))
-        ]
-        is_branch = len(call_site.node.bodies) > 1 and child.label.startswith("branch_")
-        repeats = 1 if is_branch or child.loop or child.per_device else child.times
-        branches = call_site.branches
-        if is_branch:
-            branches = (*branches, (call_site.address, position, bool(child.times)))
-        return self.run(
-            body.jaxpr,
-            child.children,
-            values,
-            _Surroundings(
-                call_site.address,
-                call_site.scope,
-                call_site.direction,
-                call_site.loops * (child.times if child.loop else 1),
-                call_site.copies * (child.copies if child.loop else 1),
-                call_site.devices * (child.times if child.per_device else 1),
-                call_site.other_repeats * repeats,
-                branches,
-            ),
-        )
+                yield from _inside(child, _surroundings(call_site, position, child), marks)
 
 
-def invariant_inputs(node: Node, position: int) -> dict[int, int]:
-    """Return which inputs of a body have the same value in every run, with the operand of the equation that each is.
+def _is_unmarked(body: Node, marks: Mapping[int, int]) -> bool:
+    """Say whether a body has no marks: a combiner, or one that its rule traced and the jaxpr does not contain."""
+    return body.fused or (bool(body.children) and id(body.children[0].equation) not in marks)
 
-    For a loop these are its constants, and the parts of the carry that the body returns unchanged.
-    """
-    body, last = node.bodies[position], node.bodies[-1]
-    fixed = len(body.inputs) if body.fixed is None else body.fixed
-    invariant = {i: source for i, source in enumerate(body.inputs) if i < fixed}
-    if node.children[position].loop and last.fixed is not None:
-        # The last body is the body of the loop; the carry of the condition is unchanged where that of the body is.
-        inner, outer = _jax.opened(last.jaxpr), node.equation.invars
-        producers = {var: producer for producer in node.children[-1].children for var in producer.equation.outvars}
-        for carried, (result, var) in enumerate(zip(inner.outvars, inner.invars[last.fixed :], strict=False)):
-            source = body.inputs[fixed + carried] if fixed + carried < len(body.inputs) else None
-            if origin(result, producers) is not var or source is None:
-                continue
-            # A scan that returns the slices of its input as a stacked output looks like an unchanged carry. But its
-            # operand is the whole array, whose shape differs from that of a slice.
-            if outer[source].aval.shape == var.aval.shape:
-                invariant[fixed + carried] = source
-    return invariant
+
+def _surroundings(call_site: CallSite, position: int, body: Node) -> _Surroundings:
+    is_branch = len(call_site.node.bodies) > 1 and body.label.startswith("branch_")
+    branch = ((call_site.address, position, bool(body.times)),) if is_branch else ()
+    return _Surroundings(
+        call_site.address,
+        call_site.scope,
+        call_site.direction,
+        call_site.loops * (body.times if body.loop else 1),
+        call_site.copies * (body.copies if body.loop else 1),
+        call_site.devices * (body.times if body.per_device else 1),
+        call_site.other_repeats * (1 if is_branch or body.loop or body.per_device else body.times),
+        (*call_site.branches, *branch),
+    )
 
 
 def _copies_or_times(node: Node) -> Count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
 from costax.compare.base_comparison import BaseComparison, required_bytes
@@ -12,7 +12,7 @@ from costax.hlo.collectives import Collective
 from costax.report.record_reader import RecordReader
 
 FAMILY: Final = "costax/comparison/"
-NEWEST: Final = 1
+NEWEST: Final = 2
 
 
 class SavedCounts(NamedTuple):
@@ -48,8 +48,15 @@ class SavedStage:
         return required_bytes(self.memory)
 
 
+@dataclass(frozen=True)
 class SavedComparison(BaseComparison[SavedStage]):
-    """A comparison that was saved: it has the tables of a `costax.Comparison`, but not the programs."""
+    """A comparison that was saved: it has the tables of a `costax.Comparison`, but not the programs.
+
+    passes_record: what each pass of the compiler did, as the record of `costax.read_passes` has it; None if it was not
+    read.
+    """
+
+    passes_record: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 class ComparisonReader(RecordReader):
@@ -65,7 +72,13 @@ class ComparisonReader(RecordReader):
             deltas=tuple(self._delta(x, place) for place, x in self._entries(record, "deltas")),
             marked=self._get(record, "marked", bool),
             target=self._get(record, "target", str),
+            xla_flags=self._flags(record) if "xla_flags" in record else {},
+            passes_record=self._object(record, "passes") if record.get("passes") is not None else None,
         )
+
+    def _flags(self, record: Any) -> dict[str, str]:
+        flags = self._object(record, "xla_flags")
+        return {name: self._get(flags, name, str, "xla_flags.") for name in flags}
 
     def _delta(self, x: Any, place: str) -> Delta:
         cause, stage, equation, source, evidence = (
@@ -73,7 +86,13 @@ class ComparisonReader(RecordReader):
         )
         flops, transcendentals, count = (self._get(x, key, int, place) for key in ("flops", "transcendentals", "count"))
         scope = self._scope(x, "scope", place)
-        return Delta(cause, stage, flops, transcendentals, equation, scope, source, count, evidence)
+        # Records of schema 1 have no passes.
+        passed = (
+            (self._get(x, "pass_name", str, place), self._get(x, "run", int, place)) if "pass_name" in x else ("", 0)
+        )
+        marks = self._list(x, "address", place) if "address" in x else []
+        address = tuple(self._typed(mark, int, f"{place}address[{i}]") for i, mark in enumerate(marks))
+        return Delta(cause, stage, flops, transcendentals, equation, scope, source, count, evidence, *passed, address)
 
     def _stage(self, record: Any, key: str) -> SavedStage:
         stage, place = self._object(record, key), f"{key}."

@@ -12,15 +12,20 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from costax.compare.causes import Pair
 from costax.compare.passes import NO_SCOPE, UNNAMED
 from costax.core import units
 from costax.hlo.replay import Properties
 
 if TYPE_CHECKING:
+    from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.passes import InstructionChange, PassTrail
+
+    Comparison = BaseComparison[StageView]
 
 SCHEMA: Final = "costax/passes/1"
 _HEADINGS: Final = ("FLOPs", "transc.", "bytes")
+_COUNTS: Final = ("eqns", "gone", "new", "changed")
 
 
 def render(
@@ -47,7 +52,8 @@ def render(
     for unit, total in zip(_HEADINGS, whole, strict=True):
         grid.add_column(unit, _signed(total), justify="right", no_wrap=True)
     if heading == "pass":
-        grid.add_column("what it does", overflow="fold")
+        for count in _COUNTS:
+            grid.add_column(count, justify="right", no_wrap=True)
     for line in lines:
         grid.add_row(*map(Text, line))
     title = f"{trail.name}, pass by pass" if name is None else f"{trail.name}, pass {name}"
@@ -89,18 +95,47 @@ def to_record(trail: PassTrail, *, name: str | None = None, scope: str | None = 
     return record
 
 
+def difference(before: Comparison, after: Comparison) -> dict[str, tuple[Pair, Pair]]:
+    """Return the FLOPs and transcendentals that each pass changed in two comparisons, where they differ."""
+    first, second = before.by_pass(), after.by_pass()
+    pairs = {name: (first.get(name, Pair()), second.get(name, Pair())) for name in {**first, **second}}
+    return {name: (then, now) for name, (then, now) in pairs.items() if then != now}
+
+
+def render_difference(before: Comparison, after: Comparison) -> Group:
+    """Return a table of the passes that acted differently in two comparisons."""
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    grid.add_column("pass", overflow="fold")
+    for side in ("before", "after", "change"):
+        grid.add_column(f"FLOPs {side}", justify="right", no_wrap=True)
+    grid.add_column("transc. change", justify="right")
+    differing = difference(before, after)
+    for name, (then, now) in sorted(differing.items(), key=lambda item: -abs(item[1][1].minus(item[1][0]).work)):
+        change = now.minus(then)
+        grid.add_row(name, *map(_signed, (then.flops, now.flops, change.flops, change.transcendentals)))
+    flags = [" ".join(f"{name}={value}" for name, value in x.xla_flags.items()) or "none" for x in (before, after)]
+    title = f"Passes that acted differently: {len(differing)}. Options of XLA: {flags[0]} before, {flags[1]} after."
+    return Group(Text(title, style="bold"), *([grid] if differing else []))
+
+
 def as_json(trail: PassTrail, **_: Any) -> str:
     """Return the record as JSON text."""
     return json.dumps(to_record(trail), indent=1) + "\n"
 
 
 def _passes(trail: PassTrail, passes: Mapping[str, Properties]) -> list[tuple[str, ...]]:
-    causes = {step.name: step.cause for step in trail.steps}
-    return [
-        (name, *map(_signed, cost), "" if causes[name] == name else causes[name])
-        for name, cost in passes.items()
-        if any(cost)
-    ]
+    """Return a line for each pass: what it does, what it changed, and of how many equations and instructions."""
+    lines: list[tuple[str, ...]] = []
+    for name, cost in passes.items():
+        found = trail[name]
+        counts = (
+            found.equations,
+            *(sum(getattr(run, key) for run in found.runs) for key in ("removed", "added", "changed")),
+        )
+        words = name if found.cause == name else f"{name}: {found.cause}"
+        if any(cost) or found.equations:
+            lines.append((words, *map(_signed, cost), *(f"{count:,}" if count else "" for count in counts)))
+    return lines
 
 
 def _scopes(trail: PassTrail, name: str, depth: int | None) -> list[tuple[str, ...]]:
@@ -127,7 +162,7 @@ def _total(costs: Iterable[Properties]) -> Properties:
 
 
 def _signed(count: int) -> str:
-    return f"{'+' if count > 0 else '-' if count < 0 else ''}{units.short(abs(count))}"
+    return "" if not count else f"{'+' if count > 0 else '-' if count < 0 else ''}{units.short(abs(count))}"
 
 
 def _notes(trail: PassTrail) -> list[str]:

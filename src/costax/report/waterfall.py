@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from costax.compare.causes import RECOMPUTED
+from costax.compare.causes import UNEXPLAINED
 from costax.core import units
 from costax.core.cost import Count
 from costax.report import record, text
@@ -20,11 +20,13 @@ from costax.report import record, text
 if TYPE_CHECKING:
     from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.causes import Delta
+    from costax.compare.passes import PassTrail
 
 # The sum that stands below the causes of each stage.
 _SUM_LABELS: Final = {
     "jaxpr": "= by XLA's rules",
-    "lowered": "= XLA, lowered",
+    "lowered": "= as jax lowered it (StableHLO)",
+    "converted": "= as XLA converted it (HLO)",
     "compiled": "= XLA, compiled",
     "xla": "= XLA reports",
 }
@@ -45,9 +47,12 @@ def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableTyp
 
 def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
     """Return the comparison as a dictionary for JSON: the analysis, the deltas, and XLA's numbers for each stage."""
+    # A saved comparison, which has the record of its passes, is shown without jax.
+    trail, saved = (getattr(comparison, name, None) for name in ("passes", "passes_record"))
     return {
-        "schema": "costax/comparison/1",
+        "schema": "costax/comparison/2",
         "target": comparison.target,
+        "xla_flags": dict(comparison.xla_flags),
         "marked": comparison.marked,
         "jaxpr": record.to_record(comparison.jaxpr),
         "deltas": [{**asdict(delta), "scope": "/".join(delta.scope)} for delta in comparison.deltas],
@@ -55,7 +60,14 @@ def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
         "lowered": _stage(comparison.lowered),
         "compiled": _stage(comparison.compiled),
         "xla": dict(comparison.xla),
+        "passes": saved if trail is None else _passes_record(trail),
     }
+
+
+def _passes_record(trail: PassTrail) -> dict[str, Any]:
+    from costax.report import passes
+
+    return passes.to_record(trail)
 
 
 def _stage(ledger: StageView) -> dict[str, Any]:
@@ -102,16 +114,13 @@ def equations(comparison: BaseComparison[StageView], most: int | None = None) ->
             *counts[: 1 + with_transcendentals],
             Text(f"{first.equation or '(none)'}{times}"),
             Text(first.source.rpartition("/")[2] or "-"),
-            Text(f"{first.cause}: {_why(first)}{f', and {others} similar' if others else ''}"),
+            Text(f"{first.pass_name or first.cause}: {_why(first)}{f', and {others} similar' if others else ''}"),
         )
     return table
 
 
 def _why(delta: Delta) -> str:
     """Return the evidence of a difference; "dot became dot" reads "dot of fewer elements" or "of more elements"."""
-    if delta.cause == RECOMPUTED:
-        # The record keeps the names of the fusions; those of a TPU are longer than a line.
-        return delta.evidence.partition(":")[0]
     before, became, after = delta.evidence.partition(" became ")
     if became and before == after:
         fewer = "fewer" if delta.flops + delta.transcendentals < 0 else "more"
@@ -169,16 +178,37 @@ def waterfall_rows(comparison: BaseComparison[StageView]) -> Iterator[WaterfallR
     flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
     yield WaterfallRow("this program (jaxpr)", flops, transcendentals)
     for stage, sum_label in _SUM_LABELS.items():
-        causes: dict[str, list[Delta]] = defaultdict(list)
-        for delta in comparison.deltas:
-            if delta.stage == stage:
-                causes[delta.cause].append(delta)
-        for cause, deltas in sorted(causes.items(), key=lambda item: -abs(sum(d.flops for d in item[1]))):
-            row = WaterfallRow(cause, sum(d.flops for d in deltas), sum(d.transcendentals for d in deltas), deltas)
+        rows = [
+            WaterfallRow(label, sum(d.flops for d in deltas), sum(d.transcendentals for d in deltas), deltas)
+            for label, deltas in _parts(comparison, stage).items()
+        ]
+        # The passes stand in the order in which they ran, the causes of the other stages by size.
+        for row in rows if stage == "compiled" else sorted(rows, key=lambda row: -abs(row.flops)):
             flops, transcendentals = flops + row.flops, transcendentals + row.transcendentals
             yield row
-        if stage != "xla" or causes:
+        if rows or stage in ("jaxpr", "lowered", "compiled"):
             yield WaterfallRow(sum_label, flops, transcendentals)
+
+
+def _parts(comparison: BaseComparison[StageView], stage: str) -> dict[str, list[Delta]]:
+    """Return the deltas of a stage by what the waterfall calls them: their cause, and for a pass each of its runs."""
+    ordered = sorted((delta for delta in comparison.deltas if delta.stage == stage), key=lambda delta: delta.run)
+    runs: dict[str, list[int]] = defaultdict(list)
+    for delta in ordered:
+        if delta.pass_name and delta.run not in runs[delta.pass_name]:
+            runs[delta.pass_name].append(delta.run)
+    parts: dict[str, list[Delta]] = defaultdict(list)
+    for delta in ordered:
+        parts[_label(delta, runs[delta.pass_name])].append(delta)
+    return dict(parts)
+
+
+def _label(delta: Delta, runs: Sequence[int]) -> str:
+    if not delta.pass_name:
+        return delta.cause
+    again = f", run {runs.index(delta.run) + 1}" if len(runs) > 1 else ""
+    words = "" if delta.cause == delta.pass_name else f": {delta.cause}"
+    return f"{delta.pass_name}{again}{words}"
 
 
 def _waterfall(comparison: BaseComparison[StageView]) -> Table:
@@ -188,7 +218,7 @@ def _waterfall(comparison: BaseComparison[StageView]) -> Table:
     for name in ("FLOPs", "transc.", "eqns"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in waterfall_rows(comparison):
-        style = "bold" if row.is_sum else "red" if row.label == "unexplained" else ""
+        style = "bold" if row.is_sum else "red" if UNEXPLAINED in row.label else ""
         table.add_row(row.label if row.is_sum else f"  {row.label}", *row.cells(), style=style)
     return table
 

@@ -11,7 +11,7 @@ import pytest
 import costax
 from aot_targets import H100, V5E, f32, needs
 from costax.compare.ahead_of_time import build, machine, names
-from costax.errors import DeviceMemoryError, TargetError
+from costax.errors import DeviceMemoryError, InputError, TargetError
 
 
 def big(x):
@@ -82,13 +82,24 @@ def test_a_compiler_that_takes_too_long_is_stopped(target):
 
 @pytest.mark.parametrize("target", [H100, V5E])
 def test_a_compiler_that_dies_is_reported_with_its_last_words(monkeypatch, target):
-    # XLA ends the process over a flag that it does not know; this process has read its flags already.
-    jax.devices("cpu")
-    monkeypatch.setenv("XLA_FLAGS", "--xla_no_such_flag=1")
+    # Python ends the process before the compiler is imported.
+    monkeypatch.setenv("PYTHONMALLOC", "no such allocator")
     with pytest.raises(TargetError, match="exited with status 1 while it compiled `big`") as caught:
         costax.compare(big, target=target)(f32(8, 8))
-    assert "xla_no_such_flag" in caught.value.why
+    assert "PYTHONMALLOC" in caught.value.why
     assert "pip install --upgrade" in caught.value.cure
+
+
+@pytest.mark.parametrize("target", [H100, V5E])
+def test_an_option_that_the_compiler_does_not_have_is_named(monkeypatch, target):
+    with pytest.raises(InputError, match="no option --xla_no_such_flag"):
+        costax.compare(big, target=target, xla_flags={"xla_no_such_flag": 1})(f32(8, 8))
+    # One of the environment too, which this process has read already.
+    jax.devices("cpu")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_no_such_flag=1")
+    with pytest.raises(InputError, match="no option --xla_no_such_flag") as caught:
+        costax.compare(big, target=target)(f32(8, 8))
+    assert "XLA_FLAGS" in caught.value.cure
 
 
 @pytest.mark.parametrize("target", [H100])

@@ -17,8 +17,8 @@ from typing import Any, Final, NoReturn
 
 from costax import _jax
 from costax.compare.ahead_of_time.machines import Machine
-from costax.compare.dumping import flags
-from costax.errors import DeviceMemoryError, TargetError
+from costax.compare.dumping import environment_flags
+from costax.errors import DeviceMemoryError, InputError, TargetError
 
 TIMEOUT: Final = 1800.0
 """The default time limit of a compiler, in seconds."""
@@ -67,10 +67,18 @@ def missing(platform: str) -> str:
     return "" if any(map(_is_installed, modules)) else extra
 
 
-def compile_in_child(lowered: Any, machine: Machine, name: str, timeout: float = TIMEOUT, dump: str = "") -> Built:
+def compile_in_child(
+    lowered: Any,
+    machine: Machine,
+    name: str,
+    timeout: float = TIMEOUT,
+    dump: str = "",
+    flags: Mapping[str, str] | None = None,
+) -> Built:
     """Compile a program, lowered for the platform of the machine, ahead of time.
 
-    name: of the program, for messages. timeout: in seconds. Raises TargetError if the plugin is missing, the machine
+    name: of the program, for messages. timeout: in seconds. dump: a folder where XLA writes the module after every
+    pass; "" for none. flags: options of XLA. Raises TargetError if the plugin is missing, the machine
     has too few devices, the time limit is reached, or the compiler fails; DeviceMemoryError if the compiler reports
     that the program does not fit the memory.
     """
@@ -86,7 +94,7 @@ def compile_in_child(lowered: Any, machine: Machine, name: str, timeout: float =
         folder = Path(directory)
         (folder / "program.mlir").write_bytes(program)
         (folder / "request.json").write_text(json.dumps(request))
-        status, log = _run(folder, machine, name, timeout, dump)
+        status, log = _run(folder, machine, name, timeout, environment_flags(dump, flags or {}))
         if not (folder / "answer.json").exists():
             _raise_crashed(machine, name, status, log)
         answer = json.loads((folder / "answer.json").read_text())
@@ -129,13 +137,13 @@ def _example(name: str, devices: int) -> str:
     return f"tpu:{model}:{side}x{devices // side}{third}"
 
 
-def _run(folder: Path, machine: Machine, name: str, timeout: float, dump: str) -> tuple[int, str]:
-    """Run the child process; return its exit status and its output."""
+def _run(folder: Path, machine: Machine, name: str, timeout: float, flags: str) -> tuple[int, str]:
+    """Run the child process; return its exit status and its output. flags: XLA_FLAGS for it."""
     # The search path of this process, so that the child imports the same costax and the same jax.
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
-    if dump:
-        environment["XLA_FLAGS"] = flags(dump)
+    if flags:
+        environment["XLA_FLAGS"] = flags
     log = folder / "log"
     with log.open("wb") as output:
         try:
@@ -158,6 +166,13 @@ def _run(folder: Path, machine: Machine, name: str, timeout: float, dump: str) -
 
 
 def _raise_crashed(machine: Machine, name: str, status: int, log: str) -> NoReturn:
+    unknown = re.search(r"Unknown flags? in XLA_FLAGS: *(.*)", log)
+    if unknown:
+        raise InputError(
+            f"The compiler for {machine.name!r} has no option {unknown[1].strip()}.",
+            why="Each compiler has options of its own, and their names change between versions.",
+            cure="Leave the option out, or correct its name in xla_flags or in the environment variable XLA_FLAGS.",
+        )
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
     raise TargetError(
         f"The compiler for {machine.name!r} {how} while it compiled `{name}`.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from costax import _jax
 from costax.core.equation import CONDITION, Body, Equation
 from costax.rules.higher_order.trip_count import trip_count
 from costax.rules.registry import body_rule
@@ -40,11 +41,13 @@ def while_loop(eqn: Equation) -> Sequence[Body]:
 
     n is known if the condition compares a counter with a bound, the program determines the start of the counter and
     the bound, and the body adds a constant to the counter. Else n is a symbol, which `trips={path: n}` sets.
-    XLA: HandleWhile counts the body and the condition once.
+    XLA: HandleWhile counts the body and the condition once. A condition with a batch of answers is lowered a second
+    time, in the body, where it chooses which elements go on.
     """
     condition_consts, body_consts = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     carry = range(condition_consts + body_consts, len(eqn.inputs))
     n = trip_count(eqn)
+    answers = _jax.opened(eqn.params["cond_jaxpr"]).outvars[0].aval.shape
     return [
         Body(
             eqn.params["cond_jaxpr"],
@@ -54,6 +57,7 @@ def while_loop(eqn: Equation) -> Sequence[Body]:
             fixed=condition_consts,
             carried=len(carry),
             loop=True,
+            copies=2 if answers else 1,
         ),
         Body(
             eqn.params["body_jaxpr"],
