@@ -91,12 +91,13 @@ class Lineage:
         # What a computation no longer has, unless another one has it now.
         now = {ins.name: self._read(costed, ins) for costed in changed for ins in costed.new}
         left = _names(costed for key, costed in before.items() if after.computations.get(key) is not costed)
-        removed = {name: self._places[name] for name in left.difference(now, _names(changed))}
+        stay = _names(changed)
+        removed = {name: self._places[name] for name in left if name not in now and name not in stay}
         kept = [(self._places[name], place) for name, place in now.items() if name in self._places]
         new = [place for name, place in now.items() if name not in self._places]
         moved = self._keep(kept)
         step = _Step(self, removed, new, now, after)
-        step.run()
+        step.run(self._renamed(changed, before, now, removed))
         for name in removed:
             del self._places[name]
             self.origins.pop(name, None)
@@ -106,6 +107,26 @@ class Lineage:
             moved |= self._adopted(step)
         self._version = after
         return Changes(removed, new, kept, moved, before_origins, self.origins, self._beside)
+
+    def _renamed(
+        self,
+        changed: Iterable[CostedComputation],
+        before: Mapping[int, CostedComputation],
+        now: Mapping[str, Place],
+        removed: Mapping[str, Place],
+    ) -> dict[str, Place]:
+        """Return new instructions with the removed ones that stood in their place, where a pass only renamed them.
+
+        Their computation has as many instructions as before, with the same opcodes and shapes in the same order.
+        """
+        renamed: dict[str, Place] = {}
+        for costed in changed:
+            then = before.get(costed.computation.id)
+            old, new = (x.computation.instructions if x else () for x in (then, costed))
+            if len(old) == len(new) and all(_looks(x) == _looks(y) for x, y in zip(old, new, strict=True)):
+                pairs = [(x.name, y.name) for x, y in zip(old, new, strict=True)]
+                renamed.update((y, removed[x]) for x, y in pairs if x != y and y in now and x in removed)
+        return renamed
 
     def _beside(self, computation: int) -> Iterator[Place]:
         costed = self._version.computations[computation] if self._version is not None else None
@@ -151,10 +172,12 @@ class Lineage:
         The names inside a function are relative to its call. When it is inlined, the name of the call comes before.
         """
         origin = self.origins[then.ins.name]
-        if not origin or self._jax_names.is_rooted(origin) or not self._jax_names.is_rooted(now.name):
+        if not origin or now.name == then.name:
             return origin
-        call = now.name.removesuffix(then.name) if then.name else f"{now.name}/"
-        return origin if call == now.name else call + origin
+        if then.name and now.name.endswith(then.name):
+            return now.name.removesuffix(then.name) + origin
+        is_inlined = not then.name and self._jax_names.is_rooted(now.name) and not self._jax_names.is_rooted(origin)
+        return f"{now.name}/{origin}" if is_inlined else origin
 
     def place(self, name: str) -> Place | None:
         """Return an instruction of the version before by name."""
@@ -205,11 +228,13 @@ class _Step:
             if place.computes:
                 self._waiting[place.content].append(place)
 
-    def run(self) -> None:
+    def run(self, renamed: Mapping[str, Place]) -> None:
+        """Settle the new instructions. renamed: those that only have another name, with what they were."""
         later: list[Place] = []
         # Users stand after their operands, and callers after what they call: backwards, those come first.
         for place in reversed(self._new):
-            origin = self._origin(place)
+            earlier = renamed.get(place.ins.name)
+            origin = self._lineage.carried(earlier, place) if earlier else self._origin(place)
             if origin:
                 self._lineage.settle(place, origin)
             else:
@@ -371,5 +396,10 @@ def tail(name: str) -> str:
     return "/".join(name.rsplit("/", 2)[-2:])
 
 
-def _names(computations: Iterable[CostedComputation]) -> set[str]:
-    return {ins.name for costed in computations for ins in costed.computation.instructions}
+def _names(computations: Iterable[CostedComputation]) -> dict[str, None]:
+    """Return the names of all instructions, in order."""
+    return dict.fromkeys(ins.name for costed in computations for ins in costed.computation.instructions)
+
+
+def _looks(ins: Instruction) -> tuple[str, str, tuple[int, ...]]:
+    return ins.opcode, ins.shape.dtype, ins.shape.dims

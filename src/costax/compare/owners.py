@@ -99,7 +99,10 @@ class OwnersByName:
 
     def _path(self, name: str, caller: Caller) -> Scope:
         path = split(name) if name else ()
-        return path[1:] if path[:1] == (self._root,) else (*map(str, caller), *path)[:_MAX_SCOPE_DEPTH]
+        if self._root and self._root in path:
+            # XLA puts the name of an inlined call before names that may begin with the root themselves.
+            return path[len(path) - path[::-1].index(self._root) :]
+        return (*map(str, caller), *path)[:_MAX_SCOPE_DEPTH]
 
 
 class MarkedNames:
@@ -127,6 +130,7 @@ class CallSiteIndex(MarkedNames):
         self._by_last_mark: dict[int, list[CallSite]] = defaultdict(list)
         for call_site in call_sites:
             self._by_last_mark[call_site.address[-1]].append(call_site)
+        self._around = {call_site.address[:-1] for call_site in call_sites}
         self._known: dict[tuple[str, Caller], CallSite | None] = {}
 
     def owner(self, name: str, caller: Caller) -> CallSite | None:
@@ -135,6 +139,18 @@ class CallSiteIndex(MarkedNames):
         if key not in self._known:
             self._known[key] = self.find(self.inside(name, caller))
         return self._known[key]
+
+    def inside(self, name: str, caller: Caller) -> Address:
+        """Return the marks in a name, after those of the caller where the name is relative to it.
+
+        jax makes one function for equal equations such as two cumsums, and its names are those of the first. What is
+        called for an equation that has no equations inside belongs to that one.
+        """
+        marks, inner = tuple(map(int, caller)), super().inside(name, caller)
+        # After inlining the name of the call stands before that of the first, both from the root.
+        outer, root, _ = name.partition(";")[0].rpartition(ROOT)
+        call = address(outer, ()) if root and ROOT in outer else marks
+        return call if call in self._by_address and call not in self._around else inner
 
     def find(self, marks: Address) -> CallSite | None:
         """Return the call site of the marks in a name, or None.

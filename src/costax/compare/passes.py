@@ -322,11 +322,11 @@ class Steps:
     def __init__(self, first: ModuleCost, owners: Owners) -> None:
         """Begin with the first version. owners: of the instructions."""
         self.found: list[PassStep] = []
-        self.version = first
-        self.lineage = Lineage(first, owners)
-        self.first_origins = self.lineage.origins
+        self.version: ModuleCost = first
+        self.lineage: Lineage = Lineage(first, owners)
+        self.first_origins: Mapping[str, str] = self.lineage.origins
         self._number = 0
-        self.integrity = Integrity()
+        self.integrity: Integrity = Integrity()
         self._owners = owners
         self._callers = callers(first, self.lineage.origins, owners)
         self._unowned = costs_by_owner(first, self.lineage.origins, owners).get(None, _NONE)
@@ -426,7 +426,21 @@ def _dumps(folder: Path) -> dict[str, list[Dump]]:
         else:
             dump = Dump((1, int(match["number"])), path, match["pipeline"], match["name"])
         dumps[match["module"]].append(dump)
-    return {name: sorted(versions) for name, versions in dumps.items() if len(versions) > 1}
+    return {name: _named(sorted(versions)) for name, versions in dumps.items() if len(versions) > 1}
+
+
+def _named(dumps: Sequence[Dump]) -> list[Dump]:
+    """Name the dumps where a pipeline begins: what changed there the pass did that runs this pipeline.
+
+    That is the pass which the pipeline around dumps next.
+    """
+    named: list[Dump] = []
+    for i, dump in enumerate(dumps):
+        around = named[-1].pipeline if named else ""
+        ended = (later.name for later in dumps[i + 1 :] if later.pipeline == around and later.name != _START)
+        inner = dump.name == _START and dump.pipeline != around and bool(around)
+        named.append(dump._replace(name=next(ended, dump.name)) if inner else dump)
+    return named
 
 
 def _chosen(dumps: Mapping[str, Sequence[Dump]], module: str | None, folder: str) -> str:

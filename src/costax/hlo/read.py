@@ -178,7 +178,7 @@ class ModuleReader:
 
     def __init__(self) -> None:
         """Start with empty caches and no computation."""
-        self.shapes = Shapes()
+        self.shapes: Shapes = Shapes()
         self.opcodes: dict[bytes, str] = {}
         self.computations: dict[int, Computation] = {}
 

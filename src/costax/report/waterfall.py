@@ -176,6 +176,7 @@ class WaterfallRow:
 def waterfall_rows(comparison: BaseComparison[StageView]) -> Iterator[WaterfallRow]:
     """Yield the waterfall: costax's count, then for each stage its causes and their sum, and last XLA's count."""
     flops, transcendentals = comparison.jaxpr.total.flops, comparison.jaxpr.total.transcendentals
+    has_passes = any(getattr(comparison, name, None) is not None for name in ("passes", "passes_record"))
     yield WaterfallRow("this program (jaxpr)", flops, transcendentals)
     for stage, sum_label in _SUM_LABELS.items():
         rows = [
@@ -186,8 +187,10 @@ def waterfall_rows(comparison: BaseComparison[StageView]) -> Iterator[WaterfallR
         for row in rows if stage == "compiled" else sorted(rows, key=lambda row: -abs(row.flops)):
             flops, transcendentals = flops + row.flops, transcendentals + row.transcendentals
             yield row
+        # Without the passes jax's StableHLO was not counted, so that these differences lead to the HLO.
+        label = _SUM_LABELS["converted"] if stage == "lowered" and not has_passes else sum_label
         if rows or stage in ("jaxpr", "lowered", "compiled"):
-            yield WaterfallRow(sum_label, flops, transcendentals)
+            yield WaterfallRow(label, flops, transcendentals)
 
 
 def _parts(comparison: BaseComparison[StageView], stage: str) -> dict[str, list[Delta]]:

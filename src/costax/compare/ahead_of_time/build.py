@@ -89,6 +89,7 @@ def compile_in_child(
         "topology": machine.topology,
         "options": machine.options,
         "compile_options": compile_options,
+        "dumped": dump,
     }
     with tempfile.TemporaryDirectory(prefix="costax-", ignore_cleanup_errors=True) as directory:
         folder = Path(directory)

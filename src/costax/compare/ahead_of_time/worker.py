@@ -41,6 +41,9 @@ def _answer(folder: Path, request: Any) -> dict[str, Any]:
     except Exception as error:
         if request["platform"] != "cuda" or _NO_TILES not in str(error):
             raise
+        # The modules of the first attempt are none of the second.
+        for path in Path(request["dumped"]).iterdir() if request["dumped"] else ():
+            path.unlink()
         options, note = {**options, "overrides": {**options["overrides"], **_WITHOUT_TRITON}}, _CUBLAS
         executable = _jax.compile_ahead_of_time(*machine, program, options)
     seconds = time.perf_counter() - start
