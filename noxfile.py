@@ -103,11 +103,11 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def long(session: nox.Session) -> None:
-    """Compare 2,000 random programs, or another number, with XLA: `nox -s long -- 500`."""
+    """Compare 2,000 random and as many mutated programs, or another number, with XLA: `nox -s long -- 500`."""
     session.install(".[test]")
     examples = session.posargs[0] if session.posargs else "2000"
     session.run(
-        *("python", "-m", "pytest", "-q", "tests/compare/test_attribution.py", "-k", "random"),
+        *("python", "-m", "pytest", "-q", "tests/compare/test_attribution.py", "-k", "random or mutated"),
         env={"JAX_PLATFORMS": "cpu", "COSTAX_EXAMPLES": examples},
     )
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import costax
+import mutations
 from corpus import Program, made, parameters, programs
 from corpus.random_programs import programs as random_programs
 from costax.compare import causes
@@ -144,3 +145,12 @@ def test_programs_for_eight_devices_reconcile_too():
 @given(random_programs())
 def test_random_programs_reconcile(program):
     check_account(costax.compare(program)(*program.args))
+
+
+@pytest.mark.slow
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:Some donated buffers")
+@pytest.mark.parametrize("seed", range(int(EXAMPLES or 8)))
+def test_mutated_programs_reconcile(seed):
+    _, fn, args = mutations.programs(seed)
+    check_account(costax.compare(fn)(*args))

@@ -365,7 +365,9 @@ def total(ledger: dict[str, list[Any]], what: str) -> tuple[int, int]:
 def experiments(quick: Sequence[str], but: Sequence[str] = ()) -> list[Any]:
     """Return every program with each of its operations. quick: the programs whose experiments are no slow tests."""
     return [
-        pytest.param(program, name, id=f"{program}-{name}", marks=[pytest.mark.slow] * (program not in quick))
+        pytest.param(
+            program, name, id=f"{program}-{name}", marks=[pytest.mark.slow, pytest.mark.once] * (program not in quick)
+        )
         for program, (_, names) in PROGRAMS.items()
         for name in names
         if name not in but

@@ -24,6 +24,7 @@ def jaxpr(seed: int) -> str:
     return re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(fn)(*args)))
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_seed_gives_the_same_program_in_another_process():
     seeds = (3, 14, 15)
@@ -35,11 +36,13 @@ def test_a_seed_gives_the_same_program_in_another_process():
     assert jaxpr(seeds[0]) == jaxpr(seeds[0])
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_seeds_give_different_programs():
     assert len({jaxpr(seed) for seed in range(20)}) >= 15
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Some donated buffers")
 @pytest.mark.parametrize("seed", range(10))

@@ -216,6 +216,7 @@ FALSIFIED = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FALSIFIED)
 @every_module

@@ -94,7 +94,7 @@ def _by_first_mark(version: ModuleCost) -> dict[int, Pair]:
         working = [ins for ins in costed.computation.instructions if ins.name in costed.costs and is_work(ins)]
         for ins, (caller, times) in product(working, by_caller.items()):
             # One function may be called for equal equations; its names are those of the first.
-            number = next(iter(caller or names.inside(origins[ins.name], caller)), 0)
+            number = next(map(int, caller or names.inside(origins[ins.name], caller)), 0)
             costs[number] = Pair.sum((costs.get(number, Pair()), costed.costs[ins.name].scaled(times)[:2]))
     return costs
 

@@ -1,27 +1,43 @@
 """Integrity: signs that a module of the chain is not what the compiler wrote.
 
-A pass makes new instructions and removes old ones. It does not change the operation or the extents of one that stays,
-does not bring back one that is gone, and does not undo in one step what the step before did. So work that vanishes in
-one module and is back in the next is not explained by the two passes, although the steps add up.
+The steps of a chain add up whatever its modules are. But a pass makes new instructions and removes old ones, and some
+things no pass does:
+
+* An instruction that stays gets no other opcode, number of elements or computation; with the same operands it costs
+  the same. XLA keeps a name only for an instruction with the same opcode.
+* What is gone does not come back under its name.
+* A pass does not undo what the pass before did: work that is gone in one module is not back in the next.
+* A copy of an instruction that nothing reads does not stand in one module only.
+
+Where one of these fails, the module before or after is falsified, so the changes of both steps are in doubt.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from costax.compare.lineage import Changes, Place, tail
 
-_Work = tuple[str, str, int, int]
-"""The origin of an instruction, its opcode, and its FLOPs and transcendentals."""
+_Key = TypeVar("_Key", bound=Hashable)
+_Origins = Mapping[str, str]
+_Names = Sequence[str]
 
-_Content = tuple[int, str, tuple[str, ...], tuple[int, ...], bytes]
+_Work = tuple[str, str, int, int]
+"""The equation of an instruction, its opcode, and its FLOPs and transcendentals."""
+
+_Content = tuple[int, str, tuple[str, ...], str, bytes]
 """Computation, opcode, operands, shape and metadata of an instruction."""
+
+# The calls before the last mark in a name of jax, which inlining adds.
+_CALLS: Final = re.compile(r".*(?=~\d+~)")
 
 REVIVED: Final = "it was gone in the module before and has the same name again"
 MUTATED: Final = "a pass does not change the operation or the extents of an instruction that stays"
 UNDONE: Final = "the work was gone in the module before, and is back"
+REPLACED: Final = "the equation had no work in the module before, and has other work now"
 TWIN: Final = "an equal instruction stood beside it in this module only"
 
 
@@ -40,8 +56,8 @@ class Integrity:
         """Begin before the first step."""
         self.doubts: list[Doubt] = []
         self._gone: dict[str, int] = {}
-        self._lost: Mapping[_Work, Sequence[str]] = {}
-        self._twins: Mapping[str, str] = {}
+        self._balance = _Balance((), (), {}, {})
+        self._twins: set[str] = set()
 
     def step(self, number: int, changes: Changes) -> None:
         """Examine the next step."""
@@ -49,35 +65,30 @@ class Integrity:
         new = [place for place in changes.new if place.computes]
         for place in new:
             if place.ins.name in self._gone:
-                self._doubt(number, place.ins.name, REVIVED)
-                self._doubt(self._gone[place.ins.name], place.ins.name, REVIVED)
+                self._doubt(REVIVED, {self._gone[place.ins.name]: [place.ins.name], number: [place.ins.name]})
         for then, now in changes.kept:
             if (then.computes or now.computes) and _is_mutated(then, now):
-                self._doubt(number, now.ins.name, MUTATED)
+                # It may be the module after this one that changes it back.
+                self._doubt(MUTATED, {step: [now.ins.name] for step in (number - 1, number, number + 1)})
         # What stays with another cost counts as gone and new.
         others = [(then, now) for then, now in changes.kept if then.cost[:2] != now.cost[:2]]
-        gone = _by_work([*removed.values(), *(then for then, _ in others)], changes.before)
-        came = _by_work([*new, *(now for _, now in others)], changes.after)
-        lost, won = _more(gone, came), _more(came, gone)
-        for work in self._lost.keys() & won.keys():
-            for name in won[work]:
-                self._doubt(number, name, UNDONE)
-            for name in self._lost[work]:
-                self._doubt(number - 1, name, UNDONE)
-        every_gone, every_come = _count(removed.values(), changes.before), _count(new, changes.after)
-        for name in self._twins.keys() & removed.keys():
-            # The other one stays as it is, or fewer come than go.
-            work = _all_work(removed[name], changes.before)
-            if self._twins[name] not in changes.removed or every_gone[work] > every_come[work]:
-                self._doubt(number, name, TWIN)
-                self._doubt(number - 1, name, TWIN)
-        self._lost = lost
+        old = [*removed.values(), *(then for then, _ in others)]
+        balance = _Balance(old, [*new, *(now for _, now in others)], changes.before, changes.after)
+        self._undone(number, balance)
+        for name in self._twins & removed.keys():
+            self._doubt(TWIN, {number - 1: [name], number: [name]})
         self._gone.update(dict.fromkeys(removed, number))
-        copied = [place for place in new if (work := _work(place, changes.after)) in gone and work in won]
-        self._twins = _twins(copied, new, changes)
+        self._balance, self._twins = balance, _twins(new, changes)
 
-    def _doubt(self, step: int, name: str, why: str) -> None:
-        self.doubts.append(Doubt(step, name, why))
+    def _undone(self, number: int, balance: _Balance) -> None:
+        for work in self._balance.lost.keys() & balance.won.keys():
+            self._doubt(UNDONE, {number - 1: self._balance.lost[work], number: balance.won[work]})
+        for equation in self._balance.emptied.keys() & balance.filled.keys():
+            self._doubt(REPLACED, {number - 1: self._balance.emptied[equation], number: balance.filled[equation]})
+
+    def _doubt(self, why: str, names: Mapping[int, _Names]) -> None:
+        """Add a doubt for each instruction. names: of the instructions, by step."""
+        self.doubts += [Doubt(step, name, why) for step, own in names.items() for name in own]
 
 
 def _is_mutated(then: Place, now: Place) -> bool:
@@ -86,58 +97,112 @@ def _is_mutated(then: Place, now: Place) -> bool:
         return True
     same_operands = [x.name for x in a.operands] == [x.name for x in b.operands]
     same_shapes = [x.shape for x in a.operands] == [x.shape for x in b.operands]
-    return then.cost[:2] != now.cost[:2] and same_operands and same_shapes and not a.called
+    if then.computation != now.computation and not same_operands:
+        return True
+    same_equation = not then.name or not now.name or _without_calls(then.name) == _without_calls(now.name)
+    return then.cost[:2] != now.cost[:2] and not a.called and (not same_equation or (same_operands and same_shapes))
 
 
-def _work(place: Place, origins: Mapping[str, str]) -> _Work | None:
-    """Return what an instruction does; None where a pass gave it the name of another origin, as rewriting does."""
-    origin = origins.get(place.ins.name, "")
-    is_own = place.name and tail(place.name) == tail(origin)
-    return (origin, place.ins.opcode, place.cost.flops, place.cost.transcendentals) if is_own else None
+class _Balance:
+    """What a step removed and what it added.
 
-
-def _all_work(place: Place, origins: Mapping[str, str]) -> _Work:
-    return origins.get(place.ins.name, ""), place.ins.opcode, place.cost.flops, place.cost.transcendentals
-
-
-def _count(places: Iterable[Place], origins: Mapping[str, str]) -> Counter[_Work]:
-    return Counter(_all_work(place, origins) for place in places)
-
-
-def _by_work(places: Iterable[Place], origins: Mapping[str, str]) -> dict[_Work, list[str]]:
-    found: dict[_Work, list[str]] = defaultdict(list)
-    for place in places:
-        work = _work(place, origins)
-        if work is not None:
-            found[work].append(place.ins.name)
-    return found
-
-
-def _more(a: Mapping[_Work, Sequence[str]], b: Mapping[_Work, Sequence[str]]) -> dict[_Work, Sequence[str]]:
-    return {work: names for work, names in a.items() if len(names) > len(b.get(work, ()))}
-
-
-def _twins(moved: Sequence[Place], new: Sequence[Place], changes: Changes) -> dict[str, str]:
-    """Return the new instructions that do what another one beside them does to the same operands, with that one.
-
-    moved: the new instructions that are copies of removed ones, and more than those. A pass may make an instruction
-    twice that was not there before.
+    lost, won: by the work that more instructions did before, or do after the step, the names of those. emptied, filled:
+    by the equation of which the step only removed, or only added work, the names of the instructions.
     """
-    groups: dict[_Content, list[str]] = defaultdict(list)
-    for computation in {place.computation for place in new}:
+
+    def __init__(self, old: Iterable[Place], new: Iterable[Place], before: _Origins, after: _Origins) -> None:
+        gone, came = _names(old, before, _own_work), _names(new, after, _own_work)
+        self.lost, self.won = _more(gone, came), _more(came, gone)
+        touched_before, touched_after = (
+            {_equation(place, origins) for place in places} for places, origins in ((old, before), (new, after))
+        )
+        self.emptied = _without(_names(old, before, _named_equation), touched_after)
+        self.filled = _without(_names(new, after, _named_equation), touched_before)
+
+
+def _twins(new: Iterable[Place], changes: Changes) -> set[str]:
+    """Return the new instructions that repeat one beside them and that nothing reads.
+
+    One that is read may be a pass's own: two rewritings may give the same instruction, and a fusion of several users
+    has a copy of their operand for each, until a pass merges them.
+    """
+    names = {place.ins.name for place in new}
+    return {
+        place.ins.name
+        for group, read in _repeated({place.computation for place in new}, changes)
+        for place in group
+        if place.ins.name in names and place.ins.name not in read and place.name
+    }
+
+
+def _repeated(computations: Iterable[int], changes: Changes) -> Iterator[tuple[Sequence[Place], set[str]]]:
+    """Yield the instructions of the same content, with the names of all that are read in their computation."""
+    for computation in computations:
+        groups: dict[_Content, list[Place]] = defaultdict(list)
+        read: set[str] = set()
         for place in changes.beside(computation):
+            read.update(x.name for x in place.ins.operands)
             if place.computes:
-                groups[_content(place)].append(place.ins.name)
-    names, moved_names = {place.ins.name for place in new}, {place.ins.name for place in moved}
-    twins: dict[str, str] = {}
-    for group in groups.values():
-        old = [name for name in group if name not in names]
-        for name in group if len(group) > 1 else ():
-            if name in moved_names or (old and name in names):
-                twins[name] = next(other for other in group if other != name)
-    return twins
+                groups[_content(place)].append(place)
+        yield from ((group, read) for group in groups.values() if len(group) > 1)
 
 
 def _content(place: Place) -> _Content:
     ins = place.ins
-    return place.computation, ins.opcode, tuple(x.name for x in ins.operands), ins.shape.dims, ins.raw_metadata
+    return place.computation, ins.opcode, tuple(x.name for x in ins.operands), str(ins.shape), ins.raw_metadata
+
+
+def _is_conversion(place: Place) -> bool:
+    """Say whether an instruction converts a dtype and is a pass's own: it has no name of jax."""
+    return place.ins.opcode == "convert" and not place.name
+
+
+# The work of instructions.
+
+
+def _without_calls(name: str) -> str:
+    return _CALLS.sub("", name)
+
+
+def _equation(place: Place, origins: _Origins) -> str:
+    return _without_calls(origins.get(place.ins.name, ""))
+
+
+def _work(place: Place, origins: _Origins) -> _Work:
+    """Return what an instruction does for an equation."""
+    return _equation(place, origins), place.ins.opcode, place.cost.flops, place.cost.transcendentals
+
+
+def _is_own(place: Place, origins: _Origins) -> bool:
+    """Say whether the origin of an instruction is certain: a rewriting pass gives it the name of another equation."""
+    origin = origins.get(place.ins.name, "")
+    return tail(place.name) == tail(origin) if place.name else bool(origin) and not _is_conversion(place)
+
+
+def _own_work(place: Place, origins: _Origins) -> _Work | None:
+    return _work(place, origins) if _is_own(place, origins) else None
+
+
+def _named_equation(place: Place, origins: _Origins) -> str | None:
+    work = _own_work(place, origins) if place.name and place.computes else None
+    return work and work[0]
+
+
+def _names(
+    places: Iterable[Place], origins: _Origins, key: Callable[[Place, _Origins], _Key | None]
+) -> dict[_Key, list[str]]:
+    """Return the names of instructions by a key; those without one are left out."""
+    found: dict[_Key, list[str]] = defaultdict(list)
+    for place in places:
+        value = key(place, origins)
+        if value is not None:
+            found[value].append(place.ins.name)
+    return dict(found)
+
+
+def _more(a: Mapping[_Key, _Names], b: Mapping[_Key, _Names]) -> dict[_Key, _Names]:
+    return {key: names for key, names in a.items() if len(names) > len(b.get(key, ()))}
+
+
+def _without(names: Mapping[str, _Names], equations: set[str]) -> dict[str, _Names]:
+    return {equation: own for equation, own in names.items() if equation not in equations}

@@ -52,7 +52,8 @@ class Changes(NamedTuple):
 
     removed: instructions by name that it no longer has. new: those that it did not have. kept: those that have other
     content, operands or callees, before and after. moved: those that stay and have another origin. before, after: the
-    origins of all instructions. beside: returns the instructions of a computation, by its id.
+    origins of all instructions. beside: returns the instructions of a computation, by its id. fused: the computations
+    of fusions.
     """
 
     removed: Mapping[str, Place]
@@ -62,6 +63,7 @@ class Changes(NamedTuple):
     before: Mapping[str, str]
     after: Mapping[str, str]
     beside: Callable[[int], Iterator[Place]]
+    fused: AbstractSet[int]
 
 
 class Lineage:
@@ -106,7 +108,8 @@ class Lineage:
         if changed:
             moved |= self._adopted(step)
         self._version = after
-        return Changes(removed, new, kept, moved, before_origins, self.origins, self._beside)
+        fused = {costed.computation.id for costed in changed if costed.computation.is_fusion}
+        return Changes(removed, new, kept, moved, before_origins, self.origins, self._beside, fused)
 
     def _renamed(
         self,
