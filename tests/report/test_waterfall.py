@@ -33,7 +33,7 @@ def test_a_pass_has_a_row_for_each_run_in_the_order_of_runs():
     assert found == [
         ("this program (jaxpr)", 100),
         ("= by XLA's rules", 100),
-        ("= as jax lowered it (StableHLO)", 100),
+        ("= as XLA converted it (HLO)", 100),
         ("algsimp, run 1: algebra simplified", 3),
         ("cse: common subexpressions merged", -3),
         # A pass without plain words keeps its own name.
@@ -55,7 +55,7 @@ def test_causes_of_the_other_stages_stand_by_size_and_stages_without_any_are_lef
         ("loop body counted once", -30),
         ("padding taps", -4),
         ("= by XLA's rules", 66),
-        ("= as jax lowered it (StableHLO)", 66),
+        ("= as XLA converted it (HLO)", 66),
         ("folded in the conversion to HLO", -6),
         ("= as XLA converted it (HLO)", 60),
         ("= XLA, compiled", 60),

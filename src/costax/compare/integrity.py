@@ -39,7 +39,6 @@ MUTATED: Final = "a pass does not change the operation or the extents of an inst
 UNDONE: Final = "the work was gone in the module before, and is back"
 REPLACED: Final = "the equation had no work in the module before, and has other work now"
 TWIN: Final = "an equal instruction stood beside it in this module only"
-SWAPPED: Final = "it was read in the place of an equal instruction in this module only"
 
 
 class Doubt(NamedTuple):
@@ -59,7 +58,6 @@ class Integrity:
         self._gone: dict[str, int] = {}
         self._balance = _Balance((), (), {}, {})
         self._twins: set[str] = set()
-        self._swapped: Mapping[tuple[str, str], str] = {}
 
     def step(self, number: int, changes: Changes) -> None:
         """Examine the next step."""
@@ -79,13 +77,8 @@ class Integrity:
         self._undone(number, balance)
         for name in self._twins & removed.keys():
             self._doubt(TWIN, {number - 1: [name], number: [name]})
-        for _, reader in changes.kept:
-            for operand in reader.ins.operands:
-                name = self._swapped.get((reader.ins.name, operand.name), "")
-                if name in removed:
-                    self._doubt(SWAPPED, {number - 1: [name], number: [name]})
         self._gone.update(dict.fromkeys(removed, number))
-        self._balance, self._twins, self._swapped = balance, _twins(new, changes), _swapped(new, changes)
+        self._balance, self._twins = balance, _twins(new, changes)
 
     def _undone(self, number: int, balance: _Balance) -> None:
         for work in self._balance.lost.keys() & balance.won.keys():
@@ -131,7 +124,7 @@ def _twins(new: Iterable[Place], changes: Changes) -> set[str]:
     """Return the new instructions that repeat one beside them and that nothing reads.
 
     One that is read may be a pass's own: two rewritings may give the same instruction, and a fusion of several users
-    has a copy of their operand for each, until a pass merges them. See `_swapped` for others.
+    has a copy of their operand for each, until a pass merges them.
     """
     names = {place.ins.name for place in new}
     return {
@@ -140,27 +133,6 @@ def _twins(new: Iterable[Place], changes: Changes) -> set[str]:
         for place in group
         if place.ins.name in names and place.ins.name not in read and place.name
     }
-
-
-def _swapped(new: Iterable[Place], changes: Changes) -> dict[tuple[str, str], str]:
-    """Return the new instructions that an instruction which stays reads in the place of an equal one.
-
-    The key is the name of the reader and that of the equal one. If the reader goes back to the equal one in the next
-    step, as if nothing had been, there was no reason for the copy.
-    """
-    copies = {place.ins.name: place for place in new}
-    beside: dict[int, dict[str, Place]] = {}
-    found: dict[tuple[str, str], str] = {}
-    for then, now in changes.kept:
-        for x, y in zip(then.ins.operands, now.ins.operands, strict=False):
-            if x.name == y.name or y.name not in copies:
-                continue
-            if now.computation not in beside:
-                beside[now.computation] = {place.ins.name: place for place in changes.beside(now.computation)}
-            equal = beside[now.computation].get(x.name)
-            if equal is not None and _content(equal) == _content(copies[y.name]):
-                found[now.ins.name, x.name] = y.name
-    return found
 
 
 def _repeated(computations: Iterable[int], changes: Changes) -> Iterator[tuple[Sequence[Place], set[str]]]:
