@@ -17,8 +17,8 @@ HEAD = """# The corpus
 Every program of `tests/helpers/corpus` with its FLOPs at each step of [the chain](ledgers.md): the jaxpr, the same by
 XLA's rules, StableHLO as jax emitted it, HLO as XLA converted it, the compiled module, and the number that XLA reports.
 Between HLO and the compiled module are the passes: the next column is how many runs of a pass changed FLOPs or
-transcendentals, of how many modules that XLA wrote. Then the share of these modules' operations that belong to an
-equation, in the worst of them, and the time of `costax.compare`, including XLA's own lowering and compilation.
+transcendentals. Then the share of the operations that belong to an equation, in the worst of the modules after a pass,
+and the time of `costax.compare`, including XLA's own lowering and compilation.
 
 Unexplained differences: {unexplained}. Replays that are not XLA's own number: {mismatches}.
 
@@ -61,8 +61,7 @@ def line(program) -> Line:
     assert counts[-1] == found.xla["flops"]
     runs = {delta.run for delta in found.deltas if delta.pass_name}
     shares = [found.lowered.attributed, found.compiled.attributed, *(step.attributed for step in found.passes.steps)]
-    passes = f"{len(runs)} of {found.passes.versions}"
-    cells = (*(f"{count:,}" for count in counts), passes, f"{min(shares):.2%}")
+    cells = (*(f"{count:,}" for count in counts), str(len(runs)), f"{min(shares):.2%}")
     return Line(program.name, cells, seconds, len(found.unexplained), found.matches_xla)
 
 

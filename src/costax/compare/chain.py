@@ -221,11 +221,12 @@ class _Chain:
         """
         parts: dict[tuple[Owner | None, str], list[tuple[InstructionChange, Properties]]] = defaultdict(list)
         for change in step.changes:
-            # jax 0.12 removes its markers of shardings, -1 FLOP each, on the way to the compiler.
-            is_marker = " custom-call(" in change.before + change.after and abs(change.cost.flops) == 1
-            why = doubts.get((step.number, change.name), "") or ("" if is_marker else _NOT_XLAS.get(step.name, ""))
+            # XLA exchanges the markers of shardings of jax 0.12, -1 FLOP each, for its own before the first pass.
+            may_be_marker = step.name == BEFORE and " custom-call(" in change.before + change.after
+            doubt = doubts.get((step.number, change.name), "") or _NOT_XLAS.get(step.name, "")
             for owner, cost in change.owners.items():
                 if cost.flops or cost.transcendentals:
+                    why = "" if may_be_marker and abs(cost.flops) == 1 else doubt
                     parts[owner, why].append((change, cost))
         for (owner, why), changes in parts.items():
             assert owner is None or isinstance(owner, CallSite)

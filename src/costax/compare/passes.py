@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from costax.compare.integrity import Integrity
-from costax.compare.lineage import Changes, Lineage, Place
+from costax.compare.lineage import Lineage, Place
 from costax.compare.owners import Caller, Owner, Owners, OwnersByName, callers, costs_by_owner
 from costax.core.display import Displayed
 from costax.core.progress import stage
@@ -302,11 +302,11 @@ def passes_of(versions: DumpedVersions, steps: Steps | None = None) -> PassTrail
     with gc_paused():
         costs = versions.costs()
         dump, first = next(costs)
+        before = first.total if steps is None else steps.version.total
         if steps is None:
             steps = Steps(first, OwnersByName(first))
         else:
-            steps.add("", BEFORE, first)
-        before = steps.version.total
+            steps.begin(first)
         for dump, version in costs:
             steps.add(dump.pipeline, dump.name, version)
     return PassTrail(versions.name, before, steps.version.total, steps.found, len(versions.dumps), versions.modules)
@@ -331,6 +331,23 @@ class Steps:
         self._callers = callers(first, self.lineage.origins, owners)
         self._unowned = costs_by_owner(first, self.lineage.origins, owners).get(None, _NONE)
 
+    def begin(self, first: ModuleCost) -> None:
+        """Go on with the version that XLA wrote before the first pass.
+
+        It is the last version, converted anew, so that other instructions may have the same names: it has a lineage of
+        its own.
+        """
+        self._number += 1
+        before, earlier, callers_before = self.version, self.lineage, self._callers
+        self.version, self.lineage = first, Lineage(first, self._owners)
+        self._callers = callers(first, self.lineage.origins, self._owners)
+        parts: _Parts = defaultdict(dict)
+        for key, costed in before.computations.items():
+            self._add(parts, costed, None, earlier.origins, callers_before.get(key, {}), -1)
+        for key, costed in first.computations.items():
+            self._add(parts, costed, None, self.lineage.origins, self._callers.get(key, {}), 1)
+        self._step("", BEFORE, parts, earlier.place, before.total)
+
     def add(self, pipeline: str, name: str, after: ModuleCost) -> None:
         """Add the version after a pass."""
         self._number += 1
@@ -351,7 +368,13 @@ class Steps:
             if names is None or then is not now or changes.moved:
                 self._add(parts, then, names, changes.before, called_then, -1)
                 self._add(parts, now, names, changes.after, called_now, 1)
-        self._step(pipeline, name, parts, changes, before.total)
+        earlier = {**changes.removed, **{now.ins.name: then for then, now in changes.kept}}
+        new = {place.ins.name for place in changes.new}
+        self._step(
+            *(pipeline, name, parts),
+            lambda own: earlier.get(own) or (None if own in new else self.lineage.place(own)),
+            before.total,
+        )
 
     def _add(
         self,
@@ -375,7 +398,10 @@ class Steps:
                 by_owner = parts[name]
                 by_owner[owner] = by_owner.get(owner, _NONE).plus(costs[name].scaled(signed))
 
-    def _step(self, pipeline: str, name: str, parts: _Parts, changes: Changes, before: Properties) -> None:
+    def _step(
+        self, pipeline: str, name: str, parts: _Parts, earlier: Callable[[str], Place | None], before: Properties
+    ) -> None:
+        """Add a step. earlier: returns an instruction of the version before. before: the total of that version."""
         kept = {
             name: changed
             for name, by_owner in parts.items()
@@ -384,13 +410,12 @@ class Steps:
         # A version where nothing that XLA counts has changed is no step.
         if not kept:
             return
-        earlier = {**changes.removed, **{now.ins.name: then for then, now in changes.kept}}
-        new = {place.ins.name for place in changes.new}
-        found: list[InstructionChange] = []
-        for own, by_owner in kept.items():
-            now = self.lineage.place(own)
-            then = earlier.get(own) or (None if own in new else now)
-            found.append(InstructionChange(own, _text(then), _text(now), _total(by_owner.values()), by_owner))
+        found = [
+            InstructionChange(
+                own, _text(earlier(own)), _text(self.lineage.place(own)), _total(by_owner.values()), by_owner
+            )
+            for own, by_owner in kept.items()
+        ]
         self._unowned = self._unowned.plus(_total(change.owners.get(None, _NONE) for change in found))
         total = self.version.total
         cost = Properties(*[now - then for now, then in zip(total, before, strict=True)])

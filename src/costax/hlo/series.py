@@ -323,35 +323,6 @@ def _relinked(records: Sequence[Instruction], operands: Sequence[tuple[Instructi
     return list(compress(range(len(records)), map(ne, [x.operands for x in records], operands)))
 
 
-def changed_costs(
-    before: ModuleCost, after: ModuleCost
-) -> tuple[list[tuple[str, Properties]], list[tuple[str, Properties]]]:
-    """Return what instructions cost before and no longer cost after, and what they cost only after; by name.
-
-    Instructions are told apart by name, which XLA keeps from pass to pass. An instruction whose cost or computation
-    differs stands in both. What came less what is gone adds up to the difference of the totals.
-    """
-    gone: list[tuple[str, Properties]] = []
-    came: list[tuple[str, Properties]] = []
-    for key in before.times.keys() | after.times.keys():
-        then, now = before.computations.get(key), after.computations.get(key)
-        times_then, times_now = before.times.get(key, _NONE), after.times.get(key, _NONE)
-        if then is now and times_then == times_now:
-            continue
-        old = _counted(then, times_then)
-        new = _counted(now, times_now)
-        # Where both run equally often, only the instructions whose cost differs count.
-        same = times_then == times_now
-        gone += [(name, own.scaled(times_then)) for name, own in old.items() if not same or new.get(name) != own]
-        came += [(name, own.scaled(times_now)) for name, own in new.items() if not same or old.get(name) != own]
-    return gone, came
-
-
-def _counted(costed: CostedComputation | None, times: Properties) -> Mapping[str, Properties]:
-    nothing: Mapping[str, Properties] = {}
-    return costed.costs if costed is not None and times != _NONE else nothing
-
-
 def _is_same(now: Computation, then: Computation) -> bool:
     """Say whether two computations have the same instructions in the same order; instructions compare by identity."""
     same_kind = now.is_fusion == then.is_fusion and now.name == then.name
