@@ -140,7 +140,7 @@ def test_programs_for_eight_devices_reconcile_too():
 
 @pytest.mark.slow
 @settings(
-    max_examples=int(EXAMPLES or 200), derandomize=not EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(EXAMPLES or 60), derandomize=not EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(random_programs())
 def test_random_programs_reconcile(program):

@@ -182,6 +182,11 @@ class Lineage:
         is_inlined = not then.name and self._jax_names.is_rooted(now.name) and not self._jax_names.is_rooted(origin)
         return f"{now.name}/{origin}" if is_inlined else origin
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether there is a version before."""
+        return self._version is not None
+
     def place(self, name: str) -> Place | None:
         """Return an instruction of the version before by name."""
         return self._places.get(name)
@@ -230,6 +235,9 @@ class _Step:
         for place in removed.values():
             if place.computes:
                 self._waiting[place.content].append(place)
+        self._waiting_by_work: dict[tuple[int, int], list[list[Place]]] = defaultdict(list)
+        for (_, cost), waiting in self._waiting.items():
+            self._waiting_by_work[cost[:2]].append(waiting)
 
     def run(self, renamed: Mapping[str, Place]) -> None:
         """Settle the new instructions. renamed: those that only have another name, with what they were."""
@@ -248,6 +256,9 @@ class _Step:
 
     def _origin(self, place: Place) -> str:
         """Return the origin of a new instruction, "" if neither its name nor what uses it tells."""
+        # In the first version every name is its own.
+        if place.name and not self._lineage.is_followed:
+            return place.name
         return (
             self._lineage.of_copies(place)
             or self._same(place)
@@ -284,7 +295,7 @@ class _Step:
         if not waiting or any(x.name == place.name for x in waiting):
             return ""
         candidates = {x.ins.name: x for x in waiting}
-        level = [x.ins for x in self._removed.values() if x.name == place.name]
+        level = self._removed_by_name.get(place.name, ())
         for _ in range(_MOST_STEPS):
             operands = (self._lineage.place(operand.name) for ins in level for operand in ins.operands)
             level = [place.ins for place in operands if place]
@@ -292,6 +303,13 @@ class _Step:
             if found is not None:
                 return self._taken(place, found, waiting)
         return ""
+
+    @cached_property
+    def _removed_by_name(self) -> Mapping[str, Sequence[Instruction]]:
+        found: dict[str, list[Instruction]] = defaultdict(list)
+        for place in self._removed.values():
+            found[place.name].append(place.ins)
+        return found
 
     @cached_property
     def _callers(self) -> Mapping[int, Instruction]:
@@ -363,9 +381,12 @@ class _Step:
         """Return the origin of removed work of as many operations that had an operand in common with a new one."""
         if not place.computes:
             return ""
+        candidates = self._waiting_by_work.get(place.cost[:2])
+        if not candidates:
+            return ""
         operands = {x.name for x in place.ins.operands if not self._is_constant(x)}
-        for (_, cost), waiting in self._waiting.items():
-            for other in waiting if cost[:2] == place.cost[:2] else ():
+        for waiting in candidates:
+            for other in waiting:
                 if not operands.isdisjoint(x.name for x in other.ins.operands):
                     return self._taken(place, other, waiting)
         return ""

@@ -112,19 +112,22 @@ def programs(devices: int = 8) -> Iterator[Program]:
     yield from (found for found in _REGISTERED.values() if found.devices <= devices)
 
 
+# On other versions of jax than the newest, the comparison of every fourth program is enough.
+EVERY = 4
+
+
 def parameters(chosen: Iterable[Program], *, compiled: bool = False) -> list[Any]:
     """Return the programs as parameters of a test; if it compiles them, those that take long are marked slow.
 
     All tests of a program run in one process of pytest-xdist, where they share its analysis or comparison.
     """
-    return [
-        pytest.param(
-            each,
-            id=each.name,
-            marks=[pytest.mark.xdist_group(each.name), *[pytest.mark.slow] * (compiled and each.long_to_compile)],
-        )
-        for each in chosen
-    ]
+    return [pytest.param(each, id=each.name, marks=_marks(i, each, compiled)) for i, each in enumerate(chosen)]
+
+
+def _marks(number: int, program: Program, compiled: bool) -> list[pytest.MarkDecorator]:
+    long, other = compiled and program.long_to_compile, compiled and bool(number % EVERY)
+    group = pytest.mark.xdist_group(program.name)
+    return [group, *[pytest.mark.slow] * long, *[pytest.mark.once] * other]
 
 
 def program(*args: Any, differs: str = "", devices: int = 1, needs: str = "") -> Callable[[Any], Any]:
