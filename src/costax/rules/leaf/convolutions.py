@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 from math import gcd, prod
 from typing import NamedTuple
 
 from costax.core import dtypes
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
-from costax.core.polynomial import Polynomial, maximum, minimum
+from costax.core.polynomial import Polynomial, at_least, maximum, minimum
 from costax.errors import Undecided
 from costax.rules.registry import cost_rule
 from costax.rules.traits import ContractionKind, Traits
@@ -20,13 +21,17 @@ def conv_general_dilated(eqn: Equation) -> Cost:
     """Each output element is a sum over kernel taps and input channels.
 
     macs = batch * (channels per group) * (output channels) * prod(taps * min(input positions, output positions)), one
-    factor for each spatial dimension. In a forward convolution that is the textbook number, edge padding included. In a
-    transposed one (an input gradient) each input position is multiplied by each tap once; the holes between them are no
-    work, so a convolution and its input gradient have the same MACs. A tap is multiplied by an input position for at
-    most one output position, so taps * min(...) is an upper bound for every stride, dilation and padding, and
-    padding_macs is never negative. padding_macs is the part of macs that touches only padding (or, in a weight
-    gradient, holes): macs - padding_macs are the valid taps, the triples (output position, tap, input position) that
-    are multiplied. They are the same triples, and the same number, for a convolution and both of its gradients.
+    factor for each spatial dimension. In a forward convolution that is the textbook number, edge padding included, also
+    where the kernel is larger than the input. In a transposed one (an input gradient) each input position is multiplied
+    by each tap once; the holes between them are no work, so a convolution and its input gradient have the same MACs.
+    An input position and an output position meet in at most one tap. So a factor is at most input positions * output
+    positions where the input has holes, and in a weight gradient, whose taps are the output positions of the
+    convolution: a transposed convolution, its input gradient and its weight gradient have the same MACs too. A forward
+    convolution or an input gradient is one whose batch is the first axis of input and output; jax swaps batch and
+    channels in a weight gradient and in its derivatives.
+    padding_macs is the part of macs that touches only padding (or, in a weight gradient, holes): macs - padding_macs
+    are the valid taps, the triples (output position, tap, input position) that are multiplied. They are the same
+    triples, and the same number, for a convolution and both of its gradients.
     XLA: HandleConvolution counts 2 FLOPs for each valid tap, so 2 * (macs - padding_macs). On the CPU jax makes three
     real convolutions of a complex one.
     """
@@ -38,7 +43,8 @@ def conv_general_dilated(eqn: Equation) -> Cost:
     # The shape of the kernel has the channels per feature group. With batch groups each output channel uses one group.
     batch = lhs.shape[lhs_spec[0]] // eqn.params["batch_group_count"]
     channels = batch * rhs.shape[rhs_spec[0]] * rhs.shape[rhs_spec[1]]
-    macs = channels * prod(d.taps * minimum(d.inputs, d.outputs) for d in dimensions)
+    forward = lhs_spec[0] == numbers.out_spec[0] == 0
+    macs = channels * prod(_pairs(d, forward=forward) for d in dimensions)
     valid = channels * prod(map(valid_taps, dimensions))
     return Cost.macs_of(dtypes.mixed(lhs.dtype, rhs.dtype, accumulator=eqn.out.dtype), macs, padding=macs - valid)
 
@@ -53,6 +59,25 @@ class Dimension(NamedTuple):
     padding: int = 0
     input_dilation: int = 1
     tap_dilation: int = 1
+
+
+def _pairs(d: Dimension, *, forward: bool) -> Count:
+    """Return the multiplications of one dimension; `conv_general_dilated` has the definition.
+
+    A tap meets an input position in at most one output position, and so do the other pairs of the three. So the product
+    of any two extents is an upper bound of `valid_taps`, for every stride, dilation and padding.
+    """
+    # A single position has no holes, whatever its dilation.
+    holes = d.input_dilation > 1 and d.inputs != 1
+    return d.taps * minimum(d.inputs, d.outputs) if forward and not holes else _two_smallest(d)
+
+
+def _two_smallest(d: Dimension) -> Count:
+    """Return the product of the two smallest extents: min(taps * min(inputs, outputs), inputs * outputs)."""
+    for small, large, other in permutations((d.taps, d.inputs, d.outputs)):
+        if at_least(large - small, 0):
+            return small * minimum(large, other)
+    return minimum(d.taps * minimum(d.inputs, d.outputs), d.inputs * d.outputs)
 
 
 def _dimensions(
@@ -106,34 +131,46 @@ def valid_taps(d: Dimension) -> Count:
 
 
 def _valid_taps_of_symbols(d: Dimension) -> Count:
-    """Return the same as `valid_taps` where the input or the padding depends on symbols.
+    """Return the same as `valid_taps` where extents or the padding depend on symbols.
 
-    Outputs and taps are symmetric in o*stride + t*tap_dilation, so the loop is over the one of them that is a number.
+    The triples (output o, tap t, input i) with o*stride + t*tap_dilation = i*input_dilation + padding are counted by a
+    loop over the smallest extent that is a number. For each of its positions the other two lie on a line.
     """
-    if not isinstance(d.taps, Polynomial):
-        few, many, step, stride = d.taps, d.outputs, d.tap_dilation, d.stride
-    elif not isinstance(d.outputs, Polynomial):
-        few, many, step, stride = d.outputs, d.taps, d.stride, d.tap_dilation
-    else:
-        raise Undecided("costax has no formula for a window and an output that both depend on symbols")
-    return sum(_elements_read(d, t * step - d.padding, many, stride) for t in range(few))
+    numbers = [extent for extent in (d.taps, d.outputs, d.inputs) if not isinstance(extent, Polynomial)]
+    if not numbers:
+        raise Undecided("costax has no formula for a convolution whose input, window and output all depend on symbols")
+    few = min(numbers)
+    outputs, taps, inputs = (d.outputs, d.stride), (d.taps, d.tap_dilation), (d.inputs, d.input_dilation)
+    if few == d.taps:
+        return sum(_points_on_line(outputs, inputs, t * d.tap_dilation - d.padding) for t in range(few))
+    if few == d.outputs:
+        return sum(_points_on_line(taps, inputs, o * d.stride - d.padding) for o in range(few))
+    # Counted from the last tap backwards, the taps lie on a line that rises, as `_points_on_line` needs it.
+    last = (d.taps - 1) * d.tap_dilation - d.padding
+    return sum(_points_on_line(outputs, taps, last - i * d.input_dilation) for i in range(few))
 
 
-def _elements_read(d: Dimension, offset: Count, many: Count, stride: int) -> Count:
-    """Return the number of x, 0 <= x < many, for which x*stride + offset is the position of an input element."""
-    divisor = gcd(stride, d.input_dilation)
-    period = d.input_dilation // divisor
-    first: Count = 0
-    if d.input_dilation > 1:
-        if isinstance(offset, Polynomial):
-            raise Undecided("costax has no formula for a dilated input with padding that depends on symbols")
-        if offset % divisor:
-            return 0
-        first = -(offset // divisor) * (pow(stride // divisor, -1, period) if period > 1 else 0) % period
-    low = maximum(first, -(offset // stride))
-    high = minimum(many - 1, ((d.inputs - 1) * d.input_dilation - offset) // stride)
+def _points_on_line(x_axis: tuple[Count, int], y_axis: tuple[Count, int], offset: Count) -> Count:
+    """Return the number of points 0 <= x < columns, 0 <= y < rows with x*across + offset = y*up.
+
+    x_axis: (columns, across). y_axis: (rows, up).
+    """
+    if x_axis[1] == 1 and y_axis[1] > 1:
+        # Every y has an x, but not every x has a y.
+        return _points_on_line(y_axis, x_axis, -offset)
+    (columns, across), (rows, up) = x_axis, y_axis
+    divisor = gcd(across, up)
+    # For period 1 every x has a y; else x is congruent to `first` modulo the period, if offset is a multiple of divisor.
+    period = up // divisor
+    inverse = pow(across // divisor, -1, period) if period > 1 else 0
+    first = -(offset // divisor) * inverse % period
+    divisible = 1 - minimum(offset % divisor, 1)
+    if not isinstance(divisible, Polynomial) and not divisible:
+        return 0
+    low = maximum(first, -(offset // across))
+    high = minimum(columns - 1, ((rows - 1) * up - offset) // across)
     # x = first, first + period, ... from low to high
-    return maximum((high - first) // period - (low - first - 1) // period, 0)
+    return divisible * maximum((high - first) // period - (low - first - 1) // period, 0)
 
 
 def _pairs_below(columns: int, rows: int, across: int, up: int, bound: int) -> int:
