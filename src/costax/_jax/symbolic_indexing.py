@@ -1,7 +1,8 @@
-"""Trace indexing and ranges of arrays with symbolic dimensions as jax traces them for numbers.
+"""Trace indexing, ranges and convolutions of arrays with symbolic dimensions as jax traces them for numbers.
 
 jax traces `x[:, 0]` as a slice if every dimension is a number, and as a gather if one is symbolic. It traces
-`arange(s)` with a multiplication by 1 and an addition of 0. These programs have other costs. While costax traces with
+`arange(s)` with a multiplication by 1 and an addition of 0. These programs have other costs. The gradient of a strided
+convolution has a padding that depends on the size of the input, which jax refuses if it is symbolic. While costax traces with
 symbols, this module patches jax, so that the trace is the one that numbers would give. The patches affect only the
 thread that traces, and only arrays with symbolic dimensions.
 """
@@ -16,7 +17,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from types import EllipsisType
+from types import EllipsisType, SimpleNamespace
 from typing import Any, Final, cast
 
 import jax
@@ -25,6 +26,7 @@ from jax import lax
 from jax._src import core as _core
 from jax._src.export import shape_poly as _shape_poly
 from jax._src.export import shape_poly_decision as _shape_poly_decision
+from jax._src.lax import convolution as _convolution
 from jax._src.lax import slicing as _slicing
 from jax._src.lax import utils as _lax_utils
 from jax._src.numpy import indexing as _indexing
@@ -41,6 +43,7 @@ _shapes: Any = _shape_poly
 _Decision: Any = vars(_shape_poly_decision)["_DecisionByElimination"]
 _lax: Any = lax
 _slices: Any = _slicing
+_convolutions: Any = _convolution
 _utils: Any = _lax_utils
 _Dimension: Any = vars(_shape_poly)["_DimExpr"]
 _COMPARISONS: Final = {dis.opmap[name] for name in ("COMPARE_OP", "CONTAINS_OP")}
@@ -85,6 +88,7 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
             for module, name, patched in (
                 (_module, "rewriting_take", _patched_take),
                 (_numpy, "_arange_dynamic", _patched_arange),
+                (_convolutions, "operator", _patched_operator),
                 (_Decision, "_bounds_for_sorted_terms", _patched_bounds),
                 (_Dimension, "__eq__", _patched_eq),
             ):
@@ -125,6 +129,15 @@ def _patched_arange(original: Any) -> Any:
         return numbers if plain else _lax.add(_lax.convert_element_type(start, dtype), numbers)
 
     return arange
+
+
+def _patched_operator(original: Any) -> Any:
+    """Return the module `operator` whose `index`, which checks the padding of convolutions, accepts symbols too."""
+
+    def index(value: Any) -> Any:
+        return value if _STATE.active and is_symbolic(value) else original.index(value)
+
+    return SimpleNamespace(**{**vars(original), "index": index})
 
 
 def _patched_bounds(original: Any) -> Any:

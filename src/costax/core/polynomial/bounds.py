@@ -49,6 +49,9 @@ def lower_bound(count: Any) -> Number | None:
     if bound is None and any(atom.function == "floordiv" for monomial in count.terms for atom, _ in monomial):
         relaxed = _without_divisions(count)
         bound = _shifted_bound(relaxed) if isinstance(relaxed, Polynomial) else relaxed
+    if bound is not None and all(isinstance(coefficient, int) for coefficient in count.terms.values()):
+        # The count is an integer: floordiv(s, 16) - floordiv(s + 15, 16) is at least -15/8, so at least -1.
+        return -(-bound // 1)
     return bound
 
 
