@@ -256,6 +256,19 @@ def test_the_defect_of_sort_is_that_rows_are_ignored():
     assert cause.DEFECT not in causes(compared(jnp.sort, costax.spec("f32[64]")))
 
 
+@pytest.mark.parametrize("equation", ["i,j->ij", "bi,bj->bij"])
+def test_the_defect_of_a_product_without_a_contracted_axis_is_an_addition_for_each_element(equation):
+    args = costax.spec("f32[7]"), costax.spec("f32[5]")
+    if equation.startswith("b"):
+        args = costax.spec("f32[3,7]"), costax.spec("f32[3,5]")
+    n = math.prod(jax.eval_shape(functools.partial(jnp.einsum, equation), *args).shape)
+    found = compared(lambda a, b: jnp.einsum(equation, a, b), *args)
+    # the dot is lowered with 2 FLOPs an element; the compiler makes a multiplication of it
+    assert causes(found) == {cause.DEFECT: (n, 0), "algsimp": (-n, 0)}
+    contracted = compared(jnp.matmul, costax.spec("f32[7,2]"), costax.spec("f32[2,5]"))
+    assert cause.DEFECT not in causes(contracted)
+
+
 def test_a_library_call_is_charged_minus_one_each():
     def factor(x):
         return lax.linalg.cholesky(x, symmetrize_input=False)

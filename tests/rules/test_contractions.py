@@ -67,10 +67,18 @@ def dots(draw):
     )
 
 
+def multiplications(total):
+    """MACs, and FLOPs that are not the two of a MAC."""
+    return total.macs + (total.flops - 2 * total.macs)
+
+
 @settings(max_examples=200, deadline=None)
 @given(dots())
 def test_macs_are_the_pairs_of_elements_that_meet(dot):
-    assert costax.analyze(dot)(*dot.args).total.macs == dot.enumerated()
+    total = costax.analyze(dot)(*dot.args).total
+    assert multiplications(total) == dot.enumerated()
+    # without a contracted axis nothing is accumulated
+    assert total.macs == (dot.enumerated() if dot.contracted else 0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -81,12 +89,83 @@ def test_xla_counts_two_flops_a_mac(dot):
 
 @settings(max_examples=100, deadline=None)
 @given(dots())
-def test_a_dot_and_both_of_its_gradients_have_the_same_macs(dot):
+def test_a_dot_and_both_of_its_gradients_have_the_same_multiplications(dot):
     lhs, rhs = dot.args
     out = jax.eval_shape(dot, lhs, rhs)
     by_lhs = costax.analyze(lambda a, b, g: jax.vjp(lambda x: dot(x, b), a)[1](g))(lhs, rhs, out)
     by_rhs = costax.analyze(lambda a, b, g: jax.vjp(lambda x: dot(a, x), b)[1](g))(lhs, rhs, out)
-    assert by_lhs.total.macs == by_rhs.total.macs == dot.enumerated()
+    # a gradient sums over the axes that only the other operand has; its result is summed if it has none of its own
+    assert multiplications(by_lhs.total) == multiplications(by_rhs.total) == dot.enumerated()
+
+
+def outer(a, b):
+    return jnp.einsum("i,j->ij", a, b)
+
+
+def scaled(x, scale):
+    return jnp.einsum("bd,d->bd", x, scale)
+
+
+def batched(a, b):
+    return jnp.einsum("bi,bj->bij", a, b)
+
+
+def elementwise(a, b):
+    return jnp.einsum("bd,bd->bd", a, b)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "elements"),
+    [
+        (scaled, ["f32[7,5]", "f32[5]"], 7 * 5),
+        (outer, ["f32[7]", "f32[5]"], 7 * 5),
+        (batched, ["f32[3,7]", "f32[3,5]"], 3 * 7 * 5),
+        (elementwise, ["f32[7,5]", "f32[7,5]"], 7 * 5),
+        (outer, ["c64[7]", "c64[5]"], 7 * 5),
+        (lambda a, b: lax.dot_general(a, b, (((), ()), ((0,), (1,)))), ["f32[3,7]", "f32[5,3]"], 3 * 7 * 5),
+        (lambda a, x: jax.vmap(outer)(a, x), ["f32[3,7]", "f32[3,5]"], 3 * 7 * 5),
+        (lambda a, x, g: jax.vjp(lambda a: a @ x, a)[1](g), ["f32[7,5]", "f32[5]", "f32[7]"], 7 * 5),
+    ],
+)
+def test_a_product_that_contracts_nothing_is_one_multiplication_an_element(function, args, elements):
+    total = cost(function, *args)
+    assert (total.macs, total.flops) == (0, elements)
+    compiled = jax.jit(function).lower(*map(spec, args)).compile()
+    assert compiled.cost_analysis()["flops"] == elements
+
+
+def test_a_product_that_contracts_nothing_is_filed_as_a_multiplication_of_its_dtypes():
+    def widened(a, b):
+        return lax.dot_general(a, b, (((), ()), ((), ())), preferred_element_type=jnp.float32)
+
+    assert cost(widened, "bf16[7]", "bf16[5]").by_dtype()["bf16*bf16->f32"].flops == 7 * 5
+    integers = cost(outer, "i8[7]", "i8[5]")
+    assert (integers.macs, integers.flops, integers.ops) == (0, 0, 7 * 5)
+
+
+@pytest.mark.parametrize("args", [["f32[7,1]", "f32[1,5]"], ["f32[3,7,1]", "f32[3,1,5]"], ["f32[1]", "f32[1]"]])
+def test_an_axis_of_extent_one_is_contracted(args):
+    total = cost(jnp.matmul, *args)
+    elements = jax.eval_shape(jnp.matmul, *map(spec, args)).size
+    assert (total.macs, total.flops) == (elements, 2 * elements)
+
+
+def test_the_formula_of_a_product_holds_where_the_contracted_extent_is_one():
+    macs = costax.analyze(jnp.matmul)(spec("f32[7,k]"), spec("f32[k,5]")).formula("macs")
+    assert str(macs) == "35*k"
+    assert macs(k=1) == cost(jnp.matmul, "f32[7,1]", "f32[1,5]").macs
+
+
+def test_a_product_that_contracts_nothing_is_no_layer():
+    def layer(x, w, scale):
+        return scaled(x @ w, scale)
+
+    analysis = costax.analyze(layer, params_argnums=(1, 2))(spec("f32[7,4]"), spec("f32[4,5]"), spec("f32[5]"))
+    assert analysis.activations("contractions") == 7 * 5
+    assert analysis.activations("mit") == 7 * 4 + 7 * 5
+    # torch.einsum multiplies, and FlopCounterMode counts no multiplications
+    assert analysis.as_("torch") == 2 * 7 * 4 * 5
+    assert analysis.as_("thop") == 7 * 4 * 5
 
 
 def test_mixed_dots_are_filed_under_operands_and_accumulator():

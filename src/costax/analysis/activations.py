@@ -33,7 +33,7 @@ def activations(kind: str, jaxpr: Any, tree: Node, is_parameter: Sequence[bool])
     if kind == "all":
         return _sum_of_results(tree, lambda node: node.equation is not None and not node.children)
     if kind == "contractions":
-        return _sum_of_results(tree, lambda node: node.traits.contraction is not None)
+        return _sum_of_results(tree, lambda node: node.contraction is not None)
     outputs = (_times(output, times) for _, output, times in layers(jaxpr, tree, is_parameter))
     return sum(outputs, _inputs(jaxpr, is_parameter))
 
@@ -91,7 +91,7 @@ class _LayerFinder(Interpreter["int | None", Count]):
                 ]
                 inner = [None if source is None else operands[source] for source in sources]
                 self.run(body.jaxpr, child.children, inner, context * child.times)
-        elif node.traits.contraction is not None or (node.traits.windowed and _pools(eqn)):
+        elif node.contraction is not None or (node.traits.windowed and _pools(eqn)):
             # `inputs` has an array once, so a product of an array with itself has one input.
             self.layers.append((sum(map(_size, inputs.values()), Size()), _size(eqn.outvars[0]), context))
         return [id(var) for var in eqn.outvars]

@@ -40,6 +40,7 @@ from costax.core.conventions import as_xla
 from costax.core.progress import stage
 from costax.hlo.replay import Properties
 from costax.program.call_sites import CallSite
+from costax.program.tree import Node
 
 # Steps that are no passes: both sides are one module, which XLA gave twice.
 _NOT_XLAS: Final = {
@@ -185,8 +186,8 @@ class _Chain:
             cause, evidence = LIBRARY, opcodes(costs)
         elif call_site.node.is_loop:
             cause, evidence = CONTROL, f"{opcodes(costs)} around the body"
-        elif call_site.node.traits.xla:
-            cause, evidence = DEFECT, f"{call_site.node.traits.xla}; lowered to {opcodes(costs)}"
+        elif defect := _defect(call_site.node):
+            cause, evidence = DEFECT, f"{defect}; lowered to {opcodes(costs)}"
         else:
             cause, evidence = EXPANSION, f"lowered to {opcodes(costs)}"
         yield from self._delta(cause, "lowered", call_site, difference, evidence, len(costs))
@@ -277,6 +278,13 @@ class _Chain:
 
 def _by_xla(call_site: CallSite) -> Pair:
     return Pair(*as_xla(call_site.static_cost))
+
+
+def _defect(node: Node) -> str:
+    """Return why XLA's rule for the lowered operation counts another number than the operation takes, or ""."""
+    if node.traits.contraction is not None and node.contraction is None:
+        return "HandleDot counts an addition for each product, also where no axis is contracted"
+    return node.traits.xla
 
 
 def _branches(call_site: CallSite) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from costax.core.cost import ZERO, Cost, Count
-from costax.rules.traits import NO_TRAITS, Traits
+from costax.rules.traits import NO_TRAITS, ContractionKind, Traits
 
 Scope = tuple[str, ...]
 
@@ -102,6 +102,14 @@ class Node:
     def is_branch(self) -> bool:
         """Whether an equation runs one of several bodies."""
         return len(self.bodies) > 1 and not any(body.loop or body.fused for body in self.bodies)
+
+    @property
+    def contraction(self) -> ContractionKind | None:
+        """The kind of the contraction; None also for a `dot_general` without contracted axes, which sums nothing."""
+        kind = self.traits.contraction
+        # A product of a user's primitive need not have the parameters of `dot_general`.
+        numbers = self.equation.params.get("dimension_numbers") if kind is ContractionKind.PRODUCT else None
+        return None if numbers is not None and not numbers[0][0] else kind
 
     def repeated(self, times: Count) -> Node:
         """Return a copy of the node with another number of runs."""

@@ -165,7 +165,7 @@ class _Equation:
         if self.node.bodies:
             return self._bodies(inputs)
         traits, function = self.traits, self.traits.function
-        if traits.contraction in (ContractionKind.PRODUCT, ContractionKind.CONVOLUTION):
+        if self.node.contraction in (ContractionKind.PRODUCT, ContractionKind.CONVOLUTION):
             return [_Value(product=self._contraction(inputs))]
         if traits.preserves:
             return [inputs[0]] * len(self.eqn.outvars)

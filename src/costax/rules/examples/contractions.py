@@ -29,6 +29,15 @@ CASES = (
     ),
     case(
         "dot_general",
+        lambda x, scale: jnp.einsum("bd,d->bd", x, scale),
+        "f32[7,5]",
+        "f32[5]",
+        flops=7 * 5,
+        xla=differs("HandleDot counts an addition for each product; compiled, it is 7 * 5", flops=2 * 7 * 5),
+        note="No axis is contracted: one multiplication an element, no MACs.",
+    ),
+    case(
+        "dot_general",
         lambda a, b: lax.dot(a, b, preferred_element_type=jnp.int32),
         "i8[4,8]",
         "i8[8,3]",

@@ -18,10 +18,15 @@ def dot_general(eqn: Equation) -> Cost:
 
     macs = |out| * k, where k is the product of the contracted extents: (m, k) x (k, n) is m*n*k. Mixed dots are filed
     as `lhs*rhs->accumulator`; the accumulator is the output's dtype, which is `preferred_element_type` if that is
-    set.
-    XLA: HandleDot counts 2 FLOPs a MAC, the same for every dtype, integers and complex numbers included. On CPU and GPU
-    jax converts operands of two dtypes (not both fp8) to the output's first, and the converts count 1 an element.
+    set. Where no axis is contracted, as in an outer product, nothing is summed: flops = |out|, one multiplication an
+    element, as of `mul`, and no MACs. An axis of extent 1 is contracted: (m, 1) x (1, n) is m*n MACs.
+    XLA: HandleDot counts 2 FLOPs a MAC, the same for every dtype, integers and complex numbers included, and 2 an
+    element where no axis is contracted; the compiler makes a multiplication of that, 1 an element. On CPU and GPU jax
+    converts operands of two dtypes (not both fp8) to the output's first, and the converts count 1 an element.
     """
+    contracted, _ = eqn.params["dimension_numbers"]
+    if not contracted[0]:
+        return Cost.arithmetic(_dtype(eqn), eqn.out.size)
     return _macs(eqn, eqn.out.size * _contracted(eqn))
 
 
@@ -91,9 +96,13 @@ def _contracted(eqn: Equation) -> Count:
     return prod(eqn.inputs[0].shape[axis] for axis in axes)
 
 
-def _macs(eqn: Equation, macs: Count) -> Cost:
+def _dtype(eqn: Equation) -> str:
     lhs, rhs = eqn.inputs[:2]
-    return Cost.macs_of(dtypes.mixed(lhs.dtype, rhs.dtype, accumulator=eqn.out.dtype), macs)
+    return dtypes.mixed(lhs.dtype, rhs.dtype, accumulator=eqn.out.dtype)
+
+
+def _macs(eqn: Equation, macs: Count) -> Cost:
+    return Cost.macs_of(_dtype(eqn), macs)
 
 
 def _scaling(eqn: Equation) -> Cost:
