@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import costax
+from costax.core.polynomial import Polynomial, symbol
 from costax.rules.leaf.convolutions import Dimension, valid_taps
 
 spec = costax.spec
@@ -212,6 +213,32 @@ def test_closed_form_of_valid_taps_holds_where_extents_do_not_even_fit_together(
     found = sum(meets(o, t) for o in range(d.outputs) for t in range(d.taps))
     assert valid_taps(d) == found
     assert found <= d.taps * min(d.inputs, d.outputs)
+
+
+@given(
+    st.builds(
+        Dimension,
+        inputs=st.integers(1, 12),
+        taps=st.integers(1, 12),
+        outputs=st.integers(1, 12),
+        stride=st.integers(1, 6),
+        padding=st.integers(-20, 40),
+        input_dilation=st.integers(1, 6),
+        tap_dilation=st.integers(1, 6),
+    ),
+    st.sampled_from(list(combinations(("inputs", "taps", "outputs", "padding"), 2))),
+)
+@settings(max_examples=300, deadline=None)
+def test_valid_taps_of_symbols_are_those_of_their_values(d, symbolic):
+    values = {name: getattr(d, name) for name in symbolic}
+    # a symbol is at least 1, a padding may be negative
+    symbols = {name: symbol(name) - 21 * (name == "padding") for name in symbolic}
+    if "padding" in values:
+        values["padding"] += 21
+    formula = valid_taps(d._replace(**symbols))
+    if isinstance(formula, Polynomial):
+        formula = formula(**{name: values[name] for name in formula.symbols})
+    assert formula == valid_taps(d)
 
 
 def test_valid_taps_of_enormous_extents_take_no_loop_over_them():

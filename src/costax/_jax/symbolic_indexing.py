@@ -2,9 +2,9 @@
 
 jax traces `x[:, 0]` as a slice if every dimension is a number, and as a gather if one is symbolic. It traces
 `arange(s)` with a multiplication by 1 and an addition of 0. These programs have other costs. The gradient of a strided
-convolution has a padding that depends on the size of the input, which jax refuses if it is symbolic. While costax traces with
-symbols, this module patches jax, so that the trace is the one that numbers would give. The patches affect only the
-thread that traces, and only arrays with symbolic dimensions.
+convolution has a padding that depends on the size of the input, which jax refuses if it is symbolic. While costax
+traces with symbols, this module patches jax, so that the trace is the one that numbers would give. The patches affect
+only the thread that traces, and only arrays with symbolic dimensions.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _points_on_line(x_axis: tuple[Count, int], y_axis: tuple[Count, int], offset
         return _points_on_line(y_axis, x_axis, -offset)
     (columns, across), (rows, up) = x_axis, y_axis
     divisor = gcd(across, up)
-    # For period 1 every x has a y; else x is congruent to `first` modulo the period, if offset is a multiple of divisor.
+    # x is congruent to `first` modulo the period, and offset a multiple of divisor. If period is 1, every x has a y.
     period = up // divisor
     inverse = pow(across // divisor, -1, period) if period > 1 else 0
     first = -(offset // divisor) * inverse % period
