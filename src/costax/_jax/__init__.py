@@ -27,9 +27,11 @@ from costax._jax.hlo import stablehlo_text as stablehlo_text
 from costax._jax.hlo import xla_cost as xla_cost
 from costax._jax.hlo import xla_cost_of_untrusted as xla_cost_of_untrusted
 from costax._jax.jaxprs import Eqn as Eqn
+from costax._jax.jaxprs import Index as Index
 from costax._jax.jaxprs import Jaxpr as Jaxpr
 from costax._jax.jaxprs import Var as Var
 from costax._jax.jaxprs import bind as bind
+from costax._jax.jaxprs import block_extents as block_extents
 from costax._jax.jaxprs import constants as constants
 from costax._jax.jaxprs import expansion as expansion
 from costax._jax.jaxprs import generator as generator
@@ -40,6 +42,7 @@ from costax._jax.jaxprs import is_jaxpr as is_jaxpr
 from costax._jax.jaxprs import is_literal as is_literal
 from costax._jax.jaxprs import literal as literal
 from costax._jax.jaxprs import literal_text as literal_text
+from costax._jax.jaxprs import loaded_part as loaded_part
 from costax._jax.jaxprs import lowered_primitives as lowered_primitives
 from costax._jax.jaxprs import map_jaxprs as map_jaxprs
 from costax._jax.jaxprs import opened as opened
@@ -50,6 +53,7 @@ from costax._jax.jaxprs import separated as separated
 from costax._jax.jaxprs import with_equations as with_equations
 from costax._jax.jaxprs import with_scopes as with_scopes
 from costax._jax.jaxprs import without_dead_code as without_dead_code
+from costax._jax.jaxprs import written_inputs as written_inputs
 from costax._jax.source_info import current_scope as current_scope
 from costax._jax.source_info import is_user_file as is_user_file
 from costax._jax.source_info import name_stack as name_stack

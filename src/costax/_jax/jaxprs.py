@@ -6,6 +6,7 @@ Since jax 0.12, `Jaxpr` and `ClosedJaxpr` are one class. Before, a closed jaxpr 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, cast
 
@@ -160,6 +161,76 @@ def _dma_params(eqn: Eqn) -> Mapping[str, Any]:
         source = _states.TransformedRef(source, cast("tuple[Any, ...]", transforms))
     reference = getattr(source, "ref", source)
     return {"copied": Operand(tuple(source.shape), operand(reference).dtype), "remote": rest[-1] is not None}
+
+
+def written_inputs(jaxpr: Any) -> frozenset[int]:
+    """Return the positions of the inputs of a kernel that are references into which the kernel writes."""
+    inner = opened(jaxpr)
+    numbers = {var: number for number, var in enumerate(inner.invars)}
+    written: set[int] = set()
+    for effect in inner.effects:
+        if isinstance(effect, (_states.WriteEffect, _states.AccumEffect)):
+            # Since jax 0.9 an effect has the variable of a reference, before that its number.
+            which: Any = getattr(effect, "input_index", None) if hasattr(effect, "input_index") else effect.input
+            written.add(which if isinstance(which, int) else numbers.get(which, -1))
+    return frozenset(written)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a load reads along one dimension of a reference: `size` elements from `start` on, or one if it is None.
+
+    start: an integer or an atom of the jaxpr.
+    """
+
+    start: Any
+    size: int | None
+    stride: int
+
+
+def loaded_part(eqn: Eqn) -> Sequence[Index] | None:
+    """Return which part of its reference a load reads, by dimension; None for masks, arrays of indices and views."""
+    operands: Any = eqn.params.get("tree", eqn.params.get("args_tree"))
+    if eqn.primitive.name == "masked_load":
+        _, transforms, mask, _ = operands.unflatten(eqn.invars)
+        if mask is not None:
+            return None
+    else:
+        transforms = operands.unflatten(eqn.invars[1:])
+    if not transforms:
+        return [Index(0, extent, 1) for extent in operand(eqn.invars[0].aval).shape]
+    indices = getattr(transforms[0], "indices", None)
+    if len(transforms) > 1 or indices is None:
+        return None
+    parts = [_index(index) for index in indices]
+    return None if any(part is None for part in parts) else cast("Sequence[Index]", parts)
+
+
+def _index(index: Any) -> Index | None:
+    if hasattr(index, "size") and hasattr(index, "start"):
+        size, stride = index.size, index.stride
+        return Index(index.start, int(size), int(stride)) if isinstance(size, int) and isinstance(stride, int) else None
+    shape = getattr(getattr(index, "aval", index), "shape", ())
+    return Index(index, None, 1) if shape == () else None
+
+
+def block_extents(mapping: Any) -> Sequence[tuple[int, int]] | None:
+    """Return (step, size) of a block in each dimension of its array; None for blocks of another form.
+
+    The block with index i starts at i * step. The size of a dimension that the kernel does not see is 0.
+    """
+    extents: list[tuple[int, int]] = []
+    for dim in mapping.block_shape:
+        kind, size = type(dim).__name__, getattr(dim, "block_size", dim)
+        if kind == "Squeezed" or dim is None:
+            extents.append((1, 0))
+        elif kind in ("Blocked", "int") and isinstance(size, int):
+            extents.append((size, size))
+        elif kind == "Element" and isinstance(size, int) and tuple(dim.padding) == (0, 0):
+            extents.append((1, size))
+        else:
+            return None
+    return extents
 
 
 def _plain(value: Any) -> Any:

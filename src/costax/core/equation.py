@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from costax.core import dtypes
 from costax.core.cost import Count
+
+if TYPE_CHECKING:
+    from costax.core.runs import Runs
 
 CONDITION: Final = "condition"
 """The name of the body that decides whether a loop goes on; it runs once more than the loop."""
@@ -46,8 +49,9 @@ class Equation:
     """One primitive applied to operands.
 
     `params` are jax's parameters of the primitive. `axis_sizes` has the size of every mesh axis that is manual at this
-    equation (inside `shard_map`). `known[i]` is the value of input i if it is an integer scalar that the program fixes,
-    else None; only body rules receive it.
+    equation (inside `shard_map`). Only body rules receive the rest: `known[i]` is the value of input i if it is an
+    integer scalar that the program fixes, else None; `values[i]` is its value, a scalar or an array, in every run of the
+    equation, else None (see `costax.core.runs`); `runs` are these runs, in a kernel whose grid is known.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Equation:
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
     axis_sizes: Mapping[str, int] = field(default_factory=dict[str, int])
     known: Sequence[int | None] = ()
+    values: Sequence[Any] = ()
+    runs: Runs | None = None
 
     @property
     def out(self) -> Operand:
@@ -79,6 +85,9 @@ class Body:
     choice: the body is one of several branches, and only one branch runs; the most expensive branch is counted. fused:
     the body's equations work in registers and have no memory traffic. per_device: every device of the mesh runs the
     body. axis_sizes: the mesh axes that are manual in the body, with their sizes.
+    runs: in a kernel, the runs of the body; None if they are those of the equation, or if they are not known. values:
+    returns the value of an input of the body in every run, by its position; None for those of the operands. results:
+    returns that of a result of the equation, by its position.
     """
 
     jaxpr: Any
@@ -93,3 +102,6 @@ class Body:
     fused: bool = False
     per_device: bool = False
     axis_sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+    runs: Runs | None = None
+    values: Callable[[int], Any] | None = None
+    results: Callable[[int], Any] | None = None

@@ -30,6 +30,7 @@ from costax.program.tree import (
     Scope,
     Unknown,
 )
+from costax.rules.known_blocks import key_of
 from costax.rules.known_values import CallFrame
 from costax.rules.registry import Rule, no_traffic, whole_operands
 
@@ -170,9 +171,9 @@ class _Walker:
     # Bodies of higher-order equations.
 
     def _higher_order(self, rule: Rule, eqn: Any, frame: CallFrame, scope: Scope, direction: str) -> Node:
-        inputs = tuple(self._operand(v.aval) for v in eqn.invars)
-        outputs = tuple(self._operand(v.aval) for v in eqn.outvars)
-        equation = Equation(rule.name, inputs, outputs, _jax.params(eqn), frame.axis_sizes, frame.known_inputs(eqn))
+        for var in (*eqn.invars, *eqn.outvars):
+            self._operand(var.aval)
+        equation = frame.equation(rule, eqn)
         bodies = _checked_bodies(rule, equation, eqn)
         nodes = [self._body(body, eqn, frame, scope) for body in bodies]
         own = _traffic(rule, equation, eqn)
@@ -223,6 +224,7 @@ class _Walker:
             unknown,
         )
         inner = CallFrame(body.jaxpr, frame.path + scope, frame, eqn, body, axis_sizes)
+        key = (*key, inner.runs)
         # Which facts about its caller a body needs is known only after it was walked. So an earlier walk is used again
         # if the facts that it used are the same for this caller. Example: a function with `fori_loop(0, n, ...)` is
         # walked for n = 10 and for n = 20; a third call with n = 10 uses the first walk again.
@@ -245,7 +247,7 @@ class _Walker:
             per_device=body.per_device,
             unknown=unknown,
         )
-        used = _UsedFacts(tuple(inner.input_values), path=inner.path_used)
+        used = _UsedFacts(tuple(inner.input_values), tuple(inner.input_arrays), path=inner.path_used)
         walks.setdefault(used, {})[_facts(inner, used)] = node
         self._alive.append(body.jaxpr)
         return node
@@ -290,11 +292,13 @@ class _UsedFacts(NamedTuple):
     """Which facts about its caller the walk of a body used: the values of some inputs, and whether the path."""
 
     inputs: tuple[int, ...]
+    arrays: tuple[int, ...]
     path: bool
 
 
 def _facts(frame: CallFrame, used: _UsedFacts) -> Any:
-    return tuple(map(frame.input_value, used.inputs)), frame.path if used.path else None
+    arrays = tuple(key_of(frame.input_array(position)) for position in used.arrays)
+    return tuple(map(frame.input_value, used.inputs)), arrays, frame.path if used.path else None
 
 
 def _mark_path_used(frame: CallFrame | None) -> None:

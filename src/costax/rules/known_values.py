@@ -8,6 +8,9 @@ A `CallFrame` is a jaxpr at one call site. It finds the value of a variable by g
 defines it, whose traits say how numbers fold (2 * n = 20); from an input of the jaxpr to the operand of the call
 (n = 10); from a result of a call into its body. A value that would not fit its dtype is unknown, because arithmetic
 that overflows is not modelled.
+
+`known` is a number that is the same in every run of the jaxpr, and may be a polynomial. `values` are arrays, and differ
+from run to run of a kernel: `program_id` and what is computed from it, from constants and from the blocks of constants.
 """
 
 from __future__ import annotations
@@ -15,12 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
+import numpy as np
+
 from costax import _jax
 from costax.core import dtypes
 from costax.core.cost import Count
 from costax.core.equation import Body, Equation
 from costax.core.polynomial import Polynomial, at_least
+from costax.core.runs import Array, Runs, fits_memory
 from costax.errors import Uncountable, Undecided
+from costax.rules.array_values import constant, evaluate, evaluates, is_evaluable
+from costax.rules.known_blocks import KnownBlock
 from costax.rules.registry import REGISTRY, Rule
 
 
@@ -38,11 +46,14 @@ class CallFrame:
     rules: by primitive name; they return the bodies of calls and have the traits of primitives.
 
     The frame records which facts about its caller were used. input_values: by position, the values of inputs that were
-    asked for, None where the caller does not fix them. path_used: whether the path was used. What is derived in the
-    frame holds for every call of the same jaxpr with equal input values and, if the path was used, the same path.
+    asked for, None where the caller does not fix them; input_arrays: the same for `values`. path_used: whether the path
+    was used. What is derived in the frame holds for every call of the same jaxpr with equal input values and runs and,
+    if the path was used, the same path.
+    runs: the runs of the jaxpr inside a kernel, or None.
     """
 
     __slots__ = (
+        "_arrays",
         "_constants",
         "_definitions",
         "_positions",
@@ -50,12 +61,14 @@ class CallFrame:
         "axis_sizes",
         "body",
         "eqn",
+        "input_arrays",
         "input_values",
         "jaxpr",
         "parent",
         "path",
         "path_used",
         "rules",
+        "runs",
     )
 
     def __init__(
@@ -74,12 +87,15 @@ class CallFrame:
         self._definitions: dict[Any, Any] | None = None
         self._positions: dict[Any, int] | None = None
         self._values: dict[Any, int | None] = {}
+        self._arrays: dict[Any, Any] = {}
         self.path: tuple[str, ...] = path
         self.parent: CallFrame | None = parent
         self.eqn: Any = eqn
         self.body: Body | None = body
         self.axis_sizes: Mapping[str, int] = axis_sizes or {}
         self.input_values: dict[int, int | None] = {}
+        self.input_arrays: dict[int, Any] = {}
+        self.runs: Runs | None = _runs(body, parent)
         self.path_used: bool = False
         inherited = parent.rules if parent is not None else None
         self.rules: Rules = rules or inherited or REGISTRY
@@ -109,9 +125,39 @@ class CallFrame:
             self.input_values[position] = self._caller_value(position)
         return self.input_values[position]
 
-    def known_inputs(self, eqn: Any) -> KnownInputs:
-        """Return the known values of the inputs of an equation; each is derived on access."""
-        return KnownInputs(self, eqn.invars)
+    def values(self, atom: Any) -> Any:
+        """Return the value of an atom in every run, an array or the known block of a reference; None if it is unknown.
+
+        It has the dimensions of the runs, and then those of the atom; see `costax.core.runs`.
+        """
+        if _jax.is_literal(atom):
+            return constant(atom.val, atom.aval)
+        # As in `known`, a stack instead of recursion.
+        pending = [] if atom in self._arrays else [atom]
+        while pending:
+            definition = self._definition(pending[-1])
+            needed = definition.invars if definition is not None and evaluates(definition.primitive.name) else ()
+            unseen = [
+                v for v in needed if not _jax.is_literal(v) and v not in self._arrays and _is_evaluable(pending[-1])
+            ]
+            if unseen:
+                pending.extend(unseen)
+            else:
+                var = pending.pop()
+                self._arrays[var] = self._array(var, definition)
+        return self._arrays[atom]
+
+    def input_array(self, position: int) -> Any:
+        """Return the value of an input of the jaxpr in every run; None if it is not known."""
+        if position not in self.input_arrays:
+            self.input_arrays[position] = self._caller_array(position)
+        return self.input_arrays[position]
+
+    def equation(self, rule: Rule, eqn: Any) -> Equation:
+        """Return an equation of the jaxpr as its body rule receives it; known values are derived on access."""
+        inputs, outputs = (tuple(_jax.operand(v.aval) for v in side) for side in (eqn.invars, eqn.outvars))
+        known, values = Derived(self.known, eqn.invars), Derived(self.values, eqn.invars)
+        return Equation(rule.name, inputs, outputs, _jax.params(eqn), self.axis_sizes, known, values, self.runs)
 
     def definition(self, atom: Any) -> Any:
         """Return the equation that defines a variable, or None."""
@@ -161,6 +207,80 @@ class CallFrame:
         source = self.body.inputs[position] if position < min(fixed, len(self.body.inputs)) else None
         return None if source is None else self.parent.known(self.eqn.invars[source])
 
+    def _array(self, var: Any, definition: Any) -> Any:
+        if not _is_evaluable(var):
+            return None
+        if var in self._constants:
+            return constant(self._constants[var], var.aval)
+        if definition is not None:
+            return self._array_from_equation(definition, var)
+        position = self.position(var)
+        return None if position is None else self.input_array(position)
+
+    def _caller_array(self, position: int) -> Any:
+        if self.body is not None and self.body.values is not None:
+            return self.body.values(position)
+        if self.parent is None or self.body is None:
+            return None
+        fixed = len(self.body.inputs) if self.body.fixed is None else self.body.fixed
+        source = self.body.inputs[position] if position < min(fixed, len(self.body.inputs)) else None
+        if source is None:
+            return None
+        atom, var = self.eqn.invars[source], self.jaxpr.invars[position]
+        if _shape(atom) != _shape(var):
+            return None
+        value = self.parent.values(atom)
+        return value if self.runs is not None or _is_same_in_every_run(value, atom) else None
+
+    def _array_from_equation(self, eqn: Any, var: Any) -> Any:
+        name = eqn.primitive.name
+        rule = self.rules.get(name)
+        if rule is None:
+            return None
+        if rule.higher_order:
+            return self._array_from_bodies(rule, eqn, eqn.outvars.index(var))
+        if name in ("program_id", "axis_index"):
+            axis = eqn.params["axis" if name == "program_id" else "axis_name"]
+            return None if self.runs is None else self.runs.index(axis)
+        if name in ("get", "masked_load"):
+            block, part = self.values(eqn.invars[0]), _jax.loaded_part(eqn)
+            return block.load(part, self._index) if isinstance(block, KnownBlock) and part is not None else None
+        if rule.traits.identity and len(eqn.invars) == 1:
+            return self.values(eqn.invars[0])
+        operands = [self.values(atom) for atom in eqn.invars] if evaluates(name) else [None]
+        if any(not isinstance(value, np.ndarray | np.generic) for value in operands):
+            return None
+        return evaluate(name, _jax.params(eqn), operands, [_shape(v) for v in eqn.invars], var.aval)
+
+    def _index(self, atom: Any) -> Any:
+        return np.asarray(atom) if isinstance(atom, int | np.integer) else self.values(atom)
+
+    def _array_from_bodies(self, rule: Rule, eqn: Any, position: int) -> Any:
+        """Return a result of a call, of a loop, or of branches of which it is known which one a run takes."""
+        bodies = bodies_of(rule, eqn, self)
+        if bodies and bodies[-1].results is not None:
+            return bodies[-1].results(position)
+        call = called_body(bodies)
+        taken = [call] if call is not None else [body for body in bodies if body.times != 0]
+        if call is None and any(body.runs is None or body.loop or body.choice for body in taken):
+            return None
+        result: Array = None
+        for body in taken:
+            inner = CallFrame(body.jaxpr, self.path, self, eqn, body, self.axis_sizes)
+            if len(inner.jaxpr.outvars) != len(eqn.outvars):
+                return None
+            value = inner.values(inner.jaxpr.outvars[position])
+            if not isinstance(value, np.ndarray | np.generic):
+                return None
+            if result is None:
+                result = value
+                continue
+            mask = _behind(cast("Runs", body.runs).mask, len(_shape(eqn.outvars[position])))
+            if not fits_memory(mask.shape, value.shape, result.shape):
+                return None
+            result = np.where(mask, value, result)
+        return result
+
     def _from_equation(self, eqn: Any, var: Any) -> int | None:
         rule = self.rules.get(eqn.primitive.name)
         if rule is None:
@@ -199,8 +319,7 @@ class CallFrame:
 
 def bodies_of(rule: Rule, eqn: Any, frame: CallFrame) -> Sequence[Body]:
     """Return the bodies that an equation runs in a frame; none where its rule cannot decide."""
-    inputs, outputs = (tuple(_jax.operand(v.aval) for v in side) for side in (eqn.invars, eqn.outvars))
-    equation = Equation(rule.name, inputs, outputs, _jax.params(eqn), frame.axis_sizes, frame.known_inputs(eqn))
+    equation = frame.equation(rule, eqn)
     try:
         return cast("Sequence[Body]", rule.function(equation))
     except (Uncountable, Undecided):
@@ -238,21 +357,49 @@ def fits(value: Count, representable: range) -> bool:
     return at_least(value, max(representable.start, 0)) if isinstance(value, Polynomial) else value in representable
 
 
-class KnownInputs(Sequence[int | None]):
-    """The known values of some atoms, by position."""
+class Derived(Sequence[Any]):
+    """What is known of some atoms, by position, derived on access."""
 
-    def __init__(self, frame: CallFrame, atoms: Sequence[Any]) -> None:
-        """Take the frame that the atoms belong to."""
-        self._frame, self._atoms = frame, atoms
+    def __init__(self, of: Callable[[Any], Any], atoms: Sequence[Any]) -> None:
+        """Take the function that derives it, and the atoms."""
+        self._of, self._atoms = of, atoms
 
     def __getitem__(self, position: Any) -> Any:
-        """Return the value at a position, or None where the program does not determine it."""
-        return self._frame.known(self._atoms[position])
+        """Return what is known of the atom at a position, or None."""
+        return self._of(self._atoms[position])
 
     def __len__(self) -> int:
-        """Return how many inputs there are."""
+        """Return the number of atoms."""
         return len(self._atoms)
 
-    def __iter__(self) -> Iterator[int | None]:
-        """Yield the values in order."""
-        return (self._frame.known(atom) for atom in self._atoms)
+    def __iter__(self) -> Iterator[Any]:
+        """Yield what is known, in order."""
+        return map(self._of, self._atoms)
+
+
+def _runs(body: Body | None, parent: CallFrame | None) -> Runs | None:
+    if body is None or body.runs is not None or parent is None:
+        return body and body.runs
+    # A call runs its body as often as it is called itself. The rule says how often another body runs.
+    is_call = body.times in (0, 1) and not (body.loop or body.choice or body.per_device)
+    return parent.runs if is_call else None
+
+
+def _shape(atom: Any) -> tuple[Any, ...]:
+    return tuple(getattr(atom.aval, "shape", ()))
+
+
+def _is_evaluable(var: Any) -> bool:
+    inner = getattr(var.aval, "inner_aval", var.aval)
+    return inner is not var.aval or is_evaluable(_shape(var), getattr(inner, "dtype", None))
+
+
+def _is_same_in_every_run(value: Any, atom: Any) -> bool:
+    if isinstance(value, KnownBlock):
+        return all(start.size == 1 for start in value.starts)
+    return value is not None and value.size == np.prod(value.shape[value.ndim - len(_shape(atom)) :])
+
+
+def _behind(mask: Array, rank: int) -> Array:
+    """Return a mask of runs with dimensions of 1 for those of an array, which are behind the dimensions of the runs."""
+    return mask.reshape((*mask.shape, *(1,) * rank))

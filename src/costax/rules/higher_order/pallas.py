@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from costax import _jax
 from costax.core.cost import Count
 from costax.core.equation import KERNEL, Body, Equation
 from costax.core.polynomial import Polynomial
+from costax.core.runs import Runs
+from costax.rules.known_blocks import KnownBlock
+from costax.rules.known_values import CallFrame
 from costax.rules.registry import body_rule, whole_operands
 from costax.rules.traits import OPAQUE
 
@@ -17,24 +23,71 @@ from costax.rules.traits import OPAQUE
 def pallas_call(eqn: Equation) -> Sequence[Body]:
     """The kernel runs once for each point of the grid. If an extent of the grid is not known, that is a symbol.
 
+    A branch of the kernel (`pl.when`) counts as often as it runs, and a loop as often as it iterates, if that depends
+    only on the index in the grid, on constants, and on arrays of integers that the program knows, such as the block
+    mask of an attention kernel: every point of the grid is tried.
     XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
-    return [Body(eqn.params["jaxpr"], _grid_points(eqn), KERNEL, loop=True)]
+    extents = _extents(eqn)
+    times = None if None in extents else prod(extents)
+    runs = _runs(eqn.params["grid_mapping"], extents)
+    values = None if runs is None else _input_values(eqn, runs)
+    return [Body(eqn.params["jaxpr"], times, KERNEL, loop=True, runs=runs, values=values)]
 
 
-def _grid_points(eqn: Equation) -> Count | None:
+def _extents(eqn: Equation) -> list[Any]:
     # The extents that the program computes are the first inputs of the equation, in the order of the grid.
-    computed = 0
-    points: Count = 1
-    for size in eqn.params["grid_mapping"].grid:
-        extent: Count | None = size
-        if not isinstance(size, int | Polynomial):
-            extent = eqn.known[computed] if computed < len(eqn.known) else None
-            computed += 1
-        if extent is None:
+    computed = iter(eqn.known)
+    return [
+        size if isinstance(size, int | Polynomial) else next(computed, None)
+        for size in eqn.params["grid_mapping"].grid
+    ]
+
+
+def _runs(mapping: Any, extents: Sequence[Count | None]) -> Runs | None:
+    if not all(isinstance(extent, int) for extent in extents):
+        return None
+    # `vmap` adds axes to the grid, which `program_id` in the kernel does not number.
+    numbers = iter(range(len(extents)))
+    axes = [("vmap", i) if i in mapping.vmapped_dims else next(numbers) for i in range(len(extents))]
+    return Runs.of_grid({axis: int(extent or 0) for axis, extent in zip(axes, extents, strict=True)})
+
+
+def _input_values(eqn: Equation, runs: Runs) -> Callable[[int], Any]:
+    """Return a function that returns the known block behind an input of the kernel, or None."""
+    mapping = eqn.params["grid_mapping"]
+    written = _jax.written_inputs(eqn.params["jaxpr"])
+
+    def array(position: int) -> Any:
+        value = eqn.values[mapping.num_dynamic_grid_bounds + position]
+        return value if isinstance(value, np.ndarray) else None
+
+    def table(position: int) -> KnownBlock | None:
+        known = None if position in written else array(position)
+        return None if known is None else KnownBlock.whole(known)
+
+    def block(position: int) -> KnownBlock | None:
+        known = None if position in written else array(position)
+        blocks = mapping.block_mappings[position - mapping.num_index_operands]
+        extents = _jax.block_extents(blocks)
+        if known is None or extents is None or len(extents) != known.ndim:
             return None
-        points *= extent
-    return points
+        axes = [runs.index(axis) for axis in sorted(runs.axes, key=runs.axes.__getitem__)]
+        inputs: Mapping[int, Any] = dict(enumerate([*axes, *map(table, range(mapping.num_index_operands))]))
+        index_map = Body(blocks.index_map_jaxpr, runs=runs, values=inputs.get)
+        frame = CallFrame(index_map.jaxpr, body=index_map)
+        indices = [frame.values(atom) for atom in frame.jaxpr.outvars]
+        if any(index is None for index in indices):
+            return None
+        starts = [index * step for index, (step, _) in zip(indices, extents, strict=True)]
+        return KnownBlock(known, starts, tuple(size for _, size in extents))
+
+    def value(position: int) -> KnownBlock | None:
+        if position < mapping.num_index_operands:
+            return table(position)
+        return block(position) if position < mapping.num_index_operands + mapping.num_inputs else None
+
+    return value
 
 
 @body_rule("cudnn_fusion", traffic=whole_operands, traits=OPAQUE)
@@ -61,7 +114,7 @@ def core_map(eqn: Equation) -> Sequence[Body]:
 
     XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
-    return [_on_cores(eqn.params["jaxpr"], eqn.params["mesh"])]
+    return [_on_cores(eqn, eqn.params["jaxpr"], eqn.params["mesh"])]
 
 
 @body_rule("mpmd_map", traits=OPAQUE)
@@ -70,9 +123,11 @@ def mpmd_map(eqn: Equation) -> Sequence[Body]:
 
     XLA: a custom call for each, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
-    return [_on_cores(jaxpr, mesh) for jaxpr, mesh in zip(eqn.params["jaxprs"], eqn.params["meshes"], strict=True)]
+    meshes = zip(eqn.params["jaxprs"], eqn.params["meshes"], strict=True)
+    return [_on_cores(eqn, jaxpr, mesh) for jaxpr, mesh in meshes]
 
 
-def _on_cores(jaxpr: Any, mesh: Any) -> Body:
+def _on_cores(eqn: Equation, jaxpr: Any, mesh: Any) -> Body:
     sizes = dict(mesh.shape)
-    return Body(jaxpr, prod(sizes.values()), KERNEL, loop=True, axis_sizes=sizes)
+    runs = Runs.of_grid(sizes, eqn.runs)
+    return Body(jaxpr, prod(sizes.values()), KERNEL, loop=True, axis_sizes=sizes, runs=runs)

@@ -7,6 +7,7 @@ downward counters have this form. Any other trip count is unknown and never gues
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from costax import _jax
@@ -20,15 +21,11 @@ _MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne"}
 
 def trip_count(eqn: Equation) -> int | None:
     """Return how often the body of a `while` equation runs, or None where the program does not determine it."""
-    loop = _Loop(eqn)
-    comparison = loop.condition.definition(loop.condition.jaxpr.outvars[0])
-    if comparison is None or comparison.primitive.name not in _MIRRORED:
+    loop = Loop(eqn)
+    comparisons = loop.comparisons()
+    if not comparisons:
         return _constant_condition(loop)
-    relation, (left, right) = comparison.primitive.name, comparison.invars
-    for counter, bound, order in ((left, right, relation), (right, left, _MIRRORED[relation])):
-        position = loop.carry_position(counter)
-        if position is None:
-            continue
+    for position, order, bound in comparisons:
         start, step, end = loop.initial(position), loop.step(position), loop.bound(bound)
         if start is None or step is None or end is None:
             continue
@@ -57,12 +54,12 @@ def _steps(relation: str, start: int, step: int, end: int) -> int | None:
     return -(-(end - start) // step) if step > 0 else None
 
 
-def _constant_condition(loop: _Loop) -> int | None:
+def _constant_condition(loop: Loop) -> int | None:
     value = loop.condition.known(loop.condition.jaxpr.outvars[0])
     return 0 if value == 0 else None
 
 
-class _Loop:
+class Loop:
     """The carry, condition and body of a `while` equation."""
 
     def __init__(self, eqn: Equation) -> None:
@@ -71,6 +68,16 @@ class _Loop:
         self.body_consts: int = eqn.params["body_nconsts"]
         self.condition = CallFrame(eqn.params["cond_jaxpr"])
         self.body = CallFrame(eqn.params["body_jaxpr"])
+
+    def comparisons(self) -> list[tuple[int, str, Any]]:
+        """Return (carry, relation, bound) for each carry that the condition compares with an atom."""
+        comparison = self.condition.definition(self.condition.jaxpr.outvars[0])
+        if comparison is None or comparison.primitive.name not in _MIRRORED:
+            return []
+        relation, (left, right) = comparison.primitive.name, comparison.invars
+        sides = ((left, relation, right), (right, _MIRRORED[relation], left))
+        carries = [(self.carry_position(counter), order, bound) for counter, order, bound in sides]
+        return [(carry, order, bound) for carry, order, bound in carries if carry is not None]
 
     def carry_position(self, atom: Any) -> int | None:
         """Return which carry an atom of the condition is, through casts that keep every value of the dtype."""
@@ -103,27 +110,9 @@ class _Loop:
         return self.initial(carry) if carry is not None and self.step(carry) == 0 else None
 
     def step(self, carry: int) -> int | None:
-        """Return the constant that the body adds to a carry, or None.
-
-        It goes backwards from the result through additions and subtractions: 3 for (i + 4) - 1, 0 for i.
-        """
+        """Return the constant that the body adds to a carry, or None."""
         atom, origin = self.body.jaxpr.outvars[carry], self.body.jaxpr.invars[self.body_consts + carry]
-        step = 0
-        while atom is not origin:
-            definition = self.body.definition(atom)
-            if definition is None or definition.primitive.name not in ("add", "sub"):
-                return None
-            left, right = definition.invars
-            amounts = self._constant(left), self._constant(right)
-            if amounts[1] is not None and amounts[0] is None:
-                step += amounts[1] if definition.primitive.name == "add" else -amounts[1]
-                atom = left
-            elif amounts[0] is not None and amounts[1] is None and definition.primitive.name == "add":
-                step += amounts[0]
-                atom = right
-            else:
-                return None
-        return step
+        return added(self.body, atom, origin, self._constant)
 
     def _constant(self, atom: Any) -> int | None:
         """Return the value of an atom of the body if it is the same in every iteration, else None."""
@@ -131,6 +120,30 @@ class _Loop:
         if position is not None and position < self.body_consts:
             return self.eqn.known[self.condition_consts + position]
         return self.body.known(atom)
+
+
+def added(body: CallFrame, atom: Any, origin: Any, constant: Callable[[Any], int | None]) -> int | None:
+    """Return the constant by which an atom of a body is larger than another one, or None.
+
+    It goes backwards from the atom through additions and subtractions: 3 for (i + 4) - 1 and i, 0 for i and i.
+    constant: returns the value of an atom if it is the same in every iteration.
+    """
+    step = 0
+    while atom is not origin:
+        definition = body.definition(atom)
+        if definition is None or definition.primitive.name not in ("add", "sub"):
+            return None
+        left, right = definition.invars
+        amounts = constant(left), constant(right)
+        if amounts[1] is not None and amounts[0] is None:
+            step += amounts[1] if definition.primitive.name == "add" else -amounts[1]
+            atom = left
+        elif amounts[0] is not None and amounts[1] is None and definition.primitive.name == "add":
+            step += amounts[0]
+            atom = right
+        else:
+            return None
+    return step
 
 
 def _integers(atom: Any) -> range | None:
