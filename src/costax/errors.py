@@ -46,6 +46,13 @@ class Uncountable(Exception):
     """
 
 
+class Foreign(Uncountable):
+    """Raised by a rule for code outside of the program, such as a callback: only its author knows its work.
+
+    The equation is listed as uncounted and never an error; the bytes of its operands and results are counted.
+    """
+
+
 class Undecided(ArithmeticError):
     """Raised by a polynomial if the result of a comparison depends on the values of its symbols."""
 

@@ -364,7 +364,7 @@ def test_a_loop_that_the_data_bound_is_a_symbol():
 
     analysis = costax.analyze(program(kernel, (4,)))(SHAPE)
     assert not analysis.exact
-    assert analysis.total.transcendentals.symbols == {analysis.unknowns[0].place}
+    assert analysis.total.transcendentals.symbols == (analysis.unknowns[0].place,)
     assert analysis.evaluate({analysis.unknowns[0].place: 3}).total.transcendentals == 4 * 3 * BLOCK
 
 
@@ -387,6 +387,6 @@ def test_formulas_in_the_size_of_the_grid_are_those_of_concrete_sizes():
         )(x)
 
     analysis = costax.analyze(run)(costax.spec("f32[8*n,128]"))
-    for n in (1, 2, 5, 12):
+    for n in (2, 3, 5, 12):
         points = sum((i == n - 1) + (i >= j) for i, j in product(range(n), range(n)))
         assert analysis.evaluate(n=n).total.transcendentals == points * BLOCK

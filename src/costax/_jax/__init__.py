@@ -32,6 +32,7 @@ from costax._jax.jaxprs import Jaxpr as Jaxpr
 from costax._jax.jaxprs import Var as Var
 from costax._jax.jaxprs import bind as bind
 from costax._jax.jaxprs import block_extents as block_extents
+from costax._jax.jaxprs import callback_name as callback_name
 from costax._jax.jaxprs import constants as constants
 from costax._jax.jaxprs import expansion as expansion
 from costax._jax.jaxprs import generator as generator

@@ -233,6 +233,15 @@ def block_extents(mapping: Any) -> Sequence[tuple[int, int]] | None:
     return extents
 
 
+def callback_name(params: Mapping[str, Any]) -> str:
+    """Return what a callback runs: the Python function `inv`, or a Python function if it has no name."""
+    function: Any = getattr(params.get("callback"), "callback_func", None)
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    name = getattr(function, "__name__", "")
+    return f"the Python function `{name}`" if name else "a Python function"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.integer):
         return int(cast("Any", value))

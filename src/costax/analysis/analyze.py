@@ -24,6 +24,7 @@ from costax.program import parameters
 from costax.program.branches import Branches, check_used, checked_branches, nearest
 from costax.program.trace import Program, trace
 from costax.program.tree import Node
+from costax.program.tree import choices as branch_choices
 from costax.program.walk import Findings, walk
 from costax.rules import higher_order, leaf
 from costax.rules.registry import REGISTRY, Rule, cost_rule
@@ -77,7 +78,8 @@ def analyze(
     in XLA.
     branches: the branch of a `cond` or `switch` that counts: the costliest ("max"), the cheapest ("min"), the mean of
     all ("mean"), or one of these or an index by scope path: `{"router/cond": 1, "*": "mean"}`.
-    on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted.
+    on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted. Callbacks
+    and foreign functions are always listed as uncounted, and with "warn" warned of: only their authors know their work.
     rules: cost rules for this call only, by primitive name.
     Raises TargetError if `fn` is not a program, InputError if the arguments do not fit, MissingRuleError, TripsError or
     BranchError if `trips` or `branches` do not fit the program, SymbolicError if no formula exists.
@@ -157,7 +159,8 @@ def analyze_program(
         total=tree.total,
         inputs=program.inputs,
         unknowns=tuple(findings.unknowns.values()),
-        uncounted=tuple(findings.missing.values()),
+        uncounted=(*findings.missing.values(), *findings.foreign.values()),
+        choices=branch_choices(tree, _jax.source),
         parameters=parameters.by_scope(program, jaxpr, tree),
         per_device=_one_device(tree) if findings.devices > 1 else tree.total,
         devices=findings.devices,
@@ -203,7 +206,8 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
     missing = tuple(findings.missing.values())
     if missing and on_missing == "raise":
         raise MissingRuleError(missing)
-    if missing:
+    missing = (*missing, *findings.foreign.values())
+    if missing and on_missing == "warn":
         names = ", ".join(f"{m.count} x {m.primitive} ({m.where})" for m in missing)
         warnings.warn(f"Not counted: {names}", UncountedWarning, stacklevel=4)
     unused = [place for place in trips if place not in findings.used_trips]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from costax.analysis.exactness import EXACT, exactness
 from costax.core.cost import ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.equation import Operand
@@ -14,7 +15,7 @@ from costax.core.polynomial import Atom, Polynomial
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.size import Size
 from costax.errors import InputError, Missing
-from costax.program.tree import DIRECTIONS, Node, Row, Scope, Unknown, rows
+from costax.program.tree import DIRECTIONS, Choice, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
     from costax.performance.kernels import Kernel
@@ -34,6 +35,9 @@ class Counts(Displayed):
     Numbers are for the whole program, all devices together; `per_device` is for one device. An analysis that was
     loaded from a record has `saved_rows`, but no `tree`, `program` or sources.
 
+    `unknowns`: loops whose trip count the program does not fix. `uncounted`: primitives whose work is not counted.
+    `choices`: conditionals whose branch the program does not fix.
+
     If shapes contain symbols, or the program does not fix the length of a loop, counts are polynomials. `conditions`:
     constraints on the symbols under which the polynomials hold. `exact_by`: the source of the polynomials, "tracing"
     or "interpolation" through analyses at concrete sizes. `reason`: why tracing failed, for "interpolation". `point`:
@@ -46,6 +50,7 @@ class Counts(Displayed):
     inputs: tuple[tuple[str, Operand], ...] = ()
     unknowns: tuple[Unknown, ...] = ()
     uncounted: tuple[Missing, ...] = ()
+    choices: tuple[Choice, ...] = ()
     parameters: Mapping[tuple[Scope, str], Size] | None = None
     per_device: Cost = ZERO
     devices: int = 1
@@ -72,9 +77,17 @@ class Counts(Displayed):
 
     @property
     def exact(self) -> bool:
-        """Whether every count is exact: every primitive has a rule, and no loop of unknown length is counted once."""
-        counted = all(u.answered or isinstance(u.assumed, Polynomial) for u in self.unknowns)
-        return counted and not self.uncounted
+        """Whether every count is exact: an integer, or a formula in the sizes that have names."""
+        return self.exactness == EXACT
+
+    @property
+    def exactness(self) -> str:
+        """How far the counts can be trusted, as one word; see `costax.analysis.exactness` for the words.
+
+        "exact", "symbolic" (exact up to trip counts that the program does not fix), "upper bound", "lower bound",
+        "estimate" or "incomplete".
+        """
+        return exactness(self.unknowns, self.uncounted, self.choices)
 
     @cached_property
     def dead_code(self) -> Cost:

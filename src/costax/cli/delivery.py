@@ -34,15 +34,16 @@ def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save:
 
 
 def check_exact(analysis: Analysis) -> None:
-    """Raise CheckError unless every number is exact and every trip count is known."""
+    """Raise CheckError unless every number is exact."""
     from costax.report.notes import gaps, open_loops
 
-    if analysis.exact and not open_loops(analysis):
+    if analysis.exact:
         return
     raise CheckError(
         f"Some numbers of `{analysis.name}` are not exact or not known.",
         why="\n".join([*gaps(analysis), *open_loops(analysis)]),
-        cure="Set trip counts with --trips, write rules for the primitives, or leave out --strict.",
+        cure="Set trip counts with --trips, choose branches with --branches, write rules for the primitives, or leave "
+        "out --strict.",
     )
 
 

@@ -208,10 +208,12 @@ class Prediction(Displayed):
             )
         if device.unverified:
             assumptions.append(f"Not verified for {device.name}: {', '.join(device.unverified)}.")
-        if self.analysis.uncounted or not self.analysis.exact:
+        if self.analysis.uncounted:
             assumptions.append(
                 "The analysis is not exact; work that it does not count takes no time in this prediction."
             )
+        elif not self.analysis.exact:
+            assumptions.append("The analysis is not exact; its bounds and estimates are taken for the work that runs.")
         return assumptions
 
     def energy(self, technology: str = "7nm", *, power: float | None = None, idle: float | None = None) -> Energy:

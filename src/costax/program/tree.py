@@ -31,12 +31,15 @@ class Node:
     bodies: the bodies that the rule of a higher-order equation returned, one for each child. loop: the node is the body
     of a loop. copies: how many copies of a loop body are in the program that XLA gets. fused: the node is a combiner,
     whose work belongs to its parent. per_device: every device runs the node. unknown: the path of a loop with an
-    unknown trip count, or "". differentiated: the node has backward work. traits: the properties of the primitive.
+    unknown trip count, or "". choice: how the counted branch was chosen where the program does not fix it ("max", "min",
+    "mean" or an index), and its path. differentiated: the node has backward work. traits: the properties of the
+    primitive.
     """
 
     __slots__ = (
         "bodies",
         "children",
+        "choice",
         "copies",
         "differentiated",
         "direction",
@@ -70,6 +73,7 @@ class Node:
         fused: bool = False,
         per_device: bool = False,
         unknown: str = "",
+        choice: tuple[int | str, str] | None = None,
         traits: Traits = NO_TRAITS,
     ) -> None:
         """Build a node and compute its total."""
@@ -87,6 +91,7 @@ class Node:
         self.traits: Traits = traits
         self.per_device: bool = per_device
         self.unknown: str = unknown
+        self.choice: tuple[int | str, str] | None = choice
         self.once: Cost = own + _sum_of_totals(children) if children else own
         self.total: Cost = self.once * times
         self.differentiated: bool = direction in (BACKWARD, RECOMPUTE) or (
@@ -174,6 +179,51 @@ class Unknown:
     source: str
     assumed: Count
     answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An equation whose branches cost different amounts, and of which the program does not fix the branch that runs.
+
+    place: the scope path of the equation. source: `file:line`. how: "max", "min" or "mean". branch: the number of the
+    branch that is counted, from 0; None for the mean. branches: how many there are.
+    """
+
+    place: str
+    source: str
+    how: str
+    branch: int | None
+    branches: int
+
+    def __str__(self) -> str:
+        """Return which branch is counted: `branch 1 of 2`."""
+        return f"mean of {self.branches} branches" if self.branch is None else f"branch {self.branch} of {self.branches}"
+
+
+def choices(root: Node, source: Callable[[Any], str]) -> tuple[Choice, ...]:
+    """Return the undecided branches of a tree on which its total depends, each source line once.
+
+    source: returns the `file:line` of an equation.
+    """
+    found: dict[Choice, None] = {}
+    seen: set[int] = set()
+
+    def visit(node: Node, line: str) -> None:
+        if id(node) in seen or node.times == 0:
+            return
+        seen.add(id(node))
+        line = (source(node.equation) if node.equation is not None else "") or line
+        if node.choice is not None and not isinstance(node.choice[0], int):
+            how, place = node.choice
+            branches = [child for child, body in zip(node.children, node.bodies, strict=True) if body.choice]
+            if any(branch.once != branches[0].once for branch in branches):
+                counted = next((n for n, branch in enumerate(branches) if branch.times == 1), None)
+                found[Choice(place, line, how, None if how == "mean" else counted, len(branches))] = None
+        for child in node.children:
+            visit(child, line)
+
+    visit(root, "")
+    return tuple(found)
 
 
 class Row(NamedTuple):

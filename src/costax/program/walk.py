@@ -19,7 +19,7 @@ from costax.core.cost import BYTES_READ, BYTES_WRITTEN, ZERO, Cost, Count
 from costax.core.equation import CONDITION, Body, Equation, Operand
 from costax.core.polynomial import Polynomial, symbol
 from costax.core.progress import stage
-from costax.errors import Missing, RuleError, Uncountable, Undecided
+from costax.errors import Foreign, Missing, RuleError, Uncountable, Undecided
 from costax.program.branches import chosen
 from costax.program.tree import (
     BACKWARD,
@@ -44,6 +44,8 @@ class Findings:
 
     unknowns: dict[str, Unknown] = field(default_factory=dict[str, Unknown])
     missing: dict[tuple[str, str], Missing] = field(default_factory=dict[tuple[str, str], Missing])
+    # Callbacks and foreign functions.
+    foreign: dict[tuple[str, str], Missing] = field(default_factory=dict[tuple[str, str], Missing])
     used_trips: set[str] = field(default_factory=set[str])
     # The paths of equations that run one of several branches, and the patterns of `branches` that matched one of them.
     choices: set[str] = field(default_factory=set[str])
@@ -111,7 +113,7 @@ class _Walker:
             name = eqn.primitive.name
             rule = rules.get(name)
             if rule is None:
-                self._add_missing(eqn, frame)
+                self._add(self.findings.missing, eqn, frame)
                 nodes.append(Node(name, scope, direction, eqn))
                 continue
             try:
@@ -120,8 +122,13 @@ class _Walker:
                 else:
                     cost = ZERO if frame.is_size(eqn) else self._cost(rule, eqn, frame, axes, fused)
                     nodes.append(Node(name, scope, direction, eqn, cost, traits=rule.traits))
+            except Foreign as error:
+                # Its operands and results are read and written, whatever else it does.
+                self._add(self.findings.foreign, eqn, frame, str(error))
+                moved = _traffic(rule, frame.equation(rule, eqn), eqn)
+                nodes.append(Node(name, scope, direction, eqn, moved, traits=rule.traits))
             except Uncountable as error:
-                self._add_missing(eqn, frame, str(error))
+                self._add(self.findings.missing, eqn, frame, str(error))
                 nodes.append(Node(name, scope, direction, eqn))
         _mark_updates(nodes)
         return tuple(nodes)
@@ -177,19 +184,21 @@ class _Walker:
         bodies = _checked_bodies(rule, equation, eqn)
         nodes = [self._body(body, eqn, frame, scope) for body in bodies]
         own = _traffic(rule, equation, eqn)
-        children = self._weighted(bodies, nodes, eqn, frame, scope)
-        return Node(rule.name, scope, direction, eqn, own, children=tuple(children), bodies=bodies, traits=rule.traits)
+        children, choice = self._weighted(bodies, nodes, eqn, frame, scope)
+        return Node(
+            rule.name, scope, direction, eqn, own, children=children, bodies=bodies, choice=choice, traits=rule.traits
+        )
 
     def _weighted(
         self, bodies: Sequence[Body], nodes: list[Node], eqn: Any, frame: CallFrame, scope: Scope
-    ) -> Sequence[Node]:
-        """Return the nodes of the bodies, where of alternative branches one runs and the others run 0 times.
+    ) -> tuple[tuple[Node, ...], tuple[int | str, str] | None]:
+        """Return the nodes of the bodies, and how the counted branch was chosen, with the path of the equation.
 
-        With "mean" each of n branches runs 1 / n times.
+        Of alternative branches one runs and the others run 0 times; with "mean" each of n branches runs 1 / n times.
         """
         alternatives = [position for position, body in enumerate(bodies) if body.choice]
         if not alternatives:
-            return tuple(nodes)
+            return tuple(nodes), None
         how: int | str = "max"
         path = self._equation_path(eqn, frame.path + scope)
         self.findings.choices.add(path)
@@ -202,10 +211,11 @@ class _Walker:
         weights, presumed = chosen([nodes[position].once for position in alternatives], how, path)
         self.findings.presumed.update(presumed)
         weight_of = dict(zip(alternatives, weights, strict=True))
-        return tuple(
+        weighted = tuple(
             node.repeated(weight_of[position]) if position in weight_of and weight_of[position] != 1 else node
             for position, node in enumerate(nodes)
         )
+        return weighted, (how, path)
 
     def _body(self, body: Body, eqn: Any, frame: CallFrame, scope: Scope) -> Node:
         axis_sizes = {**frame.axis_sizes, **body.axis_sizes}
@@ -275,17 +285,19 @@ class _Walker:
         number = numbers.setdefault(id(eqn), len(numbers) + 1)
         return base if number == 1 else f"{base}_{number}"
 
-    def _add_missing(self, eqn: Any, frame: CallFrame, reason: str = "") -> None:
+    def _add(
+        self, missing: dict[tuple[str, str], Missing], eqn: Any, frame: CallFrame, reason: str = ""
+    ) -> None:
         """Add an equation without a cost to the findings; equations of one primitive and line are one entry."""
         name, where = eqn.primitive.name, frame.source(eqn)
-        first = self.findings.missing.get((name, where))
+        first = missing.get((name, where))
         if first is None:
             shapes = [" ".join(str(self._operand(v.aval)) for v in side) for side in (eqn.invars, eqn.outvars)]
-            self.findings.missing[name, where] = Missing(
+            missing[name, where] = Missing(
                 name, where, *shapes, params=", ".join(eqn.params), reason=reason
             )
         else:
-            self.findings.missing[name, where] = replace(first, count=first.count + 1)
+            missing[name, where] = replace(first, count=first.count + 1)
 
 
 class _UsedFacts(NamedTuple):

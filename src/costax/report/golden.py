@@ -58,6 +58,7 @@ def golden(analysis: Analysis) -> dict[str, Any]:
         saved_rows=rows,
         unknowns=tuple(replace(unknown, source="") for unknown in analysis.unknowns),
         uncounted=tuple(replace(missing, where="") for missing in analysis.uncounted),
+        choices=tuple(replace(choice, source="") for choice in analysis.choices),
     )
     record = to_record(plain)
     # The tree follows from the rows; it would double the size of the file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from costax.analysis.analysis import Analysis
+from costax.analysis.exactness import reason
 from costax.core import units
 from costax.core.cost import Cost
 from costax.core.equation import Operand
@@ -33,8 +34,15 @@ def heading(analysis: Analysis) -> list[tuple[str, str, str]]:
     if analysis.params is not None and analysis.param_bytes is not None:
         size = units.short_bytes(analysis.param_bytes)
         lines.append(("parameters", units.short(analysis.params), f"{units.exact(analysis.params)} in {size}"))
-    lines.append(("exact", "yes" if analysis.exact else "no", "" if analysis.exact else "see below"))
+    lines.append(("exact", "yes" if analysis.exact else "no", exactness(analysis)))
     return lines
+
+
+def exactness(analysis: Analysis) -> str:
+    """Return why the counts are not exact, as one line; "" if they are."""
+    places = [short_place(x.where) for x in analysis.uncounted] + [short_place(x.source) for x in analysis.choices]
+    word = analysis.exactness
+    return reason(analysis.unknowns, analysis.uncounted, analysis.choices, word, places)
 
 
 def inputs(analysis: Analysis) -> str:
@@ -108,7 +116,7 @@ def open_loops(analysis: Analysis) -> list[str]:
 
 
 def gaps(analysis: Analysis) -> list[str]:
-    """Return why the numbers are not exact: primitives that are not counted, loops with an unknown trip count."""
+    """Return why the numbers are not exact: uncounted primitives, unknown trip counts, undecided branches."""
     notes: list[str] = []
     for missing in analysis.uncounted:
         times = f"{missing.count} x " if missing.count > 1 else ""
@@ -121,6 +129,12 @@ def gaps(analysis: Analysis) -> list[str]:
                 f"Unknown trip count, counted {times}: {unknown.place} ({short_place(unknown.source)}); "
                 f"set it with --trips '{unknown.place}=N'."
             )
+    words = {"max": "the costliest", "min": "the cheapest", "mean": "the mean"}
+    for choice in analysis.choices:
+        notes.append(
+            f"The program does not fix which branch runs: {choice.place} ({short_place(choice.source)}); counted is "
+            f"{words[choice.how]}, {choice}; choose one with --branches '{choice.place}=N'."
+        )
     return notes
 
 

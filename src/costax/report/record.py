@@ -31,6 +31,7 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
             "params": analysis.params,
             "param_bytes": analysis.param_bytes,
             "exact": analysis.exact,
+            "exactness": analysis.exactness,
             "unknowns": [
                 {"place": u.place, "source": u.source, "assumed": u.assumed, "answered": u.answered}
                 for u in analysis.unknowns
@@ -46,6 +47,16 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
                     "reason": missing.reason,
                 }
                 for missing in analysis.uncounted
+            ],
+            "choices": [
+                {
+                    "place": choice.place,
+                    "source": choice.source,
+                    "how": choice.how,
+                    "branch": choice.branch,
+                    "branches": choice.branches,
+                }
+                for choice in analysis.choices
             ],
             "dead_code": _cost(analysis.dead_code),
             "inputs": [{"path": path, "dtype": x.dtype, "shape": list(x.shape)} for path, x in analysis.inputs],

@@ -7,13 +7,14 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 
 from costax.analysis.analysis import Analysis
+from costax.analysis.exactness import EXACT, WORDS
 from costax.core.cost import KINDS, Cost
 from costax.core.equation import Operand
 from costax.core.polynomial.parse import parse_polynomial
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.size import Size
 from costax.errors import Missing, RecordError, SymbolError
-from costax.program.tree import DIRECTIONS, Row, Scope, Unknown
+from costax.program.tree import DIRECTIONS, Choice, Row, Scope, Unknown
 
 FAMILY: Final = "costax/analysis/"
 NEWEST: Final = 2
@@ -25,6 +26,8 @@ _SINCE_2: Final[Mapping[str, Any]] = {
     "exact_by": "",
     "reason": "",
     "point": {},
+    "choices": [],
+    "exactness": EXACT,
 }
 
 _T = TypeVar("_T")
@@ -60,6 +63,7 @@ class RecordReader:
             )
             rows[row] = rows.get(row, Cost()) + self._counts(entry, place)
         total = self._cost(record, "total")
+        self._choice(record, "exactness", "", WORDS)
         if Cost.sum(rows.values()) != total:
             raise self._wrong("the sum of the rows is not the total")
         return Analysis(
@@ -79,6 +83,7 @@ class RecordReader:
                 for place, x in self._entries(record, "unknowns")
             ),
             uncounted=tuple(self._missing(x, place) for place, x in self._entries(record, "uncounted")),
+            choices=tuple(self._undecided(x, place) for place, x in self._entries(record, "choices")),
             parameters=self._parameters(record),
             per_device=self._cost(record, "per_device"),
             devices=self._get(record, "devices", int),
@@ -132,6 +137,15 @@ class RecordReader:
             )
         if number not in map(str, range(1, newest + 1)):
             raise self._wrong(f"the schema {schema!r} does not exist")
+
+    def _undecided(self, x: Any, place: str) -> Choice:
+        return Choice(
+            self._get(x, "place", str, place),
+            self._get(x, "source", str, place),
+            self._choice(x, "how", place, ("max", "min", "mean")),
+            None if x.get("branch", ...) is None else self._get(x, "branch", int, place),
+            self._get(x, "branches", int, place),
+        )
 
     def _missing(self, x: Any, place: str) -> Missing:
         primitive, source, inputs, outputs, params, reason = (

@@ -141,7 +141,7 @@ def _cards(analysis: Analysis, program_sections: Mapping[str, Any]) -> list[dict
             }
         )
     cards.append(
-        {"label": "exact", "value": "yes" if analysis.exact else "no", "exact": "" if analysis.exact else "see below"}
+        {"label": "exact", "value": "yes" if analysis.exact else "no", "exact": notes.exactness(analysis)}
     )
     return cards
 

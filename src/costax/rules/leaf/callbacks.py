@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from costax import _jax
 from costax.core.cost import Cost
 from costax.core.equation import Equation
-from costax.errors import Uncountable
+from costax.errors import Foreign
 from costax.rules.registry import cost_rule, free, no_traffic
 from costax.rules.traits import GENERATOR, NO_TRAITS, OPAQUE
 
 free(
-    "pure_callback",
-    "io_callback",
     "debug_callback",
     "debug_print",
     "check",
-    because="Python runs it on the host, outside of the program: the device only sends the operands and receives the "
-    "results, whose bytes are counted. XLA: a custom call, -1 FLOP.",
+    because="It prints or checks values on the host, and computes no result: the device only sends the operands, whose "
+    "bytes are counted. XLA: a custom call, -1 FLOP.",
     traits=NO_TRAITS,
 )
+
+
+@cost_rule("pure_callback", "io_callback", traits=OPAQUE)
+def callback(eqn: Equation) -> Cost:
+    """The cost of a Python function on the host is not in the program; only its author knows it.
+
+    It is listed as uncounted, with the name of the function, unless the user registers a rule with
+    `@costax.cost_rule("pure_callback", override=True)`. The bytes of its operands and results are counted.
+    XLA: HandleCustomCall, -1 FLOP.
+    """
+    raise Foreign(f"runs {_jax.callback_name(eqn.params)} on the host, whose work only its author knows")
 
 
 @cost_rule("ffi_call", traits=OPAQUE)
@@ -25,22 +35,23 @@ def ffi_call(eqn: Equation) -> Cost:
     """The cost of a foreign function is not in the program; only its author knows it.
 
     It is listed as uncounted, with the name of its target, unless the user registers a rule with
-    `@costax.cost_rule("ffi_call", override=True)`, which reads `eqn.params["target_name"]`.
+    `@costax.cost_rule("ffi_call", override=True)`, which reads `eqn.params["target_name"]`. The bytes of its operands
+    and results are counted.
     XLA: HandleCustomCall, -1 FLOP.
     """
-    raise Uncountable(
+    raise Foreign(
         f"calls the foreign function {eqn.params.get('target_name', '')!r}, whose work only its author knows"
     )
 
 
-@cost_rule("buffer_callback", traits=NO_TRAITS)
+@cost_rule("buffer_callback", traits=OPAQUE)
 def buffer_callback(eqn: Equation) -> Cost:
     """A callback that receives the buffers of the device may do any work on them.
 
-    It is listed as uncounted unless the user registers a rule.
+    It is listed as uncounted unless the user registers a rule. The bytes of its operands and results are counted.
     XLA: HandleCustomCall, -1 FLOP.
     """
-    raise Uncountable("passes device buffers to Python, which may do any work on them")
+    raise Foreign("passes device buffers to Python, which may do any work on them")
 
 
 free(
