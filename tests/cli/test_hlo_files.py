@@ -99,16 +99,53 @@ def test_a_module_in_another_message_is_found_inside_it(dump):
         assert record("compare", str(path))["matches_xla"] is True
 
 
-def test_before_and_after_the_loop_says_how_often_it_runs(dump):
-    after = record("analyze", dumped(dump, "cpu_after_optimizations", ".hlo.pb"))
-    before = dumped(dump, "before_optimizations", ".hlo.pb")
-    assert [loop["trips"] for loop in after["loops"]] == [7]
-    assert [loop["trips"] for loop in record("analyze", before)["loops"]] == [None]
-    answered = record("analyze", before, "--trips", "steps=7")
-    assert answered["executed"]["flops"] - answered["total"]["flops"] > 6 * 2 * 4 * 8 * 8
-    assert answered["by_opcode"]["dot"] == after["by_opcode"]["dot"] | {
-        "charged": answered["by_opcode"]["dot"]["charged"]
-    } | {"executed": {**answered["by_opcode"]["dot"]["executed"], "flops": 7 * 2 * 4 * 8 * 8 + 2 * 8 * 8 * 8}}
+@pytest.mark.parametrize("stage_", ["before_optimizations", "cpu_after_optimizations"])
+def test_before_and_after_the_loop_says_how_often_it_runs(dump, stage_):
+    found = record("analyze", dumped(dump, stage_, ".hlo.pb"))
+    assert [loop["trips"] for loop in found["loops"]] == [7]
+    assert found["executed"]["flops"] - found["total"]["flops"] > 6 * 2 * 4 * 8 * 8
+    assert found["by_opcode"]["dot"]["executed"]["flops"] == 7 * 2 * 4 * 8 * 8 + 2 * 8 * 8 * 8
+
+
+UNBOUNDED = """
+body {
+  p = (s32[], f32[4]) parameter(0)
+  i = s32[] get-tuple-element(p), index=0
+  x = f32[4] get-tuple-element(p), index=1
+  s = s32[] constant(1)
+  j = s32[] add(i, s)
+  y = f32[4] add(x, x)
+  ROOT t = (s32[], f32[4]) tuple(j, y)
+}
+cond {
+  p = (s32[], f32[4]) parameter(0)
+  i = s32[] get-tuple-element(p), index=0
+  c = s32[] constant(80)
+  ROOT r = pred[] compare(i, c), direction=LT
+}
+ENTRY e {
+  i = s32[] parameter(0)
+  x = f32[4] parameter(1)
+  t = (s32[], f32[4]) tuple(i, x)
+  w = (s32[], f32[4]) while(t), condition=cond, body=body
+  ROOT r = f32[4] get-tuple-element(w), index=1
+}
+"""
+
+
+@pytest.fixture
+def unbounded(tmp_path):
+    """A module whose loop starts at a number that only the caller knows."""
+    path = tmp_path / "loop.hlo"
+    path.write_text(UNBOUNDED)
+    return str(path)
+
+
+def test_a_loop_of_unknown_length_can_be_answered(unbounded):
+    assert [loop["trips"] for loop in record("analyze", unbounded)["loops"]] == [None]
+    answered = record("analyze", unbounded, "--trips", "w=7")
+    # In each iteration: the counter, four sums, and the comparison.
+    assert answered["executed"]["flops"] == 7 * (1 + 4 + 1)
 
 
 def test_names_in_a_shared_function_are_joined_with_those_of_its_call(dump):
@@ -188,11 +225,11 @@ ENTRY e {
     assert "mystery" in strict.stderr
 
 
-def test_strict_passes_where_all_is_known_and_fails_where_a_loop_is_not(dump):
+def test_strict_passes_where_all_is_known_and_fails_where_a_loop_is_not(dump, unbounded):
     assert run("compare", dumped(dump, "cpu_after_optimizations", ".txt"), "--strict").exit_code == 0
-    strict = run("analyze", dumped(dump, "before_optimizations", ".hlo.pb"), "--strict")
+    strict = run("analyze", unbounded, "--strict")
     assert strict.exit_code == 1
-    assert "The trip count of while" in strict.stderr
+    assert "The trip count of w is unknown" in strict.stderr
 
 
 @pytest.mark.parametrize("by", ["scope", "opcode", "source", "computation"])
@@ -217,14 +254,72 @@ def test_the_record_is_saved(dump, tmp_path):
         ("--sort", "macs"),
         ("--save", "x.md"),
         ("--trips", "nowhere=7"),
+        ("--trips", "steps=7"),
+        ("--branches", "min"),
+        ("--as", "thop"),
+        ("--top", "3"),
+        ("--no-merge",),
+        ("--direction", "forward"),
+        ("--depth", "2", "--by", "opcode"),
     ],
-    ids=lambda arguments: arguments[0],
+    ids=lambda arguments: "".join(arguments),
 )
 def test_an_option_that_does_not_fit_a_module_is_refused(dump, arguments):
     done = run("analyze", dumped(dump, "cpu_after_optimizations", ".hlo.pb"), *arguments)
     assert done.exit_code == 2
     assert "Traceback" not in done.stderr
     assert not isinstance(done.exception, HloError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--target", "tpu:v5e"),
+        ("--timeout", "3"),
+        ("--xla-flag", "a=b"),
+        ("--no-passes",),
+        ("--passes",),
+        ("--module", "x"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_an_option_of_compare_that_does_not_fit_a_module_is_refused(unbounded, arguments):
+    done = run("compare", unbounded, *arguments)
+    assert done.exit_code == 2
+    assert f"{arguments[0]} " in done.stderr
+    assert done.stderr.startswith("InputError: ")
+
+
+@pytest.mark.parametrize("arguments", [("--trips", "x=3"), ("--by", "opcode"), ("--sort", "flops"), ("--timeout", "3")])
+def test_an_option_that_does_not_fit_a_folder_is_refused(tmp_path, arguments):
+    done = run("compare", str(tmp_path), *arguments)
+    assert done.exit_code == 2
+    assert f"{arguments[0]} does not apply to a folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("door", "option"),
+    [
+        (costax.analyze, {"on_missing": "warn"}),
+        (costax.analyze, {"branches": "min"}),
+        (costax.analyze, {"loops_once": True}),
+        (costax.compare, {"target": "tpu:v5e"}),
+        (costax.compare, {"passes": False}),
+        (costax.compare, {"rules": {"sin": lambda eqn: costax.Cost()}}),
+    ],
+)
+def test_a_keyword_that_does_nothing_for_a_file_is_refused(unbounded, door, option):
+    with pytest.raises(costax.errors.InputError, match=f"{next(iter(option))} does not apply to an HLO file"):
+        door(unbounded, **option)
+    with pytest.raises(costax.errors.InputError, match="already has its arguments"):
+        door(unbounded)(jnp.ones(3))
+
+
+@pytest.mark.parametrize("command", ["memory", "measure"])
+def test_other_commands_name_those_that_read_files(unbounded, command):
+    done = run(command, unbounded)
+    assert done.exit_code == 2
+    assert "costax analyze FILE" in done.stderr
 
 
 def test_tables_of_modules_are_refused_for_programs():
@@ -239,7 +334,14 @@ def test_tables_of_modules_are_refused_for_programs():
         (b"module @jit_f {\n}\n", "StableHLO"),
         (b"; ModuleID = 'x'\n", "LLVM"),
         (b"\x1f\x8b\x08", "gunzip"),
-        (b"dear diary\n", "no line begins with HloModule"),
+        (b"dear diary\n", "without a line HloModule"),
+        (b'{"schema": "costax/analysis/1"}', "costax show"),
+        (b"{ lambda ; a:f32[2]. let b:f32[2] = sin a in (b,) }", "jaxpr"),
+        (b'hlo_module {\n  name: "main"\n}\n', "protoc --encode"),
+        (b'# RUN: translate\nname: "main"\n', "protoc --encode"),
+        (b"HloModule a\nENTRY e { ROOT p = f32[] parameter(0) }\n\nHloModule b\n", "2 modules in one text"),
+        (b"module @m { func.func public @main() { return frob } }", "does not convert"),
+        (b"PK\x03\x04", "unzip"),
         (b"HloModule m\nENTRY e {", "parser rejects"),
         (b"HloModule m\nENTRY e { ROOT r = f32[8] frobnicate() }", "parser rejects"),
         (b"", "not an HLO module"),
@@ -360,3 +462,73 @@ def test_the_process_of_a_huge_claim_stays_small(tmp_path):
 def test_a_slash_in_brackets_belongs_to_its_part():
     assert split("jit(f)/transpose(jvp(a/b))/c/mul") == ("jit(f)", "transpose(jvp(a/b))", "c", "mul")
     assert split("") == ()
+
+
+BARE = {
+    "an entry": ("ENTRY e {\n  p = f32[8] parameter(0)\n  ROOT r = f32[8] add(p, p)\n}\n", 8),
+    "a computation": ("fused.1 {\n  p = f32[8] parameter(0)\n  ROOT r = f32[8] add(p, p)\n}\n", 8),
+    "a signature": (
+        "// RUN: x\n\n%add.3 (x: f32[3], y: f32[3]) -> f32[3] {\n  %x = f32[3]{0} parameter(0)\n"
+        "  %y = f32[3]{0} parameter(1)\n  ROOT %s = f32[3]{0} add(f32[3]{0} %x, f32[3]{0} %y)\n}\n",
+        3,
+    ),
+    "two computations": (
+        "f { p = f32[5] parameter(0)\n ROOT r = f32[5] multiply(p, p) }\n"
+        "g {\n p = f32[5] parameter(0)\n q = f32[5] fusion(p), kind=kLoop, calls=f\n ROOT r = f32[5] add(p, q)\n}\n",
+        10,
+    ),
+    "an instruction": (
+        "%d = f32[2,3] dot(f32[2,4] %a, f32[4,3] %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
+        48,
+    ),
+    "a long comment": (
+        "// " + "x" * 9000 + "\nENTRY e {\n  p = f32[8] parameter(0)\n  ROOT r = f32[8] add(p, p)\n}\n",
+        8,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BARE)
+@pytest.mark.parametrize("name", ["module.txt", "7 odd (name).hlo"])
+def test_text_without_a_line_hlomodule_is_read(tmp_path, kind, name):
+    text, flops = BARE[kind]
+    path = tmp_path / name
+    path.write_text(text)
+    assert record("compare", str(path))["total"]["flops"] == flops
+
+
+def exported_program(w, x):
+    return lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=5)[0]
+
+
+SHAPES = jax.ShapeDtypeStruct((8, 8), jnp.float32), jax.ShapeDtypeStruct((4, 8), jnp.float32)
+
+
+@pytest.mark.parametrize("form", ["text", "debug", "bytecode", "export"])
+def test_stablehlo_and_exported_programs_are_read(tmp_path, form):
+    lowered = jax.jit(exported_program).lower(*SHAPES)
+    if form in ("text", "debug"):
+        contents = lowered.as_text(debug_info=form == "debug").encode()
+    else:
+        pytest.importorskip("flatbuffers")
+        exported = jax.export.export(jax.jit(exported_program))(*SHAPES)
+        contents = exported.mlir_module_serialized if form == "bytecode" else bytes(exported.serialize())
+    path = tmp_path / "program"
+    path.write_bytes(contents)
+    found = record("compare", str(path))
+    assert found["matches_xla"] is True
+    assert [loop["trips"] for loop in found["loops"]] == [5]
+    assert found["executed"]["transcendentals"] == 5 * 4 * 8
+    assert found["total"] == analyze_bytes(_jax.hlo_of(lowered)).total._asdict()
+
+
+def test_an_exported_program_with_symbols_is_refused_with_the_cure(tmp_path):
+    pytest.importorskip("flatbuffers")
+    shapes = jax.export.symbolic_shape("b, 8")
+    exported = jax.export.export(jax.jit(jnp.sin))(jax.ShapeDtypeStruct(shapes, jnp.float32))
+    path = tmp_path / "program.bin"
+    path.write_bytes(bytes(exported.serialize()))
+    done = run("analyze", str(path))
+    assert done.exit_code == 2
+    assert "jax.export.deserialize" in done.stderr
+    assert ".call)(*args)" in done.stderr

@@ -31,7 +31,7 @@ from costax import _jax
 from costax.compare import causes as cause
 from costax.compare import passes
 from costax.compare.causes import Pair
-from costax.hlo.read import module_of
+from costax.hlo.files import module_of
 
 VECTOR = costax.spec("f32[16]")
 SQUARE = costax.spec("f32[8,8]")

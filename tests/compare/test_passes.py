@@ -21,7 +21,8 @@ from costax.compare import dumping
 from costax.compare.causes import COMPILED
 from costax.compare.passes import PLAIN, read_passes
 from costax.errors import HloError, InputError, RecordError
-from costax.hlo.read import module_of, read_bytes
+from costax.hlo.files import module_of
+from costax.hlo.read import read_bytes
 from costax.hlo.replay import replay_module
 from costax.hlo.series import ModuleSeries
 

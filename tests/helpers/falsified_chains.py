@@ -26,7 +26,8 @@ from costax.compare.owners import callers
 from costax.compare.passes import Steps
 from costax.core.address import Address
 from costax.errors import CostaxError
-from costax.hlo.read import module_of, read_bytes
+from costax.hlo.files import module_of
+from costax.hlo.read import read_bytes
 from costax.hlo.replay import ComputationCost, Properties, replay_module
 from costax.hlo.series import ModuleCost
 

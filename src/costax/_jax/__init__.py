@@ -20,9 +20,11 @@ from costax._jax.execution import profile as profile
 from costax._jax.fingerprints import fingerprint as fingerprint
 from costax._jax.hlo import XlaError as XlaError
 from costax._jax.hlo import hlo_from_text as hlo_from_text
+from costax._jax.hlo import hlo_from_untrusted_stablehlo as hlo_from_untrusted_stablehlo
 from costax._jax.hlo import hlo_from_untrusted_text as hlo_from_untrusted_text
 from costax._jax.hlo import hlo_of as hlo_of
 from costax._jax.hlo import hlo_text as hlo_text
+from costax._jax.hlo import stablehlo_of_untrusted_export as stablehlo_of_untrusted_export
 from costax._jax.hlo import stablehlo_text as stablehlo_text
 from costax._jax.hlo import xla_cost as xla_cost
 from costax._jax.hlo import xla_cost_of_untrusted as xla_cost_of_untrusted

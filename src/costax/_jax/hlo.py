@@ -63,6 +63,15 @@ _COST: Final = _FOREIGN.format(
     cost = _jax.hlo_module_cost_analysis(xla_client.make_cpu_client(), module)
     sys.stdout.write(json.dumps(dict(cost)))"""
 )
+# A text or bytes of MLIR. jax lowers to HLO by the same conversion.
+_CONVERT: Final = _FOREIGN.format(
+    step="""hlo = _jax.mlir.mlir_module_to_xla_computation(data, False, False)
+    sys.stdout.buffer.write(hlo.as_serialized_hlo_module_proto())"""
+)
+_UNPACK: Final = _FOREIGN.format(
+    step="""from jax import export
+    sys.stdout.buffer.write(export.deserialize(bytearray(data)).mlir_module_serialized)"""
+)
 
 
 def hlo_from_untrusted_text(text: str, *, seconds: float = 60.0) -> bytes:
@@ -71,6 +80,22 @@ def hlo_from_untrusted_text(text: str, *, seconds: float = 60.0) -> bytes:
     Raises XlaError with the parser's message, or with the error output of the process.
     """
     return _run_isolated(_PARSE, text.encode(), seconds)
+
+
+def hlo_from_untrusted_stablehlo(stablehlo: bytes, *, seconds: float = 60.0) -> bytes:
+    """Return the serialised HloModuleProto of StableHLO, text or bytecode, converted as jax does it.
+
+    Raises XlaError if XLA does not accept the module.
+    """
+    return _run_isolated(_CONVERT, stablehlo, seconds)
+
+
+def stablehlo_of_untrusted_export(exported: bytes, *, seconds: float = 60.0) -> bytes:
+    """Return the StableHLO bytecode in what `jax.export.Exported.serialize` wrote.
+
+    Raises XlaError with the message of jax, also if the package flatbuffers is missing.
+    """
+    return _run_isolated(_UNPACK, exported, seconds)
 
 
 def xla_cost_of_untrusted(hlo: bytes, *, seconds: float = 60.0) -> Mapping[str, float]:

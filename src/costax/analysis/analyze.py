@@ -96,7 +96,16 @@ def analyze(
         )
     answers = checked_trips(trips or {})
     if is_path(fn):
-        return lambda: analyze_module(os.fspath(fn), answers)
+        given = {
+            "static_argnums": static_argnums != (),
+            "static_argnames": static_argnames != (),
+            "params_argnums": params_argnums is not None,
+            "branches": branches != "max",
+            "on_missing": on_missing != "raise",
+            "rules": bool(rules),
+            "loops_once": loops_once,
+        }
+        return of_file(partial(analyze_module, os.fspath(fn), answers), given)
     counted = partial(
         analyze_traced,
         trips=answers,
@@ -191,6 +200,31 @@ def is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
     """Return whether a target is the path of a file."""
     # A string without a suffix, such as `package.module:name`, is a target of the command line and not a path.
     return isinstance(fn, os.PathLike) or (isinstance(fn, str) and os.path.splitext(fn)[1] != "")
+
+
+def of_file(analysis: Callable[[], ModuleAnalysis], given: Mapping[str, bool]) -> Callable[..., ModuleAnalysis]:
+    """Return a function without arguments for a file. Raises InputError for an option that was given: it does nothing.
+
+    given: whether each option, other than `trips`, has another value than by default.
+    """
+    superfluous = [name for name, changed in given.items() if changed]
+    if superfluous:
+        raise InputError(
+            f"{superfluous[0]} does not apply to an HLO file.",
+            why="Its program is lowered already: shapes, branches, rules and the target of the compiler are fixed.",
+            cure=f"Leave out {superfluous[0]}, or pass the program itself.",
+        )
+
+    def call(*args: Any, **kwargs: Any) -> ModuleAnalysis:
+        if args or kwargs:
+            raise InputError(
+                f"An HLO file already has its arguments, and got {len(args) + len(kwargs)} more.",
+                why="The shapes of its arguments are fixed.",
+                cure="Call without arguments: costax.analyze(path)().",
+            )
+        return analysis()
+
+    return call
 
 
 def _with_overrides(overrides: Mapping[str, Callable[..., Cost]]) -> Mapping[str, Rule]:

@@ -47,7 +47,7 @@ def analyze(
     costax analyze examples/resnet.py:resnet18 --as thop
     """
     if hlo.is_module(target):
-        hlo.check_options(inputs=inputs, on_missing=on_missing)
+        hlo.check_options(hlo.OF_FILES)
         module = hlo.analysed(target, options.parsed_trips(trips), save)
         hlo.deliver(module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return

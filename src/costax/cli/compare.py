@@ -67,21 +67,22 @@ def compare(
     costax compare DIR --pass algsimp --scope decoder/layer_3
     """
     if dumps.is_dump(target):
-        hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for)
+        hlo.check_options(dumps.OF_FOLDERS, "a folder of dumped modules")
         dumps.compare_dump(
             target, name=name, scope=scope, module=module, depth=depth, as_json=as_json, save=save, strict=strict
         )
+        return
+    if hlo.is_module(target):
+        dumps.check_target(module)
+        hlo.check_options(hlo.OF_FILES)
+        analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
+        hlo.deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return
     dumps.check_target(module)
     passes = passes or name is not None or scope is not None
     if passes and no_passes:
         raise click.BadParameter("leave it out where --passes, --pass or --scope is given.", param_hint="--no-passes")
     flags = _flags(xla_flags)
-    if hlo.is_module(target):
-        hlo.check_options(inputs=inputs, on_missing=on_missing, compile_for=compile_for, passes=passes)
-        analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
-        hlo.deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
-        return
     if compile_for != "cpu":
         quieten_plugins()
     from costax.compare.ahead_of_time import machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +14,10 @@ from costax.errors import CheckError, InputError
 
 if TYPE_CHECKING:
     from costax.compare.passes import PassTrail
+
+
+OF_FOLDERS: Final = frozenset({"target", "passes", "name", "scope", "module", "depth", "as_json", "save", "strict"})
+"""The options that apply to a folder, by the name of their parameter."""
 
 
 def is_dump(target: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from costax.cli import terminal
 from costax.errors import CheckError, InputError
@@ -28,23 +29,39 @@ def is_module(target: str) -> bool:
     return path.suffix in _SUFFIXES or (exists and path.suffix != ".py")
 
 
-def check_options(
-    *, inputs: Sequence[str], on_missing: str | None, compile_for: str = "cpu", passes: bool = False
-) -> None:
-    """Raise InputError for options that apply to programs, but not to HLO modules."""
-    values = {"--input": inputs, "--on-missing": on_missing, "--target": compile_for if compile_for != "cpu" else None}
-    for option, value in values.items():
-        if value:
+OF_FILES: Final = frozenset({"target", "trips", "by", "depth", "sort", "as_json", "save", "strict"})
+"""The options that apply to an HLO file, by the name of their parameter."""
+_OF_PASSES: Final = ("passes", "no_passes", "name", "scope")
+
+
+def check_options(applicable: Collection[str], what: str = "an HLO file") -> None:
+    """Raise InputError for an option of the current command that was given and does not apply to a kind of target."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in applicable or not parameter.expose_value:
+            continue
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        option = next((opt for opt in parameter.opts if opt.startswith("--")), name)
+        if name in _OF_PASSES:
             raise InputError(
-                f"{option} does not apply to an HLO file.",
-                why="An HLO file is a program that is lowered already: its shapes and its target are fixed.",
-                cure=f"Leave out {option}, or pass the program itself: path/to/file.py:name.",
+                f"{option} does not apply to {what}, which is one module: it does not say what each pass did.",
+                why="A pass is read from the module before it and the module after it.",
+                cure=f"Leave out {option}, or name the folder that XLA dumped all modules into.",
             )
-    if passes:
         raise InputError(
-            "An HLO file is one module: it does not say what each pass did.",
-            why="A pass is read from the module before it and the module after it.",
-            cure="Leave out --passes, --pass and --scope, or name the folder that XLA dumped all modules into.",
+            f"{option} does not apply to {what}.",
+            why="Its program is lowered already: shapes, branches, rules and the target of the compiler are fixed. "
+            "The option would do nothing.",
+            cure=f"Leave out {option}, or pass the program itself: path/to/file.py:name.",
+        )
+    by = context.params.get("by")
+    if by not in (None, "scope") and context.params.get("depth") is not None and "by" in applicable:
+        raise InputError(
+            f"--depth does not apply to --by {by}.",
+            why="Only scopes have levels.",
+            cure="Leave out --depth, or pass --by scope.",
         )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
-from costax.analysis.analyze import analyze, checked_trips, is_path
+from costax.analysis.analyze import analyze, checked_trips, is_path, of_file
 from costax.compare.ahead_of_time import TIMEOUT, machine
 from costax.compare.comparison import Comparison, compare_program
 from costax.compare.dumping import Flags
@@ -62,8 +63,18 @@ def compare(
     DeviceMemoryError if the compiler reports that the program does not fit the memory of the target.
     """
     if is_path(fn):
-        answers = checked_trips(trips or {})
-        return lambda: compare_module(os.fspath(fn), answers)
+        given = {
+            "target": target != "cpu",
+            "static_argnums": static_argnums != (),
+            "static_argnames": static_argnames != (),
+            "params_argnums": params_argnums is not None,
+            "on_missing": on_missing != "raise",
+            "rules": bool(rules),
+            "timeout": timeout != TIMEOUT,
+            "passes": not passes,
+            "xla_flags": bool(xla_flags),
+        }
+        return of_file(partial(compare_module, os.fspath(fn), checked_trips(trips or {})), given)
     compiled_for = machine(target)
     analysed = analyze(
         fn,

@@ -22,8 +22,8 @@ from costax.compare.owners import Caller, Owner, Owners, OwnersByName, callers, 
 from costax.core.display import Displayed
 from costax.core.progress import stage
 from costax.errors import InputError
+from costax.hlo.files import module_of
 from costax.hlo.gc_pause import gc_paused
-from costax.hlo.read import module_of
 from costax.hlo.replay import Properties
 from costax.hlo.series import CostedComputation, ModuleCost, ModuleSeries
 from costax.program.tree import Scope

@@ -6,7 +6,8 @@ and `replay` sums the costs, as exact integers and in XLA's float32.
 
 from costax.errors import HloError
 from costax.hlo.cost_model import CostModel, cost_model_for
-from costax.hlo.read import module_of, read_bytes, read_file, read_text
+from costax.hlo.files import module_of, read_file, read_text
+from costax.hlo.read import read_bytes
 from costax.hlo.records import Computation, Instruction, Module, Shape
 from costax.hlo.replay import Replay, replay_module
 

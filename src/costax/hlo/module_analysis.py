@@ -20,11 +20,13 @@ from costax.core.display import Displayed
 from costax.errors import HloError, TripsError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.errors import malformed
+from costax.hlo.files import module_of
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.metadata import Scopes, Sources
-from costax.hlo.read import module_of, read_bytes
+from costax.hlo.read import read_bytes
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay, replay_module
+from costax.hlo.trip_counts import TripCounts
 from costax.rules import leaf
 
 # Imported for its effect: it registers the rules by which `library_calls` counts factorisations and transforms.
@@ -273,7 +275,7 @@ class _Loops:
 
     def __init__(self, replayed: Replay, trips_by_pattern: Mapping[str, int]) -> None:
         module = replayed.module
-        scopes, sources = Scopes(module), Sources(module)
+        scopes, sources, trip_counts = Scopes(module), Sources(module), TripCounts(module)
         self.by_instruction: dict[int, Loop] = {}
         used: set[str] = set()
         for key in reversed(list(replayed.computation_costs)):
@@ -282,7 +284,7 @@ class _Loops:
                 if loop.opcode != "while" or id(loop) in self.by_instruction:
                     continue
                 scope = "/".join(scopes.of(module.computations[key], loop))
-                known = loop.known_trip_count
+                known = trip_counts.of(loop)
                 matching = [
                     p for p in trips_by_pattern if known is None and any(_fits(p, x) for x in (loop.name, scope))
                 ]

@@ -2,7 +2,7 @@
 
 The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`). The package name and the
 descriptor pool belong to costax alone, so that they cannot clash with other packages' descriptors. The decoder skips
-fields that the schema does not name, above all the values of constants. Names have the type `bytes`, because XLA does
+fields that the schema does not name. The values of constants are decoded only for integer scalars. Names have the type `bytes`, because XLA does
 not guarantee UTF-8. Repeated messages have the type `bytes`, too: equal shapes are decoded once, and a hostile file
 cannot expand two bytes into a large message a million times.
 """
@@ -41,6 +41,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "opcode": (2, "bytes"),
         "shape": (3, "bytes"),
         "metadata": (7, "bytes"),
+        "literal": (8, "bytes"),
         "parameter_number": (9, "int"),
         "fusion_kind": (11, "bytes"),
         "tuple_index": (13, "int"),
@@ -62,6 +63,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "feature_group_count": (50, "int"),
         "source_target_pairs": (52, "bytes*"),
         "batch_group_count": (58, "int"),
+        "comparison_direction": (63, "bytes"),
         "collective_device_list": (87, "CollectiveDeviceList"),
         "ragged_dot_dimension_numbers": (90, "RaggedDotDimensionNumbers"),
         "iota_groups": (92, "bytes"),
@@ -90,6 +92,18 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "source_file": (3, "bytes"),
         "source_line": (4, "int"),
         "stack_frame_id": (15, "int"),
+    },
+    # Only the values of integers; those of 8 and 16 bits are bytes, the least significant first.
+    "Literal": {
+        "preds": (2, "bool*"),
+        "u8s": (3, "bytes"),
+        "s32s": (4, "int*"),
+        "s64s": (5, "int*"),
+        "u32s": (6, "int*"),
+        "u64s": (7, "int*"),
+        "s8s": (15, "bytes"),
+        "u16s": (16, "bytes"),
+        "s16s": (17, "bytes"),
     },
     "SliceDimension": {"start": (1, "int"), "limit": (2, "int"), "stride": (3, "int")},
     "Window": {"dimensions": (1, "bytes*")},

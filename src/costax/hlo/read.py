@@ -7,13 +7,9 @@ its target is missing, or the references form a cycle.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from stat import S_ISREG
 from typing import Any, Final, NamedTuple
 
-from costax.errors import HloError
 from costax.hlo.errors import malformed
 from costax.hlo.gc_pause import gc_paused
 from costax.hlo.proto import MESSAGES, decode
@@ -21,110 +17,34 @@ from costax.hlo.records import Computation, Instruction, Module, text
 from costax.hlo.shapes import Shapes
 
 NOTHING: Final = MESSAGES["Instruction"]()
-"""The message of a constant, without its values."""
+"""The message of a constant without its values."""
 # An HloSnapshot contains an HloProto, which contains a module. A serialised module begins with the tag of one of its
 # first three fields: the name, the name of the entry computation, or a computation.
 _WRAPPERS: Final = 3
-_TAGS: Final = (b"\x0a", b"\x12", b"\x1a")
-# The largest size of a protobuf message.
-_MAX_FILE_SIZE: Final = 2**31
+TAGS: Final = (b"\x0a", b"\x12", b"\x1a")
 # An instruction has a tag, a length, an opcode and a shape.
 _LEAST_BYTES: Final = 8
-# The first bytes of other files that XLA dumps or that users confuse with modules, by what the files hold.
-_OTHERS: Final[dict[tuple[bytes, ...], str]] = {
-    (b"module @", b"module {", b"module attributes", b"#loc", b"ML\xefR"): "StableHLO",
-    (b"; ModuleID", b"source_filename", b"target datalayout"): "LLVM IR",
-    (b"\x1f\x8b",): "gzip-compressed data (unpack it with gunzip)",
-    (b"\x7fELF",): "machine code",
-    (b"{",): "JSON",
-}
-
-
-def read_file(path: str | Path) -> Module:
-    """Read a file with a serialised module, an `HloProto` or `HloSnapshot` that contains one, or HLO text.
-
-    Raises HloError for any other file.
-    """
-    return read_bytes(module_of(path))
-
-
-def read_text(hlo: str) -> Module:
-    """Read HLO text with the parser of the installed jaxlib, in a separate process, because the parser may abort.
-
-    Raises HloError if the parser rejects the text.
-    """
-    return read_bytes(_parsed(hlo))
 
 
 def read_bytes(serialized: bytes) -> Module:
     """Read a serialised `HloModuleProto`, `HloProto` or `HloSnapshot`. Raises HloError for any other bytes."""
-    _, raw = _opened(serialized)
+    _, raw = opened(serialized)
     with gc_paused():
         return ModuleReader().module(raw)
 
 
 def message_of(serialized: bytes) -> Any:
     """Return the decoded message of a module, whose computations are still bytes. Raises HloError for other bytes."""
-    return _opened(serialized)[1]
+    return opened(serialized)[1]
 
 
-def module_of(path: str | Path) -> bytes:
-    """Return the serialised `HloModuleProto` of a file; HLO text is parsed by XLA.
-
-    Raises HloError for a file without an HLO module.
-    """
-    contents = _contents(Path(path))
-    start = contents[:4096]
-    for prefixes, what in _OTHERS.items():
-        if start.startswith(prefixes):
-            raise malformed(f"The file holds {what}, not HLO", where=str(path))
-    if not _is_text(start):
-        return _opened(contents)[0]
-    # There may be comments before the word HloModule.
-    if not re.search(rb"^\s*HloModule\b", start, re.MULTILINE):
-        raise malformed("The file holds text that is not HLO: no line begins with HloModule", where=str(path))
-    return _parsed(text(contents))
-
-
-def _is_text(start: bytes) -> bool:
-    """Say whether bytes may be text; a proto contains bytes below 0x20, which text does not."""
-    return bool(start) and not start.translate(None, bytes(range(32, 256)) + b"\t\n\r\f")
-
-
-def _contents(file: Path) -> bytes:
-    try:
-        status = file.stat()
-        # A device or a pipe may never end.
-        contents = file.read_bytes() if S_ISREG(status.st_mode) and status.st_size <= _MAX_FILE_SIZE else None
-    except (OSError, ValueError) as fault:
-        raise HloError(
-            f"{file.name} cannot be read: {getattr(fault, 'strerror', None) or fault}",
-            where=str(file),
-            cure="Check the path.",
-        ) from fault
-    if not S_ISREG(status.st_mode):
-        raise HloError(f"{file.name} is not a file", where=str(file), cure="Pass a file that holds an HLO module.")
-    if contents is None:
-        raise malformed(f"{file.name} is larger than 2 GiB, the limit of a serialised module", where=str(file))
-    return contents
-
-
-def _parsed(hlo: str) -> bytes:
-    from costax import _jax
-
-    try:
-        return _jax.hlo_from_untrusted_text(hlo)
-    except _jax.XlaError as fault:
-        raise malformed(f"XLA's parser rejects the text: {str(fault)[:400]}") from fault
-
-
-def _opened(serialized: bytes) -> tuple[bytes, Any]:
-    """Return the bytes of the module inside its wrappers, and the decoded message."""
+def opened(serialized: bytes) -> tuple[bytes, Any]:
+    """Return the bytes of the module inside its wrappers, and the decoded message. Raises HloError for other bytes."""
     for _ in range(_WRAPPERS):
         raw = decode("Module", serialized, "")
         # Field 1 of a wrapper is the wrapped message, field 1 of a module is its name. A wrapped message begins with a
         # tag, a name does not. The field of the computations cannot tell them apart: in HloProto it holds buffers.
-        if not raw.name.startswith(_TAGS):
+        if not raw.name.startswith(TAGS):
             if raw.computations:
                 return serialized, raw
             break
@@ -223,17 +143,18 @@ class ModuleReader:
             raise malformed(f"The id {fault.args[0]} is missing, or is part of a cycle", where=name) from fault
         for control in controls:
             control.has_control_successors = True
-        opcode = self.opcode(raw.opcode, name)
+        opcode, shape = self.opcode(raw.opcode, name), self.shapes.read(raw.shape, name)
+        # The message of a constant holds its values, which may be many.
+        message = NOTHING if opcode == "constant" and shape.elements != 1 else raw
         known[own_id] = Instruction(
             own_id,
             own_name,
             opcode,
-            self.shapes.read(raw.shape, name),
+            shape,
             operands,
             controls,
             called,
-            # The message of a constant still holds the values of the constant.
-            raw=NOTHING if opcode == "constant" else raw,
+            raw=message,
             raw_metadata=raw.metadata,
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from costax.core import dtypes
 from costax.hlo import replica_groups
 from costax.hlo.errors import malformed
 from costax.hlo.proto import decode
@@ -96,6 +97,16 @@ class SourceFrame(NamedTuple):
 def text(raw: bytes) -> str:
     """Decode a name; bytes that are not UTF-8 become replacement characters."""
     return raw.decode("utf-8", "replace")
+
+
+def wrapped(value: int, values: range) -> int:
+    """Return the value of a dtype that is equal to an integer modulo the number of values.
+
+    >>> wrapped(255, range(-128, 128)), wrapped(-1, range(256)), wrapped(7, range(256))
+    (-1, 255, 7)
+    """
+    # `len` of a range ends at 2^63.
+    return (value - values.start) % (values.stop - values.start) + values.start
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -249,6 +260,24 @@ class Instruction:
         """The trip count of a while loop, if the compiler could prove it."""
         match = _TRIP_COUNT.search(self.raw.backend_config)
         return int(match[1]) if match else None
+
+    @property
+    def integer(self) -> int | None:
+        """The value of a constant that is one integer or boolean; None for any other constant or instruction."""
+        values = dtypes.integers(self.shape.dtype)
+        if self.opcode != "constant" or values is None or self.shape.elements != 1:
+            return None
+        literal = decode("Literal", self.raw.literal, self.name)
+        listed = literal.preds or literal.s32s or literal.s64s or literal.u32s or literal.u64s
+        packed: bytes = literal.s8s or literal.u8s or literal.s16s or literal.u16s
+        if not listed and not packed:
+            return None
+        return wrapped(int(listed[0]) if listed else int.from_bytes(packed, "little"), values)
+
+    @property
+    def comparison_direction(self) -> str:
+        """Which comparison: `EQ`, `NE`, `LT`, `LE`, `GT` or `GE`."""
+        return text(self.raw.comparison_direction)
 
     @property
     def feature_group_count(self) -> int:

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from costax.hlo.errors import malformed
+from costax.hlo.errors import malformed, unbounded
 from costax.hlo.proto import decode
 
 LIMIT: Final = 2**63
 """The first number that int64 cannot hold; XLA counts elements in int64."""
 
 _MAX_TUPLE_DEPTH: Final = 16
+# Shape::kUnboundedSize.
+_UNBOUNDED: Final = -(2**63)
 
 # PrimitiveType of xla_data.proto: costax's name of the dtype, and the bits of an element in memory. An element of fewer
 # than 8 bits takes a byte, unless the layout says that elements are packed.
@@ -159,8 +161,10 @@ class Shapes:
         if not dtype:
             raise malformed(f"costax does not know the element type {message.element_type}", where=where)
         dims = tuple(message.dimensions)
+        if _UNBOUNDED in dims:
+            raise unbounded(f"{dtype}[{','.join('?' if d == _UNBOUNDED else str(d) for d in dims[:8])}]", where=where)
         if any(extent < 0 for extent in dims):
-            raise malformed(f"{dtype}{list(dims[:8])} has a negative extent (unbounded, or damaged)", where=where)
+            raise malformed(f"{dtype}{list(dims[:8])} has a negative extent", where=where)
         layout = _layout(message.layout, len(dims), where) if message.HasField("layout") else None
         parts = tuple([self.read(part, where, depth + 1) for part in message.tuple_shapes])
         if dtype == "buffer" and len(parts) != 1:

@@ -42,6 +42,12 @@ def load_attribute(text: str) -> Any:
 def _split(text: str) -> tuple[str, str]:
     location, colon, name = text.rpartition(":")
     if not (location and colon and name):
+        if Path(text).is_file() and not text.endswith(".py"):
+            raise TargetError(
+                f"{text!r} is not a Python file.",
+                why="This command traces the program itself. Of an HLO file only its operations are known.",
+                cure=f"{_GRAMMAR} `costax analyze FILE` and `costax compare FILE` count HLO files.",
+            )
         raise TargetError(
             f"{text!r} is not a target.",
             why="A target is a file or a module, a colon, and a name in it.",

@@ -16,7 +16,7 @@ from costax.core.equation import Equation
 from costax.core.polynomial import Polynomial, maximum
 from costax.rules.known_values import CallFrame, fits
 
-_MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne"}
+_MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne", "eq": "eq"}
 
 
 def trip_count(eqn: Equation) -> int | None:
@@ -29,18 +29,22 @@ def trip_count(eqn: Equation) -> int | None:
         start, step, end = loop.initial(position), loop.step(position), loop.bound(bound)
         if start is None or step is None or end is None:
             continue
-        steps = _steps(order, start, step, end)
+        count = steps(order, start, step, end)
         # A counter that would leave the range of its dtype wraps around, and the loop goes on.
-        return steps if steps is not None and fits(start + steps * step, loop.range_of(position)) else None
+        return count if count is not None and fits(start + count * step, loop.range_of(position)) else None
     return None
 
 
-def _steps(relation: str, start: int, step: int, end: int) -> int | None:
+def steps(relation: str, start: int, step: int, end: int) -> int | None:
     """Return how many steps the loop takes until `counter relation end` is false; None if it never is.
 
-    >>> _steps("lt", 0, 3, 10), _steps("ge", 10, -2, 0), _steps("lt", 5, 1, 5), _steps("lt", 0, 0, 5)
-    (4, 6, 0, None)
+    >>> steps("lt", 0, 3, 10), steps("ge", 10, -2, 0), steps("lt", 5, 1, 5), steps("lt", 0, 0, 5), steps("eq", 4, 1, 4)
+    (4, 6, 0, None, 1)
     """
+    if relation == "eq":
+        if isinstance(end - start, Polynomial):
+            return None
+        return 0 if start != end else 1 if step else None
     if relation == "ne":
         return (end - start) // step if step and (end - start) % step == 0 and (end - start) // step >= 0 else None
     if relation in ("gt", "ge"):
