@@ -1,7 +1,8 @@
 """Files as modules: what a file holds, and who can turn it into the bytes of an `HloModuleProto`.
 
 costax reads serialised modules itself. XLA parses HLO text and converts StableHLO, jax unpacks the files of
-`jax.export`, each in a separate process, because a damaged file may end the process that reads it. jax is imported only for these.
+`jax.export`, each in a separate process, because a damaged file may end the process that reads it. jax is imported only
+for these.
 """
 
 from __future__ import annotations

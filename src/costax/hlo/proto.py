@@ -2,9 +2,9 @@
 
 The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`). The package name and the
 descriptor pool belong to costax alone, so that they cannot clash with other packages' descriptors. The decoder skips
-fields that the schema does not name. The values of constants are decoded only for integer scalars. Names have the type `bytes`, because XLA does
-not guarantee UTF-8. Repeated messages have the type `bytes`, too: equal shapes are decoded once, and a hostile file
-cannot expand two bytes into a large message a million times.
+fields that the schema does not name. The values of constants are decoded only for integer scalars. Names have the type
+`bytes`, because XLA does not guarantee UTF-8. Repeated messages have the type `bytes`, too: equal shapes are decoded
+once, and a hostile file cannot expand two bytes into a large message a million times.
 """
 
 from __future__ import annotations

@@ -234,7 +234,10 @@ class _LoopCount:
         self._counters: dict[Path, tuple[_Sequence, range]] = {}
 
     def until_false(self, condition: _Value, *, negated: bool = False, depth: int = 0) -> float | None:
-        """Return how often a boolean of the condition is true before it is false: infinity if always, None if unknown."""
+        """Return how often a boolean of the condition is true before it is false.
+
+        Infinity stands for always, None for unknown.
+        """
         found = self._values.origin(condition)
         if found is None:
             return None
