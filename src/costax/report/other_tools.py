@@ -24,4 +24,5 @@ def render(answer: Answer) -> Group:
         note = f"{reason.why} (a defect)" if reason.defect else reason.why
         table.add_row(f"  {reason.what}", f"{reason.count:+,}", Text(note), style="red" if reason.defect else "")
     table.add_row(f"= {answer.tool}", f"{answer.count:,}", answer.version, style="bold")
-    return Group(table)
+    notes = [Text(note) for note in answer.notes]
+    return Group(table, *notes)

@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from costax.analysis.counts import Counts
-from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, LINEAR, ToolLayer, layers_of
+from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, ToolLayer, layers_of
+from costax.analysis.other_tools.model_flops import FORMULAS, notes_of, whole_number
 from costax.analysis.other_tools.tools import TOOLS, Tool
+from costax.analysis.other_tools.transformer import read_transformer
 from costax.core.conventions import as_xla
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import InputError
 from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE, UPDATE, Node
 
-_FORMULAS: Final = ("xla", "palm-mfu", "megatron")
-CONVENTIONS: Final = (*TOOLS, *_FORMULAS)
+CONVENTIONS: Final = (*TOOLS, "xla", "megatron", *FORMULAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Answer(Displayed):
 
     tool, version: the tool and the version that was tested. unit: of both numbers. ours: the number of costax that is
     closest in meaning. layers: the other tool's number by scope; empty if it uses a formula for the whole program.
+    notes: what the number does not know about the program, or assumes.
     """
 
     tool: str
@@ -49,6 +51,7 @@ class Answer(Displayed):
     ours: Count
     reasons: tuple[Reason, ...]
     layers: Mapping[str, Count]
+    notes: tuple[str, ...] = ()
 
     @property
     def defects(self) -> tuple[Reason, ...]:
@@ -80,10 +83,11 @@ def answer(analysis: Counts, tool: str) -> Answer:
         )
     if tool == "xla":
         return _xla(analysis, analysis.tree)
-    tool_layers = layers_of(analysis)
-    if tool in _FORMULAS:
-        return _palm(analysis, tool_layers) if tool == "palm-mfu" else _megatron(analysis, tool_layers)
-    return _counted(analysis, TOOLS[tool], tool, tool_layers)
+    if tool in FORMULAS:
+        return _model_flops(analysis, tool)
+    if tool == "megatron":
+        return _megatron(analysis, layers_of(analysis))
+    return _counted(analysis, TOOLS[tool], tool, layers_of(analysis))
 
 
 def _counted(analysis: Counts, tool: Tool, name: str, tool_layers: list[ToolLayer]) -> Answer:
@@ -141,25 +145,48 @@ def _xla(analysis: Counts, tree: Node) -> Answer:
     return Answer("xla", "HloCostAnalysis, before any rewriting", by_xla, "FLOPs", ours, kept, {})
 
 
-def _palm(analysis: Counts, layers: list[ToolLayer]) -> Answer:
-    """Return the model FLOPs of PaLM's MFU: 6 N + 12 L H Q T per token, a third of that without a backward pass.
+def _model_flops(analysis: Counts, name: str) -> Answer:
+    """Return the number of a formula for model FLOPs: of a training step, or a third of that of a forward pass."""
+    _need_parameters(analysis, name)
+    formula, model = FORMULAS[name], read_transformer(analysis)
+    passes = 3 if BACKWARD in analysis.by_direction() else 1
+    forward = sum(product.macs for product in model.products)
+    differences = [
+        Reason(part.what, whole_number(2 * passes * part.macs), part.why) for part in formula.differences(model)
+    ]
+    products = 2 * passes * forward
+    reasons = (*_reasons_of_products(analysis, products), *differences)
+    count = products + sum(reason.count for reason in differences)
+    kept = tuple(reason for reason in reasons if reason.count)
+    notes = tuple(notes_of(model, formula))
+    return Answer(name, formula.source, count, "FLOPs", analysis.total.flops, kept, {}, notes)
 
-    N: parameters. L: layers. H: heads. Q: size of a head. T: tokens of a sequence.
 
-    Source: Chowdhery et al. 2022, "PaLM", appendix B.
-    """
+def _need_parameters(analysis: Counts, tool: str) -> None:
     if analysis.params is None:
         raise InputError(
             f"costax was not told which inputs of `{analysis.name}` are parameters.",
-            why="PaLM's formula multiplies the number of parameters by the number of tokens.",
-            cure="Pass params_argnums to costax.analyze.",
+            why=f"{tool!r} counts products with parameters, biases and norms in other ways than other arithmetic.",
+            cure="Pass params_argnums to costax.analyze: params_argnums=0 if the first argument holds the parameters, "
+            "params_argnums=() if there are none.",
         )
-    passes = 3 if BACKWARD in analysis.by_direction() else 1
-    forward = [layer for layer in layers if layer.direction == FORWARD]
-    tokens = _tokens(forward)
-    attention = sum(layer.count for layer in forward if layer.kind == ATTENTION)
-    weights, mixing = passes * 2 * analysis.params * tokens, passes * 2 * attention
-    return _formula(analysis, "palm-mfu", "Chowdhery et al. 2022, appendix B", weights + mixing, passes, forward)
+
+
+def _reasons_of_products(analysis: Counts, products: Count, recomputed_flops: Count = 0) -> tuple[Reason, ...]:
+    """Return the reasons that lead from the FLOPs of a program to those of all products of the model, in all passes.
+
+    products: these FLOPs. recomputed_flops: how many of them are recomputed.
+    """
+    directions = analysis.by_direction()
+    recomputed = 2 * directions[RECOMPUTE].macs - recomputed_flops if RECOMPUTE in directions else 0
+    update = 2 * directions[UPDATE].macs if UPDATE in directions else 0
+    traced = 2 * analysis.total.macs - recomputed - update
+    return (
+        Reason("elementwise work", 2 * analysis.total.macs - analysis.total.flops, "only matrix products count"),
+        Reason("recomputed work", -recomputed, "does not count as work of the model"),
+        Reason("optimizer", -update, "does not count as work of the model"),
+        Reason("backward pass", products - traced, "counts as twice the forward pass"),
+    )
 
 
 def _megatron(analysis: Counts, layers: list[ToolLayer]) -> Answer:
@@ -171,48 +198,6 @@ def _megatron(analysis: Counts, layers: list[ToolLayer]) -> Answer:
     forward = [layer for layer in layers if layer.direction == FORWARD]
     model = passes * 2 * sum(layer.count for layer in forward if layer.kind in CONTRACTIONS)
     recomputed_flops = 2 * analysis.by_direction()[RECOMPUTE].macs if RECOMPUTE in analysis.by_direction() else 0
-    return _formula(
-        analysis,
-        "megatron",
-        "Narayanan et al. 2021, section 4.1",
-        model + recomputed_flops,
-        passes,
-        forward,
-        recomputed_flops=recomputed_flops,
-    )
-
-
-def _formula(
-    analysis: Counts,
-    name: str,
-    version: str,
-    count: Count,
-    passes: int,
-    forward: list[ToolLayer],
-    recomputed_flops: Count = 0,
-) -> Answer:
-    directions = analysis.by_direction()
-    elementwise = analysis.total.flops - 2 * analysis.total.macs
-    recomputed = 2 * directions[RECOMPUTE].macs - recomputed_flops if RECOMPUTE in directions else 0
-    update = 2 * directions[UPDATE].macs if UPDATE in directions else 0
-    products = passes * 2 * sum(layer.count for layer in forward if layer.kind in CONTRACTIONS) + recomputed_flops
-    traced = 2 * analysis.total.macs - recomputed - update
-    reasons = (
-        Reason("elementwise work", -elementwise, "only matrix products count"),
-        Reason("recomputed work", -recomputed, "does not count as work of the model"),
-        Reason("optimizer", -update, "does not count as work of the model"),
-        Reason("backward pass", products - traced, "counts as twice the forward pass"),
-        Reason("the formula", count - products, "parameters x tokens replace the matrix products"),
-    )
-    kept = tuple(reason for reason in reasons if reason.count)
-    return Answer(name, version, count, "FLOPs", analysis.total.flops, kept, {})
-
-
-def _tokens(forward: list[ToolLayer]) -> Count:
-    """Return the number of tokens per call: of all linear layers, the number that most weights see."""
-    seen: dict[Count, Count] = {}
-    for layer in forward:
-        if layer.kind == LINEAR and layer.weight:
-            tokens = layer.count // layer.weight
-            seen[tokens] = seen.get(tokens, 0) + layer.weight
-    return max(seen, key=lambda tokens: seen[tokens], default=0)
+    products = model + recomputed_flops
+    kept = tuple(r for r in _reasons_of_products(analysis, products, recomputed_flops) if r.count)
+    return Answer("megatron", "Narayanan et al. 2021, section 4.1", products, "FLOPs", analysis.total.flops, kept, {})
