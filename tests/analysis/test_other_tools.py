@@ -252,3 +252,235 @@ def test_a_record_has_no_equations_to_read(tmp_path):
 def test_palms_formula_needs_the_parameters():
     with pytest.raises(InputError, match="params_argnums"):
         costax.analyze(jnp.matmul)(costax.spec("f32[4,8]"), costax.spec("f32[8,3]")).as_("palm-mfu")
+
+
+# Recurrent layers and attention modules. Measured with the tools (torch 2.13 on a CPU): nn.LSTM(64, 64) and
+# nn.GRU(64, 64) on 100 steps; nn.LSTM(16, 32) on 5 steps of 2 sequences; see the tables of each test.
+
+
+def linen_cell(cell, features, steps, batch, width):
+    return costax.analyze(nn.RNN(getattr(nn, cell)(features)))(costax.spec(f"f32[{batch},{steps},{width}]"))
+
+
+def nnx_cell(cell, features, steps, batch, width):
+    from flax import nnx
+
+    layer = nnx.RNN(getattr(nnx, cell)(width, features, rngs=nnx.Rngs(0)))
+    return costax.analyze(layer)(costax.spec(f"f32[{batch},{steps},{width}]"))
+
+
+def equinox_cell(cell, features, steps, batch, width):
+    import equinox as eqx
+
+    layer = getattr(eqx.nn, cell)(width, features, key=jax.random.key(0))
+    state = jnp.zeros(features) if cell == "GRUCell" else (jnp.zeros(features), jnp.zeros(features))
+
+    def run(layer, sequences):
+        step = lambda xs: lax.scan(lambda h, x: (layer(x, h), None), state, xs)[0]  # noqa: E731
+        return jax.vmap(step)(sequences)
+
+    return costax.analyze(run, params_argnums=0)(layer, costax.spec(f"f32[{batch},{steps},{width}]"))
+
+
+def plain_lstm(features, steps, batch, width, at_once=False):
+    def step(params, carry, x):
+        h, c = carry
+        if at_once:
+            gates = jnp.concatenate([x, h], -1) @ jnp.concatenate([params["w"], params["u"]])
+        else:
+            gates = x @ params["w"] + h @ params["u"]
+        i, f, g, o = jnp.split(gates + params["b"], 4, -1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+    def run(params, xs):
+        state = jnp.zeros((batch, features)), jnp.zeros((batch, features))
+        return lax.scan(lambda carry, x: step(params, carry, x), state, xs)[0]
+
+    shapes = {"w": (width, 4 * features), "u": (features, 4 * features), "b": (4 * features,)}
+    params = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}
+    return costax.analyze(run, params_argnums=0)(params, costax.spec(f"f32[{steps},{batch},{width}]"))
+
+
+@pytest.mark.parametrize(
+    "lstm",
+    [
+        lambda *sizes: linen_cell("LSTMCell", *sizes),
+        lambda *sizes: linen_cell("OptimizedLSTMCell", *sizes),
+        lambda *sizes: nnx_cell("LSTMCell", *sizes),
+        lambda *sizes: nnx_cell("OptimizedLSTMCell", *sizes),
+        lambda *sizes: equinox_cell("LSTMCell", *sizes),
+        plain_lstm,
+        lambda *sizes: plain_lstm(*sizes, at_once=True),
+    ],
+)
+def test_an_lstm_counts_what_the_tools_printed(lstm):
+    large, small = lstm(64, 100, 1, 64), lstm(32, 5, 2, 16)
+    printed = {"thop": 3_379_200, "torchinfo": 3_328_000, "fvcore": 0, "torch": 0}
+    assert {tool: large.as_(tool) for tool in printed} == printed
+    printed = {"thop": 66_560, "torchinfo": 64_000, "fvcore": 0, "ptflops": 2 * 33_600, "calflops:macs": 0}
+    assert {tool: small.as_(tool) for tool in printed} == printed
+
+
+@pytest.mark.parametrize("library", [linen_cell, nnx_cell, equinox_cell])
+def test_a_gru_counts_what_the_tools_printed(library):
+    found = library("GRUCell", 64, 100, 1, 64)
+    printed = {"thop": 2_540_800, "torchinfo": 2_496_000, "fvcore": 0, "torch": 4_915_200}
+    assert {tool: found.as_(tool) for tool in printed} == printed
+
+
+def test_two_recurrent_layers_are_two():
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.RNN(nn.LSTMCell(64))(nn.RNN(nn.LSTMCell(64))(x))
+
+    assert costax.analyze(Two())(costax.spec("f32[1,100,64]")).as_("thop") == 2 * 3_379_200
+
+
+def test_haikus_lstms_count_as_such():
+    import lstm
+
+    fn, arguments = lstm.lstm_language_model()
+    found = costax.analyze(fn)(*arguments)
+    units, steps = 650, 35 * 20
+    cells = 2 * (8 * units * units + 16 * units) * steps
+    assert found.as_("thop") == cells + units * 10_000 * steps
+
+
+@pytest.mark.parametrize("tool", ["deepspeed", "ptflops:aten", "torchinfo"])
+def test_a_cell_that_was_not_measured_is_refused(tool):
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.RNN(nn.GRUCell(8) if tool != "torchinfo" else nn.MGUCell(8))(x)
+
+    with pytest.raises(InputError, match="cannot be told from the jaxpr"):
+        costax.analyze(Net())(costax.spec("f32[1,7,4]")).as_(tool)
+
+
+def test_a_product_of_the_inputs_before_the_loop_is_refused_and_not_taken_for_a_linear_layer():
+    def run(params, xs):
+        def step(carry, x):
+            h, c = carry
+            i, f, g, o = jnp.split(x + h @ params["u"], 4, -1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+        state = jnp.zeros((2, 8)), jnp.zeros((2, 8))
+        return lax.scan(step, state, xs @ params["w"])[0]
+
+    params = {"w": costax.spec("f32[4,32]"), "u": costax.spec("f32[8,32]")}
+    found = costax.analyze(run, params_argnums=0)(params, costax.spec("f32[5,2,4]"))
+    with pytest.raises(InputError, match="cannot be told"):
+        found.as_("torchinfo")
+
+
+def test_a_scan_over_dense_layers_is_no_recurrent_layer():
+    def run(params, x):
+        return lax.scan(lambda x, w: (jnp.tanh(jax.nn.sigmoid(x @ w) @ w), None), x, params)[0]
+
+    found = costax.analyze(run, params_argnums=0)(costax.spec("f32[6,8,8]"), costax.spec("f32[4,8]"))
+    assert found.as_("thop") == 2 * 6 * 4 * 8 * 8
+
+
+def attentions(batch, tokens, width, heads):
+    from flax import nnx
+
+    x = costax.spec(f"f32[{batch},{tokens},{width}]")
+    yield costax.analyze(nn.MultiHeadDotProductAttention(heads))(x)
+    yield costax.analyze(nnx.MultiHeadAttention(heads, width, decode=False, rngs=nnx.Rngs(0)))(x)
+
+
+def test_an_attention_module_counts_what_the_tools_printed():
+    # nn.MultiheadAttention(192, 3) on 197 tokens.
+    printed = {"thop": 0, "torchinfo": 0, "fvcore": 43_951_488, "torch": 87_902_976}
+    for found in attentions(1, 197, 192, 3):
+        assert {tool: found.as_(tool) for tool in printed} == printed
+    # nn.MultiheadAttention(64, 4) on 10 tokens of 2 sequences; ptflops runs one sequence.
+    printed = {"fvcore": 353_280, "deepspeed:macs": 353_280, "calflops:macs": 327_680, "thop": 0, "torchinfo": 0}
+    for found in attentions(2, 10, 64, 4):
+        assert {tool: found.as_(tool) for tool in printed} == printed
+    for found in attentions(1, 10, 64, 4):
+        assert {tool: found.as_(tool) for tool in ("ptflops", "ptflops:aten")} == {
+            "ptflops": 193_440,
+            "ptflops:aten": 179_200,
+        }
+
+
+def test_the_root_of_the_size_of_a_head_is_no_norm():
+    found = costax.analyze(nn.MultiHeadDotProductAttention(4))(costax.spec("f32[2,10,64]"))
+    assert not {layer.kind for layer in layers_of(found)} & {"batch norms", LAYER_NORM, GROUP_NORM}
+    assert (
+        costax.analyze(lambda x: x / jnp.sqrt(jnp.float32(64)), params_argnums=())(costax.spec("f32[2,10,64]")).as_(
+            "fvcore"
+        )
+        == 0
+    )
+
+
+# Convolutions in torch: all taps at all output positions, at all input positions of a transposed one.
+
+
+@pytest.mark.parametrize(
+    ("positions", "taps", "padding", "groups"),
+    [(32, 4, (3, 3), 512), (32, 4, (3, 0), 512), (7, 3, (5, 5), 1), (5, 9, (4, 4), 2), (9, 2, (0, 0), 3)],
+)
+def test_torch_counts_all_taps_at_all_output_positions(positions, taps, padding, groups):
+    channels = 512 if groups == 512 else 6
+    x = costax.spec(f"f32[2,{channels},{positions}]")
+    kernel = costax.spec(f"f32[{channels},{channels // groups},{taps}]")
+
+    def convolution(kernel, x):
+        return lax.conv_general_dilated(x, kernel, (1,), [padding], feature_group_count=groups)
+
+    results = sum(1 for start in range(-padding[0], positions + padding[1] - taps + 1))
+    expected = 2 * 2 * results * taps * channels * channels // groups
+    found = costax.analyze(convolution, params_argnums=0)(kernel, x)
+    assert found.as_("torch") == 2 * found.as_("fvcore") == 2 * found.as_("torchvision") == expected
+    answer = found.explain_vs("torch")
+    assert answer.ours + sum(reason.count for reason in answer.reasons) == answer.count
+
+
+def test_a_causal_convolution_of_mamba_counts_71680_macs():
+    x, kernel = costax.spec("f32[1,512,32]"), costax.spec("f32[512,1,4]")
+    found = costax.analyze(
+        lambda k, x: lax.conv_general_dilated(x, k, (1,), [(3, 3)], feature_group_count=512), params_argnums=0
+    )(kernel, x)
+    assert (found.total.macs, found.as_("torch")) == (65_536, 2 * 71_680)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 3), (1, 0), (2, 1)])
+def test_torch_counts_both_gradients_of_a_convolution_like_the_convolution(stride, padding):
+    x, kernel = costax.spec("f32[2,3,16]"), costax.spec("f32[5,3,4]")
+
+    def total(kernel, x):
+        return (lax.conv_general_dilated(x, kernel, (stride,), [(padding, padding)]) ** 2).sum()
+
+    step = costax.analyze(jax.value_and_grad(total, argnums=(0, 1)), params_argnums=0)(kernel, x)
+    results = (16 + 2 * padding - 4) // stride + 1
+    assert step.as_("torch") == 3 * 2 * 2 * results * 4 * 3 * 5
+
+
+# Tools that count parameters, biases and norms cannot count a program whose parameters are not known.
+
+
+@pytest.mark.parametrize("tool", sorted({*CONVENTIONS} - {"torchvision", "torch", "xla", "megatron", "deepspeed:macs"}))
+def test_a_tool_that_counts_by_parameters_refuses_to_guess_them(tool):
+    unknown = costax.analyze(lambda w, x: jax.nn.relu(x @ w))(costax.spec("f32[8,3]"), costax.spec("f32[4,8]"))
+    with pytest.raises(InputError, match="params_argnums"):
+        unknown.as_(tool)
+
+
+@pytest.mark.parametrize("function", [jnp.matmul, lambda w, x: jnp.tanh(w @ x), lambda w, x: w @ x + 1])
+def test_a_program_without_parameters_can_say_so(function):
+    found = costax.analyze(function, params_argnums=())(costax.spec("f32[8,3]"), costax.spec("f32[3,4]"))
+    assert found.as_("fvcore") == 8 * 3 * 4
+
+
+def test_torch_counts_a_forward_pass_without_knowing_the_parameters():
+    found = costax.analyze(jnp.matmul)(costax.spec("f32[8,3]"), costax.spec("f32[3,4]"))
+    assert found.as_("torch") == 2 * found.as_("torchvision") == 2 * 8 * 3 * 4
+    step = costax.analyze(jax.grad(lambda w, x: (w @ x).sum()))(costax.spec("f32[8,3]"), costax.spec("f32[3,4]"))
+    with pytest.raises(InputError, match="params_argnums"):
+        step.as_("torch")

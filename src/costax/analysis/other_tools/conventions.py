@@ -97,19 +97,29 @@ def _counted(analysis: Counts, tool: Tool, name: str, tool_layers: list[ToolLaye
             why=f"{name} has no number for a training step.",
             cure=f"Analyse the model alone: costax.analyze(model)(*args).as_({name!r}).",
         )
+    if tool.needs_parameters(training=BACKWARD in analysis.by_direction()):
+        _need_parameters(analysis, name)
+    for layer in tool_layers:
+        if tool.does_not_know(layer.kind):
+            raise InputError(
+                f"The number of {name!r} for the {layer.kind} in {'/'.join(layer.scope) or 'the program'} cannot be "
+                "told from the jaxpr.",
+                why="The tool counts such a layer as one module, by terms for its gates that were not measured.",
+                cure=f"Use another tool for this program, or costax's own count: {analysis.total.macs:,} MACs.",
+            )
     ours = tool.mac * analysis.total.macs
     known = sum(layer.count for layer in tool_layers if layer.kind in CONTRACTIONS)
     theirs: dict[str, list[tuple[ToolLayer, Count]]] = {}
     for layer in tool_layers:
-        weight = tool.weights.get(layer.kind)
+        weight = tool.weight(layer.kind)
         count = weight.count(layer) if weight else tool.mac * layer.count if layer.kind in CONTRACTIONS else 0
         theirs.setdefault(layer.kind, []).append((layer, count))
     reasons: list[Reason] = []
     for kind, counted in theirs.items():
         base = sum(tool.mac * layer.count for layer, _ in counted) if kind in CONTRACTIONS else 0
         difference = sum(count for _, count in counted) - base
-        if difference:
-            weight = tool.weights[kind]
+        weight = tool.weight(kind)
+        if difference and weight:
             reasons.append(Reason(kind, difference, weight.why, weight.defect))
     if name == "torch" and BACKWARD in analysis.by_direction():
         recomputed = sum(layer.count for layer in tool_layers if layer.kind == ATTENTION and layer.direction == FORWARD)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, Final, NamedTuple
 
 from costax import _jax
 from costax.analysis.counts import Counts
+from costax.analysis.other_tools.recurrent import CELL_CLASSES, RECURRENT, MatrixProduct, recognised
 from costax.core.cost import Count
 from costax.program.interpreter import Interpreter
 from costax.program.regions import called
@@ -23,7 +25,7 @@ CONVOLUTION, LINEAR, ATTENTION, PRODUCT = "convolutions", "linear layers", "atte
 BIAS, ACTIVATION, SOFTMAX, EMBEDDING = "biases", "activation functions", "softmax", "embeddings"
 BATCH_NORM, LAYER_NORM, GROUP_NORM = "batch norms", "layer norms", "group norms"
 MAX_POOL, AVERAGE_POOL, GLOBAL_POOL = "max pools", "average pools", "global pools"
-CONTRACTIONS: Final = (CONVOLUTION, LINEAR, ATTENTION, PRODUCT)
+CONTRACTIONS: Final = (CONVOLUTION, LINEAR, ATTENTION, PRODUCT, *RECURRENT)
 NORMS: Final = (BATCH_NORM, LAYER_NORM, GROUP_NORM)
 
 # Functions that are one call in the jaxpr, by the name of the call.
@@ -63,6 +65,9 @@ class ToolLayer:
     the elements of the parameter of the layer, counted once. affine: the norm multiplies by a parameter. training: the
     norm computes the statistics of the batch. fused: it is in an attention module of a library, which other tools count
     as one layer. of_convolution: a bias is added to the result of a convolution. name: of an activation function.
+    positions: of a convolution, the MACs of all taps at all output positions, whether the input has so many positions
+    or not (at all input positions if the input is dilated). cell: the number of the recurrent cell that it may be a
+    part of, 0 for none. alone: the program is a single attention module.
     """
 
     kind: str
@@ -77,6 +82,9 @@ class ToolLayer:
     fused: bool = False
     of_convolution: bool = False
     name: str = ""
+    positions: Count = 0
+    cell: int = 0
+    alone: bool = False
 
 
 class _Value(NamedTuple):
@@ -85,7 +93,8 @@ class _Value(NamedTuple):
     size: its elements. weight: its elements if it is a parameter, moved or cast, else 0. product: the contraction that
     computed it. scale: its elements if it is 1 / sqrt(variance), else 0. affine, scales: whether that was multiplied by
     a parameter, and the elements of the parameter. axes, rank: the axes of the reduction that it comes from, and the
-    rank of the reduced array. normed: the norm that computed it.
+    rank of the reduced array. normed: the norm that computed it. fixed: it does not depend on an input of the program.
+    sliced: it is another slice of an array in each run of a loop.
     """
 
     size: Count = 0
@@ -97,13 +106,16 @@ class _Value(NamedTuple):
     affine: bool = False
     scales: Count = 0
     normed: int = -1
+    fixed: bool = False
+    sliced: bool = False
 
 
 @dataclass(slots=True)
 class _Layers:
-    """The layers so far. kinds: the classes of the modules of the program, by scope."""
+    """The layers so far. kinds: the classes of the modules of the program, by scope. cells: the class of each cell."""
 
     kinds: Mapping[Scope, str]
+    cells: dict[Scope | int, tuple[int, str]] = field(default_factory=dict["Scope | int", "tuple[int, str]"])
     layers: list[ToolLayer] = field(default_factory=list[ToolLayer])
 
 
@@ -117,7 +129,10 @@ def layers_of(analysis: Counts) -> list[ToolLayer]:
     jaxpr = _jax.opened(analysis.live)
     inputs = [_Value(_size(v), weight=sizes.get(i, 0)) for i, v in enumerate(jaxpr.invars)]
     reader.run(analysis.live, tree.children, inputs, _LayerContext())
-    return _without_statistics(reader.result.layers)
+    layers = _with_cells(_without_statistics(reader.result.layers), reader.result)
+    heads = {layer.scope[:1] for layer in layers}
+    alone = len(heads) == 1 and program.kinds.get(heads.pop()) in _ATTENTION_MODULES
+    return [replace(layer, alone=True) for layer in layers] if alone else layers
 
 
 class _LayerContext(NamedTuple):
@@ -126,6 +141,7 @@ class _LayerContext(NamedTuple):
     scope: Scope = ()
     direction: str = ""
     times: Count = 1
+    loop: int = 0
 
 
 class _LayerReader(Interpreter[_Value, _LayerContext]):
@@ -135,16 +151,19 @@ class _LayerReader(Interpreter[_Value, _LayerContext]):
         self.result = _Layers(kinds)
 
     def literal(self, atom: Any) -> _Value:
-        return _Value(_size(atom))
+        return _Value(_size(atom), fixed=True)
 
     def constant(self, var: Any, value: Any) -> _Value:
-        return _Value(_size(var))
+        return _Value(_size(var), fixed=True)
 
     def equation(self, node: Node, operands: list[_Value], context: _LayerContext) -> Sequence[_Value]:
         scope, direction = context.scope + node.scope, node.direction or context.direction
-        results = _Equation(self, node, _LayerContext(scope, direction, context.times * node.times)).results(operands)
+        results = _Equation(
+            self, node, context._replace(scope=scope, direction=direction, times=context.times * node.times)
+        ).results(operands)
+        fixed = all(x.fixed for x in operands) and not node.bodies
         return [
-            value._replace(size=_size(var), rank=len(_jax.operand(var.aval).shape))
+            value._replace(size=_size(var), rank=len(_jax.operand(var.aval).shape), fixed=fixed)
             for var, value in zip(node.equation.outvars, results, strict=True)
         ]
 
@@ -154,7 +173,7 @@ class _Equation:
 
     def __init__(self, reader: _LayerReader, node: Node, context: _LayerContext) -> None:
         self.reader, self.result, self.node = reader, reader.result, node
-        self.scope, self.times = context.scope, context.times
+        self.scope, self.times, self.loop = context.scope, context.times, context.loop
         self.direction = context.direction or FORWARD
         self.eqn, self.traits = node.equation, node.traits
 
@@ -172,14 +191,17 @@ class _Equation:
         if traits.windowed and function in _POOLS:
             self._add(_POOLS[function], self._size_in(), outputs=self._size_out())
         if function is Function.ACTIVATION:
-            self._add(ACTIVATION, self._size_out(), name=self.node.label)
+            self._add(ACTIVATION, self._size_out(), name=self.node.label, cell=self._cell())
         if function is Function.EXPONENTIAL:
             self._add(SOFTMAX, self._size_out())
         if function is Function.LOOK_UP and inputs[0].weight and len(self._operand(0).shape) == 2:
             self._add(EMBEDDING, self._size_out(), weight=inputs[0].weight)
         if function is Function.SUM and not traits.windowed:
             return [self._reduction(inputs[0])]
-        if function in (Function.RECIPROCAL_ROOT, Function.SQUARE_ROOT) and not self._is_update():
+        # The root of a constant, such as the size of a head, is no statistic.
+        root = function in (Function.RECIPROCAL_ROOT, Function.SQUARE_ROOT)
+        constant = inputs[0].fixed and inputs[0].size <= 1 if inputs else False
+        if root and not self._is_update() and not constant:
             return [inputs[0]._replace(scale=self._size_out(), normed=-1)]
         keeps = traits.elementwise and function in _ARITHMETIC
         return [self._arithmetic(inputs) if keeps else _Value()] * len(self.eqn.outvars)
@@ -189,15 +211,23 @@ class _Equation:
         # `jax.nn.relu` and similar functions are calls with the name of the function.
         function = str(self.eqn.params.get("name", "")) if call else ""
         if function in _ACTIVATIONS:
-            self._add(ACTIVATION, self._size_out(), name=function)
+            self._add(ACTIVATION, self._size_out(), name=function, cell=self._cell())
             return [_Value()] * len(self.eqn.outvars)
         out: list[_Value] = []
         for body, child in zip(self.node.bodies, self.node.children, strict=True):
             operands = [
-                _Value(_size(v)) if source is None else inputs[source]
-                for v, source in zip(_jax.opened(body.jaxpr).invars, _sources(body), strict=True)
+                _Value(_size(v))
+                if source is None
+                else inputs[source]._replace(
+                    sliced=inputs[source].sliced or (body.loop and position >= (body.fixed or 0)),
+                    fixed=inputs[source].fixed and not body.loop,
+                )
+                for position, (v, source) in enumerate(zip(_jax.opened(body.jaxpr).invars, _sources(body), strict=True))
             ]
-            context = _LayerContext(self.scope + child.scope, self.direction, self.times * child.times)
+            loop = len(self.result.cells) + 1 if body.loop else self.loop
+            if body.loop:
+                self.result.cells[loop] = (loop, "")
+            context = _LayerContext(self.scope + child.scope, self.direction, self.times * child.times, loop)
             results = self.reader.run(body.jaxpr, child.children, operands, context)
             out = results if call else out
         return out or [_Value()] * len(self.eqn.outvars)
@@ -208,10 +238,40 @@ class _Equation:
         if self.traits.contraction is ContractionKind.CONVOLUTION:
             params = self.eqn.params
             groups = max(params["feature_group_count"], params["batch_group_count"])
-            return self._add(CONVOLUTION, macs, outputs=self._size_out(), groups=groups, weight=weight)
+            positions = self._positions(weight) * self.times
+            return self._add(
+                CONVOLUTION, macs, outputs=self._size_out(), groups=groups, weight=weight, positions=positions
+            )
         (_, (batch, _)) = self.eqn.params["dimension_numbers"]
         kind = LINEAR if weight else ATTENTION if batch else PRODUCT
-        return self._add(kind, macs, outputs=self._size_out(), weight=weight)
+        sliced = any(x.weight and x.sliced for x in inputs[:2])
+        return self._add(kind, macs, outputs=self._size_out(), weight=weight, cell=0 if sliced else self._cell())
+
+    def _positions(self, weight: Count) -> Count:
+        """Return the MACs of a convolution as torch counts them: all taps at all output positions.
+
+        A transposed convolution counts its taps at all input positions, and so does the gradient of the input, which is
+        the transposed convolution of the gradient of the output.
+        """
+        params, lhs, out = self.eqn.params, self._operand(0), _jax.operand(self.eqn.outvars[0].aval)
+        numbers, kernel = params["dimension_numbers"], self._operand(1)
+        transposed = self.direction != FORWARD and weight
+        dilated = any(extent != 1 for extent in params["lhs_dilation"])
+        taps = prod(kernel.shape[axis] for axis in numbers.rhs_spec[2:])
+        places = prod(lhs.shape[axis] for axis in numbers.lhs_spec[2:])
+        results = prod(out.shape[axis] for axis in numbers.out_spec[2:])
+        batch, features = (out.shape[axis] for axis in numbers.out_spec[:2])
+        inner = kernel.shape[numbers.rhs_spec[1]] * batch * features
+        return inner * taps * (places if transposed or dilated else results)
+
+    def _cell(self) -> int:
+        """Return the number of the recurrent cell around the equation, or else of the loop; 0 without either."""
+        cells = self.result.cells
+        for n in range(len(self.scope), 0, -1):
+            module = self.result.kinds.get(self.scope[:n], "")
+            if module in CELL_CLASSES:
+                return cells.setdefault(self.scope[:n], (len(cells) + 1, module))[0]
+        return self.loop
 
     def _reduction(self, operand: _Value) -> _Value:
         shape, axes = self._operand(0).shape, tuple(self.eqn.params["axes"])
@@ -231,7 +291,7 @@ class _Equation:
         product = next((x.product for x in inputs if x.product >= 0), -1)
         if self.traits.function is Function.ADD and parameter and product >= 0:
             convolved = self.result.layers[product].kind == CONVOLUTION
-            self._add(BIAS, size, weight=parameter.weight, of_convolution=convolved)
+            self._add(BIAS, size, weight=parameter.weight, of_convolution=convolved, cell=self._cell())
             return _Value()
         scale = next((x for x in inputs if x.scale), None)
         if scale is not None and self.traits.function in (Function.MULTIPLY, Function.DIVIDE):
@@ -295,3 +355,31 @@ def _without_statistics(layers: list[ToolLayer]) -> list[ToolLayer]:
     """Return the layers without the means of norms, which look like global pools."""
     norms = {layer.scope for layer in layers if layer.kind in NORMS}
     return [layer for layer in layers if not (layer.kind == GLOBAL_POOL and layer.scope in norms)]
+
+
+def _with_cells(layers: list[ToolLayer], result: _Layers) -> list[ToolLayer]:
+    """Return the layers with each recurrent cell as one layer, in the place of its parts."""
+    modules = dict(result.cells.values())
+    parts: dict[int, list[ToolLayer]] = {}
+    for layer in layers:
+        if layer.cell and layer.direction == FORWARD:
+            parts.setdefault(layer.cell, []).append(layer)
+    cells: dict[int, ToolLayer] = {}
+    for cell, inside in parts.items():
+        products = [layer for layer in inside if layer.kind in CONTRACTIONS]
+        functions = [(layer.name, layer.count) for layer in inside if layer.kind == ACTIVATION]
+        found = recognised(modules[cell], [MatrixProduct(x.count, x.outputs, x.weight) for x in products], functions)
+        if found and products:
+            kind, units = found
+            macs = sum(layer.count for layer in products)
+            cells[cell] = ToolLayer(kind, products[0].scope, FORWARD, macs, outputs=units)
+    replaced: list[ToolLayer] = []
+    placed: set[int] = set()
+    for layer in layers:
+        number = layer.cell if layer.direction == FORWARD else 0
+        if number not in cells:
+            replaced.append(layer)
+        elif number not in placed:
+            placed.add(number)
+            replaced.append(cells[number])
+    return replaced

@@ -24,8 +24,10 @@ from costax.analysis.other_tools.layers import (
     LINEAR,
     MAX_POOL,
     PRODUCT,
+    SOFTMAX,
     ToolLayer,
 )
+from costax.analysis.other_tools.recurrent import GRU, LSTM, RECURRENT, SIMPLE_RNN
 from costax.core.cost import Count
 from costax.program.tree import FORWARD
 
@@ -53,6 +55,22 @@ class Tool:
     weights: Mapping[str, Weight] = field(default_factory=dict[str, Weight])
     training: bool = False
 
+    def weight(self, kind: str) -> Weight | None:
+        """Return the count for a kind of layer, or None if contractions count as in costax and other layers 0."""
+        return self.weights.get(kind, self._convolution if kind == CONVOLUTION else None)
+
+    @property
+    def _convolution(self) -> Weight:
+        return Weight(lambda layer: self.mac * layer.positions, "all taps at all output positions")
+
+    def does_not_know(self, kind: str) -> bool:
+        """Return whether the number for a kind of layer cannot be told: it was not measured."""
+        return kind in RECURRENT and kind not in self.weights and bool(self.weights)
+
+    def needs_parameters(self, *, training: bool) -> bool:
+        """Return whether the number depends on which inputs are parameters: biases, norms and gradients do."""
+        return bool(self.weights) and (training or not self.training)
+
 
 def _times(factor: int, why: str, *, defect: bool = False) -> Weight:
     return Weight(lambda layer: factor * layer.count, why, defect)
@@ -74,7 +92,12 @@ def _nothing(why: str) -> Weight:
     return _times(0, why, defect=True)
 
 
-_NO_SDPA: Final = _nothing("scaled_dot_product_attention has no rule and counts 0")
+_NO_SDPA: Final = Weight(
+    lambda layer: layer.count if layer.alone else 0,
+    "scaled_dot_product_attention has no rule and counts 0",
+    defect=True,
+)
+_NO_MHA: Final = _nothing("scaled_dot_product_attention has no rule and counts 0")
 _NO_MATMUL: Final = _nothing("only modules count: a product outside of a module counts 0")
 
 
@@ -86,6 +109,13 @@ _LINEAR_MODULES: Final = Weight(
     _linear_modules, "the projections of nn.MultiheadAttention are functions and count 0", defect=True
 )
 
+
+def _gates(per_unit: int, why: str) -> Weight:
+    return Weight(lambda layer: layer.count + per_unit * layer.outputs, why)
+
+
+_NO_RECURRENCE: Final = _nothing("recurrent layers have no rule and count 0")
+
 FVCORE: Final = Tool(
     "MACs",
     "fvcore 0.1.5.post20221221",
@@ -95,6 +125,7 @@ FVCORE: Final = Tool(
         LAYER_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, according to the tool"),
         GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, according to the tool"),
         GLOBAL_POOL: _times(1, "1 an element of the input"),
+        **dict.fromkeys((LSTM, GRU, SIMPLE_RNN), _NO_RECURRENCE),
     },
 )
 
@@ -110,6 +141,9 @@ THOP: Final = Tool(
         GROUP_NORM: _nothing("nn.GroupNorm has no rule and counts 0"),
         AVERAGE_POOL: Weight(lambda layer: layer.outputs, "1 an element of the output"),
         GLOBAL_POOL: Weight(lambda layer: layer.count + layer.outputs, "1 an element of the input and 1 of the output"),
+        LSTM: _gates(16, "16 a unit and step: 12 for sums and biases of the gates, 4 for the new state"),
+        GRU: _gates(13, "13 a unit and step: 9 for sums and biases of the gates, 4 for the new state"),
+        SIMPLE_RNN: _gates(3, "3 a unit and step, for the sum and two biases"),
     },
 )
 
@@ -119,8 +153,9 @@ def _ptflops_function(layer: ToolLayer) -> Count:
 
 
 def _ptflops_attention(layer: ToolLayer) -> Count:
-    # One operation for each element of the softmax, and for each element of the queries, which are scaled.
-    return layer.count + (layer.outputs if layer.fused else 0)
+    # One operation for each element of the softmax, and for each element of the queries, which are scaled. Alone,
+    # nn.MultiheadAttention returns its weights: its products are then also functions, and count twice.
+    return layer.count * (2 if layer.alone else 1) + (layer.outputs if layer.fused else 0)
 
 
 PTFLOPS: Final = Tool(
@@ -136,18 +171,18 @@ PTFLOPS: Final = Tool(
         AVERAGE_POOL: Weight(_ptflops_function, "1 an element of the input, twice: module and function", defect=True),
         GLOBAL_POOL: Weight(_ptflops_function, "1 an element of the input, twice: module and function", defect=True),
         ATTENTION: Weight(_ptflops_attention, "softmax and scaled queries, 1 an element, of nn.MultiheadAttention"),
+        SOFTMAX: Weight(lambda layer: layer.count if layer.alone else 0, "1 an element of a function", defect=True),
+        LSTM: _gates(18, "18 a unit and step: 8 for biases, 10 for gates and the new state"),
+        GRU: _gates(13, "13 a unit and step: 6 for biases, 7 for gates and the new state"),
+        SIMPLE_RNN: _gates(3, "3 a unit and step: 2 for biases, 1 for the sum"),
     },
 )
 
 PTFLOPS_ATEN: Final = Tool(
     "MACs",
     "ptflops 0.7.5, backend aten",
-    weights={ATTENTION: _NO_SDPA, BIAS: _times(1, "1 an element of the output")},
+    weights={ATTENTION: _NO_SDPA, BIAS: _times(1, "1 an element of the output"), LSTM: _NO_RECURRENCE},
 )
-
-
-def _torchinfo_convolution(layer: ToolLayer) -> Count:
-    return layer.count
 
 
 def _torchinfo_linear(layer: ToolLayer) -> Count:
@@ -160,13 +195,15 @@ TORCHINFO: Final = Tool(
     weights={
         ATTENTION: _NO_MATMUL,
         PRODUCT: _NO_MATMUL,
-        CONVOLUTION: Weight(_torchinfo_convolution, "parameters x output positions"),
         LINEAR: Weight(_torchinfo_linear, "parameters x batch: the tokens of a sequence do not count", defect=True),
         BIAS: Weight(lambda layer: 0 if layer.fused else _torchinfo_bias(layer), "a bias is a parameter and counts"),
         BATCH_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
         LAYER_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
         GROUP_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
         EMBEDDING: Weight(lambda layer: layer.weight, "parameters x batch, though nothing multiplies", defect=True),
+        LSTM: _gates(8, "parameters x batch x steps: two biases of each gate"),
+        GRU: _gates(6, "parameters x batch x steps: two biases of each gate"),
+        SIMPLE_RNN: _gates(2, "parameters x batch x steps: two biases"),
     },
 )
 
@@ -191,7 +228,7 @@ _DEEPSPEED: Final = {
 
 def _ungrouped(layer: ToolLayer) -> Count:
     weight_gradient = layer.direction != FORWARD and not layer.weight
-    return 2 * layer.count * (layer.groups if weight_gradient else 1)
+    return 2 * layer.positions * (layer.groups if weight_gradient else 1)
 
 
 TOOLS: Final[Mapping[str, Tool]] = {
@@ -202,15 +239,17 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "ptflops:aten": PTFLOPS_ATEN,
     "torchinfo": TORCHINFO,
     "deepspeed": Tool("FLOPs", "DeepSpeed 0.19.8", mac=2, weights=_DEEPSPEED),
-    "deepspeed:macs": Tool("MACs", "DeepSpeed 0.19.8"),
-    "calflops": Tool("FLOPs", "calflops 0.3.2", mac=2, weights={**_DEEPSPEED, ATTENTION: _NO_SDPA}),
-    "calflops:macs": Tool("MACs", "calflops 0.3.2", weights={ATTENTION: _NO_SDPA}),
+    "deepspeed:macs": Tool("MACs", "DeepSpeed 0.19.8", weights={LSTM: _NO_RECURRENCE}),
+    "calflops": Tool("FLOPs", "calflops 0.3.2", mac=2, weights={**_DEEPSPEED, ATTENTION: _NO_MHA}),
+    "calflops:macs": Tool("MACs", "calflops 0.3.2", weights={ATTENTION: _NO_MHA, LSTM: _NO_RECURRENCE}),
     "torch": Tool(
         "FLOPs",
         "torch 2.15 FlopCounterMode",
         mac=2,
         weights={
-            CONVOLUTION: Weight(_ungrouped, "weight gradients of grouped convolutions are not divided", defect=True)
+            CONVOLUTION: Weight(_ungrouped, "weight gradients of grouped convolutions are not divided", defect=True),
+            LSTM: _nothing("the fused kernel of the CPU has no rule and counts 0"),
+            GRU: _times(2, "2 FLOPs a MAC"),
         },
         training=True,
     ),
