@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from costax.performance.hardware import devices as devices
     from costax.performance.prediction import Prediction as Prediction
     from costax.performance.prediction import predict as predict
+    from costax.program.frameworks.pytorch import from_torch as from_torch
     from costax.program.trace import Target as Target
     from costax.report import load as load
     from costax.report.plots import plot_scaling as plot_scaling
@@ -87,6 +88,7 @@ _HOMES = {
     "devices": "performance.hardware",
     "Fit": "performance.fit",
     "fits": "performance.fit",
+    "from_torch": "program.frameworks.pytorch",
     "calibrate": "measure.calibration",
     "count_trips": "measure.trip_counts",
     "explain": "analysis.explain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -57,8 +58,14 @@ def _user_line(code: Any, instruction: int) -> str:
 
 
 def is_user_file(filename: str) -> bool:
-    """Say whether a file belongs to the user, that is neither to jax nor to costax."""
-    return _sources.is_user_filename(filename) and not filename.startswith(_OWN_FILES)
+    """Say whether a file belongs to the user, that is neither to jax, nor to costax, nor to torch and torchax."""
+    return _sources.is_user_filename(filename) and not filename.startswith((_OWN_FILES, *_torch_files()))
+
+
+def _torch_files() -> list[str]:
+    """Return the folders of torch and of torchax, whose frames lie between a line of a model and its equations."""
+    names = [name for name in ("torch", "torchax") if name in sys.modules]
+    return [f"{folder}{os.sep}" for name in names for folder in sys.modules[name].__path__]
 
 
 # A part of the key of jax's trace caches. Created once, because each new user context empties these caches.

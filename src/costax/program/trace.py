@@ -47,7 +47,7 @@ class Program:
     """A traced function: its jaxpr before dead-code elimination, its inputs, and which of them are parameters.
 
     traced: the `jax.stages.Traced` that jax can lower; None for a plain jaxpr. kinds: the class name of the module of
-    each scope. conditions: constraints on the symbols. undecided: differences that the trace compared with 0 and could
+    each scope. outputs: the shape of its output, as text. conditions: constraints on the symbols. undecided: differences that the trace compared with 0 and could
     not decide; it assumed that they are not 0.
     """
 
@@ -57,6 +57,7 @@ class Program:
     parameters: tuple[Parameter, ...] | None = None
     traced: Any = None
     kinds: Mapping[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+    outputs: Mapping[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
     conditions: tuple[Condition, ...] = ()
     undecided: tuple[Any, ...] = ()
 
@@ -106,7 +107,7 @@ def trace(
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
     try:
-        with frameworks.collected() as kinds, _plainly(scope) as undecided:
+        with frameworks.collected() as modules, _plainly(scope) as undecided:
             bound = frameworks.bind(fn, args, kwargs, params_argnums)
             if not callable(bound.function):
                 raise _not_callable(fn)
@@ -119,7 +120,13 @@ def trace(
     except Exception as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
     program = _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
-    return replace(program, conditions=conditions_of(scope), undecided=tuple(undecided.values()), kinds=kinds)
+    return replace(
+        program,
+        conditions=conditions_of(scope),
+        undecided=tuple(undecided.values()),
+        kinds=modules.kinds,
+        outputs=modules.outputs,
+    )
 
 
 def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
@@ -317,7 +324,7 @@ def _not_callable(fn: Any) -> TargetError:
     return TargetError(
         f"costax cannot analyse {fn!r} of type {type(fn).__name__}.",
         why="costax traces a callable to a jaxpr.",
-        cure="Pass a function, a jitted function, a Traced, a ClosedJaxpr, or a module of flax, equinox or haiku.",
+        cure="Pass a function, a jitted function, a Traced, a ClosedJaxpr, or a module of flax, equinox, haiku or torch.",
     )
 
 
@@ -351,7 +358,9 @@ def _argument_text(path: str, leaf: Any) -> str:
 
 def _described(leaf: Any) -> str:
     shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    return repr(leaf) if shape is None or dtype is None else str(_jax.operand(leaf))
+    if shape is None or dtype is None:
+        return type(leaf).__name__ if frameworks.is_module(leaf) else repr(leaf)
+    return str(_jax.operand(frameworks.abstract(leaf)))
 
 
 def _user_frame(error: BaseException) -> str:

@@ -9,23 +9,28 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from costax import _jax
 from costax._jax import pytrees
-from costax.program.frameworks import equinox, haiku, linen, nnx, plain
+from costax.program.frameworks import equinox, haiku, linen, nnx, plain, pytorch
 from costax.program.frameworks.bound import Bound, arguments, class_of, is_optax
-from costax.program.frameworks.kinds import Kinds, collected
+from costax.program.frameworks.kinds import Modules, collected
+from costax.program.frameworks.pytorch import without_values
 from costax.program.frameworks.scopes import ModuleLibrary, layer_scopes
+from costax.program.frameworks.torch_state import shape_of
 
-__all__ = ["Bound", "Kinds", "arguments", "bind", "collected", "is_library_file", "scope_context"]
+__all__ = [
+    *("Bound", "Modules", "abstract", "arguments", "bind", "collected", "is_library_file", "is_module"),
+    *("scope_context", "without_values"),
+]
 
 # Each returns None for a target of another library. The order matters: `plain.bind` accepts every target.
-_ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, plain.bind)
-_LIBRARIES = ("flax", "equinox", "haiku", "optax")
+_ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, pytorch.bind, plain.bind)
+_LIBRARIES = ("flax", "equinox", "haiku", "optax", "torch", "torchax")
 _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 _NEXT = count()
 
@@ -40,12 +45,13 @@ def bind(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums
 
 
 def scope_context(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractContextManager[None] | None:
-    """Return a context in which each call of an nnx or equinox layer adds its path to jax's name stack.
+    """Return a context in which each call of a layer of nnx, equinox or torch adds its path to jax's name stack.
 
-    None if neither library is loaded. Traces in the context have a cache of their own for each target: another target
+    None if none of these libraries is loaded. Traces in the context have a cache of their own for each target: another target
     may call the same jitted function from other layers, and a cached trace would have the paths of the first target.
     """
-    libraries = [library for library in (nnx.library(), equinox.library()) if library]
+    described = (nnx.library(), equinox.library(), pytorch.library())
+    libraries = [library for library in described if library]
     return _apart(libraries, fn, args, kwargs) if libraries else None
 
 
@@ -53,6 +59,18 @@ def is_library_file(filename: str) -> bool:
     """Return whether a file belongs to one of the libraries."""
     folders = [folder for name in _LIBRARIES if name in sys.modules for folder in sys.modules[name].__path__]
     return filename.startswith(tuple(f"{folder}{os.sep}" for folder in folders))
+
+
+def is_module(leaf: Any) -> bool:
+    """Return whether a value is a module of torch, whose `repr` may have a thousand lines."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(leaf, torch.nn.Module)
+
+
+def abstract(leaf: Any) -> Any:
+    """Return the shape and dtype of a tensor of torch; return any other leaf unchanged."""
+    torch = sys.modules.get("torch")
+    return shape_of(leaf) if torch is not None and isinstance(leaf, torch.Tensor) else leaf
 
 
 @contextmanager
@@ -66,7 +84,11 @@ def _apart(
     target = class_of(target) if isinstance(target, bases) else target
     key = (_number(target), *sorted(_number(cls) for cls in roots))
     twins = [cls for cls, number in roots.items() if number > 1]
-    with layer_scopes(libraries, twins), _jax.separate_trace_cache(key):
+    fixed = [library for library in libraries if not library.rebuilt]
+    modules = [(library, module) for library in fixed for module in pytorch.modules_of(fn, args, kwargs)]
+    with layer_scopes(libraries, twins, modules), _jax.separate_trace_cache(key), ExitStack() as others:
+        for library in libraries:
+            others.enter_context(library.context())
         yield
 
 

@@ -1,44 +1,77 @@
-"""The module class of each scope. Other tools count by module class, where costax counts equations."""
+"""The module class and the output shape of each scope.
+
+Other tools count by module class, where costax counts equations. The table by module shows both.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
 
 from costax import _jax
+from costax._jax import pytrees
 
 Kinds = dict[tuple[str, ...], str]
 
-_COLLECTED: ContextVar[Kinds | None] = ContextVar("kinds", default=None)
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """The modules that a program calls. kinds: the class name by scope. outputs: the output shape as text by scope."""
+
+    kinds: Kinds = field(default_factory=Kinds)
+    outputs: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+
+
+_COLLECTED: ContextVar[Modules | None] = ContextVar("modules", default=None)
 
 
 @contextmanager
-def collected() -> Generator[Kinds]:
-    """Return a context that collects the class name of every module that is called in it, by scope."""
-    kinds: Kinds = {}
-    token = _COLLECTED.set(kinds)
+def collected() -> Generator[Modules]:
+    """Return a context that collects every module that is called in it."""
+    modules = Modules()
+    token = _COLLECTED.set(modules)
     try:
         with ExitStack() as stack:
             for name, library in (("flax.linen", "flax.linen"), ("haiku", "haiku")):
                 if name in sys.modules:
                     stack.enter_context(sys.modules[library].intercept_methods(_intercepted))
-            yield kinds
+            yield modules
     finally:
         _COLLECTED.reset(token)
 
 
-def note(module: Any) -> None:
-    """Record the class of a module for the current scope."""
-    kinds = _COLLECTED.get()
-    scope = _jax.current_scope() if kinds is not None else ()
-    if kinds is not None and scope:
-        kinds.setdefault(scope, type(module).__name__)
+def called(module: Any, call: Callable[[], Any]) -> Any:
+    """Call a module; record its class and the shape of its result for the current scope, if it is the first call."""
+    modules = _COLLECTED.get()
+    if modules is None:
+        return call()
+    scope = _jax.current_scope()
+    modules.kinds.setdefault(scope, type(module).__name__)
+    result = call()
+    if scope not in modules.outputs:
+        modules.outputs[scope] = next(_shapes(result), "")
+    return result
+
+
+def _shapes(result: Any) -> Iterator[str]:
+    """Yield the shape of each array in a result, outermost first."""
+    if pytrees.is_array(result):
+        yield f"[{', '.join(map(str, result.shape))}]"
+    elif isinstance(result, Mapping):
+        for inner in cast("Mapping[Any, Any]", result).values():
+            yield from _shapes(inner)
+    else:
+        leaves = pytrees.leaves(result)
+        for inner in leaves if len(leaves) != 1 or leaves[0] is not result else ():
+            yield from _shapes(inner)
 
 
 def _intercepted(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    if context.method_name == "__call__":
-        note(context.module)
-    return call(*args, **kwargs)
+    if context.method_name != "__call__":
+        return call(*args, **kwargs)
+    return called(context.module, partial(call, *args, **kwargs))

@@ -16,10 +16,10 @@ the methods, and the last one restores the original class attributes, also after
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from inspect import currentframe
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ import jax
 
 from costax._jax import pytrees
 from costax.program.frameworks.bound import class_of
-from costax.program.frameworks.kinds import note
+from costax.program.frameworks.kinds import called
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,37 @@ class ModuleLibrary:
 
     base: the base class of its modules. methods: returns the names of the methods that a class itself defines and whose
     calls are calls of a layer. original: returns the function that a wrapped attribute calls. skipped: returns whether
-    a class is a wrapper and not a layer.
+    a class is a wrapper and not a layer. children: returns the (name, module) pairs inside a module; None for its
+    attributes. rebuilt: transformations rebuild modules; where they do not, the identity of a module is enough, and the
+    outermost module of a program needs no scope. context: what else must hold while scopes are added.
     """
 
     base: Any
     methods: Callable[[type], Sequence[str]]
     original: Callable[[type, Any], Any] = lambda cls, attribute: attribute
     skipped: Callable[[type], bool] = lambda cls: False
+    children: Callable[[Any], Iterable[tuple[str, Any]]] | None = None
+    rebuilt: bool = True
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 class _Calls(threading.local):
     """The active module calls of this thread, outermost first; None outside of a context.
 
-    twins: classes with several root modules in the program, see `layer_scopes`.
+    twins, roots: see `layer_scopes`. A root without a name so far has the name None.
     """
 
     stack: list[_Call] | None = None
     twins: frozenset[type] = frozenset()
+    roots: list[_Root] = []  # noqa: RUF012 # replaced in each context, never changed
+
+
+@dataclass(slots=True)
+class _Root:
+    """An outermost module of a program: its call, and its scope, None as long as it has no name."""
+
+    call: _Call
+    scope: str | None
 
 
 @dataclass(slots=True)
@@ -79,20 +93,26 @@ _USERS: Final[dict[type, int]] = {}
 
 
 @contextmanager
-def layer_scopes(libraries: Sequence[ModuleLibrary], twins: Collection[type] = ()) -> Generator[None]:
+def layer_scopes(
+    libraries: Sequence[ModuleLibrary],
+    twins: Collection[type] = (),
+    roots: Sequence[tuple[ModuleLibrary, Any]] = (),
+) -> Generator[None]:
     """Return a context in which each call of a module adds its path to the name stack.
 
     twins: classes with several root modules in the program (an actor and a critic). Their scopes are the names of the
-    variables of the caller, because the class name does not distinguish them.
+    variables of the caller, because the class name does not distinguish them. roots: the known outermost modules of
+    libraries that do not rebuild modules. A single one needs no scope of its own.
     """
-    outer, outer_twins = _CALLS.stack, _CALLS.twins
+    outer, outer_twins, outer_roots = _CALLS.stack, _CALLS.twins, _CALLS.roots
     for library in libraries:
         _wrap(library)
     _CALLS.stack, _CALLS.twins = [], frozenset(twins)
+    _CALLS.roots = [_Root(_Call(module, library), None if len(roots) > 1 else "") for library, module in roots]
     try:
         yield
     finally:
-        _CALLS.stack, _CALLS.twins = outer, outer_twins
+        _CALLS.stack, _CALLS.twins, _CALLS.roots = outer, outer_twins, outer_roots
         for library in libraries:
             _unwrap(library)
 
@@ -100,7 +120,7 @@ def layer_scopes(libraries: Sequence[ModuleLibrary], twins: Collection[type] = (
 def _wrap(library: ModuleLibrary) -> None:
     with _LOCK:
         _USERS[library.base] = _USERS.get(library.base, 0) + 1
-        for cls in _subclasses(library.base):
+        for cls in (library.base, *_subclasses(library.base)):
             for name in () if library.skipped(cls) else library.methods(cls):
                 if (cls, name) not in _WRAPPED:
                     _WRAPPED[cls, name] = cls.__dict__[name]
@@ -138,9 +158,8 @@ def _scoped(library: ModuleLibrary, function: Any) -> Callable[..., Any]:
         scope = _scope_of(self, stack, library)
         stack.append(_Call(self, library))
         try:
-            with jax.named_scope(scope):
-                note(self)
-                return function.__get__(self, type(self))(*args, **kwargs)
+            with jax.named_scope(scope) if scope else nullcontext():
+                return called(self, partial(function.__get__(self, type(self)), *args, **kwargs))
         finally:
             stack.pop()
 
@@ -153,6 +172,8 @@ def _scope_of(module: Any, stack: list[_Call], library: ModuleLibrary) -> str:
     path = caller.path_of(module) if caller else None
     if path is not None:
         return path
+    if not library.rebuilt:
+        return _scope_from_root(module, stack, library)
     selves = list(_calling_selves(library))
     wrappers = [other for other in selves if library.skipped(class_of(other))]
     parents = [
@@ -178,6 +199,43 @@ def _scope_of(module: Any, stack: list[_Call], library: ModuleLibrary) -> str:
     return (_local_name(module, library) or name) if type(module) in _CALLS.twins else name
 
 
+def _scope_from_root(module: Any, stack: list[_Call], library: ModuleLibrary) -> str:
+    """Return the scope of a call of a module that is not inside the calling module, from the outermost modules.
+
+    A method of the outermost module may run without a call of the module: `torchax.extract_jax` calls its `forward`.
+    """
+    outer = reversed(stack[:-1])
+    calling = (_Call(other, library) for other in _calling_selves(library) if other is not module)
+    for call in (*outer, *(() if stack else calling)):
+        path = call.path_of(module)
+        if path is not None:
+            return path if stack else _below_root(_root(call), path)
+    if stack:
+        return type(module).__name__
+    for root in _CALLS.roots:
+        path = "" if root.call.module is module else root.call.path_of(module)
+        if path is not None:
+            return _below_root(root, path)
+    return _below_root(_root(_Call(module, library)), "")
+
+
+def _root(call: _Call) -> _Root:
+    """Return the outermost module that has a module, which is a new one if no other has it."""
+    for root in _CALLS.roots:
+        if root.call.module is call.module or root.call.path_of(call.module) is not None:
+            return root
+    root = _Root(call, None if _CALLS.roots else "")
+    _CALLS.roots = [*_CALLS.roots, root]
+    return root
+
+
+def _below_root(root: _Root, path: str) -> str:
+    if root.scope is None:
+        module = root.call.module
+        root.scope = _local_name(module, root.call.library) or type(module).__name__
+    return "/".join(filter(None, (root.scope, path)))
+
+
 def _inner_modules(module: Any, library: ModuleLibrary) -> Iterator[tuple[str, Any]]:
     """Yield (path, module) of all modules inside a module, breadth first."""
     seen = {id(module)}
@@ -198,7 +256,9 @@ def _inner_modules(module: Any, library: ModuleLibrary) -> Iterator[tuple[str, A
 
 def _children(value: Any, library: ModuleLibrary) -> Iterator[tuple[str, Any]]:
     """Yield (name, value) of the attributes of a module, or of the entries of a mapping or a sequence."""
-    if isinstance(value, library.base):
+    if isinstance(value, library.base) and library.children is not None:
+        yield from library.children(value)
+    elif isinstance(value, library.base):
         # nnx stores internal data under names that begin with `_pytree__`.
         attributes = pytrees.items(vars(value))
         yield from ((name, inner) for name, inner in attributes if not name.startswith("_pytree__"))
