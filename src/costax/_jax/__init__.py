@@ -43,6 +43,7 @@ from costax._jax.jaxprs import integer_value as integer_value
 from costax._jax.jaxprs import is_concrete as is_concrete
 from costax._jax.jaxprs import is_jaxpr as is_jaxpr
 from costax._jax.jaxprs import is_literal as is_literal
+from costax._jax.jaxprs import is_reference as is_reference
 from costax._jax.jaxprs import literal as literal
 from costax._jax.jaxprs import literal_text as literal_text
 from costax._jax.jaxprs import loaded_part as loaded_part
@@ -57,6 +58,7 @@ from costax._jax.jaxprs import with_equations as with_equations
 from costax._jax.jaxprs import with_scopes as with_scopes
 from costax._jax.jaxprs import without_dead_code as without_dead_code
 from costax._jax.jaxprs import written_inputs as written_inputs
+from costax._jax.mosaic_gpu import copies_of_one_part as copies_of_one_part
 from costax._jax.source_info import current_scope as current_scope
 from costax._jax.source_info import is_user_file as is_user_file
 from costax._jax.source_info import name_stack as name_stack

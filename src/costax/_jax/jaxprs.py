@@ -19,6 +19,7 @@ from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.state import types as _states
 from jax.extend import core as _extend_core
 
+from costax._jax import mosaic_gpu
 from costax._jax.symbolic_dims import count, is_symbolic
 from costax.core import dtypes
 from costax.core.equation import Operand
@@ -54,6 +55,11 @@ def constants(jaxpr: Any) -> Sequence[Any]:
 def is_literal(atom: Any) -> bool:
     """Say whether an atom is a literal and not a variable."""
     return isinstance(atom, _extend_core.Literal)
+
+
+def is_reference(aval: Any) -> bool:
+    """Say whether an abstract value is a reference to an array."""
+    return hasattr(aval, "inner_aval")
 
 
 def literal(value: int, aval: Operand) -> Any:
@@ -130,7 +136,8 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
     """Return the parameters of an equation under their names in jax 0.10, for all versions of jax.
 
     `scan` has `num_consts` and `num_carry` (jax 0.12 has trees instead), `shard_map` has `manual_axes`, and `dma_start`
-    has the added parameters `copied` and `remote`. Integers are Python's, because products of numpy's would overflow
+    has the added parameters `copied` and `remote`; the copies and products of Mosaic GPU kernels have `parts`, the parts
+    of their references. Integers are Python's, because products of numpy's would overflow
     silently. Symbolic dimensions are polynomials.
     """
     by_name = {name: _plain(value) for name, value in eqn.params.items()}
@@ -142,6 +149,8 @@ def params(eqn: Eqn) -> Mapping[str, Any]:
         return {**by_name, "num_consts": consts, "num_carry": carry}
     if eqn.primitive.name == "dma_start":
         return {**by_name, **_dma_params(eqn)}
+    if mosaic_gpu.selects_parts(eqn.primitive.name):
+        return {**by_name, "parts": mosaic_gpu.parts(eqn, operand)}
     return by_name
 
 

@@ -79,7 +79,7 @@ class Body:
 
     jaxpr: open or closed. times: the number of runs, None if the program does not fix it. name: of the body's scope.
     inputs: for each input of the body, the position of the equation's input that it is, starts as, or is a slice of;
-    None without such an input. fixed: so many of the body's first inputs have the same value in every run; None if that
+    None without such an input. constants: the same for the constant variables of an open jaxpr. fixed: so many of the body's first inputs have the same value in every run; None if that
     is unknown. carried: in a loop, so many of the next inputs are the first results of the run before. loop: the body
     is the body of a loop. copies: how often XLA's loop contains the body, more than once if the loop is unrolled.
     choice: the body is one of several branches, and only one branch runs; the most expensive branch is counted. fused:
@@ -94,6 +94,7 @@ class Body:
     times: Count | None = 1
     name: str = ""
     inputs: tuple[int | None, ...] = ()
+    constants: tuple[int, ...] = ()
     fixed: int | None = None
     carried: int = 0
     loop: bool = False

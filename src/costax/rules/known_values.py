@@ -83,7 +83,9 @@ class CallFrame:
     ) -> None:
         """Take an open or closed jaxpr, and its caller: path, frame, equation and the body that the equation runs."""
         self.jaxpr: _jax.Jaxpr = _jax.opened(jaxpr)
-        self._constants = dict(zip(self.jaxpr.constvars, _jax.constants(jaxpr), strict=False))
+        # Constants that are operands of the caller are no values: jax 0.12 keeps the tracers that they were.
+        constants = () if body is not None and body.constants else _jax.constants(jaxpr)
+        self._constants = dict(zip(self.jaxpr.constvars, constants, strict=False))
         self._definitions: dict[Any, Any] | None = None
         self._positions: dict[Any, int] | None = None
         self._values: dict[Any, int | None] = {}
@@ -180,9 +182,10 @@ class CallFrame:
         return self._definitions.get(var)
 
     def position(self, atom: Any) -> int | None:
-        """Return which input of the jaxpr an atom is, or None."""
+        """Return which input of the jaxpr an atom is, or None. The constants of a call follow its inputs."""
         if self._positions is None:
-            self._positions = {var: position for position, var in enumerate(self.jaxpr.invars)}
+            constants = self.jaxpr.constvars if self.body is not None and self.body.constants else ()
+            self._positions = {var: position for position, var in enumerate((*self.jaxpr.invars, *constants))}
         return None if _jax.is_literal(atom) else self._positions.get(atom)
 
     def _value(self, var: Any, definition: Any) -> int | None:
@@ -202,10 +205,17 @@ class CallFrame:
     def _caller_value(self, position: int) -> int | None:
         if self.parent is None or self.body is None:
             return None
-        # Of a loop only the first `fixed` inputs are the same in every run; the carry and the slices change.
-        fixed = len(self.body.inputs) if self.body.fixed is None else self.body.fixed
-        source = self.body.inputs[position] if position < min(fixed, len(self.body.inputs)) else None
+        source = self._source(self.body, position)
         return None if source is None else self.parent.known(self.eqn.invars[source])
+
+    def _source(self, body: Body, position: int) -> int | None:
+        """Return which operand of the caller an input of the body is in every run, or None."""
+        inputs = len(self.jaxpr.invars)
+        if position >= inputs:
+            return body.constants[position - inputs]
+        # Of a loop only the first `fixed` inputs are the same in every run; the carry and the slices change.
+        fixed = len(body.inputs) if body.fixed is None else body.fixed
+        return body.inputs[position] if position < min(fixed, len(body.inputs)) else None
 
     def _array(self, var: Any, definition: Any) -> Any:
         if not _is_evaluable(var):
@@ -218,15 +228,15 @@ class CallFrame:
         return None if position is None else self.input_array(position)
 
     def _caller_array(self, position: int) -> Any:
-        if self.body is not None and self.body.values is not None:
+        inputs = self.jaxpr.invars
+        if self.body is not None and self.body.values is not None and position < len(inputs):
             return self.body.values(position)
         if self.parent is None or self.body is None:
             return None
-        fixed = len(self.body.inputs) if self.body.fixed is None else self.body.fixed
-        source = self.body.inputs[position] if position < min(fixed, len(self.body.inputs)) else None
+        source = self._source(self.body, position)
         if source is None:
             return None
-        atom, var = self.eqn.invars[source], self.jaxpr.invars[position]
+        atom, var = self.eqn.invars[source], (*inputs, *self.jaxpr.constvars)[position]
         if _shape(atom) != _shape(var):
             return None
         value = self.parent.values(atom)
@@ -242,6 +252,10 @@ class CallFrame:
         if name in ("program_id", "axis_index"):
             axis = eqn.params["axis" if name == "program_id" else "axis_name"]
             return None if self.runs is None else self.runs.index(axis)
+        if name == "query_cluster_cancel":
+            # A block that finds no more work stops. Counted so, each block does the work of its own point of the grid,
+            # which is the work of all blocks together, whichever of them does it.
+            return np.zeros((), bool) if var.aval.dtype == bool else None
         if name in ("get", "masked_load"):
             block, part = self.values(eqn.invars[0]), _jax.loaded_part(eqn)
             return block.load(part, self._index) if isinstance(block, KnownBlock) and part is not None else None

@@ -105,21 +105,27 @@ def run_scoped(eqn: Equation) -> Sequence[Body]:
 
     XLA: inside a custom call, or its references are discharged into values before lowering.
     """
-    return [Body(eqn.params["jaxpr"])]
+    return [Body(eqn.params["jaxpr"], constants=tuple(range(len(eqn.inputs))))]
 
 
 @body_rule("core_map", traits=OPAQUE)
 def core_map(eqn: Equation) -> Sequence[Body]:
-    """Every core of the mesh of a device runs the body.
+    """Every core of the mesh of a device runs the body; on GPUs, every block of the grid, its warpgroups, or warps.
+
+    Branches and loops count as in `pallas_call`, if they depend only on `axis_index` and on what the program knows.
 
     XLA: a custom call, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
-    return [_on_cores(eqn, eqn.params["jaxpr"], eqn.params["mesh"])]
+    captured = tuple(range(len(eqn.inputs)))
+    return [_on_cores(eqn, eqn.params["jaxpr"], eqn.params["mesh"], constants=captured)]
 
 
 @body_rule("mpmd_map", traits=OPAQUE)
 def mpmd_map(eqn: Equation) -> Sequence[Body]:
-    """Every core of each mesh runs the body of that mesh.
+    """Every core of each mesh runs the body of that mesh; on GPUs, every block of the grid and its warpgroups.
+
+    Branches and loops count as in `pallas_call`, if they depend only on `axis_index` and on what the program knows. A
+    loop over blocks that hardware schedules (`plgpu.dynamic_scheduling_loop`) does the work of each block once.
 
     XLA: a custom call for each, -1 FLOP; on TPU its `cost_estimate`, if it has one.
     """
@@ -127,7 +133,24 @@ def mpmd_map(eqn: Equation) -> Sequence[Body]:
     return [_on_cores(eqn, jaxpr, mesh) for jaxpr, mesh in meshes]
 
 
-def _on_cores(eqn: Equation, jaxpr: Any, mesh: Any) -> Body:
+def _on_cores(eqn: Equation, jaxpr: Any, mesh: Any, constants: tuple[int, ...] = ()) -> Body:
     sizes = dict(mesh.shape)
     runs = Runs.of_grid(sizes, eqn.runs)
-    return Body(jaxpr, prod(sizes.values()), KERNEL, loop=True, axis_sizes=sizes, runs=runs)
+    values = None if constants else _whole_inputs(eqn, jaxpr)
+    times = prod(sizes.values())
+    return Body(
+        jaxpr, times, KERNEL, constants=constants, loop=True, axis_sizes=sizes, runs=runs, values=values
+    )
+
+
+def _whole_inputs(eqn: Equation, jaxpr: Any) -> Callable[[int], Any]:
+    """Return a function that returns the value of an input of a kernel that gets its operands whole, or references."""
+    written = _jax.written_inputs(jaxpr)
+    inputs = _jax.opened(jaxpr).invars
+
+    def value(position: int) -> Any:
+        known = eqn.values[position] if position < len(eqn.inputs) and position not in written else None
+        becomes_reference = isinstance(known, np.ndarray) and _jax.is_reference(inputs[position].aval)
+        return KnownBlock.whole(known) if becomes_reference else known
+
+    return value
