@@ -43,7 +43,11 @@ def exactness(unknowns: Sequence[Unknown], uncounted: Sequence[Missing], choices
 
 
 def reason(
-    unknowns: Sequence[Unknown], uncounted: Sequence[Missing], choices: Sequence[Choice], word: str, places: Sequence[str]
+    unknowns: Sequence[Unknown],
+    uncounted: Sequence[Missing],
+    choices: Sequence[Choice],
+    word: str,
+    places: Sequence[str],
 ) -> str:
     """Return the word and the reason: "symbolic: exact in 1 symbol", "upper bound: branch 1 of 2 at model.py:41".
 

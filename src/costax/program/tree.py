@@ -197,7 +197,9 @@ class Choice:
 
     def __str__(self) -> str:
         """Return which branch is counted: `branch 1 of 2`."""
-        return f"mean of {self.branches} branches" if self.branch is None else f"branch {self.branch} of {self.branches}"
+        return (
+            f"mean of {self.branches} branches" if self.branch is None else f"branch {self.branch} of {self.branches}"
+        )
 
 
 def choices(root: Node, source: Callable[[Any], str]) -> tuple[Choice, ...]:

@@ -285,17 +285,13 @@ class _Walker:
         number = numbers.setdefault(id(eqn), len(numbers) + 1)
         return base if number == 1 else f"{base}_{number}"
 
-    def _add(
-        self, missing: dict[tuple[str, str], Missing], eqn: Any, frame: CallFrame, reason: str = ""
-    ) -> None:
+    def _add(self, missing: dict[tuple[str, str], Missing], eqn: Any, frame: CallFrame, reason: str = "") -> None:
         """Add an equation without a cost to the findings; equations of one primitive and line are one entry."""
         name, where = eqn.primitive.name, frame.source(eqn)
         first = missing.get((name, where))
         if first is None:
             shapes = [" ".join(str(self._operand(v.aval)) for v in side) for side in (eqn.invars, eqn.outvars)]
-            missing[name, where] = Missing(
-                name, where, *shapes, params=", ".join(eqn.params), reason=reason
-            )
+            missing[name, where] = Missing(name, where, *shapes, params=", ".join(eqn.params), reason=reason)
         else:
             missing[name, where] = replace(first, count=first.count + 1)
 

@@ -39,7 +39,9 @@ def evaluates(name: str) -> bool:
     return name in _ELEMENTWISE or name in _STRUCTURAL
 
 
-def evaluate(name: str, params: Params, operands: Sequence[Array], shapes: Sequence[tuple[int, ...]], out: Any) -> Array:
+def evaluate(
+    name: str, params: Params, operands: Sequence[Array], shapes: Sequence[tuple[int, ...]], out: Any
+) -> Array:
     """Return the result of an equation in every run, or None. shapes: of the operands, without runs. out: its aval."""
     if not is_evaluable(tuple(out.shape), out.dtype):
         return None

@@ -140,9 +140,7 @@ def _cards(analysis: Analysis, program_sections: Mapping[str, Any]) -> list[dict
                 "format": "bytes",
             }
         )
-    cards.append(
-        {"label": "exact", "value": "yes" if analysis.exact else "no", "exact": notes.exactness(analysis)}
-    )
+    cards.append({"label": "exact", "value": "yes" if analysis.exact else "no", "exact": notes.exactness(analysis)})
     return cards
 
 

@@ -39,8 +39,7 @@ def _extents(eqn: Equation) -> list[Any]:
     # The extents that the program computes are the first inputs of the equation, in the order of the grid.
     computed = iter(eqn.known)
     return [
-        size if isinstance(size, int | Polynomial) else next(computed, None)
-        for size in eqn.params["grid_mapping"].grid
+        size if isinstance(size, int | Polynomial) else next(computed, None) for size in eqn.params["grid_mapping"].grid
     ]
 
 
@@ -138,9 +137,7 @@ def _on_cores(eqn: Equation, jaxpr: Any, mesh: Any, constants: tuple[int, ...] =
     runs = Runs.of_grid(sizes, eqn.runs)
     values = None if constants else _whole_inputs(eqn, jaxpr)
     times = prod(sizes.values())
-    return Body(
-        jaxpr, times, KERNEL, constants=constants, loop=True, axis_sizes=sizes, runs=runs, values=values
-    )
+    return Body(jaxpr, times, KERNEL, constants=constants, loop=True, axis_sizes=sizes, runs=runs, values=values)
 
 
 def _whole_inputs(eqn: Equation, jaxpr: Any) -> Callable[[int], Any]:

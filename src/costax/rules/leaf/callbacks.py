@@ -39,9 +39,7 @@ def ffi_call(eqn: Equation) -> Cost:
     and results are counted.
     XLA: HandleCustomCall, -1 FLOP.
     """
-    raise Foreign(
-        f"calls the foreign function {eqn.params.get('target_name', '')!r}, whose work only its author knows"
-    )
+    raise Foreign(f"calls the foreign function {eqn.params.get('target_name', '')!r}, whose work only its author knows")
 
 
 @cost_rule("buffer_callback", traits=OPAQUE)

@@ -175,8 +175,13 @@ def atomic(eqn: Equation) -> Cost:
     return Cost.arithmetic(value.dtype, value.size)
 
 
-@cost_rule("mosaic_gpu_reduce_max", "mosaic_gpu_reduce_min", "mosaic_gpu_reduce_prod", "mosaic_gpu_reduce_sum",
-           traits=REDUCTION)
+@cost_rule(
+    "mosaic_gpu_reduce_max",
+    "mosaic_gpu_reduce_min",
+    "mosaic_gpu_reduce_prod",
+    "mosaic_gpu_reduce_sum",
+    traits=REDUCTION,
+)
 def reduce(eqn: Equation) -> Cost:
     """n elements become one: n - 1 operations for each output element.
 
