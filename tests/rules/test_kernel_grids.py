@@ -78,7 +78,7 @@ def test_a_branch_counts_at_the_points_of_the_grid_where_its_condition_holds(con
 def test_conditions_may_be_combined_and_use_the_size_of_the_grid(grid):
     last = grid[1] - 1
     ours, points = counted(
-        lambda i, j: (i == j or j == last) and not i == 1,
+        lambda i, j: (i == j or j == last) and i != 1,
         grid,
         lambda i, j: ((i == j) | (j == pl.num_programs(1) - 1)) & ~(i == 1),
     )
@@ -124,7 +124,9 @@ def test_each_branch_of_a_switch_counts_where_it_is_selected(branches):
     assert exponentials(program(kernel, (9,))) == sum(taken)
 
 
-@pytest.mark.parametrize("queries, keys, window", [(128, 128, None), (128, 64, None), (64, 128, None), (64, 64, 100)])
+@pytest.mark.parametrize(
+    ("queries", "keys", "window"), [(128, 128, None), (128, 64, None), (64, 128, None), (64, 64, 100)]
+)
 def test_causal_attention_visits_the_blocks_that_the_mask_does_not_hide(queries, keys, window):
     length = 1024
 

@@ -1,4 +1,4 @@
-"""Mosaic GPU kernels, traced without a GPU: products of tensor cores, bytes of copies, work of warpgroups and blocks."""
+"""Mosaic GPU kernels, traced without a GPU: products of tensor cores, bytes of copies, work of blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def f16(*shape):
 
 
 @pytest.mark.parametrize("collective", [False, True])
-@pytest.mark.parametrize("m, n, k", [(512, 512, 256), (1024, 256, 512), (256, 768, 128)])
+@pytest.mark.parametrize(("m", "n", "k"), [(512, 512, 256), (1024, 256, 512), (256, 768, 128)])
 def test_the_blackwell_matmul_counts_what_the_plain_product_counts(m, n, k, collective):
     tile_m, tile_n, tile_k = 128, 128, 64
     config = blackwell.TuningConfig(tile_m, tile_n, tile_k, max_concurrent_steps=2, collective=collective)
@@ -130,7 +130,7 @@ def kernel(body, grid, threads=None, **scratch):
     return plgpu.kernel(body, grid=(grid,), grid_names=("block",), **names, **{memory: scratch}, **options)
 
 
-@pytest.mark.parametrize("m, n, k", [(64, 64, 64), (64, 128, 32), (128, 8, 64)])
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 64, 64), (64, 128, 32), (128, 8, 64)])
 def test_a_product_of_a_warpgroup_is_m_n_k_in_every_block(m, n, k):
     def body(x, out, *, a, b):
         def scope(accumulator):

@@ -88,7 +88,7 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("queries, keys, compute", [(128, 128, 128), (256, 128, 128), (128, 256, 128)])
+@pytest.mark.parametrize(("queries", "keys", "compute"), [(128, 128, 128), (256, 128, 128), (128, 256, 128)])
 @pytest.mark.parametrize("visible", [causal, window, everything, shifted, chunked, mixed])
 def test_blocks_run_where_the_mask_leaves_a_pair(visible, queries, keys, compute):
     heads = 3
@@ -119,8 +119,8 @@ def test_the_backward_kernels_skip_the_same_blocks(visible):
     run, shapes = attention(mask, heads, N)
     step = jax.grad(lambda q, k, v: run(q, k, v).sum(), argnums=(0, 1, 2))
     analysis = costax.analyze(step)(*shapes)
-    # Products of a block: forward q k, p v; for the gradients of k and v q k, p do, do v, ds q; for that of q q k, do v,
-    # ds k. Beside the kernels, the sum of out * do over each row.
+    # Products of a block: forward q k, p v; for the gradients of k and v q k, p do, do v, ds q; for that of q q k,
+    # do v, ds k. Beside the kernels, the sum of out * do over each row.
     products = (2 + 4 + 3) * blocks(visible, heads, N, 128, 128) * 128 * 128 * HEAD
     rows = analysis.total.macs - products
     assert rows in (0, heads * N * HEAD)

@@ -135,10 +135,10 @@ def integer_value(value: Any) -> int | None:
 def params(eqn: Eqn) -> Mapping[str, Any]:
     """Return the parameters of an equation under their names in jax 0.10, for all versions of jax.
 
-    `scan` has `num_consts` and `num_carry` (jax 0.12 has trees instead), `shard_map` has `manual_axes`, and `dma_start`
-    has the added parameters `copied` and `remote`; the copies and products of Mosaic GPU kernels have `parts`, the parts
-    of their references. Integers are Python's, because products of numpy's would overflow
-    silently. Symbolic dimensions are polynomials.
+    `scan` has `num_consts` and `num_carry` (jax 0.12 has trees instead), `shard_map` has `manual_axes`. `dma_start` has
+    the added parameters `copied` and `remote`; the copies and products of Mosaic GPU kernels have `parts`, the parts of
+    their references. Integers are Python's, because products of numpy's would overflow silently. Symbolic dimensions
+    are polynomials.
     """
     by_name = {name: _plain(value) for name, value in eqn.params.items()}
     for other, name in _RENAMED.get(eqn.primitive.name, ()):

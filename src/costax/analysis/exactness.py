@@ -4,9 +4,9 @@
 |---|---|
 | `exact` | Every count is an exact integer, or an exact formula in the sizes that you named. |
 | `symbolic` | Every count is exact as a formula, but it contains trip counts that the program does not fix. |
-| `upper bound` | No count can be larger: of some branches the costliest is counted, and the program does not fix which runs. |
-| `lower bound` | Of such branches the cheapest is counted, as `branches="min"` asks. |
-| `estimate` | Of such branches the mean is counted, or bounds of both kinds, or a loop of unknown length a fixed number of times. |
+| `upper bound` | The program does not fix which of some branches runs, and the costliest is counted. |
+| `lower bound` | The cheapest of such branches is counted, as `branches="min"` asks. |
+| `estimate` | The mean of such branches is counted, or bounds of both kinds, or a loop of unknown length once. |
 | `incomplete` | The work of some primitives is not counted, and they are listed. |
 """
 
@@ -51,8 +51,8 @@ def reason(
 ) -> str:
     """Return the word and the reason: "symbolic: exact in 1 symbol", "upper bound: branch 1 of 2 at model.py:41".
 
-    The text is "" for exact counts.
-    word: that of `exactness`. places: the source lines of the uncounted primitives and then of the choices, as text.
+    The text is "" for exact counts. word: that of `exactness`. places: the source lines of the uncounted primitives and
+    then of the choices, as text.
     """
     symbols = _counted(len(_open(unknowns)), "symbol")
     if word in (EXACT, SYMBOLIC):

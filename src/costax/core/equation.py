@@ -50,8 +50,8 @@ class Equation:
 
     `params` are jax's parameters of the primitive. `axis_sizes` has the size of every mesh axis that is manual at this
     equation (inside `shard_map`). Only body rules receive the rest: `known[i]` is the value of input i if it is an
-    integer scalar that the program fixes, else None; `values[i]` is its value, a scalar or an array, in every run of the
-    equation, else None (see `costax.core.runs`); `runs` are these runs, in a kernel whose grid is known.
+    integer scalar that the program fixes, else None; `values[i]` is its value, a scalar or an array, in every run of
+    the equation, else None (see `costax.core.runs`); `runs` are these runs, in a kernel whose grid is known.
     """
 
     name: str
@@ -79,9 +79,10 @@ class Body:
 
     jaxpr: open or closed. times: the number of runs, None if the program does not fix it. name: of the body's scope.
     inputs: for each input of the body, the position of the equation's input that it is, starts as, or is a slice of;
-    None without such an input. constants: the same for the constant variables of an open jaxpr. fixed: so many of the body's first inputs have the same value in every run; None if that
-    is unknown. carried: in a loop, so many of the next inputs are the first results of the run before. loop: the body
-    is the body of a loop. copies: how often XLA's loop contains the body, more than once if the loop is unrolled.
+    None without such an input. constants: the same for the constant variables of an open jaxpr. fixed: so many of the
+    body's first inputs have the same value in every run; None if that is unknown. carried: in a loop, so many of the
+    next inputs are the first results of the run before. loop: the body is the body of a loop. copies: how often XLA's
+    loop contains the body, more than once if the loop is unrolled.
     choice: the body is one of several branches, and only one branch runs; the most expensive branch is counted. fused:
     the body's equations work in registers and have no memory traffic. per_device: every device of the mesh runs the
     body. axis_sizes: the mesh axes that are manual in the body, with their sizes.

@@ -18,15 +18,23 @@ from functools import cached_property
 from math import prod
 from typing import Any, Final
 
-import numpy as np
+import numpy
 
 from costax.core.polynomial import rational
+
+# Untyped, because arrays have any dtype and any number of dimensions here.
+np: Any = numpy
 
 LARGEST: Final = 1 << 26
 """Arrays with more elements are not computed: what depends on them is not decided."""
 
 Array = Any
 """A numpy array."""
+
+
+def is_array(value: Any) -> bool:
+    """Say whether a value is a numpy array, or a scalar that numpy made of one."""
+    return isinstance(value, np.ndarray | np.generic)
 
 
 def fits_memory(*shapes: Sequence[int]) -> bool:

@@ -31,8 +31,8 @@ class Node:
     bodies: the bodies that the rule of a higher-order equation returned, one for each child. loop: the node is the body
     of a loop. copies: how many copies of a loop body are in the program that XLA gets. fused: the node is a combiner,
     whose work belongs to its parent. per_device: every device runs the node. unknown: the path of a loop with an
-    unknown trip count, or "". choice: how the counted branch was chosen where the program does not fix it ("max", "min",
-    "mean" or an index), and its path. differentiated: the node has backward work. traits: the properties of the
+    unknown trip count, or "". choice: how the counted branch was chosen where the program does not fix it ("max",
+    "min", "mean" or an index), and its path. differentiated: the node has backward work. traits: the properties of the
     primitive.
     """
 
@@ -215,8 +215,8 @@ def choices(root: Node, source: Callable[[Any], str]) -> tuple[Choice, ...]:
             return
         seen.add(id(node))
         line = (source(node.equation) if node.equation is not None else "") or line
-        if node.choice is not None and not isinstance(node.choice[0], int):
-            how, place = node.choice
+        how, place = node.choice or (0, "")
+        if isinstance(how, str):
             branches = [child for child, body in zip(node.children, node.bodies, strict=True) if body.choice]
             if any(branch.once != branches[0].once for branch in branches):
                 counted = next((n for n, branch in enumerate(branches) if branch.times == 1), None)

@@ -130,11 +130,11 @@ def gaps(analysis: Analysis) -> list[str]:
                 f"set it with --trips '{unknown.place}=N'."
             )
     words = {"max": "the costliest", "min": "the cheapest", "mean": "the mean"}
-    for choice in analysis.choices:
-        notes.append(
-            f"The program does not fix which branch runs: {choice.place} ({short_place(choice.source)}); counted is "
-            f"{words[choice.how]}, {choice}; choose one with --branches '{choice.place}=N'."
-        )
+    notes += [
+        f"The program does not fix which branch runs: {choice.place} ({short_place(choice.source)}); counted is "
+        f"{words[choice.how]}, {choice}; choose one with --branches '{choice.place}=N'."
+        for choice in analysis.choices
+    ]
     return notes
 
 

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, Final
 
-import numpy as np
+import numpy
 
 from costax import _jax
 from costax.core.runs import Array, fits_memory
+
+# Untyped, because arrays have any dtype and any number of dimensions here.
+np: Any = numpy
 
 Params = Mapping[str, Any]
 
@@ -133,7 +136,18 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Array]]] = {
 
 
 def _without_params(function: Callable[..., Array]) -> Callable[..., Array]:
-    return lambda _, *operands: function(*operands)
+    def applied(_: Params, *operands: Array) -> Array:
+        return function(*operands)
+
+    return applied
+
+
+def _clamped(_: Params, low: Array, value: Array, high: Array) -> Array:
+    return np.minimum(np.maximum(low, value), high)
+
+
+def _power(params: Params, value: Array) -> Array:
+    return value ** params["y"]
 
 
 _ELEMENTWISE: Final[Mapping[str, Callable[..., Array]]] = {
@@ -143,8 +157,8 @@ _ELEMENTWISE: Final[Mapping[str, Callable[..., Array]]] = {
     "rem": _remainder,
     "select_n": _selected,
     "shift_right_logical": _shifted_logically,
-    "clamp": lambda _, low, value, high: np.minimum(np.maximum(low, value), high),
-    "integer_pow": lambda params, value: value ** params["y"],
+    "clamp": _clamped,
+    "integer_pow": _power,
     "convert_element_type": _converted,
 }
 

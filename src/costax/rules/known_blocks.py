@@ -10,18 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import numpy
 
 from costax import _jax
 from costax.core.runs import Array, fits_memory
+
+# Untyped, because arrays have any dtype and any number of dimensions here.
+np: Any = numpy
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class KnownBlock:
     """A reference to a block of a constant array.
 
-    array: the array. starts: for each of its dimensions, the first element of the block in every run. sizes: the extents
-    of the block, 0 for a dimension that the reference does not have.
+    array: the array. starts: for each of its dimensions, the first element of the block in every run. sizes: the
+    extents of the block, 0 for a dimension that the reference does not have.
     """
 
     array: Array

@@ -18,18 +18,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-import numpy as np
+import numpy
 
 from costax import _jax
 from costax.core import dtypes
 from costax.core.cost import Count
 from costax.core.equation import Body, Equation
 from costax.core.polynomial import Polynomial, at_least
-from costax.core.runs import Array, Runs, fits_memory
+from costax.core.runs import Array, Runs, fits_memory, is_array
 from costax.errors import Uncountable, Undecided
 from costax.rules.array_values import constant, evaluate, evaluates, is_evaluable
 from costax.rules.known_blocks import KnownBlock
 from costax.rules.registry import REGISTRY, Rule
+
+# Untyped, because arrays have any dtype and any number of dimensions here.
+np: Any = numpy
 
 
 class Rules(Protocol):
@@ -262,12 +265,12 @@ class CallFrame:
         if rule.traits.identity and len(eqn.invars) == 1:
             return self.values(eqn.invars[0])
         operands = [self.values(atom) for atom in eqn.invars] if evaluates(name) else [None]
-        if any(not isinstance(value, np.ndarray | np.generic) for value in operands):
+        if any(not is_array(value) for value in operands):
             return None
         return evaluate(name, _jax.params(eqn), operands, [_shape(v) for v in eqn.invars], var.aval)
 
     def _index(self, atom: Any) -> Any:
-        return np.asarray(atom) if isinstance(atom, int | np.integer) else self.values(atom)
+        return np.asarray(atom) if isinstance(atom, int) else self.values(atom)
 
     def _array_from_bodies(self, rule: Rule, eqn: Any, position: int) -> Any:
         """Return a result of a call, of a loop, or of branches of which it is known which one a run takes."""
@@ -284,7 +287,7 @@ class CallFrame:
             if len(inner.jaxpr.outvars) != len(eqn.outvars):
                 return None
             value = inner.values(inner.jaxpr.outvars[position])
-            if not isinstance(value, np.ndarray | np.generic):
+            if not is_array(value):
                 return None
             if result is None:
                 result = value
@@ -411,7 +414,7 @@ def _is_evaluable(var: Any) -> bool:
 def _is_same_in_every_run(value: Any, atom: Any) -> bool:
     if isinstance(value, KnownBlock):
         return all(start.size == 1 for start in value.starts)
-    return value is not None and value.size == np.prod(value.shape[value.ndim - len(_shape(atom)) :])
+    return value is not None and bool(value.size == np.prod(value.shape[value.ndim - len(_shape(atom)) :]))
 
 
 def _behind(mask: Array, rank: int) -> Array:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-import numpy as np
+import numpy
 
 from costax import _jax
 from costax.core.equation import Body, Equation
 from costax.core.runs import Array, Runs
 from costax.rules.registry import body_rule
+
+# Untyped, because arrays have any dtype and any number of dimensions here.
+np: Any = numpy
 
 
 @body_rule("cond")

@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import numpy as np
+import numpy
 
-from costax import _jax
 from costax.core.equation import Body, Equation
-from costax.core.runs import Array, Runs, fits_memory
+from costax.core.runs import Array, Runs, fits_memory, is_array
 from costax.rules.higher_order.trip_count import Loop, added
 from costax.rules.known_values import CallFrame
+
+# Untyped, because arrays have any dtype and any number of dimensions here.
+np: Any = numpy
 
 MOST_STEPS: Final = 1 << 12
 """A loop is stepped through for at most so many iterations."""
@@ -83,7 +85,7 @@ def _loop_runs(eqn: Equation, times: Array, step_of: Callable[[int], Any], steps
 
     def counted(carry: int, iteration: Array) -> Any:
         start, step = steps.initial(carry), step_of(carry)
-        if isinstance(start, np.ndarray | np.generic) and start.dtype.kind in "iu" and step is not None:
+        if is_array(start) and start.dtype.kind in "iu" and step is not None:
             rank = steps.rank(carry)
             offset = (iteration * step).reshape((*iteration.shape, *(1,) * rank))
             return (start + offset).astype(start.dtype) if fits_memory(start.shape, offset.shape) else None
@@ -105,7 +107,7 @@ def _by_counter(eqn: Equation, loop: Loop) -> Array:
     for carry, relation, bound in loop.comparisons():
         start, step = eqn.values[loop.condition_consts + loop.body_consts + carry], loop.step(carry)
         end = _bound(eqn, loop, bound)
-        if isinstance(start, np.ndarray | np.generic) and end is not None and isinstance(step, int) and step != 0:
+        if is_array(start) and end is not None and isinstance(step, int) and step != 0:
             upwards = relation in ("lt", "le")
             if relation == "ne" or upwards != (step > 0) or not fits_memory(start.shape, end.shape):
                 continue
@@ -126,7 +128,7 @@ def _bound(eqn: Equation, loop: Loop, atom: Any) -> Array:
 
     condition = _frame(eqn, eqn.params["cond_jaxpr"], unchanged)
     value = condition.values(atom)
-    return value if isinstance(value, np.ndarray | np.generic) else None
+    return value if is_array(value) else None
 
 
 _Step = Callable[[Sequence[Any], int], "tuple[Array, Callable[[int], Any]]"]
@@ -181,7 +183,7 @@ def _slices(eqn: Equation, position: int, length: int) -> Any:
     """Return the slices of a scanned array, one for each iteration; None if the array is not known."""
     value = eqn.values[position]
     rank = len(eqn.inputs[position].shape)
-    if not isinstance(value, np.ndarray) or cast("Runs", eqn.runs) is None:
+    if not is_array(value):
         return None
     outer = len(cast("Runs", eqn.runs).shape)
     # (*runs, length, ...) -> (length, *runs, ...)
@@ -214,7 +216,7 @@ class _Steps:
     def history(self, carry: int) -> Any:
         self._run()
         values = [step[carry] for step in self._history or ()]
-        if not values or any(not isinstance(value, np.ndarray | np.generic) for value in values):
+        if not values or any(not is_array(value) for value in values):
             return None
         outer = len(cast("Runs", self._eqn.runs).shape) + self.rank(carry)
         whole = [value.reshape((*(1,) * (outer - value.ndim), *value.shape)) for value in values]
@@ -239,7 +241,7 @@ class _Steps:
             goes_on, result = self._step(carries, iteration)
             if self._times is not None:
                 goes_on = iteration < self._times
-            if not isinstance(goes_on, np.ndarray | np.generic | bool):
+            if not is_array(goes_on):
                 return
             active = active & goes_on
             if not np.any(active):
@@ -254,7 +256,7 @@ class _Steps:
 
     @staticmethod
     def _merged(active: Array, new: Any, old: Any, rank: int) -> Any:
-        if not isinstance(new, np.ndarray | np.generic) or not isinstance(old, np.ndarray | np.generic):
+        if not is_array(new) or not is_array(old):
             return new if new is old else None
         mask = active.reshape((*active.shape, *(1,) * rank))
         return np.where(mask, new, old) if fits_memory(mask.shape, new.shape, old.shape) else None

@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from costax import _jax
 from costax.core.cost import Count
 from costax.core.equation import KERNEL, Body, Equation
 from costax.core.polynomial import Polynomial
-from costax.core.runs import Runs
+from costax.core.runs import Runs, is_array
 from costax.rules.known_blocks import KnownBlock
 from costax.rules.known_values import CallFrame
 from costax.rules.registry import body_rule, whole_operands
@@ -59,7 +57,7 @@ def _input_values(eqn: Equation, runs: Runs) -> Callable[[int], Any]:
 
     def array(position: int) -> Any:
         value = eqn.values[mapping.num_dynamic_grid_bounds + position]
-        return value if isinstance(value, np.ndarray) else None
+        return value if is_array(value) else None
 
     def table(position: int) -> KnownBlock | None:
         known = None if position in written else array(position)
@@ -147,7 +145,7 @@ def _whole_inputs(eqn: Equation, jaxpr: Any) -> Callable[[int], Any]:
 
     def value(position: int) -> Any:
         known = eqn.values[position] if position < len(eqn.inputs) and position not in written else None
-        becomes_reference = isinstance(known, np.ndarray) and _jax.is_reference(inputs[position].aval)
+        becomes_reference = is_array(known) and _jax.is_reference(inputs[position].aval)
         return KnownBlock.whole(known) if becomes_reference else known
 
     return value

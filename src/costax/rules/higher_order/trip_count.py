@@ -67,6 +67,7 @@ class Loop:
     """The carry, condition and body of a `while` equation."""
 
     def __init__(self, eqn: Equation) -> None:
+        """Take the equation, with the known values of its inputs."""
         self.eqn = eqn
         self.condition_consts: int = eqn.params["cond_nconsts"]
         self.body_consts: int = eqn.params["body_nconsts"]

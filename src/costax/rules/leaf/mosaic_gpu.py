@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from costax import _jax
 from costax.core import dtypes
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation
+from costax.core.polynomial import magnitude
 from costax.errors import Foreign, Uncountable
 from costax.rules.leaf.state import loaded
 from costax.rules.registry import cost_rule, free, no_traffic
@@ -155,8 +157,8 @@ def multimem_load_reduce(eqn: Equation) -> Cost:
     Raises Uncountable if the size of the mesh axis is not in the program.
     XLA: inside a custom call.
     """
-    axes = eqn.params["collective_axes"]
-    names = axes if isinstance(axes, tuple | list) else (axes,)
+    axes: Any = eqn.params["collective_axes"]
+    names: tuple[Any, ...] = (axes,) if isinstance(axes, str) else tuple(axes)
     unknown = [str(name) for name in names if name not in eqn.axis_sizes]
     if unknown:
         raise Uncountable(f"reduces over the axis {unknown[0]!r}, whose size is not in the program")
@@ -171,7 +173,7 @@ def atomic(eqn: Equation) -> Cost:
     operations = |value|, the largest operand behind the reference.
     XLA: inside a custom call.
     """
-    value = max(eqn.inputs[1:] or eqn.inputs, key=lambda x: x.nbytes if isinstance(x.nbytes, int) else 0)
+    value = max(eqn.inputs[1:], key=lambda x: magnitude(x.size))
     return Cost.arithmetic(value.dtype, value.size)
 
 
