@@ -55,6 +55,7 @@ class ContractionKind(StrEnum):
     CONVOLUTION = "convolution"
     RAGGED = "ragged product"
     SCALED = "scaled product"
+    SPARSE = "sparse product"
 
 
 class Implementation(StrEnum):
