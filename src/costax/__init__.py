@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from costax.analysis.diff import Diff as Diff
     from costax.analysis.diff import diff as diff
     from costax.analysis.explain import explain as explain
+    from costax.analysis.kernel_estimates import cost_estimate as cost_estimate
+    from costax.analysis.kernel_estimates import with_cost_estimates as with_cost_estimates
     from costax.analysis.other_tools.conventions import Answer as Answer
     from costax.analysis.other_tools.conventions import Reason as Reason
     from costax.compare.compare import compare as compare
@@ -79,6 +81,8 @@ _HOMES = {
     "body_rule": "rules.registry",
     "budget": "analysis.decorators",
     "compare": "compare.compare",
+    "cost_estimate": "analysis.kernel_estimates",
+    "with_cost_estimates": "analysis.kernel_estimates",
     "cost_rule": "rules.registry",
     "diff": "analysis.diff",
     "Device": "performance.hardware",

@@ -59,6 +59,10 @@ from costax._jax.jaxprs import with_scopes as with_scopes
 from costax._jax.jaxprs import without_dead_code as without_dead_code
 from costax._jax.jaxprs import written_inputs as written_inputs
 from costax._jax.mosaic_gpu import copies_of_one_part as copies_of_one_part
+from costax._jax.pallas import closed_jaxpr as closed_jaxpr
+from costax._jax.pallas import evaluated as evaluated
+from costax._jax.pallas import pallas_cost_estimate as pallas_cost_estimate
+from costax._jax.pallas import with_kernel_estimates as with_kernel_estimates
 from costax._jax.source_info import current_scope as current_scope
 from costax._jax.source_info import is_user_file as is_user_file
 from costax._jax.source_info import name_stack as name_stack

@@ -257,12 +257,12 @@ class _Equation:
         numbers, kernel = params["dimension_numbers"], self._operand(1)
         transposed = self.direction != FORWARD and weight
         dilated = any(extent != 1 for extent in params["lhs_dilation"])
-        taps = prod(kernel.shape[axis] for axis in numbers.rhs_spec[2:])
-        places = prod(lhs.shape[axis] for axis in numbers.lhs_spec[2:])
-        results = prod(out.shape[axis] for axis in numbers.out_spec[2:])
-        batch, features = (out.shape[axis] for axis in numbers.out_spec[:2])
-        inner = kernel.shape[numbers.rhs_spec[1]] * batch * features
-        return inner * taps * (places if transposed or dilated else results)
+        axes: Sequence[int] = numbers.lhs_spec if transposed or dilated else numbers.out_spec
+        along = lhs if transposed or dilated else out
+        kernel_axes: Sequence[int] = numbers.rhs_spec
+        result_axes: Sequence[int] = numbers.out_spec
+        taps = prod(kernel.shape[axis] for axis in kernel_axes[1:])  # with the features of the input
+        return taps * prod(along.shape[axis] for axis in axes[2:]) * prod(out.shape[axis] for axis in result_axes[:2])
 
     def _cell(self) -> int:
         """Return the number of the recurrent cell around the equation, or else of the loop; 0 without either."""
