@@ -27,6 +27,7 @@ from costax.core.cost import (
     Cost,
     Count,
 )
+from costax.core.polynomial import Polynomial
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import XLA_GPU_H100
 from costax.performance.memory.fusion import Fusion, fused
@@ -164,7 +165,11 @@ class _KernelBuilder:
             # A branch that the analysis does not count runs 0 times.
             if node.times:
                 inner_parameters = _parameter_inputs(op, region, parameters)
-                yield from self.kernels(region, scope, direction, times * node.times, inner_parameters)
+                repeats: Any = times * node.times
+                if isinstance(repeats, Polynomial) and not repeats.symbols:
+                    # Of three branches of which the mean is counted, each runs a third of a time.
+                    repeats = repeats.terms[()]
+                yield from self.kernels(region, scope, direction, repeats, inner_parameters)
 
 
 def _with_casts(region: Region, parameters: frozenset[int]) -> frozenset[int]:

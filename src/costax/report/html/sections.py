@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from costax.analysis.analysis import Analysis
-from costax.errors import CostaxError
+from costax.errors import CostaxError, SymbolError
 
 # Common devices; `costax predict --device` offers all.
 DEVICES: Final = ("h100-sxm", "a100-sxm-80", "tpu-v5e", "tpu-v5p", "mi300x")
@@ -62,6 +62,8 @@ def _thinned(moments: list[list[Any]]) -> list[list[Any]]:
 def _devices(analysis: Analysis) -> dict[str, Any]:
     from costax.performance.prediction import predict
 
+    if analysis.symbols:
+        raise SymbolError(f"the counts contain the symbols {', '.join(analysis.symbols)}.")
     return {name: _device(predict(analysis, name)) for name in DEVICES}
 
 
