@@ -54,7 +54,7 @@ CASES = {
     "costliest": (branched, {}, "upper bound", f"upper bound: branch 1 of 2 at .*{line_of(branched)}"),
     "costliest of three": (switched, {}, "upper bound", f"upper bound: branch 2 of 3 at .*{line_of(switched)}"),
     "cheapest": (branched, {"branches": "min"}, "lower bound", "lower bound: branch 0 of 2 at"),
-    "mean": (switched, {"branches": "mean"}, "estimate", "estimate: mean of 3 branches at"),
+    "mean": (branched, {"branches": "mean"}, "estimate", "estimate: mean of 2 branches at"),
     "loop and branch": (lambda x: looped(branched(x)), {}, "upper bound", "upper bound in 1 symbol: branch 1 of 2 at"),
     "once": (looped, {"loops_once": True}, "estimate", "estimate: loop while counted 1 x"),
     "callback": (lambda x: called(branched(x)), {}, "incomplete", "incomplete: not counted pure_callback at"),

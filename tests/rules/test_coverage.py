@@ -100,7 +100,6 @@ WITHOUT_EXAMPLE = {
         "buffer_callback",
         "ffi_call",
         "io_callback",
-        "pure_callback",
     },
     "public functions bind it only together with other primitives, as jax.scipy.linalg.qr_multiply": {"geqp3", "ormqr"},
 }

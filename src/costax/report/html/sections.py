@@ -101,7 +101,8 @@ def _parts(parts: Any) -> list[dict[str, Any]]:
                 "bound": part.timing.bound,
             },
         )
-        entry["times"] += kernel.times
+        # The share of a branch may be a fraction, which JSON does not have.
+        entry["times"] += kernel.times if isinstance(kernel.times, int) else float(kernel.times)
         entry["seconds"] += part.seconds
     ordered = sorted(groups.values(), key=lambda entry: -entry["seconds"])
     # The short kernels have no FLOPs here, so that the roofline does not draw them; their time stays in the layer.
