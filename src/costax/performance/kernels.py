@@ -166,10 +166,10 @@ class _KernelBuilder:
             if node.times:
                 inner_parameters = _parameter_inputs(op, region, parameters)
                 repeats: Any = times * node.times
-                if isinstance(repeats, Polynomial) and not repeats.symbols:
-                    # Of three branches of which the mean is counted, each runs a third of a time.
-                    repeats = repeats.terms[()]
-                yield from self.kernels(region, scope, direction, repeats, inner_parameters)
+                # Of three branches of which the mean is counted, each runs a third of a time.
+                is_share = isinstance(repeats, Polynomial) and not repeats.symbols
+                runs: Any = repeats.terms[()] if is_share else repeats
+                yield from self.kernels(region, scope, direction, runs, inner_parameters)
 
 
 def _with_casts(region: Region, parameters: frozenset[int]) -> frozenset[int]:
