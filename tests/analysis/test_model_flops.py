@@ -17,7 +17,7 @@ from flax import linen as nn
 import costax
 from costax.analysis.other_tools.masks import Mask
 from costax.analysis.other_tools.model_flops import FORMULAS
-from costax.analysis.other_tools.transformer import read_transformer
+from costax.analysis.other_tools.transformer_reader import read_transformer
 from costax.errors import InputError
 from language_models import Layer, Model, dense, forward, local_and_global, parameters
 from language_models import analysis as traced

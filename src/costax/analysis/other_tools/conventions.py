@@ -11,7 +11,7 @@ from costax.analysis.counts import Counts
 from costax.analysis.other_tools.layers import ATTENTION, CONTRACTIONS, ToolLayer, layers_of
 from costax.analysis.other_tools.model_flops import FORMULAS, notes_of, whole_number
 from costax.analysis.other_tools.tools import TOOLS, Tool
-from costax.analysis.other_tools.transformer import read_transformer
+from costax.analysis.other_tools.transformer_reader import read_transformer
 from costax.core.conventions import as_xla
 from costax.core.cost import Count
 from costax.core.display import Displayed
