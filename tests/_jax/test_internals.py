@@ -139,6 +139,7 @@ def test_private_attributes_of_values_exist():
         "_compiler_options_kvs": lowered._lowering,
         "_explicit_constraints": dimension.scope,
         "_factors": dimension._sorted_terms[0][0],
+        "_in_tree": traced,
         "_impl": jax.random.key(0).dtype,
         "_jit_info": jax.jit(double),
         "_lojax": traced,

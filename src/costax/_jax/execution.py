@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.extend import core as _extend_core
 
+from costax._jax.argument_paths import donated_leaves
 from costax._jax.hlo import hlo_of
 from costax._jax.jaxprs import opened
 
@@ -46,8 +47,8 @@ class Executable:
         if traced is None:
             shapes = [_api.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals(jaxpr)]
             traced = _api.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*shapes)
-        self._tree = _api.tree.structure(traced.args_info)
-        self.donated = [bool(leaf.donated) for leaf in _api.tree.leaves(traced.args_info)]
+        self._tree = traced._in_tree
+        self.donated = donated_leaves(traced)
         self._compiled = traced.lower().compile()
 
     def __call__(self, values: Sequence[Any]) -> Any:

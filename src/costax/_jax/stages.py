@@ -9,6 +9,7 @@ from typing import Any, cast
 import jax
 from jax.extend import core as _extend_core
 
+from costax._jax.argument_paths import donated_leaves
 from costax._jax.jaxprs import opened
 
 # Untyped, because jax's annotations are incomplete.
@@ -85,4 +86,4 @@ def is_compiled(value: object) -> bool:
 
 def donated(traced: Any) -> tuple[bool, ...]:
     """Return whether each argument of a traced function is donated, in the order of the leaves; () for None."""
-    return () if traced is None else tuple(bool(leaf.donated) for leaf in _api.tree.leaves(traced.args_info))
+    return () if traced is None else tuple(donated_leaves(traced))

@@ -114,7 +114,7 @@ def trace(
             static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
             static = {name: value for name, value in static.items() if value != ()}
             closed = _close_over_static(bound, static)
-            traced, paths = _traced(fn, args, kwargs, closed)
+            traced, paths = _traced(fn, args, kwargs, bound, closed)
     except CostaxError:
         raise
     except Exception as error:
@@ -182,42 +182,77 @@ def conditions_of(scope: Any) -> tuple[Condition, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Closed:
-    """A function of arrays only. static: options of `jax.jit` for arguments that are still static."""
+    """A function of arrays only. static: options of `jax.jit` for arguments that are still static.
+
+    is_constant: says whether a leaf of the original arguments is a constant of the function.
+    """
 
     function: Any
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     static: Mapping[str, Any]
+    is_constant: Callable[[Any], bool] = lambda leaf: False
 
 
 def _close_over_static(bound: frameworks.Bound, static: Mapping[str, Any]) -> _Closed:
-    """Return a function of arrays that has all other argument leaves as constants; None replaces them as arguments.
+    """Return a function of arrays that has all other argument leaves as constants.
 
-    A jitted function is returned unchanged, because its own static arguments decide.
+    Each of its arguments is the tuple of leaves of an argument, with None for a constant: a class of the user is only
+    rebuilt with all its leaves. A jitted function is returned unchanged, because its own static arguments decide.
     """
     args, kwargs = tuple(bound.args), dict(bound.kwargs)
-    if _jax.is_jitted(bound.function):
-        return _Closed(bound.function, args, kwargs, static)
-    leaves, tree = pytrees.flatten((args, kwargs))
     numbers = () if bound.eager else (bool, int, float, complex)
-    constant = {i: x for i, x in enumerate(leaves) if not (pytrees.is_array(x) or isinstance(x, numbers))}
-    if not constant and not bound.module:
+
+    def is_constant(leaf: Any) -> bool:
+        return not (pytrees.is_array(leaf) or isinstance(leaf, numbers))
+
+    if _jax.is_jitted(bound.function) or not (bound.module or any(map(is_constant, pytrees.leaves((args, kwargs))))):
         return _Closed(bound.function, args, kwargs, static)
+    positional = [_Opened.of(arg, is_constant) for arg in args]
+    named = {name: _Opened.of(arg, is_constant) for name, arg in kwargs.items()}
 
     @wraps(bound.function)
     def function(*args: Any, **kwargs: Any) -> Any:
-        leaves = tree.flatten_up_to((args, kwargs))
-        args, kwargs = pytrees.unflatten(tree, [constant.get(i, x) for i, x in enumerate(leaves)])
-        out = bound.function(*args, **kwargs)
+        out = bound.function(
+            *(opened.closed(leaves) for opened, leaves in zip(positional, args, strict=True)),
+            **{name: named[name].closed(leaves) for name, leaves in kwargs.items()},
+        )
         return [x for x in pytrees.leaves(out) if pytrees.is_array(x) or isinstance(x, (bool, int, float, complex))]
 
-    args, kwargs = pytrees.unflatten(tree, [None if i in constant else x for i, x in enumerate(leaves)])
     # The argument numbers in `static` are those of the caller. An eager target has other arguments, and its static
     # leaves are constants already.
-    return _Closed(function, args, kwargs, {} if bound.eager else static)
+    return _Closed(
+        function,
+        [opened.arrays for opened in positional],
+        {name: opened.arrays for name, opened in named.items()},
+        {} if bound.eager else static,
+        is_constant,
+    )
 
 
-def _traced(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], closed: _Closed) -> tuple[Any, Sequence[str]]:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An argument as its leaves. arrays: the leaves, None for a constant. constants: the others, by position."""
+
+    structure: Any
+    arrays: tuple[Any, ...]
+    constants: Mapping[int, Any]
+
+    @staticmethod
+    def of(argument: Any, is_constant: Callable[[Any], bool]) -> _Opened:
+        """Open an argument."""
+        leaves, structure = pytrees.flatten(argument)
+        constants = {i: leaf for i, leaf in enumerate(leaves) if is_constant(leaf)}
+        return _Opened(structure, tuple(None if i in constants else x for i, x in enumerate(leaves)), constants)
+
+    def closed(self, leaves: Sequence[Any]) -> Any:
+        """Return the argument with other arrays, such as tracers."""
+        return pytrees.unflatten(self.structure, [self.constants.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+
+def _traced(
+    fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], bound: frameworks.Bound, closed: _Closed
+) -> tuple[Any, Sequence[str]]:
     """Return the Traced and the path of each of its inputs.
 
     If the program cannot be traced with a scope for each layer, it is traced without these scopes, with a warning.
@@ -236,10 +271,10 @@ def _traced(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], closed: _Cl
             warnings.warn(what, ScopesWarning, stacklevel=5)
     numbers, names = _jax.static_arguments(jitted, len(closed.args))
     dynamic = (
-        [None if n in numbers else arg for n, arg in enumerate(closed.args)],
-        {name: None if name in names else arg for name, arg in closed.kwargs.items()},
+        [None if n in numbers else arg for n, arg in enumerate(bound.args)],
+        {name: None if name in names else arg for name, arg in bound.kwargs.items()},
     )
-    return traced, [path for path, _ in pytrees.leaf_paths(dynamic)]
+    return traced, [path for path, leaf in pytrees.leaf_paths(dynamic) if not closed.is_constant(leaf)]
 
 
 def _from_traced(
@@ -251,9 +286,7 @@ def _from_traced(
 ) -> Program:
     jaxpr = traced.jaxpr
     avals = [v.aval for v in _jax.opened(jaxpr).invars]
-    own = [path for path, _ in pytrees.leaf_paths(traced.args_info)]
-    if len(paths) == len(own):
-        own = list(paths)
+    own = list(paths) if len(paths) == _jax.leaf_count(traced) else _jax.argument_paths(traced)
     # jax may put constants before the arguments; constants have no path.
     own = [""] * (len(avals) - len(own)) + own
     inputs = tuple((path, _jax.operand(aval)) for path, aval in zip(own, avals, strict=True))
@@ -298,7 +331,7 @@ def _from_jaxpr(jaxpr: Any, is_parameter: Callable[[str], bool] | None) -> Progr
 
 
 def _argument_count(fn: Any) -> int:
-    return len(fn.args_info[0]) if _jax.is_traced(fn) else len(_jax.opened(fn).invars)
+    return _jax.argument_count(fn) if _jax.is_traced(fn) else len(_jax.opened(fn).invars)
 
 
 def _no_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
