@@ -27,7 +27,7 @@ def cost_estimate(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     remote_bytes_transferred: the bytes that collectives and remote copies send.
     Raises InputError if a count is a symbol, MissingRuleError for a primitive without a rule.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((4, 8), "float32")
     >>> cost_estimate(lambda x: jnp.exp(x) + 1)(x)
     CostEstimate(flops=32, transcendentals=32, bytes_accessed=256, remote_bytes_transferred=0)

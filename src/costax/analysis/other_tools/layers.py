@@ -268,10 +268,18 @@ class _Equation:
         """Return the number of the recurrent cell around the equation, or else of the loop; 0 without either."""
         cells = self.result.cells
         for n in range(len(self.scope), 0, -1):
-            module = self.result.kinds.get(self.scope[:n], "")
+            module = self._module(n)
             if module in CELL_CLASSES:
                 return cells.setdefault(self.scope[:n], (len(cells) + 1, module))[0]
         return self.loop
+
+    def _module(self, depth: int) -> str:
+        """Return the class of the module of the scope at a depth, "" if it is not known.
+
+        In the body of a loop, jax 0.12 traces scopes from the loop on: then the inner part of the scope has a class.
+        """
+        parts = (self.scope[start:depth] for start in range(depth))
+        return next((self.result.kinds[part] for part in parts if part in self.result.kinds), "")
 
     def _reduction(self, operand: _Value) -> _Value:
         shape, axes = self._operand(0).shape, tuple(self.eqn.params["axes"])
@@ -321,7 +329,7 @@ class _Equation:
     def _add(self, kind: str, count: Count, **more: Any) -> int:
         """Add a layer and return its position. count: of one run; of a contraction, of all runs."""
         contraction = kind in CONTRACTIONS
-        fused = any(self.result.kinds.get(self.scope[:n]) in _ATTENTION_MODULES for n in range(1, len(self.scope) + 1))
+        fused = any(self._module(depth) in _ATTENTION_MODULES for depth in range(1, len(self.scope) + 1))
         more = {name: x * self.times if name == "outputs" else x for name, x in more.items()}
         total = count if contraction else count * self.times
         self.result.layers.append(ToolLayer(kind, self.scope, self.direction, total, fused=fused, **more))
