@@ -65,28 +65,6 @@ WITHOUT_EXAMPLE = {
         "scaled_matmul",
         "scaled_matmul_wrapper",
     },
-    "a primitive of Mosaic GPU kernels, which exists in a kernel alone; see tests/rules/test_mosaic_gpu.py": {
-        "_copysign",
-        "async_store_smem",
-        "atomic_cas",
-        "atomic_rmw",
-        "copy_smem_to_gmem",
-        "elementwise_inline_asm",
-        "elementwise_inline_asm_p",
-        "inline_mgpu",
-        "inline_mgpu_p",
-        "mgpu_atomic_store",
-        "mma",
-        "mosaic_gpu_reduce_max",
-        "mosaic_gpu_reduce_min",
-        "mosaic_gpu_reduce_prod",
-        "mosaic_gpu_reduce_sum",
-        "multimem_load_reduce",
-        "multimem_store",
-        "tcgen05_mma",
-        "wgmma",
-        "wgmma_ref",
-    },
     "lowered for GPUs alone; see tests/rules/test_sparse.py": {
         "coo_spmm",
         "coo_spmv",
@@ -96,11 +74,7 @@ WITHOUT_EXAMPLE = {
     },
     "a solver outside of the program, whose work depends on data; see tests/rules/test_sparse.py": {"spsolve"},
     "an update of a mutable array, which no function of arrays shows": {"addupdate"},
-    "a call of the user's code, which nobody can count": {
-        "buffer_callback",
-        "ffi_call",
-        "io_callback",
-    },
+    "a call of the user's code, which nobody can count": {"buffer_callback", "ffi_call"},
     "public functions bind it only together with other primitives, as jax.scipy.linalg.qr_multiply": {"geqp3", "ormqr"},
 }
 
@@ -196,4 +170,8 @@ def test_every_leaf_rule_that_counts_something_has_a_worked_example(live):
     # The list is not longer than it must be: each name is a rule that counts something and has no example.
     assert sorted(excused & shown) == []
     assert sorted(excused - counting) == []
+<<<<<<< HEAD
     assert len(excused) <= 75
+=======
+    assert len(excused) <= 48
+>>>>>>> 50fad6c (io_callback has a worked example)

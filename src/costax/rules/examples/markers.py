@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import jax
 from jax import lax
+from jax.experimental import io_callback
 from jax.ad_checkpoint import checkpoint_name
 
 from costax.rules.examples import case, differs
@@ -22,6 +23,15 @@ CASES = (
         flops=0,
         ops=0,
         xla=differs("a custom call", flops=-1),
-        note="the work of Python on the host is not part of the program",
+        note="the work of Python on the host is not part of the program; the call is listed as uncounted",
+    ),
+    case(
+        "io_callback",
+        lambda x: io_callback(lambda y: y, jax.ShapeDtypeStruct((4, 8), "float32"), x),
+        "f32[4,8]",
+        flops=0,
+        ops=0,
+        xla=differs("a custom call", flops=-1),
+        note="the work of Python on the host is not part of the program; the call is listed as uncounted",
     ),
 )
