@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import jax
 from jax import lax
-from jax.experimental import io_callback
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import io_callback
 
 from costax.rules.examples import case, differs
 
