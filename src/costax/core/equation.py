@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from costax.core import dtypes
 from costax.core.cost import Count
-
-if TYPE_CHECKING:
-    from costax.core.runs import Runs
 
 CONDITION: Final = "condition"
 """The name of the body that decides whether a loop goes on; it runs once more than the loop."""
@@ -51,7 +48,7 @@ class Equation:
     `params` are jax's parameters of the primitive. `axis_sizes` has the size of every mesh axis that is manual at this
     equation (inside `shard_map`). Only body rules receive the rest: `known[i]` is the value of input i if it is an
     integer scalar that the program fixes, else None; `values[i]` is its value, a scalar or an array, in every run of
-    the equation, else None (see `costax.core.runs`); `runs` are these runs, in a kernel whose grid is known.
+    the equation, else None (see `costax.rules.runs`); `runs` are these runs, in a kernel whose grid is known.
     """
 
     name: str
@@ -61,7 +58,7 @@ class Equation:
     axis_sizes: Mapping[str, int] = field(default_factory=dict[str, int])
     known: Sequence[int | None] = ()
     values: Sequence[Any] = ()
-    runs: Runs | None = None
+    runs: Any = None
 
     @property
     def out(self) -> Operand:
@@ -104,6 +101,6 @@ class Body:
     fused: bool = False
     per_device: bool = False
     axis_sizes: Mapping[str, int] = field(default_factory=dict[str, int])
-    runs: Runs | None = None
+    runs: Any = None
     values: Callable[[int], Any] | None = None
     results: Callable[[int], Any] | None = None

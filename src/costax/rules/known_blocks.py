@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from costax import _jax
-from costax.core.runs import Array, fits_memory
+from costax.rules.runs import Array, fits_memory
 
 # Untyped, because arrays have any dtype and any number of dimensions here.
 np: Any = numpy

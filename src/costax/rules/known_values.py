@@ -25,11 +25,11 @@ from costax.core import dtypes
 from costax.core.cost import Count
 from costax.core.equation import Body, Equation
 from costax.core.polynomial import Polynomial, at_least
-from costax.core.runs import Array, Runs, fits_memory, is_array
 from costax.errors import Uncountable, Undecided
 from costax.rules.array_values import constant, evaluate, evaluates, is_evaluable
 from costax.rules.known_blocks import KnownBlock
 from costax.rules.registry import REGISTRY, Rule
+from costax.rules.runs import Array, Runs, fits_memory, is_array
 
 # Untyped, because arrays have any dtype and any number of dimensions here.
 np: Any = numpy
@@ -133,7 +133,7 @@ class CallFrame:
     def values(self, atom: Any) -> Any:
         """Return the value of an atom in every run, an array or the known block of a reference; None if it is unknown.
 
-        It has the dimensions of the runs, and then those of the atom; see `costax.core.runs`.
+        It has the dimensions of the runs, and then those of the atom; see `costax.rules.runs`.
         """
         if _jax.is_literal(atom):
             return constant(atom.val, atom.aval)

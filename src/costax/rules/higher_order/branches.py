@@ -9,8 +9,8 @@ import numpy
 
 from costax import _jax
 from costax.core.equation import Body, Equation
-from costax.core.runs import Array, Runs
 from costax.rules.registry import body_rule
+from costax.rules.runs import Array, Runs
 
 # Untyped, because arrays have any dtype and any number of dimensions here.
 np: Any = numpy

@@ -14,9 +14,9 @@ from typing import Any, Final, cast
 import numpy
 
 from costax.core.equation import Body, Equation
-from costax.core.runs import Array, Runs, fits_memory, is_array
-from costax.rules.higher_order.trip_count import Loop, added
+from costax.rules.higher_order.trip_count import WhileLoop, added
 from costax.rules.known_values import CallFrame
+from costax.rules.runs import Array, Runs, fits_memory, is_array
 
 # Untyped, because arrays have any dtype and any number of dimensions here.
 np: Any = numpy
@@ -43,7 +43,7 @@ def while_runs(eqn: Equation) -> LoopRuns | None:
     """Return the runs of a `while` equation, or None where the program does not determine them."""
     if eqn.runs is None:
         return None
-    loop = Loop(eqn)
+    loop = WhileLoop(eqn)
     times = _by_counter(eqn, loop)
     steps = _Steps(eqn, loop.condition_consts + loop.body_consts, len(eqn.outputs), _while_body(eqn, loop), times)
     if times is None:
@@ -102,7 +102,7 @@ def _loop_runs(eqn: Equation, times: Array, step_of: Callable[[int], Any], steps
     return LoopRuns(np.asarray(times), runs, carry, final)
 
 
-def _by_counter(eqn: Equation, loop: Loop) -> Array:
+def _by_counter(eqn: Equation, loop: WhileLoop) -> Array:
     """Return how often a loop iterates in every run if its condition compares a counter with a bound, else None."""
     for carry, relation, bound in loop.comparisons():
         start, step = eqn.values[loop.condition_consts + loop.body_consts + carry], loop.step(carry)
@@ -117,7 +117,7 @@ def _by_counter(eqn: Equation, loop: Loop) -> Array:
     return None
 
 
-def _bound(eqn: Equation, loop: Loop, atom: Any) -> Array:
+def _bound(eqn: Equation, loop: WhileLoop, atom: Any) -> Array:
     """Return the value of a bound of the condition in every run, if it is the same in every iteration, else None."""
 
     def unchanged(position: int) -> Any:
@@ -134,7 +134,7 @@ def _bound(eqn: Equation, loop: Loop, atom: Any) -> Array:
 _Step = Callable[[Sequence[Any], int], "tuple[Array, Callable[[int], Any]]"]
 
 
-def _while_body(eqn: Equation, loop: Loop) -> _Step:
+def _while_body(eqn: Equation, loop: WhileLoop) -> _Step:
     consts = loop.condition_consts
 
     def step(carries: Sequence[Any], _: int) -> tuple[Array, Callable[[int], Any]]:

@@ -10,10 +10,10 @@ from costax import _jax
 from costax.core.cost import Count
 from costax.core.equation import KERNEL, Body, Equation
 from costax.core.polynomial import Polynomial
-from costax.core.runs import Runs, is_array
 from costax.rules.known_blocks import KnownBlock
 from costax.rules.known_values import CallFrame
 from costax.rules.registry import body_rule, whole_operands
+from costax.rules.runs import Runs, is_array
 from costax.rules.traits import OPAQUE
 
 

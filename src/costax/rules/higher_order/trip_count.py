@@ -21,7 +21,7 @@ _MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "ne": "ne", "eq": "
 
 def trip_count(eqn: Equation) -> int | None:
     """Return how often the body of a `while` equation runs, or None where the program does not determine it."""
-    loop = Loop(eqn)
+    loop = WhileLoop(eqn)
     comparisons = loop.comparisons()
     if not comparisons:
         return _constant_condition(loop)
@@ -58,12 +58,12 @@ def steps(relation: str, start: int, step: int, end: int) -> int | None:
     return -(-(end - start) // step) if step > 0 else None
 
 
-def _constant_condition(loop: Loop) -> int | None:
+def _constant_condition(loop: WhileLoop) -> int | None:
     value = loop.condition.known(loop.condition.jaxpr.outvars[0])
     return 0 if value == 0 else None
 
 
-class Loop:
+class WhileLoop:
     """The carry, condition and body of a `while` equation."""
 
     def __init__(self, eqn: Equation) -> None:
