@@ -132,7 +132,7 @@ class DeviceError(CostaxError, LookupError):
 
 
 class InputError(CostaxError, TypeError):
-    """Arguments or options that do not fit the function, or a spec that does not parse."""
+    """Arguments or options that do not fit the function, which may raise for them, or a spec that does not parse."""
 
 
 class RecordError(CostaxError, ValueError):

@@ -165,4 +165,3 @@ def test_donation_is_known_without_rebuilding():
     analysis = costax.analyze(donating)(Checked(X), X)
     kept = costax.analyze(jax.jit(lambda model, x: (model.w @ x, x.sum())))(Checked(X), X)
     assert analysis.peak_bytes <= kept.peak_bytes
-    assert costax.compare(donating)(Checked(X), X).compiled.total.flops > 0

@@ -87,3 +87,9 @@ def is_compiled(value: object) -> bool:
 def donated(traced: Any) -> tuple[bool, ...]:
     """Return whether each argument of a traced function is donated, in the order of the leaves; () for None."""
     return () if traced is None else tuple(donated_leaves(traced))
+
+
+def needs_values(error: BaseException) -> bool:
+    """Say whether an exception of jax means that Python needed the value of a traced array, as `if x > 0` does."""
+    errors = _api.errors
+    return isinstance(error, (errors.ConcretizationTypeError, errors.TracerArrayConversionError))

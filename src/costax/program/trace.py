@@ -5,6 +5,8 @@ Nothing is executed and no array is allocated: jax gets the shapes of the argume
 
 from __future__ import annotations
 
+import inspect
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -367,18 +369,69 @@ def _name(fn: Any) -> str:
 
 # How many arguments an error lists.
 _SHOWN = 12
+_SHAPES_CURE = (
+    "Pass the shape and dtype that the function expects for each argument. "
+    "Make Python values static with static_argnums or static_argnames."
+)
+# Words in the messages of jax and of the libraries about arguments whose shapes or dtypes do not fit.
+_ABOUT_SHAPES = re.compile(
+    r"\b(shapes?|dtypes?|ndims?|ranks?|dimensions?|axis|axes|broadcast\w*|contract\w*|scalars?|sizes?|"
+    r"index out of range|abstract array)\b",
+    re.IGNORECASE,
+)
 
 
 def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> CostaxError:
+    """Return the error for a function that raised an exception while jax traced it.
+
+    The arguments are blamed where they do not fit the signature, or where a library says that their shapes do not fit.
+    Any other exception is the function's own: it comes first, and whole.
+    """
     leaves = [_argument_text(path, leaf) for path, leaf in pytrees.leaf_paths((tuple(args), dict(kwargs)))]
     listed = ", ".join(leaves[:_SHOWN]) + (f" and {len(leaves) - _SHOWN} more" if len(leaves) > _SHOWN else "")
+    text, frame = _exception_text(error), _user_frame(error)
+    where = f"{frame.filename}:{frame.lineno}" if frame else ""
+    about_shapes = isinstance(error, TypeError | ValueError | IndexError) and _ABOUT_SHAPES.search(text) is not None
+    raised_here = frame is not None and re.search(r"\b(raise|assert)\b", frame.line or "") is not None
+    if not _takes(fn, args, kwargs) or (about_shapes and not raised_here and not _jax.needs_values(error)):
+        return InputError(
+            f"`{_name(fn)}` does not accept these arguments: {text}",
+            where=where,
+            why=f"The arguments are: {listed or 'none'}.",
+            cure=_SHAPES_CURE,
+        )
+    if _jax.needs_values(error):
+        cure = (
+            "Write `jnp.where` or `jax.lax.cond` for an `if` on an array, and `jnp` for `np`; or make the argument "
+            "static with static_argnums or static_argnames, if it is a Python value."
+        )
+    elif about_shapes:
+        cure = _SHAPES_CURE
+    else:
+        cure = "Correct the error, which also occurs when jax traces the function, as in jax.eval_shape or jax.jit."
     return InputError(
-        f"`{_name(fn)}` does not accept these arguments: {type(error).__name__}: {str(error).strip()}",
-        where=_user_frame(error),
-        why=f"The arguments are: {listed or 'none'}.",
-        cure="Pass the shape and dtype that the function expects for each argument. "
-        "Make Python values static with static_argnums or static_argnames.",
+        text, where=where, why=f"`{_name(fn)}` raised it when it was traced with {listed or 'no arguments'}.", cure=cure
     )
+
+
+def _exception_text(error: BaseException) -> str:
+    """Return the class, message and notes of an exception, without the note of jax about its tracebacks."""
+    notes = [note for note in getattr(error, "__notes__", ()) if "removed its internal frames" not in note]
+    message = str(error).strip()
+    return "\n".join([f"{type(error).__name__}: {message}" if message else type(error).__name__, *notes])
+
+
+def _takes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Say whether arguments fit the signature of a function; True where it has none."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def _argument_text(path: str, leaf: Any) -> str:
@@ -396,8 +449,8 @@ def _described(leaf: Any) -> str:
     return str(_jax.operand(frameworks.abstract(leaf)))
 
 
-def _user_frame(error: BaseException) -> str:
-    """Return the innermost `file:line` of the user's own files, or else of the library that the user calls."""
+def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Return the innermost frame of the user's own files, or else of the library that the user calls."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _jax.is_user_file(frame.filename)]
     own = [frame for frame in frames if not frameworks.is_library_file(frame.filename)] or frames
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+    return own[-1] if own else None
