@@ -113,3 +113,35 @@ def test_64_bits_are_kept_only_where_jax_keeps_them():
             return jax.jit(lambda x: x).trace(costax.spec("f64[3]")).jaxpr.in_avals[0].dtype
 
     assert (made(False), made(True)) == (jnp.dtype("float32"), jnp.dtype("float64"))
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        ("f64[8,8]", "float32"),
+        ("i64[]", "int32"),
+        ("u64[3]", "uint32"),
+        ("c128[2,2]", "complex64"),
+        ("float64[b]", "float32"),
+    ],
+)
+def test_a_dtype_of_64_bits_that_jax_halves_is_a_warning_that_names_the_setting(text, half):
+    with pytest.warns(UserWarning, match=f"traced as {half}, because jax_enable_x64 is off") as caught:
+        costax.spec(text)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with jax.enable_x64(True):
+        # Every warning is an error in the tests.
+        costax.spec(text)
+    for kept in ("f32[8]", "c64[8]", "bf16[8]", "bool[8]", "key<fry>[]"):
+        costax.spec(kept)
+
+
+def test_the_command_line_warns_of_64_bits_too():
+    from click.testing import CliRunner
+
+    from costax.cli.app import main
+
+    with pytest.warns(UserWarning, match="jax_enable_x64"):
+        done = CliRunner().invoke(main, ["analyze", "jax.numpy:sin", "--input", "f64[8]"])
+    assert done.exit_code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import warnings
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ from costax._jax import pytrees
 from costax.core.polynomial import parse
 from costax.errors import InputError, SymbolError
 
+# Untyped, because jax's annotations are incomplete.
+_api: Any = jax
+
 _GRAMMAR = re.compile(
     r"\s*(?P<dtype>[a-z]\w*(?:<\w+>)?)\s*\[(?P<shape>[^\[\]]*)\]\s*(?:;(?P<constraints>.*))?", re.DOTALL
 )
@@ -21,6 +25,8 @@ _PREFIXES = {"f": "float", "bf": "bfloat", "i": "int", "s": "int", "u": "uint", 
 _DTYPE = re.compile(r"(bf|f|i|s|u|c|float|bfloat|int|uint|complex)([0-9]+)(_\w+)?")
 # HLO writes pred.
 _BOOLEANS = {"bool": "bool", "pred": "bool"}
+# What jax traces a dtype of 64 bits as, unless its setting for 64 bits is on.
+_HALF = {"float64": "float32", "int64": "int32", "uint64": "uint32", "complex128": "complex64"}
 _KEYS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
 
 
@@ -31,6 +37,7 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     same in all arguments of a call. constraints: conditions on the symbols, such as `"s >= 2"` or `"mod(s, 8) == 0"`;
     they may also follow the shape after a semicolon: `i32[b,s]; s >= 2, b <= 64`. No array is allocated.
 
+    Warns of a dtype of 64 bits (`f64`, `i64`, `u64`, `c128`) where `jax_enable_x64` is off: jax traces it as 32 bits.
     Raises InputError if the text is not of the form `dtype[extent,extent,...]`, or if a constraint is not valid.
 
     >>> spec("bf16[2,128]"), spec("i32[b,s+1]")
@@ -42,6 +49,7 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     if not match:
         raise _wrong(text, "it is not of the form dtype[extent,extent,...]")
     dtype = _dtype(text, match["dtype"])
+    _warn_of_64_bits(text, dtype)
     extents = _separated(match["shape"])
     counts = [int(extent) if re.fullmatch(r"[0-9]+", extent) else _formula(text, extent) for extent in extents]
     written = (*constraints, *_separated(match["constraints"] or ""))
@@ -99,6 +107,15 @@ def _dtype(text: str, name: str) -> Any:
     if dtype is None or dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise _wrong(text, f"jax has no dtype {name!r}")
     return dtype
+
+
+def _warn_of_64_bits(text: str, dtype: Any) -> None:
+    """Warn of a dtype that jax halves, unless its setting for 64 bits is on."""
+    half = _HALF.get(str(dtype))
+    if half is not None and not _api.config.jax_enable_x64:
+        what = f"Explicitly requested dtype {dtype} of {text!r} is traced as {half}, because jax_enable_x64 is off."
+        cure = 'Turn it on with jax.config.update("jax_enable_x64", True) or JAX_ENABLE_X64=1.'
+        warnings.warn(f"{what} {cure}", UserWarning, stacklevel=3)
 
 
 def _key_dtype(implementation: str) -> Any:
