@@ -2,6 +2,7 @@
 
 import enum
 import functools
+import json
 import tracemalloc
 from dataclasses import dataclass
 
@@ -12,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from flax import nnx
 from jax import lax
 
 import costax
+from costax.cli.app import main
 from costax.errors import InputError, TargetError
 from costax.program.trace import trace
 
@@ -410,3 +413,60 @@ def test_an_error_of_the_function_itself_is_told_with_its_kind():
 
     with pytest.raises(InputError, match="KeyError: 'missing'"):
         costax.analyze(f)(X)
+
+
+# Exported functions.
+
+
+def exported(*shape):
+    return jax.export.export(jax.jit(network))(f32(*shape), W)
+
+
+def network(x, w):
+    return jnp.tanh(x @ w)
+
+
+def test_an_exported_function_counts_its_call():
+    function = exported(4, 8)
+    called = costax.analyze(function.call)(X, W)
+    for analysis in (costax.analyze(function)(X, W), costax.analyze(function)()):
+        assert analysis.total == called.total
+        assert analysis.total.macs == 4 * 8 * 3
+        assert analysis.name == "network"
+    assert costax.analyze(function, params_argnums=1)().params == 8 * 3
+    assert costax.compare(function)().xla["transcendentals"] == 4 * 3
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7])
+def test_an_exported_function_with_symbolic_sizes_takes_the_sizes_of_its_arguments(batch):
+    (b,) = jax.export.symbolic_shape("b")
+    function = exported(b, 8)
+    assert costax.analyze(function)(f32(batch, 8), W).total.macs == batch * 8 * 3
+    with pytest.raises(InputError, match="has symbolic sizes, and got no arguments"):
+        costax.analyze(function)()
+
+
+def test_an_exported_function_as_a_target_of_the_command_line(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import jax, jax.numpy as jnp\n"
+        "function = jax.export.export(jax.jit(jnp.sin))(jax.ShapeDtypeStruct((4, 8), jnp.float32))\n"
+        "def made():\n"
+        "    return function, ()\n"
+    )
+    for name, inputs in (("made", []), ("function", ["--input", "f32[4,8]"])):
+        done = CliRunner().invoke(main, ["analyze", f"{path}:{name}", "--json", *inputs])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["total"]["transcendentals"] == 4 * 8
+
+
+class Long:
+    def __repr__(self):
+        return "a very long\ntext " * 100
+
+
+def test_what_is_no_program_is_named_in_one_line():
+    with pytest.raises(TargetError) as caught:
+        costax.analyze(Long())(X)
+    assert len(caught.value.what) < 150
+    assert "\n" not in caught.value.what

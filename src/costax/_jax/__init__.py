@@ -84,7 +84,9 @@ from costax._jax.stablehlo_operations import EmittedProgram as EmittedProgram
 from costax._jax.stablehlo_operations import emitted_program as emitted_program
 from costax._jax.stablehlo_operations import isolated_hlo as isolated_hlo
 from costax._jax.stages import donated as donated
+from costax._jax.stages import exported_arguments as exported_arguments
 from costax._jax.stages import is_compiled as is_compiled
+from costax._jax.stages import is_exported as is_exported
 from costax._jax.stages import is_jitted as is_jitted
 from costax._jax.stages import is_lowered as is_lowered
 from costax._jax.stages import is_traced as is_traced

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
+from jax import export as _export
 from jax.extend import core as _extend_core
 
 from costax._jax.argument_paths import donated_leaves
@@ -72,6 +73,19 @@ def traced(fn: Callable[..., Any], avals: Sequence[Any]) -> Any:
 def is_traced(value: object) -> bool:
     """Say whether a value is a `jax.stages.Traced`."""
     return isinstance(value, jax.stages.Traced)
+
+
+def is_exported(value: object) -> bool:
+    """Say whether a value is a `jax.export.Exported`."""
+    return isinstance(value, _export.Exported)
+
+
+def exported_arguments(exported: Any) -> tuple[Any, Any] | None:
+    """Return the (args, kwargs) of an exported function as shapes and dtypes; None if a size of them is symbolic."""
+    if not all(isinstance(extent, int) for aval in exported.in_avals for extent in aval.shape):
+        return None
+    leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in exported.in_avals]
+    return _api.tree.unflatten(exported.in_tree, leaves)
 
 
 def is_lowered(value: object) -> bool:

@@ -68,8 +68,9 @@ def analyze(
 ) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns its Analysis. Nothing is executed.
 
-    fn: a callable, jitted or not, a `jax.stages.Traced`, a closed jaxpr, or a module of flax, equinox or haiku. For
-    the path of an HLO file, the function takes no arguments and returns a ModuleAnalysis with XLA's counts.
+    fn: a callable, jitted or not, a `jax.stages.Traced`, a `jax.export.Exported`, a closed jaxpr, or a module of flax,
+    equinox or haiku. For the path of an HLO file, the function takes no arguments and returns a ModuleAnalysis with
+    XLA's counts; `trips` is the only option then.
     Arguments of the function: arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree. If sizes
     are symbols, as in `costax.spec("i32[b,s]")`, the counts are polynomials in the symbols.
     static_argnums, static_argnames: as for `jax.jit`. params_argnums: the positional arguments that are parameters.

@@ -106,6 +106,10 @@ def trace(
             why="costax counts the jaxpr, the program before the compiler changes it.",
             cure="Pass the traced program: traced = jitted.trace(*args), then costax.analyze(traced)().",
         )
+    name = _name(fn)
+    if _jax.is_exported(fn):
+        name, args, kwargs = fn.fun_name, *_of_exported(fn, args, kwargs)
+        fn = fn.call
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
     try:
@@ -121,7 +125,7 @@ def trace(
         raise
     except Exception as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
-    program = _from_traced(traced, bound.parameters, _name(fn), paths, _tied(bound))
+    program = _from_traced(traced, bound.parameters, name, paths, _tied(bound))
     return replace(
         program,
         conditions=conditions_of(scope),
@@ -355,11 +359,27 @@ def _check_argument_numbers(fn: Any, args: Sequence[Any], numbers: int | Sequenc
             )
 
 
+def _of_exported(
+    exported: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the arguments of an exported function: those given, else its own, if their sizes are numbers."""
+    own = (args, kwargs) if args or kwargs else _jax.exported_arguments(exported)
+    if own is None:
+        raise InputError(
+            f"The exported function `{exported.fun_name}` has symbolic sizes, and got no arguments.",
+            why="costax counts an exported function for sizes that are numbers.",
+            cure="Give it arguments: costax.analyze(exported)(jax.ShapeDtypeStruct((8, 128), jnp.float32)).",
+        )
+    return own
+
+
 def _not_callable(fn: Any) -> TargetError:
+    text = " ".join(repr(fn).split())
     return TargetError(
-        f"costax cannot analyse {fn!r} of type {type(fn).__name__}.",
+        f"costax cannot analyse {text if len(text) <= 80 else text[:77] + '...'} of type {type(fn).__name__}.",
         why="costax traces a callable to a jaxpr.",
-        cure="Pass a function, a jitted function, a Traced, a ClosedJaxpr, or a module of flax, equinox, haiku or torch.",
+        cure="Pass a function, a jitted function, a Traced, an Exported, a ClosedJaxpr, or a module of flax, equinox, "
+        "haiku or torch.",
     )
 
 
