@@ -193,6 +193,11 @@ class _RecordedSteps(Steps):
         self._wanted, self._ledgers, self._versions, self._names = wanted, ledgers, 0, owners
         self._record()
 
+    def begin(self, first: ModuleCost) -> None:
+        super().begin(first)
+        self._versions += 1
+        self._record()
+
     def add(self, pipeline: str, name: str, after: ModuleCost) -> None:
         super().add(pipeline, name, after)
         self._versions += 1
