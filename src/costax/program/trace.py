@@ -48,8 +48,8 @@ class Parameter:
 class Program:
     """A traced function: its jaxpr before dead-code elimination, its inputs, and which of them are parameters.
 
-    traced: the `jax.stages.Traced` that jax can lower; None for a plain jaxpr. kinds: the class name of the module of
-    each scope. outputs: the shape of its output, as text. conditions: constraints on the symbols. undecided: differences that the trace compared with 0 and could
+    traced: the `jax.stages.Traced` that jax can lower; None for a plain jaxpr. modules: the modules
+    that it calls, by scope. conditions: constraints on the symbols. undecided: differences that the trace compared with 0 and could
     not decide; it assumed that they are not 0.
     """
 
@@ -58,8 +58,7 @@ class Program:
     inputs: tuple[tuple[str, Operand], ...]
     parameters: tuple[Parameter, ...] | None = None
     traced: Any = None
-    kinds: Mapping[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
-    outputs: Mapping[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+    modules: frameworks.Modules = field(default_factory=frameworks.Modules)
     conditions: tuple[Condition, ...] = ()
     undecided: tuple[Any, ...] = ()
 
@@ -130,8 +129,7 @@ def trace(
         program,
         conditions=conditions_of(scope),
         undecided=tuple(undecided.values()),
-        kinds=modules.kinds,
-        outputs=modules.outputs,
+        modules=modules,
     )
 
 
@@ -271,6 +269,8 @@ def _traced(
         try:
             with scopes:
                 traced = jitted.trace(*closed.args, **closed.kwargs)
+        except CostaxError:
+            raise
         except Exception as error:
             traced = jitted.trace(*closed.args, **closed.kwargs)
             what = f"costax added no scopes for the layers of `{_name(fn)}`: tracing with them failed ({error})."

@@ -7,17 +7,19 @@ the jaxpr by their arithmetic: an addition of a parameter to the result of a con
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Final, NamedTuple
 
 from costax import _jax
 from costax.analysis.counts import Counts
-from costax.analysis.other_tools.recurrent import CELL_CLASSES, RECURRENT, MatrixProduct, recognised
+from costax.analysis.other_tools.recurrent import CELL_CLASSES, CELL_OPERATIONS, RECURRENT, MatrixProduct, recognised
 from costax.core.cost import Count
+from costax.program.frameworks import Modules
 from costax.program.interpreter import Interpreter
 from costax.program.regions import called
+from costax.program.trace import Program
 from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE, Node, Scope
 from costax.rules.traits import ContractionKind, Function
 
@@ -54,6 +56,10 @@ _ARITHMETIC: Final = frozenset(
 _ATTENTION_MODULES: Final = frozenset(
     {"MultiHeadDotProductAttention", "MultiHeadAttention", "MultiheadAttention", "SelfAttention"}
 )
+_NORM_MODULES: Final = {"BatchNorm": BATCH_NORM, "LayerNorm": LAYER_NORM, "GroupNorm": GROUP_NORM}
+_ADAPTIVE: Final = "AdaptiveAvgPool"
+# Operations of torch of which at least one is in the scope of `scaled_dot_product_attention`, however torch does it.
+_FUSED_ATTENTION: Final = ("scaled_dot_product", "_safe_softmax")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,10 @@ class ToolLayer:
     as one layer. of_convolution: a bias is added to the result of a convolution. name: of an activation function.
     positions: of a convolution, the MACs of all taps at all output positions, whether the input has so many positions
     or not (at all input positions if the input is dilated). cell: the number of the recurrent cell that it may be a
-    part of, 0 for none. alone: the program is a single attention module.
+    part of, 0 for none. module: the class of the module whose scope it is in, if that is known. torch: the program is
+    one of torch, and all classes are known. biased: the recurrent layer has biases, which is assumed outside of torch.
+    leaf: the module has no modules inside, or that is not known. separate: an attention product or softmax that is an
+    operation of its own in torch, not a part of `scaled_dot_product_attention`, as in an nn.MultiheadAttention alone.
     """
 
     kind: str
@@ -84,7 +93,11 @@ class ToolLayer:
     name: str = ""
     positions: Count = 0
     cell: int = 0
-    alone: bool = False
+    module: str = ""
+    torch: bool = False
+    biased: bool = True
+    leaf: bool = True
+    separate: bool = False
 
 
 class _Value(NamedTuple):
@@ -112,9 +125,14 @@ class _Value(NamedTuple):
 
 @dataclass(slots=True)
 class _Layers:
-    """The layers so far. kinds: the classes of the modules of the program, by scope. cells: the class of each cell."""
+    """The layers so far, the modules of the program, and the scopes of modules of torch with biases.
 
-    kinds: Mapping[Scope, str]
+    cells: the number of each scope or loop that may be a recurrent cell, and the class of its module or the operation
+    of torch, "" for a loop.
+    """
+
+    modules: Modules
+    biased: Set[Scope]
     cells: dict[Scope | int, tuple[int, str]] = field(default_factory=dict["Scope | int", "tuple[int, str]"])
     layers: list[ToolLayer] = field(default_factory=list[ToolLayer])
 
@@ -124,15 +142,23 @@ def layers_of(analysis: Counts) -> list[ToolLayer]:
     program, tree = analysis.program, analysis.tree
     if tree is None or program is None:
         return []
-    reader = _LayerReader(program.kinds)
+    reader = _LayerReader(program.modules, _biased(program))
     sizes = {parameter.position: parameter.operand.size for parameter in program.parameters or ()}
     jaxpr = _jax.opened(analysis.live)
     inputs = [_Value(_size(v), weight=sizes.get(i, 0)) for i, v in enumerate(jaxpr.invars)]
     reader.run(analysis.live, tree.children, inputs, _LayerContext())
     layers = _with_cells(_without_statistics(reader.result.layers), reader.result)
     heads = {layer.scope[:1] for layer in layers}
-    alone = len(heads) == 1 and program.kinds.get(heads.pop()) in _ATTENTION_MODULES
-    return [replace(layer, alone=True) for layer in layers] if alone else layers
+    # nn.MultiheadAttention alone returns its weights: in torch its products are then operations of their own.
+    alone = len(heads) == 1 and not program.modules.operations
+    alone = alone and program.modules.kinds.get(heads.pop()) in _ATTENTION_MODULES
+    return [replace(layer, separate=True) for layer in layers] if alone else layers
+
+
+def _biased(program: Program) -> Set[Scope]:
+    """Return the scopes of the modules of torch with biases, whose parameters have paths such as `0/0/lstm.bias_hh`."""
+    names = [parameter.path.rpartition("/")[2].split(".") for parameter in program.parameters or ()]
+    return {tuple(path) for *path, name in names if name.startswith("bias")}
 
 
 class _LayerContext(NamedTuple):
@@ -147,8 +173,8 @@ class _LayerContext(NamedTuple):
 class _LayerReader(Interpreter[_Value, _LayerContext]):
     """Recognises the layers of a program. Values are the facts about each array."""
 
-    def __init__(self, kinds: Mapping[Scope, str]) -> None:
-        self.result = _Layers(kinds)
+    def __init__(self, modules: Modules, biased: Set[Scope]) -> None:
+        self.result = _Layers(modules, biased)
 
     def literal(self, atom: Any) -> _Value:
         return _Value(_size(atom), fixed=True)
@@ -189,7 +215,11 @@ class _Equation:
         if traits.preserves:
             return [inputs[0]] * len(self.eqn.outvars)
         if traits.windowed and function in _POOLS:
-            self._add(_POOLS[function], self._size_in(), outputs=self._size_out())
+            self._add(
+                GLOBAL_POOL if self._module().startswith(_ADAPTIVE) else _POOLS[function],
+                self._size_in(),
+                outputs=self._size_out(),
+            )
         if function is Function.ACTIVATION:
             self._add(ACTIVATION, self._size_out(), name=self.node.label, cell=self._cell())
         if function is Function.EXPONENTIAL:
@@ -266,20 +296,24 @@ class _Equation:
 
     def _cell(self) -> int:
         """Return the number of the recurrent cell around the equation, or else of the loop; 0 without either."""
-        cells = self.result.cells
+        cells, modules = self.result.cells, self.result.modules
+        if modules.operations:
+            operation = next(iter(CELL_OPERATIONS & modules.operations.get(self.scope, set())), "")
+            return cells.setdefault(self.scope, (len(cells) + 1, operation))[0] if operation else 0
         for n in range(len(self.scope), 0, -1):
             module = self._module(n)
             if module in CELL_CLASSES:
                 return cells.setdefault(self.scope[:n], (len(cells) + 1, module))[0]
         return self.loop
 
-    def _module(self, depth: int) -> str:
-        """Return the class of the module of the scope at a depth, "" if it is not known.
+    def _module(self, depth: int | None = None) -> str:
+        """Return the class of the module of the scope, or of the scope at a depth, "" if it is not known.
 
         In the body of a loop, jax 0.12 traces scopes from the loop on: then the inner part of the scope has a class.
         """
-        parts = (self.scope[start:depth] for start in range(depth))
-        return next((self.result.kinds[part] for part in parts if part in self.result.kinds), "")
+        kinds, depth = self.result.modules.kinds, len(self.scope) if depth is None else depth
+        parts = (self.scope[start:depth] for start in range(max(depth, 1)))
+        return next((kinds[part] for part in parts if part in kinds), "")
 
     def _reduction(self, operand: _Value) -> _Value:
         shape, axes = self._operand(0).shape, tuple(self.eqn.params["axes"])
@@ -320,20 +354,33 @@ class _Equation:
         return facts._replace(normed=normed)
 
     def _norm(self, scale: _Value, size: Count) -> int:
-        """Add a norm, whose kind follows from the axes of its statistics: the batch, the last axis, or others."""
+        """Add a norm. Its kind is that of its module, or follows from the axes of its statistics."""
         training = 0 in scale.axes
         last = scale.axes == (scale.rank - 1,)
-        kind = BATCH_NORM if training or not scale.axes else LAYER_NORM if last else GROUP_NORM
+        known = next((kind for name, kind in _NORM_MODULES.items() if name in self._module()), None)
+        kind = known or (BATCH_NORM if training or not scale.axes else LAYER_NORM if last else GROUP_NORM)
         return self._add(kind, size, outputs=size, affine=scale.affine, training=training, weight=scale.scales)
 
     def _add(self, kind: str, count: Count, **more: Any) -> int:
         """Add a layer and return its position. count: of one run; of a contraction, of all runs."""
         contraction = kind in CONTRACTIONS
-        fused = any(self._module(depth) in _ATTENTION_MODULES for depth in range(1, len(self.scope) + 1))
         more = {name: x * self.times if name == "outputs" else x for name, x in more.items()}
         total = count if contraction else count * self.times
-        self.result.layers.append(ToolLayer(kind, self.scope, self.direction, total, fused=fused, **more))
+        self.result.layers.append(ToolLayer(kind, self.scope, self.direction, total, **self._of_module(), **more))
         return len(self.result.layers) - 1
+
+    def _of_module(self) -> dict[str, Any]:
+        """Return what is known of the module in whose scope the equation is."""
+        modules, scope = self.result.modules, self.scope
+        operations = modules.operations.get(scope, ())
+        return {
+            "module": self._module(),
+            "torch": bool(modules.operations),
+            "biased": scope in self.result.biased or not modules.operations,
+            "leaf": scope in modules.leaves or not modules.operations,
+            "fused": any(self._module(n) in _ATTENTION_MODULES for n in range(len(scope) + 1)),
+            "separate": bool(operations) and not any(part in name for part in _FUSED_ATTENTION for name in operations),
+        }
 
     def _is_update(self) -> bool:
         return self.direction not in (FORWARD, BACKWARD, RECOMPUTE)
@@ -366,7 +413,10 @@ def _without_statistics(layers: list[ToolLayer]) -> list[ToolLayer]:
 
 
 def _with_cells(layers: list[ToolLayer], result: _Layers) -> list[ToolLayer]:
-    """Return the layers with each recurrent cell as one layer, in the place of its parts."""
+    """Return the layers with each recurrent cell as one layer, in the place of its parts.
+
+    The contractions of its backward pass remain, as layers of the kind of the cell.
+    """
     modules = dict(result.cells.values())
     parts: dict[int, list[ToolLayer]] = {}
     for layer in layers:
@@ -380,14 +430,16 @@ def _with_cells(layers: list[ToolLayer], result: _Layers) -> list[ToolLayer]:
         if found and products:
             kind, units = found
             macs = sum(layer.count for layer in products)
-            cells[cell] = ToolLayer(kind, products[0].scope, FORWARD, macs, outputs=units)
+            cells[cell] = replace(products[0], kind=kind, count=macs, outputs=units)
     replaced: list[ToolLayer] = []
     placed: set[int] = set()
     for layer in layers:
-        number = layer.cell if layer.direction == FORWARD else 0
-        if number not in cells:
+        cell = cells.get(layer.cell)
+        if cell is None:
             replaced.append(layer)
-        elif number not in placed:
-            placed.add(number)
-            replaced.append(cells[number])
+        elif layer.direction != FORWARD:
+            replaced.append(replace(layer, kind=cell.kind, outputs=0) if layer.kind in CONTRACTIONS else layer)
+        elif layer.cell not in placed:
+            placed.add(layer.cell)
+            replaced.append(cell)
     return replaced

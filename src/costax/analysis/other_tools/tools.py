@@ -27,7 +27,16 @@ from costax.analysis.other_tools.layers import (
     SOFTMAX,
     ToolLayer,
 )
-from costax.analysis.other_tools.recurrent import GRU, LSTM, RECURRENT, SIMPLE_RNN
+from costax.analysis.other_tools.recurrent import (
+    GRU,
+    GRU_CELL,
+    LSTM,
+    LSTM_CELL,
+    RECURRENT,
+    SIMPLE_CELL,
+    SIMPLE_RNN,
+    TORCH_CELLS,
+)
 from costax.core.cost import Count
 from costax.program.tree import FORWARD
 
@@ -92,12 +101,16 @@ def _nothing(why: str) -> Weight:
     return _times(0, why, defect=True)
 
 
-_NO_SDPA: Final = Weight(
-    lambda layer: layer.count if layer.alone else 0,
-    "scaled_dot_product_attention has no rule and counts 0",
+def _separate(layer: ToolLayer) -> Count:
+    return layer.count if layer.separate else 0
+
+
+_NO_SDPA: Final = Weight(_separate, "scaled_dot_product_attention has no rule and counts 0", defect=True)
+_NO_MHA: Final = Weight(
+    lambda layer: 0 if layer.fused else _separate(layer),
+    "scaled_dot_product_attention and the products of nn.MultiheadAttention have no rule and count 0",
     defect=True,
 )
-_NO_MHA: Final = _nothing("scaled_dot_product_attention has no rule and counts 0")
 _NO_MATMUL: Final = _nothing("only modules count: a product outside of a module counts 0")
 
 
@@ -106,12 +119,13 @@ def _linear_modules(layer: ToolLayer) -> Count:
 
 
 _LINEAR_MODULES: Final = Weight(
-    _linear_modules, "the projections of nn.MultiheadAttention are functions and count 0", defect=True
+    _linear_modules, "only modules count: the projections of nn.MultiheadAttention are functions", defect=True
 )
 
 
-def _gates(per_unit: int, why: str) -> Weight:
-    return Weight(lambda layer: layer.count + per_unit * layer.outputs, why)
+def _gates(biased: int, plain: int, why: str) -> Weight:
+    """Return the count of a recurrent layer: its MACs, and so many a unit and step with and without biases."""
+    return Weight(lambda layer: layer.count + (biased if layer.biased else plain) * layer.outputs, why)
 
 
 _NO_RECURRENCE: Final = _nothing("recurrent layers have no rule and count 0")
@@ -126,8 +140,52 @@ FVCORE: Final = Tool(
         GROUP_NORM: _norm(5, 4, "5 an element, 4 without scale: a rough estimate, according to the tool"),
         GLOBAL_POOL: _times(1, "1 an element of the input"),
         **dict.fromkeys((LSTM, GRU, SIMPLE_RNN), _NO_RECURRENCE),
+        **dict.fromkeys(TORCH_CELLS, _times(1, "the products of nn.LSTMCell and the like count")),
     },
 )
+
+_THOP_LSTM: Final = _gates(16, 8, "16 a unit and step: 12 for sums and biases of the gates, 4 for the new state")
+_THOP_GRU: Final = _gates(13, 7, "13 a unit and step: 9 for sums and biases of the gates, 4 for the new state")
+_THOP_RNN: Final = _gates(3, 1, "3 a unit and step, for the sum and two biases")
+_THOP_WEIGHTS: Final[Mapping[str, Weight]] = {
+    CONVOLUTION: Weight(lambda layer: layer.positions, "all taps at all output positions of a module"),
+    LINEAR: _LINEAR_MODULES,
+    BATCH_NORM: _norm(4, 2, "4 an element, 2 without scale, although it states that inference fuses it"),
+    LAYER_NORM: _norm(4, 2, "4 an element, 2 without scale"),
+    AVERAGE_POOL: Weight(lambda layer: layer.outputs, "1 an element of the output"),
+    GLOBAL_POOL: Weight(lambda layer: layer.count + layer.outputs, "1 an element of the input and 1 of the output"),
+    LSTM: _THOP_LSTM,
+    LSTM_CELL: _THOP_LSTM,
+    GRU: _THOP_GRU,
+    GRU_CELL: _THOP_GRU,
+    SIMPLE_RNN: _THOP_RNN,
+    SIMPLE_CELL: _THOP_RNN,
+}
+# The classes of torch that thop counts, by kind of layer; it compares classes, so a subclass counts 0.
+_THOP_CLASSES: Final[Mapping[str, frozenset[str]]] = {
+    CONVOLUTION: frozenset(f"Conv{kind}{d}d" for kind in ("", "Transpose") for d in (1, 2, 3)),
+    LINEAR: frozenset({"Linear"}),
+    BATCH_NORM: frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"}),
+    LAYER_NORM: frozenset({"LayerNorm"}),
+    AVERAGE_POOL: frozenset({"AvgPool1d", "AvgPool2d", "AvgPool3d"}),
+    GLOBAL_POOL: frozenset({"AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d"}),
+    LSTM: frozenset({"LSTM"}),
+    LSTM_CELL: frozenset({"LSTMCell"}),
+    GRU: frozenset({"GRU"}),
+    GRU_CELL: frozenset({"GRUCell"}),
+    SIMPLE_RNN: frozenset({"RNN"}),
+    SIMPLE_CELL: frozenset({"RNNCell"}),
+}
+
+
+def _of_classes(weight: Weight, classes: frozenset[str]) -> Weight:
+    """Return the weight for these classes of modules of torch alone; for every layer of a program of jax."""
+
+    def count(layer: ToolLayer) -> Count:
+        return 0 if layer.torch and layer.module not in classes else weight.count(layer)
+
+    return Weight(count, weight.why, weight.defect)
+
 
 THOP: Final = Tool(
     "MACs",
@@ -135,15 +193,8 @@ THOP: Final = Tool(
     weights={
         ATTENTION: _NO_MATMUL,
         PRODUCT: _NO_MATMUL,
-        LINEAR: _LINEAR_MODULES,
-        BATCH_NORM: _norm(4, 2, "4 an element, 2 without scale, although it states that inference fuses it"),
-        LAYER_NORM: _norm(4, 2, "4 an element, 2 without scale"),
         GROUP_NORM: _nothing("nn.GroupNorm has no rule and counts 0"),
-        AVERAGE_POOL: Weight(lambda layer: layer.outputs, "1 an element of the output"),
-        GLOBAL_POOL: Weight(lambda layer: layer.count + layer.outputs, "1 an element of the input and 1 of the output"),
-        LSTM: _gates(16, "16 a unit and step: 12 for sums and biases of the gates, 4 for the new state"),
-        GRU: _gates(13, "13 a unit and step: 9 for sums and biases of the gates, 4 for the new state"),
-        SIMPLE_RNN: _gates(3, "3 a unit and step, for the sum and two biases"),
+        **{kind: _of_classes(weight, _THOP_CLASSES[kind]) for kind, weight in _THOP_WEIGHTS.items()},
     },
 )
 
@@ -153,9 +204,13 @@ def _ptflops_function(layer: ToolLayer) -> Count:
 
 
 def _ptflops_attention(layer: ToolLayer) -> Count:
-    # One operation for each element of the softmax, and for each element of the queries, which are scaled. Alone,
-    # nn.MultiheadAttention returns its weights: its products are then also functions, and count twice.
-    return layer.count * (2 if layer.alone else 1) + (layer.outputs if layer.fused else 0)
+    # One operation for each element of the softmax, and for each element of the queries, which are scaled. If
+    # nn.MultiheadAttention returns its weights, its products are also functions, and count twice.
+    return layer.count * (2 if _of_attention(layer) else 1) + (layer.outputs if layer.fused else 0)
+
+
+def _of_attention(layer: ToolLayer) -> bool:
+    return layer.fused and layer.separate
 
 
 PTFLOPS: Final = Tool(
@@ -171,10 +226,12 @@ PTFLOPS: Final = Tool(
         AVERAGE_POOL: Weight(_ptflops_function, "1 an element of the input, twice: module and function", defect=True),
         GLOBAL_POOL: Weight(_ptflops_function, "1 an element of the input, twice: module and function", defect=True),
         ATTENTION: Weight(_ptflops_attention, "softmax and scaled queries, 1 an element, of nn.MultiheadAttention"),
-        SOFTMAX: Weight(lambda layer: layer.count if layer.alone else 0, "1 an element of a function", defect=True),
-        LSTM: _gates(18, "18 a unit and step: 8 for biases, 10 for gates and the new state"),
-        GRU: _gates(13, "13 a unit and step: 6 for biases, 7 for gates and the new state"),
-        SIMPLE_RNN: _gates(3, "3 a unit and step: 2 for biases, 1 for the sum"),
+        SOFTMAX: Weight(
+            lambda layer: layer.count if _of_attention(layer) else 0, "1 an element of a function", defect=True
+        ),
+        LSTM: _gates(18, 10, "18 a unit and step: 8 for biases, 10 for gates and the new state"),
+        GRU: _gates(13, 7, "13 a unit and step: 6 for biases, 7 for gates and the new state"),
+        SIMPLE_RNN: _gates(3, 1, "3 a unit and step: 2 for biases, 1 for the sum"),
     },
 )
 
@@ -185,8 +242,12 @@ PTFLOPS_ATEN: Final = Tool(
 )
 
 
-def _torchinfo_linear(layer: ToolLayer) -> Count:
-    return layer.weight if not layer.fused else 0
+def _of_torchinfo(count: Callable[[ToolLayer], Count], why: str, *, defect: bool = False) -> Weight:
+    return Weight(lambda layer: count(layer) if layer.leaf and not layer.fused else 0, why, defect)
+
+
+def _parameters(why: str, *, defect: bool = False) -> Weight:
+    return _of_torchinfo(lambda layer: layer.weight, why, defect=defect)
 
 
 TORCHINFO: Final = Tool(
@@ -195,21 +256,20 @@ TORCHINFO: Final = Tool(
     weights={
         ATTENTION: _NO_MATMUL,
         PRODUCT: _NO_MATMUL,
-        LINEAR: Weight(_torchinfo_linear, "parameters x batch: the tokens of a sequence do not count", defect=True),
-        BIAS: Weight(lambda layer: 0 if layer.fused else _torchinfo_bias(layer), "a bias is a parameter and counts"),
-        BATCH_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
-        LAYER_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
-        GROUP_NORM: Weight(lambda layer: layer.weight, "parameters x batch"),
-        EMBEDDING: Weight(lambda layer: layer.weight, "parameters x batch, though nothing multiplies", defect=True),
-        LSTM: _gates(8, "parameters x batch x steps: two biases of each gate"),
-        GRU: _gates(6, "parameters x batch x steps: two biases of each gate"),
-        SIMPLE_RNN: _gates(2, "parameters x batch x steps: two biases"),
+        CONVOLUTION: _of_torchinfo(lambda layer: layer.positions, "parameters x output positions"),
+        LINEAR: _parameters("parameters x batch: the tokens of a sequence do not count", defect=True),
+        BIAS: _of_torchinfo(
+            lambda layer: layer.count if layer.of_convolution else layer.weight, "a bias is a parameter and counts"
+        ),
+        BATCH_NORM: _parameters("parameters x batch"),
+        LAYER_NORM: _parameters("parameters x batch"),
+        GROUP_NORM: _parameters("parameters x batch"),
+        EMBEDDING: _parameters("parameters x batch, though nothing multiplies", defect=True),
+        LSTM: _gates(8, 0, "parameters x batch x steps: two biases of each gate"),
+        GRU: _gates(6, 0, "parameters x batch x steps: two biases of each gate"),
+        SIMPLE_RNN: _gates(2, 0, "parameters x batch x steps: two biases"),
     },
 )
-
-
-def _torchinfo_bias(layer: ToolLayer) -> Count:
-    return layer.count if layer.of_convolution else layer.weight
 
 
 _DEEPSPEED: Final = {
@@ -249,7 +309,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
         weights={
             CONVOLUTION: Weight(_ungrouped, "weight gradients of grouped convolutions are not divided", defect=True),
             LSTM: _nothing("the fused kernel of the CPU has no rule and counts 0"),
-            GRU: _times(2, "2 FLOPs a MAC"),
+            **dict.fromkeys((GRU, SIMPLE_RNN, *TORCH_CELLS), _times(2, "2 FLOPs a MAC")),
         },
         training=True,
     ),

@@ -21,10 +21,16 @@ Kinds = dict[tuple[str, ...], str]
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """The modules that a program calls. kinds: the class name by scope. outputs: the output shape as text by scope."""
+    """The modules that a program calls, by scope.
+
+    kinds: the class name. outputs: the output shape as text. leaves: modules of torch without modules inside.
+    operations: the names of torch's operations and functions; empty for a program of another library.
+    """
 
     kinds: Kinds = field(default_factory=Kinds)
     outputs: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+    leaves: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
+    operations: dict[tuple[str, ...], set[str]] = field(default_factory=dict[tuple[str, ...], set[str]])
 
 
 _COLLECTED: ContextVar[Modules | None] = ContextVar("modules", default=None)
@@ -45,17 +51,26 @@ def collected() -> Generator[Modules]:
         _COLLECTED.reset(token)
 
 
-def called(module: Any, call: Callable[[], Any]) -> Any:
+def called(module: Any, call: Callable[[], Any], *, leaf: bool = False) -> Any:
     """Call a module; record its class and the shape of its result for the current scope, if it is the first call."""
     modules = _COLLECTED.get()
     if modules is None:
         return call()
     scope = _jax.current_scope()
     modules.kinds.setdefault(scope, type(module).__name__)
+    if leaf:
+        modules.leaves.add(scope)
     result = call()
     if scope not in modules.outputs:
         modules.outputs[scope] = next(_shapes(result), "")
     return result
+
+
+def performed(operation: str) -> None:
+    """Record the name of an operation of torch for the current scope."""
+    modules = _COLLECTED.get()
+    if modules is not None:
+        modules.operations.setdefault(_jax.current_scope(), set()).add(operation)
 
 
 def _shapes(result: Any) -> Iterator[str]:

@@ -159,7 +159,8 @@ def _scoped(library: ModuleLibrary, function: Any) -> Callable[..., Any]:
         stack.append(_Call(self, library))
         try:
             with jax.named_scope(scope) if scope else nullcontext():
-                return called(self, partial(function.__get__(self, type(self)), *args, **kwargs))
+                leaf = library.children is not None and not any(True for _ in library.children(self))
+                return called(self, partial(function.__get__(self, type(self)), *args, **kwargs), leaf=leaf)
         finally:
             stack.pop()
 

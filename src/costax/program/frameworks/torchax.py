@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from costax.errors import TargetError
+from costax.program.frameworks.kinds import performed
 
 _LOCK: Final = threading.Lock()
 _INSTALL: Final = "Install versions that work together: pip install 'costax[torch]'."
@@ -151,7 +152,7 @@ class _Threads(threading.local):
 
 
 class _Jax:
-    """The module jax as torchax sees it: in some threads `jax.named_scope` does nothing."""
+    """The module jax as torchax sees it: in some threads `jax.named_scope` only records the name of an operation."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(jax, name)
@@ -159,6 +160,7 @@ class _Jax:
     @contextmanager
     def named_scope(self, name: str) -> Generator[None]:
         if _THREADS.quiet:
+            performed(name)
             yield
         else:
             with jax.named_scope(name):
