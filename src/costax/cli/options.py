@@ -120,7 +120,7 @@ output: Decorator = _chain(
 
 # The table: `by`, `depth`, `sort`. The choices repeat those of `report.tables`, and a test compares the two; `analyze`
 # and `compare` also accept the choices for HLO modules.
-_BY: Final = ("scope", "primitive", "source", "dtype", "direction")
+_BY: Final = ("scope", "module", "primitive", "source", "dtype", "direction")
 _BY_OF_MODULES: Final = ("opcode", "computation")
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn, cast
 from costax._jax.spec import spec
 from costax.core.progress import stage
 from costax.errors import CostaxError, InputError, TargetError
+from costax.program import frameworks
 from costax.program.trace import Target
 
 _GRAMMAR: Final = "Write package.module:name or path/to/file.py:name, for example examples/resnet.py:resnet18."
@@ -216,7 +217,7 @@ def _called(factory: Any, name: str) -> Any:
             cure=f"Pass one --input 'f32[8,128]' for each argument, or use a factory without arguments. {_FACTORY}",
         )
     try:
-        return factory()
+        return _made(factory)
     except CostaxError:
         raise
     except (Exception, SystemExit) as error:
@@ -226,6 +227,18 @@ def _called(factory: Any, name: str) -> Any:
             why="costax calls a factory to get the program and its arguments.",
             cure="Correct the error in the factory; --debug shows the traceback.",
         ) from error
+
+
+def _made(factory: Callable[[], Any]) -> Any:
+    """Call a factory. A model of torch gets no memory for its weights, unless it computes with them when it is made."""
+    with frameworks.without_values() as abstract:
+        if abstract is None:
+            return factory()
+        try:
+            return factory()
+        except (RuntimeError, TypeError):  # the factory reads a value, as in `x.item()` or `x.numpy()`
+            pass
+    return factory()
 
 
 def _as_target(value: Any, name: str, where: str = "") -> Target:

@@ -13,6 +13,7 @@ from typing import Final
 
 from costax.analysis import views
 from costax.analysis.analysis import Analysis
+from costax.analysis.module_tree import ModuleNode, module_tree
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core import units
 from costax.core.cost import MAC, Cost, Count
@@ -21,7 +22,7 @@ from costax.core.size import Size
 from costax.errors import InputError
 from costax.program.tree import DIRECTIONS
 
-BY: Final = ("scope", "primitive", "source", "dtype", "direction")
+BY: Final = ("scope", "module", "primitive", "source", "dtype", "direction")
 MOST_LINES: Final = 150
 """The default depth is the largest depth whose table has at most this many scopes."""
 # The sort keys of a table; "order" is the order of the program.
@@ -79,13 +80,14 @@ def table(
     direction: str | None = None,
     most_lines: int = MOST_LINES,
 ) -> Table:
-    """Return the table of an analysis by scope, primitive, source, dtype or direction.
+    """Return the table of an analysis by scope, module, primitive, source, dtype or direction.
 
-    depth: the number of levels of scopes, by default as many as fit in `most_lines`. sort: one of `SORT_KEYS`; by
+    A line of a module has its class, its output shape, its parameters and its counts; equal modules are not merged.
+    depth: the number of levels of scopes or modules, by default as many as fit in `most_lines`. sort: one of `SORT_KEYS`; by
     default scopes stay in program order, and other lines are sorted by FLOPs. merge: equal layers share one line,
     which is their sum. top: the number of lines per level, the costliest; the other lines are summed in one.
     direction: leave out the other directions.
-    Raises InputError for an unknown `by`, `sort` or `direction`.
+    Raises InputError for an unknown `by`, `sort` or `direction`, or if the modules of the program are not known.
     """
     _check("by", by, BY)
     if sort is not None:
@@ -93,6 +95,8 @@ def table(
     if direction is not None:
         _check("direction", direction, DIRECTIONS)
         analysis = views.selected(analysis, direction)
+    if by == "module":
+        return replace(_by_module(analysis, depth, most_lines), direction=direction)
     if by != "scope":
         return replace(_flat(_topmost(analysis, by, top, sort), by, sort), direction=direction)
     shown = views.merged(analysis) if merge else analysis
@@ -175,9 +179,7 @@ def _by_scope(analysis: Analysis, depth: int | None, sort: str, most_lines: int)
     levels = [level for level, _ in root.walk()]
     full = max(levels)
     if depth is None:
-        # A table of depth d has one line per scope down to d, and at most as many `(own)` lines.
-        fitting = [d for d in range(1, full + 1) if sum(level <= d for level in levels) <= most_lines]
-        depth = max(fitting, default=1)
+        depth = _fitting(levels, full, most_lines)
     lines: list[Line] = []
     _lines_below(root, 0, depth, measures, lines)
     total = measures.line(0, "total", root.total, root.params)
@@ -191,6 +193,36 @@ def _lines_below(node: ScopeNode, level: int, depth: int, measures: _Measures, l
         lines.append(measures.line(level, child.name, child.total, child.params))
         if level + 1 < depth and child.children:
             _lines_below(child, level + 1, depth, measures, lines)
+
+
+def _by_module(analysis: Analysis, depth: int | None, most_lines: int) -> Table:
+    measures = _measures(analysis, with_params=False, with_traffic=False)
+    with_params = analysis.parameters is not None
+    root = module_tree(analysis)
+    levels = [level for level, _ in root.walk()]
+    full = max(levels)
+    depth = depth or _fitting(levels, full, most_lines)
+    headings = ("type", "output", *(("params",) if with_params else ()), *measures.headings)
+
+    def line(level: int, label: str, node: ModuleNode, cost: Cost, params: Size, *, own: bool = False) -> Line:
+        counts = measures.line(level, label, cost).cells
+        sizes = (units.short(params.elements),) if with_params else ()
+        return Line(level, label, ("" if own else node.kind, "" if own else node.output, *sizes, *counts))
+
+    lines: list[Line] = []
+    for level, node in root.walk():
+        if 0 < level <= depth:
+            lines.append(line(level - 1, node.name, node, node.total, node.params))
+        shown = level < depth and node.children
+        if shown and (measures.holds(node.own, Size()) or (with_params and node.own_params.elements)):
+            lines.append(line(level, "(own)" if level else "(no module)", node, node.own, node.own_params, own=True))
+    total = line(0, "total", root, root.total, root.params)
+    return Table("module", headings, tuple(lines), total, min(depth, full), full)
+
+
+def _fitting(levels: Sequence[int], full: int, most_lines: int) -> int:
+    """Return the largest depth whose table has at most this many lines, besides at most as many `(own)` lines."""
+    return max((d for d in range(1, full + 1) if sum(level <= d for level in levels) <= most_lines), default=1)
 
 
 def _prune(node: ScopeNode, measures: _Measures) -> None:

@@ -17,8 +17,9 @@ from typing import Any, cast
 
 import jax
 
+from costax import _jax
 from costax._jax import pytrees
-from costax.errors import TargetError
+from costax.errors import InputError, TargetError
 from costax.program.frameworks import torchax
 from costax.program.frameworks.bound import Bound, within
 from costax.program.frameworks.scopes import ModuleLibrary
@@ -35,7 +36,8 @@ def bind(
     leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
     if not (_owner(fn) or any(isinstance(leaf, (torch.nn.Module, torch.Tensor)) for leaf in leaves)):
         return _extracted(torch, fn, args, kwargs) if params_argnums is None else None
-    torchax.load()
+    torchax.prepare()
+    _check_sizes(leaves)
     modules = modules_of(fn, args, kwargs)
     state = state_of(modules)
     _warn_of_doubles(torch, [*state.parameters.values(), *state.buffers.values(), *leaves])
@@ -82,10 +84,11 @@ def from_torch(module: Any) -> tuple[Callable[..., Any], dict[str, Any], dict[st
             why="The parameters of the function are those of the module.",
             cure="Pass an object of a class that derives from torch.nn.Module.",
         )
-    torchax.load()
+    torchax.prepare()
     state = state_of([module])
 
     def apply(parameters: Mapping[str, Any], buffers: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
+        _check_sizes(pytrees.leaves((args, kwargs)))
         with torchax.entered() as env:
             inner, own, args, kwargs = env.j2t_iso((dict(parameters), dict(buffers), args, kwargs))
             with state.replaced(inner, own):
@@ -98,7 +101,7 @@ def from_torch(module: Any) -> tuple[Callable[..., Any], dict[str, Any], dict[st
 def library() -> ModuleLibrary | None:
     """Return the description of torch for the layer scopes; None unless torch and torchax are loaded."""
     torch = sys.modules.get("torch")
-    if torch is None or "torchax" not in sys.modules:
+    if torch is None or sys.modules.get("torchax") is None:
         return None
     return ModuleLibrary(
         torch.nn.Module,
@@ -195,6 +198,15 @@ def _found(torch: Any, value: Any, seen: set[int]) -> Iterator[Any]:
         inner = list(getattr(value, "__dict__", {}).values())
     for part in inner:
         yield from _found(torch, part, seen)
+
+
+def _check_sizes(leaves: Sequence[Any]) -> None:
+    if any(_jax.is_symbolic(size) for leaf in leaves for size in getattr(leaf, "shape", ())):
+        raise InputError(
+            "The sizes of tensors of torch are integers.",
+            why="torch cannot trace with symbols; costax.analyze finds formulas from concrete sizes.",
+            cure="Use integers: costax.spec('f32[8,3,224,224]').",
+        )
 
 
 def _warn_of_doubles(torch: Any, leaves: Sequence[Any]) -> None:

@@ -337,7 +337,9 @@ def _local_name(module: Any, library: ModuleLibrary) -> str | None:
     for frame in _calling_frames():
         if str(frame.f_globals.get("__name__")).partition(".")[0] in libraries:
             continue
-        for name, value in frame.f_locals.items():
+        names = frame.f_code.co_names
+        variables = {name: frame.f_globals[name] for name in names if name in frame.f_globals} | frame.f_locals
+        for name, value in variables.items():
             if value is module:
                 return name
             if isinstance(value, (Mapping, list, tuple)):

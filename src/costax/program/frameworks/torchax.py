@@ -29,7 +29,7 @@ _INSTALL: Final = "Install versions that work together: pip install 'costax[torc
 def load() -> ModuleType:
     """Import torchax and return it. Raises TargetError if it is absent or does not fit the installed torch."""
     torch = sys.modules["torch"]
-    if "torchax" in sys.modules:
+    if sys.modules.get("torchax") is not None:
         return sys.modules["torchax"]
     # torchax switches off the fused kernels of attention modules for the whole process; a trace does so on its own.
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -50,6 +50,15 @@ def load() -> ModuleType:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def prepare() -> None:
+    """Make the environment of this thread outside of a trace, because torchax computes a random key for it.
+
+    Raises TargetError if torchax is absent or does not fit the installed torch.
+    """
+    load()
+    assert environment()._property.content is not None
 
 
 @contextmanager
