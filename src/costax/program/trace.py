@@ -49,8 +49,8 @@ class Program:
     """A traced function: its jaxpr before dead-code elimination, its inputs, and which of them are parameters.
 
     traced: the `jax.stages.Traced` that jax can lower; None for a plain jaxpr. modules: the modules
-    that it calls, by scope. conditions: constraints on the symbols. undecided: differences that the trace compared with 0 and could
-    not decide; it assumed that they are not 0.
+    that it calls, by scope. conditions: constraints on the symbols. undecided: differences that the trace compared with
+    0 and could not decide; it assumed that they are not 0.
     """
 
     name: str

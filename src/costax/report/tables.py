@@ -83,9 +83,9 @@ def table(
     """Return the table of an analysis by scope, module, primitive, source, dtype or direction.
 
     A line of a module has its class, its output shape, its parameters and its counts; equal modules are not merged.
-    depth: the number of levels of scopes or modules, by default as many as fit in `most_lines`. sort: one of `SORT_KEYS`; by
-    default scopes stay in program order, and other lines are sorted by FLOPs. merge: equal layers share one line,
-    which is their sum. top: the number of lines per level, the costliest; the other lines are summed in one.
+    depth: the number of levels of scopes or modules, by default as many as fit in `most_lines`. sort: one of
+    `SORT_KEYS`; by default scopes stay in program order, and other lines are sorted by FLOPs. merge: equal layers share
+    one line, which is their sum. top: the number of lines per level, the costliest; the other lines are summed in one.
     direction: leave out the other directions.
     Raises InputError for an unknown `by`, `sort` or `direction`, or if the modules of the program are not known.
     """

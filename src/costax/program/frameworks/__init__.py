@@ -24,8 +24,16 @@ from costax.program.frameworks.scopes import ModuleLibrary, layer_scopes
 from costax.program.frameworks.torch_state import shape_of
 
 __all__ = [
-    *("Bound", "Modules", "abstract", "arguments", "bind", "collected", "is_library_file", "is_module"),
-    *("scope_context", "without_values"),
+    "Bound",
+    "Modules",
+    "abstract",
+    "arguments",
+    "bind",
+    "collected",
+    "is_library_file",
+    "is_module",
+    "scope_context",
+    "without_values",
 ]
 
 # Each returns None for a target of another library. The order matters: `plain.bind` accepts every target.
@@ -47,8 +55,9 @@ def bind(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], params_argnums
 def scope_context(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AbstractContextManager[None] | None:
     """Return a context in which each call of a layer of nnx, equinox or torch adds its path to jax's name stack.
 
-    None if none of these libraries is loaded. Traces in the context have a cache of their own for each target: another target
-    may call the same jitted function from other layers, and a cached trace would have the paths of the first target.
+    None if none of these libraries is loaded. Traces in the context have a cache of their own for each target: another
+    target may call the same jitted function from other layers, and a cached trace would have the paths of the first
+    target.
     """
     described = (nnx.library(), equinox.library(), pytorch.library())
     libraries = [library for library in described if library]

@@ -210,8 +210,8 @@ def _check_sizes(leaves: Sequence[Any]) -> None:
 
 
 def _warn_of_doubles(torch: Any, leaves: Sequence[Any]) -> None:
-    if not jax.config.read("jax_enable_x64") and any(
-        isinstance(leaf, torch.Tensor) and leaf.dtype in (torch.float64, torch.complex128) for leaf in leaves
-    ):
-        what = "Tensors with 64 bits count with 32 bits: jax has them only with jax.config.update('jax_enable_x64', True)."
+    doubles = (torch.float64, torch.complex128)
+    without_x64 = jax.dtypes.canonicalize_dtype("float64") == "float32"
+    if without_x64 and any(isinstance(leaf, torch.Tensor) and leaf.dtype in doubles for leaf in leaves):
+        what = "Floats of 64 bits count as 32 bits; set jax.config.update('jax_enable_x64', True) to count 64."
         warnings.warn(what, UserWarning, stacklevel=6)

@@ -98,7 +98,7 @@ def _all_slots(modules: Sequence[Any]) -> _Slots:
         for path, inner in module.named_modules():
             if id(inner) not in seen:
                 seen.add(id(inner))
-                attributes = vars(inner)
+                attributes: dict[str, Any] = vars(inner)
                 prefix = f"{path}." if path else ""
                 yield from ((prefix, attributes[name]) for name in ("_parameters", "_buffers"))
                 yield prefix, attributes
@@ -130,7 +130,8 @@ def _mapped(value: Any, substitutes: Mapping[int, Any]) -> Any:
         entries = cast("dict[Any, Any]", value)
         return {key: _mapped(inner, substitutes) for key, inner in entries.items()}
     if type(value) in (list, tuple):
-        return type(value)(_mapped(inner, substitutes) for inner in cast("Sequence[Any]", value))
+        inner = [_mapped(part, substitutes) for part in cast("Sequence[Any]", value)]
+        return tuple(inner) if type(value) is tuple else inner
     return value
 
 

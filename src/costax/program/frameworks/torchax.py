@@ -22,6 +22,8 @@ import jax.numpy as jnp
 from costax.errors import TargetError
 from costax.program.frameworks.kinds import performed
 
+# Untyped, because the annotations of jax are incomplete.
+_numpy: Any = jnp
 _LOCK: Final = threading.Lock()
 _INSTALL: Final = "Install versions that work together: pip install 'costax[torch]'."
 
@@ -94,9 +96,10 @@ def environment() -> Any:
 
     A tensor that the program itself creates on the CPU and combines with a tensor of the environment is a constant.
     """
-    tensors = import_module("torchax.tensor")
-    torch = sys.modules["torch"]
+    tensors: Any = import_module("torchax.tensor")
+    torch: Any = sys.modules["torch"]
     tree = torch.utils._pytree
+    base: Any = tensors.Environment
 
     def constant(value: Any) -> Any:
         # torchax itself reads the value of a scalar, which a meta tensor does not have.
@@ -104,14 +107,14 @@ def environment() -> Any:
             return value
         with torch.utils._mode_utils.no_dispatch(), torch._C.DisableTorchFunction():
             if value.device.type == "meta":
-                array = jnp.zeros(value.shape, dtype_of(value))
+                array = _numpy.zeros(value.shape, dtype_of(value))
             else:
                 array = sys.modules["torchax.ops.mappings"].t2j(value.detach(), False)
         return tensors.Tensor(array, environment())
 
-    class Environment(tensors.Environment):
+    class Environment(base):
         def t2j_iso(self, torchtensors: Any) -> Any:
-            return super().t2j_iso(tree.tree_map_only(torch.Tensor, constant, torchtensors))
+            return base.t2j_iso(self, tree.tree_map_only(torch.Tensor, constant, torchtensors))
 
     return Environment()
 
