@@ -58,6 +58,14 @@ def tests(session: nox.Session, jax: str) -> None:
 
 
 @nox.session
+def torch(session: nox.Session) -> None:
+    """The tests of PyTorch programs and the guide about them; gigabytes of packages on Linux."""
+    session.install(".[test,torch]", "torchvision", "transformers")
+    chosen = ("tests/program/test_torch.py", "tests/docs/test_pytorch_guide.py")
+    session.run("python", "-m", "pytest", "-q", *chosen, *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """The fast tests on jax's main branch, with the newest released jaxlib: warns of changes before a release."""
     session.install(".[test]")

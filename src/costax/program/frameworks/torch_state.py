@@ -98,7 +98,7 @@ def _all_slots(modules: Sequence[Any]) -> _Slots:
         for path, inner in module.named_modules():
             if id(inner) not in seen:
                 seen.add(id(inner))
-                attributes: dict[str, Any] = vars(inner)
+                attributes = cast("dict[str, Any]", vars(inner))
                 prefix = f"{path}." if path else ""
                 yield from ((prefix, attributes[name]) for name in ("_parameters", "_buffers"))
                 yield prefix, attributes
@@ -107,7 +107,7 @@ def _all_slots(modules: Sequence[Any]) -> _Slots:
 @cache
 def _own_attributes() -> frozenset[str]:
     """Return the attributes that every module has; those with tensors are read one by one."""
-    return frozenset(vars(sys.modules["torch"].nn.Module()))
+    return frozenset(cast("dict[str, Any]", vars(sys.modules["torch"].nn.Module())))
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Any]]:
