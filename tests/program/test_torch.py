@@ -285,6 +285,61 @@ def test_other_tools_are_met_on_recurrent_and_attention_modules(name):
     assert (analysis.as_("fvcore"), analysis.as_("thop"), analysis.as_("torchinfo")) == (fvcore, thop, torchinfo)
 
 
+class OwnLSTM(nn.LSTM):
+    """A subclass, whose operation is that of nn.LSTM but whose class is another."""
+
+
+# What the tools of MEASURED print, and FlopCounterMode of torch 2.12.1; None where costax says that it cannot be told.
+RECURRENT = {
+    "relu": (lambda: nn.RNN(5, 7, nonlinearity="relu", batch_first=True), (3, 3, 5), 1_512, 0, 945, 882),
+    "rnn without biases": (lambda: nn.RNN(5, 7, bias=False, batch_first=True), (3, 3, 5), 1_512, 0, 819, 756),
+    "two layers": (lambda: nn.GRU(5, 7, 2, bidirectional=True, batch_first=True), (3, 3, 5), 24_948, 0, 15_750, 13_986),
+    "steps first": (lambda: nn.LSTM(5, 7), (4, 3, 5), 0, 0, 5_376, 4_704),
+    "subclass": (lambda: OwnLSTM(5, 7, batch_first=True), (3, 3, 5), 0, 0, 0, 3_528),
+    "lstm cell": (lambda: nn.LSTMCell(5, 7), (3, 5), 2_016, 1_008, 1_344, None),
+    "gru cell": (lambda: nn.GRUCell(5, 7), (3, 5), 1_512, 756, 1_029, None),
+    "gru cell without biases": (lambda: nn.GRUCell(5, 7, bias=False), (3, 5), 1_512, 756, 903, None),
+    "rnn cell": (lambda: nn.RNNCell(5, 7), (3, 5), 504, 252, 315, None),
+    "projections": (lambda: nn.LSTM(5, 7, proj_size=3, batch_first=True), (3, 3, 5), None, None, None, None),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_other_tools_are_met_on_recurrent_modules_of_each_kind_or_refused(name):
+    make, shape, *printed = RECURRENT[name]
+    analysis = costax.analyze(make().eval())(meta(*shape))
+    for tool, figure in zip(("torch", "fvcore", "thop", "torchinfo"), printed, strict=True):
+        if figure is None:
+            with pytest.raises(InputError, match="cannot be told"):
+                analysis.as_(tool)
+        else:
+            assert analysis.as_(tool) == figure, tool
+
+
+# FlopCounterMode of torch 2.12.1 on a CPU, forward and backward, without the gradient of the input.
+@pytest.mark.parametrize(("module", "printed"), [(nn.LSTM, 0), (nn.GRU, 10_836), (nn.RNN, 3_612)])
+def test_torch_counts_gradients_of_recurrent_modules_as_it_did(module, printed):
+    apply, parameters, buffers = costax.from_torch(module(5, 7, batch_first=True))
+
+    def loss(parameters, buffers, x):
+        return apply(parameters, buffers, x)[0].sum()
+
+    gradient = costax.analyze(jax.value_and_grad(loss), params_argnums=0)
+    assert gradient(parameters, buffers, costax.spec("f32[3,3,5]")).as_("torch") == printed
+
+
+def test_an_attention_module_of_torch_counts_as_one_of_flax():
+    # The figures of tests/analysis/test_other_tools.py, which the tools printed for nn.MultiheadAttention(64, 4).
+    module = nn.MultiheadAttention(64, 4, batch_first=True).eval()
+    one, two = (costax.analyze(module)(*[meta(batch, 10, 64)] * 3) for batch in (1, 2))
+    assert {tool: one.as_(tool) for tool in ("ptflops", "ptflops:aten")} == {
+        "ptflops": 193_440,
+        "ptflops:aten": 179_200,
+    }
+    printed = {"fvcore": 353_280, "deepspeed:macs": 353_280, "calflops:macs": 327_680, "thop": 0, "torchinfo": 0}
+    assert {tool: two.as_(tool) for tool in printed} == printed
+
+
 # --- torchvision and transformers ---
 
 VISION = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")

@@ -214,6 +214,10 @@ class _Equation:
             return [_Value(product=self._contraction(inputs))]
         if traits.preserves:
             return [inputs[0]] * len(self.eqn.outvars)
+        if function is Function.MULTIPLY:
+            kept = [x for x, atom in zip(inputs, self.eqn.invars, strict=True) if not _is_one(atom)]
+            if len(kept) == 1:  # a multiplication by 1, as in torch's addmm
+                return kept
         if traits.windowed and function in _POOLS:
             self._add(
                 GLOBAL_POOL if self._module().startswith(_ADAPTIVE) else _POOLS[function],
@@ -397,6 +401,10 @@ class _Equation:
 
 def _size(atom: Any) -> Count:
     return _jax.operand(atom.aval).size
+
+
+def _is_one(atom: Any) -> bool:
+    return _jax.is_literal(atom) and _size(atom) == 1 and bool(atom.val == 1)
 
 
 def _sources(body: Any) -> Iterator[int | None]:

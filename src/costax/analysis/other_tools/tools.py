@@ -119,7 +119,7 @@ def _linear_modules(layer: ToolLayer) -> Count:
 
 
 _LINEAR_MODULES: Final = Weight(
-    _linear_modules, "only modules count: the projections of nn.MultiheadAttention are functions", defect=True
+    _linear_modules, "the projections of nn.MultiheadAttention are functions and count 0", defect=True
 )
 
 
