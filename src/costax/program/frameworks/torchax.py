@@ -37,7 +37,10 @@ def load() -> ModuleType:
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         with _removed_overloads(torch):
-            return import_module("torchax")
+            torchax = import_module("torchax")
+            # The first environment imports the tables of operations.
+            torchax.default_env()
+            return torchax
     except ModuleNotFoundError as error:
         raise TargetError(
             f"The target is a program of torch, but the package {error.name} is not installed.",
