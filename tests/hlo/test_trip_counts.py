@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import time
 
 import jax
 import jax.numpy as jnp
@@ -279,3 +280,63 @@ def test_an_equation_of_a_jaxpr_follows_the_same_law():
 
     assert costax.analyze(once)(jax.ShapeDtypeStruct((16,), jnp.float32)).total.transcendentals == 16
     assert steps("eq", 0, 0, 0) is None
+
+
+def chained(length: int, step: str) -> str:
+    """A loop whose counter passes through a long chain of instructions before it is compared."""
+    lines = "\n".join(f"  v{n} = s32[] {step.format(n - 1)}" for n in range(1, length))
+    text = loop_text("s32", 0, 1, 80, "LT")
+    text = text.replace("  c = s32[] constant(80)", f"  v0 = s32[] copy(i)\n{lines}\n  c = s32[] constant(80)")
+    return HEADER + text.replace("compare(i, c)", f"compare(v{length - 1}, c)")
+
+
+def test_copies_of_any_number_are_followed():
+    assert counts(chained(5000, "copy(v{0})")) == [80]
+
+
+@pytest.mark.parametrize("step", ["add(v{0}, v{0})", "subtract(v{0}, v{0})", "negate(v{0})"])
+def test_a_hostile_chain_ends_soon_without_a_count(step):
+    start = time.process_time()
+    module = read_bytes(_jax.hlo_from_text(chained(3000, step)))
+    assert [TripCounts(module).of(loop) for loop in whiles(module)] == [None]
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize("depth", [1, 8, 200])
+def test_loops_in_loops_have_their_counts(depth):
+    text = "leaf (p: s32[]) -> s32[] {\n  ROOT p = s32[] parameter(0)\n}\n"
+    for n in range(depth):
+        text += f"""
+body{n} (p: (s32[], s32[])) -> (s32[], s32[]) {{
+  p = (s32[], s32[]) parameter(0)
+  i = s32[] get-tuple-element(p), index=0
+  n = s32[] get-tuple-element(p), index=1
+  one = s32[] constant(1)
+  j = s32[] add(i, one)
+  {
+            f'''zero = s32[] constant(0)
+  t = (s32[], s32[]) tuple(zero, n)
+  w = (s32[], s32[]) while(t), condition=cond{n - 1}, body=body{n - 1}
+  m = s32[] get-tuple-element(w), index=1'''
+            if n
+            else "m = s32[] copy(n)"
+        }
+  ROOT r = (s32[], s32[]) tuple(j, m)
+}}
+cond{n} (p: (s32[], s32[])) -> pred[] {{
+  p = (s32[], s32[]) parameter(0)
+  i = s32[] get-tuple-element(p), index=0
+  n = s32[] get-tuple-element(p), index=1
+  ROOT r = pred[] compare(i, n), direction=LT
+}}
+"""
+    text += f"""ENTRY e {{
+  zero = s32[] constant(0)
+  three = s32[] constant(3)
+  t = (s32[], s32[]) tuple(zero, three)
+  ROOT w = (s32[], s32[]) while(t), condition=cond{depth - 1}, body=body{depth - 1}
+}}
+"""
+    found = counts(HEADER + text)
+    # Where the bound would have to be followed through too many loops, the count is not known.
+    assert set(found) == ({3} if depth < 10 else {None})
