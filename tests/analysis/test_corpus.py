@@ -105,7 +105,9 @@ def test_the_corpus_is_large_and_mostly_exact():
 @every_program
 def test_every_program_is_counted_in_whole_numbers(program):
     found = analysis(program)
-    assert not found.uncounted
+    # equinox raises its errors in callbacks.
+    assert {missing.primitive for missing in found.uncounted} <= {"pure_callback"}
+    assert not found.uncounted or program.family == "libraries"
     assert bool(found.unknowns) == (program.name in UNKNOWN_LOOPS)
     check_whole_numbers(found.total)
     check_whole_numbers(found.per_device)
