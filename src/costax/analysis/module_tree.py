@@ -40,14 +40,14 @@ class ModuleNode:
 def module_tree(analysis: Counts) -> ModuleNode:
     """Return the program as the root of its modules, which keep the order of their first calls.
 
-    Raises InputError for an analysis from a record and for a program without modules.
+    A program that calls no modules has the root alone. Raises InputError for an analysis from a record.
     """
     program = analysis.program
-    if program is None or not program.modules.kinds:
+    if program is None:
         raise InputError(
             f"The modules of `{analysis.name}` are not known.",
-            why="A record has no classes of modules." if program is None else "No module was called during tracing.",
-            cure='Analyse a module of torch, flax, equinox or haiku again, or use by="scope".',
+            why="A record has no classes of modules.",
+            cure='Analyse the program again, or use by="scope".',
         )
     scopes = {node.scope: node for _, node in scope_tree(analysis).walk()}
     kinds, outputs = program.modules.kinds, program.modules.outputs

@@ -13,7 +13,7 @@ from typing import Final
 
 from costax.analysis import views
 from costax.analysis.analysis import Analysis
-from costax.analysis.module_tree import ModuleNode, module_tree
+from costax.analysis.module_tree import module_tree
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core import units
 from costax.core.cost import MAC, Cost, Count
@@ -87,7 +87,7 @@ def table(
     `SORT_KEYS`; by default scopes stay in program order, and other lines are sorted by FLOPs. merge: equal layers share
     one line, which is their sum. top: the number of lines per level, the costliest; the other lines are summed in one.
     direction: leave out the other directions.
-    Raises InputError for an unknown `by`, `sort` or `direction`, or if the modules of the program are not known.
+    Raises InputError for an unknown `by`, `sort` or `direction`, or for the modules of a record.
     """
     _check("by", by, BY)
     if sort is not None:
@@ -196,28 +196,29 @@ def _lines_below(node: ScopeNode, level: int, depth: int, measures: _Measures, l
 
 
 def _by_module(analysis: Analysis, depth: int | None, most_lines: int) -> Table:
-    measures = _measures(analysis, with_params=False, with_traffic=False)
-    with_params = analysis.parameters is not None
+    measures = _measures(analysis, with_params=analysis.parameters is not None, with_traffic=False)
     root = module_tree(analysis)
     levels = [level for level, _ in root.walk()]
     full = max(levels)
     depth = depth or _fitting(levels, full, most_lines)
-    headings = ("type", "output", *(("params",) if with_params else ()), *measures.headings)
 
-    def line(level: int, label: str, node: ModuleNode, cost: Cost, params: Size, *, own: bool = False) -> Line:
-        counts = measures.line(level, label, cost).cells
-        sizes = (units.short(params.elements),) if with_params else ()
-        return Line(level, label, ("" if own else node.kind, "" if own else node.output, *sizes, *counts))
+    # A program that calls no modules has no column for their classes.
+    headings = ("type", "output") if full else ()
+
+    def described(line: Line, kind: str = "", output: str = "") -> Line:
+        return replace(line, cells=(*(kind, output)[: len(headings)], *line.cells))
 
     lines: list[Line] = []
     for level, node in root.walk():
         if 0 < level <= depth:
-            lines.append(line(level - 1, node.name, node, node.total, node.params))
-        shown = level < depth and node.children
-        if shown and (measures.holds(node.own, Size()) or (with_params and node.own_params.elements)):
-            lines.append(line(level, "(own)" if level else "(no module)", node, node.own, node.own_params, own=True))
-    total = line(0, "total", root, root.total, root.params)
-    return Table("module", headings, tuple(lines), total, min(depth, full), full)
+            line = measures.line(level - 1, node.name, node.total, node.params)
+            lines.append(described(line, node.kind, node.output))
+        divided = level < depth and node.children
+        if (divided or not level) and measures.holds(node.own, node.own_params):
+            name = "(own)" if level else "(no module)"
+            lines.append(described(measures.line(level, name, node.own, node.own_params)))
+    total = described(measures.line(0, "total", root.total, root.params), root.kind, root.output)
+    return Table("module", (*headings, *measures.headings), tuple(lines), total, min(depth, full), full)
 
 
 def _fitting(levels: Sequence[int], full: int, most_lines: int) -> int:

@@ -23,7 +23,7 @@ _Slots = Iterator[tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class State:
+class ModuleState:
     """The tensors of some modules by name. A tensor that several modules share has one name, that of its first use.
 
     parameters: those of `named_parameters`. buffers: all other tensors that the modules store, buffers and attributes.
@@ -55,7 +55,7 @@ class State:
                 slots.update(before)
 
 
-def state_of(modules: Sequence[Any]) -> State:
+def state_of(modules: Sequence[Any]) -> ModuleState:
     """Return the tensors of modules. Raises TargetError for a module whose shapes are not known yet."""
     parameters: dict[str, Any] = {}
     seen: set[int] = set()
@@ -79,7 +79,7 @@ def state_of(modules: Sequence[Any]) -> State:
             why="A lazy module of torch learns its shapes in its first call.",
             cure="Call the module once before the analysis; with torch.device('meta') no memory is needed.",
         )
-    return State(tuple(modules), parameters, buffers)
+    return ModuleState(tuple(modules), parameters, buffers)
 
 
 def shape_of(tensor: Any) -> Any:

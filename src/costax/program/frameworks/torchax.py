@@ -147,7 +147,7 @@ def _random_state() -> Any:
     """Return the state of an environment whose key of random numbers becomes part of the program at its first use."""
     tensors: Any = import_module("torchax.tensor")
 
-    class State(tensors.RuntimeProperty):
+    class RandomState(tensors.RuntimeProperty):
         @property
         def prng(self) -> Any:
             self._key = jax.random.key(0) if self._key is None else self._key
@@ -157,7 +157,7 @@ def _random_state() -> Any:
         def prng(self, key: Any) -> None:
             self._key = key
 
-    return State(mesh=None, prng=None, autocast_dtype=None)
+    return RandomState(mesh=None, prng=None, autocast_dtype=None)
 
 
 class _Threads(threading.local):
