@@ -119,6 +119,24 @@ def test_every_table_ends_in_the_total(by):
     assert any(line.split()[:2] == ["total", "704"] for line in lines)
 
 
+def test_a_table_by_module_has_the_classes_shapes_and_parameters_of_the_modules():
+    linen = pytest.importorskip("flax.linen")
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            hidden = jnp.tanh(linen.Dense(32)(x))
+            return linen.Dense(4)(hidden)
+
+    lines = plain(render(costax.analyze(Net())(costax.spec("f32[8,16]")), by="module")).splitlines()
+    rows = [line.split() for line in lines if "Dense" in line]
+    assert [row[:4] for row in rows] == [["Dense_0", "Dense", "[8,", "32]"], ["Dense_1", "Dense", "[8,", "4]"]]
+    # Each Dense adds a bias to its product: 8 * 32 * (2 * 16 + 1) and 8 * 4 * (2 * 32 + 1) FLOPs.
+    assert {"544", "8.45", "4.1"} <= set(rows[0])
+    assert {"132", "2.08", "1.02"} <= set(rows[1])
+    assert any({"total", "676", "5.12", "10.5"} <= set(line.split()) for line in lines)
+
+
 def test_sorting_orders_siblings():
     assert [x.label for x in table(two_layers(), "primitive", sort="name").lines] == ["add", "dot_general", "tanh"]
     assert table(two_layers(), "primitive", sort="transcendentals").lines[0].label == "tanh"
