@@ -72,6 +72,7 @@ WITHOUT_EXAMPLE = {
         "csr_spmv",
         "sparse_dense_matmul",
     },
+    "only in older versions of jax; see tests/rules/test_sparse.py": {"sparse_pack_nm"},
     "a solver outside of the program, whose work depends on data; see tests/rules/test_sparse.py": {"spsolve"},
     "an update of a mutable array, which no function of arrays shows": {"addupdate"},
     "a call of the user's code, which nobody can count": {"buffer_callback", "ffi_call"},
@@ -170,4 +171,4 @@ def test_every_leaf_rule_that_counts_something_has_a_worked_example(live):
     # The list is not longer than it must be: each name is a rule that counts something and has no example.
     assert sorted(excused & shown) == []
     assert sorted(excused - counting) == []
-    assert len(excused) <= 54
+    assert len(excused) <= 55

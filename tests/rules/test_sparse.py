@@ -271,3 +271,6 @@ def test_structured_sparsity_counts_the_stored_half():
     params = {"sparse_operand_idx": 0, "dimension_numbers": (((1,), (0,)), ((), ()))}
     eqn = Equation("sparse_dense_matmul", inputs, (Operand((16, 8), "f32"),), params)
     assert costax.rules()["sparse_dense_matmul"].function(eqn).macs == 16 * 32 * 8
+    mask = Equation("sparse_pack_nm", (Operand((16, 64), "bool"),), (Operand((16, 4), "u16"),), {"n": 2, "m": 4})
+    packed = costax.rules()["sparse_pack_nm"].function(mask)
+    assert (packed.ops, packed.flops) == (16 * 64, 0)

@@ -98,6 +98,17 @@ def structured_product(eqn: Equation) -> Cost:
     return _products(eqn, lhs, rhs, eqn.out.size * prod(stored.shape[axis] for axis in axes), summed=True)
 
 
+@cost_rule("sparse_pack_nm", traits=OPAQUE)
+def pack_mask(eqn: Equation) -> Cost:
+    """The mask of an operand of N:M sparsity is packed into words: each of its elements is tested once.
+
+    ops = |mask|, no FLOPs.
+    XLA: a search for the true elements of each word, with cumulative sums and arithmetic on indices.
+    """
+    mask = eqn.inputs[0]
+    return Cost.compare(mask.dtype, mask.size)
+
+
 @cost_rule("bcoo_todense", "bcsr_todense", "coo_todense", "csr_todense", "todense", traits=OPAQUE)
 def to_dense(eqn: Equation) -> Cost:
     """Each stored element is added to the dense array, which is 0 before.
