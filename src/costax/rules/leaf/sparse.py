@@ -13,7 +13,7 @@ from math import prod
 from costax.core import dtypes
 from costax.core.cost import Cost, Count
 from costax.core.equation import Equation, Operand
-from costax.errors import Uncountable
+from costax.errors import Foreign
 from costax.rules.registry import cost_rule, free
 from costax.rules.traits import NO_TRAITS, OPAQUE, ContractionKind, Implementation, Traits
 
@@ -169,7 +169,7 @@ def sparse_solve(eqn: Equation) -> Cost:
     number of stored elements is `eqn.inputs[0].size`, and the order of the matrix `eqn.inputs[3].size`.
     XLA: on a CPU a call of Python, which runs scipy, and on a GPU a cuSOLVER call (csrlsvqr): -1 FLOP.
     """
-    raise Uncountable(
+    raise Foreign(
         f"solves a sparse system of {eqn.inputs[0].size} stored elements with a routine outside of the program, whose "
         "work depends on the indices"
     )
