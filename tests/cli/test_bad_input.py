@@ -300,7 +300,9 @@ def test_a_program_that_raises_while_it_is_traced(name, what, program):
 
 
 def test_an_unknown_table_or_command(program):
-    assert "'layer' is not one of 'scope', 'primitive'" in refused("analyze", f"{program}:fine", "--by", "layer")
+    assert "'layer' is not one of 'scope', 'module', 'primitive'" in refused(
+        "analyze", f"{program}:fine", "--by", "layer"
+    )
     assert "'speed' is not one of" in refused("analyze", f"{program}:fine", "--sort", "speed")
     assert "parameters belong to scopes" in refused("analyze", f"{program}:fine", "--sort", "params", "--by", "dtype")
     assert "0 is not in the range" in refused("analyze", f"{program}:fine", "--depth", "0")

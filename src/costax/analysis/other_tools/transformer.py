@@ -57,7 +57,7 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Routing:
     """A choice of experts: the products that decide, the number of experts to choose from, and of chosen ones."""
 
     routers: frozenset[int]
@@ -71,7 +71,7 @@ class Parts:
 
     products: list[Product] = field(default_factory=list[Product])
     attentions: list[Attention] = field(default_factory=list[Attention])
-    choices: list[tuple[int, Choice]] = field(default_factory=list["tuple[int, Choice]"])
+    choices: list[tuple[int, Routing]] = field(default_factory=list["tuple[int, Routing]"])
     tables: set[int] = field(default_factory=set[int])
     positions: set[int] = field(default_factory=set[int])
     latent_norms: dict[int, Count] = field(default_factory=dict[int, Count])
@@ -132,11 +132,11 @@ class Transformer:
         return before, after
 
     @cached_property
-    def routed(self) -> dict[int, tuple[int, Choice]]:
+    def routed(self) -> dict[int, tuple[int, Routing]]:
         """Return for each linear layer of experts its router and the choice of experts."""
         projections = {number for a in self.attentions for part in self.projections(a) for number in part}
         deciding = {number for _, choice in self.parts.choices for number in choice.routers}
-        experts: dict[int, tuple[int, Choice]] = {}
+        experts: dict[int, tuple[int, Routing]] = {}
         for number in self.linear:
             product = self.products[number]
             if number in projections or number in deciding or len(product.shape) < 3:

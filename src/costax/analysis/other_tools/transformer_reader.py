@@ -15,7 +15,7 @@ from costax import _jax
 from costax.analysis.counts import Counts
 from costax.analysis.other_tools.index_functions import Indices, Known, constant, elementwise, iota, moved
 from costax.analysis.other_tools.masks import UNKNOWN, UNMASKED, Mask, read_mask
-from costax.analysis.other_tools.transformer import Attention, Choice, Parts, Product, Transformer
+from costax.analysis.other_tools.transformer import Attention, Parts, Product, Routing, Transformer
 from costax.core.cost import Count
 from costax.core.equation import KERNEL
 from costax.core.polynomial import Polynomial
@@ -242,7 +242,7 @@ class _Reader(Interpreter[_Fact, _Context]):
         if name in _CHOICES and operands[0].products:
             chosen = eqn.params.get("k", 1) if name != "argmax" else 1
             axis = eqn.params["axes"][0] if name == "argmax" else -1
-            choice = Choice(operands[0].products, operands[0].shape[axis], chosen)
+            choice = Routing(operands[0].products, operands[0].shape[axis], chosen)
             self.parts.choices.append((len(self.parts.products), choice))
             return [_Fact(products=operands[0].products, dynamic=True)] * len(shapes)
         if traits.function is Function.LOOK_UP or (traits.partial and traits.moves and operands[0].parameters):
