@@ -71,8 +71,8 @@ class WhileLoop:
         self.eqn = eqn
         self.condition_consts: int = eqn.params["cond_nconsts"]
         self.body_consts: int = eqn.params["body_nconsts"]
-        self.condition = CallFrame(eqn.params["cond_jaxpr"])
-        self.body = CallFrame(eqn.params["body_jaxpr"])
+        self.condition: CallFrame = CallFrame(eqn.params["cond_jaxpr"])
+        self.body: CallFrame = CallFrame(eqn.params["body_jaxpr"])
 
     def comparisons(self) -> list[tuple[int, str, Any]]:
         """Return (carry, relation, bound) for each carry that the condition compares with an atom."""
