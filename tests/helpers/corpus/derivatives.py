@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from corpus import EXPANDED, FOLDED, MERGED, PLATFORM, one, program
+from corpus import EXPANDED, FOLDED, MERGED, OUTER, PLATFORM, one, program
 
 VECTOR = "f32[6]"
 MATRIX = "f32[6,6]"
@@ -16,16 +16,21 @@ def energy(x, a):
     return jnp.tanh(a @ x) @ x
 
 
-one("value_and_grad", jax.value_and_grad(energy), VECTOR, MATRIX)
-one("grad_of_both", jax.grad(energy, (0, 1)), VECTOR, MATRIX)
+one("value_and_grad", jax.value_and_grad(energy), VECTOR, MATRIX, differs=OUTER)
+one("grad_of_both", jax.grad(energy, (0, 1)), VECTOR, MATRIX, differs=OUTER)
 one("jacobian_forward", jax.jacfwd(lambda x, a: jnp.sin(a @ x)), VECTOR, MATRIX, differs=FOLDED)
 one("jacobian_reverse", jax.jacrev(lambda x, a: jnp.sin(a @ x)), VECTOR, MATRIX, differs=FOLDED)
 one("hessian", jax.hessian(energy), VECTOR, MATRIX, differs=FOLDED)
 one("hessian_reverse_reverse", jax.jacrev(jax.grad(energy)), VECTOR, MATRIX, differs=FOLDED)
 one("jvp", lambda x, t, a: jax.jvp(lambda x: energy(x, a), (x,), (t,)), VECTOR, VECTOR, MATRIX)
 one("vjp", lambda x, t, a: jax.vjp(lambda x: a @ x, x)[1](t), VECTOR, VECTOR, MATRIX)
-one("hessian_vector", lambda x, t, a: jax.jvp(jax.grad(lambda x: energy(x, a)), (x,), (t,))[1], VECTOR, VECTOR, MATRIX)
-one("grad_per_example", jax.vmap(jax.grad(energy), (0, None)), "f32[4,6]", MATRIX)
+one(
+    "hessian_vector",
+    lambda x, t, a: jax.jvp(jax.grad(lambda x: energy(x, a)), (x,), (t,))[1],
+    *(VECTOR, VECTOR, MATRIX),
+    differs=OUTER,
+)
+one("grad_per_example", jax.vmap(jax.grad(energy), (0, None)), "f32[4,6]", MATRIX, differs=OUTER)
 one("third_derivative", jax.grad(jax.grad(jax.grad(lambda x: jnp.sin(x) * x**3))), "f32[]", differs=MERGED)
 one("complex_gradient", jax.grad(lambda z: jnp.abs(z * z) ** 2, holomorphic=False), "c64[]", differs=EXPANDED)
 
