@@ -18,6 +18,9 @@ from costax.cli.app import main
 from costax.errors import MissingRuleError, RuleCollisionError, RuleError
 from costax.rules.registry import REGISTRY
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 PROGRAM = """
     import jax.numpy as jnp
 

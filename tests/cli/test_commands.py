@@ -21,6 +21,9 @@ from costax.analysis.explain import program_text
 from costax.cli.app import main
 from costax.rules.examples import cases
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
 
 PROGRAM = """

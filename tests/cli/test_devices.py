@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 import costax
 from costax.cli.app import main
+
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
 
 
 def run(*arguments):

@@ -9,6 +9,9 @@ from click.testing import CliRunner
 
 from costax.cli.app import main
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 

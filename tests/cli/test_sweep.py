@@ -12,6 +12,9 @@ import studies
 from costax.cli.app import main
 from costax.cli.sweep import parsed_grid
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 STUDIES = Path(studies.__file__)
 
 

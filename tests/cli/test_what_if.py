@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from costax.cli.app import main
+
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from costax.core import units
 from costax.errors import UnitError
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 counts = st.integers(0, 60).flatmap(lambda digits: st.integers(-(10**digits), 10**digits))
 
 

@@ -14,6 +14,9 @@ from costax.hlo.proto import MESSAGES
 from hlo_damaged import DAMAGED, computation, instruction, module
 from hlo_samples import SPECS, module_bytes
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 # Of processor time, on a loaded machine: a reader that does not bound its work needs minutes for such a file, or all
 # memory.
 SECONDS = 10

@@ -11,6 +11,9 @@ import costax
 from costax.performance.energy import Energy, Range
 from costax.performance.hardware.technologies import technologies, technology
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 
 def prediction(device="h100", n=4096, **options):
     x = jax.ShapeDtypeStruct((n, n), "bfloat16")

@@ -12,6 +12,9 @@ from costax.performance import hardware
 from costax.performance.hardware import Device
 from costax.performance.hardware.library import DeviceFileWarning
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 FOLDER = Path(hardware.__file__).parent / "devices"
 DEVICES = {path.stem: hardware.read(path) for path in sorted(FOLDER.glob("*.toml"))}
 every_device = pytest.mark.parametrize("device", DEVICES.values(), ids=lambda d: d.id)

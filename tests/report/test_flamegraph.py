@@ -16,6 +16,9 @@ from analyses import analysis_of
 from costax.analysis.analysis import Analysis
 from costax.report import flamegraph
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 
 def step() -> Analysis:
     def loss(w, x):

@@ -31,6 +31,9 @@ from costax.errors import RecordError
 from costax.report.comparison_record import ComparisonReader
 from costax.report.formats import as_csv, as_json, as_markdown
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 COMPARISON = json.loads(files("costax.report").joinpath("comparison.schema.json").read_text())
 
 

@@ -9,6 +9,9 @@ import pytest
 import costax
 from costax.errors import ExtraError, InputError
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 pytest.importorskip("matplotlib", reason="plots need matplotlib: costax[plots]")
 
 

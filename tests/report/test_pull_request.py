@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from click.testing import CliRunner
 
 from costax.analysis import thresholds
@@ -12,6 +13,9 @@ from costax.core.cost import Cost
 from costax.core.size import Size
 from costax.program.tree import Row
 from costax.report import pull_request
+
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
 
 
 def model(layers: int, work: int, extra: int = 0) -> Analysis:

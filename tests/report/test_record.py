@@ -25,6 +25,9 @@ from costax.errors import MissingRuleError, RecordError
 from costax.program.tree import DIRECTIONS, Row
 from costax.report.record import from_record, to_record
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 SCHEMA = json.loads(files("costax.report").joinpath("analysis.schema.json").read_text())
 TABLES = ("by_scope", "by_primitive", "by_scope_and_primitive", "by_source", "by_dtype", "by_direction")
 

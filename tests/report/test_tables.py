@@ -21,6 +21,9 @@ from costax.program.tree import Row, Unknown
 from costax.report.tables import BY, SORT_KEYS, short_place, table
 from costax.report.text import plain, render
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 GOLDEN = """\
 two_layers
 inputs: f32[8,16], f32[16,3], x=f32[4,8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,9 @@ from costax.core.cost import Cost
 from costax.program.tree import DIRECTIONS, Row
 from costax.report.tables import table
 from costax.report.text import plain, render
+
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
 
 
 def labels(analysis: Analysis, **choice) -> list[str]:

@@ -20,6 +20,9 @@ import costax
 import studies
 from costax.errors import SweepError
 
+# The result is the same for every version of jax.
+pytestmark = pytest.mark.once
+
 HELPERS = Path(studies.__file__).resolve().parent
 GRID = {"depth": [1, 2, 4], "width": [16, 32]}
 
