@@ -112,7 +112,7 @@ class _Chain:
         """
         cost = call_site.cost
         repeats = call_site.other_repeats * call_site.is_counted
-        runs = call_site.loops * call_site.devices * repeats
+        runs = call_site.runs
         once = _by_xla(call_site)
         ours = Pair(cost.flops, cost.transcendentals).times(runs)
         padding = Pair(-2 * cost.padding_macs, 0).times(runs)
@@ -145,10 +145,10 @@ class _Chain:
         transcendentals.
         """
         pair = once.times(call_site.copies * call_site.other_repeats)
-        for conditional, branch, is_counted in call_site.branches:
+        for conditional, branch, times in call_site.branches:
             weights = self._first.branches.get(conditional)
             # A conditional that lowering removed has no weights; it left the branch that costax counts.
-            whole = (int(is_counted), int(is_counted))
+            whole = (int(bool(times)), int(bool(times)))
             flops, transcendentals = whole if weights is None else weights.get(branch, (0, 0))
             pair = Pair(pair.flops * flops, pair.transcendentals * transcendentals)
         return pair
@@ -289,8 +289,8 @@ def _defect(node: Node) -> str:
 
 def _branches(call_site: CallSite) -> str:
     return ", ".join(
-        f"branch {branch}: {'counted' if is_counted else 'not counted'} by costax"
-        for _, branch, is_counted in call_site.branches
+        f"branch {branch}: {'counted' if times else 'not counted'} by costax"
+        for _, branch, times in call_site.branches
     )
 
 

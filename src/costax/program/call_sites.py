@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from costax.core.address import Address
 from costax.core.conventions import XlaCounts, as_xla
@@ -21,7 +22,8 @@ class CallSite:
     module.
     The equation runs `loops * devices * other_repeats` times if every branch around it is taken: the iterations of
     loops, the devices of meshes, and all other repeats. In the lowered module the loops around it leave `copies` of it.
-    branches: for each `cond` around it, the address of the cond, the branch, and whether costax counts that branch.
+    branches: for each `cond` around it, the address of the cond, the branch, and how often costax counts that branch in
+    one run of the cond: 0 or 1, or in a kernel the share of the points of the grid that run it.
     """
 
     address: Address
@@ -34,7 +36,7 @@ class CallSite:
     copies: Count
     devices: Count
     other_repeats: Count
-    branches: tuple[tuple[Address, int, bool], ...]
+    branches: tuple[tuple[Address, int, Count], ...]
 
     @property
     def primitive(self) -> str:
@@ -44,7 +46,13 @@ class CallSite:
     @property
     def is_counted(self) -> bool:
         """Whether costax counts every branch around the equation."""
-        return all(is_counted for _, _, is_counted in self.branches)
+        return all(times for _, _, times in self.branches)
+
+    @property
+    def runs(self) -> Count:
+        """How often the equation runs, as costax counts it."""
+        share: Count = prod(times for _, _, times in self.branches)
+        return self.loops * self.devices * self.other_repeats * share
 
     @property
     def by_xla(self) -> XlaCounts:
@@ -71,7 +79,7 @@ class _Surroundings:
     copies: Count = 1
     devices: Count = 1
     other_repeats: Count = 1
-    branches: tuple[tuple[Address, int, bool], ...] = ()
+    branches: tuple[tuple[Address, int, Count], ...] = ()
 
 
 def _inside(body: Node, around: _Surroundings, marks: Mapping[int, int]) -> Iterator[CallSite]:
@@ -104,7 +112,7 @@ def _is_unmarked(body: Node, marks: Mapping[int, int]) -> bool:
 
 def _surroundings(call_site: CallSite, position: int, body: Node) -> _Surroundings:
     is_branch = len(call_site.node.bodies) > 1 and body.label.startswith("branch_")
-    branch = ((call_site.address, position, bool(body.times)),) if is_branch else ()
+    branch = ((call_site.address, position, body.times),) if is_branch else ()
     return _Surroundings(
         call_site.address,
         call_site.scope,
