@@ -86,4 +86,4 @@ def test_falsified_modules_are_detected():
 def test_falsified_modules_of_small_programs_are_detected():
     small = [each for each in CANDIDATES if not each.long_to_compile]
     assert {each.family for each in small} <= set(FAMILIES)
-    check(chosen(8, small), 1.0)
+    check(chosen(8, small), 0.95)
