@@ -124,7 +124,7 @@ def long(session: nox.Session) -> None:
 def real(session: nox.Session) -> None:
     """Compare programs of other libraries with XLA: brax, MJX, mctx, blackjax, e3nn and others; `-- -k mjx` for one."""
     session.install(".[test]")
-    # In a second step, so that no library chooses the version of jax.
+    # In a second step, so that pip keeps the jax of the first if the libraries work with it.
     session.install("mctx", "blackjax", "e3nn-jax", "brax", "mujoco", "mujoco-mjx")
     environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     session.run("python", "-m", "pytest", "-q", "tests/real", *session.posargs, env=environment)
