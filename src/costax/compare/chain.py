@@ -289,8 +289,7 @@ def _defect(node: Node) -> str:
 
 def _branches(call_site: CallSite) -> str:
     return ", ".join(
-        f"branch {branch}: {'counted' if times else 'not counted'} by costax"
-        for _, branch, times in call_site.branches
+        f"branch {branch}: {'counted' if times else 'not counted'} by costax" for _, branch, times in call_site.branches
     )
 
 

@@ -74,14 +74,22 @@ class Integrity:
         others = [(then, now) for then, now in changes.kept if then.cost[:2] != now.cost[:2]]
         old = [*removed.values(), *(then for then, _ in others)]
         balance = _Balance(old, [*new, *(now for _, now in others)], changes.before, changes.after)
-        self._undone(number, balance)
+        self._undone(number, balance, changes)
         for name in self._twins & removed.keys():
             self._doubt(TWIN, {number - 1: [name], number: [name]})
         self._gone.update(dict.fromkeys(removed, number))
         self._balance, self._twins = balance, _twins(new, changes)
 
-    def _undone(self, number: int, balance: _Balance) -> None:
-        for work in self._balance.lost.keys() & balance.won.keys():
+    def _undone(self, number: int, balance: _Balance, changes: Changes) -> None:
+        # Work of which some stood in the module between was copied, as an inlined or unrolled function is.
+        back = self._balance.lost.keys() & balance.won.keys()
+        stood = set[_Work | None]()
+        if back:
+            changed = {place.ins.name for place in changes.new} | {now.ins.name for _, now in changes.kept}
+            stayed = (place for name, place in changes.places.items() if name not in changed)
+            earlier = (*changes.removed.values(), *(then for then, _ in changes.kept), *stayed)
+            stood = {_own_work(place, changes.before) for place in earlier}
+        for work in back - stood:
             self._doubt(UNDONE, {number - 1: self._balance.lost[work], number: balance.won[work]})
         for equation in self._balance.emptied.keys() & balance.filled.keys():
             self._doubt(REPLACED, {number - 1: self._balance.emptied[equation], number: balance.filled[equation]})

@@ -52,8 +52,8 @@ class Changes(NamedTuple):
 
     removed: instructions by name that it no longer has. new: those that it did not have. kept: those that have other
     content, operands or callees, before and after. moved: those that stay and have another origin. before, after: the
-    origins of all instructions. beside: returns the instructions of a computation, by its id. fused: the computations
-    of fusions.
+    origins of all instructions. beside: returns the instructions of a computation, by its id. places: all instructions
+    of the version, by name. fused: the computations of fusions.
     """
 
     removed: Mapping[str, Place]
@@ -63,6 +63,7 @@ class Changes(NamedTuple):
     before: Mapping[str, str]
     after: Mapping[str, str]
     beside: Callable[[int], Iterator[Place]]
+    places: Mapping[str, Place]
     fused: AbstractSet[int]
 
 
@@ -109,7 +110,7 @@ class Lineage:
             moved |= self._adopted(step)
         self._version = after
         fused = {costed.computation.id for costed in changed if costed.computation.is_fusion}
-        return Changes(removed, new, kept, moved, before_origins, self.origins, self._beside, fused)
+        return Changes(removed, new, kept, moved, before_origins, self.origins, self._beside, self._places, fused)
 
     def _renamed(
         self,
