@@ -81,8 +81,9 @@ class Integrity:
         self._balance, self._twins = balance, _twins(new, changes)
 
     def _undone(self, number: int, balance: _Balance, changes: Changes) -> None:
-        # Work of which some stood in the module between was copied, as an inlined or unrolled function is.
-        back = self._balance.lost.keys() & balance.won.keys()
+        # Work of which some stood in the module between was copied, as an inlined or unrolled function is. A single
+        # operation tells nothing: an unrolled loop has one for each counter.
+        back = {work for work in self._balance.lost.keys() & balance.won.keys() if max(work[2:]) > 1}
         stood = set[_Work | None]()
         if back:
             changed = {place.ins.name for place in changes.new} | {now.ins.name for _, now in changes.kept}
