@@ -270,11 +270,11 @@ def purejaxrl_ppo() -> Made:
         _, last = net.apply(params, env_state)
 
         def advantages(carry, now):
-            gae, following = carry
+            advantage, following = carry
             done, value, reward = now
             delta = reward + 0.99 * following * (1 - done) - value
-            gae = delta + 0.99 * 0.95 * (1 - done) * gae
-            return (gae, value), gae
+            advantage = delta + 0.99 * 0.95 * (1 - done) * advantage
+            return (advantage, value), advantage
 
         _, advantage = lax.scan(advantages, (jnp.zeros_like(last), last), (done, value, reward), reverse=True, unroll=4)
         whole = (seen, action, log_prob, value, advantage, advantage + value)
