@@ -380,6 +380,23 @@ def test_work_does_not_come_back_under_another_name():
     assert doubts(TRUE, dropped, fused) >= {(1, "x", UNDONE), (2, "x.2", UNDONE)}
 
 
+def test_work_that_stood_beside_it_all_the_time_is_not_back():
+    # As at two call sites of a function: one goes, and later a copy comes for another.
+    other = "y = f32[8] sine(q) ~1~/sin"
+    both = text(SINE, other, "ROOT u = f32[8] add(x, y) ~2~/add")
+    one = text(other, "ROOT u = f32[8] add(q, y) ~2~/add")
+    again = text(other, "x.2 = f32[8] sine(p) ~1~/sin", "ROOT u = f32[8] add(x.2, y) ~2~/add")
+    assert not doubts(both, one, again)
+
+
+def test_a_single_operation_may_come_back():
+    # An unrolled loop has one for each counter.
+    scalar = ("z = f32[] constant(1)", "x{} = f32[] sine(z) ~1~/sin", "ROOT b = f32[8] broadcast(x{}), dimensions={{}}")
+    true, again = (text(*(part.format(n) for part in scalar)) for n in ("", ".2"))
+    dropped = text(scalar[0], "ROOT b = f32[8] broadcast(z), dimensions={}")
+    assert not {why for *_, why in doubts(true, dropped, again)} & {UNDONE}
+
+
 def test_work_comes_back_from_no_inlined_function():
     def function(*lines: str) -> str:
         return text(

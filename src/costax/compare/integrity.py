@@ -84,15 +84,11 @@ class Integrity:
         # Work of which some stood in the module between was copied, as an inlined or unrolled function is. A single
         # operation tells nothing: an unrolled loop has one for each counter.
         back = {work for work in self._balance.lost.keys() & balance.won.keys() if max(work[2:]) > 1}
-        stood = set[_Work | None]()
-        if back:
-            changed = {place.ins.name for place in changes.new} | {now.ins.name for _, now in changes.kept}
-            stayed = (place for name, place in changes.places.items() if name not in changed)
-            earlier = (*changes.removed.values(), *(then for then, _ in changes.kept), *stayed)
-            stood = {_own_work(place, changes.before) for place in earlier}
+        refilled = self._balance.emptied.keys() & balance.filled.keys()
+        stood = set(_standing(changes)) if back or refilled else set[_Work]()
         for work in back - stood:
             self._doubt(UNDONE, {number - 1: self._balance.lost[work], number: balance.won[work]})
-        for equation in self._balance.emptied.keys() & balance.filled.keys():
+        for equation in refilled - {work[0] for work in stood}:
             self._doubt(REPLACED, {number - 1: self._balance.emptied[equation], number: balance.filled[equation]})
 
     def _doubt(self, why: str, names: Mapping[int, _Names]) -> None:
@@ -110,6 +106,16 @@ def _is_mutated(then: Place, now: Place) -> bool:
         return True
     same_equation = not then.name or not now.name or _without_calls(then.name) == _without_calls(now.name)
     return then.cost[:2] != now.cost[:2] and not a.called and (not same_equation or (same_operands and same_shapes))
+
+
+def _standing(changes: Changes) -> Iterator[_Work]:
+    """Yield the work of the module before a step."""
+    changed = {place.ins.name for place in changes.new} | {now.ins.name for _, now in changes.kept}
+    stayed = (place for name, place in changes.places.items() if name not in changed)
+    for place in (*changes.removed.values(), *(then for then, _ in changes.kept), *stayed):
+        work = _own_work(place, changes.before) if place.computes else None
+        if work is not None:
+            yield work
 
 
 class _Balance:

@@ -184,9 +184,9 @@ class Lineage:
         return f"{now.name}/{origin}" if is_inlined else origin
 
     @property
-    def is_followed(self) -> bool:
-        """Whether there is a version before."""
-        return self._version is not None
+    def is_at_first(self) -> bool:
+        """Whether no version was read before this one."""
+        return self._version is None
 
     def place(self, name: str) -> Place | None:
         """Return an instruction of the version before by name."""
@@ -258,7 +258,7 @@ class _Step:
     def _origin(self, place: Place) -> str:
         """Return the origin of a new instruction, "" if neither its name nor what uses it tells."""
         # In the first version every name is its own.
-        if place.name and not self._lineage.is_followed:
+        if place.name and self._lineage.is_at_first:
             return place.name
         return (
             self._lineage.of_copies(place)
