@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,22 +53,28 @@ class Version(NamedTuple):
 def dumped(fn, *args) -> list[Version]:
     """The modules of the program, in the order in which XLA wrote them."""
     with tempfile.TemporaryDirectory() as folder:
-        jax.jit(fn).lower(*args).compile(compiler_options={"xla_dump_to": folder, **OPTIONS})
+        lowered = jax.jit(fn).lower(*args)
+        lowered.compile(compiler_options={"xla_dump_to": folder, **OPTIONS})
         paths = [path for path in sorted(Path(folder).iterdir()) if path.name.endswith(".hlo.pb")]
         (first,) = (path for path in paths if "before_optimizations" in path.name)
         (last,) = (path for path in paths if "after_optimizations" in path.name)
         numbered = [path for path in paths if ".after_" in path.name]
-        return [version(path) for path in (first, *numbered, last)]
+        modules = [version(path) for path in (first, *numbered, last)]
+        # Since jax 0.12 XLA exchanges jax's markers of shardings before it writes the first module.
+        start = Version("", lowered.as_text(dialect="hlo"), count(lowered.cost_analysis()))
+        return [start, modules[0]._replace(name="before optimisation"), *modules[1:]]
+
+
+def count(reported: Mapping[str, float]) -> tuple[int, int]:
+    return int(reported.get("flops", 0)), int(reported.get("transcendentals", 0))
 
 
 def version(path: Path) -> Version:
     module = module_of(path)
-    reported = _jax.xla_cost(module)
-    count = tuple(int(reported.get(name, 0)) for name in ("flops", "transcendentals"))
     pipeline, _, name = re.sub(r"^.*?\.\d{4}\.", "", path.name).partition(".after_")
     name = name.partition(".")[0]
     # The partitioner runs other passes before XLA dumps what it made itself.
-    return Version(f"start of {pipeline}" if name == "pipeline-start" else name, _jax.hlo_text(module), count)
+    return Version(f"start of {pipeline}" if name == "pipeline-start" else name, _jax.hlo_text(module), count(_jax.xla_cost(module)))
 
 
 def by_xla(fn, *args) -> dict[str, tuple[int, int]]:
