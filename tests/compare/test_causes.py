@@ -74,7 +74,8 @@ def version(path: Path) -> Version:
     pipeline, _, name = re.sub(r"^.*?\.\d{4}\.", "", path.name).partition(".after_")
     name = name.partition(".")[0]
     # The partitioner runs other passes before XLA dumps what it made itself.
-    return Version(f"start of {pipeline}" if name == "pipeline-start" else name, _jax.hlo_text(module), count(_jax.xla_cost(module)))
+    shown = f"start of {pipeline}" if name == "pipeline-start" else name
+    return Version(shown, _jax.hlo_text(module), count(_jax.xla_cost(module)))
 
 
 def by_xla(fn, *args) -> dict[str, tuple[int, int]]:

@@ -15,8 +15,9 @@ Where one of these fails, the module before or after is falsified, so the change
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, TypeVar
 
 from costax.compare.lineage import Changes, Place, tail
@@ -141,25 +142,17 @@ def _twins(new: Iterable[Place], changes: Changes) -> set[str]:
     One that is read may be a pass's own: two rewritings may give the same instruction, and a fusion of several users
     has a copy of their operand for each, until a pass merges them.
     """
-    names = {place.ins.name for place in new}
-    return {
-        place.ins.name
-        for group, read in _repeated({place.computation for place in new}, changes)
-        for place in group
-        if place.ins.name in names and place.ins.name not in read and place.name
-    }
-
-
-def _repeated(computations: Iterable[int], changes: Changes) -> Iterator[tuple[Sequence[Place], set[str]]]:
-    """Yield the instructions of the same content, with the names of all that are read in their computation."""
-    for computation in computations:
-        groups: dict[_Content, list[Place]] = defaultdict(list)
-        read: set[str] = set()
-        for place in changes.beside(computation):
-            read.update(x.name for x in place.ins.operands)
-            if place.computes:
-                groups[_content(place)].append(place)
-        yield from ((group, read) for group in groups.values() if len(group) > 1)
+    unread = {place.ins.name: place for place in new if place.name}
+    computations = {place.computation for place in unread.values()}
+    for place in chain.from_iterable(map(changes.beside, computations)):
+        for operand in place.ins.operands:
+            unread.pop(operand.name, None)
+    alone = {_content(place) for place in unread.values()}
+    # Nearly all that is new is read: few contents are left to look for.
+    computations = {place.computation for place in unread.values()}
+    beside = (place for computation in computations for place in changes.beside(computation) if place.computes)
+    counts = Counter(content for place in beside if (content := _content(place)) in alone)
+    return {name for name, place in unread.items() if counts[_content(place)] > 1}
 
 
 def _content(place: Place) -> _Content:

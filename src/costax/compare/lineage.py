@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
+from itertools import chain
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from costax.compare.owners import Names
@@ -22,6 +24,7 @@ from costax.hlo.replay import Properties
 from costax.hlo.series import CostedComputation, ModuleCost
 
 _NONE: Final = Properties()
+_NAME: Final = attrgetter("name")
 # The suffixes that XLA gives to copies: `add.3.clone.1`, `exp.remat2`.
 _COPY: Final = re.compile(r"\.(?:clone|remat).*$")
 # How far from an instruction that only moves a value the instruction may stand that computes it.
@@ -227,6 +230,7 @@ class _Step:
         after: ModuleCost,
     ) -> None:
         self._lineage, self._removed, self._new, self._now, self._after = lineage, removed, new, now, after
+        self._names = {place.ins.name for place in new}
         # The removed instructions by their name of jax, and those that new instructions are copies of.
         self._by_name: dict[tuple[str, str, Properties], Place] = {}
         self._originals: dict[str, Place] = {}
@@ -323,14 +327,15 @@ class _Step:
         }
 
     def _users(self, place: Place) -> Sequence[Instruction]:
-        """Return the users of an instruction; a fusion uses the root inside it."""
+        """Return the users of a new instruction; a fusion uses the root inside it."""
         users = self._users_by_computation.get(place.computation)
         if users is None:
             users = self._users_by_computation[place.computation] = defaultdict(list)
             computation = self._after.computations[place.computation].computation
             for ins in computation.instructions:
                 for operand in ins.operands:
-                    users[operand.name].append(ins)
+                    if operand.name in self._names:
+                        users[operand.name].append(ins)
             caller = self._callers.get(place.computation)
             if caller is not None and caller.opcode == "fusion":
                 users[computation.root.name].append(caller)
@@ -423,7 +428,7 @@ def tail(name: str) -> str:
 
 def _names(computations: Iterable[CostedComputation]) -> dict[str, None]:
     """Return the names of all instructions, in order."""
-    return dict.fromkeys(ins.name for costed in computations for ins in costed.computation.instructions)
+    return dict.fromkeys(chain.from_iterable(map(_NAME, costed.computation.instructions) for costed in computations))
 
 
 def _looks(ins: Instruction) -> tuple[str, str, tuple[int, ...]]:
