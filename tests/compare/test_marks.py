@@ -67,3 +67,60 @@ def test_each_distinct_inner_jaxpr_is_marked_once(monkeypatch):
     marked = marks.mark(live).jaxpr
     assert len(rewritten) == 1 + 1 + 3  # the program, the outer function, the inner ones
     assert len({id(_jax.params(eqn)["jaxpr"]) for eqn in _jax.opened(marked).eqns}) == 1
+
+
+@pytest.mark.parametrize("name", ["a;b", "stage~1~x", "~0~", ";;"])
+def test_names_that_look_like_marks_are_names(name):
+    def layer(x, w):
+        with jax.named_scope(name):
+            return jnp.tanh(x @ w)
+
+    layer.__name__ = layer.__qualname__ = name
+
+    def loss(x, w):
+        return jnp.sin(jax.jit(layer)(x, w) @ w).sum()
+
+    found = costax.compare(jax.grad(loss))(X, X)
+    plain = costax.compare(jax.grad(lambda x, w: jnp.sin(jnp.tanh(x @ w) @ w).sum()))(X, X)
+    assert found.marked
+    assert found.compiled.attributed == 1
+    assert name in "/".join(found.jaxpr.by_scope())
+    assert sums_by_primitive(found) == sums_by_primitive(plain)
+
+
+def sums_by_primitive(found):
+    """What XLA counts of the compiled program by primitive: the names of scopes change nothing of it."""
+    sums = {}
+    for cost in found.compiled.instruction_costs:
+        primitive = cost.call_site.primitive if cost.call_site else None
+        flops, transcendentals = sums.get(primitive, (0, 0))
+        sums[primitive] = flops + cost.flops, transcendentals + cost.transcendentals
+    return sums
+
+
+@pytest.mark.parametrize("setting", ["jax_include_full_tracebacks_in_locations", "jax_traceback_in_locations_limit"])
+def test_equations_keep_their_names_if_jax_leaves_tracebacks_out(setting):
+    before = getattr(jax.config, setting)
+    expected = sums_by_primitive(costax.compare(square)(X))
+    jax.config.update(setting, type(before)(0))
+    jax.clear_caches()
+    try:
+        found = costax.compare(square)(X)
+    finally:
+        jax.config.update(setting, before)
+    assert sums_by_primitive(found) == expected
+    assert found.compiled.attributed == 1
+    assert not found.unexplained
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_an_equation_that_lost_its_mark_is_not_explained(monkeypatch, passes):
+    with_scopes = _jax.with_scopes
+
+    def without_that_of_products(eqn, params, prefix, mark):
+        return eqn if eqn.primitive.name == "dot_general" else with_scopes(eqn, params, prefix, mark)
+
+    monkeypatch.setattr(_jax, "with_scopes", without_that_of_products)
+    found = costax.compare(lambda x: jnp.tanh(x @ x), passes=passes)(X)
+    # The work goes to the equation that uses it, which the account does not believe.
+    assert {(delta.equation, delta.flops) for delta in found.unexplained} == {("dot_general", -1024), ("tanh", 1024)}

@@ -5,6 +5,7 @@ Since jax 0.12, `Jaxpr` and `ClosedJaxpr` are one class. Before, a closed jaxpr 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -28,6 +29,7 @@ from costax.errors import Uncountable
 # Untyped, because jax's annotations are incomplete.
 _api: Any = jax
 _SEQUENCES: Any = (tuple, list)
+_RESERVED = re.compile("[~;]")
 
 Jaxpr = Any
 """An open jaxpr: an object with `eqns`, `invars`, `constvars` and `outvars`."""
@@ -316,8 +318,17 @@ def map_jaxprs(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -> Eqn:
-    """Return an equation with other parameters, and a scope added before ("" for none) and after its name stack."""
-    stack = eqn.source_info.name_stack.stack
+    """Return an equation with other parameters, and a scope added before ("" for none) and after its name stack.
+
+    The scopes of the user keep no `~` and `;`: costax writes marks with one, XLA joins names with the other.
+    """
+    stack = [
+        x._replace(name=_RESERVED.sub("-", x.name)) if isinstance(x, _sources.Scope) else x
+        for x in eqn.source_info.name_stack.stack
+    ]
+    if eqn.primitive.name in ("jit", "pjit"):
+        # The name of a jitted function becomes a scope too.
+        params = {**params, "name": _RESERVED.sub("-", params["name"])}
     before = (_sources.Scope(prefix),) if prefix else ()
     marked = _sources.NameStack((*before, *stack, _sources.Scope(suffix)))
     return eqn.replace(params=dict(params), source_info=eqn.source_info.replace(name_stack=marked))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import jax
 from jax import export as _export
+from jax._src import config as _config
 from jax.extend import core as _extend_core
 
 from costax._jax.argument_paths import donated_leaves
@@ -48,7 +49,9 @@ def lower(traced: Any, jaxpr: Any, platform: str = "cpu") -> Any:
         traced = copy.copy(traced)
         traced._params = {**traced._params, "jaxpr": jaxpr}
         traced._lojax = None
-    with jax.default_device(_api.devices("cpu")[0]):
+    # Without tracebacks, which a flag of jax leaves out, operations lose the names of their equations.
+    named = _config.include_full_tracebacks_in_locations(True)
+    with jax.default_device(_api.devices("cpu")[0]), named:
         return traced.lower(lowering_platforms=(platform,))
 
 

@@ -47,6 +47,7 @@ _NOT_XLAS: Final = {
     AFTER: "the module that XLA wrote last is not the program that it compiled",
     BEFORE: "the module that XLA wrote first is not the program that jax gave it",
 }
+LOST: Final = "some work bears the name of no equation, and no work bears that of some equations"
 
 _Costs = Mapping[CallSite | None, Sequence[AttributedCost]]
 
@@ -85,11 +86,11 @@ class _Chain:
     def deltas(self) -> Iterator[Delta]:
         links = self._links
         emitted = _by_call_site(self._first.instruction_costs)
-        refuted = self._refuted(emitted)
+        refuted = self._refuted(emitted) | self._lost(emitted)
         for call_site in links.call_sites:
             yield from self._conventions(call_site)
             yield from self._emitted(call_site, emitted.get(call_site, ()), refuted.get(call_site, ""))
-        yield from self._without_equation(emitted.get(None, ()))
+        yield from self._without_equation(emitted.get(None, ()), refuted.get(None, ""))
         lowered = _by_call_site(links.lowered.instruction_costs)
         if links.emitted is not None:
             yield from self._changed(emitted, lowered, CONVERTED, "converted")
@@ -155,7 +156,7 @@ class _Chain:
 
     # lowered: what jax makes of an equation.
 
-    def _refuted(self, emitted: _Costs) -> dict[CallSite, str]:
+    def _refuted(self, emitted: _Costs) -> dict[CallSite | None, str]:
         """Return the equations whose operations cost something else than when jax lowers them alone, and what."""
         if self._links.emitted is None:
             return {}
@@ -164,13 +165,23 @@ class _Chain:
             for call_site in self._links.call_sites
             if not call_site.node.children and _total(emitted.get(call_site, ())) != self._by_rules(call_site)
         ]
-        refuted: dict[CallSite, str] = {}
+        refuted: dict[CallSite | None, str] = {}
         for call_site, once in self._links.alone(differing).items():
             costs = [cost for cost in emitted.get(call_site, ()) if is_work(cost.instruction)]
             found, expected = _total(costs), self._counted(call_site, once)
             if found != expected:
                 refuted[call_site] = f"{opcodes(costs)}: {found.work:,} operations, alone jax makes {expected.work:,}"
         return refuted
+
+    def _lost(self, emitted: _Costs) -> dict[CallSite | None, str]:
+        """Return the equations whose work seems to have lost its name, and what may have got it instead.
+
+        jax names every operation after its equation. If some work has no name and an equation has no operations, that
+        may be its work. A loop counter, which the conversion to HLO makes anew, is a single operation.
+        """
+        lost = [site for site in self._links.call_sites if not emitted.get(site) and self._by_rules(site).work > 1]
+        adopting = [site for site, costs in emitted.items() if any(x.work and x.evidence != "marked" for x in costs)]
+        return dict.fromkeys([*lost, *adopting], LOST) if lost and adopting else {}
 
     def _by_rules(self, call_site: CallSite) -> Pair:
         return self._counted(call_site, _by_xla(call_site))
@@ -192,13 +203,14 @@ class _Chain:
             cause, evidence = EXPANSION, f"lowered to {opcodes(costs)}"
         yield from self._delta(cause, "lowered", call_site, difference, evidence, len(costs))
 
-    def _without_equation(self, costs: Sequence[AttributedCost]) -> Iterator[Delta]:
+    def _without_equation(self, costs: Sequence[AttributedCost], refuted: str) -> Iterator[Delta]:
         by_opcode: dict[str, list[AttributedCost]] = defaultdict(list)
         for cost in costs:
             by_opcode[cost.opcode].append(cost)
         for opcode, same_opcode in sorted(by_opcode.items()):
-            cause = LIBRARY if any(cost.flops < 0 for cost in same_opcode) else EXPANSION
+            cause = LIBRARY if any(cost.flops < 0 for cost in same_opcode) else UNEXPLAINED if refuted else EXPANSION
             evidence = f"instructions {', '.join(cost.instruction.name for cost in same_opcode[:3])}"
+            evidence += f": {refuted}" if refuted else ""
             yield from self._delta(cause, "lowered", None, _total(same_opcode), evidence, len(same_opcode), opcode)
 
     # converted, compiled: from one module to the next.
