@@ -185,3 +185,13 @@ class SymbolicError(CostaxError, ValueError):
 
 class SweepError(CostaxError, ValueError):
     """A sweep that cannot start or continue; its file keeps the rows that are computed."""
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """An interrupt of a sweep; its message says what is kept."""
+
+    def __init__(self, done: int, points: int, path: object) -> None:
+        """Take the number of points that are done, that of all points, and the file of the results or None."""
+        lost = "no point is kept, because the results have no file"
+        kept = f"{done} of {points} points are in {str(path)!r}; run the same sweep again to go on"
+        super().__init__(f"{kept if path else lost}.")

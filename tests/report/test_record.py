@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 import jax
@@ -23,6 +24,7 @@ from costax.analysis.analysis import Analysis
 from costax.core.cost import FIELDS, KINDS, Cost
 from costax.errors import MissingRuleError, RecordError
 from costax.program.tree import DIRECTIONS, Row
+from costax.report.files import write
 from costax.report.record import from_record, to_record
 
 # The result is the same for every version of jax.
@@ -184,6 +186,25 @@ def test_saving_replaces_a_file_whole_or_leaves_it(tmp_path, monkeypatch):
         an_analysis().save(path)
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_many_threads_save_one_file(tmp_path):
+    path = tmp_path / "a.json"
+    (tmp_path / f".a.json.{os.getpid()}.tmp").write_text("left by another process of the same number")
+    with ThreadPoolExecutor(8) as threads:
+        done = [threads.submit(write, path, str(n % 10) * 1000) for n in range(200)]
+        assert [save.result() for save in done] == [None] * 200
+    assert len(set(path.read_text())) == 1
+    assert len(path.read_text()) == 1000
+    assert sorted(found.name for found in tmp_path.iterdir()) == [f".a.json.{os.getpid()}.tmp", "a.json"]
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    with pytest.raises(RecordError, match="no regular file"):
+        write(pipe, "text")
+    assert pipe.is_fifo()
 
 
 def test_saving_follows_a_link(tmp_path):

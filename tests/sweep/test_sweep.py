@@ -222,9 +222,9 @@ def test_a_grid_without_points_is_refused(grid, message):
 
 @pytest.mark.parametrize("name", ["r.csv", "nowhere/r.jsonl", "other.jsonl", "text.jsonl"])
 def test_a_file_that_cannot_take_results_is_refused(name, tmp_path):
-    (tmp_path / "other.jsonl").write_text('{"schema": "costax/sweep/1", "study": "somebody:else"}\n')
+    (tmp_path / "other.jsonl").write_text('{"schema": "costax/sweep/2", "function": {"name": "somebody:else"}}\n')
     (tmp_path / "text.jsonl").write_text("hello\n")
-    with pytest.raises(SweepError, match=r"does not end in|no directory|another function|not a file of sweep results"):
+    with pytest.raises(SweepError, match=r"does not end in|no directory|of another sweep|not a file of sweep results"):
         swept(out=tmp_path / name)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from typing import Any, Final
 
@@ -28,13 +30,16 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if threading.current_thread() is threading.main_thread():
+            # By default Python ends at once and leaves temporary folders and processes behind.
+            signal.signal(signal.SIGTERM, _end)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except KeyboardInterrupt:
-            click.echo("Interrupted: the command did not finish.", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"Interrupted: {interrupt if interrupt.args else 'the command did not finish.'}", err=True)
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
             # The reader of the pipe has ended, as `head` does. Without this line the flush at exit would fail again.
@@ -43,6 +48,10 @@ class Commands(click.Group):
         except Exception as error:
             ctx.exit(_report(error, debug=ctx.meta.get(DEBUG, False)))
         return result
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _report(error: Exception, *, debug: bool) -> int:

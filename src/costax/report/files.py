@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from costax.core.unfinished_files import unfinished_name
 from costax.errors import RecordError
 
 
 def write(path: str | Path, text: str | bytes) -> None:
     """Write a file atomically: to a temporary file beside it first, then renamed. Raises RecordError if that fails."""
     target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise RecordError(
+            f"{str(path)!r} cannot be written: it is no regular file.",
+            why="costax replaces a file as a whole.",
+            cure="Use the path of a file.",
+        )
+    unfinished = unfinished_name(target)
     try:
         with unfinished.open("xb") as file:
             try:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, cast
+from math import prod
+from typing import Any, Final, cast
 
 from costax.errors import SweepError
 
 Point = dict[str, Any]
+MOST_POINTS: Final = 10_000_000
+"""The largest number of points of a grid; a point takes about a kilobyte of memory."""
 
 
 def points_of(grid: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any]]) -> list[Point]:
     """Return the distinct points of a grid in order.
 
     grid: a dict of lists, whose combinations are the points (the last name changes fastest), or an iterable of dicts.
-    Raises SweepError for an empty grid, or for values that JSON cannot store.
+    Raises SweepError for an empty grid, for one of too many points, or for values that JSON cannot store.
     """
-    points = list(_crossed(cast("Mapping[str, Any]", grid)) if isinstance(grid, Mapping) else _listed(grid))
+    points = _crossed(cast("Mapping[str, Any]", grid)) if isinstance(grid, Mapping) else _listed(grid)
     distinct: dict[str, Point] = {}
-    for point in points:
+    for number, point in enumerate(points):
+        if number == MOST_POINTS:
+            raise _too_large(f"more than {MOST_POINTS:,}")
         distinct.setdefault(key_of(point), point)
     if not distinct:
         raise SweepError(
@@ -43,6 +48,14 @@ def key_of(point: Mapping[str, Any]) -> str:
         ) from error
 
 
+def _too_large(points: str) -> SweepError:
+    return SweepError(
+        f"The grid has {points} points.",
+        why=f"A sweep keeps every result in memory and takes at most {MOST_POINTS:,}.",
+        cure="Use fewer values, or several sweeps.",
+    )
+
+
 def _crossed(grid: Mapping[str, Sequence[Any]]) -> Iterable[Point]:
     for name, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -54,6 +67,9 @@ def _crossed(grid: Mapping[str, Sequence[Any]]) -> Iterable[Point]:
     lists = [[_plain(value) for value in values] for values in grid.values()]
     if not lists:
         return
+    count = prod(map(len, lists))
+    if count > MOST_POINTS:
+        raise _too_large(f"{count:,}")
     for combination in product(*lists):
         yield dict(zip(grid, combination, strict=True))
 

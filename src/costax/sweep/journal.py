@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
+from costax.core.unfinished_files import unfinished_name
 from costax.errors import SweepError
+from costax.sweep.conditions import Conditions, differences
 from costax.sweep.grid import key_of
 from costax.sweep.worker import Result
 
-SCHEMA: Final = "costax/sweep/1"
+SCHEMA: Final = "costax/sweep/2"
 _SUFFIXES: Final = (".jsonl", ".parquet")
 _INT64: Final = 1 << 63
 
@@ -25,14 +27,14 @@ _INT64: Final = 1 << 63
 class Journal:
     """Results by point, in memory and, if there is a path, in a file."""
 
-    def __init__(self, path: str | Path | None, study: str) -> None:
+    def __init__(self, path: str | Path | None, conditions: Conditions) -> None:
         """Open the file and read the results of an earlier sweep.
 
-        study: the name of the function that builds the programs. Raises SweepError for the file of another study, an
+        conditions: what the results depend on beside the point. Raises SweepError for a file of other conditions, an
         unknown suffix or a file that cannot be written.
         """
         self.path: Path | None = None if path is None else Path(path)
-        self.study = study
+        self.conditions = conditions
         self.results: dict[str, Result] = {}
         self._file: Any = None
         if self.path is None:
@@ -67,10 +69,9 @@ class Journal:
 
     def add(self, result: Result) -> None:
         """Store a result, and write it to the file."""
-        self.results[key_of(result["point"])] = result
         if self._file is not None:
-            self._file.write((json.dumps(result) + "\n").encode())
-            self._file.flush()
+            self._write(result)
+        self.results[key_of(result["point"])] = result
 
     def close(self, *, complete: bool) -> None:
         """Close the file. If all points are done, convert the lines to a Parquet table where one was requested."""
@@ -79,26 +80,38 @@ class Journal:
         self._file.close()
         self._file = None
         if complete and self._is_table:
-            write_table(cast(Path, self.path), self.study, self.results.values())
+            write_table(cast(Path, self.path), self.conditions, self.results.values())
             self.lines.unlink()
 
     def _open(self) -> None:
         lines = self.lines
-        fresh = not lines.exists() or lines.stat().st_size == 0
-        if not fresh:
-            self._read_lines(lines)
-            fresh = lines.stat().st_size == 0
         try:
             self._file = lines.open("ab")
         except OSError as error:
-            raise SweepError(
-                f"{str(lines)!r} cannot be written: {error.strerror or error}.",
-                why="Results would be lost when the sweep ends.",
-                cure="Choose a path that you can write to.",
-            ) from error
-        if fresh:
-            self._file.write((json.dumps({"schema": SCHEMA, "study": self.study}) + "\n").encode())
+            raise _unwritable(lines, error, "Results would be lost when the sweep ends.") from error
+        try:
+            if not _locked(self._file):
+                raise SweepError(
+                    f"Another sweep writes to {str(lines)!r}.",
+                    why="The lines of two sweeps would be mixed.",
+                    cure="Wait until it ends, or choose another file.",
+                )
+            if lines.stat().st_size:
+                self._read_lines(lines)
+            if not lines.stat().st_size:
+                self._write({"schema": SCHEMA, **self.conditions})
+        except BaseException:
+            self._file.close()
+            self._file = None
+            raise
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        try:
+            self._file.write((json.dumps(entry) + "\n").encode())
             self._file.flush()
+        except OSError as error:
+            kept = f"Points in the file: {len(self.results)}."
+            raise _unwritable(self.lines, error, kept) from error
 
     def _read_lines(self, path: Path) -> None:
         text = path.read_bytes()
@@ -132,15 +145,42 @@ class Journal:
             self.results[key_of(result["point"])] = result
 
     def _check_header(self, path: Path, header: Any) -> None:
-        schema: Any = cast("Any", header).get("schema") if isinstance(header, dict) else None
-        if schema != SCHEMA:
+        groups = dict(cast("Mapping[str, Any]", header)) if isinstance(header, dict) else {}
+        if groups.pop("schema", None) != SCHEMA:
             raise _not_ours(path, f"its header does not name the schema {SCHEMA!r}")
-        if header["study"] != self.study:
+        if not all(isinstance(group, dict) for group in groups.values()):
+            raise _not_ours(path, "its header does not say what the results depend on")
+        changed = differences(groups, self.conditions)
+        if changed:
             raise SweepError(
-                f"{str(path)!r} contains the results of another function: {header['study']}.",
-                why=f"This sweep calls {self.study}, and the points of the two would be mixed.",
-                cure="Choose another file, or remove this one.",
+                f"The results in {str(path)!r} are of another sweep: {'; '.join(changed[:5])}.",
+                why="The results of the two would be mixed.",
+                cure="Choose another file for this sweep, or remove that one.",
             )
+
+
+def _locked(file: Any) -> bool:
+    """Lock a file for this process, where the system can; say whether no other process has it locked."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # The file system has no locks.
+        return True
+    return True
+
+
+def _unwritable(path: Path, error: OSError, why: str) -> SweepError:
+    return SweepError(
+        f"{str(path)!r} cannot be written: {error.strerror or error}.",
+        why=why,
+        cure="Choose a path that you can write to, on a disk with room.",
+    )
 
 
 def _not_ours(path: Path, reason: str) -> SweepError:
@@ -151,7 +191,7 @@ def _not_ours(path: Path, reason: str) -> SweepError:
     )
 
 
-def write_table(path: Path, study: str, results: Iterable[Result]) -> None:
+def write_table(path: Path, conditions: Conditions, results: Iterable[Result]) -> None:
     """Write results as a Parquet table with a column for each name of the points and each count.
 
     The file is written under another name and then renamed, so that it never exists half written.
@@ -161,8 +201,8 @@ def write_table(path: Path, study: str, results: Iterable[Result]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column(arrow, [row.get(name) for row in rows]) for name in names}
     columns["result"] = arrow.array([json.dumps(result) for result in results], arrow.string())
-    table = arrow.table(columns).replace_schema_metadata({"costax": json.dumps({"schema": SCHEMA, "study": study})})
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    table = arrow.table(columns).replace_schema_metadata({"costax": json.dumps({"schema": SCHEMA, **conditions})})
+    unfinished = unfinished_name(path)
     try:
         parquet.write_table(table, unfinished)
         os.replace(unfinished, path)

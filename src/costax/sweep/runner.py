@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -15,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from costax.errors import SweepError
+from costax.errors import SweepError, SweepInterrupted
+from costax.sweep.conditions import conditions
 from costax.sweep.grid import Point, key_of, points_of
 from costax.sweep.journal import Journal
 from costax.sweep.progress import Progress
@@ -48,13 +50,13 @@ def sweep(
     executor: a `concurrent.futures.Executor`, such as that of a cluster; it stays open. By default, a pool of `workers`
     local processes (one for each core). progress: show a bar, or a line every ten seconds in a pipe, on standard error.
     out: a .jsonl or .parquet file, to which each result is written at once. Points that the file has already are not
-    analysed again; failed points are, with `retry_errors`. options: the options of `analyze` except static arguments.
+    analysed again; failed points are, with `retry_errors`. A file of another function, other sources, options or
+    versions of costax and jax is refused. options: the options of `analyze` except static arguments.
     The result of a point that fails is its error. Raises SweepError if the grid or the file is not valid, or the
     executor dies; the attribute `sweep` of the error then has the results so far.
     """
     points = points_of(grid)
-    study = getattr(make, "study", None) or f"{getattr(make, '__module__', '')}:{getattr(make, '__qualname__', make)}"
-    journal = Journal(out, study)
+    journal = Journal(out, conditions(make, options))
     done = {key for key, result in journal.results.items() if not (retry_errors and result["error"])}
     pending = [point for point in points if key_of(point) not in done]
     complete = False
@@ -67,6 +69,8 @@ def sweep(
     except SweepError as error:
         error.sweep = _ordered(journal, points)  # type: ignore[attr-defined]
         raise
+    except KeyboardInterrupt as interrupt:
+        raise SweepInterrupted(len(journal.results), len(points), journal.path and journal.lines) from interrupt
     finally:
         journal.close(complete=complete)
     return _ordered(journal, points)
@@ -107,7 +111,7 @@ class _Run:
         remaining = list(points)
         lost: dict[str, int] = {}
         while remaining:
-            with _pool(workers) as pool:
+            with _pool(workers, claims) as pool:
                 broken = self.through(pool, remaining, claims, _AHEAD * workers)
             # Any of the lost points may have killed the process. A point that is lost repeatedly runs in a pool of its
             # own, so that only the point at fault gets an error.
@@ -116,7 +120,7 @@ class _Run:
                 key = key_of(point)
                 lost[key] = lost.get(key, 0) + 1
                 if lost[key] >= _TRIES:
-                    with _pool(1) as alone:
+                    with _pool(1, claims) as alone:
                         broken_alone = self.through(alone, [point], None, 1)
                     if broken_alone:
                         self.record(_dead(point))
@@ -214,9 +218,13 @@ def _can_be_sent(*values: Any) -> bool:
 
 
 @contextmanager
-def _pool(workers: int) -> Generator[Executor]:
-    """Return a pool of newly started processes, because a fork of a process that runs jax may hang."""
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
+def _pool(workers: int, claims: str) -> Generator[Executor]:
+    """Return a pool of newly started processes, because a fork of a process that runs jax may hang.
+
+    claims: a folder that the processes remove if this one is killed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(claims,))
     try:
         yield pool
     except BaseException:
@@ -225,6 +233,16 @@ def _pool(workers: int) -> Generator[Executor]:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start() -> None:
+def _start(claims: str) -> None:
     """Prepare a process: an analysis needs no accelerator and one thread; imports happen once."""
+    threading.Thread(target=_end_with_parent, args=(claims,), daemon=True).start()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def _end_with_parent(claims: str) -> None:
+    """End this process when the one that started it ends, however that happens."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        shutil.rmtree(claims, ignore_errors=True)
+        os._exit(1)

@@ -33,9 +33,8 @@ def analyzed(
     result: Result = {"point": dict(point), "error": None, "program": None, "analysed": False}
     try:
         result.update(_counts(make, point, options, claims))
-    except (
-        Exception
-    ) as error:  # any exception of a user's `make` is the result of this point and must not stop the others
+    except (Exception, SystemExit) as error:
+        # Any exception of a user's `make` is the result of this point and must not stop the others.
         result["error"] = _text_of(error)
     result["seconds"] = round(time.perf_counter() - started, 4)
     result["process"] = os.getpid()
@@ -97,7 +96,7 @@ def _as_target(value: Any) -> Any:
     return Target(parts[0], cast("Sequence[Any]", args), parts[2] if len(parts) == 3 else {})
 
 
-def _text_of(error: Exception) -> str:
+def _text_of(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
 
 
