@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from jax import lax
 
+from costax import _jax
 from costax.cli.app import main
 
 SCHEMA, COMPARISON = (
@@ -163,6 +164,28 @@ def test_strict_exits_1_where_a_number_is_not_exact(program):
     assert "= as jax lowered it (StableHLO)" in result.stdout
     assert run(f"{program}:searching", "--strict", "--trips", "while=7").exit_code == 0
     assert run(f"{program}:looped", "--strict").exit_code == 0
+
+
+def test_strict_exits_1_where_a_difference_has_no_cause(program, monkeypatch):
+    with_scopes = _jax.with_scopes
+
+    def without_a_mark(eqn, params, prefix, mark):
+        return eqn if eqn.primitive.name == "dot_general" else with_scopes(eqn, params, prefix, mark)
+
+    monkeypatch.setattr(_jax, "with_scopes", without_a_mark)
+    result = run(f"{program}:looped", "--strict")
+    assert result.exit_code == 1
+    assert "unexplained" in result.stdout
+    assert "CheckError: The account of `looped` is not complete:" in result.stderr
+    assert "2 differences of" in " ".join(result.stderr.split())
+
+
+def test_strict_exits_1_where_the_replay_is_not_xlas_number(program, monkeypatch):
+    cost = _jax.xla_cost
+    monkeypatch.setattr(_jax, "xla_cost", lambda hlo: {**cost(hlo), "flops": cost(hlo)["flops"] + 8})
+    result = run(f"{program}:looped", "--strict", "--no-passes")
+    assert result.exit_code == 1
+    assert "the replay of the lowered program is not XLA's number" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save:
         terminal.show(report.renderable(account, **table))
     if strict:
         check_exact(report.analysis_of(account))
+        check_explained(account)
 
 
 def check_exact(analysis: Analysis) -> None:
@@ -45,6 +46,27 @@ def check_exact(analysis: Analysis) -> None:
         cure="Set trip counts with --trips, choose branches with --branches, write rules for the primitives, or leave "
         "out --strict.",
     )
+
+
+def check_explained(account: Shown) -> None:
+    """Raise CheckError for a comparison whose replay is not XLA's number, or with a difference without a cause."""
+    from costax.compare.base_comparison import BaseComparison
+
+    if not isinstance(account, BaseComparison):
+        return
+    stages = (account.lowered, account.compiled)
+    faults = [
+        f"the replay of the {stage.stage} program is not XLA's number" for stage in stages if stage.matches_xla is False
+    ]
+    if account.unexplained:
+        flops = sum(abs(delta.flops) for delta in account.unexplained)
+        faults.append(f"{len(account.unexplained)} differences of {flops:,} FLOPs together are unexplained")
+    if faults:
+        raise CheckError(
+            f"The account of `{account.jaxpr.name}` is not complete: {'; '.join(faults)}.",
+            why="With --strict every difference from XLA must have a cause.",
+            cure="Leave out --strict, and please report the program: this is a gap of costax.",
+        )
 
 
 def check_table(by: str, sort: str | None) -> None:

@@ -115,7 +115,7 @@ def save_as(kind: str) -> Decorator:
 output: Decorator = _chain(
     click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables."),
     save_as("Analysis"),
-    click.option("--strict", is_flag=True, help="Exit with 1 if a number is not exact or a primitive is not counted."),
+    click.option("--strict", is_flag=True, help="Exit with 1 if a number is not exact or not explained."),
 )
 
 # The table: `by`, `depth`, `sort`. The choices repeat those of `report.tables`, and a test compares the two; `analyze`

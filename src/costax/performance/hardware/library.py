@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import Final
 
 from costax.errors import DeviceError
-from costax.performance.hardware.specification import Device, Figure, Link
+from costax.performance.hardware.device_file import read, refuse
+from costax.performance.hardware.specification import Device
 
 _OWN: Final = Path(__file__).parent / "devices"
 _VARIABLE: Final = "COSTAX_DEVICES"
@@ -100,119 +100,10 @@ def _read_folder(folder: Path) -> dict[str, Device | DeviceError]:
     return entries
 
 
-def read(path: Path) -> Device:
-    """Return the device that a file describes. Raises DeviceError if the file is not a valid device file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except OSError as error:
-        _refuse(path, f"cannot be read: {error.strerror or error}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        _refuse(path, f"is not TOML: {error}")
-    if not text.strip():
-        _refuse(path, "is empty")
-    try:
-        return _DeviceReader(path, document).device()
-    except (AttributeError, TypeError, ValueError) as error:
-        _refuse(path, f"has a value of the wrong type: {error}")
-
-
-class _DeviceReader:
-    """Reads one file. Every error names the file and the key."""
-
-    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
-        self.path = path
-        self.document = document
-        self.sources: Mapping[str, Any] = document.get("sources", {})
-
-    def device(self) -> Device:
-        known = {f.name for f in _FIELDS} | _TABLES
-        for key in self.document:
-            if key not in known:
-                _refuse(self.path, f"has an unknown key {key!r}; the keys are {', '.join(sorted(known))}")
-        memory, link = self.table("memory"), self.document.get("link")
-        return Device(
-            id=self.path.stem,
-            name=self.text("name"),
-            vendor=self.text("vendor"),
-            aliases=tuple(self.document.get("aliases", ())),
-            peaks=self.figures("peak"),
-            bandwidth=self.optional(memory, "bandwidth", "memory"),
-            capacity=self.optional(memory, "capacity", "memory"),
-            usable=self.optional(memory, "usable", "memory"),
-            on_chip=self.figures("on_chip"),
-            link=self.link(link) if link else None,
-            power=self.figures("power"),
-            clock=self.optional(self.document, "clock", ""),
-            efficiency=self.figures("efficiency"),
-            notes=tuple(self.document.get("notes", ())),
-            jax_devices=self.document.get("jax_devices", 1),
-            compile_for=self.document.get("compile_for", ""),
-            units=self.document.get("units", ""),
-            rates=self.document.get("rates", {}),
-            calibrated=str(self.document.get("calibrated", "")),
-        )
-
-    def text(self, key: str) -> str:
-        text = self.document.get(key)
-        if not isinstance(text, str) or not text:
-            _refuse(self.path, f"has no text for the key {key!r}")
-        return text
-
-    def table(self, key: str) -> Mapping[str, Any]:
-        table = self.document.get(key, {})
-        if not isinstance(table, dict):
-            _refuse(self.path, f"has a value for {key!r} that is not a table")
-        return cast("Mapping[str, Any]", table)
-
-    def figures(self, key: str) -> dict[str, Figure]:
-        return {name: self.figure(entry, f"{key}.{name}") for name, entry in self.table(key).items()}
-
-    def optional(self, table: Mapping[str, Any], key: str, prefix: str) -> Figure | None:
-        return self.figure(table[key], f"{prefix}.{key}".strip(".")) if key in table else None
-
-    def figure(self, entry: Any, key: str) -> Figure:
-        table: Mapping[str, Any] = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
-        value = table.get("value")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            _refuse(self.path, f"has no positive `value` in [{key}]")
-        name: Any = table.get("source")
-        if name not in self.sources:
-            _refuse(self.path, f"has a `source` in [{key}] that is not in its [sources]")
-        source = self.sources[name]
-        return Figure(
-            value,
-            source.get("title", ""),
-            source.get("url", ""),
-            str(source.get("date", "")),
-            table.get("unverified", False),
-        )
-
-    def link(self, entry: Mapping[str, Any]) -> Link:
-        topology = entry.get("topology")
-        if topology not in _TOPOLOGIES:
-            _refuse(self.path, f"has the topology {topology!r} in [link]; the topologies are {', '.join(_TOPOLOGIES)}")
-        send = self.figure(entry.get("send"), "link.send")
-        return Link(entry.get("kind", ""), topology, entry.get("axes", 1), entry.get("links", 1), send)
-
-
-_TOPOLOGIES: Final = ("switch", "torus", "mesh", "pair", "bus")
-_TABLES: Final = {"peak", "memory", "link", "sources", "compiler", "peak_per_core_per_cycle"}
-_FIELDS: Final = tuple(_f for _f in Device.__dataclass_fields__.values())
-
-
-def _refuse(path: Path, what: str) -> NoReturn:
-    raise DeviceError(
-        f"{str(path)!r} {what}.",
-        why="A device file is TOML: name, vendor, [peak.*], [memory.*], [link], [power.*]; each number has a source.",
-        cure="See a valid file: costax devices h100-sxm --file.",
-    )
-
-
 def source_text(listed: Device) -> str:
     """Return the text of the file of a device. Raises DeviceError if the library has no such file."""
     for folder in (user_folder(), _OWN):
         path = folder / f"{listed.id}.toml"
         if path.is_file():
             return path.read_text(encoding="utf-8")
-    _refuse(Path(f"{listed.id}.toml"), "is not in the library of devices")
+    refuse(Path(f"{listed.id}.toml"), "is not in the library of devices")
