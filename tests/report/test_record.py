@@ -199,6 +199,22 @@ def test_many_threads_save_one_file(tmp_path):
     assert sorted(found.name for found in tmp_path.iterdir()) == [f".a.json.{os.getpid()}.tmp", "a.json"]
 
 
+def test_pipes_and_devices_are_no_records(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", "/dev/zero", "/dev/full"):
+        with pytest.raises(RecordError, match="cannot be read: it is no regular file"):
+            costax.load(path)
+    with pytest.raises(RecordError, match="cannot be read: Is a directory"):
+        costax.load(tmp_path)
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(1 << 31)
+    with pytest.raises(RecordError, match="it has 2,147,483,648 bytes, and 1,073,741,824 is the limit"):
+        costax.load(tmp_path / "a.json")
+
+
 def test_a_device_is_not_replaced_by_a_file(tmp_path):
     pipe = tmp_path / "pipe.json"
     os.mkfifo(pipe)

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from costax.core.regular_files import read_regular
 from costax.errors import InputError, RecordError
 from costax.report.files import write
 from costax.report.shown import analysis_of
@@ -160,6 +161,10 @@ def as_format(name: str, kind: type[Any] | str = "Analysis") -> Callable[..., st
     return _function(next(contents[c] for c in _classes(kind) if c in contents))
 
 
+# A record has some hundred bytes for each equation.
+_MOST_BYTES: Final = 1 << 30
+
+
 def load(path: str | Path) -> Analysis:
     """Return the analysis of a saved record, with the same tables as the saved analysis. Does not import jax.
 
@@ -172,7 +177,7 @@ def load(path: str | Path) -> Analysis:
 def load_any(path: str | Path) -> Analysis | SavedComparison:
     """Return the analysis or the comparison of a saved record. Does not import jax. Raises RecordError."""
     try:
-        record = json.loads(Path(path).read_bytes())
+        record = json.loads(read_regular(path, _MOST_BYTES))
     except OSError as error:
         raise RecordError(
             f"{str(path)!r} cannot be read: {error.strerror or error}.",

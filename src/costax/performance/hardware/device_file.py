@@ -8,14 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeGuard, cast
 
+from costax.core.regular_files import read_regular
 from costax.errors import DeviceError
 from costax.performance.hardware.specification import Device, Figure, Link
+
+_MOST_BYTES: Final = 1 << 20
 
 
 def read(path: Path) -> Device:
     """Return the device that a file describes. Raises DeviceError if the file is not a valid device file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, _MOST_BYTES).decode()
         document = tomllib.loads(text)
     except OSError as error:
         refuse(path, f"cannot be read: {error.strerror or error}")
