@@ -417,6 +417,22 @@ def test_a_thread_that_analyses_nothing_sees_no_scope():
     assert all(not str(eqn.source_info.name_stack) for eqn in found[0].eqns)
 
 
+def test_a_thread_that_analyses_nothing_keeps_the_scopes_of_equinox():
+    net = EqxNet(KEY)
+
+    def names():
+        jaxpr = jax.make_jaxpr(lambda x: net(x))(f32(5, 8)).jaxpr
+        return {str(eqn.source_info.name_stack) for eqn in jaxpr.eqns}
+
+    alone, found = names(), []
+    assert any("Linear" in name for name in alone)
+    with scope_context(net, (f32(5, 8),), {}):
+        thread = threading.Thread(target=lambda: found.append(names()))
+        thread.start()
+        thread.join()
+    assert found == [alone]
+
+
 def test_analysing_leaves_no_trace_in_jaxs_caches():
     @jax.jit
     def inner(net, x):

@@ -123,8 +123,8 @@ def _wrap(library: ModuleLibrary) -> None:
         for cls in (library.base, *_subclasses(library.base)):
             for name in () if library.skipped(cls) else library.methods(cls):
                 if (cls, name) not in _WRAPPED:
-                    _WRAPPED[cls, name] = cls.__dict__[name]
-                    type.__setattr__(cls, name, _scoped(library, library.original(cls, cls.__dict__[name])))
+                    own = _WRAPPED[cls, name] = cls.__dict__[name]
+                    type.__setattr__(cls, name, _scoped(library, own, library.original(cls, own)))
 
 
 def _unwrap(library: ModuleLibrary) -> None:
@@ -148,12 +148,19 @@ def _subclasses(base: type) -> Iterator[type]:
             pending.extend(type.__subclasses__(cls))
 
 
-def _scoped(library: ModuleLibrary, function: Any) -> Callable[..., Any]:
+def _scoped(library: ModuleLibrary, own: Any, function: Any) -> Callable[..., Any]:
+    """Return a method that names its scope. own: the method of the class; function: without the scope of the library.
+
+    Threads that analyse nothing call the method of the class.
+    """
+
     @wraps(function)
     def scoped_call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         stack = _CALLS.stack
+        if stack is None:
+            return own.__get__(self, type(self))(*args, **kwargs)
         # `super().__call__` and other methods of the same module belong to the active call.
-        if stack is None or (stack and stack[-1].module is self):
+        if stack and stack[-1].module is self:
             return function.__get__(self, type(self))(*args, **kwargs)
         scope = _scope_of(self, stack, library)
         stack.append(_Call(self, library))
