@@ -52,9 +52,17 @@ def tests(session: nox.Session, jax: str) -> None:
         session.skip(f"no Python {NEWEST_PYTHON} on this machine, which the newest jax needs")
     session.install(".[test]", *([f"jax=={FLOOR}", f"jaxlib=={FLOOR}"] if jax == FLOOR else []))
     session.run("python", "-c", "import sys, jax; print('python', sys.version.split()[0], 'jax', jax.__version__)")
-    # Tests whose result does not depend on jax run once.
-    chosen = () if jax == "newest" else ("-m", "not browser and not once")
-    session.run("python", "-m", "pytest", "-q", "-n", "2", *chosen, *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+    run = ("python", "-m", "pytest", "-q", "-n", "2")
+    environment = {"JAX_PLATFORMS": "cpu"}
+    if jax == "newest":
+        # The session `types` runs the tests of types.
+        others = ("--ignore", "tests/repository/test_typing.py")
+        session.run(*run, *others, *session.posargs, env=environment)
+        return
+    # Tests whose result does not depend on jax run once, and of the slow ones those that read what jax and XLA made.
+    session.run(*run, "-m", "not browser and not once and not long and not slow", *session.posargs, env=environment)
+    slow = "slow and not browser and not once and not long"
+    session.run(*run, "-m", slow, "tests/compare", "tests/hlo", *session.posargs, env=environment, success_codes=[0, 5])
 
 
 @nox.session
@@ -71,7 +79,16 @@ def nightly(session: nox.Session) -> None:
     session.install(".[test]")
     session.install("--upgrade", "jax @ git+https://github.com/jax-ml/jax")
     session.run(
-        "python", "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *session.posargs, env={"JAX_PLATFORMS": "cpu"}
+        "python",
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "-m",
+        "not slow and not long",
+        *session.posargs,
+        env={"JAX_PLATFORMS": "cpu"},
     )
 
 
@@ -111,9 +128,10 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def long(session: nox.Session) -> None:
-    """Compare 2,000 random and as many mutated programs, or another number, with XLA: `nox -s long -- 500`."""
+    """Tests of minutes, and 2,000 random and as many mutated programs, or another number: `nox -s long -- 500`."""
     session.install(".[test]")
     examples = session.posargs[0] if session.posargs else "2000"
+    session.run("python", "-m", "pytest", "-q", "-m", "long", env={"JAX_PLATFORMS": "cpu"})
     session.run(
         *("python", "-m", "pytest", "-q", "tests/compare/test_attribution.py", "-k", "random or mutated"),
         env={"JAX_PLATFORMS": "cpu", "COSTAX_EXAMPLES": examples},

@@ -121,10 +121,11 @@ def test_growth_names_the_scopes_that_are_quadratic():
 
 @pytest.mark.once
 @pytest.mark.slow
-def test_two_hundred_random_programs_have_the_formulas_of_their_counts():
+@pytest.mark.parametrize("wanted", [40, pytest.param(200, marks=pytest.mark.long)])
+def test_random_programs_have_the_formulas_of_their_counts(wanted):
     held = traced = 0
-    for seed in range(220):
-        if held == 200:
+    for seed in range(wanted + wanted // 10):
+        if held == wanted:
             break
         try:
             analysis = costax.analyze(program(seed))(*map(costax.spec, INPUTS))
@@ -136,8 +137,8 @@ def test_two_hundred_random_programs_have_the_formulas_of_their_counts():
         assert costly(analysis.evaluate(b=b, s=s)) == costly(costax.analyze(program(seed))(*specs)), seed
         held += 1
         traced += analysis.exact_by == "tracing"
-    assert held == 200
-    assert traced >= 170
+    assert held == wanted
+    assert traced >= 0.85 * wanted
 
 
 def test_specs_of_one_call_share_their_symbols():

@@ -75,8 +75,7 @@ def rows(counts: Counter) -> list[tuple[tuple[str, bool], int]]:
 CANDIDATES = list(programs(devices=jax.device_count()))
 
 
-@pytest.mark.once
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Some donated buffers")
 def test_falsified_modules_are_detected():
     check(chosen(60, CANDIDATES), 0.99)
