@@ -200,6 +200,7 @@ def test_a_module_of_a_folder_is_chosen_by_name_or_size(modules, tmp_path):
     assert "module_0002.jit_step" in done.stderr
     assert run("fits", tmp_path, "--module", "nowhere", "--device", "h100-sxm").exit_code == 2
     assert costax.analyze(tmp_path)().name == "jit_step"
+    assert "jit_step" in ran("analyze", tmp_path, "--module", "module_0001.jit_step")
 
 
 @pytest.mark.parametrize("contents", [{}, {"a.json": b'{"schema": "costax/analysis/1"}', "b.json": b"{}"}])

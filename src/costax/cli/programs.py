@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -51,12 +50,18 @@ def loaded(
 def of_file(target: str, trips: Mapping[str, int], module: str | None = None) -> CompiledModule:
     """Return the analysis of the module in a file or folder; says on standard error which one of a folder it is."""
     from costax.analysis.compiled_module import analyze_file
+
+    return analyze_file(path_of(target, module), trips)
+
+
+def path_of(target: str, module: str | None = None) -> str:
+    """Return the path of the HLO file that a target is, or of one in a folder."""
     from costax.hlo.dump_folder import module_in
 
     if not dumps.is_dump(target):
         dumps.check_target(module)
-        return analyze_file(target, trips)
+        return target
     found = module_in(target, module)
     if module is None and len(found.names) > 1:
         click.echo(f"{found.name}: the largest of {len(found.names)} modules; --module NAME names another.", err=True)
-    return analyze_file(Path(found.path), trips)
+    return str(found.path)
