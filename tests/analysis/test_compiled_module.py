@@ -123,6 +123,20 @@ def test_what_a_module_does_not_know_is_said(compiled):
     assert costax.fits(module, "h100-sxm").changes == []
 
 
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_module_that_is_not_split_yet_says_so():
+    path = ORACLE.with_name("before_optimizations.hlo.pb.xz")
+    if not path.exists():
+        pytest.skip("the oracle a100_step is not beside the repository")
+    module = analyze_file(path)
+    assert module.unsplit == 4
+    assert "over its 4 devices" in module.kernel_source
+    # The exact sum; XLA adds up in float32 and reports 37,239,358,750,720.
+    assert module.analysis.total.ops == module.executed.flops + module.executed.transcendentals
+    assert module.float32.flops == 37_239_358_750_720
+
+
 @pytest.mark.parametrize("option", [{"branches": "min"}, {"params_argnums": 0}])
 def test_options_that_do_nothing_for_a_stage_are_refused(compiled, option):
     with pytest.raises(costax.errors.InputError, match=f"{next(iter(option))} does not apply"):

@@ -57,6 +57,12 @@ class CompiledModule(ModuleAnalysis):
         )
 
     @property
+    def unsplit(self) -> int:
+        """The devices of a module that XLA has not split over them yet; its figures are for all. 0 otherwise."""
+        devices = self.replay.module.devices
+        return devices if devices > 1 and not self.is_optimized else 0
+
+    @property
     def analysis(self) -> ModuleCounts:
         """The counts of the module under the names that predictions use."""
         return self._counts
@@ -68,7 +74,9 @@ class CompiledModule(ModuleAnalysis):
     @property
     def kernel_source(self) -> str:
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
-        return FUSED if self.is_optimized else UNFUSED
+        if self.is_optimized:
+            return FUSED
+        return UNFUSED + (f", nor split the program over its {self.unsplit} devices" if self.unsplit else "")
 
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions, and the other instructions that run as one kernel each.
@@ -141,7 +149,8 @@ class CompiledModule(ModuleAnalysis):
         memory = self.memory
         results, temporaries = memory.parts.get(RESULTS, 0), memory.temporaries
         parts = {name: size for name, size in memory.parts.items() if size or name in (ARGUMENTS, TEMPORARIES)}
-        return MemoryUse(memory.needed, parts, memory.source, results + temporaries)
+        whole = f", of the whole program, which is not yet split over {self.unsplit} devices" if self.unsplit else ""
+        return MemoryUse(memory.needed, parts, memory.source + whole, results + temporaries)
 
     def live_at_peak(self, n: int | None = 10) -> list[Buffer]:
         """Return the `n` largest buffers that are alive at the peak, the largest first; None: all."""
@@ -238,7 +247,11 @@ class ModuleCounts:
     @property
     def total(self) -> Cost:
         """The executed work of all devices together."""
-        return self.per_device * self.module.replay.module.devices
+        return self.per_device * self._devices
+
+    @property
+    def _devices(self) -> int:
+        return 1 if self.module.unsplit else self.module.replay.module.devices
 
     @property
     def per_device(self) -> Cost:
@@ -293,8 +306,7 @@ class ModuleCounts:
         sums: dict[str, list[Cost]] = defaultdict(list)
         for x in self.module.executed_instructions:
             sums[x.direction].append(_cost(x))
-        devices = self.module.replay.module.devices
-        return {direction: Cost.sum(costs) * devices for direction, costs in sums.items()}
+        return {direction: Cost.sum(costs) * self._devices for direction, costs in sums.items()}
 
 
 def analyze_file(path: str | Path, trips: Mapping[str, int] | None = None) -> CompiledModule:
