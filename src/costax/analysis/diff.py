@@ -6,39 +6,27 @@ names, the outermost scope is left out of the paths, so that `ResNet18/stem` mat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final, overload
 
 from costax.analysis.analysis import Analysis
+from costax.analysis.changes import Change, merged_names
 from costax.core.cost import FIELDS, ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.size import Size
+from costax.errors import InputError
+
+if TYPE_CHECKING:
+    from costax.analysis.compiled_module import CompiledModule
+    from costax.analysis.module_diff import ModuleDiff
 
 SIZES: Final[Mapping[str, str]] = {"params": "elements of the parameters", "param_bytes": "bytes of the parameters (B)"}
 """The fields of a layer that do not belong to its cost."""
 
 
 NO_SIZE: Final = Size()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The value of one field of one layer in the program before and in the program after."""
-
-    before: Count
-    after: Count
-
-    @property
-    def delta(self) -> Count:
-        """After minus before."""
-        return self.after - self.before
-
-    @property
-    def ratio(self) -> float | None:
-        """After divided by before; None if the value before is 0."""
-        return self.after / self.before if self.before else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +72,7 @@ class Diff(Displayed):
         first, second = self._paths
         costs = [_costs(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]
         sizes = [_sizes(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]
-        scopes = _merged([*costs[0], *sizes[0]], [*costs[1], *sizes[1]])
+        scopes = merged_names([*costs[0], *sizes[0]], [*costs[1], *sizes[1]])
         return [
             Layer(s, costs[0].get(s, ZERO), costs[1].get(s, ZERO), sizes[0].get(s, NO_SIZE), sizes[1].get(s, NO_SIZE))
             for s in scopes
@@ -98,9 +86,28 @@ class Diff(Displayed):
         return (1, 1) if single else (0, 0)
 
 
-def diff(before: Analysis, after: Analysis) -> Diff:
-    """Return the difference of two analyses, layer by layer."""
-    return Diff(before, after)
+@overload
+def diff(before: CompiledModule, after: CompiledModule) -> ModuleDiff: ...
+@overload
+def diff(before: Analysis, after: Analysis) -> Diff: ...
+def diff(before: Analysis | CompiledModule, after: Analysis | CompiledModule) -> Diff | ModuleDiff:
+    """Return the difference of two analyses, or of two modules, layer by layer.
+
+    Raises InputError for a program and a module: their counts have other meanings.
+    """
+    from costax.analysis.compiled_module import CompiledModule
+    from costax.analysis.module_diff import ModuleDiff
+
+    if isinstance(before, Analysis) and isinstance(after, Analysis):
+        return Diff(before, after)
+    if isinstance(before, CompiledModule) and isinstance(after, CompiledModule):
+        return ModuleDiff(before, after)
+    names = (before.name, after.name) if isinstance(before, CompiledModule) else (after.name, before.name)
+    raise InputError(
+        f"`{names[0]}` is a module and `{names[1]}` is a program.",
+        why="A program has the work that it asks for, and a module what the compiler made of it: they do not compare.",
+        cure="Pass two modules or two programs; costax.compare(fn)(*args) explains the way from one to the other.",
+    )
 
 
 def fields() -> tuple[str, ...]:
@@ -125,19 +132,3 @@ def _sizes(analysis: Analysis, cut: int, depth: int | None) -> dict[str, Size]:
         key = "/".join(scope[cut:][:depth])
         sizes[key] = sizes.get(key, Size()) + size
     return sizes
-
-
-def _merged(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """Return every name once, in the order of `first`; a name of `second` alone follows its predecessor in `second`.
-
-    For example `[stem, head]` and `[stem, block, head]` give `[stem, block, head]`.
-    """
-    merged = list(dict.fromkeys(first))
-    position = 0
-    for name in dict.fromkeys(second):
-        if name in merged:
-            position = merged.index(name) + 1
-        else:
-            merged.insert(position, name)
-            position += 1
-    return merged

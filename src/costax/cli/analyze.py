@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from costax.cli import dumps, options, programs, terminal
 from costax.cli import hlo_files as hlo
-from costax.cli import options, terminal
 from costax.cli.delivery import check_files, check_table, deliver
 from costax.cli.loading import analysed
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @options.view
 @options.convention
 @options.output
+@options.module_of_folder
 @options.debug
 def analyze(
     target: str,
@@ -37,6 +38,7 @@ def analyze(
     as_json: bool,
     save: Sequence[str],
     strict: bool,
+    module: str | None,
 ) -> None:
     """Count the MACs, FLOPs, transcendentals and parameters of TARGET by layer. The program is not executed.
 
@@ -46,11 +48,14 @@ def analyze(
     costax analyze module.hlo.pb --by opcode
     costax analyze examples/resnet.py:resnet18 --as thop
     """
-    if hlo.is_module(target):
-        hlo.check_options(hlo.OF_FILES)
-        module = hlo.analysed(target, options.parsed_trips(trips), save)
-        hlo.deliver(module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
+    if hlo.is_module(target) or dumps.is_dump(target):
+        hlo.check_options(hlo.OF_FILES | {"module"})
+        analysed_module = hlo.analysed(programs.path_of(target, module), options.parsed_trips(trips), save)
+        hlo.deliver(
+            analysed_module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict
+        )
         return
+    dumps.check_target(module)
     check_table(by, sort)
     check_files(save)
     missing = on_missing or ("warn" if strict else "raise")

@@ -22,13 +22,23 @@ _TYPES: Final = {"int": _FIELD.TYPE_INT64, "bool": _FIELD.TYPE_BOOL, "bytes": _F
 
 # name: {field: (number, type)}; a type ending in * is repeated, a capitalised one is a message of this table.
 _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
+    "Wrapper": {"module": (1, "bytes"), "buffer_assignment": (3, "bytes")},
     "Module": {
         "name": (1, "bytes"),
         "entry_computation_name": (2, "bytes"),
         "computations": (3, "bytes*"),
         "entry_computation_id": (6, "int"),
+        "schedule": (7, "bytes"),
+        "input_output_alias": (8, "bytes"),
+        "device_assignment": (15, "bytes"),
         "stack_frame_index": (17, "StackFrameIndex"),
     },
+    "Schedule": {"sequences": (1, "bytes*")},
+    "ScheduleEntry": {"computation_id": (1, "int"), "sequence": (2, "Sequence")},
+    "Sequence": {"instruction_ids": (1, "int*")},
+    "InputOutputAlias": {"entries": (1, "bytes*")},
+    "AliasEntry": {"output_shape_index": (1, "int*"), "parameter_number": (2, "int")},
+    "DeviceAssignment": {"replica_count": (1, "int"), "computation_count": (2, "int")},
     "Computation": {
         "name": (1, "bytes"),
         "instructions": (2, "bytes*"),
@@ -157,6 +167,31 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "file_locations": (3, "bytes*"),
         "stack_frames": (4, "bytes*"),
     },
+    # XLA's buffer assignment, which stands beside the module in an HloProto.
+    "BufferAssignment": {"buffers": (1, "bytes*"), "allocations": (3, "bytes*"), "traces": (4, "bytes*")},
+    "LogicalBuffer": {"id": (1, "int"), "size": (2, "int"), "defined_at": (3, "BufferLocation")},
+    "BufferLocation": {"instruction_name": (2, "bytes"), "shape_index": (3, "int*"), "instruction_id": (4, "int")},
+    "BufferAllocation": {
+        "index": (1, "int"),
+        "size": (2, "int"),
+        "is_thread_local": (3, "bool"),
+        "is_entry_computation_parameter": (5, "bool"),
+        "parameter_number": (6, "int"),
+        "maybe_live_out": (7, "bool"),
+        "assigned": (9, "bytes*"),
+        "parameter_shape_index": (10, "int*"),
+        "is_constant": (12, "bool"),
+        "is_aliased": (13, "bool"),
+    },
+    "AssignedBuffer": {"buffer_id": (1, "int"), "offset": (2, "int"), "size": (3, "int")},
+    "HeapTrace": {"events": (1, "bytes*")},
+    "HeapEvent": {
+        "kind": (1, "int"),
+        "buffer_id": (2, "int"),
+        "computation_name": (3, "bytes"),
+        "instruction_name": (4, "bytes"),
+        "shared_with": (5, "int"),
+    },
     "FileLocation": {"file_name_id": (1, "int"), "function_name_id": (2, "int"), "line": (3, "int")},
     "StackFrame": {"file_location_id": (1, "int"), "parent_frame_id": (2, "int")},
 }
@@ -175,6 +210,13 @@ _MESSAGES["ComputationContent"] = {"instructions": (2, "InstructionContent*")}
 # message holds the ids of all instructions of a computation, in order; but an id that is 0 is not written.
 _MESSAGES["InstructionIds"] = {"id": (35, "int*"), "operand_ids": (36, "int*"), "called_computation_ids": (38, "int*")}
 _MESSAGES["ComputationIds"] = {"instructions": (2, "InstructionIds")}
+# All ids of a computation, to write others; the decoder keeps the fields that a message does not name.
+_MESSAGES["InstructionNumbers"] = {
+    "id": (35, "int"),
+    "operand_ids": (36, "int*"),
+    "control_predecessor_ids": (37, "int*"),
+}
+_MESSAGES["ComputationNumbers"] = {"instructions": (2, "InstructionNumbers*"), "id": (5, "int"), "root_id": (6, "int")}
 
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
