@@ -1,0 +1,245 @@
+"""Join: the measured time of each instruction of a module, beside the work that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median
+from typing import Final, NamedTuple
+
+from costax.core.display import Displayed
+from costax.hlo.module_analysis import ModuleAnalysis
+from costax.hlo.replay import Properties
+from costax.measure.join.places import Place
+from costax.measure.traces.records import ModuleName
+from costax.performance.hardware import Device
+from costax.program.tree import RECOMPUTE
+
+BY: Final = ("scope", "direction", "primitive", "source", "opcode", "instruction")
+"""What the lines of a table may be: the choices of `--by`."""
+
+_NONE: Final = Properties()
+
+
+class Spread(NamedTuple):
+    """The median of several runs in seconds, with the fastest and the slowest."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+    @classmethod
+    def of(cls, sample: Sequence[float]) -> Spread:
+        """Return the spread of a sample, which is not empty."""
+        return cls(median(sample), min(sample), max(sample))
+
+
+class Measured(NamedTuple):
+    """The measured time of one instruction: seconds of a run, seconds of all runs together, and executions in all."""
+
+    run: Spread
+    total: float
+    executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An instruction with its work and its time.
+
+    computation: of which computation it is part. entry: that is the entry computation. cost: FLOPs, transcendentals and
+    bytes that one run of the module executes in it, for a fusion those inside it. measured: its own time, without the
+    time of instructions that it runs; None where the trace has none. in_flight: seconds of an asynchronous operation,
+    beside other instructions. bound: seconds that it needs at the peaks of the device. predicted: expected seconds.
+    """
+
+    name: str
+    opcode: str
+    computation: str
+    entry: bool
+    place: Place
+    source: str
+    cost: Properties
+    measured: Measured | None = None
+    in_flight: Spread | None = None
+    bound: float | None = None
+    predicted: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The median seconds of a run; 0 where the trace has none."""
+        return self.measured.run.median if self.measured else 0.0
+
+
+class Sum(NamedTuple):
+    """The sum of some instructions: seconds of a run, work, seconds at the peaks of the device, expected seconds.
+
+    bound, predicted: of the instructions that have a time; None if the device is not known.
+    """
+
+    seconds: float = 0.0
+    cost: Properties = _NONE
+    bound: float | None = None
+    predicted: float | None = None
+    instructions: int = 0
+
+    @property
+    def flops_per_second(self) -> float | None:
+        """FLOPs divided by the measured seconds; None without a time."""
+        return self.cost.flops / self.seconds if self.seconds else None
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Bytes read and written divided by the measured seconds; None without a time."""
+        return self.cost.bytes / self.seconds if self.seconds else None
+
+    @property
+    def roofline(self) -> float | None:
+        """The share of the roofline: seconds at the peaks of the device divided by the measured seconds."""
+        return self.bound / self.seconds if self.bound is not None and self.seconds else None
+
+    def plus(self, row: Row) -> Sum:
+        """Return the sum with one more instruction."""
+        bound, predicted = self.bound, self.predicted
+        if row.measured is not None:
+            bound = bound if row.bound is None else (bound or 0.0) + row.bound
+            predicted = predicted if row.predicted is None else (predicted or 0.0) + row.predicted
+        return Sum(self.seconds + row.seconds, self.cost.plus(row.cost), bound, predicted, self.instructions + 1)
+
+
+class Unjoined(NamedTuple):
+    """Time of the trace that belongs to no instruction: name, seconds in all, number of executions, and the reason."""
+
+    name: str
+    seconds: float
+    executions: int
+    reason: str
+
+
+class OtherModule(NamedTuple):
+    """A module of the trace that the join is not about: seconds of its events in all, and their number."""
+
+    name: ModuleName
+    seconds: float
+    executions: int
+
+
+@dataclass(frozen=True)
+class Join(Displayed):
+    """The measured times of a module, and its counted work. Everything is of one device and one run of the module.
+
+    analysis: of the module. rows: its instructions that have a time or work. runs, devices, processes: how many the
+    trace has. step: seconds of a run, from its first to its last kernel; None for a table of times. busy: seconds in
+    which at least one instruction ran. unjoined: time without an instruction. untimed: instructions of the entry that
+    run and have no time. waiting: instructions that only wait for the end of an asynchronous operation. others: modules
+    of the trace that are left out. device: whose peaks `bound` and MFU use. peak: (unit, FLOP/s) of MFU and HFU.
+    form: the format of the trace. notes: what to know about the numbers, one sentence each.
+    """
+
+    analysis: ModuleAnalysis
+    rows: Sequence[Row] = field(repr=False)
+    runs: int
+    devices: int
+    processes: int
+    step: Spread | None
+    busy: Spread | None
+    unjoined: Sequence[Unjoined] = field(repr=False)
+    untimed: Sequence[Row] = field(repr=False)
+    waiting: Sequence[Row] = field(repr=False)
+    joined: int
+    expected: int
+    others: Sequence[OtherModule] = field(repr=False)
+    form: str
+    device: Device | None = None
+    peak: tuple[str, float] | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the module."""
+        return self.analysis.name
+
+    @cached_property
+    def total(self) -> Sum:
+        """The sum of all instructions; their seconds may be more than those of a run, because some run side by side."""
+        return self._sum(self.rows)
+
+    @cached_property
+    def entry(self) -> Sum:
+        """The sum of the instructions of the entry computation, without those of computations that they run."""
+        return self._sum([row for row in self.rows if row.entry])
+
+    @property
+    def coverage(self) -> float:
+        """The share of the entry's instructions that run and are joined with a time."""
+        return self.joined / self.expected if self.expected else 1.0
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that MFU and HFU divide by: of a run, else the sum of all instructions."""
+        return self.step.median if self.step is not None else self.total.seconds
+
+    @property
+    def flops(self) -> int:
+        """Hardware FLOPs that one device executes in a run, recomputed ones included."""
+        return self.total.cost.flops
+
+    @cached_property
+    def model_flops(self) -> int:
+        """FLOPs of one device without those of equations that a rematerialised function computes again."""
+        return self.flops - sum(row.cost.flops for row in self.rows if row.place.direction == RECOMPUTE)
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilisation: model FLOPs per second divided by the peak; None if the peak is not known."""
+        return self._share(self.model_flops)
+
+    @property
+    def hfu(self) -> float | None:
+        """Hardware FLOPs utilisation: FLOPs per second divided by the peak; None if the peak is not known."""
+        return self._share(self.flops)
+
+    def _share(self, flops: int) -> float | None:
+        return flops / self.seconds / self.peak[1] if self.peak and self.seconds else None
+
+    def by_scope(self, depth: int | None = None) -> dict[str, Sum]:
+        """Return the sum of each scope path of at most `depth` parts; "" is for instructions without a scope."""
+        return self._by(lambda row: "/".join(row.place.scope[:depth]))
+
+    def by_direction(self) -> dict[str, Sum]:
+        """Return the sum of each direction: forward, backward, recompute; "" is outside of a gradient."""
+        return self._by(lambda row: row.place.direction)
+
+    def by_primitive(self) -> dict[str, Sum]:
+        """Return the sum of each primitive of jax; "" is for instructions without a name of jax."""
+        return self._by(lambda row: row.place.primitive)
+
+    def by_source(self) -> dict[str, Sum]:
+        """Return the sum of each source line, `file:line`; "" is for instructions without a source line."""
+        return self._by(lambda row: row.source)
+
+    def by_opcode(self) -> dict[str, Sum]:
+        """Return the sum of each opcode; a custom call is named by its target."""
+        return self._by(lambda row: row.opcode)
+
+    def by_instruction(self) -> dict[str, Sum]:
+        """Return the sum of each instruction name, which is unique in a compiled module."""
+        return self._by(lambda row: row.name)
+
+    def _by(self, key: Callable[[Row], str]) -> dict[str, Sum]:
+        sums: dict[str, Sum] = {}
+        for row in self.rows:
+            sums[key(row)] = sums.get(key(row), Sum()).plus(row)
+        return dict(sorted(sums.items(), key=lambda item: (-item[1].seconds, -item[1].cost.flops)))
+
+    @staticmethod
+    def _sum(rows: Sequence[Row]) -> Sum:
+        whole = Sum()
+        for row in rows:
+            whole = whole.plus(row)
+        return whole
+
+    @property
+    def table(self) -> Mapping[str, Callable[[], dict[str, Sum]]]:
+        """The sums by each of `BY`."""
+        return {by: getattr(self, f"by_{by}") for by in BY}
