@@ -27,6 +27,7 @@ from costax._jax.hlo import hlo_from_untrusted_stablehlo as hlo_from_untrusted_s
 from costax._jax.hlo import hlo_from_untrusted_text as hlo_from_untrusted_text
 from costax._jax.hlo import hlo_of as hlo_of
 from costax._jax.hlo import hlo_text as hlo_text
+from costax._jax.hlo import out_of_memory as out_of_memory
 from costax._jax.hlo import stablehlo_of_untrusted_export as stablehlo_of_untrusted_export
 from costax._jax.hlo import stablehlo_text as stablehlo_text
 from costax._jax.hlo import xla_cost as xla_cost

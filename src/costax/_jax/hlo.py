@@ -106,6 +106,11 @@ def xla_cost_of_untrusted(hlo: bytes, *, seconds: float = 60.0) -> Mapping[str, 
     return json.loads(_run_isolated(_COST, hlo, seconds))
 
 
+def out_of_memory(fault: Exception) -> bool:
+    """Say whether XLA's process failed because it reached its memory limit."""
+    return any(sign in str(fault) for sign in ("bad_alloc", "MemoryError", "out of memory", "exit code -9"))
+
+
 def _run_isolated(program: str, stdin: bytes, seconds: float) -> bytes:
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-c", program]

@@ -43,6 +43,17 @@ def unbounded(shape: str, *, where: str) -> HloError:
     )
 
 
+def too_large_for_xla(size: int, where: str) -> HloError:
+    """Return the error for a module that XLA's own parser cannot hold. size: of the serialised module, in bytes."""
+    return HloError(
+        "XLA's parser needs more than 8 GiB of memory for the module",
+        where=printable(where),
+        why=f"costax runs XLA's cost analysis of a file in a process with 8 GiB. The file is well formed, as far as "
+        f"costax reads it: {size:,} bytes.",
+        cure="Count it without XLA's own number: costax analyze FILE.",
+    )
+
+
 def printable(text: str) -> str:
     """Return a text from a file with its control characters replaced: a terminal would obey them."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)

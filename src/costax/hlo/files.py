@@ -13,8 +13,9 @@ from stat import S_ISREG
 from typing import Final, NamedTuple
 
 from costax.errors import HloError
+from costax.hlo.compressed import unpacked
 from costax.hlo.errors import malformed, not_hlo
-from costax.hlo.read import TAGS, opened, read_bytes
+from costax.hlo.read import TAGS, buffer_assignment_in, opened, read_bytes
 from costax.hlo.records import Module, text
 
 # The largest size of a protobuf message.
@@ -59,8 +60,6 @@ _OTHER_TEXTS: Final = (
     ),
 )
 _OTHER_BYTES: Final = {
-    b"\x1f\x8b": ("gzip-compressed data", "Unpack it with gunzip."),
-    b"\xfd7zXZ": ("xz-compressed data", "Unpack it with unxz."),
     b"(\xb5/\xfd": ("zstd-compressed data", "Unpack it with unzstd."),
     b"\x7fELF": ("machine code", ""),
     b"PK\x03\x04": ("a zip archive", "Unpack it with unzip."),
@@ -81,23 +80,35 @@ def module_of(path: str | Path) -> bytes:
     """Return the serialised `HloModuleProto` of a file.
 
     The file holds a serialised module, an `HloProto` or `HloSnapshot` that contains one, HLO text with or without a
-    line HloModule, StableHLO as text or bytecode, or what `jax.export.Exported.serialize` returned. Raises HloError for
-    any other file, with the way to count what it holds.
+    line HloModule, StableHLO as text or bytecode, or what `jax.export.Exported.serialize` returned; any of them may be
+    compressed as gz or xz. Raises HloError for any other file, with the way to count what it holds.
     """
+    return read_module_file(path).hlo
+
+
+class ModuleFile(NamedTuple):
+    """What a file holds: the serialised module, and what XLA wrote with it of the buffer assignment, or b""."""
+
+    hlo: bytes
+    buffer_assignment: bytes = b""
+
+
+def read_module_file(path: str | Path) -> ModuleFile:
+    """Return the module of a file, as `module_of` reads it, and the buffer assignment that an `HloProto` holds."""
     path = Path(path)
-    contents = _contents(path)
+    contents = unpacked(_contents(path), str(path))
     start = contents[:4096]
     for prefix, (what, cure) in _OTHER_BYTES.items():
         if start.startswith(prefix):
             raise not_hlo(what, where=str(path), cure=cure)
     if _is_text(start):
-        return _from_text(text(contents), path)
+        return ModuleFile(_from_text(text(contents), path))
     if start.startswith(_BYTECODE):
-        return _converted(contents)
+        return ModuleFile(_converted(contents))
     # A file of jax.export is a flatbuffer with bytecode in it; a module begins with a tag.
     if not start.startswith(TAGS) and _BYTECODE in contents:
-        return _converted(_unpacked(contents))
-    return opened(contents)[0]
+        return ModuleFile(_converted(_unpacked(contents)))
+    return ModuleFile(opened(contents)[0], buffer_assignment_in(contents))
 
 
 def _from_text(hlo: str, path: Path) -> bytes:

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 from costax.core.display import Displayed
 from costax.errors import HloError, TripsError
 from costax.hlo.cost_model import cost_model_for
-from costax.hlo.errors import malformed
+from costax.hlo.dense_ids import with_dense_ids
+from costax.hlo.errors import malformed, too_large_for_xla
 from costax.hlo.files import module_of
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.metadata import Scopes, Sources
@@ -215,8 +216,10 @@ def compare_module(path: str | Path, trips: Mapping[str, int] | None = None) -> 
     analysis = analyze_module(path, trips)
     _check_steps(analysis.replay)
     try:
-        return replace(analysis, xla=_jax.xla_cost_of_untrusted(analysis.hlo))
+        return replace(analysis, xla=_jax.xla_cost_of_untrusted(with_dense_ids(analysis.hlo)))
     except _jax.XlaError as fault:
+        if _jax.out_of_memory(fault):
+            raise too_large_for_xla(len(analysis.hlo), str(path)) from fault
         raise malformed(f"XLA rejects the module: {str(fault)[:400]}", where=str(path)) from fault
 
 

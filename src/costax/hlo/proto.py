@@ -17,12 +17,24 @@ from costax.hlo.errors import malformed
 
 # name: {field: (number, type)}; a type ending in * is repeated, a capitalised one is a message of this table.
 _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
+    "Wrapper": {"module": (1, "bytes"), "buffer_assignment": (3, "bytes")},
     "Module": {
         "name": (1, "bytes"),
         "entry_computation_name": (2, "bytes"),
         "computations": (3, "bytes*"),
         "entry_computation_id": (6, "int"),
+        "schedule": (7, "Schedule"),
+        "input_output_alias": (8, "InputOutputAlias"),
         "stack_frame_index": (17, "StackFrameIndex"),
+    },
+    "Schedule": {"sequences": (1, "ScheduleEntry*")},
+    "ScheduleEntry": {"computation_id": (1, "int"), "sequence": (2, "Sequence")},
+    "Sequence": {"instruction_ids": (1, "int*")},
+    "InputOutputAlias": {"entries": (1, "AliasEntry*")},
+    "AliasEntry": {
+        "output_shape_index": (1, "int*"),
+        "parameter_number": (2, "int"),
+        "parameter_shape_index": (3, "int*"),
     },
     "Computation": {
         "name": (1, "bytes"),
@@ -170,6 +182,13 @@ _MESSAGES["ComputationContent"] = {"instructions": (2, "InstructionContent*")}
 # message holds the ids of all instructions of a computation, in order; but an id that is 0 is not written.
 _MESSAGES["InstructionIds"] = {"id": (35, "int*"), "operand_ids": (36, "int*"), "called_computation_ids": (38, "int*")}
 _MESSAGES["ComputationIds"] = {"instructions": (2, "InstructionIds")}
+# All ids of a computation, to write others; the decoder keeps the fields that a message does not name.
+_MESSAGES["InstructionNumbers"] = {
+    "id": (35, "int"),
+    "operand_ids": (36, "int*"),
+    "control_predecessor_ids": (37, "int*"),
+}
+_MESSAGES["ComputationNumbers"] = {"instructions": (2, "InstructionNumbers*"), "id": (5, "int"), "root_id": (6, "int")}
 
 
 MESSAGES: Final[dict[str, Any]] = message_classes("costax.hlo.proto", _MESSAGES)

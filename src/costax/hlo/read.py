@@ -52,6 +52,18 @@ def opened(serialized: bytes) -> tuple[bytes, Any]:
     raise malformed("The bytes are not an HLO module: they contain no computation")
 
 
+def buffer_assignment_in(serialized: bytes) -> bytes:
+    """Return the serialised buffer assignment that stands beside a module in its wrapper; b"" where there is none."""
+    assignment = b""
+    for _ in range(_WRAPPERS):
+        raw = decode("Wrapper", serialized)
+        # The innermost message with a field 1 that begins with a tag is the HloProto; field 3 of a snapshot is a value.
+        if not raw.module.startswith(TAGS):
+            break
+        serialized, assignment = raw.module, raw.buffer_assignment
+    return assignment
+
+
 class ComputationParts(NamedTuple):
     """A computation, where what an instruction is stands apart from its number, which XLA changes from pass to pass.
 
