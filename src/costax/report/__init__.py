@@ -46,6 +46,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Diff": "diff",
     "Energy": "energy",
     "Fit": "fit",
+    "Join": "join",
     "Measurement": "measurement",
     "PassTrail": "passes",
     "ModuleAnalysis": "hlo_module",
@@ -68,7 +69,11 @@ _BOTH = ("Analysis", "BaseComparison")
 FORMATS: Final[Mapping[str, Format]] = {
     "speedscope": Format(
         ".speedscope.json",
-        {**dict.fromkeys(_BOTH, "formats.as_speedscope"), "Prediction": "flamegraph.prediction_as_speedscope"},
+        {
+            **dict.fromkeys(_BOTH, "formats.as_speedscope"),
+            "Prediction": "flamegraph.prediction_as_speedscope",
+            "Join": "flamegraph.join_as_speedscope",
+        },
     ),
     "perfetto": Format(".perfetto.json", {"Prediction": "flamegraph.prediction_as_perfetto"}),
     "json": Format(
@@ -77,12 +82,13 @@ FORMATS: Final[Mapping[str, Format]] = {
             **dict.fromkeys(_BOTH, "formats.as_json"),
             "Prediction": "prediction.as_json",
             "ModuleAnalysis": "hlo_module.as_json",
+            "Join": "join.as_json",
             "PassTrail": "passes.as_json",
         },
     ),
     "markdown": Format(".md", dict.fromkeys(_BOTH, "formats.as_markdown")),
     "csv": Format(".csv", dict.fromkeys(_BOTH, "formats.as_csv")),
-    "html": Format(".html", dict.fromkeys(_BOTH, "html.page.as_html")),
+    "html": Format(".html", {**dict.fromkeys(_BOTH, "html.page.as_html"), "Join": "html.join.as_html"}),
     "pprof": Format(".pb.gz", dict.fromkeys(_BOTH, "formats.as_pprof")),
 }
 """The file formats. To add a format, add a row here and a function."""

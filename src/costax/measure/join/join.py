@@ -82,9 +82,9 @@ class _Joiner:
 
     def join(self, groups: Mapping[ModuleName, list[Event]]) -> Join:
         events = [self._named(event) for name in self.names for event in groups[name]]
-        runs = runs_of(
-            events, (run for run in self.trace.module_runs if run.module in self.names), timed=self.trace.timed
-        )
+        module_runs = [run for run in self.trace.module_runs if run.module in self.names]
+        entry = {ins.name for ins in self.analysis.replay.module.entry.instructions}
+        runs = runs_of(events, module_runs, entry, timed=self.trace.timed)
         whole = self._whole(runs)
         measured, in_flight, busy = self._times(runs)
         index = self.index

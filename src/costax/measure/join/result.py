@@ -74,7 +74,8 @@ class Row:
 class Sum(NamedTuple):
     """The sum of some instructions: seconds of a run, work, seconds at the peaks of the device, expected seconds.
 
-    bound, predicted: of the instructions that have a time; None if the device is not known.
+    bound, predicted: of the instructions that have a time; None if the device is not known. seconds_in_all, executions:
+    of all runs on all devices together, and how many kernels or events they are.
     """
 
     seconds: float = 0.0
@@ -82,6 +83,8 @@ class Sum(NamedTuple):
     bound: float | None = None
     predicted: float | None = None
     instructions: int = 0
+    seconds_in_all: float = 0.0
+    executions: int = 0
 
     @property
     def flops_per_second(self) -> float | None:
@@ -98,13 +101,29 @@ class Sum(NamedTuple):
         """The share of the roofline: seconds at the peaks of the device divided by the measured seconds."""
         return self.bound / self.seconds if self.bound is not None and self.seconds else None
 
+    def joined(self, other: Sum) -> Sum:
+        """Return the sum with that of other instructions."""
+        bound, predicted = _added(self.bound, other.bound), _added(self.predicted, other.predicted)
+        return Sum(
+            self.seconds + other.seconds,
+            self.cost.plus(other.cost),
+            bound,
+            predicted,
+            self.instructions + other.instructions,
+            self.seconds_in_all + other.seconds_in_all,
+            self.executions + other.executions,
+        )
+
     def plus(self, row: Row) -> Sum:
         """Return the sum with one more instruction."""
-        bound, predicted = self.bound, self.predicted
-        if row.measured is not None:
-            bound = bound if row.bound is None else (bound or 0.0) + row.bound
-            predicted = predicted if row.predicted is None else (predicted or 0.0) + row.predicted
-        return Sum(self.seconds + row.seconds, self.cost.plus(row.cost), bound, predicted, self.instructions + 1)
+        measured = row.measured
+        if measured is None:
+            return self.joined(Sum(cost=row.cost, instructions=1))
+        return self.joined(Sum(row.seconds, row.cost, row.bound, row.predicted, 1, measured.total, measured.executions))
+
+
+def _added(first: float | None, second: float | None) -> float | None:
+    return first if second is None else second if first is None else first + second
 
 
 class Unjoined(NamedTuple):
@@ -239,7 +258,15 @@ class Join(Displayed):
             whole = whole.plus(row)
         return whole
 
+    def by_scope_and_direction(self, depth: int | None = None) -> dict[str, dict[str, Sum]]:
+        """Return the sums of each scope path of at most `depth` parts, by direction."""
+        sums: dict[str, dict[str, Sum]] = {scope: {} for scope in self.by_scope(depth)}
+        for row in self.rows:
+            parts, direction = sums["/".join(row.place.scope[:depth])], row.place.direction
+            parts[direction] = parts.get(direction, Sum()).plus(row)
+        return sums
+
     @property
-    def table(self) -> Mapping[str, Callable[[], dict[str, Sum]]]:
+    def tables(self) -> Mapping[str, Callable[[], dict[str, Sum]]]:
         """The sums by each of `BY`."""
         return {by: getattr(self, f"by_{by}") for by in BY}

@@ -7,7 +7,7 @@ neither. There a run begins where an instruction that every run executes once is
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,8 +32,14 @@ class Run:
     whole: bool = True
 
 
-def runs_of(events: Iterable[Event], module_runs: Iterable[ModuleRun], *, timed: bool = True) -> list[Run]:
-    """Return the runs of a module by device and time. events, module_runs: of this module only."""
+def runs_of(
+    events: Iterable[Event], module_runs: Iterable[ModuleRun], entry: Collection[str] = (), *, timed: bool = True
+) -> list[Run]:
+    """Return the runs of a module by device and time.
+
+    events, module_runs: of this module only. entry: the instructions of its entry, which are outside of loops. timed:
+    the events have a start.
+    """
     by_device: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         by_device[event.device].append(event)
@@ -41,7 +47,7 @@ def runs_of(events: Iterable[Event], module_runs: Iterable[ModuleRun], *, timed:
     found: list[Run] = []
     for device, own in by_device.items():
         own.sort(key=lambda event: (event.start, -event.duration))
-        groups = _by_id(own) if any(event.run for event in own) else _by_recurrence(own)
+        groups = _by_id(own) if any(event.run for event in own) else _by_recurrence(own, entry)
         runs = [Run(device, name, group, _span(group, spans.get((device, name)), timed)) for name, group in groups]
         found += _marked(runs)
     return found
@@ -61,20 +67,20 @@ def _by_id(events: Sequence[Event]) -> list[tuple[str, list[Event]]]:
     return list(groups.items())
 
 
-def _by_recurrence(events: Sequence[Event]) -> list[tuple[str, list[Event]]]:
+def _by_recurrence(events: Sequence[Event], entry: Collection[str]) -> list[tuple[str, list[Event]]]:
     """Split the events of one device where the first kernel that every run executes once is executed again.
 
-    An instruction may launch several kernels, so that kernels count, not instructions. Most kernels of a module run
-    once; the number of their executions is the number of runs.
+    An instruction may launch several kernels, so that kernels count, not instructions. Most kernels of the entry run
+    once in each run; the number of their executions is the number of runs.
     """
-    kernels = Counter(
-        (event.instruction, event.kernel) for event in events if event.instruction and not event.in_flight
-    )
+    named = [event for event in events if event.instruction and not event.in_flight]
+    outside = [event for event in named if event.instruction in entry] or named
+    kernels = Counter((event.instruction, event.kernel) for event in outside)
     if not kernels:
         return [("0", list(events))]
     times = Counter(kernels.values())
-    runs = max(times, key=lambda count: (times[count], -count))
-    first = next(key for event in events if kernels[key := (event.instruction, event.kernel)] == runs)
+    runs = max(times, key=lambda count: (times[count], count))
+    first = next(key for event in outside if kernels[key := (event.instruction, event.kernel)] == runs)
     groups: list[list[Event]] = [[]]
     begun = False
     for event in events:
