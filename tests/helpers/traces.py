@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ PROGRAM = 15
 FIRST = {"loop_fusion.3": 3000, "tanh.5": 100, "dot.2": 2000, "all-gather-start": 5000}
 
 
+@cache
 def step_module() -> bytes:
     """Return the module, serialised."""
     return _jax.hlo_from_text(STEP)

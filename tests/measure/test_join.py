@@ -8,6 +8,7 @@ import pytest
 
 import costax
 import traces
+from costax import _jax
 from costax.errors import InputError, TraceError
 from traces import DOT, FIRST, TRIPS, N, written
 
@@ -221,7 +222,6 @@ def test_a_trace_of_another_program_is_refused(tmp_path, module):
     other = (
         traces.STEP.replace("loop_fusion.3", "input_fusion.8").replace("dot.2", "dot.44").replace("tanh.5", "tanh.6")
     )
-    from costax import _jax
 
     path = written(tmp_path, "other.hlo.pb", _jax.hlo_from_text(other))
     with pytest.raises(TraceError, match="25% of the instruction names") as caught:

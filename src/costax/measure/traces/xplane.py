@@ -69,6 +69,8 @@ XLA_OPS: Final = "XLA Ops"
 XLA_MODULES: Final = "XLA Modules"
 IN_FLIGHT: Final = frozenset({"Async XLA Ops", "Sparse Core Ops"})
 """Lines of operations that run beside those of `XLA Ops`."""
+# A device has a plane or two, and a process has at most some hundred devices.
+_MOST_PLANES: Final = 10_000
 # XProf adds lines to the plane of a GPU that show the same kernels again, by step, module, scope ...: their ids begin
 # here (xla/tsl/profiler/utils/xplane_schema.h, kThreadIdDerivedMin).
 _DERIVED: Final = 0xDEADBEEF
@@ -81,6 +83,8 @@ DERIVED_NAMES: Final = frozenset(
 def read(contents: bytes, where: str, process: str) -> Trace:
     """Return the trace in an XSpace. process: a name for its process. Raises TraceError for other bytes."""
     space = _decoded("Space", contents, where)
+    if len(space.planes) > _MOST_PLANES:
+        raise damaged(f"The file claims {len(space.planes):,} planes, more than {_MOST_PLANES:,}", where)
     planes = [_Plane(raw, where, process) for raw in space.planes]
     if not any(plane.name for plane in planes):
         raise damaged("The file has no plane of an xplane profile", where)
