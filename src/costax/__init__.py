@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from costax.analysis.analyze import rules as rules
     from costax.analysis.budgets import Budget as Budget
     from costax.analysis.checkpoint_policies import saved_by_policy as saved_by_policy
+    from costax.analysis.compiled_module import CompiledModule as CompiledModule
     from costax.analysis.decorators import budget as budget
     from costax.analysis.diff import Diff as Diff
     from costax.analysis.diff import diff as diff
@@ -67,6 +68,7 @@ _HOMES = {
     "Body": "core.equation",
     "Budget": "analysis.budgets",
     "Comparison": "compare.comparison",
+    "CompiledModule": "analysis.compiled_module",
     "Cost": "core.cost",
     "Diff": "analysis.diff",
     "Equation": "core.equation",

@@ -49,7 +49,7 @@ reveal_type(costax.budget(flops="1 GFLOP")(double))
 REVEALED = (
     "Equation",
     "Analysis",
-    "ModuleAnalysis",
+    "CompiledModule",
     "Cost",
     "Cost",
     "Comparison",

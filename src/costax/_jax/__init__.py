@@ -84,6 +84,7 @@ from costax._jax.stablehlo_operations import EmittedOperation as EmittedOperatio
 from costax._jax.stablehlo_operations import EmittedProgram as EmittedProgram
 from costax._jax.stablehlo_operations import emitted_program as emitted_program
 from costax._jax.stablehlo_operations import isolated_hlo as isolated_hlo
+from costax._jax.stages import buffer_assignment as buffer_assignment
 from costax._jax.stages import donated as donated
 from costax._jax.stages import exported_arguments as exported_arguments
 from costax._jax.stages import is_compiled as is_compiled

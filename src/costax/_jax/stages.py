@@ -57,6 +57,12 @@ def memory(compiled: Any) -> Mapping[str, int]:
     return memory_sizes(compiled.memory_analysis() if is_compiled(compiled) else None)
 
 
+def buffer_assignment(stage: Any) -> bytes:
+    """Return the serialised BufferAssignmentProto of a compiled program; b"" where there is none."""
+    stats = stage.memory_analysis() if is_compiled(stage) else None
+    return getattr(stats, "serialized_buffer_assignment_proto", None) or b""
+
+
 def memory_sizes(stats: Any) -> Mapping[str, int]:
     """Return the sizes that XLA's memory statistics contain, in bytes; empty for None."""
     names = ("argument", "output", "alias", "temp", "generated_code")

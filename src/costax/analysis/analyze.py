@@ -14,12 +14,13 @@ import jax
 
 from costax import _jax
 from costax.analysis.analysis import Analysis
+from costax.analysis.compiled_module import CompiledModule, analyze_file, of_stage
 from costax.analysis.symbolic import analyze_symbols, symbolic_arguments
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import Polynomial, at_least, rational
 from costax.core.polynomial.symbol_values import Condition
 from costax.errors import InputError, MissingRuleError, TripsError
-from costax.hlo.module_analysis import ModuleAnalysis, analyze_module
+from costax.hlo.module_analysis import ModuleAnalysis
 from costax.program import parameters
 from costax.program.branches import Branches, check_used, checked_branches, nearest
 from costax.program.trace import Program, trace
@@ -40,7 +41,7 @@ class UncountedWarning(UserWarning):
 @overload
 def analyze(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
     fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
-) -> Callable[[], ModuleAnalysis]: ...
+) -> Callable[[], CompiledModule]: ...
 @overload
 def analyze(
     fn: Any,
@@ -69,8 +70,8 @@ def analyze(
     """Return a function that takes the arguments of `fn` and returns its Analysis. Nothing is executed.
 
     fn: a callable, jitted or not, a `jax.stages.Traced`, a `jax.export.Exported`, a closed jaxpr, or a module of flax,
-    equinox or haiku. For the path of an HLO file, the function takes no arguments and returns a ModuleAnalysis with
-    XLA's counts; `trips` is the only option then.
+    equinox or haiku. For the path of an HLO file, a `jax.stages.Lowered` or a `jax.stages.Compiled`, the function
+    takes no arguments and returns a CompiledModule with XLA's counts; `trips` is the only option then.
     Arguments of the function: arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree. If sizes
     are symbols, as in `costax.spec("i32[b,s]")`, the counts are polynomials in the symbols.
     static_argnums, static_argnames: as for `jax.jit`. params_argnums: the positional arguments that are parameters.
@@ -96,7 +97,7 @@ def analyze(
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
     answers = checked_trips(trips or {})
-    if is_path(fn):
+    if is_path(fn) or _jax.is_lowered(fn) or _jax.is_compiled(fn):
         given = {
             "static_argnums": static_argnums != (),
             "static_argnames": static_argnames != (),
@@ -106,7 +107,8 @@ def analyze(
             "rules": bool(rules),
             "loops_once": loops_once,
         }
-        return of_file(partial(analyze_module, os.fspath(fn), answers), given)
+        read = partial(analyze_file, os.fspath(fn)) if is_path(fn) else partial(of_stage, fn)
+        return of_file(partial(read, answers), given)
     counted = partial(
         analyze_traced,
         trips=answers,

@@ -171,6 +171,21 @@ class Counts(Displayed):
         return memory_profile(self.live, self.whole_tree(), names, donated_inputs)
 
     @property
+    def hardware_flops(self) -> Count:
+        """FLOPs of one device, recomputed work included."""
+        return self.per_device.flops
+
+    @property
+    def traffic(self) -> dict[str, Count]:
+        """Bytes that every equation reads and writes ("unfused"), and each input and output once ("compulsory")."""
+        region = self.memory.region
+        results = sum(region.values[x].nbytes for x in region.outputs if x is not None)
+        return {
+            "unfused": self.per_device.bytes_unfused,
+            "compulsory": sum(x.nbytes for _, x in self.inputs) + results,
+        }
+
+    @property
     def analysis(self) -> Self:
         """The analysis itself. The protocol `Predictable` asks for the counts of a program under this name."""
         return self

@@ -1,179 +1,33 @@
-"""The kernels of a compiled program: XLA's fusions, and the other instructions that run as one kernel each."""
+"""The kernels of a compiled program: those of its module, each with the scope of the equation that it came from."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
-from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from costax.compare.stage_costs import AttributedCost
-from costax.hlo.collectives import Collective
-from costax.hlo.records import Computation, Instruction
-from costax.performance.kernels import CollectiveWork, Contraction, Kernel
+from costax.performance.compiled_kernels import ExecutedInstruction, of_module
+from costax.performance.kernels import Kernel
 
 if TYPE_CHECKING:
     from costax.compare.stage_costs import StageCost
 
-# Instructions that run no kernel: they call computations, or pass on their operands.
-_BOOKKEEPING: Final = frozenset(
-    {"while", "conditional", "call", "tuple", "get-tuple-element", "parameter", "bitcast", "constant", "after-all"}
-)
-
 
 def of_compiled(stage: StageCost) -> list[Kernel]:
     """Return the kernels of a compiled program; `times` of a kernel in a loop is the number of its iterations."""
-    fusions = _outermost_fusions(stage)
-    costs_by_kernel: dict[tuple[int, int], list[AttributedCost]] = defaultdict(list)
-    for cost in stage.instruction_costs:
-        # A computation that is called from loops of different lengths has a kernel for each number of runs.
-        owner = fusions.get(cost.computation.id, cost.instruction)
-        costs_by_kernel[id(owner), cost.executed].append(cost)
     collectives = {collective.name: collective for collective in stage.collectives}
-    kernels: list[Kernel] = []
-    loops: list[Computation | None] = []
-    computation_of = {x.id: c for c in stage.replay.module.computations.values() for x in c.instructions}
-    entry = stage.replay.module.entry
-    for costs in costs_by_kernel.values():
-        owner = fusions.get(costs[0].computation.id, costs[0].instruction)
-        if owner.opcode in _BOOKKEEPING:
-            continue
-        calls = max(1, sum(cost.instruction is owner for cost in costs))
-        kernels.append(_kernel(owner, costs, calls, collectives))
-        computation = computation_of.get(owner.id)
-        loops.append(computation if computation is not entry and costs[0].executed > 1 else None)
-    return _with_reuse_distance(kernels, loops)
+    return of_module(stage.replay.module, [_executed(cost) for cost in stage.instruction_costs], collectives)
 
 
-def _with_reuse_distance(kernels: list[Kernel], loops: list[Computation | None]) -> list[Kernel]:
-    """Return the kernels with the bytes that one iteration moves, for those in a loop. loops: the body of its loop."""
-    moved: dict[int, int] = defaultdict(int)
-    for kernel, loop in zip(kernels, loops, strict=True):
-        if loop is not None:
-            moved[loop.id] += kernel.moved
-    return [
-        kernel if loop is None else replace(kernel, reuse_distance=moved[loop.id])
-        for kernel, loop in zip(kernels, loops, strict=True)
-    ]
-
-
-def _outermost_fusions(stage: StageCost) -> dict[int, Instruction]:
-    """Return for each computation inside a fusion, by its id, the outermost fusion around it."""
-    direct: dict[int, tuple[Instruction, Computation]] = {}
-    for computation in stage.replay.module.computations.values():
-        for ins in computation.instructions:
-            if ins.opcode == "fusion":
-                direct.update({callee.id: (ins, computation) for callee in ins.called})
-    outermost: dict[int, Instruction] = {}
-    for number, (ins, computation) in direct.items():
-        while computation.id in direct:
-            ins, computation = direct[computation.id]
-        outermost[number] = ins
-    return outermost
-
-
-def _kernel(
-    owner: Instruction, costs: list[AttributedCost], calls: int, collectives: Mapping[str, Collective]
-) -> Kernel:
-    """Return the kernel of an instruction. costs: of it and the instructions inside it, of all calls together."""
-    contractions: dict[int, Contraction] = {}
-    vector: dict[str, int] = defaultdict(int)
-    transcendental: dict[str, int] = defaultdict(int)
-    for cost in costs:
-        ins, work = cost.instruction, cost.actual
-        if _contracts(ins, work.flops):
-            contractions[id(ins)] = _contraction(ins, work.flops, fused=ins is not owner)
-        elif work.flops > 0:
-            vector[_dtype(ins)] += work.flops
-        if work.transcendentals > 0:
-            transcendental[_dtype(ins)] += work.transcendentals
-    # XLA counts the whole operand of a gather in a fusion, and the kernel reads only the rows that the gather takes.
-    inside = owner.called[0].instructions if owner.opcode == "fusion" and owner.called else ()
-    not_read = sum(max(_bytes(x.operand(0)) - _bytes(x), 0) for x in inside if x.opcode == "gather")
-    moved = sum(cost.actual.bytes for cost in costs if cost.actual.bytes > 0)
-    moved = max(moved - not_read * calls, 0)
-    # The kernel has the scope of the equation with most work in it.
-    by_work = sorted(costs, key=lambda cost: -cost.work)
-    call_site = next((cost.call_site for cost in by_work if cost.call_site is not None), None)
-    collective = collectives.get(owner.name)
-    return Kernel(
-        owner.name if owner.opcode != "custom-call" else owner.custom_call_target,
-        call_site.scope if call_site is not None else (),
-        call_site.node.direction if call_site is not None else "",
-        tuple(contractions.values()),
-        {dtype: count // calls for dtype, count in vector.items()},
-        {dtype: count // calls for dtype, count in transcendental.items()},
-        read=moved // calls,
-        collective=_collective_work(collective),
-        times=costs[0].executed * calls,
-        transposes=_transposes(owner) or any(map(_transposes, inside)),
-        uncached_bytes=min(moved // calls, sum(_bytes(x) for x in dict.fromkeys(owner.operands) if _is_argument(x))),
+def _executed(cost: AttributedCost) -> ExecutedInstruction:
+    site = cost.call_site
+    scope, direction = (site.scope, site.node.direction) if site is not None else ((), "")
+    return ExecutedInstruction(
+        cost.computation,
+        cost.instruction,
+        cost.executed,
+        cost.actual,
+        scope,
+        direction,
+        work=cost.work,
+        owned=site is not None,
     )
-
-
-def _contracts(ins: Instruction, flops: int) -> bool:
-    return ins.opcode in ("dot", "convolution", "ragged-dot") or (ins.opcode == "custom-call" and flops > 0)
-
-
-def _contraction(ins: Instruction, flops: int, *, fused: bool) -> Contraction:
-    """Return a contraction. fused: it is in a fusion; XLA compiles a convolution outside of one to a plain loop."""
-    dtype = _dtype(ins)
-    operand = _dtype(ins.operands[0]) if ins.operands else dtype
-    both = operand if operand == dtype else f"{operand}*{operand}->{dtype}"
-    if ins.opcode == "convolution":
-        kind = "depthwise" if ins.feature_group_count > 1 else "convolution" if fused else "plain convolution"
-        # XLA may swap the operands of a plain convolution whose image is smaller than its filter.
-        filter_bytes = max(_bytes(x) for x in ins.operands) if kind == "plain convolution" else _bytes(ins.operand(1))
-        return Contraction(kind, both, flops, filter_bytes=filter_bytes)
-    kind = "convolution" if "conv" in ins.custom_call_target.lower() else "matmul"
-    return Contraction(kind, both, flops, rows=_rows(ins))
-
-
-def _transposes(ins: Instruction) -> bool:
-    """Say whether an instruction writes its operand's elements in another order than they lie in memory."""
-    if ins.opcode not in ("copy", "transpose"):
-        return False
-    before, after = ins.operand(0).shape, ins.shape
-    if before.layout is None or after.layout is None:
-        return False
-    permutation = ins.dimensions if ins.opcode == "transpose" else tuple(range(len(after.dims)))
-    written = [permutation[axis] for axis in after.layout.minor_to_major if after.dims[axis] > 1]
-    return written != [axis for axis in before.layout.minor_to_major if before.dims[axis] > 1]
-
-
-def _is_argument(ins: Instruction) -> bool:
-    """Say whether an operand is an argument of the computation, possibly reshaped or part of a tuple."""
-    while ins.opcode in ("bitcast", "reshape", "get-tuple-element") and ins.operands:
-        ins = ins.operands[0]
-    return ins.opcode == "parameter"
-
-
-def _rows(ins: Instruction) -> int:
-    """Return the smaller free extent of a product; 0 for any other instruction."""
-    if ins.opcode != "dot":
-        return 0
-    d = ins.dot_dimensions
-    sides = ((ins.operand(0), d.lhs_contracting, d.lhs_batch), (ins.operand(1), d.rhs_contracting, d.rhs_batch))
-    return min(
-        prod(n for axis, n in enumerate(x.shape.dims) if axis not in (*contracted, *batch))
-        for x, contracted, batch in sides
-    )
-
-
-def _bytes(ins: Instruction) -> int:
-    return sum(leaf.elements * leaf.element_bits // 8 for leaf in ins.shape.arrays())
-
-
-def _dtype(ins: Instruction) -> str:
-    return next((leaf.dtype for leaf in ins.shape.arrays()), "f32")
-
-
-def _collective_work(collective: Collective | None) -> CollectiveWork | None:
-    if collective is None:
-        return None
-    name = {"collective-permute": "permute", "collective-broadcast": "permute", "ragged-all-to-all": "all-to-all"}
-    members = len(next(iter(collective.groups), ())) or 2
-    # The operand of an all-gather is one device's part, and the time formulas take the bytes of the whole array.
-    nbytes = collective.bytes * members if collective.opcode == "all-gather" else collective.bytes
-    return CollectiveWork(name.get(collective.opcode, collective.opcode), nbytes, members, collective.axes)

@@ -36,10 +36,21 @@ def with_dense_ids(hlo: bytes) -> bytes:
                 ids[:] = [numbers.get(i, i) for i in ids]
         computation.root_id = numbers.get(computation.root_id, computation.root_id)
     module.computations[:] = [computation.SerializeToString() for computation in computations]
-    for entry in module.schedule.sequences:
+    if module.schedule:
+        module.schedule = _schedule(module.schedule, by_computation)
+    return module.SerializeToString()
+
+
+def _schedule(serialized: bytes, by_computation: Mapping[int, Mapping[int, int]]) -> bytes:
+    schedule = decode("Schedule", serialized)
+    sequences: list[bytes] = []
+    for raw in schedule.sequences:
+        entry = decode("ScheduleEntry", raw)
         numbers = by_computation.get(entry.computation_id, {})
         entry.sequence.instruction_ids[:] = [numbers.get(i, i) for i in entry.sequence.instruction_ids]
-    return module.SerializeToString()
+        sequences.append(entry.SerializeToString())
+    schedule.sequences[:] = sequences
+    return schedule.SerializeToString()
 
 
 def _numbers(ids: Any) -> dict[int, int]:

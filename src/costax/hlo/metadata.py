@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Iterable
 from os.path import normpath
 from typing import Final
 
 from costax.hlo.records import Computation, Instruction, Module
 
+FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
+OUTSIDE: Final = "outside the gradient"
+"""The direction of what is not differentiated, in a module with a backward pass: preparation, and the update."""
+# Names that jax adds to a scope: transformations around it, functions, and control flow between scopes.
+_TRANSFORM: Final = re.compile(r"([a-z_]+)\((.*)\)", re.DOTALL)
+_FUNCTIONS: Final = frozenset({"jit", "pjit", "pmap", "xmap", "checkpoint", "remat"})
+_REMATTED: Final = "rematted_computation"
+_CONTROL: Final = re.compile(
+    rf"while|body|cond|closed_call|checkpoint|remat|branch_\d+_fun|shard_map|custom_[jv]vp_call\w*|~|.*->.*|{_REMATTED}"
+)
 # In a damaged file, nested calls could make the joined names grow without bound.
 _MAX_SCOPE_DEPTH: Final = 100
 
@@ -25,6 +37,7 @@ class Scopes:
         self._root = next((name[0] for name in names if name and name[0].startswith(("jit(", "pjit(", "pmap("))), "")
         self._prefixes: dict[int, tuple[str, ...]] = {}
         self._known: dict[tuple[int, str], tuple[str, ...]] = {}
+        self._layers: dict[tuple[int, str], tuple[tuple[str, ...], str]] = {}
         callers: dict[int, set[tuple[str, ...]]] = defaultdict(set)
         # A module lists callees before callers: in reverse, all callers of a computation come before it.
         for computation in reversed(list(module.computations.values())):
@@ -42,6 +55,14 @@ class Scopes:
             path = self._whole(computation, name)[:-1]
             scope = self._known[computation.id, name] = path[1:] if path[:1] == (self._root,) else path
         return scope
+
+    def layer(self, computation: Computation, ins: Instruction) -> tuple[tuple[str, ...], str]:
+        """Return the scope of the user and the direction of an instruction, as `layer_of` reads its name."""
+        name = ins.op_name
+        found = self._layers.get((computation.id, name))
+        if found is None:
+            found = self._layers[computation.id, name] = layer_of(self._whole(computation, name)[:-1])
+        return found
 
     def _whole(self, computation: Computation, name: str) -> tuple[str, ...]:
         parts = split(name)
@@ -63,6 +84,35 @@ def split(name: str) -> tuple[str, ...]:
             parts.append(name[start:i])
             start = i + 1
     return tuple(part for part in (*parts, name[start:]) if part)
+
+
+def layer_of(names: Iterable[str]) -> tuple[tuple[str, ...], str]:
+    """Return the scope of the user in the parts of an operation name without the primitive, and the direction.
+
+    Transformations, functions and control flow are left out of the scope. The direction is "forward", "backward" or
+    "recompute"; "" outside of a gradient.
+
+    >>> layer_of(split("jit(step)/transpose(jvp(net))/while/body/layer_1"))
+    (('net', 'layer_1'), 'backward')
+    """
+    path: list[str] = []
+    transforms: list[str] = []
+    rematted = False
+    for part in names:
+        wrapped = False
+        while (match := _TRANSFORM.fullmatch(part)) and match[1] not in _FUNCTIONS:
+            transforms.append(match[1])
+            wrapped, part = wrapped or match[1] == "jvp", match[2]
+        if match is not None:
+            continue
+        # A transformation may contain several names, `jvp(encoder/layer_0)`, or none, `jvp()`.
+        inside = [name for name in part.split("/") if name and not _CONTROL.fullmatch(name)]
+        rematted = rematted or _REMATTED in part
+        # The name of a backward operation of a rematerialised function has the scope twice.
+        path = inside if wrapped and inside and path[: len(inside)] == inside else [*path, *inside]
+    backward = "transpose" in transforms and "jvp" in transforms[transforms.index("transpose") :]
+    direction = RECOMPUTE if rematted else BACKWARD if backward else FORWARD if "jvp" in transforms else ""
+    return tuple(path), direction
 
 
 class Sources:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from costax.core.display import Displayed
 from costax.errors import HloError, TripsError
@@ -36,6 +37,7 @@ _REGISTERED = leaf
 BY: Final = ("scope", "opcode", "source", "computation")
 """What the lines of a table may be: the choices of `--by`."""
 
+_M = TypeVar("_M", bound="ModuleAnalysis")
 _NONE: Final = Properties()
 _ONCE: Final = Properties(1, 1, 1)
 # XLA analyses a computation again at each call. A real module takes millions of steps. In a damaged file, n nested
@@ -66,12 +68,16 @@ class HloCost(NamedTuple):
 
 
 class InstructionCost(NamedTuple):
-    """The cost of one instruction, over all call sites. opaque: it is a library call whose work is unknown."""
+    """The cost of one instruction, over all call sites.
+
+    opaque: it is a library call whose work is unknown. runs: how often it runs.
+    """
 
     computation: Computation
     instruction: Instruction
     cost: HloCost
     opaque: bool
+    runs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +188,15 @@ def analyze_module(path: str | Path, trips: Mapping[str, int] | None = None) -> 
     trips: trip counts of loops for which the module has none, by instruction name, scope or pattern. Raises HloError
     for a file without a well-formed module, and TripsError for a trip count that fits no such loop.
     """
-    try:
+    with named_after(path):
         return analyze_bytes(module_of(path), trips)
+
+
+@contextmanager
+def named_after(path: str | Path) -> Generator[None]:
+    """Let an HloError of the block name the file."""
+    try:
+        yield
     except HloError as fault:
         if str(path) not in fault.where:
             fault.where = f"{path}: {fault.where}" if fault.where else str(path)
@@ -211,9 +224,13 @@ def compare_module(path: str | Path, trips: Mapping[str, int] | None = None) -> 
 
     Raises HloError also for a module that XLA rejects.
     """
+    return with_xla(analyze_module(path, trips), path)
+
+
+def with_xla(analysis: _M, path: str | Path) -> _M:
+    """Return the analysis of a module together with XLA's own cost dictionary. path: of its file, for errors."""
     from costax import _jax
 
-    analysis = analyze_module(path, trips)
     _check_steps(analysis.replay)
     try:
         return replace(analysis, xla=_jax.xla_cost_of_untrusted(with_dense_ids(analysis.hlo)))
@@ -249,7 +266,8 @@ def _instruction_costs(replayed: Replay, loops: _Loops) -> Iterator[InstructionC
             executed = (once or _NONE).scaled(executions)
             cost = HloCost(own.scaled(times), executed)
             if opaque or cost != HloCost():
-                yield InstructionCost(replayed.module.computations[key], instruction, cost, opaque and any(executions))
+                unknown = opaque and any(executions)
+                yield InstructionCost(replayed.module.computations[key], instruction, cost, unknown, max(executions))
         for call in computation_cost.calls:
             trips = loops.trips(call.instruction) if call.instruction.opcode == "while" else 1
             each = call.times.scaled(executions).scaled(Properties(trips, trips, trips))

@@ -335,16 +335,46 @@ class Computation:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Module:
-    """A module: computations by id, each after those that it calls, and the stack frames of its instructions."""
+    """A module: computations by id, each after those that it calls, and the stack frames of its instructions.
+
+    raw_schedule, raw_aliases, raw_devices: the messages of the schedule, of the results that lie in the buffers of
+    arguments, and of the devices; b"" where the module has none.
+    """
 
     name: str
     computations: Mapping[int, Computation]
     entry: Computation
     raw_frames: Any
+    raw_schedule: bytes = b""
+    raw_aliases: bytes = b""
+    raw_devices: bytes = b""
 
     def __repr__(self) -> str:
         """Return the name and how many computations it has."""
         return f"Module({self.name}, {len(self.computations)} computations)"
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Say whether the module gives the order in which its instructions run, as an optimised one does."""
+        return bool(self.raw_schedule)
+
+    @property
+    def schedule(self) -> dict[int, tuple[int, ...]]:
+        """The ids of the instructions of each computation in the order in which they run, by computation id."""
+        entries = [decode("ScheduleEntry", raw) for raw in decode("Schedule", self.raw_schedule).sequences]
+        return {entry.computation_id: tuple(entry.sequence.instruction_ids) for entry in entries}
+
+    @property
+    def aliases(self) -> dict[tuple[int, ...], int]:
+        """By the place of a result in the output: the number of the parameter whose buffer it takes (donation)."""
+        entries = [decode("AliasEntry", raw) for raw in decode("InputOutputAlias", self.raw_aliases).entries]
+        return {tuple(entry.output_shape_index): entry.parameter_number for entry in entries}
+
+    @property
+    def devices(self) -> int:
+        """How many devices run the module together; 1 where it does not say."""
+        raw = decode("DeviceAssignment", self.raw_devices)
+        return max(raw.replica_count, 1) * max(raw.computation_count, 1)
 
     def frame(self, stack_frame_id: int) -> SourceFrame | None:
         """Return the innermost frame of a stack frame id; None for 0 and for ids that the module does not have."""

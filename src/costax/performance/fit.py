@@ -72,9 +72,10 @@ class Fit(Displayed):
 def fits(program: Predictable, device_name: str | Device) -> Fit:
     """Return whether a program fits the memory of a device, with the margin and changes that save memory.
 
-    program: an Analysis, whose needed bytes are the fused estimate, or a Comparison, whose needed bytes come from XLA's
-    buffer assignment: argument + output - alias + temp. device_name: a name that `costax devices` lists, the path of a
-    device file, or a Device. Raises DeviceError if the device or the size of its memory is not known.
+    program: an Analysis, whose needed bytes are the fused estimate, a Comparison, whose needed bytes come from XLA's
+    buffer assignment (argument + output - alias + temp), or the analysis of a module. device_name: a name that
+    `costax devices` lists, the path of a device file, or a Device. Raises DeviceError if the device or the size of its
+    memory is not known.
     """
     chosen = device(device_name)
     if chosen.capacity is None:
@@ -91,6 +92,9 @@ def fits(program: Predictable, device_name: str | Device) -> Fit:
 
 def _changes(analysis: Counted) -> list[Saving]:
     account = analysis.memory
+    if account is None:
+        # A module does not say which arguments are parameters, nor which arrays are saved for the backward pass.
+        return []
     parts, needed = account.parts, account.fused_estimate
     saved_arrays = residuals(account.region)
     changes = [

@@ -1,8 +1,8 @@
 """Kernels: the parts of a program that a device runs one after the other, with the operations and bytes of each.
 
-The kernels of a Comparison are XLA's own fusions (`costax.compare.kernels`). The kernels of an Analysis come from the
-producer-consumer rule of `costax.performance.memory`: an elementwise operation is fused into its consumer, and an
-operation whose result needs a buffer ends a kernel.
+The kernels of a Comparison or of a module are XLA's own fusions (`costax.performance.compiled_kernels`). The kernels of
+an Analysis come from the producer-consumer rule of `costax.performance.memory`: an elementwise operation is fused into
+its consumer, and an operation whose result needs a buffer ends a kernel.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Kernel:
     a whole call ago. weights: the part of `read` that belongs to parameters, whose elements are weight_width bytes
     wide. width: bytes of one element of the result, 0 where the result is not floating. reuse_distance: for a kernel
     in a loop, the bytes that one iteration moves before uncached_bytes are read again; 0 outside of loops, where the
-    distance is the whole program.
+    distance is the whole program. instruction, opcode: of HLO, for a kernel of a compiled module, and its source line
+    as `file:line`; "" where they are not known.
     """
 
     name: str
@@ -107,6 +108,9 @@ class Kernel:
     weight_width: Count = 4
     width: Count = 0
     reuse_distance: Count = 0
+    instruction: str = ""
+    opcode: str = ""
+    source: str = ""
 
     @property
     def matmul(self) -> dict[str, Count]:

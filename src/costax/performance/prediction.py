@@ -84,6 +84,22 @@ class Prediction(Displayed):
 
         return self._by(direction)
 
+    def by_opcode(self) -> dict[str, float]:
+        """Return the seconds of each HLO opcode; "" for kernels of a program that is not compiled."""
+
+        def opcode(part: KernelTime) -> str:
+            return part.kernel.opcode
+
+        return self._by(opcode)
+
+    def by_source(self) -> dict[str, float]:
+        """Return the seconds of each source line, `file:line`; "" where it is not known."""
+
+        def source(part: KernelTime) -> str:
+            return part.kernel.source
+
+        return self._by(source)
+
     def by_bound(self) -> dict[str, float]:
         """Return the seconds of the kernels that each unit bounds, the largest first; a unit may be "launch"."""
 
@@ -108,24 +124,19 @@ class Prediction(Displayed):
 
     @property
     def traffic(self) -> dict[str, Count]:
-        """Bytes read and written: "unfused" (by every equation), "fused" (by every kernel), "compulsory".
+        """Bytes read and written: "unfused" (by every equation; not of a module), "fused" (by kernels), "compulsory".
 
         Compulsory traffic reads each input and writes each output of the program once.
         """
-        one = self.analysis.per_device
-        compulsory = sum(x.nbytes for _, x in self.analysis.inputs) + self._results
         fused = sum(part.kernel.moved * part.kernel.times for part in self.parts)
-        return {"unfused": one.bytes_unfused, "fused": fused, "compulsory": compulsory}
-
-    @property
-    def _results(self) -> Count:
-        region = self.analysis.memory.region
-        return sum(region.values[x].nbytes for x in region.outputs if x is not None)
+        others = self.analysis.traffic
+        unfused = {"unfused": others["unfused"]} if "unfused" in others else {}
+        return {**unfused, "fused": fused, "compulsory": others["compulsory"]}
 
     @property
     def flops(self) -> Count:
         """Hardware FLOPs of one device, which include recomputed work."""
-        return self.analysis.per_device.flops
+        return self.analysis.hardware_flops
 
     @property
     def model_flops(self) -> Count:

@@ -77,8 +77,18 @@ class Counted(Protocol):
         ...
 
     @property
-    def memory(self) -> MemoryProfile:
-        """The live ranges of all buffers, without and with fusion."""
+    def hardware_flops(self) -> Count:
+        """FLOPs that one device executes, recomputed work included."""
+        ...
+
+    @property
+    def traffic(self) -> Mapping[str, Count]:
+        """Bytes of one device that do not depend on kernels: "unfused" where it is known, and "compulsory"."""
+        ...
+
+    @property
+    def memory(self) -> MemoryProfile | None:
+        """The live ranges of all buffers, without and with fusion; None for a module, which has no equations."""
         ...
 
     @property

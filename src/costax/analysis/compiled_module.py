@@ -1,0 +1,296 @@
+"""A module of HLO as a program: its counts, its kernels and its memory, as `predict`, `fits` and `diff` take them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from costax import _jax
+from costax.core import dtypes
+from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
+from costax.core.equation import Operand
+from costax.errors import InputError, Missing
+from costax.hlo.buffer_assignment import read_assignment
+from costax.hlo.buffer_assignment_text import beside
+from costax.hlo.collectives import Collective, collective, kind
+from costax.hlo.files import ModuleFile, read_module_file
+from costax.hlo.live_ranges import estimated_memory
+from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Sources
+from costax.hlo.module_analysis import InstructionCost, ModuleAnalysis, analyze_bytes, named_after
+from costax.hlo.module_memory import ARGUMENTS, CONSTANTS, RESULTS, TEMPORARIES, LiveBuffer, ModuleMemory
+from costax.hlo.replay import Properties
+from costax.performance.compiled_kernels import ExecutedInstruction, contracts, of_module
+from costax.performance.kernels import Kernel
+from costax.performance.memory import Buffer
+from costax.performance.protocols import MemoryUse
+
+FUSED: Final = "XLA's own fusions, read from the module"
+UNFUSED: Final = (
+    "the instructions of the module, one kernel each: it is not optimised, so XLA has not fused any of them"
+)
+
+
+@dataclass(frozen=True)
+class CompiledModule(ModuleAnalysis):
+    """The analysis of a module that can be predicted, fitted into memory and compared with another one.
+
+    assignment: XLA's buffer assignment, serialised; b"" without one. path: the file that it was read from, beside which
+    a dump may have the buffer assignment as text.
+    """
+
+    assignment: bytes = field(default=b"", repr=False)
+    path: Path | None = None
+
+    @property
+    def is_optimized(self) -> bool:
+        """Say whether XLA has optimised the module: it has fusions, or a schedule."""
+        module = self.replay.module
+        return module.is_scheduled or any(
+            x.opcode == "fusion" for c in module.computations.values() for x in c.instructions
+        )
+
+    @property
+    def analysis(self) -> ModuleCounts:
+        """The counts of the module under the names that predictions use."""
+        return ModuleCounts(self)
+
+    @property
+    def kernel_source(self) -> str:
+        """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
+        return FUSED if self.is_optimized else UNFUSED
+
+    def kernels(self) -> list[Kernel]:
+        """Return XLA's fusions, and the other instructions that run as one kernel each.
+
+        Before optimisation each instruction is a kernel of its own.
+        """
+        return list(self._kernels)
+
+    @cached_property
+    def _kernels(self) -> tuple[Kernel, ...]:
+        collectives = {x.name: x for x in self.collectives}
+        return tuple(of_module(self.replay.module, self.executed_instructions, collectives))
+
+    @cached_property
+    def executed_instructions(self) -> tuple[ExecutedInstruction, ...]:
+        """The instructions that run, each with its scope, its direction, its source line and the work of one run."""
+        scopes, sources = Scopes(self.replay.module), Sources(self.replay.module)
+        costs = [cost for cost in self.instruction_costs if cost.runs]
+        layers = [scopes.layer(cost.computation, cost.instruction) for cost in costs]
+        differentiated = any(direction == BACKWARD for _, direction in layers)
+        outside = OUTSIDE if differentiated else ""
+        return tuple(
+            ExecutedInstruction(
+                cost.computation,
+                cost.instruction,
+                cost.runs,
+                _once(cost),
+                scope,
+                direction or outside,
+                sources.of(cost.instruction),
+                cost.cost.executed.flops + cost.cost.executed.transcendentals,
+                bool(cost.instruction.raw_metadata),
+            )
+            for cost, (scope, direction) in zip(costs, layers, strict=True)
+        )
+
+    @cached_property
+    def collectives(self) -> tuple[Collective, ...]:
+        """The collectives of one device, in the order of the module."""
+        devices = {"devices": self.replay.module.devices}
+        return tuple(
+            collective(x.instruction, [devices], x.runs, "/".join(x.scope), x.source)
+            for x in self.executed_instructions
+            if kind(x.instruction)
+        )
+
+    # Memory.
+
+    @cached_property
+    def memory(self) -> ModuleMemory:
+        """The memory of one device: XLA's buffer assignment where there is one, else an estimate by live ranges.
+
+        Raises HloError for a damaged buffer assignment.
+        """
+        module, found = self.replay.module, None
+        if self.assignment:
+            found = read_assignment(self.assignment, module)
+        elif self.path is not None:
+            found = beside(self.path).memory(module)
+        if found is not None and (not found.temporaries or any(x.kind == TEMPORARIES for x in found.alive)):
+            return found
+        estimate = estimated_memory(module, self.replay.cost_model)
+        if found is None:
+            return estimate
+        # XLA's sizes, without the heap trace that tells what is alive at the peak.
+        return replace(found, alive=estimate.alive, timeline=estimate.timeline, alive_source=estimate.source)
+
+    def memory_use(self) -> MemoryUse:
+        """Return the bytes of memory that one device needs."""
+        memory = self.memory
+        results, temporaries = memory.parts.get(RESULTS, 0), memory.temporaries
+        parts = {name: size for name, size in memory.parts.items() if size or name in (ARGUMENTS, TEMPORARIES)}
+        return MemoryUse(memory.needed, parts, memory.source, results + temporaries)
+
+    def live_at_peak(self, n: int | None = 10) -> list[Buffer]:
+        """Return the `n` largest buffers that are alive at the peak, the largest first; None: all."""
+        scopes, sources = Scopes(self.replay.module), Sources(self.replay.module)
+        return [_buffer(x, scopes, sources) for x in self.memory.alive[:n]]
+
+    def what_if(self, **_: Any) -> Any:
+        """Raise InputError: a module does not say which of its arguments are weights."""
+        raise InputError(
+            f"What-if does not apply to the module `{self.name}`.",
+            why="Quantisation and pruning change weights; a module does not say which of its arguments are weights.",
+            cure="Pass the program itself: costax.analyze(fn)(*args).what_if(...).",
+        )
+
+
+@dataclass(frozen=True)
+class ModuleCounts:
+    """The counts of a module under the names of an Analysis; see `costax.performance.protocols.Counted`."""
+
+    module: CompiledModule
+
+    @property
+    def name(self) -> str:
+        """The name of the module."""
+        return self.module.name
+
+    @property
+    def inputs(self) -> tuple[tuple[str, Operand], ...]:
+        """The arguments of one device as (name, shape and dtype)."""
+        return tuple(
+            (x.op_name or x.name, Operand(leaf.dims, leaf.dtype))
+            for x in self.module.replay.module.entry.parameters
+            for leaf in x.shape.arrays()
+        )
+
+    @property
+    def total(self) -> Cost:
+        """The executed work of all devices together."""
+        return self.per_device * self.module.replay.module.devices
+
+    @cached_property
+    def per_device(self) -> Cost:
+        """The executed work of one device, by kind and dtype."""
+        sent = sum((x.sent or 0) * x.executed for x in self.module.collectives)
+        return Cost.sum(map(_cost, self.module.executed_instructions)) + Cost.of(BYTES_SENT, "u8", sent)
+
+    @property
+    def hardware_flops(self) -> Count:
+        """FLOPs that one device executes, as XLA counts them: work on integers is included."""
+        return self.module.executed.flops
+
+    @property
+    def traffic(self) -> dict[str, Count]:
+        """Bytes of each argument and each result once."""
+        memory = self.module.memory
+        return {"compulsory": memory.parts.get(ARGUMENTS, 0) + memory.parts.get(RESULTS, 0) + memory.aliased}
+
+    @property
+    def exact(self) -> bool:
+        """Whether every trip count and the work of every library call are known."""
+        return self.module.exact
+
+    @property
+    def uncounted(self) -> tuple[Missing, ...]:
+        """Library calls whose work is unknown."""
+        return tuple(
+            Missing(target, "", "", "", "", count, "a library call") for target, count in self.module.opaque.items()
+        )
+
+    @property
+    def parameters(self) -> None:
+        """None: a module does not say which of its arguments are parameters."""
+        return
+
+    @property
+    def memory(self) -> None:
+        """None: a module has no equations. `CompiledModule.memory` has its buffers."""
+        return
+
+    @property
+    def peak_bytes(self) -> Count:
+        """Bytes of memory that one device needs."""
+        return self.module.memory.needed
+
+    def by_direction(self) -> dict[str, Cost]:
+        """Return the executed work of one device in each direction."""
+        sums: dict[str, list[Cost]] = defaultdict(list)
+        for x in self.module.executed_instructions:
+            sums[x.direction].append(_cost(x))
+        devices = self.module.replay.module.devices
+        return {direction: Cost.sum(costs) * devices for direction, costs in sums.items()}
+
+
+def analyze_file(path: str | Path, trips: Mapping[str, int] | None = None) -> CompiledModule:
+    """Return the analysis of the HLO module in a file; see `costax.hlo.module_analysis.analyze_module`."""
+    with named_after(path):
+        return of_module_file(read_module_file(path), trips, Path(path))
+
+
+def of_module_file(
+    file: ModuleFile, trips: Mapping[str, int] | None = None, path: Path | None = None
+) -> CompiledModule:
+    """Return the analysis of a serialised module with its buffer assignment."""
+    return of_analysis(analyze_bytes(file.hlo, trips), file.buffer_assignment, path)
+
+
+def of_stage(stage: Any, trips: Mapping[str, int] | None = None) -> CompiledModule:
+    """Return the analysis of the module in a `jax.stages.Lowered` or `Compiled`, with XLA's buffer assignment."""
+    return of_module_file(ModuleFile(_jax.hlo_of(stage), _jax.buffer_assignment(stage)), trips)
+
+
+def of_analysis(analysis: ModuleAnalysis, assignment: bytes = b"", path: Path | None = None) -> CompiledModule:
+    """Return the analysis of a module as a program."""
+    values = {x.name: getattr(analysis, x.name) for x in fields(ModuleAnalysis)}
+    return CompiledModule(**values, assignment=assignment, path=path)
+
+
+def _once(cost: InstructionCost) -> Properties:
+    executed = cost.cost.executed
+    return Properties(*(count // cost.runs for count in executed))
+
+
+def _cost(x: ExecutedInstruction) -> Cost:
+    """Return the executed work of an instruction by kind and dtype; of a contraction half the FLOPs are MACs."""
+    ins, flops = x.instruction, x.once.flops * x.runs
+    dtype = next((leaf.dtype for leaf in ins.shape.arrays()), "f32")
+    transcendentals = x.once.transcendentals * x.runs
+    if contracts(ins, flops):
+        counts = {(MAC, dtype): flops // 2, (ARITHMETIC, dtype): flops % 2}
+    else:
+        counts = {(ARITHMETIC if dtypes.is_floating(dtype) else INTEGER, dtype): flops}
+    return Cost({**counts, (TRANSCENDENTAL, dtype): transcendentals})
+
+
+_WHY: Final = {
+    ARGUMENTS: "an argument",
+    RESULTS: "a result",
+    CONSTANTS: "a constant",
+    TEMPORARIES: "a temporary",
+}
+
+
+def _buffer(live: LiveBuffer, scopes: Scopes, sources: Sources) -> Buffer:
+    ins, computation = live.instruction, live.computation
+    scope, _ = scopes.layer(computation, ins) if ins is not None and computation is not None else ((), "")
+    dtype, _, extents = live.shape.partition("[")
+    shape = tuple(int(x) for x in extents.rstrip("]").split(",") if x.isdecimal())
+    source = sources.of(ins) if ins is not None else ""
+    if live.kind == ARGUMENTS and ins is not None:
+        source = ins.op_name or live.name
+    return Buffer(
+        live.nbytes,
+        dtype,
+        shape,
+        "/".join(scope),
+        ins.opcode if ins is not None else "",
+        source or live.name,
+        f"{_WHY.get(live.kind, live.kind)}: {live.name}",
+    )
