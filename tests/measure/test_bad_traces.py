@@ -93,6 +93,11 @@ BAD = {
     "a path of windows": ("t.zip", traces.zipped({"..\\a.xplane.pb": b"a"}), "leads outside"),
     "a zip that unpacks to too much": ("t.zip", large("host.xplane.pb"), "unpacks to more than 67,108,864 bytes"),
     "a zip that claims 2 GiB": ("t.zip", lying_zip(), "unpacks to more than"),
+    "many files that unpack to too much": (
+        "t.zip",
+        large("host{}.xplane.pb", 2**25, 3),
+        "unpacks to more than|no plane|not an xplane",
+    ),
     "gzip that unpacks to too much": ("t.pb.gz", gzip.compress(bytes(2**27)), "unpacks to more than 67,108,864"),
     "no parquet": ("t.zip", traces.zipped({"nvtx_gpu_proj_trace/trace.parquet": b"PAR1abc"}), "not parquet"),
 }

@@ -22,7 +22,6 @@ from costax.report.text import rich_table
 SCHEMA: Final = "costax/join/1"
 _READABLE_LINES: Final = 40
 _LISTED: Final = 5
-_OUTSIDE: Final = "(outside of the gradient)"
 
 
 def render(
@@ -56,7 +55,7 @@ def table(
         sums[name] = sums.get(name, Sum()).plus(row)
     ordered = sorted(sums.items(), key=lambda item: (-item[1].seconds, -item[1].cost.flops, item[0]))
     label = short_place if by == "source" else str
-    absent = _OUTSIDE if by == "direction" else f"(no {by})"
+    absent = f"(no {by})"
     count = top or (_READABLE_LINES if by in ("instruction", "source") else len(ordered))
     lines = [_line(0, label(name) or absent, entry, whole, columns) for name, entry in ordered[:count]]
     if len(ordered) > count:
@@ -121,17 +120,22 @@ def _columns(join: Join, by: str) -> dict[str, Callable[[Sum, Sum], str]]:
     columns: dict[str, Callable[[Sum, Sum], str]] = {
         "time": lambda part, whole: units.seconds(part.seconds),
         "%": lambda part, whole: f"{100 * part.seconds / whole.seconds:.1f}" if whole.seconds else "-",
-        "FLOPs": lambda part, whole: units.short(part.cost.flops),
+        **({"FLOPs": lambda part, whole: units.short(part.cost.flops)} if join.device is None else {}),
         "FLOP/s": lambda part, whole: _rate(part.flops_per_second),
         "B/s": lambda part, whole: _rate(part.bytes_per_second),
     }
     if join.device is not None:
-        columns["roofline"] = lambda part, whole: "-" if part.roofline is None else f"{part.roofline:.0%}"
+        columns["MFU"] = lambda part, whole: _percent(part.utilisation(part.model_flops, join.peak))
+        columns["roofline"] = lambda part, whole: _percent(part.roofline)
         columns["predicted"] = lambda part, whole: "-" if part.predicted is None else units.seconds(part.predicted)
     if by in ("instruction", "opcode"):
         columns["times"] = lambda part, whole: f"{part.executions:,}"
         columns["in all"] = lambda part, whole: units.seconds(part.seconds_in_all)
     return columns
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def _rate(value: float | None) -> str:
@@ -178,7 +182,7 @@ def heading(join: Join) -> list[tuple[str, str]]:
         unit, peak = join.peak
         lines.append(("MFU, HFU", f"{join.mfu:.1%}, {join.hfu:.1%} of {units.rate(peak, 'FLOP/s')} ({unit})"))
     if total.predicted is not None:
-        gap = f" ({total.seconds / total.predicted:.2f} x measured)" if total.predicted else ""
+        gap = "" if total.gap is None else f"; the measured sum is {total.gap:.2f} times as long"
         lines.append(("predicted", f"{units.seconds(total.predicted)}{gap}"))
     waiting = f"; {len(join.waiting)} only wait" if join.waiting else ""
     share = f"{join.joined:,} of {join.expected:,} instructions of the entry ({join.coverage:.1%}){waiting}"
@@ -246,14 +250,13 @@ def to_record(join: Join) -> dict[str, Any]:
         "hfu": join.hfu,
         "model_flops": join.model_flops,
         "exact": join.analysis.exact,
-        "total": _counts(join.total),
-        "entry": _counts(join.entry),
+        "total": _counts(join.total, join),
+        "entry": _counts(join.entry, join),
         "joined": {"instructions": join.joined, "of": join.expected, "share": join.coverage},
-        **{f"by_{by}": {name: _counts(part) for name, part in sums().items()} for by, sums in join.tables.items()},
-        "by_scope_and_direction": {
-            scope: {direction: _counts(part) for direction, part in parts.items()}
-            for scope, parts in join.by_scope_and_direction().items()
+        **{
+            f"by_{by}": {name: _counts(part, join) for name, part in sums().items()} for by, sums in join.tables.items()
         },
+        "by_scope_and_direction": {scope: _sums(parts, join) for scope, parts in join.by_scope_and_direction().items()},
         "instructions": [_instruction(row) for row in join.rows],
         "untimed": [row.name for row in join.untimed],
         "waiting": [row.name for row in join.waiting],
@@ -269,7 +272,11 @@ def _seconds(spread: Spread | None) -> dict[str, float] | None:
     return None if spread is None else spread._asdict()
 
 
-def _counts(part: Sum) -> dict[str, Any]:
+def _sums(sums: Mapping[str, Sum], join: Join) -> dict[str, Any]:
+    return {name: _counts(part, join) for name, part in sums.items()}
+
+
+def _counts(part: Sum, join: Join) -> dict[str, Any]:
     return {
         "seconds": part.seconds,
         "total_seconds": part.seconds_in_all,
@@ -280,6 +287,10 @@ def _counts(part: Sum) -> dict[str, Any]:
         "bound_seconds": part.bound,
         "roofline": part.roofline,
         "predicted_seconds": part.predicted,
+        "gap": part.gap,
+        "model_flops": part.model_flops,
+        "mfu": part.utilisation(part.model_flops, join.peak),
+        "hfu": part.utilisation(part.cost.flops, join.peak),
     }
 
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from costax.hlo.metadata import Sources
+from costax.hlo.metadata import BACKWARD, OUTSIDE, Sources
 from costax.hlo.module_analysis import ModuleAnalysis
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Properties
@@ -50,6 +50,8 @@ class InstructionIndex:
         kernels = Counter(_kernel(name) for name in self._by_name)
         self.by_kernel = {_kernel(name): name for name in self._by_name if kernels[_kernel(name)] == 1}
         self._costs: dict[str, Properties] = {}
+        self._places: dict[str, Place] = {}
+        self._differentiated = any(place_of(ins.op_name).direction == BACKWARD for _, ins in self._by_name.values())
 
     def __contains__(self, name: str) -> bool:
         """Say whether the module has an instruction of this name."""
@@ -73,7 +75,13 @@ class InstructionIndex:
         name = ins.op_name
         if not name and ins.opcode == "fusion" and ins.called:
             name = ins.called[0].root.op_name
-        return place_of(name)
+        place = self._places.get(name)
+        if place is None:
+            place = place_of(name)
+            if self._differentiated and not place.direction:
+                place = place._replace(direction=OUTSIDE)
+            self._places[name] = place
+        return place
 
     def source(self, ins: Instruction) -> str:
         """Return `file:line`, or "" if the instruction has no source."""

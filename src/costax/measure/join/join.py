@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from costax.analysis.compiled_module import of_analysis
 from costax.errors import InputError
 from costax.hlo.module_analysis import ModuleAnalysis
 from costax.measure.join.candidates import candidates_of, embedded_in
@@ -22,6 +23,7 @@ from costax.measure.traces.records import ModuleName
 from costax.measure.traces.runs import Run, by_module, runs_of
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
+from costax.performance.prediction import predict
 
 _SECOND: Final = 1e12
 
@@ -242,7 +244,22 @@ class _Joiner:
         return sorted(others, key=lambda other: -other.seconds)
 
     def _with_hardware(self, found: Join) -> Join:
-        return found if self.device is None else replace(found, device=self.device)
+        """Return the join with the seconds that a device needs at its peaks, and those that `predict` expects."""
+        if self.device is None:
+            return found
+        program: Any = of_analysis(self.analysis)
+        prediction = predict(program, self.device)
+        bounds: dict[str, float] = defaultdict(float)
+        predicted: dict[str, float] = defaultdict(float)
+        for part in prediction.parts:
+            name = part.kernel.instruction
+            bounds[name] += part.timing.best * float(part.kernel.times)
+            predicted[name] += part.seconds
+        rows = [
+            replace(row, bound=bounds[row.name], predicted=predicted[row.name]) if row.name in predicted else row
+            for row in found.rows
+        ]
+        return replace(found, rows=rows, device=self.device, peak=prediction.peak)
 
 
 def kernel_name(name: str) -> str:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from costax.hlo.metadata import split
-from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE
+from costax.hlo.metadata import layer_of, split
 
-# Names that jax adds to a scope path: transformations around a scope, and control flow between scopes.
-_WRAPPED: Final = re.compile(r"(jvp|transpose|vmap|linearize|custom_jvp|custom_vjp)\((.*)\)")
-_CONTROL: Final = re.compile(
-    r"jit\(.*|pjit\(.*|pmap\(.*|while|body|cond|closed_call|checkpoint|remat2?|branch_\d+_fun|shard_map|core_call|"
-    r"custom_[jv][vj]p_call|eval_jaxpr|rematted_computation|~|~\d+~|.*->.*|"
-)
-_REMATTED: Final = "rematted_computation"
+# `costax.compare` marks the names of equations: `jit(f)/~0~/layer/~12~/dot_general`.
+_MARK: Final = re.compile(r"~\d+~")
 
 
 class Place(NamedTuple):
     """A place in the user's program.
 
-    scope: the scope path, outermost part first. direction: forward, backward, recompute, or "" outside of a gradient.
-    primitive: of jax, "" for an instruction without a name.
+    scope: the scope path, outermost part first. direction: "forward", "backward" or "recompute"; "outside the gradient"
+    in a module with a backward pass, and "" in a module without one. primitive: of jax, "" for an instruction without a
+    name.
     """
 
     scope: tuple[str, ...] = ()
@@ -36,25 +31,8 @@ def place_of(name: str) -> Place:
     Place(scope=('ResNet', 'layer1_0', 'conv1'), direction='backward', primitive='conv_general_dilated')
     """
     # An instruction may have several names, joined by `;`. The first is the innermost.
-    *path, last = split(name.partition(";")[0]) or ("",)
-    parts: list[str] = []
-    transforms: list[str] = []
-    for part in path:
-        inner, wrapped = part, False
-        while match := _WRAPPED.fullmatch(inner):
-            transforms.append(match[1])
-            inner, wrapped = match[2], True
-        # A wrapper may contain several names, `jvp(encoder/layer_0)`, or none, `jvp()`.
-        names = [piece for piece in inner.split("/") if not _CONTROL.fullmatch(piece)]
-        # After a transformation the scope may start again: `transpose(jvp(net))/jvp(net)` is in net, not in net/net.
-        parts = names if wrapped and names and names == parts[: len(names)] else [*parts, *names]
-    direction = (
-        RECOMPUTE
-        if _REMATTED in path
-        else BACKWARD
-        if "transpose" in transforms and "jvp" in transforms[transforms.index("transpose") :]
-        else FORWARD
-        if "jvp" in transforms
-        else ""
-    )
-    return Place(tuple(parts), direction, last.partition("[")[0] if path or last.isidentifier() else "")
+    parts = [part for part in split(name.partition(";")[0]) if not _MARK.fullmatch(part)]
+    *path, last = parts or [""]
+    # The name of an argument, `params['w']`, is no primitive.
+    primitive = last.partition("[")[0] if path or last.isidentifier() else ""
+    return Place(*layer_of(path), primitive)

@@ -75,7 +75,7 @@ class Sum(NamedTuple):
     """The sum of some instructions: seconds of a run, work, seconds at the peaks of the device, expected seconds.
 
     bound, predicted: of the instructions that have a time; None if the device is not known. seconds_in_all, executions:
-    of all runs on all devices together, and how many kernels or events they are.
+    of all runs on all devices together, and how many kernels or events they are. model_flops: without recomputed ones.
     """
 
     seconds: float = 0.0
@@ -85,6 +85,7 @@ class Sum(NamedTuple):
     instructions: int = 0
     seconds_in_all: float = 0.0
     executions: int = 0
+    model_flops: int = 0
 
     @property
     def flops_per_second(self) -> float | None:
@@ -101,6 +102,15 @@ class Sum(NamedTuple):
         """The share of the roofline: seconds at the peaks of the device divided by the measured seconds."""
         return self.bound / self.seconds if self.bound is not None and self.seconds else None
 
+    @property
+    def gap(self) -> float | None:
+        """The measured seconds divided by the expected ones."""
+        return self.seconds / self.predicted if self.predicted else None
+
+    def utilisation(self, flops: int, peak: tuple[str, float] | None) -> float | None:
+        """Return the share of a peak of some FLOPs in the measured seconds; None without a peak or a time."""
+        return flops / self.seconds / peak[1] if peak and self.seconds else None
+
     def joined(self, other: Sum) -> Sum:
         """Return the sum with that of other instructions."""
         bound, predicted = _added(self.bound, other.bound), _added(self.predicted, other.predicted)
@@ -112,14 +122,18 @@ class Sum(NamedTuple):
             self.instructions + other.instructions,
             self.seconds_in_all + other.seconds_in_all,
             self.executions + other.executions,
+            self.model_flops + other.model_flops,
         )
 
     def plus(self, row: Row) -> Sum:
         """Return the sum with one more instruction."""
         measured = row.measured
+        model = 0 if row.place.direction == RECOMPUTE else row.cost.flops
         if measured is None:
-            return self.joined(Sum(cost=row.cost, instructions=1))
-        return self.joined(Sum(row.seconds, row.cost, row.bound, row.predicted, 1, measured.total, measured.executions))
+            return self.joined(Sum(cost=row.cost, instructions=1, model_flops=model))
+        return self.joined(
+            Sum(row.seconds, row.cost, row.bound, row.predicted, 1, measured.total, measured.executions, model)
+        )
 
 
 def _added(first: float | None, second: float | None) -> float | None:
@@ -203,10 +217,10 @@ class Join(Displayed):
         """Hardware FLOPs that one device executes in a run, recomputed ones included."""
         return self.total.cost.flops
 
-    @cached_property
+    @property
     def model_flops(self) -> int:
         """FLOPs of one device without those of equations that a rematerialised function computes again."""
-        return self.flops - sum(row.cost.flops for row in self.rows if row.place.direction == RECOMPUTE)
+        return self.total.model_flops
 
     @property
     def mfu(self) -> float | None:

@@ -211,19 +211,23 @@ def _archive(contents: bytes, where: str) -> Iterator[_Entry]:
         raise damaged(f"The file is not a zip, or it is cut off: {fault}", where) from fault
     if len(listed) > _MOST_FILES:
         raise damaged(f"The zip has more than {_MOST_FILES:,} files", where, _CURE)
+    # One budget for all files that are read: a thousand small bombs are as bad as a large one.
+    budget = [_limit(len(contents))]
     for info in listed:
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in info.filename[:2]:
             raise damaged(f"The zip holds a path that leads outside of it: {info.filename[:100]!r}", where)
         if info.is_dir():
             continue
-        limit = _limit(info.compress_size)
 
-        def opened(info: zipfile.ZipInfo = info, limit: int = limit) -> bytes:
+        def opened(info: zipfile.ZipInfo = info) -> bytes:
+            limit, place = min(budget[0], _limit(info.compress_size)), f"{where}, {info.filename}"
             if info.file_size > limit:
-                raise _bomb(info.file_size, limit, f"{where}, {info.filename}")
+                raise _bomb(info.file_size, limit, place)
             with archive.open(info) as file:
-                return _bounded(file, limit, f"{where}, {info.filename}")
+                unpacked = _bounded(file, limit, place)
+            budget[0] -= len(unpacked)
+            return unpacked
 
         yield _Entry(path.as_posix(), info.file_size, opened)
 
