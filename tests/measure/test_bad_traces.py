@@ -42,12 +42,14 @@ def plane_of(event: bytes, names: bytes = b"") -> bytes:
     return field(1, field(2, "/device:TPU:0") + field(3, line) + names)
 
 
-def large(name: str, size: int = 2**27, count: int = 1) -> bytes:
+def large(name: str, size: int = 2**27, count: int = 1, more: dict[str, bytes] | None = None) -> bytes:
     """A zip whose files unpack to much more than they take."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for i in range(count):
             archive.writestr(name.format(i), bytes(size))
+        for path, contents in (more or {}).items():
+            archive.writestr(path, contents)
     return file.getvalue()
 
 
@@ -95,8 +97,8 @@ BAD = {
     "a zip that claims 2 GiB": ("t.zip", lying_zip(), "unpacks to more than"),
     "many files that unpack to too much": (
         "t.zip",
-        large("host{}.xplane.pb", 2**25, 3),
-        "unpacks to more than|no plane|not an xplane",
+        large("module_000{}.a.after_optimizations.hlo.pb", 2**25, 3, {"host.xplane.pb": traces.tpu_xplane()}),
+        "unpacks to more than",
     ),
     "gzip that unpacks to too much": ("t.pb.gz", gzip.compress(bytes(2**27)), "unpacks to more than 67,108,864"),
     "no parquet": ("t.zip", traces.zipped({"nvtx_gpu_proj_trace/trace.parquet": b"PAR1abc"}), "not parquet"),

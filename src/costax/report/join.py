@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rich.console import Group
 from rich.table import Table as RichTable
@@ -150,8 +150,8 @@ def _header(join: Join) -> Group:
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column()
-    for name, text in heading(join):
-        grid.add_row(Text(name), Text(text))
+    for figure in heading(join):
+        grid.add_row(Text(figure.name), Text(figure.value + figure.more))
     return Group(Text(printable(join.name), style="bold"), Text(origin(join)), grid)
 
 
@@ -163,38 +163,46 @@ def origin(join: Join) -> str:
     return f"joined with a trace: {join.form}, {runs}{processes}{where}"
 
 
-def heading(join: Join) -> list[tuple[str, str]]:
-    """Return the sums of a run as (name, text)."""
+class Figure(NamedTuple):
+    """A figure of a run: its name, its value, and what completes the value to a sentence."""
+
+    name: str
+    value: str
+    more: str = ""
+
+
+def heading(join: Join) -> list[Figure]:
+    """Return the figures of a run."""
     total, entry = join.total, join.entry
-    lines: list[tuple[str, str]] = []
+    figures: list[Figure] = []
     if join.step is not None:
-        lines.append(("one run", _spread(join.step)))
+        figures.append(_spread("one run", join.step))
     inside = f", {units.seconds(entry.seconds)} of it in the entry" if entry.seconds != total.seconds else ""
-    lines.append(("instructions", f"{units.seconds(total.seconds)}{inside}"))
+    figures.append(Figure("instructions", units.seconds(total.seconds), inside))
     if join.busy is not None:
-        lines.append(("device busy", _spread(join.busy)))
-    executed = f"{units.exact(join.flops)} FLOPs, {units.short_bytes(total.cost.bytes)}"
-    lines.append(("executed", f"{executed} on one device"))
+        figures.append(_spread("device busy", join.busy))
+    nbytes = units.short_bytes(total.cost.bytes)
+    figures.append(
+        Figure("executed", units.short(join.flops, "FLOP"), f" ({units.exact(join.flops)}), {nbytes} on one device")
+    )
     if join.seconds:
-        flops, nbytes = join.flops / join.seconds, total.cost.bytes / join.seconds
-        lines.append(("achieved", f"{units.rate(flops, 'FLOP/s')}, {units.rate(nbytes, 'B/s')}"))
+        moved = units.rate(total.cost.bytes / join.seconds, "B/s")
+        figures.append(Figure("achieved", units.rate(join.flops / join.seconds, "FLOP/s"), f", {moved}"))
     if join.mfu is not None and join.hfu is not None and join.peak is not None:
-        unit, peak = join.peak
-        lines.append(("MFU, HFU", f"{join.mfu:.1%}, {join.hfu:.1%} of {units.rate(peak, 'FLOP/s')} ({unit})"))
+        unit, peak = join.peak[0], units.rate(join.peak[1], "FLOP/s")
+        figures.append(Figure("MFU", f"{join.mfu:.1%}", f", HFU {join.hfu:.1%} of {peak} ({unit})"))
     if total.predicted is not None:
         gap = "" if total.gap is None else f"; the measured sum is {total.gap:.2f} times as long"
-        lines.append(("predicted", f"{units.seconds(total.predicted)}{gap}"))
+        figures.append(Figure("predicted", units.seconds(total.predicted), gap))
     waiting = f"; {len(join.waiting)} only wait" if join.waiting else ""
-    share = f"{join.joined:,} of {join.expected:,} instructions of the entry ({join.coverage:.1%}){waiting}"
-    lines.append(("joined", share))
-    return lines
+    share = f" of the instructions of the entry, {join.joined:,} of {join.expected:,}{waiting}"
+    return [*figures, Figure("joined", f"{join.coverage:.1%}", share)]
 
 
-def _spread(spread: Spread) -> str:
-    text = units.seconds(spread.median)
-    if spread.fastest == spread.slowest:
-        return text
-    return f"{text}   [{units.seconds(spread.fastest)} to {units.seconds(spread.slowest)}]"
+def _spread(name: str, spread: Spread) -> Figure:
+    same = spread.fastest == spread.slowest
+    more = "" if same else f"   [{units.seconds(spread.fastest)} to {units.seconds(spread.slowest)}]"
+    return Figure(name, units.seconds(spread.median), more)
 
 
 def notes(join: Join, shown: Table) -> list[str]:

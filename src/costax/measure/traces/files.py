@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -106,13 +107,21 @@ def _read(path: Path, process: str) -> Trace:
         contents = path.read_bytes()
     except OSError as fault:
         raise damaged(f"{path.name} cannot be read: {fault.strerror or fault}", str(path), _CURE) from fault
+    return read_contents(contents, str(path), process)
+
+
+def read_contents(contents: bytes, where: str, process: str = "") -> Trace:
+    """Return the trace in the contents of a file, whose first bytes say what it is.
+
+    where: the file, for messages. process: a name for its process. Raises TraceError for anything but a trace.
+    """
     if contents.startswith(b"PK\x03\x04"):
-        return _read_folder(list(_archive(contents, str(path))), str(path), process)
-    return _read_file(contents, str(path), process)
+        return _read_folder(list(_archive(contents, where)), where, process)
+    return _read_file(contents, where, process)
 
 
 def _read_file(contents: bytes, where: str, process: str) -> Trace:
-    """Return the trace in the contents of one file, whose first bytes say what it is."""
+    """Return the trace in the contents of one file, which is no archive."""
     contents = decompressed(contents, where)
     if not contents:
         raise damaged("The file is empty", where, _CURE)
@@ -186,7 +195,9 @@ def _module_name(file: str) -> ModuleName | None:
 def _contents(entry: _Entry, where: str) -> bytes:
     try:
         return entry.open()
-    except (*_DAMAGE, zipfile.BadZipFile, NotImplementedError, RuntimeError) as fault:
+    except TraceError:
+        raise
+    except (*_DAMAGE, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, struct.error) as fault:
         raise damaged(f"{entry.path} cannot be read: {fault}", where) from fault
 
 
@@ -207,7 +218,7 @@ def _archive(contents: bytes, where: str) -> Iterator[_Entry]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(contents))
         listed = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as fault:
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, struct.error) as fault:
         raise damaged(f"The file is not a zip, or it is cut off: {fault}", where) from fault
     if len(listed) > _MOST_FILES:
         raise damaged(f"The zip has more than {_MOST_FILES:,} files", where, _CURE)

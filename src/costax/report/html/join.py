@@ -97,8 +97,9 @@ def _table(join: Join, by: str) -> dict[str, Any]:
 def _body(join: Join) -> str:
     shown = report.table(join)
     cards = "".join(
-        f"<div class='card'><div class='label'>{escape(name)}</div><div class='value'>{escape(text)}</div></div>"
-        for name, text in report.heading(join)
+        f"<div class='card'><div class='label'>{escape(name)}</div><div class='value'>{escape(value)}</div>"
+        f"<div class='exact'>{escape(more.strip(' ,;'))}</div></div>"
+        for name, value, more in report.heading(join)
     )
     note_lines = "".join(f"<p class='note'>{escape(note)}</p>" for note in report.notes(join, shown))
     options = "".join(f"<option value='{by}'>{by}</option>" for by in BY)
