@@ -1,7 +1,7 @@
 """Fuzz the readers of traces and the join with atheris: `nox -s fuzz -- 600` for ten minutes.
 
 By hand: `python tests/fuzz/fuzz_traces.py CORPUS_DIR -max_total_time=600`. Anything but an error of costax is a
-finding, and an input that takes ten seconds or 2 GB (-timeout and -rss_limit_mb). Seeds: `python tests/fuzz/seeds.py DIR`.
+finding, and an input that takes ten seconds or 2 GB (-timeout and -rss_limit_mb). Seeds: `seeds.py` in this folder.
 """
 
 from __future__ import annotations

@@ -32,6 +32,11 @@ _RATIO: Final = 100
 _SMALL: Final = 2**26
 _MOST_FILES: Final = 100_000
 _DAMAGE: Final = (OSError, EOFError, zlib.error, lzma.LZMAError)
+# What Python's reader of archives raises for damaged ones.
+_ZIP_DAMAGE: Final = (
+    *(*_DAMAGE, zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError),
+    *(ValueError, LookupError, TypeError, OverflowError),
+)
 _XPLANE: Final = (".xplane.pb", ".xplane.pb.gz")
 _CHROME: Final = (".trace.json", ".trace.json.gz")
 _CURE: Final = (
@@ -197,7 +202,7 @@ def _contents(entry: _Entry, where: str) -> bytes:
         return entry.open()
     except TraceError:
         raise
-    except (*_DAMAGE, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, struct.error) as fault:
+    except _ZIP_DAMAGE as fault:
         raise damaged(f"{entry.path} cannot be read: {fault}", where) from fault
 
 
@@ -218,7 +223,7 @@ def _archive(contents: bytes, where: str) -> Iterator[_Entry]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(contents))
         listed = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, struct.error) as fault:
+    except _ZIP_DAMAGE as fault:
         raise damaged(f"The file is not a zip, or it is cut off: {fault}", where) from fault
     if len(listed) > _MOST_FILES:
         raise damaged(f"The zip has more than {_MOST_FILES:,} files", where, _CURE)
@@ -228,7 +233,7 @@ def _archive(contents: bytes, where: str) -> Iterator[_Entry]:
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in info.filename[:2]:
             raise damaged(f"The zip holds a path that leads outside of it: {info.filename[:100]!r}", where)
-        if info.is_dir():
+        if not info.filename or info.is_dir():
             continue
 
         def opened(info: zipfile.ZipInfo = info) -> bytes:
