@@ -315,7 +315,7 @@ def test_a_keyword_that_does_nothing_for_a_file_is_refused(unbounded, door, opti
         door(unbounded)(jnp.ones(3))
 
 
-@pytest.mark.parametrize("command", ["memory", "measure"])
+@pytest.mark.parametrize("command", ["measure"])
 def test_other_commands_name_those_that_read_files(unbounded, command):
     done = run(command, unbounded)
     assert done.exit_code == 2

@@ -72,7 +72,8 @@ def test_a_function_and_a_comparison_are_joined_with_the_profile_of_their_progra
     alone = costax.join(None, profile)
     compiled = costax.join(costax.analyze(jax.grad(loss))(X, X), profile)
     compared = costax.join(costax.compare(jax.grad(loss))(X, X), profile)
-    for found in (compiled, compared):
+    stage = costax.join(jax.jit(jax.grad(loss)).lower(X, X).compile(), profile)
+    for found in (compiled, compared, stage):
         assert found.total.seconds == pytest.approx(alone.total.seconds)
         assert found.flops == alone.flops
         assert found.by_direction().keys() == alone.by_direction().keys()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final, ParamSpec, TypeVar
 
+from costax.analysis.compiled_counts import COMPILED, Compiled
 from costax.analysis.counts import Counts
 from costax.core import units
 from costax.core.cost import Cost, Count
@@ -30,6 +31,10 @@ UNITS: Final[Mapping[str, str]] = {
     "param_bytes": "B",
     "peak_bytes": "B",
     "uncounted": "",
+    "executed_flops": "FLOP",
+    "hbm_bytes": "B",
+    "temp_bytes": "B",
+    "kernels": "",
 }
 _SHOWN: Final = 5
 
@@ -39,7 +44,8 @@ class Budget:
     """Upper limits for the costs of a program. A limit is a number or a text such as "4 GFLOP" or "2 GiB".
 
     None sets no limit. uncounted: the number of equations without a rule plus the number of loops of unknown length.
-    peak_bytes: the framework peak. A program at its limit is within its budget.
+    peak_bytes: the framework peak. executed_flops, hbm_bytes, temp_bytes, kernels: of a compiled program, a module or a
+    comparison, which has collective_bytes too. A program at its limit is within its budget.
     """
 
     macs: int | str | None = None
@@ -52,6 +58,10 @@ class Budget:
     param_bytes: int | str | None = None
     peak_bytes: int | str | None = None
     uncounted: int | str | None = None
+    executed_flops: int | str | None = None
+    hbm_bytes: int | str | None = None
+    temp_bytes: int | str | None = None
+    kernels: int | str | None = None
 
     def limits(self) -> dict[str, int]:
         """Return the limits that are set, as numbers. Raises UnitError for a text that is not a number with a unit."""
@@ -67,6 +77,12 @@ def field_value(analysis: Counts, field: str) -> Count:
     """Return the cost of a program in a field of a budget. Raises BudgetError if the parameters are not known."""
     if field == "uncounted":
         return sum(m.count for m in analysis.uncounted) + sum(not u.answered for u in analysis.unknowns)
+    if field in COMPILED and not hasattr(Cost, field):
+        raise BudgetError(
+            f"The {field} of `{analysis.name}` are unknown: the program is not compiled.",
+            why="What is executed, and how many kernels run, is known of a compiled program alone.",
+            cure="Check a comparison, costax.compare(fn)(*args), or a module, costax.analyze(path)().",
+        )
     owner = analysis if field in ("params", "param_bytes", "peak_bytes") else analysis.total
     value = getattr(owner, field)
     if value is None:
@@ -99,9 +115,38 @@ def check(analysis: Counts, budget: Budget) -> None:
         )
 
 
-def _breach(analysis: Counts, field: str, count: Count, limit: Count) -> list[str]:
+def check_compiled(program: Compiled, budget: Budget, others: Counts | None = None) -> None:
+    """Raise BudgetError if a compiled program costs more than its budget.
+
+    others: the analysis that has the counts which the compiled program does not have.
+    """
+    __tracebackhide__ = True  # pytest then shows the line of the test
+    limits, counts = budget.limits(), program.compiled_counts()
+    if others is None and (unknown := [name for name in limits if name not in counts]):
+        raise BudgetError(
+            f"The {', '.join(unknown)} of `{program.name}` are unknown: it is a module.",
+            why=f"A module has {', '.join(counts)}.",
+            cure="Limit these, or check the program itself: costax.analyze(fn)(*args).check(...).",
+        )
+    exceeded = [name for name in limits if name in counts and counts[name] > limits[name]]
+    if exceeded:
+        raise BudgetError(
+            f"`{program.name}` is over its budget in {', '.join(exceeded)}.",
+            why="\n".join(_line(name, counts[name], limits[name]) for name in exceeded),
+            cure="Reduce the cost of the program, or raise the budget.",
+        )
+    rest = {name: limit for name, limit in limits.items() if name not in counts}
+    if others is not None and rest:
+        check(others, Budget(**rest))
+
+
+def _line(field: str, count: Count, limit: Count) -> str:
     over = f", {units.share(count - limit, limit)} % over" if limit else ""
-    lines = [f"  {field} {text(field, count)} of {text(field, limit)}{over}: {count:,} of {limit:,}"]
+    return f"  {field} {text(field, count)} of {text(field, limit)}{over}: {count:,} of {limit:,}"
+
+
+def _breach(analysis: Counts, field: str, count: Count, limit: Count) -> list[str]:
+    lines = [_line(field, count, limit)]
     if field == "uncounted":
         lines += [f"    {m.primitive} ({m.where})" for m in analysis.uncounted[:_SHOWN]]
         lines += [f"    {u.place} ({u.source})" for u in analysis.unknowns if not u.answered][:_SHOWN]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from costax import _jax
+from costax.analysis.budgets import Budget, check_compiled
 from costax.core import dtypes
 from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
 from costax.core.equation import Operand
@@ -17,6 +18,7 @@ from costax.errors import InputError, Missing
 from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside
 from costax.hlo.collectives import Collective, collective, kind
+from costax.hlo.dump_folder import module_in
 from costax.hlo.files import ModuleFile, read_module_file
 from costax.hlo.live_ranges import estimated_memory
 from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Sources
@@ -56,6 +58,10 @@ class CompiledModule(ModuleAnalysis):
     @property
     def analysis(self) -> ModuleCounts:
         """The counts of the module under the names that predictions use."""
+        return self._counts
+
+    @cached_property
+    def _counts(self) -> ModuleCounts:
         return ModuleCounts(self)
 
     @property
@@ -141,6 +147,64 @@ class CompiledModule(ModuleAnalysis):
         scopes, sources = Scopes(self.replay.module), Sources(self.replay.module)
         return [_buffer(x, scopes, sources) for x in self.memory.alive[:n]]
 
+    def live_by_scope(self, depth: int | None = None) -> dict[str, int]:
+        """Return the bytes alive at the peak of each scope, of all kinds of buffers."""
+        return self._live(lambda b: "/".join([x for x in b.scope.split("/") if x][:depth]))
+
+    def live_by_source(self) -> dict[str, int]:
+        """Return the bytes alive at the peak of each source line, or of each argument."""
+        return self._live(lambda b: b.source)
+
+    def _live(self, key: Callable[[Buffer], str]) -> dict[str, int]:
+        sums: dict[str, int] = {}
+        for buffer in self.live_at_peak(None):
+            sums[key(buffer)] = sums.get(key(buffer), 0) + buffer.nbytes
+        return sums
+
+    # Counts that budgets and thresholds name.
+
+    def compiled_counts(self) -> dict[str, Count]:
+        """Return the counts of `costax.analysis.compiled_counts.COMPILED`, of one device."""
+        return {
+            "executed_flops": self.executed.flops,
+            "hbm_bytes": self.executed.bytes,
+            "collective_bytes": sum((x.sent or 0) * x.executed for x in self.collectives),
+            "temp_bytes": self.memory.temporaries,
+            "kernels": sum(kernel.times for kernel in self.kernels()),
+        }
+
+    def counts_by_scope(self, depth: int | None = None) -> dict[str, dict[str, Count]]:
+        """Return the same counts of each scope of at most `depth` parts; they sum to those of the module."""
+        sums: dict[str, Counter[str]] = {}
+
+        def add(scope: Iterable[str], field: str, count: Count) -> None:
+            sums.setdefault("/".join(list(scope)[:depth]), Counter())[field] += count
+
+        for x in self.executed_instructions:
+            add(x.scope, "executed_flops", x.once.flops * x.runs)
+            add(x.scope, "hbm_bytes", x.once.bytes * x.runs)
+        for collective_ in self.collectives:
+            scope = [part for part in collective_.scope.split("/") if part]
+            add(scope, "collective_bytes", (collective_.sent or 0) * collective_.executed)
+        for kernel in self.kernels():
+            add(kernel.scope, "kernels", kernel.times)
+        temporaries = [x for x in self.memory.alive if x.kind == TEMPORARIES]
+        scopes = Scopes(self.replay.module)
+        for x in temporaries:
+            known = x.instruction is not None and x.computation is not None
+            add(scopes.layer(x.computation, x.instruction)[0] if known else (), "temp_bytes", x.nbytes)  # type: ignore[arg-type]
+        # Rounding of runs that are not whole, alignment and fragmentation.
+        for field_, count in self.compiled_counts().items():
+            rest = count - sum(part[field_] for part in sums.values())
+            if rest:
+                add((), field_, rest)
+        return {scope: dict(counts) for scope, counts in sums.items()}
+
+    def check(self, budget: Budget) -> None:
+        """Raise BudgetError if the module costs more than a budget, whose fields are those of `compiled_counts`."""
+        __tracebackhide__ = True  # pytest then shows the line of the test
+        check_compiled(self, budget)
+
     def what_if(self, **_: Any) -> Any:
         """Raise InputError: a module does not say which of its arguments are weights."""
         raise InputError(
@@ -175,9 +239,13 @@ class ModuleCounts:
         """The executed work of all devices together."""
         return self.per_device * self.module.replay.module.devices
 
-    @cached_property
+    @property
     def per_device(self) -> Cost:
         """The executed work of one device, by kind and dtype."""
+        return self._per_device
+
+    @cached_property
+    def _per_device(self) -> Cost:
         sent = sum((x.sent or 0) * x.executed for x in self.module.collectives)
         return Cost.sum(map(_cost, self.module.executed_instructions)) + Cost.of(BYTES_SENT, "u8", sent)
 
@@ -229,7 +297,12 @@ class ModuleCounts:
 
 
 def analyze_file(path: str | Path, trips: Mapping[str, int] | None = None) -> CompiledModule:
-    """Return the analysis of the HLO module in a file; see `costax.hlo.module_analysis.analyze_module`."""
+    """Return the analysis of the HLO module in a file; see `costax.hlo.module_analysis.analyze_module`.
+
+    path: of a file, or of a folder that XLA dumped into, of which the largest module is read.
+    """
+    if Path(path).is_dir():
+        path = module_in(path).path
     with named_after(path):
         return of_module_file(read_module_file(path), trips, Path(path))
 
@@ -280,7 +353,8 @@ _WHY: Final = {
 def _buffer(live: LiveBuffer, scopes: Scopes, sources: Sources) -> Buffer:
     ins, computation = live.instruction, live.computation
     scope, _ = scopes.layer(computation, ins) if ins is not None and computation is not None else ((), "")
-    dtype, _, extents = live.shape.partition("[")
+    is_tuple = live.shape.startswith("(")
+    dtype, _, extents = ("tuple", "", "") if is_tuple else live.shape.partition("[")
     shape = tuple(int(x) for x in extents.rstrip("]").split(",") if x.isdecimal())
     source = sources.of(ins) if ins is not None else ""
     if live.kind == ARGUMENTS and ins is not None:
@@ -291,6 +365,6 @@ def _buffer(live: LiveBuffer, scopes: Scopes, sources: Sources) -> Buffer:
         shape,
         "/".join(scope),
         ins.opcode if ins is not None else "",
-        source or live.name,
+        source,
         f"{_WHY.get(live.kind, live.kind)}: {live.name}",
     )

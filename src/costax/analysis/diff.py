@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final, overload
 
 from costax.analysis.analysis import Analysis
 from costax.core.cost import FIELDS, ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.size import Size
+from costax.errors import InputError
+
+if TYPE_CHECKING:
+    from costax.analysis.compiled_module import CompiledModule
+    from costax.analysis.module_diff import ModuleDiff
 
 SIZES: Final[Mapping[str, str]] = {"params": "elements of the parameters", "param_bytes": "bytes of the parameters (B)"}
 """The fields of a layer that do not belong to its cost."""
@@ -84,7 +89,7 @@ class Diff(Displayed):
         first, second = self._paths
         costs = [_costs(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]
         sizes = [_sizes(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]
-        scopes = _merged([*costs[0], *sizes[0]], [*costs[1], *sizes[1]])
+        scopes = merged_names([*costs[0], *sizes[0]], [*costs[1], *sizes[1]])
         return [
             Layer(s, costs[0].get(s, ZERO), costs[1].get(s, ZERO), sizes[0].get(s, NO_SIZE), sizes[1].get(s, NO_SIZE))
             for s in scopes
@@ -98,9 +103,28 @@ class Diff(Displayed):
         return (1, 1) if single else (0, 0)
 
 
-def diff(before: Analysis, after: Analysis) -> Diff:
-    """Return the difference of two analyses, layer by layer."""
-    return Diff(before, after)
+@overload
+def diff(before: CompiledModule, after: CompiledModule) -> ModuleDiff: ...
+@overload
+def diff(before: Analysis, after: Analysis) -> Diff: ...
+def diff(before: Analysis | CompiledModule, after: Analysis | CompiledModule) -> Diff | ModuleDiff:
+    """Return the difference of two analyses, or of two modules, layer by layer.
+
+    Raises InputError for a program and a module: their counts have other meanings.
+    """
+    from costax.analysis.compiled_module import CompiledModule
+    from costax.analysis.module_diff import ModuleDiff
+
+    if isinstance(before, Analysis) and isinstance(after, Analysis):
+        return Diff(before, after)
+    if isinstance(before, CompiledModule) and isinstance(after, CompiledModule):
+        return ModuleDiff(before, after)
+    names = (before.name, after.name) if isinstance(before, CompiledModule) else (after.name, before.name)
+    raise InputError(
+        f"`{names[0]}` is a module and `{names[1]}` is a program.",
+        why="A program has the work that it asks for, and a module what the compiler made of it: they do not compare.",
+        cure="Pass two modules or two programs; costax.compare(fn)(*args) explains the way from one to the other.",
+    )
 
 
 def fields() -> tuple[str, ...]:
@@ -127,7 +151,7 @@ def _sizes(analysis: Analysis, cut: int, depth: int | None) -> dict[str, Size]:
     return sizes
 
 
-def _merged(first: Sequence[str], second: Sequence[str]) -> list[str]:
+def merged_names(first: Sequence[str], second: Sequence[str]) -> list[str]:
     """Return every name once, in the order of `first`; a name of `second` alone follows its predecessor in `second`.
 
     For example `[stem, head]` and `[stem, block, head]` give `[stem, block, head]`.

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, Protocol
 
 from costax.analysis.budgets import UNITS, text
-from costax.analysis.diff import Change, Diff, fields
+from costax.analysis.diff import Change, fields
 from costax.core import units
 from costax.core.cost import Count
 from costax.errors import UnitError
 
 _THRESHOLD: Final = re.compile(r"\s*(?P<field>\w+)\s*(?P<sign>[<>]=?)\s*(?P<relative>[+-]?)\s*(?P<limit>.+?)\s*")
 _PERCENT: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*%")
+
+
+class HasChanges(Protocol):
+    """A layer of two programs."""
+
+    def change(self, field: str) -> Change:
+        """Return the change of a field."""
+        ...
+
+
+class HasTotal(Protocol):
+    """Two programs, compared."""
+
+    @property
+    def total(self) -> HasChanges:
+        """The whole programs as one layer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +99,18 @@ def signed_percent(change: Change) -> str:
     return f"{share:+.3g} %" if share else "same"
 
 
-def parse(written: str) -> Threshold:
+def parse(written: str, names: Sequence[str] | None = None) -> Threshold:
     """Parse a threshold such as `flops > +1%`, `macs > +2 MMAC` or `params > 12 M`.
 
-    Raises UnitError if the text is not a threshold, the field does not exist or the unit does not fit the field.
+    names: of the fields; by default those of a `Diff`. Raises UnitError if the text is not a threshold, the field does
+    not exist or the unit does not fit the field.
     """
-    match = _THRESHOLD.fullmatch(written)
-    if match is None or match["field"] not in fields():
+    match, known = _THRESHOLD.fullmatch(written), names or fields()
+    if match is None or match["field"] not in known:
         raise UnitError(
             f"{written!r} is not a threshold.",
-            why=f"A threshold compares a field with a limit. The fields are {', '.join(fields())}.",
-            cure="Write, for example, 'flops > +1%', 'params > +0' or 'bytes_unfused > 2 GiB'.",
+            why=f"A threshold compares a field with a limit. The fields are {', '.join(known)}.",
+            cure=f"Write, for example, {_examples(known)}.",
         )
     percent = _PERCENT.fullmatch(match["limit"])
     field, relative = match["field"], bool(match["relative"])
@@ -107,7 +126,13 @@ def parse(written: str) -> Threshold:
     )
 
 
-def failures(diff: Diff, thresholds: list[Threshold]) -> list[Failure]:
+def _examples(names: Sequence[str]) -> str:
+    if "flops" in names:
+        return "'flops > +1%', 'params > +0' or 'bytes_unfused > 2 GiB'"
+    return "'executed_flops > +1%', 'kernels > +0' or 'temp_bytes > 2 GiB'"
+
+
+def failures(diff: HasTotal, thresholds: list[Threshold]) -> list[Failure]:
     """Return the thresholds that the totals of the two programs cross."""
     changes = [(threshold, diff.total.change(threshold.field)) for threshold in thresholds]
     return [Failure(threshold, change) for threshold, change in changes if threshold.holds(change)]

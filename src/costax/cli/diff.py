@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "fields",
     multiple=True,
     metavar="FIELD",
-    help="Count to show: macs, params, flops, ops ... Repeat for more.",
+    help="Count to show: macs, params, flops ...; of modules executed_flops, hbm_bytes ... Repeat for more.",
 )
 @click.option("--merge/--no-merge", default=True, help="Equal layers share one line, or each has its own.")
 @click.option(
@@ -53,13 +53,30 @@ def diff(
 ) -> None:
     """Show how costs change from BEFORE to AFTER, layer by layer. Each is a TARGET or a saved record (.json).
 
-    Of two records of `compare` it also shows which passes of the compiler acted differently.
+    Of two HLO files, or folders that XLA dumped into, it shows the work that runs, the bytes, what collectives send,
+    the temporaries and the kernels, and what changed of the buffers alive at the peak. Of two records of `compare` it
+    also shows which passes of the compiler acted differently.
 
     \b
     costax diff examples/conv.py:standard examples/conv.py:depthwise_separable
     costax diff before.json examples/resnet.py:resnet18 --changed
     costax diff main.json branch.json --fail-on 'flops > +1%' --fail-on 'params > +0' --markdown
+    costax diff before.hlo.pb after.hlo.pb --fail-on 'executed_flops > +1%' --fail-on 'temp_bytes > +0'
     """
+    from costax.cli import module_diff
+    from costax.cli.programs import is_module
+
+    if is_module(before) or is_module(after):
+        module_diff.show(
+            before,
+            after,
+            depth=depth,
+            fields=fields,
+            only_changed=only_changed,
+            fail_on=fail_on,
+            form="json" if as_json else "markdown" if markdown else "",
+        )
+        return
     from costax.analysis import thresholds, views
     from costax.analysis.analysis import Analysis
     from costax.analysis.diff import diff as compare

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     help="Compile ahead of time for the device and use XLA's memory analysis; needs costax[tpu] or [cuda].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@options.module_of_folder
 @options.debug
 @click.pass_context
 def fits(
@@ -35,14 +36,18 @@ def fits(
     name: str,
     xla: bool,
     as_json: bool,
+    module: str | None,
 ) -> None:
     """Check whether TARGET fits the memory of a device; show the margin and what to change. Exit code 1 if it does not.
 
     \b
     costax fits examples/gpt2.py:gpt2_train_step --device v5e
     costax fits examples/llama.py:llama2_7b --device h100-sxm --xla
+    costax fits module.hlo.pb --device h100-sxm    # a compiled module, by XLA's buffer assignment
     """
-    from costax.cli.loading import analysed, quieten_plugins
+    from costax.analysis.analysis import Analysis
+    from costax.cli.loading import quieten_plugins
+    from costax.cli.programs import loaded
     from costax.errors import DeviceError, DeviceMemoryError
     from costax.performance.fit import fits as fit_of
     from costax.performance.hardware import device
@@ -50,10 +55,12 @@ def fits(
     target_device = device(name)
     if xla:
         quieten_plugins()
-    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
+    analysis = loaded(
+        target, inputs, options.parsed_trips(trips), on_missing or "warn", module=module, applicable=("name",)
+    )
     fit = fit_of(analysis, target_device)
     refused = ""
-    if xla:
+    if xla and isinstance(analysis, Analysis):
         from costax.compare.ahead_of_time import machine
         from costax.compare.comparison import compare_program
 

@@ -68,24 +68,47 @@ def check_options(applicable: Collection[str], what: str = "an HLO file") -> Non
 def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, compare: bool = False) -> ModuleAnalysis:
     """Return the analysis of an HLO file. compare: also run XLA's cost analysis of it."""
     # These modules do not import jax, which takes most of a second: a damaged file is reported before.
-    from costax.hlo.module_analysis import analyze_module, compare_module
+    from costax.hlo.module_analysis import analyze_module, with_xla
     from costax.report import check_file
 
     for path in save:
         check_file(path, "ModuleAnalysis")
-    return (compare_module if compare else analyze_module)(target, trips)
+    analysis = analyze_module(target, trips)
+    if save:
+        # Reports have predictions and memory, too.
+        from costax.analysis.compiled_module import analyze_file
+
+        analysis = analyze_file(target, trips)
+    return with_xla(analysis, target) if compare else analysis
 
 
 def deliver(
-    module: ModuleAnalysis, table: Mapping[str, Any], *, as_json: bool, save: Sequence[str], strict: bool
+    module: ModuleAnalysis,
+    table: Mapping[str, Any],
+    *,
+    as_json: bool,
+    save: Sequence[str],
+    strict: bool,
+    form: str | None = None,
 ) -> None:
     """Save, print and check the analysis of a module. Raises CheckError if `strict` and a number is not exact."""
-    from costax.report import hlo_module
+    from costax import report
+    from costax.report import as_format, check_file, format_names, hlo_module
 
+    if form is not None and form not in format_names(type(module)):
+        raise InputError(
+            f"--format {form} does not apply to an HLO file.",
+            why="It shows the equations of a program.",
+            cure=f"Use one of {', '.join(format_names(type(module)))}.",
+        )
+    for path in save:
+        check_file(path, type(module))
     rendered = hlo_module.render(module, **table)
     for path in save:
-        module.save(path)
-    if as_json:
+        report.save(module, path, **(table if path.endswith(".md") else {}))
+    if form is not None:
+        terminal.write(as_format(form, type(module))(module))
+    elif as_json:
         click.echo(json.dumps(hlo_module.to_record(module), indent=1))
     else:
         terminal.show(rendered)

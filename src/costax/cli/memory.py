@@ -25,6 +25,7 @@ _SCHEMES = ("fp32", "bf16", "int8", "int4")
 )
 @click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="Number of buffers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@options.module_of_folder
 @options.debug
 def memory(
     target: str,
@@ -34,17 +35,30 @@ def memory(
     fused: bool,
     most: int,
     as_json: bool,
+    module: str | None,
 ) -> None:
     """Show activations, model size, peak memory and the largest buffers of TARGET. The program is not executed.
+
+    Of an HLO file or a folder of dumps: XLA's buffer assignment where there is one, else an estimate by live ranges.
 
     \b
     costax memory examples/alexnet.py:alexnet_224
     costax memory examples/gpt2.py:gpt2_train_step --fused
+    costax memory module.hlo.pb
     """
-    from costax.cli.loading import analysed
+    from costax.analysis.analysis import Analysis
+    from costax.cli.programs import loaded
+    from costax.report import module_memory
 
-    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
-    if as_json:
+    analysis = loaded(
+        target, inputs, options.parsed_trips(trips), on_missing or "warn", module=module, applicable=("most",)
+    )
+    if not isinstance(analysis, Analysis):
+        if as_json:
+            click.echo(json.dumps(module_memory.to_record(analysis, most), indent=1))
+        else:
+            terminal.show(module_memory.render(analysis, most=most))
+    elif as_json:
         click.echo(json.dumps(_record(analysis, most, fused=fused), indent=1))
     else:
         terminal.show(_shown(analysis, most, fused=fused))

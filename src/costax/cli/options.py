@@ -68,6 +68,11 @@ tracing: Decorator = _chain(
     ),
 )
 
+# A module of a folder that XLA dumped into: `module`.
+module_of_folder: Decorator = click.option(
+    "--module", metavar="NAME", help="For a folder: read the module with this in its name, not the largest."
+)
+
 # The branch of a cond or switch that is counted: `branches`.
 branching: Decorator = _chain(
     click.option(

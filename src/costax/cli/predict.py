@@ -12,6 +12,10 @@ from costax.cli import options, terminal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_OF_MODULES = (
+    *("name", "mesh", "examples", "tokens", "energy", "power", "carbon", "price", "calls", "devices", "depth", "by"),
+)
+
 
 @click.command(short_help="Predict the time of TARGET on a device.")
 @options.tracing
@@ -35,6 +39,13 @@ if TYPE_CHECKING:
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 @options.save_as("Prediction")
+@click.option(
+    "--by",
+    type=click.Choice(["scope", "opcode", "source", "direction"]),
+    default="scope",
+    help="What each line of the table sums.",
+)
+@options.module_of_folder
 @options.debug
 def predict(
     target: str,
@@ -55,27 +66,32 @@ def predict(
     depth: int | None,
     as_json: bool,
     save: Sequence[str],
+    by: str,
+    module: str | None,
 ) -> None:
     """Predict the time of TARGET on a device by scope and kernel, and what bounds it. The program is not executed.
 
     \b
     costax predict examples/resnet.py:resnet50 --device h100-sxm
     costax predict examples/gpt2.py:gpt2_train_step --device v5e --tokens 8192
+    costax predict module.hlo.pb --device h100-sxm --by source    # of a compiled module, the kernels are XLA's fusions
     """
-    from costax.cli.loading import analysed
+    from costax.analysis.analysis import Analysis
+    from costax.cli.programs import loaded
     from costax.performance.hardware import device
     from costax.performance.prediction import predict as predict_time
     from costax.report import prediction
 
     target_device = device(name)
     sizes = parsed_mesh(mesh)
-    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
-    program = analysis
-    if xla:
+    program = loaded(
+        target, inputs, options.parsed_trips(trips), on_missing or "warn", module=module, applicable=_OF_MODULES
+    )
+    if xla and isinstance(program, Analysis):
         from costax.compare.ahead_of_time import machine
         from costax.compare.comparison import compare_program
 
-        program = compare_program(analysis.program, analysis, machine(target_device.compile_for or "cpu"), passes=False)
+        program = compare_program(program.program, program, machine(target_device.compile_for or "cpu"), passes=False)
     estimate = predict_time(program, target_device, sizes, examples=examples, tokens=tokens)
     with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
     energy_per_call = estimate.energy(power=power) if with_energy else None
@@ -85,7 +101,7 @@ def predict(
     if as_json:
         click.echo(json.dumps(prediction.to_record(estimate, run), indent=1))
     else:
-        terminal.show(prediction.render(estimate, depth=depth))
+        terminal.show(prediction.render(estimate, depth=depth, by=by))
         if energy_per_call is not None:
             click.echo(f"\n{energy_per_call}")
         if run is not None and (calls != 1 or devices != 1 or carbon is not None or price is not None):

@@ -31,15 +31,23 @@ def show(
     save: Sequence[str],
     strict: bool,
 ) -> None:
-    """Show a saved RECORD, or convert it to another format. This works without jax.
+    """Show a saved RECORD, or convert it to another format. This works without jax. RECORD may be an HLO file, too.
 
     \b
     costax show gpt2.json --top 5
     costax show gpt2.json --format markdown --by primitive > gpt2.md
     costax show gpt2.json --save gpt2.speedscope.json --save gpt2.html
     """
+    from costax.cli import hlo_files, programs
     from costax.report import load_any
 
+    if programs.is_module(record) and not record.endswith(".json"):
+        hlo_files.check_options(hlo_files.OF_FILES | {"record", "form"})
+        module = programs.of_file(record, {})
+        hlo_files.deliver(
+            module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict, form=form
+        )
+        return
     check_table(by, sort)
     check_files(save)
     choice = {"by": by, "depth": depth, "sort": sort, **view}

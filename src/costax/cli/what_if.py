@@ -40,8 +40,11 @@ def what_if(
     costax what-if examples/gpt2.py:gpt2_small --sparsity '*/up=0.5' --sparsity '*/down=0.5'
     """
     from costax.cli.loading import analysed
+    from costax.cli.programs import is_module, of_file
     from costax.report.what_if import render
 
+    if is_module(target):
+        of_file(target, {}).what_if()
     shares = dict(_share(text) for text in sparsity)
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
     change = analysis.what_if(

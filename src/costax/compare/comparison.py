@@ -9,6 +9,7 @@ from typing import Any
 
 from costax import _jax
 from costax.analysis.analysis import Analysis
+from costax.analysis.budgets import Budget, check_compiled
 from costax.compare import marks
 from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.attribution import attribute
@@ -23,6 +24,7 @@ from costax.compare.lineage import Lineage
 from costax.compare.owners import CallSiteIndex
 from costax.compare.passes import AFTER, PassTrail, Steps, dumped_versions, passes_of
 from costax.compare.stage_costs import StageCost
+from costax.core.cost import Count
 from costax.errors import SymbolError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.gc_pause import gc_paused
@@ -53,6 +55,31 @@ class Comparison(BaseComparison[StageCost]):
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions and other instructions that run as one kernel each."""
         return of_compiled(self.compiled)
+
+    def compiled_counts(self) -> dict[str, Count]:
+        """Return the counts of `costax.analysis.compiled_counts.COMPILED`, of one device."""
+        executed, collectives = self.compiled.executed, self.compiled.collectives
+        return {
+            "executed_flops": executed.flops,
+            "hbm_bytes": executed.bytes,
+            "collective_bytes": sum((x.sent or 0) * x.executed for x in collectives),
+            "temp_bytes": self.compiled.memory.get("temp", 0),
+            "kernels": sum(kernel.times for kernel in self.kernels()),
+        }
+
+    def check(self, budget: Budget) -> None:
+        """Raise BudgetError if the program costs more than a budget.
+
+        `executed_flops`, `hbm_bytes`, `collective_bytes`, `temp_bytes` and `kernels` are those of the compiled program,
+        of one device; the other fields are those of the analysis.
+        """
+        __tracebackhide__ = True  # pytest then shows the line of the test
+        check_compiled(self, budget, self.jaxpr)
+
+    @property
+    def name(self) -> str:
+        """The name of the program."""
+        return self.jaxpr.name
 
     def memory_use(self) -> MemoryUse:
         """Return the bytes of memory that one device needs, by XLA's buffer assignment."""

@@ -123,14 +123,15 @@ def _peak(events: Sequence[bytes], buffers: Mapping[int, _Buffer]) -> tuple[list
         if event.kind == _FREE:
             if buffer not in owner:
                 raise malformed(f"The heap trace frees the buffer {buffer}, which is not allocated")
-            taken = owner.pop(buffer)
+            taken: int = owner.pop(buffer)
             users[taken] -= 1
             if not users[taken]:
                 del users[taken]
                 now -= buffers[taken].size
         else:
             # A buffer may take the memory of one that was freed just before.
-            taken = owner.get(event.shared_with, event.shared_with) if event.kind == _SHARE else buffer
+            shared: int = event.shared_with
+            taken = owner.get(shared, shared) if event.kind == _SHARE else buffer
             if taken not in buffers:
                 raise malformed(f"The heap trace lets {buffer} share {taken}, which the assignment does not have")
             owner[buffer] = taken

@@ -104,7 +104,7 @@ def memory_of_text(text: str, live_ranges: str, module: Module, where: str = "")
         finder.live(size, kind, name, _indices(path)) for kind, found in largest.items() for size, name, path in found
     ]
     alive: list[LiveBuffer] = sorted([*others, *temporaries], key=lambda buffer: -buffer.nbytes)
-    # XLA's live ranges are those of values, and not of the buffers that share memory: their sum is not that of the heap.
+    # XLA's live ranges are those of values, not of the buffers that share memory: their sum is not that of the heap.
     return ModuleMemory(SOURCE, False, parts, aliased, allocations, alive, alive_source="XLA's live ranges of values")
 
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from costax.errors import HloError
 from costax.hlo.compressed import unpacked
 from costax.hlo.errors import malformed, not_hlo
+from costax.hlo.executables import PICKLE, module_in
 from costax.hlo.read import TAGS, buffer_assignment_in, opened, read_bytes
 from costax.hlo.records import Module, text
 
@@ -59,6 +60,10 @@ _OTHER_TEXTS: Final = (
         "the module as text or serialised: XLA_FLAGS=--xla_dump_to=DIR --xla_dump_hlo_as_proto.",
     ),
 )
+_LOAD: Final = (
+    "If it is an executable of jax, load it on the machine that it was compiled for and pass it: "
+    "costax.analyze(jax.experimental.serialize_executable.deserialize_and_load(...))()."
+)
 _OTHER_BYTES: Final = {
     b"(\xb5/\xfd": ("zstd-compressed data", "Unpack it with unzstd."),
     b"\x7fELF": ("machine code", ""),
@@ -80,8 +85,9 @@ def module_of(path: str | Path) -> bytes:
     """Return the serialised `HloModuleProto` of a file.
 
     The file holds a serialised module, an `HloProto` or `HloSnapshot` that contains one, HLO text with or without a
-    line HloModule, StableHLO as text or bytecode, or what `jax.export.Exported.serialize` returned; any of them may be
-    compressed as gz or xz. Raises HloError for any other file, with the way to count what it holds.
+    line HloModule, StableHLO as text or bytecode, what `jax.export.Exported.serialize` returned, or an executable of
+    `jax.experimental.serialize_executable`, which need not be one of this machine; any of them may be compressed as gz
+    or xz. Raises HloError for any other file, with the way to count what it holds.
     """
     return read_module_file(path).hlo
 
@@ -108,7 +114,14 @@ def read_module_file(path: str | Path) -> ModuleFile:
     # A file of jax.export is a flatbuffer with bytecode in it; a module begins with a tag.
     if not start.startswith(TAGS) and _BYTECODE in contents:
         return ModuleFile(_converted(_unpacked(contents)))
-    return ModuleFile(opened(contents)[0], buffer_assignment_in(contents))
+    try:
+        return ModuleFile(opened(contents)[0], buffer_assignment_in(contents))
+    except HloError:
+        if (inside := module_in(contents)) is not None:
+            return ModuleFile(inside)
+        if start.startswith(PICKLE):
+            raise not_hlo("a pickle without a module that costax can read", where=str(path), cure=_LOAD) from None
+        raise
 
 
 def _from_text(hlo: str, path: Path) -> bytes:

@@ -18,7 +18,7 @@ _TRANSFORM: Final = re.compile(r"([a-z_]+)\((.*)\)", re.DOTALL)
 _FUNCTIONS: Final = frozenset({"jit", "pjit", "pmap", "xmap", "checkpoint", "remat"})
 _REMATTED: Final = "rematted_computation"
 _CONTROL: Final = re.compile(
-    rf"while|body|cond|closed_call|checkpoint|remat|branch_\d+_fun|shard_map|custom_[jv]vp_call\w*|eval_jaxpr|~|.*->.*|{_REMATTED}"
+    rf"while|body|cond|closed_call|eval_jaxpr|checkpoint|remat|branch_\d+_fun|shard_map|custom_[jv]vp_call\w*|~|.*->.*|{_REMATTED}"
 )
 # In a damaged file, nested calls could make the joined names grow without bound.
 _MAX_SCOPE_DEPTH: Final = 100

@@ -50,6 +50,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Measurement": "measurement",
     "PassTrail": "passes",
     "ModuleAnalysis": "hlo_module",
+    "ModuleDiff": "module_diff",
     "Prediction": "prediction",
     "Run": "energy",
     "Sweep": "sweep",
@@ -86,9 +87,18 @@ FORMATS: Final[Mapping[str, Format]] = {
             "PassTrail": "passes.as_json",
         },
     ),
-    "markdown": Format(".md", dict.fromkeys(_BOTH, "formats.as_markdown")),
-    "csv": Format(".csv", dict.fromkeys(_BOTH, "formats.as_csv")),
-    "html": Format(".html", {**dict.fromkeys(_BOTH, "html.page.as_html"), "Join": "html.join.as_html"}),
+    "markdown": Format(
+        ".md", {**dict.fromkeys(_BOTH, "formats.as_markdown"), "ModuleAnalysis": "module_formats.as_markdown"}
+    ),
+    "csv": Format(".csv", {**dict.fromkeys(_BOTH, "formats.as_csv"), "ModuleAnalysis": "module_formats.as_csv"}),
+    "html": Format(
+        ".html",
+        {
+            **dict.fromkeys(_BOTH, "html.page.as_html"),
+            "ModuleAnalysis": "html.page.module_as_html",
+            "Join": "html.join.as_html",
+        },
+    ),
     "pprof": Format(".pb.gz", dict.fromkeys(_BOTH, "formats.as_pprof")),
 }
 """The file formats. To add a format, add a row here and a function."""

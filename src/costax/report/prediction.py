@@ -15,17 +15,19 @@ from costax.core import units
 from costax.performance.energy import Run
 from costax.performance.prediction import Prediction
 from costax.performance.roofline import KernelTime
+from costax.report.tables import short_place
 
 _MOST: Final = 8
 
 
-def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOST) -> Group:
+def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOST, by: str = "scope") -> Group:
     """Return what rich prints of a prediction.
 
-    depth: the number of levels of scopes, by default as many as fit in 40 lines. most: the number of kernels.
+    depth: the number of levels of scopes, by default as many as fit in 40 lines. most: the number of kernels. by: what
+    each line of the table sums: "scope", "opcode", "source" or "direction".
     """
     title = f"{prediction.analysis.name} on {prediction.device.name}"
-    parts: list[Any] = [Text(title, style="bold"), _head(prediction), _scopes(prediction, depth)]
+    parts: list[Any] = [Text(title, style="bold"), _head(prediction), _sums(prediction, by, depth)]
     parts += [_longest(prediction, most), Text("\n".join(prediction.assumptions))]
     return Group(*parts)
 
@@ -117,14 +119,18 @@ def _head(prediction: Prediction) -> Table:
     return grid
 
 
-def _scopes(prediction: Prediction, depth: int | None) -> Table:
-    by_scope: dict[str, list[KernelTime]] = defaultdict(list)
+def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:
+    sums: dict[str, list[KernelTime]] = defaultdict(list)
     chosen = depth or _depth(prediction)
     for part in prediction.parts:
-        by_scope["/".join(part.kernel.scope[:chosen])].append(part)
+        kernel = part.kernel
+        sums["/".join(kernel.scope[:chosen]) if by == "scope" else getattr(kernel, by)].append(part)
+    lines = list(sums.items())
+    if by != "scope":
+        lines.sort(key=lambda line: -sum(part.seconds for part in line[1]))
     total = prediction.seconds
     table = Table(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
-    table.add_column("scope", "total", overflow="fold")
+    table.add_column(by, "total", overflow="fold")
     for heading, footer in (
         ("time", units.seconds(total)),
         ("%", "100.0"),
@@ -134,13 +140,13 @@ def _scopes(prediction: Prediction, depth: int | None) -> Table:
     ):
         table.add_column(heading, footer, justify="right", no_wrap=True)
     table.add_column("bound by")
-    for scope, parts in by_scope.items():
+    for name, parts in lines:
         seconds = sum(part.seconds for part in parts)
         bounds: dict[str, float] = defaultdict(float)
         for part in parts:
             bounds[part.timing.bound] += part.seconds
         table.add_row(
-            Text(scope or "(no scope)"),
+            Text(short_place(name) if by == "source" and name else name or f"(no {by})"),
             units.seconds(seconds),
             f"{100 * seconds / total if total else 0:.1f}",
             units.short(sum(p.kernel.flops * p.kernel.times for p in parts)),

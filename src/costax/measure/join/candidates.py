@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from costax import _jax
 from costax.analysis.analysis import Analysis
+from costax.analysis.compiled_module import of_stage
 from costax.errors import InputError
 from costax.hlo.module_analysis import ModuleAnalysis, analyze_bytes, analyze_module, analyze_replay
 from costax.measure.join.matching import Candidate
@@ -34,6 +35,9 @@ def candidates_of(program: Any) -> list[Candidate]:
         return _of_folder(path) if path.is_dir() else [_of_file(path, "")]
     if isinstance(program, Analysis):
         return [_compiled(program)]
+    if _jax.is_compiled(program):
+        analysis = of_stage(program)
+        return [Candidate(numbered(analysis.name), f"the compiled program: {analysis.name}", partial(_again, analysis))]
     replay = getattr(getattr(program, "compiled", None), "replay", None)
     if replay is not None:
         name = replay.module.name
@@ -41,7 +45,8 @@ def candidates_of(program: Any) -> list[Candidate]:
     raise InputError(
         f"A value of type {type(program).__name__} cannot be joined with a trace.",
         why="The join needs the instructions of a compiled module.",
-        cure="Pass costax.compare(fn)(*args), costax.analyze(fn)(*args), the path of an HLO file, or None.",
+        cure="Pass costax.compare(fn)(*args), costax.analyze(fn)(*args), a jax.stages.Compiled, the path of an HLO file, "
+        "or None.",
     )
 
 

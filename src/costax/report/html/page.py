@@ -6,18 +6,51 @@ import json
 from html import escape
 from importlib import import_module
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from costax.errors import ExtraError
+from costax.hlo.errors import printable
 from costax.report import notes
 from costax.report.html.data import contents
 from costax.report.shown import analysis_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from costax.hlo.module_analysis import ModuleAnalysis
     from costax.report.shown import Shown
 
 # The page may not load anything; its scripts and styles are inline.
 POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+class Heading(NamedTuple):
+    """The head of a page: the name of the program, its inputs and the versions; and the words that differ by kind.
+
+    tables: what the lines of the tables count. estimates: the accounts of memory, by name.
+    """
+
+    name: str
+    inputs: str
+    versions: Mapping[str, str]
+    tables: Sequence[str] = ("primitive", "source", "dtype", "direction")
+    estimates: Sequence[tuple[str, str]] = (("fused", "fused estimate"), ("framework", "framework peak"))
+
+
+def module_as_html(module: ModuleAnalysis, **_: Any) -> str:
+    """Return the report of a module as one page. Raises ExtraError if plotly is not installed."""
+    from costax.analysis.compiled_module import CompiledModule, of_analysis
+    from costax.report.html import module_data
+
+    program = module if isinstance(module, CompiledModule) else of_analysis(module)
+    heading = Heading(
+        printable(program.name),
+        module_data.inputs(program),
+        program.versions,
+        module_data.TABLES,
+        (("fused", program.memory.source),),
+    )
+    return _filled(heading, module_data.contents(program))
 
 
 def as_html(account: Shown, **_: Any) -> str:
@@ -28,14 +61,18 @@ def as_html(account: Shown, **_: Any) -> str:
 def page(account: Shown, data: dict[str, Any]) -> str:
     """Return the HTML of the page. data: the result of `contents`, possibly changed."""
     analysis = analysis_of(account)
+    return _filled(Heading(analysis.name, notes.inputs(analysis), analysis.versions), data)
+
+
+def _filled(heading: Heading, data: dict[str, Any]) -> str:
     web = files("costax.report.html") / "web"
     # The browser would end the element at a `</script>` inside a JSON string.
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return PAGE.format(
-        title=escape(f"{analysis.name} - costax"),
+        title=escape(f"{heading.name} - costax"),
         policy=POLICY,
         style=(web / "page.css").read_text(),
-        body=_body(account, data),
+        body=_body(heading, data),
         data=embedded,
         plotly=plotly_script(),
         script=(web / "page.js").read_text(),
@@ -71,11 +108,11 @@ PAGE: Final = """<!DOCTYPE html>
 """
 
 
-def _body(account: Shown, data: dict[str, Any]) -> str:
-    analysis = analysis_of(account)
+def _body(heading: Heading, data: dict[str, Any]) -> str:
+    others = "".join(f"<option>{name}</option>" for name in heading.tables)
     sections = [
         ("layers-section", "Layers", _LAYERS),
-        ("others-section", "By primitive", _OTHERS),
+        ("others-section", f"By {heading.tables[0]}", _OTHERS.format(options=others, names=_listed(heading.tables))),
     ]
     if "symbols" in data:
         sections.insert(0, ("formulas-section", "Formulas", _FORMULAS))
@@ -87,13 +124,14 @@ def _body(account: Shown, data: dict[str, Any]) -> str:
     if "waterfall" in data:
         sections.append(("waterfall-section", "From the jaxpr to XLA", _WATERFALL))
     if "memory" in data:
-        sections.append(("memory-section", "Memory", _MEMORY))
+        accounts = "".join(f"<option value='{name}'>{escape(label)}</option>" for name, label in heading.estimates)
+        sections.append(("memory-section", "Memory", _MEMORY.format(options=accounts)))
     links = "".join(f"<a href='#{anchor}'>{name}</a>" for anchor, name, _ in sections)
-    versions = ", ".join(f"{name} {version}" for name, version in analysis.versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in heading.versions.items())
     note_lines = "".join(f"<p class='note'>{escape(note)}</p>" for note in data["notes"])
     parts = [
         "<header class='top'><div>",
-        f"<h1>{escape(analysis.name)}</h1><p class='dim'>inputs: {escape(notes.inputs(analysis))}</p>",
+        f"<h1>{escape(heading.name)}</h1><p class='dim'>inputs: {escape(heading.inputs)}</p>",
         f"<p class='dim'>{escape(versions)}</p></div><button id='theme' type='button'>Dark</button></header>",
         f"<nav aria-label='sections'>{links}</nav>",
         "<main><div id='cards' class='cards'></div>",
@@ -102,6 +140,10 @@ def _body(account: Shown, data: dict[str, Any]) -> str:
     ]
     parts += [f"<section id='{anchor}' aria-label='{name}'>{inner}</section>" for anchor, name, inner in sections]
     return "\n".join([*parts, "</main>"])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 _LAYERS: Final = """<div class="bar"><h2>Layers</h2>
@@ -116,9 +158,8 @@ _LAYERS: Final = """<div class="bar"><h2>Layers</h2>
 <table id="layers"><thead></thead><tbody></tbody><tfoot></tfoot></table></div>"""
 
 _OTHERS: Final = """<div class="bar"><h2>Other tables</h2>
-<label>by <select id="by"><option>primitive</option><option>source</option><option>dtype</option>
-<option>direction</option></select></label></div>
-<div class="scroll" tabindex="0" role="region" aria-label="table by primitive, source, dtype or direction">
+<label>by <select id="by">{options}</select></label></div>
+<div class="scroll" tabindex="0" role="region" aria-label="table by {names}">
 <table id="others"><thead></thead><tbody></tbody></table></div>"""
 
 _FORMULAS: Final = """<div class="bar"><h2>Formulas</h2></div>
@@ -147,7 +188,7 @@ aria-label="Waterfall from the count of costax to the count of XLA; the table be
 <th scope="col" style="text-align:left">evidence</th></tr></thead><tbody></tbody></table></div>"""
 
 _MEMORY: Final = """<div class="bar"><h2>Memory</h2><label>estimate <select id="account">
-<option value="fused">fused estimate</option><option value="framework">framework peak</option></select></label></div>
+{options}</select></label></div>
 <div id="memory-chart" class="chart" style="height:340px" role="img"
 aria-label="Bytes alive at each equation; the table below lists the arrays alive at the peak"></div>
 <p id="peak"></p><div class="scroll" tabindex="0" role="region" aria-label="table of arrays alive at the peak">

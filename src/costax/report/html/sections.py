@@ -35,7 +35,7 @@ def _memory(analysis: Analysis) -> dict[str, Any]:
     return {
         name: {
             "peak": analysis.fused_peak_bytes if fused else analysis.peak_bytes,
-            "timeline": _thinned(
+            "timeline": thinned(
                 [[m.step, m.nbytes, m.scope, m.primitive] for m in analysis.memory_timeline(fused=fused)]
             ),
             "alive": [
@@ -54,7 +54,8 @@ def _memory(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _thinned(moments: list[list[Any]]) -> list[list[Any]]:
+def thinned(moments: list[list[Any]]) -> list[list[Any]]:
+    """Return at most as many moments as a screen has columns; each is the largest of some."""
     width = -(-len(moments) // _MOMENTS)
     return [max(moments[i : i + width], key=lambda m: m[1]) for i in range(0, len(moments), max(1, width))]
 
@@ -64,10 +65,11 @@ def _devices(analysis: Analysis) -> dict[str, Any]:
 
     if analysis.symbols:
         raise SymbolError(f"the counts contain the symbols {', '.join(analysis.symbols)}.")
-    return {name: _device(predict(analysis, name)) for name in DEVICES}
+    return {name: device_section(predict(analysis, name)) for name in DEVICES}
 
 
-def _device(prediction: Any) -> dict[str, Any]:
+def device_section(prediction: Any) -> dict[str, Any]:
+    """Return the data of a prediction for one device."""
     peak, device = prediction.peak, prediction.device
     return {
         "name": device.name,

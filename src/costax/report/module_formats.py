@@ -1,0 +1,54 @@
+"""The analysis of an HLO module as the contents of a file: Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any, Final
+
+from costax.core import units
+from costax.hlo.errors import printable
+from costax.hlo.metadata import Scopes, Sources
+from costax.report.formats import escaped, grid
+from costax.report.hlo_module import PROPERTIES, notes, table
+
+if TYPE_CHECKING:
+    from costax.hlo.module_analysis import ModuleAnalysis
+
+_COUNTS: Final = ("flops", "transcendentals", "bytes")
+HEADINGS: Final = (
+    *("scope", "direction", "opcode", "source", "computation", "instruction", "runs"),
+    *(f"counted_{name}" for name in _COUNTS),
+    *(f"executed_{name}" for name in _COUNTS),
+)
+"""The columns of the CSV."""
+
+
+def as_markdown(module: ModuleAnalysis, **choice: Any) -> str:
+    """Return the totals, a table and its notes as GitHub-flavoured Markdown. choice: options of `hlo_module.table`."""
+    shown = table(module, **choice)
+    totals = [
+        (name, *(units.exact(count) for count in (module.total[i], module.executed[i])))
+        for i, name in enumerate(PROPERTIES)
+    ]
+    text = [f"# {escaped(printable(module.name))}", "", "An HLO module.", ""]
+    text += [*grid(("", "counted", "executed"), totals, numeric_from=1), ""]
+    lines = [(escaped(line.label), *line.cells) for line in shown.lines]
+    total = tuple(f"**{cell}**" for cell in (shown.total.label, *shown.total.cells))
+    text += [*grid((shown.heading, *shown.columns), [*lines, total], numeric_from=1, raw=True), ""]
+    text += [f"* {escaped(note)}" for note in notes(module, shown)]
+    return "\n".join(text) + "\n"
+
+
+def as_csv(module: ModuleAnalysis, **_: Any) -> str:
+    """Return one line for each instruction that costs something, with the exact number of every count."""
+    scopes, sources = Scopes(module.replay.module), Sources(module.replay.module)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADINGS)
+    for cost in module.instruction_costs:
+        ins = cost.instruction
+        scope, direction = scopes.layer(cost.computation, ins)
+        names = ("/".join(scope), direction, ins.opcode, sources.of(ins), cost.computation.name, ins.name)
+        writer.writerow([*map(printable, names), cost.runs, *cost.cost.counted, *cost.cost.executed])
+    return out.getvalue()

@@ -1,0 +1,91 @@
+"""The memory of a compiled module: bytes by kind of buffer, the largest buffers alive at the peak, bytes by layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Group
+from rich.text import Text
+
+from costax.core import units
+from costax.hlo.errors import printable
+from costax.report.tables import short_place
+from costax.report.text import columns
+
+if TYPE_CHECKING:
+    from costax.analysis.compiled_module import CompiledModule
+
+SCHEMA: Final = "costax/module-memory/1"
+_LINES: Final = 15
+
+
+def render(module: CompiledModule, *, most: int = 10, depth: int | None = None) -> Group:
+    """Return what rich prints. most: the number of buffers. depth: the levels of scopes of the table by layer."""
+    memory = module.memory
+    exact, short = units.exact, units.short_bytes
+    lines = [("peak", short(memory.needed), f"{exact(memory.needed)} B")]
+    lines += [(name, short(size), f"{exact(size)} B") for name, size in memory.parts.items() if size]
+    if memory.aliased:
+        note = f"{exact(memory.aliased)} B of results in the buffers of donated arguments"
+        lines.append(("aliased", short(memory.aliased), note))
+    if memory.padding is not None and not memory.is_estimate:
+        lines.append(("padding", short(memory.padding), "of the temporaries: alignment and fragmentation"))
+    if memory.allocations is not None:
+        lines.append(("allocations", exact(memory.allocations), ""))
+    by_layer = sorted(module.live_by_scope(depth).items(), key=lambda item: -item[1])
+    buffers = [
+        (
+            short(b.nbytes),
+            f"{b.dtype}[{','.join(map(str, b.shape))}]",
+            b.primitive,
+            printable(b.scope),
+            printable(short_place(b.source) if ":" in b.source else b.source),
+            printable(b.why),
+        )
+        for b in module.live_at_peak(most)
+    ]
+    parts: list[Any] = [
+        Text(printable(module.name), style="bold"),
+        Text(f"Memory of one device, by {memory.source}."),
+        columns(("", "", ""), lines),
+        Text("Alive at the peak, by layer", style="bold"),
+        columns(
+            ("size", "scope"), [(short(size), printable(scope) or "(no scope)") for scope, size in by_layer[:_LINES]]
+        ),
+        Text(f"The largest buffers at the peak, {len(buffers)} of {len(memory.alive)}", style="bold"),
+        columns(("size", "array", "opcode", "scope", "source", "alive because"), buffers),
+    ]
+    if memory.alive_source:
+        parts.append(Text(f"What is alive at the peak is by {memory.alive_source}."))
+    return Group(*parts)
+
+
+def to_record(module: CompiledModule, most: int | None = None) -> dict[str, Any]:
+    """Return the memory as a dictionary for JSON."""
+    memory = module.memory
+    return {
+        "schema": SCHEMA,
+        "name": module.name,
+        "source": memory.source,
+        "is_estimate": memory.is_estimate,
+        "peak_bytes": memory.needed,
+        "bytes_by_kind": dict(memory.parts),
+        "aliased_bytes": memory.aliased,
+        "padding_bytes": memory.padding,
+        "allocations": memory.allocations,
+        "alive_source": memory.alive_source or memory.source,
+        "live_by_scope": module.live_by_scope(),
+        "live_by_source": module.live_by_source(),
+        "live_at_peak": [
+            {
+                "bytes": b.nbytes,
+                "dtype": b.dtype,
+                "shape": list(b.shape),
+                "opcode": b.primitive,
+                "scope": b.scope,
+                "source": b.source,
+                "why": b.why,
+            }
+            for b in module.live_at_peak(most)
+        ],
+    }
