@@ -212,6 +212,10 @@ def notes(join: Join, shown: Table) -> list[str]:
         lines.append("The trace has no clock for a whole run: MFU and HFU are of the sum of all instructions.")
     elif join.total.seconds > join.step.median:
         lines.append("The instructions take longer than a run, because some of them run side by side.")
+    too_fast = sum(row.seconds for row in join.rows if row.bound is not None and row.bound > 1.1 * row.seconds)
+    if join.device is not None and too_fast > 0.1 * join.total.seconds:
+        time, name = units.seconds(too_fast), join.device.name
+        lines.append(f"{time} are faster than the peaks of {name} allow: was the profile made on another device?")
     if not join.analysis.exact:
         lines += [f"Not exact: {gap}" for gap in _gaps(join)]
     if join.unjoined:

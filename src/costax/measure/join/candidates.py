@@ -36,8 +36,8 @@ def candidates_of(program: Any) -> list[Candidate]:
     if isinstance(program, Analysis):
         return [_compiled(program)]
     if _jax.is_compiled(program):
-        analysis = of_stage(program)
-        return [Candidate(numbered(analysis.name), f"the compiled program: {analysis.name}", partial(_again, analysis))]
+        stage = of_stage(program)
+        return [Candidate(numbered(stage.name), f"the compiled program: {stage.name}", partial(_again, stage))]
     replay = getattr(getattr(program, "compiled", None), "replay", None)
     if replay is not None:
         name = replay.module.name
@@ -45,8 +45,8 @@ def candidates_of(program: Any) -> list[Candidate]:
     raise InputError(
         f"A value of type {type(program).__name__} cannot be joined with a trace.",
         why="The join needs the instructions of a compiled module.",
-        cure="Pass costax.compare(fn)(*args), costax.analyze(fn)(*args), a jax.stages.Compiled, the path of an HLO file, "
-        "or None.",
+        cure="Pass costax.compare(fn)(*args), costax.analyze(fn)(*args), a jax.stages.Compiled, the path of an HLO "
+        "file, or None.",
     )
 
 
