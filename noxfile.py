@@ -106,8 +106,8 @@ def fuzz(session: nox.Session) -> None:
     corpus = Path(session.create_tmp()) / "seeds"
     session.run("python", "tests/fuzz/seeds.py", str(corpus), env={"JAX_PLATFORMS": "cpu"})
     limits = (f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-verbosity=1")
-    for kind in ("hlo", "traces"):
-        session.run("python", f"tests/fuzz/fuzz_{kind}.py", *limits, str(corpus / kind))
+    session.run("python", "tests/fuzz/fuzz_hlo.py", *limits, str(corpus / "hlo"))
+    session.run("python", "tests/fuzz/fuzz_traces.py", *limits, str(corpus / "traces"))
 
 
 @nox.session

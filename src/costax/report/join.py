@@ -13,7 +13,7 @@ from rich.text import Text
 from costax.core import units
 from costax.errors import InputError
 from costax.hlo.errors import printable
-from costax.measure.join.result import BY, Join, Row, Spread, Sum
+from costax.measure.join.result import BY, Join, JoinRow, Spread, Sum
 from costax.program.tree import DIRECTIONS
 from costax.report.join_tree import JoinNode, join_tree
 from costax.report.tables import Line, Table, short_place
@@ -67,7 +67,7 @@ def table(
     return Table(by, tuple(columns), tuple(lines), _line(0, "total", whole, whole, columns), direction=direction)
 
 
-_KEYS: Final[Mapping[str, Callable[[Row], str]]] = {
+_KEYS: Final[Mapping[str, Callable[[JoinRow], str]]] = {
     "direction": lambda row: row.place.direction,
     "primitive": lambda row: row.place.primitive,
     "source": lambda row: row.source,
@@ -76,7 +76,7 @@ _KEYS: Final[Mapping[str, Callable[[Row], str]]] = {
 }
 
 
-def _sum(rows: Sequence[Row]) -> Sum:
+def _sum(rows: Sequence[JoinRow]) -> Sum:
     whole = Sum()
     for row in rows:
         whole = whole.plus(row)
@@ -84,7 +84,7 @@ def _sum(rows: Sequence[Row]) -> Sum:
 
 
 def _by_scope(
-    rows: Sequence[Row],
+    rows: Sequence[JoinRow],
     whole: Sum,
     columns: Mapping[str, Callable[[Sum, Sum], str]],
     depth: int | None,
@@ -163,7 +163,7 @@ def origin(join: Join) -> str:
     return f"joined with a trace: {join.form}, {runs}{processes}{where}"
 
 
-class Figure(NamedTuple):
+class JoinFigure(NamedTuple):
     """A figure of a run: its name, its value, and what completes the value to a sentence."""
 
     name: str
@@ -171,38 +171,38 @@ class Figure(NamedTuple):
     more: str = ""
 
 
-def heading(join: Join) -> list[Figure]:
+def heading(join: Join) -> list[JoinFigure]:
     """Return the figures of a run."""
     total, entry = join.total, join.entry
-    figures: list[Figure] = []
+    figures: list[JoinFigure] = []
     if join.step is not None:
         figures.append(_spread("one run", join.step))
     inside = f", {units.seconds(entry.seconds)} of it in the entry" if entry.seconds != total.seconds else ""
-    figures.append(Figure("instructions", units.seconds(total.seconds), inside))
+    figures.append(JoinFigure("instructions", units.seconds(total.seconds), inside))
     if join.busy is not None:
         figures.append(_spread("device busy", join.busy))
     nbytes = units.short_bytes(total.cost.bytes)
     figures.append(
-        Figure("executed", units.short(join.flops, "FLOP"), f" ({units.exact(join.flops)}), {nbytes} on one device")
+        JoinFigure("executed", units.short(join.flops, "FLOP"), f" ({units.exact(join.flops)}), {nbytes} on one device")
     )
     if join.seconds:
         moved = units.rate(total.cost.bytes / join.seconds, "B/s")
-        figures.append(Figure("achieved", units.rate(join.flops / join.seconds, "FLOP/s"), f", {moved}"))
+        figures.append(JoinFigure("achieved", units.rate(join.flops / join.seconds, "FLOP/s"), f", {moved}"))
     if join.mfu is not None and join.hfu is not None and join.peak is not None:
         unit, peak = join.peak[0], units.rate(join.peak[1], "FLOP/s")
-        figures.append(Figure("MFU", f"{join.mfu:.1%}", f", HFU {join.hfu:.1%} of {peak} ({unit})"))
+        figures.append(JoinFigure("MFU", f"{join.mfu:.1%}", f", HFU {join.hfu:.1%} of {peak} ({unit})"))
     if total.predicted is not None:
         gap = "" if total.gap is None else f"; the measured sum is {total.gap:.2f} times as long"
-        figures.append(Figure("predicted", units.seconds(total.predicted), gap))
+        figures.append(JoinFigure("predicted", units.seconds(total.predicted), gap))
     waiting = f"; {len(join.waiting)} only wait" if join.waiting else ""
     share = f" of the instructions of the entry, {join.joined:,} of {join.expected:,}{waiting}"
-    return [*figures, Figure("joined", f"{join.coverage:.1%}", share)]
+    return [*figures, JoinFigure("joined", f"{join.coverage:.1%}", share)]
 
 
-def _spread(name: str, spread: Spread) -> Figure:
+def _spread(name: str, spread: Spread) -> JoinFigure:
     same = spread.fastest == spread.slowest
     more = "" if same else f"   [{units.seconds(spread.fastest)} to {units.seconds(spread.slowest)}]"
-    return Figure(name, units.seconds(spread.median), more)
+    return JoinFigure(name, units.seconds(spread.median), more)
 
 
 def notes(join: Join, shown: Table) -> list[str]:
@@ -306,7 +306,7 @@ def _counts(part: Sum, join: Join) -> dict[str, Any]:
     }
 
 
-def _instruction(row: Row) -> dict[str, Any]:
+def _instruction(row: JoinRow) -> dict[str, Any]:
     return {
         "name": row.name,
         "opcode": row.opcode,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from costax.measure.join.result import Row, Sum
+from costax.measure.join.result import JoinRow, Sum
 
 
 @dataclass(eq=False)
@@ -19,7 +19,7 @@ class JoinNode:
     name: str
     path: tuple[str, ...]
     total: Sum = field(default_factory=Sum)
-    rows: list[Row] = field(default_factory=list[Row])
+    rows: list[JoinRow] = field(default_factory=list[JoinRow])
     children: list[JoinNode] = field(default_factory=list["JoinNode"])
 
     @property
@@ -32,7 +32,7 @@ class JoinNode:
         return sum(1 + child.lines(depth - 1) for child in self.children) if depth else 0
 
 
-def join_tree(rows: Sequence[Row]) -> JoinNode:
+def join_tree(rows: Sequence[JoinRow]) -> JoinNode:
     """Return the tree of the scopes of instructions."""
     root = JoinNode("", ())
     nodes: dict[tuple[str, ...], JoinNode] = {(): root}

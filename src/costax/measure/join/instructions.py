@@ -11,7 +11,7 @@ from costax.hlo.metadata import BACKWARD, OUTSIDE, Sources
 from costax.hlo.module_analysis import ModuleAnalysis
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Properties
-from costax.measure.join.places import Place, place_of
+from costax.measure.join.places import ProgramPlace, place_of
 
 # Instructions that no device executes: they name values, or pass on their operands.
 _FREE: Final = frozenset(
@@ -50,7 +50,7 @@ class InstructionIndex:
         kernels = Counter(_kernel(name) for name in self._by_name)
         self.by_kernel = {_kernel(name): name for name in self._by_name if kernels[_kernel(name)] == 1}
         self._costs: dict[str, Properties] = {}
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, ProgramPlace] = {}
         self._differentiated = any(place_of(ins.op_name).direction == BACKWARD for _, ins in self._by_name.values())
 
     def __contains__(self, name: str) -> bool:
@@ -70,7 +70,7 @@ class InstructionIndex:
         """Return the opcode; a custom call is named by its target."""
         return f"custom-call {ins.custom_call_target}" if ins.opcode == "custom-call" else ins.opcode
 
-    def place(self, computation: Computation, ins: Instruction) -> Place:
+    def place(self, computation: Computation, ins: Instruction) -> ProgramPlace:
         """Return the scope, direction and primitive of an instruction; of an unnamed fusion those of its root."""
         name = ins.op_name
         if not name and ins.opcode == "fusion" and ins.called:

@@ -16,11 +16,11 @@ from costax.hlo.module_analysis import ModuleAnalysis
 from costax.measure.join.candidates import candidates_of, embedded_in
 from costax.measure.join.instructions import InstructionIndex
 from costax.measure.join.matching import chosen
-from costax.measure.join.result import Join, Measured, OtherModule, Row, Spread, Unjoined
+from costax.measure.join.result import Join, JoinRow, Measured, OtherModule, Spread, Unjoined
 from costax.measure.traces import Event, Trace, read_traces
 from costax.measure.traces.own_time import own_times, union
 from costax.measure.traces.records import ModuleName
-from costax.measure.traces.runs import Run, by_module, runs_of
+from costax.measure.traces.runs import TraceRun, by_module, runs_of
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
 from costax.performance.prediction import predict
@@ -93,7 +93,7 @@ class _Joiner:
         index = self.index
         index.roll_up(measured)
         rows = [
-            Row(
+            JoinRow(
                 ins.name,
                 index.opcode(ins),
                 computation.name,
@@ -138,14 +138,14 @@ class _Joiner:
             return event
         return event._replace(instruction=self.index.by_kernel.get(kernel_name(event.kernel), ""))
 
-    def _whole(self, runs: Sequence[Run]) -> list[Run]:
+    def _whole(self, runs: Sequence[TraceRun]) -> list[TraceRun]:
         whole = [run for run in runs if run.whole]
         if len(whole) < len(runs):
             cut = len(runs) - len(whole)
             self.notes.append(f"Left out, because the trace begins or ends inside of them: {cut} of {len(runs)} runs.")
         return whole
 
-    def _times(self, runs: Sequence[Run]) -> tuple[dict[str, Measured], dict[str, Spread], list[float]]:
+    def _times(self, runs: Sequence[TraceRun]) -> tuple[dict[str, Measured], dict[str, Spread], list[float]]:
         """Return the times of instructions, those of asynchronous operations, and the busy seconds of whole runs."""
         own: dict[str, list[int]] = defaultdict(list)
         beside: dict[str, list[int]] = defaultdict(list)
@@ -204,10 +204,10 @@ class _Joiner:
 
     def _coverage(
         self, measured: Mapping[str, Measured], in_flight: Mapping[str, Spread]
-    ) -> tuple[int, list[Row], list[Row]]:
+    ) -> tuple[int, list[JoinRow], list[JoinRow]]:
         """Return how many instructions of the entry run, those without a time, and those that only wait."""
         timed = measured.keys() | in_flight.keys()
-        runs, untimed, waiting = 0, list[Row](), list[Row]()
+        runs, untimed, waiting = 0, list[JoinRow](), list[JoinRow]()
         entry = self.analysis.replay.module.entry
         for ins in entry.instructions:
             if not self.index.runs(ins):
@@ -215,7 +215,7 @@ class _Joiner:
             runs += 1
             if ins.name in timed or not timed.isdisjoint(self.index.inside.get(ins.name, ())):
                 continue
-            row = Row(
+            row = JoinRow(
                 *(ins.name, self.index.opcode(ins), entry.name, True),
                 *(self.index.place(entry, ins), self.index.source(ins), self.index.cost(ins)),
             )

@@ -11,7 +11,7 @@ from costax.hlo.metadata import layer_of, split
 _MARK: Final = re.compile(r"~\d+~")
 
 
-class Place(NamedTuple):
+class ProgramPlace(NamedTuple):
     """A place in the user's program.
 
     scope: the scope path, outermost part first. direction: "forward", "backward" or "recompute"; "outside the gradient"
@@ -24,15 +24,15 @@ class Place(NamedTuple):
     primitive: str = ""
 
 
-def place_of(name: str) -> Place:
+def place_of(name: str) -> ProgramPlace:
     """Return the place in the `op_name` of an instruction.
 
     >>> place_of("jit(step)/transpose(jvp(ResNet))/layer1_0/conv1/conv_general_dilated[padding=SAME]")
-    Place(scope=('ResNet', 'layer1_0', 'conv1'), direction='backward', primitive='conv_general_dilated')
+    ProgramPlace(scope=('ResNet', 'layer1_0', 'conv1'), direction='backward', primitive='conv_general_dilated')
     """
     # An instruction may have several names, joined by `;`. The first is the innermost.
     parts = [part for part in split(name.partition(";")[0]) if not _MARK.fullmatch(part)]
     *path, last = parts or [""]
     # The name of an argument, `params['w']`, is no primitive.
     primitive = last.partition("[")[0] if path or last.isidentifier() else ""
-    return Place(*layer_of(path), primitive)
+    return ProgramPlace(*layer_of(path), primitive)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from costax.core.display import Displayed
 from costax.hlo.module_analysis import ModuleAnalysis
 from costax.hlo.replay import Properties
-from costax.measure.join.places import Place
+from costax.measure.join.places import ProgramPlace
 from costax.measure.traces.records import ModuleName
 from costax.performance.hardware import Device
 from costax.program.tree import RECOMPUTE
@@ -44,7 +44,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JoinRow:
     """An instruction with its work and its time.
 
     computation: of which computation it is part. entry: that is the entry computation. cost: FLOPs, transcendentals and
@@ -57,7 +57,7 @@ class Row:
     opcode: str
     computation: str
     entry: bool
-    place: Place
+    place: ProgramPlace
     source: str
     cost: Properties
     measured: Measured | None = None
@@ -125,7 +125,7 @@ class Sum(NamedTuple):
             self.model_flops + other.model_flops,
         )
 
-    def plus(self, row: Row) -> Sum:
+    def plus(self, row: JoinRow) -> Sum:
         """Return the sum with one more instruction."""
         measured = row.measured
         model = 0 if row.place.direction == RECOMPUTE else row.cost.flops
@@ -170,15 +170,15 @@ class Join(Displayed):
     """
 
     analysis: ModuleAnalysis
-    rows: Sequence[Row] = field(repr=False)
+    rows: Sequence[JoinRow] = field(repr=False)
     runs: int
     devices: int
     processes: int
     step: Spread | None
     busy: Spread | None
     unjoined: Sequence[Unjoined] = field(repr=False)
-    untimed: Sequence[Row] = field(repr=False)
-    waiting: Sequence[Row] = field(repr=False)
+    untimed: Sequence[JoinRow] = field(repr=False)
+    waiting: Sequence[JoinRow] = field(repr=False)
     joined: int
     expected: int
     others: Sequence[OtherModule] = field(repr=False)
@@ -259,14 +259,14 @@ class Join(Displayed):
         """Return the sum of each instruction name, which is unique in a compiled module."""
         return self._by(lambda row: row.name)
 
-    def _by(self, key: Callable[[Row], str]) -> dict[str, Sum]:
+    def _by(self, key: Callable[[JoinRow], str]) -> dict[str, Sum]:
         sums: dict[str, Sum] = {}
         for row in self.rows:
             sums[key(row)] = sums.get(key(row), Sum()).plus(row)
         return dict(sorted(sums.items(), key=lambda item: (-item[1].seconds, -item[1].cost.flops)))
 
     @staticmethod
-    def _sum(rows: Sequence[Row]) -> Sum:
+    def _sum(rows: Sequence[JoinRow]) -> Sum:
         whole = Sum()
         for row in rows:
             whole = whole.plus(row)

@@ -18,7 +18,7 @@ _WHOLE: Final = 0.9
 
 
 @dataclass(frozen=True)
-class Run:
+class TraceRun:
     """One execution of a module on one device.
 
     events: of its instructions, in order of their start. span: picoseconds from its first to its last event, or of the
@@ -34,7 +34,7 @@ class Run:
 
 def runs_of(
     events: Iterable[Event], module_runs: Iterable[ModuleRun], entry: Collection[str] = (), *, timed: bool = True
-) -> list[Run]:
+) -> list[TraceRun]:
     """Return the runs of a module by device and time.
 
     events, module_runs: of this module only. entry: the instructions of its entry, which are outside of loops. timed:
@@ -44,11 +44,11 @@ def runs_of(
     for event in events:
         by_device[event.device].append(event)
     spans = {(run.device, run.run): run.duration for run in module_runs}
-    found: list[Run] = []
+    found: list[TraceRun] = []
     for device, own in by_device.items():
         own.sort(key=lambda event: (event.start, -event.duration))
         groups = _by_id(own) if any(event.run for event in own) else _by_recurrence(own, entry)
-        runs = [Run(device, name, group, _span(group, spans.get((device, name)), timed)) for name, group in groups]
+        runs = [TraceRun(device, name, group, _span(group, spans.get((device, name)), timed)) for name, group in groups]
         found += _marked(runs)
     return found
 
@@ -92,7 +92,7 @@ def _by_recurrence(events: Sequence[Event], entry: Collection[str]) -> list[tupl
     return [(str(number), group) for number, group in enumerate(groups)]
 
 
-def _marked(runs: list[Run]) -> list[Run]:
+def _marked(runs: list[TraceRun]) -> list[TraceRun]:
     """Return the runs of a device, where the first and the last say whether the trace has all of them."""
     if len(runs) < 2:
         return runs
@@ -100,7 +100,7 @@ def _marked(runs: list[Run]) -> list[Run]:
     most = max(counts)
     ends = {0, len(runs) - 1}
     return [
-        Run(run.device, run.name, run.events, run.span, i not in ends or counts[i] >= _WHOLE * most)
+        TraceRun(run.device, run.name, run.events, run.span, i not in ends or counts[i] >= _WHOLE * most)
         for i, run in enumerate(runs)
     ]
 
