@@ -48,7 +48,7 @@ class InstructionIndex:
         }
         self.inside: Mapping[str, Collection[str]] = self._inside()
         kernels = Counter(_kernel(name) for name in self._by_name)
-        self.by_kernel = {_kernel(name): name for name in self._by_name if kernels[_kernel(name)] == 1}
+        self.by_kernel: dict[str, str] = {_kernel(name): name for name in self._by_name if kernels[_kernel(name)] == 1}
         self._costs: dict[str, Properties] = {}
         self._places: dict[str, ProgramPlace] = {}
         self._differentiated = any(place_of(ins.op_name).direction == BACKWARD for _, ins in self._by_name.values())
