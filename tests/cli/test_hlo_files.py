@@ -252,7 +252,7 @@ def test_the_record_is_saved(dump, tmp_path):
         ("--on-missing", "warn"),
         ("--by", "primitive"),
         ("--sort", "macs"),
-        ("--save", "x.md"),
+        ("--save", "x.pb.gz"),
         ("--trips", "nowhere=7"),
         ("--trips", "steps=7"),
         ("--branches", "min"),

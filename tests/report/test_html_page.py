@@ -177,6 +177,23 @@ def names(page) -> list[str]:
 
 
 @needs_browser
+def test_the_page_of_a_module_works(visit, tmp_path):
+    def layer(c, w):
+        with jax.named_scope("mlp"):
+            return jnp.tanh(c @ w), None
+
+    shapes = jax.ShapeDtypeStruct((8, 16), "float32"), jax.ShapeDtypeStruct((3, 16, 16), "float32")
+    module = costax.analyze(jax.jit(lambda x, w: jax.lax.scan(layer, x, w)[0]).lower(*shapes).compile())()
+    module.save(tmp_path / "module.html")
+    page = visit(tmp_path / "module.html")
+    assert "mlp" in names(page)
+    page.select_option("#by", "source")
+    assert any("test_html_page.py" in cells[0] for cells in rows(page, "others"))
+    assert page.input_value("#account") == "fused"
+    assert rows(page, "alive")
+
+
+@needs_browser
 def test_layers_fold_search_and_sort(saved, visit):
     page = visit(saved)
     page.click("#fold")

@@ -14,7 +14,7 @@ import jax
 
 from costax import _jax
 from costax.analysis.analysis import Analysis
-from costax.analysis.compiled_module import CompiledModule, analyze_file, of_stage
+from costax.analysis.compiled_module import CompiledModule, of_module_at
 from costax.analysis.symbolic import analyze_symbols, symbolic_arguments
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import Polynomial, at_least, rational
@@ -97,7 +97,7 @@ def analyze(
             cure='Pass on_missing="raise" or on_missing="warn".',
         )
     answers = checked_trips(trips or {})
-    if is_path(fn) or _jax.is_lowered(fn) or _jax.is_compiled(fn):
+    if is_module(fn):
         given = {
             "static_argnums": static_argnums != (),
             "static_argnames": static_argnames != (),
@@ -107,8 +107,7 @@ def analyze(
             "rules": bool(rules),
             "loops_once": loops_once,
         }
-        read = partial(analyze_file, os.fspath(fn)) if is_path(fn) else partial(of_stage, fn)
-        return of_file(partial(read, answers), given)
+        return of_file(partial(of_module_at, fn, answers), given)
     counted = partial(
         analyze_traced,
         trips=answers,
@@ -199,10 +198,15 @@ def rules() -> dict[str, Rule]:
     return REGISTRY.snapshot()
 
 
+def is_module(fn: Any) -> bool:
+    """Return whether a target is a module: the path of a file, or a stage of jax that has no jaxpr."""
+    return is_path(fn) or _jax.is_lowered(fn) or _jax.is_compiled(fn)
+
+
 def is_path(fn: Any) -> TypeGuard[str | os.PathLike[str]]:
     """Return whether a target is the path of a file."""
     # A string without a suffix, such as `package.module:name`, is a target of the command line and not a path.
-    return isinstance(fn, os.PathLike) or (isinstance(fn, str) and os.path.splitext(fn)[1] != "")
+    return isinstance(fn, os.PathLike) or (isinstance(fn, str) and (os.path.splitext(fn)[1] != "" or os.path.isdir(fn)))
 
 
 def of_file(analysis: Callable[[], ModuleAnalysis], given: Mapping[str, bool]) -> Callable[..., ModuleAnalysis]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -312,6 +313,13 @@ def of_module_file(
 ) -> CompiledModule:
     """Return the analysis of a serialised module with its buffer assignment."""
     return of_analysis(analyze_bytes(file.hlo, trips), file.buffer_assignment, path)
+
+
+def of_module_at(target: Any, trips: Mapping[str, int] | None = None) -> CompiledModule:
+    """Return the analysis of the module in a file, or in a `jax.stages.Lowered` or `Compiled`."""
+    if isinstance(target, str | os.PathLike):
+        return analyze_file(os.fspath(target), trips)
+    return of_stage(target, trips)
 
 
 def of_stage(stage: Any, trips: Mapping[str, int] | None = None) -> CompiledModule:

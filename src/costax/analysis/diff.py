@@ -6,12 +6,13 @@ names, the outermost scope is left out of the paths, so that `ResNet18/stem` mat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, overload
 
 from costax.analysis.analysis import Analysis
+from costax.analysis.changes import Change, merged_names
 from costax.core.cost import FIELDS, ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.size import Size
@@ -26,24 +27,6 @@ SIZES: Final[Mapping[str, str]] = {"params": "elements of the parameters", "para
 
 
 NO_SIZE: Final = Size()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The value of one field of one layer in the program before and in the program after."""
-
-    before: Count
-    after: Count
-
-    @property
-    def delta(self) -> Count:
-        """After minus before."""
-        return self.after - self.before
-
-    @property
-    def ratio(self) -> float | None:
-        """After divided by before; None if the value before is 0."""
-        return self.after / self.before if self.before else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +132,3 @@ def _sizes(analysis: Analysis, cut: int, depth: int | None) -> dict[str, Size]:
         key = "/".join(scope[cut:][:depth])
         sizes[key] = sizes.get(key, Size()) + size
     return sizes
-
-
-def merged_names(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """Return every name once, in the order of `first`; a name of `second` alone follows its predecessor in `second`.
-
-    For example `[stem, head]` and `[stem, block, head]` give `[stem, block, head]`.
-    """
-    merged = list(dict.fromkeys(first))
-    position = 0
-    for name in dict.fromkeys(second):
-        if name in merged:
-            position = merged.index(name) + 1
-        else:
-            merged.insert(position, name)
-            position += 1
-    return merged

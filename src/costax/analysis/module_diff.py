@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from costax.analysis.changes import Change, merged_names
 from costax.analysis.compiled_counts import COMPILED
 from costax.analysis.compiled_module import CompiledModule
-from costax.analysis.diff import Change, merged_names
 from costax.core.cost import Count
 from costax.core.display import Displayed
 

@@ -9,7 +9,8 @@ from fractions import Fraction
 from typing import Final, Protocol
 
 from costax.analysis.budgets import UNITS, text
-from costax.analysis.diff import Change, fields
+from costax.analysis.changes import Change
+from costax.analysis.diff import fields
 from costax.core import units
 from costax.core.cost import Count
 from costax.errors import UnitError

@@ -16,8 +16,9 @@ def main() -> None:
     """Count the arithmetic, the bytes and the time of a JAX program, and explain XLA's own count.
 
     TARGET is package.module:name or path/to/file.py:name. The name refers to a function, to a flax, haiku or equinox
-    module, or to a factory without arguments that returns (fn, args), (fn, args, kwargs) or costax.Target(...). analyze
-    and compare also accept an HLO file as XLA_FLAGS=--xla_dump_to=DIR writes it, such as module.pb or module.txt.
+    module, or to a factory without arguments that returns (fn, args), (fn, args, kwargs) or costax.Target(...).
+    analyze, compare, predict, memory, fits, diff and show also accept an HLO file as XLA_FLAGS=--xla_dump_to=DIR writes
+    it, such as module.pb or module.txt, and the folder DIR itself.
 
     Exit codes: 0 success, 1 a check failed, 2 wrong usage.
     """

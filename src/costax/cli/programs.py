@@ -21,8 +21,8 @@ _OF_MODULES: Final = frozenset({"target", "trips", "as_json", "save", "module"})
 
 
 def is_module(target: str) -> bool:
-    """Say whether a target is an HLO file or a folder."""
-    return dumps.is_dump(target) or hlo.is_module(target)
+    """Say whether a target is an HLO file or a folder; a .json file is a record."""
+    return dumps.is_dump(target) or (hlo.is_module(target) and not target.endswith(".json"))
 
 
 def loaded(

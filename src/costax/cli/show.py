@@ -41,7 +41,7 @@ def show(
     from costax.cli import hlo_files, programs
     from costax.report import load_any
 
-    if programs.is_module(record) and not record.endswith(".json"):
+    if programs.is_module(record):
         hlo_files.check_options(hlo_files.OF_FILES | {"record", "form"})
         module = programs.of_file(record, {})
         hlo_files.deliver(

@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, overload
 
-from costax.analysis.analyze import analyze, checked_trips, is_path, of_file
+from costax.analysis.analyze import analyze, checked_trips, is_module, of_file
+from costax.analysis.compiled_module import CompiledModule, of_module_at
 from costax.compare.ahead_of_time import TIMEOUT, machine
 from costax.compare.comparison import Comparison, compare_program
 from costax.compare.dumping import Flags
 from costax.core.cost import Cost, Count
-from costax.hlo.module_analysis import ModuleAnalysis, compare_module
+from costax.hlo.module_analysis import with_xla
 
 
 @overload
 def compare(  # pyright: ignore[reportOverlappingOverload] # a path is no program, though Any takes both
     fn: str | os.PathLike[str], *, trips: Mapping[str, Count] | None = None
-) -> Callable[[], ModuleAnalysis]: ...
+) -> Callable[[], CompiledModule]: ...
 @overload
 def compare(
     fn: Any,
@@ -51,8 +52,8 @@ def compare(
     """Return a function that takes the arguments of `fn` and returns a Comparison with XLA's own counts.
 
     The program is lowered and compiled, and not run.
-    fn: a program, as for `analyze`; or the path of a file with HLO, for which the function returns a ModuleAnalysis
-    together with XLA's own dictionary, and `trips` is the only option.
+    fn: a program, as for `analyze`; or the path of a file with HLO, a `jax.stages.Lowered` or a `jax.stages.Compiled`,
+    for which the function returns a CompiledModule together with XLA's own dictionary, and `trips` is the only option.
     target: "cpu" for the CPU of this machine, or a device to compile for ahead of time, which need not be present:
     "tpu:v5e" (needs costax[tpu]), "tpu:v5e:2x4", "cuda:h100" (needs costax[cuda]), "cuda:h100:8".
     timeout: seconds that the compiler may take. passes: read what each pass of the compiler did, which takes about as
@@ -62,7 +63,7 @@ def compare(
     Raises TargetError if XLA does not compile the program or the compiler of the target is not installed, and
     DeviceMemoryError if the compiler reports that the program does not fit the memory of the target.
     """
-    if is_path(fn):
+    if is_module(fn):
         given = {
             "target": target != "cpu",
             "static_argnums": static_argnums != (),
@@ -74,7 +75,7 @@ def compare(
             "passes": not passes,
             "xla_flags": bool(xla_flags),
         }
-        return of_file(partial(compare_module, os.fspath(fn), checked_trips(trips or {})), given)
+        return of_file(partial(_compared_module, fn, checked_trips(trips or {})), given)
     compiled_for = machine(target)
     analysed = analyze(
         fn,
@@ -93,3 +94,7 @@ def compare(
         return compare_program(analysis.program, analysis, compiled_for, timeout, passes=passes, xla_flags=xla_flags)
 
     return call
+
+
+def _compared_module(fn: Any, trips: Mapping[str, Count]) -> CompiledModule:
+    return with_xla(of_module_at(fn, trips), os.fspath(fn) if isinstance(fn, str | os.PathLike) else type(fn).__name__)

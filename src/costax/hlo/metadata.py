@@ -16,6 +16,7 @@ OUTSIDE: Final = "outside the gradient"
 # Names that jax adds to a scope: transformations around it, functions, and control flow between scopes.
 _TRANSFORM: Final = re.compile(r"([a-z_]+)\((.*)\)", re.DOTALL)
 _FUNCTIONS: Final = frozenset({"jit", "pjit", "pmap", "xmap", "checkpoint", "remat"})
+_JOINED: Final = re.compile(r";(?=p?jit\()")
 _REMATTED: Final = "rematted_computation"
 _CONTROL: Final = re.compile(
     rf"while|body|cond|closed_call|eval_jaxpr|checkpoint|remat|branch_\d+_fun|shard_map|custom_[jv]vp_call\w*|~|.*->.*|{_REMATTED}"
@@ -61,7 +62,9 @@ class Scopes:
         name = ins.op_name
         found = self._layers.get((computation.id, name))
         if found is None:
-            found = self._layers[computation.id, name] = layer_of(self._whole(computation, name)[:-1])
+            # XLA joins the names of instructions that it merges: `jit(f)/a/add;jit(f)/b/mul`. The first one counts.
+            first = _JOINED.split(name, maxsplit=1)[0]
+            found = self._layers[computation.id, name] = layer_of(self._whole(computation, first)[:-1])
         return found
 
     def _whole(self, computation: Computation, name: str) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from typing import Any, Final
 from rich.console import Group
 from rich.text import Text
 
+from costax.analysis.changes import Change
 from costax.analysis.compiled_counts import COMPILED
-from costax.analysis.diff import Change
 from costax.analysis.module_diff import ModuleDiff
 from costax.analysis.thresholds import signed_percent
 from costax.core import units

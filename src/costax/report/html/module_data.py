@@ -70,7 +70,7 @@ def _cards(module: CompiledModule) -> list[dict[str, Any]]:
         (f"temporaries{estimate}", memory.temporaries, "bytes"),
     )
     cards: list[dict[str, Any]] = [{"label": x, "amount": n, "format": form} for x, n, form in labels if n]
-    cards.append({"label": "exact", "value": "yes" if module.exact else "no", "exact": module.exact})
+    cards.append({"label": "exact", "value": "yes" if module.exact else "no", "exact": " ".join(gaps(module)[:1])})
     return cards
 
 
