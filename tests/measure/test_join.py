@@ -210,6 +210,19 @@ def test_modules_of_a_trace_are_told_apart_by_the_number_of_their_program(tmp_pa
     assert chosen.by_instruction()["dot.2"].cost.flops == 2 * 96**3
 
 
+def test_what_xla_runs_to_tune_a_kernel_is_not_the_program(tmp_path, module):
+    plane = traces.Plane("/device:GPU:0")
+    tuned = [plane.event("k", 50 * i, 40, hlo_op="dot.2", hlo_module="dot.2") for i in range(9000)]
+    plane.line("Stream #1", tuned, start_ns=10**6)
+    contents = traces.space(plane) + traces.gpu_xplane()
+    found = costax.join(module, written(tmp_path, "t.xplane.pb", contents))
+    assert found.runs == 2
+    assert [other.name.name for other in found.others] == ["dot.2"]
+    # The module may have another name than in the trace, if its instructions fit.
+    path = written(tmp_path, "named.hlo.pb", _jax.hlo_from_text(traces.STEP.replace("jit_step", "jit_other")))
+    assert costax.join(path, written(tmp_path, "u.xplane.pb", traces.gpu_xplane())).runs == 2
+
+
 def test_modules_that_cannot_be_told_apart_are_an_error(tmp_path):
     for number, size in ((1, 64), (2, 96), (3, 128)):
         text = traces.STEP.replace("64,64", f"{size},{size}").replace("128,64", f"{2 * size},{size}")

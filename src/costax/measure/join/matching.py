@@ -87,12 +87,14 @@ def chosen(
         named = {name: events for name, events in named.items() if wanted in str(name)} or named
         available = _wanted(available, wanted)
     ranked = sorted(named, key=lambda name: -_seconds(named[name]))
-    # The module of the trace with the most time for which there is a program.
-    for name in ranked:
-        fitting = _fitting(name, named[name], available)
-        if fitting:
-            candidate = _only(fitting, name, embedded)
-            return candidate, [name, *_same(candidate, name, ranked, named, embedded)]
+    # The module of the trace with the most time for which there is a program of its name, or else one that fits: what
+    # XLA runs to tune a kernel has the names of one or two instructions of the program, and a name of its own.
+    for by_name in (True, False):
+        for name in ranked:
+            fitting = _fitting(name, named[name], available, by_name=by_name)
+            if fitting:
+                candidate = _only(fitting, name, embedded)
+                return candidate, [name, *_same(candidate, name, ranked, named, embedded)]
     raise _foreign(available, named, ranked)
 
 
@@ -115,11 +117,13 @@ def _wanted(available: list[Candidate], wanted: str) -> list[Candidate]:
     return found
 
 
-def _fitting(name: ModuleName, events: list[Event], available: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates for a module of the trace: of the same program, else of the same name, else any."""
+def _fitting(
+    name: ModuleName, events: list[Event], available: Sequence[Candidate], *, by_name: bool
+) -> list[Candidate]:
+    """Return the candidates for a module of the trace: of the same program, else of the same name, or any."""
     program = [c for c in available if name.program and c.name == name]
     same = [c for c in available if c.name.name == name.name and not (name.program and c.name.program)]
-    for group in (program, same, list(available)):
+    for group in (program, same) if by_name else (list(available),):
         matches = {id(c): c.match(events) for c in group}
         best = max(matches.values(), default=0.0)
         if best >= LEAST_MATCH:
