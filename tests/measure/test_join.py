@@ -135,6 +135,13 @@ def test_a_kernel_of_a_cuda_graph_is_joined_by_its_name(tmp_path, module):
     assert not found.unjoined
 
 
+def test_a_kernel_named_by_what_is_inside_a_fusion_is_the_fusion(tmp_path, module):
+    lines = traces.csv_table().replace(b"loop_fusion.3", b"dot.inner")
+    found = costax.join(module, written(tmp_path, "t.csv", lines))
+    assert found.by_instruction()["loop_fusion.3"].seconds == pytest.approx(1e-9 * FIRST["loop_fusion.3"])
+    assert not found.untimed
+
+
 def test_devices_are_samples_of_the_same_run(tmp_path, module):
     found = costax.join(module, written(tmp_path, "t.xplane.pb", traces.gpu_xplane(devices=4)))
     assert (found.runs, found.devices) == (8, 4)

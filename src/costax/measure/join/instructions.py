@@ -62,6 +62,20 @@ class InstructionIndex:
         yield from self._by_name.values()
         yield from (self._inner[name] for name in timed if name in self._inner)
 
+    def fusions_of(self, named: Collection[str]) -> dict[str, str]:
+        """Return the fusion of each named instruction inside a fusion that is not named itself.
+
+        A fusion around the call of a library launches the kernel of the library, which has the name of the call.
+        """
+        return {
+            inner.name: ins.name
+            for _, ins in self._by_name.values()
+            if ins.opcode == "fusion" and ins.name not in named
+            for callee in ins.called
+            for inner in callee.instructions
+            if inner.name in named
+        }
+
     def runs(self, ins: Instruction) -> bool:
         """Say whether a device executes an instruction."""
         return ins.opcode not in _FREE

@@ -85,6 +85,9 @@ class _Joiner:
 
     def join(self, groups: Mapping[ModuleName, list[Event]]) -> Join:
         events = [self._named(event) for name in self.names for event in groups[name]]
+        fusions = self.index.fusions_of({event.instruction for event in events})
+        if fusions:
+            events = [e._replace(instruction=fusions.get(e.instruction, e.instruction)) for e in events]
         module_runs = [run for run in self.trace.module_runs if run.module in self.names]
         entry = {ins.name for ins in self.analysis.replay.module.entry.instructions}
         runs = runs_of(events, module_runs, entry, timed=self.trace.timed)
