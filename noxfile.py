@@ -111,7 +111,7 @@ def symbols(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz the reader of HLO files with atheris for ten minutes, or for a number of seconds: `nox -s fuzz -- 60`."""
+    """Fuzz the readers of HLO files and of traces with atheris, ten minutes each, or seconds: `nox -s fuzz -- 60`."""
     session.install(".[test]")
     # atheris has wheels for some versions of Python on Linux; elsewhere pip would build libFuzzer.
     installed = subprocess.run(
@@ -123,7 +123,8 @@ def fuzz(session: nox.Session) -> None:
     corpus = Path(session.create_tmp()) / "seeds"
     session.run("python", "tests/fuzz/seeds.py", str(corpus), env={"JAX_PLATFORMS": "cpu"})
     limits = (f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-verbosity=1")
-    session.run("python", "tests/fuzz/fuzz_hlo.py", *limits, str(corpus))
+    session.run("python", "tests/fuzz/fuzz_hlo.py", *limits, str(corpus / "hlo"))
+    session.run("python", "tests/fuzz/fuzz_traces.py", *limits, str(corpus / "traces"))
 
 
 @nox.session

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from costax.errors import Uncountable as Uncountable
     from costax.hlo.module_analysis import ModuleAnalysis as ModuleAnalysis
     from costax.measure.calibration import calibrate as calibrate
+    from costax.measure.join.join import join as join
+    from costax.measure.join.result import Join as Join
     from costax.measure.measurement import Measurement as Measurement
     from costax.measure.measurement import measure as measure
     from costax.measure.trip_counts import count_trips as count_trips
@@ -98,6 +100,8 @@ _HOMES = {
     "calibrate": "measure.calibration",
     "count_trips": "measure.trip_counts",
     "explain": "analysis.explain",
+    "Join": "measure.join.result",
+    "join": "measure.join.join",
     "load": "report",
     "measure": "measure.measurement",
     "predict": "performance.prediction",

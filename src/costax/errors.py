@@ -175,6 +175,10 @@ class HloError(CostaxError, ValueError):
     """An HLO module that cannot be read, or an instruction that XLA's cost model cannot count."""
 
 
+class TraceError(CostaxError, ValueError):
+    """A trace of a profiler that cannot be read, or that does not fit the program it is joined with."""
+
+
 class SymbolError(CostaxError, ValueError):
     """A symbol without a value, a value outside its range, an unknown symbol, or a text that is not a formula."""
 

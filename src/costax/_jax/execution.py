@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -90,29 +86,7 @@ def peak_memory() -> int | None:
     return None if peak is None else int(peak)
 
 
-def profile(run: Callable[[], object]) -> Iterator[tuple[str, float]]:
-    """Yield (name of an HLO instruction, seconds) for each execution of an instruction during `run`."""
-    with tempfile.TemporaryDirectory(prefix="costax-") as folder:
-        with _api.profiler.trace(folder):
-            run()
-        for path in Path(folder).rglob("*.xplane.pb"):
-            with warnings.catch_warnings():
-                # jax's event types lack `__module__`: Python 3.13 warns, and a warning as an error ends the process.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                events = list(_events(_api.profiler.ProfileData.from_file(str(path))))
-            yield from events
-
-
-_OTHER = re.compile(r"[$(:]|^$")
-
-
-def _events(profile: Any) -> Iterator[tuple[str, float]]:
-    for plane in profile.planes:
-        for line in plane.lines:
-            for event in line.events:
-                # On the host, most events are those of Python and of the runtime, not of HLO instructions.
-                if plane.name.startswith("/host") and _OTHER.search(event.name):
-                    continue
-                stats: Mapping[str, Any] = dict(event.stats)
-                if "hlo_op" in stats and event.duration_ns:
-                    yield str(stats["hlo_op"]), event.duration_ns / 1e9
+def profile(run: Callable[[], object], folder: str) -> None:
+    """Run under jax's profiler, which writes its trace into a folder."""
+    with _api.profiler.trace(folder):
+        run()

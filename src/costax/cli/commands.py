@@ -7,6 +7,7 @@ from costax.cli.devices import devices
 from costax.cli.diff import diff
 from costax.cli.explain import explain
 from costax.cli.fits import fits
+from costax.cli.join import join
 from costax.cli.measure import measure
 from costax.cli.memory import memory
 from costax.cli.predict import predict
@@ -23,6 +24,7 @@ COMMANDS = (
     diff,
     explain,
     fits,
+    join,
     measure,
     memory,
     predict,

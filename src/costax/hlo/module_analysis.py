@@ -205,8 +205,12 @@ def named_after(path: str | Path) -> Generator[None]:
 
 def analyze_bytes(hlo: bytes, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:
     """Return the analysis of a serialised HLO module; the arguments are those of `analyze_module`."""
-    module = read_bytes(hlo)
-    replayed = replay_module(module, cost_model_for())
+    return analyze_replay(replay_module(read_bytes(hlo), cost_model_for()), hlo, trips)
+
+
+def analyze_replay(replayed: Replay, hlo: bytes, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:
+    """Return the analysis of a replayed module. hlo: the serialised module. trips: as for `analyze_module`."""
+    module = replayed.module
     loops = _Loops(replayed, trips or {})
     instruction_costs = tuple(_instruction_costs(replayed, loops))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}

@@ -1,8 +1,7 @@
 """A small protobuf schema for the parts of `HloModuleProto` that a cost needs.
 
-The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`). The package name and the
-descriptor pool belong to costax alone, so that they cannot clash with other packages' descriptors. The decoder skips
-fields that the schema does not name. The values of constants are decoded only for integer scalars. Names have the type
+The field numbers are XLA's and never change (`xla/service/hlo.proto`, `xla/xla_data.proto`). The decoder skips fields
+that the schema does not name. The values of constants are decoded only for integer scalars. Names have the type
 `bytes`, because XLA does not guarantee UTF-8. Repeated messages have the type `bytes`, too: equal shapes are decoded
 once, and a hostile file cannot expand two bytes into a large message a million times.
 """
@@ -11,14 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from costax.core.protobuf import message_classes
 from costax.hlo.errors import malformed
-
-_PACKAGE: Final = "costax.hlo.proto"
-_FIELD: Final = descriptor_pb2.FieldDescriptorProto
-_TYPES: Final = {"int": _FIELD.TYPE_INT64, "bool": _FIELD.TYPE_BOOL, "bytes": _FIELD.TYPE_BYTES}
 
 # name: {field: (number, type)}; a type ending in * is repeated, a capitalised one is a message of this table.
 _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
@@ -219,32 +214,7 @@ _MESSAGES["InstructionNumbers"] = {
 _MESSAGES["ComputationNumbers"] = {"instructions": (2, "InstructionNumbers*"), "id": (5, "int"), "root_id": (6, "int")}
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(name="costax/hlo.proto", package=_PACKAGE, syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field_name, (number, kind) in fields.items():
-            repeated = kind.endswith("*")
-            base = kind.rstrip("*")
-            field_proto = message.field.add(name=field_name, number=number)
-            field_proto.label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
-            if base in _TYPES:
-                field_proto.type = _TYPES[base]
-            else:
-                field_proto.type = _FIELD.TYPE_MESSAGE
-                field_proto.type_name = f".{_PACKAGE}.{base}"
-    return file
-
-
-def _messages() -> dict[str, Any]:
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file())
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
-    }
-
-
-MESSAGES: Final[dict[str, Any]] = _messages()
+MESSAGES: Final[dict[str, Any]] = message_classes("costax.hlo.proto", _MESSAGES)
 """Message class by name."""
 
 

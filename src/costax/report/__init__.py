@@ -47,6 +47,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Diff": "diff",
     "Energy": "energy",
     "Fit": "fit",
+    "Join": "join",
     "Measurement": "measurement",
     "PassTrail": "passes",
     "ModuleAnalysis": "hlo_module",
@@ -70,7 +71,11 @@ _BOTH = ("Analysis", "BaseComparison")
 FORMATS: Final[Mapping[str, Format]] = {
     "speedscope": Format(
         ".speedscope.json",
-        {**dict.fromkeys(_BOTH, "formats.as_speedscope"), "Prediction": "flamegraph.prediction_as_speedscope"},
+        {
+            **dict.fromkeys(_BOTH, "formats.as_speedscope"),
+            "Prediction": "flamegraph.prediction_as_speedscope",
+            "Join": "flamegraph.join_as_speedscope",
+        },
     ),
     "perfetto": Format(".perfetto.json", {"Prediction": "flamegraph.prediction_as_perfetto"}),
     "json": Format(
@@ -79,6 +84,7 @@ FORMATS: Final[Mapping[str, Format]] = {
             **dict.fromkeys(_BOTH, "formats.as_json"),
             "Prediction": "prediction.as_json",
             "ModuleAnalysis": "hlo_module.as_json",
+            "Join": "join.as_json",
             "PassTrail": "passes.as_json",
         },
     ),
@@ -87,7 +93,12 @@ FORMATS: Final[Mapping[str, Format]] = {
     ),
     "csv": Format(".csv", {**dict.fromkeys(_BOTH, "formats.as_csv"), "ModuleAnalysis": "module_formats.as_csv"}),
     "html": Format(
-        ".html", {**dict.fromkeys(_BOTH, "html.page.as_html"), "ModuleAnalysis": "html.page.module_as_html"}
+        ".html",
+        {
+            **dict.fromkeys(_BOTH, "html.page.as_html"),
+            "ModuleAnalysis": "html.page.module_as_html",
+            "Join": "html.join.as_html",
+        },
     ),
     "pprof": Format(".pb.gz", dict.fromkeys(_BOTH, "formats.as_pprof")),
 }

@@ -56,6 +56,18 @@ def prediction_as_speedscope(prediction: Any) -> str:
     return _speedscope(prediction.analysis, frames, [_profile(name, "seconds", samples)])
 
 
+def join_as_speedscope(join: Any) -> str:
+    """Return a speedscope file of a join: stacks of scopes and instructions, weighted by their measured seconds."""
+    frames: dict[StackFrame, int] = {}
+    samples: list[tuple[list[int], Any]] = []
+    for row in join.rows:
+        file, _, line = row.source.rpartition(":")
+        leaf = StackFrame(row.name, file, int(line)) if line.isdecimal() else StackFrame(row.name)
+        stack = (*map(StackFrame, row.place.scope), leaf)
+        samples.append(([frames.setdefault(frame, len(frames)) for frame in stack], row.seconds))
+    return _speedscope(join.analysis, frames, [_profile(f"{join.name}, measured", "seconds", samples)])
+
+
 def prediction_as_perfetto(prediction: Any) -> str:
     """Return a trace for Perfetto: the kernels of a prediction one after the other, as long as each is expected to run.
 

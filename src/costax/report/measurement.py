@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from costax.core import units
+from costax.measure.join.result import Join
 from costax.measure.measurement import Measurement
-from costax.measure.profile import Profile
 from costax.measure.profile import profiled as run_profiled
 from costax.performance.prediction import predict
 
@@ -78,17 +78,20 @@ def to_record(result: Measurement) -> dict[str, Any]:
 class Profiled(NamedTuple):
     """A profile and its lines (scope, measured, predicted), in seconds; predicted is None if the device is unknown."""
 
-    profile: Profile
+    profile: Join
     lines: Sequence[tuple[str, float, float | None]]
 
 
 def profiled(result: Measurement, values: Sequence[Any], depth: int | None = None) -> Profiled:
     """Profile some runs of a measured program. values: its arguments. depth: the number of levels of scopes."""
-    profile = run_profiled(result.analysis, values)
+    profile = run_profiled(result.analysis, values, device=result.device)
+    measured = {scope: part.seconds for scope, part in profile.by_scope(depth).items()}
     if result.device is None:
-        scopes = sorted(profile.by_scope(depth).items(), key=lambda item: -item[1])
-        return Profiled(profile, [(scope, seconds, None) for scope, seconds in scopes])
-    return Profiled(profile, profile.beside(predict(result.analysis, result.device), depth))
+        return Profiled(profile, [(scope, seconds, None) for scope, seconds in measured.items()])
+    predicted = predict(result.analysis, result.device).by_scope(depth)
+    scopes = dict.fromkeys([*measured, *predicted])
+    lines = [(scope, measured.get(scope, 0.0), predicted.get(scope, 0.0)) for scope in scopes]
+    return Profiled(profile, sorted(lines, key=lambda line: -max(line[1:])))
 
 
 def rows(profile: Profiled) -> list[dict[str, Any]]:
@@ -104,7 +107,7 @@ def table(profile: Profiled) -> Table:
     predictions = [predicted for _, _, predicted in profile.lines if predicted is not None]
     predicted_total = units.seconds(sum(predictions)) if predictions else ""
     rendered.add_column("scope", "total", overflow="fold")
-    rendered.add_column("measured", units.seconds(profile.profile.total), justify="right", no_wrap=True)
+    rendered.add_column("measured", units.seconds(profile.profile.total.seconds), justify="right", no_wrap=True)
     rendered.add_column("predicted", predicted_total, justify="right", no_wrap=True)
     rendered.add_column("predicted / measured", justify="right", no_wrap=True)
     for scope, measured, predicted in profile.lines:

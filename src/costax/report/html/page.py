@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from costax.report.shown import Shown
 
 # The page may not load anything; its scripts and styles are inline.
-_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 class Heading(NamedTuple):
@@ -65,25 +65,30 @@ def page(account: Shown, data: dict[str, Any]) -> str:
 
 
 def _filled(heading: Heading, data: dict[str, Any]) -> str:
-    try:
-        offline: Any = import_module("plotly.offline")
-    except ImportError as error:
-        raise ExtraError("plotly", "The HTML report", "html") from error
     web = files("costax.report.html") / "web"
     # The browser would end the element at a `</script>` inside a JSON string.
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return _PAGE.format(
+    return PAGE.format(
         title=escape(f"{heading.name} - costax"),
-        policy=_POLICY,
+        policy=POLICY,
         style=(web / "page.css").read_text(),
         body=_body(heading, data),
         data=embedded,
-        plotly=offline.get_plotlyjs(),
+        plotly=plotly_script(),
         script=(web / "page.js").read_text(),
     )
 
 
-_PAGE: Final = """<!DOCTYPE html>
+def plotly_script() -> str:
+    """Return the JavaScript of plotly. Raises ExtraError if plotly is not installed."""
+    try:
+        offline: Any = import_module("plotly.offline")
+    except ImportError as error:
+        raise ExtraError("plotly", "The HTML report", "html") from error
+    return offline.get_plotlyjs()
+
+
+PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

@@ -1,0 +1,1 @@
+"""Join: the measured time of a trace with the work of the module that ran."""

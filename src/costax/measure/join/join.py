@@ -1,0 +1,275 @@
+"""Join a trace with the module that ran: which instruction took how long, and how much work it did meanwhile."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+from costax.analysis.compiled_module import of_analysis
+from costax.errors import InputError
+from costax.hlo.module_analysis import ModuleAnalysis
+from costax.measure.join.candidates import candidates_of, embedded_in
+from costax.measure.join.instructions import InstructionIndex
+from costax.measure.join.matching import chosen
+from costax.measure.join.result import Join, JoinRow, Measured, OtherModule, Spread, Unjoined
+from costax.measure.traces import Event, Trace, read_traces
+from costax.measure.traces.own_time import own_times, union
+from costax.measure.traces.records import ModuleName
+from costax.measure.traces.runs import TraceRun, by_module, runs_of
+from costax.performance.hardware import Device
+from costax.performance.hardware import device as load_device
+from costax.performance.prediction import predict
+
+_SECOND: Final = 1e12
+
+
+def join(
+    program: Any,
+    trace: Trace | str | Path | Sequence[str | Path],
+    *,
+    module: str | None = None,
+    device: str | Device | None = None,
+    step: float | None = None,
+    trips: Mapping[str, int] | None = None,
+) -> Join:
+    """Return the measured time of each instruction of a program, beside the work that it does.
+
+    program: a ModuleAnalysis, a Comparison, a jax.stages.Compiled, an Analysis (it is compiled here), the path of an
+    HLO file or of a folder that XLA dumped into, or None for the modules that the trace embeds. trace: a path of a
+    trace, several for several processes, or a Trace. module: a part of the name of the module, if the trace has
+    several; by default the one with the most time. device: whose peaks the shares of the roofline, MFU and HFU use.
+    step: seconds of a run that were measured otherwise, for MFU and HFU. trips: trip counts of loops for which the
+    module has none.
+
+    Raises TraceError for a damaged trace and for one of another program, HloError for a damaged module.
+    """
+    if step is not None and not 0 < step < float("inf"):
+        raise InputError(
+            f"step must be a positive number of seconds, got {step}.",
+            why="MFU and HFU divide by it.",
+            cure="Pass the seconds of one run, for example step=0.1275, or leave it out.",
+        )
+    if not isinstance(trace, Trace):
+        trace = read_traces([trace] if isinstance(trace, str | Path) else trace)
+    hardware = load_device(device) if device is not None else None
+    embedded = embedded_in(trace)
+    groups = by_module(trace.events)
+    candidate, names = chosen(candidates_of(program), embedded, groups, module)
+    analysis = candidate.load(trips) if trips else candidate.analysis
+    return _Joiner(analysis, trace, names, hardware, step).join(groups)
+
+
+class _Joiner:
+    """Sums the times of a module's instructions over the runs of a trace."""
+
+    def __init__(
+        self,
+        analysis: ModuleAnalysis,
+        trace: Trace,
+        names: Sequence[ModuleName],
+        device: Device | None,
+        step: float | None,
+    ) -> None:
+        self.analysis = analysis
+        self.trace = trace
+        self.names = names
+        self.device = device
+        self.given_step = step
+        self.index = InstructionIndex(analysis)
+        self.notes: list[str] = list(trace.notes)
+
+    def join(self, groups: Mapping[ModuleName, list[Event]]) -> Join:
+        events = [self._named(event) for name in self.names for event in groups[name]]
+        fusions = self.index.fusions_of({event.instruction for event in events})
+        if fusions:
+            events = [e._replace(instruction=fusions.get(e.instruction, e.instruction)) for e in events]
+        module_runs = [run for run in self.trace.module_runs if run.module in self.names]
+        entry = {ins.name for ins in self.analysis.replay.module.entry.instructions}
+        runs = runs_of(events, module_runs, entry, timed=self.trace.timed)
+        whole = self._whole(runs)
+        measured, in_flight, busy = self._times(runs)
+        index = self.index
+        index.roll_up(measured)
+        rows = [
+            JoinRow(
+                ins.name,
+                index.opcode(ins),
+                computation.name,
+                computation is self.analysis.replay.module.entry,
+                index.place(computation, ins),
+                index.source(ins),
+                index.cost(ins),
+                measured.get(ins.name),
+                in_flight.get(ins.name),
+            )
+            for computation, ins in index.instructions(measured)
+            if ins.name in measured or ins.name in in_flight or any(index.cost(ins))
+        ]
+        expected, untimed, waiting = self._coverage(measured, in_flight)
+        steps = [run.span / _SECOND for run in whole if run.span is not None]
+        step = Spread.of(steps) if steps else None
+        if self.given_step is not None:
+            step = Spread(self.given_step, self.given_step, self.given_step)
+        return self._with_hardware(
+            Join(
+                self.analysis,
+                rows,
+                runs=len(whole),
+                devices=len({run.device for run in whole}),
+                processes=self.trace.processes,
+                step=step,
+                busy=Spread.of(busy) if busy else None,
+                unjoined=self._unjoined(events, groups),
+                untimed=untimed,
+                waiting=waiting,
+                joined=expected - len(untimed) - len(waiting),
+                expected=expected,
+                others=self._others(groups),
+                form=self.trace.form,
+                notes=self.notes,
+            )
+        )
+
+    def _named(self, event: Event) -> Event:
+        """Return an event with the instruction of its kernel where the trace names only the kernel."""
+        if event.instruction:
+            return event
+        return event._replace(instruction=self.index.by_kernel.get(kernel_name(event.kernel), ""))
+
+    def _whole(self, runs: Sequence[TraceRun]) -> list[TraceRun]:
+        whole = [run for run in runs if run.whole]
+        if len(whole) < len(runs):
+            cut = len(runs) - len(whole)
+            self.notes.append(f"Left out, because the trace begins or ends inside of them: {cut} of {len(runs)} runs.")
+        return whole
+
+    def _times(self, runs: Sequence[TraceRun]) -> tuple[dict[str, Measured], dict[str, Spread], list[float]]:
+        """Return the times of instructions, those of asynchronous operations, and the busy seconds of whole runs."""
+        own: dict[str, list[int]] = defaultdict(list)
+        beside: dict[str, list[int]] = defaultdict(list)
+        executions: dict[str, int] = defaultdict(int)
+        totals: dict[str, int] = defaultdict(int)
+        busy: list[float] = []
+        count = 0
+        for run in runs:
+            sums: dict[str, int] = defaultdict(int)
+            flights: dict[str, int] = defaultdict(int)
+            times = own_times(run.events, self.index.inside) if self.trace.timed else self._without_holders(run.events)
+            for event, time in zip(run.events, times, strict=True):
+                if event.in_flight:
+                    flights[event.instruction] += event.duration
+                else:
+                    sums[event.instruction] += time
+                    executions[event.instruction] += 1
+            for name, time in sums.items():
+                totals[name] += time
+            if not run.whole:
+                continue
+            count += 1
+            for name, time in sums.items():
+                own[name].append(time)
+            for name, time in flights.items():
+                beside[name].append(time)
+            if self.trace.timed:
+                spans = sorted((e.start, e.start + e.duration) for e in run.events if not e.in_flight)
+                busy.append(union(spans) / _SECOND)
+        measured = {
+            name: Measured(self._spread(name, own[name], count), total / _SECOND, executions[name])
+            for name, total in totals.items()
+            if name in self.index
+        }
+        in_flight = {name: self._spread(name, sample, count) for name, sample in beside.items() if name in self.index}
+        return measured, in_flight, busy
+
+    def _spread(self, name: str, sample: Sequence[int], runs: int) -> Spread:
+        if name in self.trace.spreads and len(sample) == 1:
+            fastest, slowest = self.trace.spreads[name]
+            return Spread(sample[0] / _SECOND, fastest / _SECOND, slowest / _SECOND)
+        seconds = [time / _SECOND for time in sample]
+        if len(sample) == runs:
+            return Spread.of(seconds)
+        # A branch that some runs take: the median of those alone would charge it to all.
+        seconds += [0.0] * (runs - len(sample))
+        return Spread(fmean(seconds), 0.0, max(seconds))
+
+    def _without_holders(self, events: Sequence[Event]) -> list[int]:
+        """Return the times of a table, where an instruction that runs timed ones has their time and none of its own."""
+        timed = {event.instruction for event in events}
+        return [
+            0 if not timed.isdisjoint(self.index.inside.get(event.instruction, ())) else event.duration
+            for event in events
+        ]
+
+    def _coverage(
+        self, measured: Mapping[str, Measured], in_flight: Mapping[str, Spread]
+    ) -> tuple[int, list[JoinRow], list[JoinRow]]:
+        """Return how many instructions of the entry run, those without a time, and those that only wait."""
+        timed = measured.keys() | in_flight.keys()
+        runs, untimed, waiting = 0, list[JoinRow](), list[JoinRow]()
+        entry = self.analysis.replay.module.entry
+        for ins in entry.instructions:
+            if not self.index.runs(ins):
+                continue
+            runs += 1
+            if ins.name in timed or not timed.isdisjoint(self.index.inside.get(ins.name, ())):
+                continue
+            row = JoinRow(
+                *(ins.name, self.index.opcode(ins), entry.name, True),
+                *(self.index.place(entry, ins), self.index.source(ins), self.index.cost(ins)),
+            )
+            (waiting if ins.opcode.endswith("-done") else untimed).append(row)
+        return runs, untimed, waiting
+
+    def _unjoined(self, events: Iterable[Event], groups: Mapping[ModuleName, list[Event]]) -> list[Unjoined]:
+        """Return the time without an instruction, the longest first."""
+        found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        devices = {event.device for event in events}
+        for event in events:
+            if event.instruction not in self.index and not event.in_flight:
+                reason = "not in the module" if event.instruction else "the trace names no instruction"
+                found[event.instruction or event.kernel, reason].append(event.duration)
+        for event in groups.get(ModuleName(""), []) if ModuleName("") not in self.names else ():
+            if event.device in devices and not event.in_flight:
+                found[event.instruction or event.kernel, "outside of every module"].append(event.duration)
+        listed = [Unjoined(name, sum(d) / _SECOND, len(d), reason) for (name, reason), d in found.items()]
+        return sorted(listed, key=lambda item: -item.seconds)
+
+    def _others(self, groups: Mapping[ModuleName, list[Event]]) -> list[OtherModule]:
+        others = [
+            OtherModule(name, sum(e.duration for e in events if not e.in_flight) / _SECOND, len(events))
+            for name, events in groups.items()
+            if name not in self.names and name.name
+        ]
+        return sorted(others, key=lambda other: -other.seconds)
+
+    def _with_hardware(self, found: Join) -> Join:
+        """Return the join with the seconds that a device needs at its peaks, and those that `predict` expects."""
+        if self.device is None:
+            return found
+        program: Any = of_analysis(self.analysis)
+        prediction = predict(program, self.device)
+        bounds: dict[str, float] = defaultdict(float)
+        predicted: dict[str, float] = defaultdict(float)
+        for part in prediction.parts:
+            name = part.kernel.instruction
+            bounds[name] += part.timing.best * float(part.kernel.times)
+            predicted[name] += part.seconds
+        rows = [
+            replace(row, bound=bounds[row.name], predicted=predicted[row.name]) if row.name in predicted else row
+            for row in found.rows
+        ]
+        return replace(found, rows=rows, device=self.device, peak=prediction.peak)
+
+
+def kernel_name(name: str) -> str:
+    """Return the name that XLA gives to the kernel of an instruction: without signs that a linker forbids.
+
+    >>> kernel_name("loop_fusion.3"), kernel_name("loop_fusion_3.kd")
+    ('loop_fusion_3', 'loop_fusion_3')
+    """
+    return re.sub(r"\W", "_", name.removesuffix(".kd"))
