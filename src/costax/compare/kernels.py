@@ -109,6 +109,7 @@ def _kernel(
         times=costs[0].executed * calls,
         transposes=_transposes(owner) or any(map(_transposes, inside)),
         uncached_bytes=min(moved // calls, sum(_bytes(x) for x in dict.fromkeys(owner.operands) if _is_argument(x))),
+        instruction="" if owner.opcode.endswith("-done") else owner.name,
     )
 
 

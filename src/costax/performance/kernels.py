@@ -88,7 +88,8 @@ class Kernel:
     a whole call ago. weights: the part of `read` that belongs to parameters, whose elements are weight_width bytes
     wide. width: bytes of one element of the result, 0 where the result is not floating. reuse_distance: for a kernel
     in a loop, the bytes that one iteration moves before uncached_bytes are read again; 0 outside of loops, where the
-    distance is the whole program.
+    distance is the whole program. instruction: XLA's name of the instruction that starts the kernel; "" where the
+    kernel is not XLA's, or where the instruction only waits for one that was started before.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Kernel:
     weight_width: Count = 4
     width: Count = 0
     reuse_distance: Count = 0
+    instruction: str = ""
 
     @property
     def matmul(self) -> dict[str, Count]:

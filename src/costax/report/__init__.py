@@ -80,6 +80,7 @@ FORMATS: Final[Mapping[str, Format]] = {
             "PassTrail": "passes.as_json",
         },
     ),
+    "scheduler": Format(".pbtxt", {"Prediction": "scheduler_costs.as_pbtxt"}),
     "markdown": Format(".md", dict.fromkeys(_BOTH, "formats.as_markdown")),
     "csv": Format(".csv", dict.fromkeys(_BOTH, "formats.as_csv")),
     "html": Format(".html", dict.fromkeys(_BOTH, "html.page.as_html")),
