@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from costax.analysis.kernel_estimates import with_cost_estimates as with_cost_estimates
     from costax.analysis.other_tools.conventions import Answer as Answer
     from costax.analysis.other_tools.conventions import Reason as Reason
+    from costax.analysis.utilisation import Utilisation as Utilisation
     from costax.compare.compare import compare as compare
     from costax.compare.comparison import Comparison as Comparison
     from costax.compare.passes import PassTrail as PassTrail
@@ -77,6 +78,7 @@ _HOMES = {
     "Traits": "rules.traits",
     "Uncountable": "errors",
     "UncountedWarning": "analysis.analyze",
+    "Utilisation": "analysis.utilisation",
     "analyze": "analysis.analyze",
     "body_rule": "rules.registry",
     "budget": "analysis.decorators",

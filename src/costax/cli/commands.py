@@ -9,6 +9,7 @@ from costax.cli.explain import explain
 from costax.cli.fits import fits
 from costax.cli.measure import measure
 from costax.cli.memory import memory
+from costax.cli.mfu import mfu
 from costax.cli.predict import predict
 from costax.cli.rules import rules
 from costax.cli.show import show
@@ -25,6 +26,7 @@ COMMANDS = (
     fits,
     measure,
     memory,
+    mfu,
     predict,
     rules,
     show,

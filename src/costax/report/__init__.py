@@ -52,6 +52,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Prediction": "prediction",
     "Run": "energy",
     "Sweep": "sweep",
+    "Utilisation": "utilisation",
     "WhatIf": "what_if",
 }
 
@@ -78,6 +79,7 @@ FORMATS: Final[Mapping[str, Format]] = {
             "Prediction": "prediction.as_json",
             "ModuleAnalysis": "hlo_module.as_json",
             "PassTrail": "passes.as_json",
+            "Utilisation": "utilisation.as_json",
         },
     ),
     "scheduler": Format(".pbtxt", {"Prediction": "scheduler_costs.as_pbtxt"}),
