@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from costax.measure.calibration import calibrate as calibrate
     from costax.measure.measurement import Measurement as Measurement
     from costax.measure.measurement import measure as measure
+    from costax.measure.meter import Meter as Meter
+    from costax.measure.meter import Reading as Reading
+    from costax.measure.meter import meter as meter
     from costax.measure.trip_counts import count_trips as count_trips
     from costax.performance.fit import Fit as Fit
     from costax.performance.fit import fits as fits
@@ -89,6 +92,9 @@ _HOMES = {
     "diff": "analysis.diff",
     "Device": "performance.hardware",
     "Measurement": "measure.measurement",
+    "Meter": "measure.meter",
+    "Reading": "measure.meter",
+    "meter": "measure.meter",
     "Prediction": "performance.prediction",
     "device": "performance.hardware",
     "devices": "performance.hardware",

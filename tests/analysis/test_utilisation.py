@@ -1,4 +1,4 @@
-"""MFU by every convention. Expected are published runs: the time of a step, and the FLOP/s and MFU that were printed."""
+"""MFU by every convention. Expected are published runs: the time of a step, its FLOP/s and its MFU."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_step_at_its_peak_is_possible_and_a_faster_one_is_not():
     product = costax.analyze(jnp.matmul)(MATMUL, MATMUL)
     at_peak = 2 * 4096**3 / costax.device("h100-sxm").peaks["bf16"].value
     assert product.mfu(at_peak, "h100-sxm").mfu() == pytest.approx(1.0)
-    with pytest.raises(InputError, match="impossible.*102%") as caught:
+    with pytest.raises(InputError, match=r"impossible.*102%") as caught:
         product.mfu(at_peak / 1.02, "h100-sxm")
     assert "in seconds" in caught.value.cure
     # Two devices have twice the peak.

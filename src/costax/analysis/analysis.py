@@ -14,8 +14,8 @@ from costax.core.display import reporter
 if TYPE_CHECKING:
     from costax.analysis.budgets import Budget
     from costax.analysis.other_tools.conventions import Answer
-    from costax.analysis.what_if import WhatIf
     from costax.analysis.utilisation import Utilisation
+    from costax.analysis.what_if import WhatIf
     from costax.core.size import Size
     from costax.performance.hardware import Device
 

@@ -257,9 +257,9 @@ def _check_possible(analysis: Counts, device: Device, seconds: float, devices: i
         return
     chips = f", and jax sees one chip as {device.jax_devices} devices" if device.jax_devices > 1 else ""
     raise InputError(
-        f"A step of `{analysis.name}` in {seconds:g} s is impossible on {devices} x {device.name}: {needed / seconds:.0%} "
-        "of the peak.",
-        why=f"At their peak the products of the program alone take {needed:.3g} s, without recomputed ones and padding.",
+        f"A step of `{analysis.name}` in {seconds:g} s is impossible on {devices} x {device.name}: "
+        f"{needed / seconds:.0%} of the peak.",
+        why=f"At their peak its products alone take {needed:.3g} s, recomputed ones and padding left out.",
         cure="Check that the step is in seconds and waited for its results, that the program has the batch of all "
         f"devices, and the device and number of devices ({devices}{chips}).",
     )

@@ -48,7 +48,12 @@ def _head(found: Utilisation) -> list[tuple[str, str]]:
 def _table(found: Utilisation) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("convention", no_wrap=True)
-    headings = [f"FLOPs a step{', all devices' if found.devices > 1 else ''}", *(["FLOPs a token"] if found.tokens else []), "FLOP/s a device", "MFU"]
+    headings = [
+        f"FLOPs a step{', all devices' if found.devices > 1 else ''}",
+        *(["FLOPs a token"] if found.tokens else []),
+        "FLOP/s a device",
+        "MFU",
+    ]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("against all FLOPs of the program", overflow="fold")
