@@ -71,7 +71,7 @@ def test_recomputed_work_is_hardware_and_no_model():
     )
     assert plain.flops("hardware") == plain.flops("model")
     # The first product is computed once more; the second one is not needed for a gradient.
-    assert again.flops("hardware") - again.flops("model") == pytest.approx(2 * 8 * 64 * 64, rel=0.02)
+    assert again.flops("hardware") - again.flops("model") == pytest.approx(2 * 8 * 64 * 64, rel=0.05)
     assert again.flops("model") == pytest.approx(plain.flops("model"), rel=0.02)
     assert again.mfu() < again.hfu
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import costax
+from costax import _jax
 from costax.compare import chain, comparison
 from costax.compare.causes import CONVERTED, UNEXPLAINED
 
@@ -73,3 +74,21 @@ def test_a_donated_argument_takes_memory_once():
     assert {name: use.parts[name] for name in ("arguments", "results")} == {"arguments": n, "results": 0}
     assert use.needed == donated.compiled.held == sum(use.parts.values()) == plain.compiled.held - n
     assert use.allocated == use.parts["temporaries"]
+
+
+def test_what_xla_leaves_out_of_its_dictionary_is_0():
+    def turned(x):
+        return x.T
+
+    theirs = jax.jit(turned).lower(jnp.zeros((4, 8))).compile().cost_analysis()
+    assert "transcendentals" not in theirs
+    found = costax.compare(turned, passes=False)(costax.spec("f32[4,8]"))
+    assert found.xla == {"flops": 0.0, "transcendentals": 0.0, **theirs}
+
+
+def test_a_compiler_without_a_dictionary_is_not_compared_with(monkeypatch):
+    monkeypatch.setattr(_jax, "xla_cost", lambda hlo: None)
+    found = costax.compare(lambda x: jnp.sin(x) + x, passes=False)(X)
+    assert found.lowered.xla is None
+    assert found.lowered.matches_xla is None
+    assert found.compiled.matches_xla is True
