@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import pytest
 
 import costax
 from costax.compare import experiment, marks
 from costax.compare.causes import Pair
 from costax.compare.dumping import OPTIONS, environment_flags
+from costax.hlo.read import read_bytes
 from costax.program.call_sites import call_sites
+from hlo_oracle import from_text
 
 
 def test_an_equation_that_is_no_program_of_its_own_leaves_the_others(monkeypatch):
@@ -37,3 +40,17 @@ def test_options_of_the_environment_come_before_those_of_a_comparison(monkeypatc
     assert f"--xla_dump_hlo_pass_re={OPTIONS['xla_dump_hlo_pass_re']}" in flags
     monkeypatch.delenv("XLA_FLAGS")
     assert environment_flags("", {"xla_b": "3"}) == "--xla_b=3"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "works"),
+    [
+        ('custom-call(p), custom_call_target="Sharding"', False),
+        ('custom-call(p), custom_call_target="SPMDFullToShardShape"', False),
+        ('custom-call(p), custom_call_target="lapack_spotrf_ffi"', True),
+        ("sine(p)", True),
+    ],
+)
+def test_markers_of_shardings_are_no_work(instruction, works):
+    module = read_bytes(from_text(f"ENTRY e {{\n  p = f32[8,8] parameter(0)\n  ROOT r = f32[8,8] {instruction}\n}}\n"))
+    assert experiment.is_work(module.entry.root) is works

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from costax import _jax
 from costax.analysis.analysis import Analysis
@@ -257,7 +257,7 @@ def meter(
     Raises InputError for an unknown convention or another number of devices than the program has, DeviceError for an
     unknown device, SymbolError if the FLOPs depend on symbols.
     """
-    writers = to if isinstance(to, list | tuple) else (to,)
+    writers = cast("Sequence[Any]", to) if isinstance(to, list | tuple) else (to,)
     analysis = step if isinstance(step, Analysis) else None
     if analysis is not None and (args or kwargs):
         raise InputError(

@@ -25,9 +25,10 @@ def writer(to: Any) -> Write:
         return lambda reading, scalars: _each(to.add_scalar, reading.step, scalars)
     if hasattr(to, "scalar") and not callable(to):
         return lambda reading, scalars: _each(to.scalar, reading.step, scalars)
-    if hasattr(to, "log") and not isinstance(to, logging.Logger):
+    log = getattr(to, "log", None)
+    if log is not None and not isinstance(to, logging.Logger):
         # Without `step` wandb writes a row of its own: one with a step before that of the last row would be lost.
-        return lambda reading, scalars: to.log({**_named(scalars), "costax/step": reading.step})
+        return lambda reading, scalars: log({**_named(scalars), "costax/step": reading.step})
     if callable(to):
         return lambda reading, scalars: to(reading)
     raise InputError(
