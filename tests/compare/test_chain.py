@@ -11,7 +11,7 @@ import pytest
 import costax
 from costax import _jax
 from costax.compare import chain, comparison
-from costax.compare.causes import CONVERTED, UNEXPLAINED
+from costax.compare.causes import CONVERTED, UNEXPLAINED, Delta
 
 X = costax.spec("f32[8]")
 
@@ -92,3 +92,19 @@ def test_a_compiler_without_a_dictionary_is_not_compared_with(monkeypatch):
     assert found.lowered.xla is None
     assert found.lowered.matches_xla is None
     assert found.compiled.matches_xla is True
+
+
+def test_passes_stand_in_the_order_of_their_first_runs():
+    found = costax.compare(lambda x: jnp.sin(x) + x, passes=False)(X)
+    runs = [("cse", 5), ("algsimp", 2), ("dce", 9), ("algsimp", 7), ("fusion", 12)]
+    shown = replace(
+        found, deltas=[Delta("", "compiled", run, 0, "sin", (), "", 1, "", name, run) for name, run in runs]
+    )
+    assert {name: pair.flops for name, pair in shown.by_pass().items()} == {
+        "algsimp": 2 + 7,
+        "cse": 5,
+        "dce": 9,
+        "fusion": 12,
+    }
+    assert list(shown.by_pass()) == ["algsimp", "cse", "dce", "fusion"]
+    assert list(shown.by_pass_and_scope()) == [(name, ()) for name in shown.by_pass()]
