@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from costax.analysis.kernel_estimates import with_cost_estimates as with_cost_estimates
     from costax.analysis.other_tools.conventions import Answer as Answer
     from costax.analysis.other_tools.conventions import Reason as Reason
+    from costax.analysis.utilisation import Utilisation as Utilisation
     from costax.compare.compare import compare as compare
     from costax.compare.comparison import Comparison as Comparison
     from costax.compare.passes import PassTrail as PassTrail
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from costax.measure.join.result import Join as Join
     from costax.measure.measurement import Measurement as Measurement
     from costax.measure.measurement import measure as measure
+    from costax.measure.meter import Meter as Meter
+    from costax.measure.meter import Reading as Reading
+    from costax.measure.meter import meter as meter
     from costax.measure.trip_counts import count_trips as count_trips
     from costax.performance.fit import Fit as Fit
     from costax.performance.fit import fits as fits
@@ -81,6 +85,7 @@ _HOMES = {
     "Traits": "rules.traits",
     "Uncountable": "errors",
     "UncountedWarning": "analysis.analyze",
+    "Utilisation": "analysis.utilisation",
     "analyze": "analysis.analyze",
     "body_rule": "rules.registry",
     "budget": "analysis.decorators",
@@ -91,6 +96,9 @@ _HOMES = {
     "diff": "analysis.diff",
     "Device": "performance.hardware",
     "Measurement": "measure.measurement",
+    "Meter": "measure.meter",
+    "Reading": "measure.meter",
+    "meter": "measure.meter",
     "Prediction": "performance.prediction",
     "device": "performance.hardware",
     "devices": "performance.hardware",

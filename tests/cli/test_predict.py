@@ -38,6 +38,9 @@ def test_the_command_gives_a_record():
         ["--device", "h100", "--mesh", "data"],
         ["--device", "h100", "--tokens", "0"],
         ["--device", "x86-generic"],
+        ["--device", "h100", "--target", "cuda:h100:8"],
+        ["--device", "h100", "--xla-flag", "xla_gpu_autotune_level=0"],
+        ["--device", "h100", "--xla", "--xla-flag", "xla_gpu_autotune_level"],
         [],
     ],
 )

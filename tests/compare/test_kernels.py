@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 
 import costax
+from costax.compare.attribution import attribute
 from costax.compare.kernels import of_compiled
+from costax.compare.owners import CallSiteIndex
+from costax.compare.stage_costs import StageCost
+from costax.hlo.read import read_bytes
+from costax.hlo.replay import replay_module
+from hlo_oracle import from_text
 
 
 def spec(*shape, dtype="float32"):
@@ -56,3 +62,57 @@ def test_contractions_of_xlas_fusions_have_all_the_work():
     assert [x.filter_bytes for x in found] == [4 * 9 * 32 * 32] * 2
     # Of the 3 x 3 taps of 14 x 14 pixels XLA counts those that fall into the image: 40 along each side.
     assert sum(x.flops for x in found) == 2 * 2 * 40**2 * 32 * 32
+
+
+def compiled(text):
+    """The stage of a module that is written out, without a program."""
+    replay = replay_module(read_bytes(from_text(text)))
+    costs, _ = attribute(replay, CallSiteIndex(()), {})
+    return StageCost("compiled", replay, costs, None)
+
+
+PRODUCT = """f {
+  a = f32[8,8] parameter(0)
+  ROOT d = f32[8,8] dot(a, a), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+ENTRY e {
+  p = f32[8,8] parameter(0)
+  c = f32[8,8] call(p), to_apply=f
+  ROOT d.2 = f32[8,8] call(c), to_apply=f
+}
+"""
+
+
+def test_a_kernel_of_a_function_that_is_called_twice_runs_twice():
+    (kernel,) = of_compiled(compiled(PRODUCT))
+    assert (kernel.times, kernel.instruction) == (2, "d")
+    assert kernel.matmul == {"f32": 2 * 8**3}
+
+
+GATHER = """f {
+  table = f32[1000,64] parameter(0)
+  rows = s32[8,1] parameter(1)
+  g = f32[8,64] gather(table, rows), offset_dims={1}, collapsed_slice_dims={0}, start_index_map={0}, index_vector_dim=1, slice_sizes={1,64}
+  ROOT t = f32[8,64] tanh(g)
+}
+ENTRY e {
+  p = f32[1000,64] parameter(0)
+  q = s32[8,1] parameter(1)
+  ROOT r = f32[8,64] fusion(p, q), kind=kLoop, calls=f
+}
+"""  # noqa: E501
+
+
+def test_a_gather_in_a_fusion_reads_the_rows_that_it_takes():
+    (kernel,) = of_compiled(compiled(GATHER))
+    # Eight rows of 64 are read and written, and their numbers are read; the table has 1,000 rows.
+    assert 2 * 4 * 8 * 64 <= kernel.moved <= 3 * 4 * 8 * 64 + 4 * 8
+
+
+def test_an_unrolled_scan_runs_its_body_for_each_step_once():
+    def fn(x):
+        return jax.lax.scan(lambda c, _: (jnp.tanh(c), None), x, None, length=10, unroll=4)[0]
+
+    # Before optimisation: two iterations of four steps, and two steps after the loop.
+    comparison = costax.compare(fn, passes=False)(spec(8))
+    assert comparison.lowered.executed.transcendentals == comparison.compiled.executed.transcendentals == 10 * 8

@@ -127,6 +127,16 @@ def test_a_copy_before_a_copied_user_goes_back_to_the_original():
     assert origins(text(*before), text(*unnamed), text(*copied))["c.2"] == "~2~/exp"
 
 
+def test_a_copy_before_the_second_operand_of_a_copied_user_goes_back_to_that_operand():
+    # Both operands cost the same, so that only their place tells which is which.
+    before = ("a = f32[8] sine(p) ~2~/sin", "b = f32[8] sine(q) ~3~/sin", "ROOT u = f32[8] subtract(a, b) ~1~/sub")
+    unnamed = ("a = f32[8] sine(p)", "b = f32[8] sine(q)", before[2])
+    k, a, b = "k = f32[8] copy(p)", "a.2 = f32[8] sine(k)", "b.2 = f32[8] sine(k)"
+    copied = (k, a, b, "ROOT u.2 = f32[8] subtract(a.2, b.2) ~1~/sub")
+    found = origins(text(*before), text(*unnamed), text(*copied))
+    assert (found["a.2"], found["b.2"]) == ("~2~/sin", "~3~/sin")
+
+
 def test_a_clone_goes_back_to_what_it_is_named_after():
     before = ("x = f32[8] exponential(p) ~1~/exp", "ROOT u = f32[8] add(x, p) ~3~/add")
     k, clone = "k = f32[8] copy(q)", "x.clone.1 = f32[8] exponential(k)"
@@ -234,6 +244,31 @@ def test_what_has_no_name_in_a_loop_goes_back_to_the_loop():
     )
     before = text("ROOT x = f32[8] copy(p)")
     assert origins(before, text(*lines, before=LOOP.format(body="")))["w"] == "~5~/while"
+
+
+def test_what_has_no_name_in_a_loop_without_a_name_goes_back_to_the_loop_around():
+    def body(number: int, *lines: str) -> str:
+        return f"""body.{number} {{
+  t.{number} = (s32[], f32[8]) parameter(0)
+  i.{number} = s32[] get-tuple-element(t.{number}), index=0
+  v.{number} = f32[8] get-tuple-element(t.{number}), index=1
+  {" ".join(lines)}
+}}
+"""
+
+    inner = body(1, "w = f32[8] sine(v.1)\n", "ROOT r.1 = (s32[], f32[8]) tuple(i.1, w)")
+    outer = body(
+        2, "s.2 = (s32[], f32[8]) tuple(i.2, v.2)\n", "ROOT l.2 = (s32[], f32[8]) while(s.2), condition=c, body=body.1"
+    )
+    condition = LOOP.format(body="").split("}\n", 1)[1].replace("condition {", "c {")
+    lines = (
+        "z = s32[] constant(0)",
+        "st = (s32[], f32[8]) tuple(z, p)",
+        f'lo = (s32[], f32[8]) while(st), condition=c, body=body.2, metadata={{op_name="{ROOT}~5~/while"}}',
+        "ROOT o = f32[8] get-tuple-element(lo), index=1",
+    )
+    before = text("ROOT x = f32[8] copy(p)")
+    assert origins(before, text(*lines, before=inner + condition + outer))["w"] == "~5~/while"
 
 
 # Owners.

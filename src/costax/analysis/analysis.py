@@ -14,8 +14,10 @@ from costax.core.display import reporter
 if TYPE_CHECKING:
     from costax.analysis.budgets import Budget
     from costax.analysis.other_tools.conventions import Answer
+    from costax.analysis.utilisation import Utilisation
     from costax.analysis.what_if import WhatIf
     from costax.core.size import Size
+    from costax.performance.hardware import Device
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,27 @@ class Analysis(Counts):
         from costax.analysis.other_tools.conventions import answer
 
         return answer(self, tool)
+
+    def mfu(
+        self,
+        seconds: float,
+        device: str | Device,
+        *,
+        devices: int | None = None,
+        tokens: int | None = None,
+        peak: str | None = None,
+    ) -> Utilisation:
+        """Return the MFU of a step that took so many seconds, by every convention, and what each leaves out.
+
+        device: as `costax.predict` takes it. devices: how many devices, as jax counts them, ran the whole program
+        together; by default those that it is sharded over. tokens: that all of them processed in the step. peak: the
+        peak to divide by, a unit of the device such as "fp8" or a dtype; by default that of the dtype with most
+        products. Raises InputError for a time of 0, for another number of devices than the program has, and for a step
+        faster than the peak allows; DeviceError for an unknown device; SymbolError if the FLOPs depend on symbols.
+        """
+        from costax.analysis.utilisation import utilisation
+
+        return utilisation(self, seconds, device, devices=devices, tokens=tokens, peak=peak)
 
     def model_size(self, bits: int | str | Mapping[str, int | str] | None = None) -> Count:
         """Return the bits of the parameters as they are stored, or with another number of bits per element.

@@ -10,6 +10,7 @@ from costax.cli.fits import fits
 from costax.cli.join import join
 from costax.cli.measure import measure
 from costax.cli.memory import memory
+from costax.cli.mfu import mfu
 from costax.cli.predict import predict
 from costax.cli.rules import rules
 from costax.cli.show import show
@@ -27,6 +28,7 @@ COMMANDS = (
     join,
     measure,
     memory,
+    mfu,
     predict,
     rules,
     show,

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     "--scope", metavar="PATH", help="Show what passes did to this scope; with --pass, instruction by instruction."
 )
 @click.option("--module", metavar="NAME", help="For a folder: read the module with this in its name, not the largest.")
-@click.option(
-    "--xla-flag", "xla_flags", multiple=True, metavar="NAME=VALUE", help="Set an option of XLA. Repeat for more."
-)
+@options.xla_flags
 @options.output
 @options.debug
 def compare(
@@ -82,7 +80,7 @@ def compare(
     passes = passes or name is not None or scope is not None
     if passes and no_passes:
         raise click.BadParameter("leave it out where --passes, --pass or --scope is given.", param_hint="--no-passes")
-    flags = _flags(xla_flags)
+    flags = options.parsed_flags(xla_flags)
     if compile_for != "cpu":
         quieten_plugins()
     from costax.compare.ahead_of_time import machine
@@ -106,14 +104,3 @@ def compare(
     deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)
     if rendered is not None and not as_json:
         terminal.show(rendered)
-
-
-def _flags(texts: Sequence[str]) -> dict[str, str]:
-    """Return the options of XLA from NAME=VALUE."""
-    flags: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"write {text!r} as NAME=VALUE.", param_hint="--xla-flag")
-        flags[name.strip()] = value.strip()
-    return flags

@@ -104,6 +104,12 @@ compile_target: Decorator = _chain(
 )
 
 
+# The options of XLA's compiler: `xla_flags`.
+xla_flags: Decorator = click.option(
+    "--xla-flag", "xla_flags", multiple=True, metavar="NAME=VALUE", help="Set an option of XLA. Repeat for more."
+)
+
+
 def save_as(kind: str) -> Decorator:
     """Return the option --save: `save`. Its help lists the suffixes of the formats of a class of value."""
     suffixes = " ".join(FORMATS[name].suffix for name in format_names(kind))
@@ -229,3 +235,14 @@ def parsed_trips(texts: Sequence[str]) -> dict[str, int]:
                 cure="Use for example --trips 'solver/while=40'.",
             )
     return trips
+
+
+def parsed_flags(texts: Sequence[str]) -> dict[str, str]:
+    """Return the values of --xla-flag by name. Raises click's BadParameter if a text is not NAME=VALUE."""
+    flags: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"write {text!r} as NAME=VALUE.", param_hint="--xla-flag")
+        flags[name.strip()] = value.strip()
+    return flags

@@ -24,6 +24,13 @@ _OF_MODULES = (
 @click.option(
     "--xla", is_flag=True, help="Compile for the device, or else for this CPU, and use XLA's own fusions as kernels."
 )
+@click.option(
+    "--target",
+    "compile_for",
+    metavar="MACHINE",
+    help="With --xla: compile for this machine, as cuda:h100:8; by default for one of --device.",
+)
+@options.xla_flags
 @click.option("--examples", type=click.IntRange(min=1), help="Examples per call; adds examples per second.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens per call; adds tokens per second.")
 @click.option("--energy", is_flag=True, help="Also show the energy of a call in joules, as a range.")
@@ -55,6 +62,8 @@ def predict(
     name: str,
     mesh: str,
     xla: bool,
+    compile_for: str | None,
+    xla_flags: Sequence[str],
     examples: int | None,
     tokens: int | None,
     energy: bool,
@@ -75,8 +84,10 @@ def predict(
     costax predict examples/resnet.py:resnet50 --device h100-sxm
     costax predict examples/gpt2.py:gpt2_train_step --device v5e --tokens 8192
     costax predict module.hlo.pb --device h100-sxm --by source    # of a compiled module, the kernels are XLA's fusions
+    costax predict TARGET --device h100-sxm --xla --target cuda:h100:8 --save costs.pbtxt    # for XLA's scheduler
     """
     from costax.analysis.analysis import Analysis
+    from costax.cli.loading import quieten_plugins
     from costax.cli.programs import loaded
     from costax.performance.hardware import device
     from costax.performance.prediction import predict as predict_time
@@ -84,6 +95,12 @@ def predict(
 
     target_device = device(name)
     sizes = parsed_mesh(mesh)
+    flags = options.parsed_flags(xla_flags)
+    if not xla and (compile_for or flags):
+        option = "--target" if compile_for else "--xla-flag"
+        raise click.BadParameter("it needs --xla: without it nothing is compiled.", param_hint=option)
+    if xla:
+        quieten_plugins()
     program = loaded(
         target, inputs, options.parsed_trips(trips), on_missing or "warn", module=module, applicable=_OF_MODULES
     )
@@ -91,7 +108,8 @@ def predict(
         from costax.compare.ahead_of_time import machine
         from costax.compare.comparison import compare_program
 
-        program = compare_program(program.program, program, machine(target_device.compile_for or "cpu"), passes=False)
+        compiled_for = machine(compile_for or target_device.compile_for or "cpu")
+        program = compare_program(program.program, program, compiled_for, passes=False, xla_flags=flags)
     estimate = predict_time(program, target_device, sizes, examples=examples, tokens=tokens)
     with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
     energy_per_call = estimate.energy(power=power) if with_energy else None

@@ -88,8 +88,9 @@ class Kernel:
     a whole call ago. weights: the part of `read` that belongs to parameters, whose elements are weight_width bytes
     wide. width: bytes of one element of the result, 0 where the result is not floating. reuse_distance: for a kernel
     in a loop, the bytes that one iteration moves before uncached_bytes are read again; 0 outside of loops, where the
-    distance is the whole program. instruction, opcode: of HLO, for a kernel of a compiled module, and its source line
-    as `file:line`; "" where they are not known.
+    distance is the whole program. instruction: XLA's name of the instruction that starts the kernel; "" where the
+    kernel is not XLA's, or where the instruction only waits for one that was started before. opcode, source: of HLO,
+    and its line as `file:line`; "" where they are not known.
     """
 
     name: str

@@ -55,6 +55,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Prediction": "prediction",
     "Run": "energy",
     "Sweep": "sweep",
+    "Utilisation": "utilisation",
     "WhatIf": "what_if",
 }
 
@@ -86,8 +87,10 @@ FORMATS: Final[Mapping[str, Format]] = {
             "ModuleAnalysis": "hlo_module.as_json",
             "Join": "join.as_json",
             "PassTrail": "passes.as_json",
+            "Utilisation": "utilisation.as_json",
         },
     ),
+    "scheduler": Format(".pbtxt", {"Prediction": "scheduler_costs.as_pbtxt"}),
     "markdown": Format(
         ".md", {**dict.fromkeys(_BOTH, "formats.as_markdown"), "ModuleAnalysis": "module_formats.as_markdown"}
     ),

@@ -52,6 +52,18 @@ def test_a_missing_compiler_is_answered_with_the_line_that_installs_it(monkeypat
     assert caught.value.cure == f"pip install '{extra}'"
 
 
+@pytest.mark.parametrize(
+    ("name", "devices", "example"), [("cuda:h100:4", 8, "cuda:h100:8"), ("tpu:v5e", 8, "tpu:v5e:2x4")]
+)
+def test_a_machine_with_too_few_devices_is_answered_with_one_that_has_enough(monkeypatch, name, devices, example):
+    monkeypatch.setattr(build, "_is_installed", lambda module: True)
+    with pytest.raises(TargetError, match=f"runs on {devices} devices") as caught:
+        build._check(machine(name), devices, "step")
+    assert example in caught.value.cure
+    assert machine(example).devices == devices
+    build._check(machine(example), devices, "step")
+
+
 @pytest.mark.parametrize("target", [V5E])
 def test_a_program_that_does_not_fit_is_refused_in_the_compilers_words(target):
     with pytest.raises(DeviceMemoryError, match="does not fit") as caught:
