@@ -137,6 +137,11 @@ class WhatIf(Displayed):
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
         return self.analysis.kernel_source
 
+    @property
+    def executed_flops(self) -> None:
+        """None: without a compiled program, one device executes what `per_device` counts."""
+        return None
+
     def kernels(self) -> list[Kernel]:
         """Return the kernels of the analysis with the bytes and the dtypes that they would have.
 

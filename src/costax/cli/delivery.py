@@ -31,6 +31,7 @@ def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save:
         terminal.show(report.renderable(account, **table))
     if strict:
         check_exact(report.analysis_of(account))
+        check_compiled(account)
 
 
 def check_exact(analysis: Analysis) -> None:
@@ -44,6 +45,20 @@ def check_exact(analysis: Analysis) -> None:
         why="\n".join([*gaps(analysis), *open_loops(analysis)]),
         cure="Set trip counts with --trips, choose branches with --branches, write rules for the primitives, or leave "
         "out --strict.",
+    )
+
+
+def check_compiled(account: Any) -> None:
+    """Raise CheckError for a comparison whose compiled program has loops of unknown length."""
+    compiled = getattr(account, "compiled", None)
+    if compiled is None or not compiled.unknown_loops:
+        return
+    from costax.report.waterfall import gaps
+
+    raise CheckError(
+        "What the compiled program executes is not known.",
+        why="\n".join(gaps(compiled)),
+        cure="Give the loop a length that the program fixes, or leave out --strict.",
     )
 
 

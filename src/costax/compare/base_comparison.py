@@ -12,6 +12,7 @@ from costax.compare.causes import Delta, Pair
 from costax.compare.causes import unexplained as without_cause
 from costax.core.display import Displayed, reporter
 from costax.hlo.collectives import Collective
+from costax.hlo.module_analysis import Loop
 from costax.program.tree import Scope
 
 
@@ -35,7 +36,7 @@ class StageView(Protocol):
 
     @property
     def executed(self) -> Any:
-        """What the device executes: loop bodies as often as they run, library calls with the work of the library."""
+        """What the device executes: loop bodies by trip count, library calls with the work of the library."""
         ...
 
     @property
@@ -56,6 +57,16 @@ class StageView(Protocol):
     @property
     def opaque(self) -> Mapping[str, int]:
         """The number of calls whose work is unknown, by target."""
+        ...
+
+    @property
+    def unknown_loops(self) -> Sequence[Loop]:
+        """The loops whose trip count is unknown; their bodies count once in `executed`."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether `executed` is exact."""
         ...
 
     @property
@@ -120,6 +131,11 @@ class BaseComparison(Displayed, Generic[S]):
     def analysis(self) -> Analysis:
         """The analysis of the program, as `jaxpr`."""
         return self.jaxpr
+
+    @property
+    def exact(self) -> bool:
+        """Whether every count of the program, and what the compiled program executes, is exact."""
+        return self.jaxpr.exact and self.compiled.exact
 
     @property
     def xla(self) -> Mapping[str, float]:

@@ -48,7 +48,14 @@ class Comparison(BaseComparison[StageCost]):
     @property
     def kernel_source(self) -> str:
         """Where the kernels come from: XLA."""
-        return f"XLA's own, compiled for {self.target}"
+        loops = ", ".join(loop.name for loop in self.compiled.unknown_loops)
+        once = f"; what runs in loops of unknown length ({loops}) counts once" if loops else ""
+        return f"XLA's own, compiled for {self.target}{once}"
+
+    @property
+    def executed_flops(self) -> int | None:
+        """FLOPs that one of several devices executes; None for a program on one device."""
+        return self.compiled.executed.flops if self.compiled.devices > 1 else None
 
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions and other instructions that run as one kernel each."""
@@ -59,7 +66,10 @@ class Comparison(BaseComparison[StageCost]):
         sizes = {name: self.compiled.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
         results = sizes["output"] - sizes["alias"]
         parts = {"arguments": sizes["argument"], "results": results, "temporaries": sizes["temp"]}
-        return MemoryUse(self.compiled.held, parts, f"XLA for {self.target}", results + sizes["temp"])
+        # A program on one device keeps the interface of the analysis: XLA pads the arrays of a TPU.
+        interface = sizes["argument"] + sizes["output"] if self.compiled.devices > 1 else None
+        source = f"XLA for {self.target}"
+        return MemoryUse(self.compiled.held, parts, source, results + sizes["temp"], interface=interface)
 
 
 def compare_program(
@@ -111,6 +121,9 @@ def compare_program(
         links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), _source)
         found = deltas(links)
     after = replace(after, note=" ".join(filter(None, (after.note, note))))
+    if after.devices > analysis.devices:
+        share = analysis.total.divided(after.devices)
+        analysis = replace(analysis, devices=after.devices, per_device=share, even_share=True)
     return Comparison(analysis, before, after, found, marked, machine.name if machine else "cpu", flags, trail)
 
 
@@ -155,8 +168,20 @@ def _stage_cost(
     name: str, stage: XlaStage, replay: Replay, index: CallSiteIndex, origins: Mapping[str, str]
 ) -> StageCost:
     """Return the costs of a stage with their equations. origins: of its instructions, as `Lineage` has them."""
-    costs, branches = attribute(replay, index, origins)
-    return StageCost(name, replay, costs, stage.xla, branches, stage.memory, stage.seconds, stage.meshes, stage.note)
+    costs, branches, loops = attribute(replay, index, origins)
+    return StageCost(
+        name,
+        replay,
+        costs,
+        stage.xla,
+        branches,
+        stage.memory,
+        stage.seconds,
+        stage.meshes,
+        stage.note,
+        stage.devices,
+        loops,
+    )
 
 
 def _source(call_site: CallSite) -> str:

@@ -15,6 +15,7 @@ from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.collectives import Collective, Mesh, collective, kind
 from costax.hlo.library_calls import is_opaque
+from costax.hlo.module_analysis import Loop
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
 from costax.program.call_sites import CallSite
@@ -74,7 +75,8 @@ class StageCost:
     0, or None where the backend gives none. branches: for each `cond` that is still a conditional, how much of each
     branch that is left XLA counts: (FLOPs, transcendentals). memory: XLA's memory analysis of one device, in bytes;
     "device" is the memory that a GPU has. seconds: how long the stage took. meshes: the meshes that the program is
-    sharded over. note: which options the compiler needed beyond the usual ones, and why.
+    sharded over. partitions: how many devices run it. loops: the loops of the module, with their trip counts. note:
+    which options the compiler needed beyond the usual ones, and why.
     """
 
     stage: str
@@ -88,6 +90,8 @@ class StageCost:
     seconds: float = 0
     meshes: Sequence[Mesh] = ()
     note: str = ""
+    partitions: int = 1
+    loops: Sequence[Loop] = field(default=(), repr=False)
 
     @property
     def charges(self) -> Sequence[AttributedCost]:
@@ -119,11 +123,22 @@ class StageCost:
 
     @cached_property
     def executed(self) -> Properties:
-        """What the device executes: loop bodies as often as they run, library calls with the work of the library.
+        """What the device executes: loop bodies by trip count, library calls with the work of the library.
 
-        A call whose work is unknown (`opaque`) adds nothing.
+        The body of a loop whose trip count is unknown (`unknown_loops`) counts once, and a call whose work is unknown
+        (`opaque`) adds nothing.
         """
         return Properties(*(sum(cost.actual[i] * cost.executed for cost in self.instruction_costs) for i in range(3)))
+
+    @property
+    def unknown_loops(self) -> tuple[Loop, ...]:
+        """The loops whose trip count neither the module nor the program says; their bodies count once."""
+        return tuple({loop.name: loop for loop in self.loops if loop.trips is None}.values())
+
+    @property
+    def exact(self) -> bool:
+        """Whether `executed` is exact: the trip count of every loop and the work of every call are known."""
+        return not self.unknown_loops and not self.opaque
 
     @property
     def collectives(self) -> tuple[Collective, ...]:
@@ -139,7 +154,7 @@ class StageCost:
     @property
     def devices(self) -> int:
         """How many devices the program is sharded over."""
-        return max((prod(mesh.values()) for mesh in self.meshes), default=1)
+        return max(self.partitions, *(prod(mesh.values()) for mesh in self.meshes), 1)
 
     @property
     def opaque(self) -> dict[str, int]:

@@ -232,7 +232,7 @@ def _kernel(
     region: Region, fusion: Fusion, ops: list[Op], end: int, scope: Scope, direction: str, times: Count
 ) -> Kernel:
     """Return the kernel of some fused ops. end: the number of the last of them, whose result it writes."""
-    cost = Cost.sum(op.node.own for op in ops)
+    cost = Cost.sum(op.node.own.divided(op.parts) for op in ops)
     last = region.ops[end]
     written = sum(region.values[x].nbytes for x in last.outputs if x in fusion.buffers)
     read = sum(region.values[x].nbytes for x in fusion.reads[end])
@@ -240,7 +240,7 @@ def _kernel(
         # A slice, gather or update touches only a part of an operand; its rule says how many bytes. No buffer is taken
         # to be read for more bytes than the kernel writes: a lookup of 8 rows of 4 KB in a table of 100 MB counts 32 KB
         # by its rule, at most 32 KB for the table and the bytes of the indices, not 100 MB.
-        partial = Cost.sum(op.node.own for op in ops if op.traits.partial)
+        partial = Cost.sum(op.node.own.divided(op.parts) for op in ops if op.traits.partial)
         read = min(read, partial.of_kind(BYTES_READ) + sum(_at_most(region, x, written) for x in fusion.reads[end]))
         written = min(written, partial.of_kind(BYTES_WRITTEN)) if last.traits.partial else written
     names = list(dict.fromkeys(op.name for op in reversed(ops)))
@@ -283,7 +283,7 @@ def _contractions(op: Op) -> Iterator[Contraction]:
         rows = min(dot_kind.free_extents(op))
     for (unit, dtype), count in op.node.own.items():
         if unit == MAC:
-            yield Contraction(kind, dtype, 2 * count, rows, filter_bytes)
+            yield Contraction(kind, dtype, 2 * -(-count // op.parts) if op.parts > 1 else 2 * count, rows, filter_bytes)
 
 
 def _at_most(region: Region, x: int, limit: Count) -> Count:

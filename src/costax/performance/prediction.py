@@ -25,8 +25,10 @@ class Prediction(Displayed):
     """The predicted time of one call on one device of the mesh, with its range and assumptions.
 
     parts: the kernels with their times. mesh: sizes of the mesh axes by name. fusions: the origin of the kernels, as
-    the end of a sentence "The kernels are ...". examples, tokens: how many one call processes. allocated: bytes of the
-    results and temporaries of one call.
+    the end of a sentence "The kernels are ...". examples, tokens: how many one call of all devices processes.
+    allocated: bytes of the results and temporaries of one call. interface: bytes of its arguments and results.
+    executed_flops: FLOPs that one of several devices executes, where the kernels are those of a compiled program.
+    Everything is of one device, except `throughput`, which is of all devices.
     """
 
     analysis: Counted
@@ -37,6 +39,13 @@ class Prediction(Displayed):
     examples: int | None = None
     tokens: int | None = None
     allocated: Count = 0
+    interface: Count | None = None
+    executed_flops: Count | None = None
+
+    @property
+    def devices(self) -> int:
+        """How many devices run the program, each for the predicted time."""
+        return self.analysis.devices
 
     @property
     def seconds(self) -> float:
@@ -113,29 +122,30 @@ class Prediction(Displayed):
         Compulsory traffic reads each input and writes each output of the program once.
         """
         one = self.analysis.per_device
-        compulsory = sum(x.nbytes for _, x in self.analysis.inputs) + self._results
         fused = sum(part.kernel.moved * part.kernel.times for part in self.parts)
+        compulsory = self._compulsory if self.interface is None else self.interface
         return {"unfused": one.bytes_unfused, "fused": fused, "compulsory": compulsory}
 
     @property
-    def _results(self) -> Count:
+    def _compulsory(self) -> Count:
         region = self.analysis.memory.region
-        return sum(region.values[x].nbytes for x in region.outputs if x is not None)
+        return sum(region.values[x].nbytes for x in (*region.inputs, *region.outputs) if x is not None)
 
     @property
     def flops(self) -> Count:
-        """Hardware FLOPs of one device, which include recomputed work."""
-        return self.analysis.per_device.flops
+        """Hardware FLOPs of one device, which include recomputed work, and work that several devices repeat."""
+        return self.analysis.per_device.flops if self.executed_flops is None else self.executed_flops
 
     @property
     def model_flops(self) -> Count:
-        """Model FLOPs of one device: hardware FLOPs without recomputed work."""
+        """Model FLOPs of one device: its share of the program's FLOPs, without recomputed work."""
+        share = self.analysis.per_device.flops
         recomputed = self.analysis.by_direction().get(RECOMPUTE)
         if recomputed is None:
-            return self.flops
+            return share
         total = self.analysis.total.flops
         # `recomputed` is the sum over all devices. The share of one device is exact if all devices do the same work.
-        return self.flops - recomputed.flops * self.flops // total if total else self.flops
+        return share - recomputed.flops * share // total if total else share
 
     @property
     def intensity(self) -> dict[str, float]:
@@ -175,12 +185,17 @@ class Prediction(Displayed):
 
     @property
     def throughput(self) -> dict[str, float]:
-        """Calls per second, and examples and tokens per second if their number per call is known."""
+        """Calls per second, and examples and tokens per second if their number per call is known, by all devices."""
         rates = {"calls": 1 / self.seconds} if self.seconds else {}
         for name, count in (("examples", self.examples), ("tokens", self.tokens)):
             if count and self.seconds:
                 rates[name] = count / self.seconds
         return rates
+
+    @property
+    def throughput_per_device(self) -> dict[str, float]:
+        """Examples and tokens per second divided by the number of devices. A call needs all devices."""
+        return {name: rate / self.devices for name, rate in self.throughput.items() if name != "calls"}
 
     @property
     def assumptions(self) -> list[str]:
@@ -200,6 +215,13 @@ class Prediction(Displayed):
             assumptions.append(f"Contractions run on {self.peak[0]}, at jax's default precision.")
         if device.family == "tpu":
             assumptions.append("The rate of a TPU's vector unit is not published; elementwise work is bound by memory.")
+        if self.devices > 1:
+            assumptions.append(f"Time, FLOPs, bytes and MFU are of one of {self.devices} devices.")
+        if self.devices > 1 and self.analysis.even_share and self.executed_flops is None:
+            assumptions.append(
+                "XLA has not partitioned the program: one device does an even share, at least, and the collectives "
+                "that XLA adds are missing."
+            )
         if any(LINK in part.timing.terms for part in self.parts):
             assumptions.append("Collectives do not overlap with computation, and links reach 80 % of their bandwidth.")
         if device.jax_devices > 1:
@@ -249,9 +271,24 @@ def predict(
             why="A prediction needs them. For a CPU they depend on the whole machine, so costax has no table of them.",
             cure="Run `costax calibrate` on that machine, and pass the device file that it writes.",
         )
-    allocated = program.memory_use().allocated
-    working_set = allocated + sum(x.nbytes for _, x in program.analysis.inputs)
+    use = program.memory_use()
+    allocated = use.allocated
+    # The arguments of one device; those of the whole program where it runs on one.
+    arguments = sum(x.nbytes for _, x in program.analysis.inputs)
+    if program.analysis.devices > 1:
+        arguments = use.parts.get("arguments", arguments)
+    working_set = allocated + arguments
     roofline = Roofline(chosen, mesh, working_set)
     parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in program.kernels()]
-    origin = program.kernel_source
-    return Prediction(program.analysis, chosen, parts, dict(mesh or {}), origin, examples, tokens, allocated)
+    return Prediction(
+        program.analysis,
+        chosen,
+        parts,
+        dict(mesh or {}),
+        program.kernel_source,
+        examples,
+        tokens,
+        allocated,
+        use.interface,
+        program.executed_flops,
+    )

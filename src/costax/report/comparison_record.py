@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
 from costax.hlo.collectives import Collective
+from costax.hlo.module_analysis import Loop
 from costax.report.record_reader import RecordReader
 
 FAMILY: Final = "costax/comparison/"
@@ -41,6 +42,12 @@ class SavedStage:
     fits: bool | None
     seconds: float
     note: str = ""
+    unknown_loops: Sequence[Loop] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether `executed` is exact: the trip count of every loop and the work of every call are known."""
+        return not self.unknown_loops and not self.opaque
 
     @property
     def held(self) -> int:
@@ -115,6 +122,15 @@ class ComparisonReader(RecordReader):
             fits=self._maybe(stage, "fits", place),
             seconds=self._number(stage, "seconds", place),
             note=self._get(stage, "note", str, place) if "note" in stage else "",
+            unknown_loops=tuple(
+                Loop(
+                    self._get(x, "name", str, where),
+                    self._get(x, "scope", str, where),
+                    self._get(x, "source", str, where),
+                    None,
+                )
+                for where, x in (self._entries(stage, "unknown_loops") if "unknown_loops" in stage else ())
+            ),
         )
 
     def _collective(self, x: Any, place: str) -> Collective:

@@ -44,6 +44,8 @@ def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
         "device": prediction.device.id,
         "unverified": prediction.device.unverified,
         "mesh": dict(prediction.mesh),
+        # Everything below is of one device, except what names all devices.
+        "devices": prediction.devices,
         "seconds": {"best": best, "expected": expected, "worst": worst},
         "dispatch_seconds": prediction.dispatch,
         "seconds_by_scope": prediction.by_scope(),
@@ -60,6 +62,7 @@ def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
         "mfu": prediction.mfu,
         "hfu": prediction.hfu,
         "per_second": prediction.throughput,
+        "per_second_and_device": prediction.throughput_per_device,
         "assumptions": prediction.assumptions,
         "energy": None if run is None else _run(run),
         "groups": [_kernel(part) for part in prediction.parts],
@@ -100,7 +103,9 @@ def _head(prediction: Prediction) -> Table:
     best, expected, worst = prediction.range
     seconds = f"{units.seconds(expected)}   [best {units.seconds(best)}, worst {units.seconds(worst)}]"
     rows = [("time per call", seconds)]
-    rows += [(f"{name} per second", units.rate(rate)) for name, rate in prediction.throughput.items()]
+    each = prediction.throughput_per_device
+    for name, rate in prediction.throughput.items():
+        rows.append((f"{name} per second", _rate(rate, each.get(name), prediction.devices)))
     shares = prediction.by_bound()
     total = sum(shares.values()) or 1.0
     rows.append(("bound by", ", ".join(f"{name} {share / total:.0%}" for name, share in shares.items())))
@@ -108,13 +113,22 @@ def _head(prediction: Prediction) -> Table:
         unit, peak = prediction.peak
         mark = prediction.device.peaks[unit].mark if unit in prediction.device.peaks else ""
         share = f"{prediction.mfu:.1%}" + (f", HFU {prediction.hfu:.1%}" if prediction.hfu != prediction.mfu else "")
-        rows.append(("MFU", f"{share} of {units.rate(peak, 'FLOP/s')}{mark} ({unit})"))
+        one = ", per device" if prediction.devices > 1 else ""
+        rows.append(("MFU", f"{share} of {units.rate(peak, 'FLOP/s')}{mark} ({unit}{one})"))
     intensities = ", ".join(f"{name} {value:.3g}" for name, value in prediction.intensity.items())
     ridge = f"; ridge {prediction.ridge:.3g}" if prediction.ridge else ""
     rows.append(("FLOPs per byte", f"{intensities}{ridge}"))
     for name, text in rows:
         grid.add_row(Text(name), Text(text))
     return grid
+
+
+def _rate(rate: float, each: float | None, devices: int) -> str:
+    """Return a rate; of a sharded program that of all devices and, where a device has a share of it, that of each."""
+    if devices == 1:
+        return units.rate(rate)
+    share = "" if each is None else f"; {units.rate(each)} per device"
+    return f"{units.rate(rate)} by all {devices} devices{share}"
 
 
 def _scopes(prediction: Prediction, depth: int | None) -> Table:
