@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 import costax
 from aot_targets import needs
+from costax.report import load_any
 from costax.report.prediction import to_record
 
 EIGHT = pytest.mark.skipif(jax.device_count() != 8, reason="runs in a process with eight devices")
@@ -110,6 +111,72 @@ def test_eight_cpus_that_repeat_the_work_have_a_higher_hfu_than_mfu():
     assert predicted.flops == 2 * M * K * N
     assert predicted.model_flops == 2 * M * K * N // 8
     assert predicted.hfu == pytest.approx(8 * predicted.mfu)
+
+
+# Work that several devices repeat.
+
+
+def network(x, up, down, head):
+    with jax.named_scope("up"):
+        hidden = jnp.tanh(x @ up)
+    with jax.named_scope("norm"):
+        hidden = hidden / (1 + jnp.square(x).mean(-1, keepdims=True))
+    with jax.named_scope("down"):
+        out = hidden @ down
+    with jax.named_scope("head"):
+        return out @ head
+
+
+def compared(head):
+    """The network on `data=2, tensor=4`, with this sharding of the weights of its head."""
+    mesh = on((2, 4), ("data", "tensor"))
+    shapes = ((64, 128), ("data",)), ((128, 256), (None, "tensor")), ((256, 128), ("tensor",)), ((128, 512), head)
+    args = [array(mesh, shape, *spec, dtype="float32") for shape, spec in shapes]
+    out = NamedSharding(mesh, P("data", *head[1:]))
+    return costax.compare(jax.jit(network, out_shardings=out), passes=False)(*args)
+
+
+@EIGHT
+def test_eight_cpus_say_which_layers_they_repeat(tmp_path):
+    comparison = compared(head=())
+    found = comparison.replication
+    assert found.devices == 8
+    assert found.ratio == pytest.approx(8 * comparison.compiled.executed.flops / comparison.jaxpr.total.flops)
+    assert found.compared > 0.99
+    layers = {layer.scope: layer for layer in found.layers}
+    # Nothing splits the head along `tensor`, so all four devices of a row compute it.
+    head = layers["head"]
+    assert (head.program, head.executed, head.factor) == (2 * 64 * 128 * 512, 4 * 2 * 64 * 128 * 512, 4)
+    assert str(head) == "replicated 4x over axis tensor: computed on 4 of 4 tensor shards"
+    assert not layers["up"].repeated
+    assert not layers["down"].repeated
+    assert found.layers[0] == head
+    equations = {(x.scope, x.equation): x.factor for x in found.equations}
+    assert equations["head", "dot_general"] == 4
+    assert equations["norm", "square"] == 4
+    assert ("up", "dot_general") not in equations
+    assert ("norm", "div") not in equations
+    assert "in parts over axis tensor" in str(layers["norm"])
+    text = str(comparison)
+    assert "Work that several devices repeat" in text
+    assert "computed on 4 of 4 tensor shards" in text
+    comparison.save(tmp_path / "x.json")
+    saved = load_any(tmp_path / "x.json")
+    assert saved.replication == found
+    assert "computed on 4 of 4 tensor shards" in str(saved)
+
+
+@EIGHT
+def test_eight_cpus_that_share_the_head_do_not_repeat_it():
+    found = compared(head=(None, "tensor")).replication
+    layers = {layer.scope: layer for layer in found.layers}
+    assert layers["head"].factor == 1
+    assert not any(x.equation == "dot_general" for x in found.equations)
+    assert found.ratio == pytest.approx(1, rel=0.02)
+
+
+def test_a_program_on_one_device_has_no_replication():
+    assert costax.compare(jnp.sin, passes=False)(costax.spec("f32[8]")).replication is None
 
 
 # Before partitioning.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from costax import _jax
@@ -22,6 +23,7 @@ from costax.compare.kernels import of_compiled
 from costax.compare.lineage import Lineage
 from costax.compare.owners import CallSiteIndex
 from costax.compare.passes import AFTER, PassTrail, Steps, dumped_versions, passes_of
+from costax.compare.replication import Replication, replication
 from costax.compare.stage_costs import StageCost
 from costax.errors import SymbolError
 from costax.hlo.cost_model import cost_model_for
@@ -44,6 +46,15 @@ class Comparison(BaseComparison[StageCost]):
     """
 
     passes: PassTrail | None = field(default=None, repr=False)
+
+    @cached_property
+    def replication(self) -> Replication | None:
+        """What all devices execute over the program's own count, by layer; None for a program on one device."""
+        if self.compiled.devices == 1:
+            return None
+        sites = {cost.call_site for cost in self.lowered.instruction_costs}
+        sources = {site: _source(site) for site in sites if site is not None}
+        return replication(self.lowered, self.compiled, self.jaxpr.total.flops, sources)
 
     @property
     def kernel_source(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
+from costax.compare.replication import Repeated, Replication
 from costax.hlo.collectives import Collective
 from costax.hlo.module_analysis import Loop
 from costax.report.record_reader import RecordReader
@@ -64,6 +65,7 @@ class SavedComparison(BaseComparison[SavedStage]):
     """
 
     passes_record: Mapping[str, Any] | None = field(default=None, repr=False)
+    replication: Replication | None = None
 
 
 class ComparisonReader(RecordReader):
@@ -81,7 +83,23 @@ class ComparisonReader(RecordReader):
             target=self._get(record, "target", str),
             xla_flags=self._flags(record) if "xla_flags" in record else {},
             passes_record=self._object(record, "passes") if record.get("passes") is not None else None,
+            replication=self._replication(record) if record.get("replication") is not None else None,
         )
+
+    def _replication(self, record: Any) -> Replication:
+        entry, place = self._object(record, "replication"), "replication."
+        layers, equations = (
+            tuple(self._repeated(x, where) for where, x in self._entries(entry, key)) for key in ("layers", "equations")
+        )
+        devices, program, executed = (self._get(entry, key, int, place) for key in ("devices", "program", "executed"))
+        return Replication(devices, program, executed, layers, equations, float(self._number(entry, "compared", place)))
+
+    def _repeated(self, x: Any, place: str) -> Repeated:
+        scope, equation, source = (self._get(x, key, str, place) for key in ("scope", "equation", "source"))
+        program, executed = (self._get(x, key, int, place) for key in ("program", "executed"))
+        axes = tuple(self._typed(axis, str, place) for axis in self._list(x, "axes", place))
+        sizes = tuple(self._typed(size, int, place) for size in self._list(x, "sizes", place))
+        return Repeated(scope, equation, source, program, executed, axes, sizes)
 
     def _flags(self, record: Any) -> dict[str, str]:
         flags = self._object(record, "xla_flags")

@@ -15,7 +15,7 @@ from rich.text import Text
 from costax.compare.causes import UNEXPLAINED
 from costax.core import units
 from costax.core.cost import Count
-from costax.report import record, text
+from costax.report import record, sharding, text
 from costax.report.tables import short_place
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableTyp
     inexact = f"{loops} loop{'s' if loops > 1 else ''} of unknown length in the compiled program" if loops else ""
     layers = text.render(comparison.jaxpr, inexact, **{"most_lines": _LAYER_LINES, **table})
     differing = [equations(comparison, _MOST)] if comparison.deltas else []
-    return Group(layers, Text(), *_alarms(comparison), _waterfall(comparison), *differing, _notes(comparison))
+    # A saved comparison, which has the record of its replication, is shown without jax.
+    repeated = sharding.render(getattr(comparison, "replication", None))
+    return Group(
+        layers, Text(), *_alarms(comparison), _waterfall(comparison), *differing, *repeated, _notes(comparison)
+    )
 
 
 def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
         "lowered": _stage(comparison.lowered),
         "compiled": _stage(comparison.compiled),
         "xla": dict(comparison.xla),
+        "replication": sharding.to_record(getattr(comparison, "replication", None)),
         "passes": saved if trail is None else _passes_record(trail),
     }
 
