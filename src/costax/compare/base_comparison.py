@@ -105,6 +105,32 @@ class StageView(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Communication:
+    """What one device sends in the collectives of a layer in one direction.
+
+    opcode: of the collectives. axes: the mesh axes that they run along. link: the links that the bytes go over; "" if
+    the machine is not known. count: of the collectives in the module. runs: of all of them together. sent: bytes that
+    the device sends, if the algorithm is optimal in bandwidth.
+    """
+
+    scope: str
+    direction: str
+    opcode: str
+    axes: tuple[str, ...]
+    link: str
+    count: int
+    runs: int
+    sent: int
+
+
+def _runs(collectives: Sequence[Collective]) -> tuple[int, int]:
+    """Return how often some collectives run, and the bytes that a device sends in all of these runs."""
+    runs: Any = sum(x.executed for x in collectives)
+    sent: Any = sum((x.sent or 0) * x.executed for x in collectives)
+    return runs, sent
+
+
 _Key = TypeVar("_Key", bound=Hashable)
 S = TypeVar("S", bound=StageView, covariant=True)
 
@@ -162,6 +188,18 @@ class BaseComparison(Displayed, Generic[S]):
                 part = (delta.flops, delta.transcendentals)
                 sums[key(delta)] = Pair.sum((sums.get(key(delta), Pair()), part))
         return sums
+
+    def communication(self, depth: int | None = None) -> list[Communication]:
+        """Return what one device sends, by layer, direction, kind of collective, mesh axes and link; most bytes first.
+
+        depth: the number of parts of a scope; all by default.
+        """
+        groups: dict[tuple[str, str, str, tuple[str, ...], str], list[Collective]] = {}
+        for x in self.compiled.collectives:
+            scope = "/".join(x.scope.split("/")[:depth])
+            groups.setdefault((scope, x.direction, x.opcode, x.axes, x.link), []).append(x)
+        sums = [Communication(*key, len(group), *_runs(group)) for key, group in groups.items()]
+        return sorted(sums, key=lambda each: -each.sent)
 
     @property
     def matches_xla(self) -> bool:

@@ -127,7 +127,7 @@ def compare_program(
             steps.add("", AFTER, last)
         before_origins, after_origins = _origins(first, last, index, steps)
         before = _stage_cost("lowered", lowered, lowered_replay, index, before_origins)
-        after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins)
+        after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins, machine)
         stablehlo = None if steps is None else _emitted(lowered, index)
         links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), _source)
         found = deltas(links)
@@ -176,7 +176,12 @@ def _emitted(lowered: XlaStage, index: CallSiteIndex) -> StageCost:
 
 
 def _stage_cost(
-    name: str, stage: XlaStage, replay: Replay, index: CallSiteIndex, origins: Mapping[str, str]
+    name: str,
+    stage: XlaStage,
+    replay: Replay,
+    index: CallSiteIndex,
+    origins: Mapping[str, str],
+    machine: Machine | None = None,
 ) -> StageCost:
     """Return the costs of a stage with their equations. origins: of its instructions, as `Lineage` has them."""
     costs, branches, loops = attribute(replay, index, origins)
@@ -192,6 +197,7 @@ def _stage_cost(
         stage.note,
         stage.devices,
         loops,
+        machine,
     )
 
 

@@ -9,9 +9,11 @@ from math import prod
 from typing import TYPE_CHECKING, Final
 
 from costax.compare.stage_costs import AttributedCost
+from costax.core.cost import Count
 from costax.hlo.collectives import Collective
 from costax.hlo.records import Computation, Instruction
-from costax.performance.kernels import CollectiveWork, Contraction, Kernel
+from costax.hlo.schedule import Schedule
+from costax.performance.kernels import CollectiveWork, Contraction, Kernel, SchedulePlace
 
 if TYPE_CHECKING:
     from costax.compare.stage_costs import StageCost
@@ -34,13 +36,18 @@ def of_compiled(stage: StageCost) -> list[Kernel]:
     kernels: list[Kernel] = []
     loops: list[Computation | None] = []
     computation_of = {x.id: c for c in stage.replay.module.computations.values() for x in c.instructions}
+    schedule = Schedule(stage.replay.module)
+    runs: dict[int, Count] = {}
+    for cost in stage.instruction_costs:
+        runs[cost.computation.id] = max(runs.get(cost.computation.id, 0), cost.executed)
     entry = stage.replay.module.entry
     for costs in costs_by_kernel.values():
         owner = fusions.get(costs[0].computation.id, costs[0].instruction)
         if owner.opcode in _BOOKKEEPING:
             continue
         calls = max(1, sum(cost.instruction is owner for cost in costs))
-        kernels.append(_kernel(owner, costs, calls, collectives))
+        places = tuple(SchedulePlace(*span, runs.get(span.computation, 1)) for span in schedule.spans(owner))
+        kernels.append(replace(_kernel(owner, costs, calls, collectives), places=places))
         computation = computation_of.get(owner.id)
         loops.append(computation if computation is not entry and costs[0].executed > 1 else None)
     return _with_reuse_distance(kernels, loops)
@@ -176,4 +183,5 @@ def _collective_work(collective: Collective | None) -> CollectiveWork | None:
     members = len(next(iter(collective.groups), ())) or 2
     # The operand of an all-gather is one device's part, and the time formulas take the bytes of the whole array.
     nbytes = collective.bytes * members if collective.opcode == "all-gather" else collective.bytes
-    return CollectiveWork(name.get(collective.opcode, collective.opcode), nbytes, members, collective.axes)
+    kind = name.get(collective.opcode, collective.opcode)
+    return CollectiveWork(kind, nbytes, members, collective.axes, collective.sent, collective.link)

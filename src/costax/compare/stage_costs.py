@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import TypeVar
 
+from costax.compare.ahead_of_time import Machine
 from costax.compare.base_comparison import required_bytes
 from costax.core.address import Address
 from costax.core.cost import Count
@@ -18,6 +19,7 @@ from costax.hlo.library_calls import is_opaque
 from costax.hlo.module_analysis import Loop
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
+from costax.hlo.schedule import Schedule
 from costax.program.call_sites import CallSite
 
 _K = TypeVar("_K")
@@ -75,8 +77,9 @@ class StageCost:
     0, or None where the backend gives none. branches: for each `cond` that is still a conditional, how much of each
     branch that is left XLA counts: (FLOPs, transcendentals). memory: XLA's memory analysis of one device, in bytes;
     "device" is the memory that a GPU has. seconds: how long the stage took. meshes: the meshes that the program is
-    sharded over. partitions: how many devices run it. loops: the loops of the module, with their trip counts. note:
-    which options the compiler needed beyond the usual ones, and why.
+    sharded over. partitions: how many devices run it. loops: the loops of the module, with their trip counts. machine:
+    that it was compiled for; None for the CPU of this one. note: which options the compiler needed beyond the usual
+    ones, and why.
     """
 
     stage: str
@@ -92,6 +95,7 @@ class StageCost:
     note: str = ""
     partitions: int = 1
     loops: Sequence[Loop] = field(default=(), repr=False)
+    machine: Machine | None = field(default=None, repr=False)
 
     @property
     def charges(self) -> Sequence[AttributedCost]:
@@ -142,14 +146,20 @@ class StageCost:
 
     @property
     def collectives(self) -> tuple[Collective, ...]:
-        """The collectives of one device, in program order."""
-        return tuple(
-            collective(
-                cost.instruction, self.meshes, cost.executed, "/".join(cost.call_site.scope) if cost.call_site else ""
-            )
-            for cost in self.instruction_costs
-            if kind(cost.instruction)
-        )
+        """The collectives of one device, in program order, with their layer, direction, mesh axes and links."""
+        return self._collectives
+
+    @cached_property
+    def _collectives(self) -> tuple[Collective, ...]:
+        schedule = Schedule(self.replay.module)
+        return tuple(self._collective(cost, schedule) for cost in self.instruction_costs if kind(cost.instruction))
+
+    def _collective(self, cost: AttributedCost, schedule: Schedule) -> Collective:
+        ins, site = cost.instruction, cost.call_site
+        found = collective(ins, self.meshes, cost.executed, "/".join(site.scope) if site else "")
+        link = self.machine.link(found.groups or ins.source_target_pairs) if self.machine is not None else ""
+        direction = (site.node.direction or site.direction or "forward") if site else ""
+        return replace(found, direction=direction, link=link, between=schedule.between(ins))
 
     @property
     def devices(self) -> int:

@@ -27,7 +27,9 @@ class Collective:
     bytes: the operands on one device, for one execution. sent: the bytes that the device sends, if the algorithm is
     optimal in bandwidth (a ring); None where no rule says. groups: the devices that communicate with each other; empty
     for a permutation. axes: the mesh axes along which the groups lie; empty where no axes fit. executed: the number of
-    executions.
+    executions. direction: "forward", "backward", "recompute" or "update"; "" if no equation says it. link: over which
+    links the bytes go: "ICI", "NVLink", "network", or two of these; "" if the machine is not known. between: the names
+    of the instructions that XLA's schedule has between the start and the end of an asynchronous collective.
     """
 
     name: str
@@ -39,6 +41,9 @@ class Collective:
     executed: Count
     scope: str = ""
     source: str = ""
+    direction: str = ""
+    link: str = ""
+    between: tuple[str, ...] = ()
 
 
 def kind(ins: Instruction) -> str:

@@ -27,8 +27,13 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "entry_computation_name": (2, "bytes"),
         "computations": (3, "bytes*"),
         "entry_computation_id": (6, "int"),
+        "schedule": (7, "Schedule"),
         "stack_frame_index": (17, "StackFrameIndex"),
     },
+    # A map is a repeated message of a key and a value.
+    "Schedule": {"sequences": (1, "bytes*")},
+    "ScheduledComputation": {"key": (1, "int"), "value": (2, "InstructionSequence")},
+    "InstructionSequence": {"instruction_ids": (1, "int*")},
     "Computation": {
         "name": (1, "bytes"),
         "instructions": (2, "bytes*"),

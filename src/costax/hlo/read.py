@@ -109,7 +109,7 @@ class ModuleReader:
         entry = self.computations.get(raw.entry_computation_id)
         if entry is None:
             raise malformed(f"The entry computation {raw.entry_computation_id} is missing")
-        return Module(text(raw.name), self.computations, entry, raw.stack_frame_index)
+        return Module(text(raw.name), self.computations, entry, raw.stack_frame_index, raw.schedule)
 
     def computation(self, serialized: bytes) -> None:
         """Add a computation, which may call those that were added before."""

@@ -335,12 +335,16 @@ class Computation:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Module:
-    """A module: computations by id, each after those that it calls, and the stack frames of its instructions."""
+    """A module: computations by id, each after those that it calls, and the stack frames of its instructions.
+
+    raw_schedule: the order of the instructions of a scheduled module; see `costax.hlo.schedule`.
+    """
 
     name: str
     computations: Mapping[int, Computation]
     entry: Computation
     raw_frames: Any
+    raw_schedule: Any = None
 
     def __repr__(self) -> str:
         """Return the name and how many computations it has."""

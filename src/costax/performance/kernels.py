@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from costax import _jax
 from costax.core import dtypes
@@ -54,13 +54,16 @@ class CollectiveWork:
     """A collective in a kernel.
 
     name: XLA's, such as "all-reduce". nbytes: bytes of the whole array that is gathered or reduced. members: devices
-    that take part. axes: names of the mesh axes.
+    that take part. axes: names of the mesh axes. sent: bytes that one device sends. link: over which link, "" if that
+    is not known.
     """
 
     name: str
     nbytes: Count
     members: int
     axes: tuple[str, ...] = ()
+    sent: Count | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,19 @@ class Contraction:
     filter_bytes: Count = 0
 
 
+class SchedulePlace(NamedTuple):
+    """Where a kernel, or a loop around it, stands in a schedule.
+
+    computation: which sequence of instructions. start: the number in it. done: the number of the instruction that waits
+    for it, `start` if it is not asynchronous. runs: how often the sequence runs.
+    """
+
+    computation: int
+    start: int
+    done: int
+    runs: Count
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """The operations and the bytes of one run of a kernel.
@@ -88,7 +104,8 @@ class Kernel:
     a whole call ago. weights: the part of `read` that belongs to parameters, whose elements are weight_width bytes
     wide. width: bytes of one element of the result, 0 where the result is not floating. reuse_distance: for a kernel
     in a loop, the bytes that one iteration moves before uncached_bytes are read again; 0 outside of loops, where the
-    distance is the whole program.
+    distance is the whole program. places: where XLA's schedule has the kernel and the loops around it, outermost first;
+    () without a schedule.
     """
 
     name: str
@@ -107,6 +124,7 @@ class Kernel:
     weight_width: Count = 4
     width: Count = 0
     reuse_distance: Count = 0
+    places: tuple[SchedulePlace, ...] = ()
 
     @property
     def matmul(self) -> dict[str, Count]:

@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import DeviceError
 from costax.performance.hardware import Device, device
-from costax.performance.kernels import LINK, MEMORY
+from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
+from costax.performance.overlap import between, hidden_seconds
 from costax.performance.protocols import Counted, Predictable
 from costax.performance.roofline import KernelTime, Roofline
 from costax.program.tree import RECOMPUTE
 
 if TYPE_CHECKING:
     from costax.performance.energy import Energy
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveTime:
+    """The predicted time of a collective on one device, for all of its runs in one call.
+
+    part: its kernel. between: predicted seconds of the computation that XLA's schedule has between its start and its
+    end, for one run; 0 for a collective that is one instruction.
+    """
+
+    part: KernelTime
+    between: float
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel of the collective."""
+        return self.part.kernel
+
+    @property
+    def work(self) -> CollectiveWork:
+        """What the collective sends."""
+        assert self.part.kernel.collective is not None
+        return self.part.kernel.collective
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether other kernels may run between its start and its end."""
+        places = self.kernel.places
+        return bool(places) and places[-1].done > places[-1].start
+
+    @property
+    def seconds(self) -> float:
+        """Predicted seconds if nothing overlaps."""
+        return self.part.timing.expected * self.kernel.times
+
+    @property
+    def exposed(self) -> float:
+        """Predicted seconds that the device waits for the collective."""
+        return self.part.seconds
 
 
 @dataclass(frozen=True)
@@ -73,7 +114,16 @@ class Prediction(Displayed):
 
     @cached_property
     def _best(self) -> float:
-        return sum(part.timing.best * part.kernel.times for part in self.parts)
+        return sum(max(part.timing.best - part.hidden, 0.0) * part.kernel.times for part in self.parts)
+
+    @property
+    def collectives(self) -> list[CollectiveTime]:
+        """The time of each collective, and how much of it the computation between its start and its end hides."""
+        return [
+            CollectiveTime(part, between(self.parts, position))
+            for position, part in enumerate(self.parts)
+            if part.kernel.collective is not None
+        ]
 
     # Sums.
 
@@ -223,7 +273,7 @@ class Prediction(Displayed):
                 "that XLA adds are missing."
             )
         if any(LINK in part.timing.terms for part in self.parts):
-            assumptions.append("Collectives do not overlap with computation, and links reach 80 % of their bandwidth.")
+            assumptions += self._communication()
         if device.jax_devices > 1:
             assumptions.append(
                 f"jax sees one chip as {device.jax_devices} devices; the figures are for the whole chip."
@@ -237,6 +287,30 @@ class Prediction(Displayed):
         elif not self.analysis.exact:
             assumptions.append("The analysis is not exact; its bounds and estimates are taken for the work that runs.")
         return assumptions
+
+    def _communication(self) -> list[str]:
+        """Return what the times of collectives assume."""
+        collectives = self.collectives
+        sentences: list[str] = []
+        if any(collective.asynchronous for collective in collectives):
+            whole = sum(collective.seconds for collective in collectives)
+            exposed = sum(collective.exposed for collective in collectives)
+            sentences.append(
+                f"Collectives overlap with the kernels that XLA schedules between their start and their end, one "
+                f"collective after the other: {units.seconds(exposed)} of {units.seconds(whole)} are exposed."
+            )
+            sentences.append("Links reach 80 % of their bandwidth.")
+        elif all(collective.kernel.places for collective in collectives):
+            sentences.append("XLA schedules no asynchronous collective, so nothing overlaps; links reach 80 %.")
+        else:
+            sentences.append("Collectives do not overlap with computation, and links reach 80 % of their bandwidth.")
+        slow = sum(any(link in collective.work.link for link in ("network", "DCN")) for collective in collectives)
+        if slow:
+            sentences.append(
+                f"{slow} collectives cross the network between hosts or slices and take longer: costax has no rate for "
+                "it, and times them as if they stayed inside."
+            )
+        return sentences
 
     def energy(self, technology: str = "7nm", *, power: float | None = None, idle: float | None = None) -> Energy:
         """Return the energy of one call in joules, as a range.
@@ -280,6 +354,7 @@ def predict(
     working_set = allocated + arguments
     roofline = Roofline(chosen, mesh, working_set)
     parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in program.kernels()]
+    parts = [replace(part, hidden=seconds) for part, seconds in zip(parts, hidden_seconds(parts), strict=True)]
     return Prediction(
         program.analysis,
         chosen,

@@ -159,7 +159,10 @@ class ComparisonReader(RecordReader):
         )
         sent = None if x.get("sent", ...) is None else self._get(x, "sent", int, place)
         size, executed = self._get(x, "bytes", int, place), self._get(x, "executed", int, place)
-        return Collective(name, opcode, size, sent, groups, axes, executed, scope, source)
+        direction, link = (self._get(x, key, str, place) if key in x else "" for key in ("direction", "link"))
+        names = self._list(x, "between", place) if "between" in x else []
+        between = tuple(self._typed(each, str, place) for each in names)
+        return Collective(name, opcode, size, sent, groups, axes, executed, scope, source, direction, link, between)
 
     def _devices(self, group: Any, place: str) -> tuple[int, ...]:
         return tuple(self._typed(device, int, place) for device in cast(list[Any], self._typed(group, list, place)))

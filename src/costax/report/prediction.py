@@ -13,7 +13,7 @@ from rich.text import Text
 
 from costax.core import units
 from costax.performance.energy import Run
-from costax.performance.prediction import Prediction
+from costax.performance.prediction import CollectiveTime, Prediction
 from costax.performance.roofline import KernelTime
 
 _MOST: Final = 8
@@ -26,7 +26,8 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     """
     title = f"{prediction.analysis.name} on {prediction.device.name}"
     parts: list[Any] = [Text(title, style="bold"), _head(prediction), _scopes(prediction, depth)]
-    parts += [_longest(prediction, most), Text("\n".join(prediction.assumptions))]
+    parts += [_longest(prediction, most), *_collectives(prediction, most)]
+    parts.append(Text("\n".join(prediction.assumptions)))
     return Group(*parts)
 
 
@@ -65,6 +66,7 @@ def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
         "per_second_and_device": prediction.throughput_per_device,
         "assumptions": prediction.assumptions,
         "energy": None if run is None else _run(run),
+        "collectives": [_collective(collective) for collective in prediction.collectives],
         "groups": [_kernel(part) for part in prediction.parts],
     }
 
@@ -79,6 +81,51 @@ def _run(run: Run) -> dict[str, Any]:
     }
     record = {name: None if x is None else [x.low, x.expected, x.high] for name, x in ranges.items()}
     return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **record}
+
+
+def _collective(collective: CollectiveTime) -> dict[str, Any]:
+    kernel, work = collective.kernel, collective.work
+    return {
+        "name": kernel.name,
+        "kind": work.name,
+        "axes": list(work.axes),
+        "link": work.link,
+        "scope": "/".join(kernel.scope),
+        "direction": kernel.direction,
+        "bytes_sent": work.sent,
+        "times": kernel.times,
+        "asynchronous": collective.asynchronous,
+        "seconds": collective.seconds,
+        "computation_between_seconds": collective.between * kernel.times,
+        "exposed_seconds": collective.exposed,
+    }
+
+
+def _collectives(prediction: Prediction, most: int) -> list[Table]:
+    """Return the collectives, those that are exposed longest first; [] without any."""
+    collectives = sorted(prediction.collectives, key=lambda collective: -collective.exposed)
+    if not collectives:
+        return []
+    title = f"Collectives of one device, {min(most, len(collectives))} of {len(collectives)}; predicted seconds"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("collective", overflow="fold")
+    for name in ("runs", "sent", "time", "computation between", "exposed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("link", "scope"):
+        table.add_column(name, overflow="fold")
+    for collective in collectives[:most]:
+        kernel, work = collective.kernel, collective.work
+        table.add_row(
+            Text(" over ".join(filter(None, [work.name, ", ".join(work.axes)]))),
+            str(kernel.times),
+            "-" if work.sent is None else units.short_bytes(work.sent * kernel.times),
+            units.seconds(collective.seconds),
+            units.seconds(collective.between * kernel.times) if collective.asynchronous else "-",
+            units.seconds(collective.exposed),
+            Text(work.link or "-"),
+            Text(" ".join(filter(None, ["/".join(kernel.scope), kernel.direction]))),
+        )
+    return [table]
 
 
 def _kernel(part: KernelTime) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from costax.core import units
 from costax.report.tables import short_place
 
 if TYPE_CHECKING:
+    from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.replication import Repeated, Replication
 
 _MOST: Final = 8
@@ -62,6 +63,24 @@ def _equations(equations: Sequence[Repeated]) -> str:
     shown = [f"{x.equation} {x.factor:.3g}x ({short_place(x.source)})" for x in equations[:_EQUATIONS_SHOWN]]
     hidden = len(equations) - _EQUATIONS_SHOWN
     return ", ".join(shown if hidden <= 0 else [*shown, f"{hidden} more"])
+
+
+def communication(comparison: BaseComparison[StageView], most: int = _MOST) -> list[Table]:
+    """Return the table of what one device sends, by layer, direction, mesh axes and link; [] without collectives."""
+    found = comparison.communication()
+    if not found:
+        return []
+    title = f"Sent by one device, {min(most, len(found))} of {len(found)}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("layer", "direction", "collective", "mesh axes", "link"):
+        table.add_column(name, overflow="fold")
+    for name in ("in the program", "runs", "sent"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in found[:most]:
+        texts = (each.scope or "(no scope)", each.direction or "-", each.opcode, ", ".join(each.axes) or "-")
+        numbers = (str(each.count), str(each.runs), units.short_bytes(each.sent))
+        table.add_row(*map(Text, (*texts, each.link or "-")), *numbers)
+    return [table]
 
 
 def to_record(found: Replication | None) -> dict[str, Any] | None:

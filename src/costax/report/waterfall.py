@@ -48,9 +48,9 @@ def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableTyp
     differing = [equations(comparison, _MOST)] if comparison.deltas else []
     # A saved comparison, which has the record of its replication, is shown without jax.
     repeated = sharding.render(getattr(comparison, "replication", None))
-    return Group(
-        layers, Text(), *_alarms(comparison), _waterfall(comparison), *differing, *repeated, _notes(comparison)
-    )
+    sent = sharding.communication(comparison)
+    parts = [*_alarms(comparison), _waterfall(comparison), *differing, *repeated, *sent, _notes(comparison)]
+    return Group(layers, Text(), *parts)
 
 
 def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
@@ -288,12 +288,14 @@ def _per_device(ledger: StageView) -> Iterator[str]:
         yield f"One device needs {units.short_bytes(ledger.held)} of memory, {temporaries} of it for temporaries."
     if ledger.devices > 1:
         yield f"Sharded over {ledger.devices} devices; the compiled numbers are for one device."
-    groups: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, tuple[str, ...], str], list[int]] = defaultdict(list)
     for collective in ledger.collectives:
-        groups[collective.opcode, collective.axes].append((collective.sent or 0) * collective.executed)
-    for (opcode, axes), sent in groups.items():
+        sent = (collective.sent or 0) * collective.executed
+        groups[collective.opcode, collective.axes, collective.link].append(sent)
+    for (opcode, axes, link), each in groups.items():
         over = f" over {', '.join(axes)}" if axes else ""
-        yield f"{opcode}{over}: {len(sent)} in the program, each device sends {units.short_bytes(sum(sent))}."
+        by = f" by {link}" if link else ""
+        yield f"{opcode}{over}: {len(each)} in the program, each device sends {units.short_bytes(sum(each))}{by}."
 
 
 def _agreement(ledger: StageView) -> str:
