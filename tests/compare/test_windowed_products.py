@@ -16,6 +16,7 @@ from costax.compare import comparison as module_under_test
 from costax.compare.compile import XlaStage
 from costax.hlo.module_analysis import analyze_bytes
 from costax.report import load_any
+from costax.report.prediction import to_record as to_prediction_record
 from costax.report.waterfall import to_record
 from hlo_windowed import CONDITIONS, DEVICES, PRODUCT, WEIGHTS, WHOLE, windowed
 
@@ -98,6 +99,23 @@ def test_a_comparison_executes_every_step_of_a_product(compiled_as):
     assert "Executed, with trip counts and library calls, by one of 4 devices" in str(comparison)
     # The kernels of a prediction run as often.
     assert sum(sum(x.matmul.values()) * x.times for x in comparison.kernels()) == WHOLE
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_product_hides_what_is_sent_while_it_runs(compiled_as, early):
+    comparison = compiled_as(early=early)
+    (sent,) = comparison.compiled.collectives
+    assert (sent.scope, sent.direction, sent.axes) == ("mlp", "forward", ("fsdp",))
+    assert ("part0" in sent.between) == early
+    predicted = costax.predict(comparison, "h100-sxm")
+    (collective,) = predicted.collectives
+    one, each = collective.part.timing.expected, collective.kernel.times
+    assert (each, collective.seconds) == (DEVICES, pytest.approx(DEVICES * one))
+    assert collective.exposed == pytest.approx(each * (one - min(one, collective.between if early else 0)))
+    assert predicted.seconds == pytest.approx(sum(x.seconds for x in predicted.parts) + predicted.dispatch)
+    (row,) = to_prediction_record(predicted)["collectives"]
+    assert row["exposed_seconds"] == collective.exposed
+    assert "exposed" in str(predicted)
 
 
 def test_the_count_of_a_comparison_follows_the_bound(compiled_as):

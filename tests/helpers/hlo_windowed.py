@@ -15,14 +15,17 @@ WEIGHTS = 4 * (INNER // DEVICES) * COLUMNS
 """Bytes of the weights that a device has."""
 
 _STEP = """
+  {early}
   column{n} = {dtype}[] multiply(i{n}, width)
   columns{n} = f32[8,4] dynamic-slice(x, zero, column{n}), dynamic_slice_sizes={{8,4}}
   part{n} = f32[8,32] dot(columns{n}, w{n}), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}, {metadata}
   sum{m} = f32[8,32] add(sum{n}, part{n}), {metadata}
-  start{n} = (f32[4,32], f32[4,32]) collective-permute-start(w{n}), channel_id={channel}, {pairs}, {metadata}
+  {late}
   w{m} = f32[4,32] collective-permute-done(start{n})
   i{m} = {dtype}[] add(i{n}, one)
 """
+
+_START = "start{n} = (f32[4,32], f32[4,32]) collective-permute-start(w{n}), channel_id={channel}, {pairs}, {metadata}"
 
 # What the loop compares, by the form of its condition.
 _CONDITIONS = {
@@ -58,6 +61,8 @@ def windowed(
     unrolled: int = 1,
     name: str = "jit(f)/mlp/dot_general",
     outside: str = "constant({bound})",
+    *,
+    early: bool = False,
 ) -> str:
     """Return the module as text.
 
@@ -66,9 +71,11 @@ def windowed(
     """
     carry = f"(f32[8,16], f32[4,32], f32[8,32], {dtype}[], {dtype}[])"
     metadata, pairs = f'metadata={{op_name="{name}"}}', "source_target_pairs={{0,1},{1,2},{2,3},{3,0}}"
-    steps = "".join(
-        _STEP.format(n=n, m=n + 1, dtype=dtype, metadata=metadata, channel=n + 1, pairs=pairs) for n in range(unrolled)
-    )
+    steps = ""
+    for n in range(unrolled):
+        start = _START.format(n=n, channel=n + 1, pairs=pairs, metadata=metadata)
+        place = {"early": start, "late": ""} if early else {"early": "", "late": start}
+        steps += _STEP.format(n=n, m=n + 1, dtype=dtype, metadata=metadata, **place)
     return f"""HloModule windowed, is_scheduled=true, num_partitions=4
 less {{
   a = {dtype}[] parameter(0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from costax.compare.stage_costs import AttributedCost
 from costax.core.cost import Count
-from costax.hlo.collectives import Collective
+from costax.hlo.collectives import SEND, Collective
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.schedule import Schedule
 from costax.performance.kernels import CollectiveWork, Contraction, Kernel, SchedulePlace
@@ -180,6 +180,7 @@ def _collective_work(collective: Collective | None) -> CollectiveWork | None:
     if collective is None:
         return None
     name = {"collective-permute": "permute", "collective-broadcast": "permute", "ragged-all-to-all": "all-to-all"}
+    name[SEND] = "permute"
     members = len(next(iter(collective.groups), ())) or 2
     # The operand of an all-gather is one device's part, and the time formulas take the bytes of the whole array.
     nbytes = collective.bytes * members if collective.opcode == "all-gather" else collective.bytes

@@ -14,7 +14,7 @@ from costax.compare.ahead_of_time import Machine
 from costax.compare.base_comparison import required_bytes
 from costax.core.address import Address
 from costax.core.cost import Count
-from costax.hlo.collectives import Collective, Mesh, collective, kind
+from costax.hlo.collectives import SEND, Collective, Mesh, collective, kind
 from costax.hlo.library_calls import is_opaque
 from costax.hlo.module_analysis import Loop
 from costax.hlo.records import Computation, Instruction
@@ -157,7 +157,11 @@ class StageCost:
     def _collective(self, cost: AttributedCost, schedule: Schedule) -> Collective:
         ins, site = cost.instruction, cost.call_site
         found = collective(ins, self.meshes, cost.executed, "/".join(site.scope) if site else "")
-        link = self.machine.link(found.groups or ins.source_target_pairs) if self.machine is not None else ""
+        link = ""
+        if self.machine is not None:
+            link = self.machine.link(found.groups or ins.source_target_pairs)
+            if found.opcode == SEND and self.machine.slices > 1:
+                link = self.machine.links[1]
         direction = (site.node.direction or site.direction or "forward") if site else ""
         return replace(found, direction=direction, link=link, between=schedule.between(ins))
 

@@ -34,6 +34,11 @@ class Machine:
     domain: int = 0
     links: tuple[str, str] = ("", "")
 
+    @property
+    def slices(self) -> int:
+        """How many domains the machine has."""
+        return self.devices // self.domain if self.domain else 1
+
     def link(self, groups: Sequence[Sequence[int]]) -> str:
         """Return the links between the devices of each group: one name, or both joined by "and".
 
