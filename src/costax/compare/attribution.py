@@ -13,8 +13,8 @@ from costax.core.cost import ZERO, Count
 from costax.core.equation import KERNEL
 from costax.core.progress import stage
 from costax.hlo.library_calls import is_opaque, true_cost
+from costax.hlo.loops import Loop
 from costax.hlo.metadata import Sources
-from costax.hlo.module_analysis import Loop
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Call, Properties, Replay
 from costax.hlo.trip_counts import TripCounts

@@ -12,7 +12,7 @@ from costax.compare.causes import Delta, Pair
 from costax.compare.causes import unexplained as without_cause
 from costax.core.display import Displayed, reporter
 from costax.hlo.collectives import Collective
-from costax.hlo.module_analysis import Loop
+from costax.hlo.loops import Loop
 from costax.program.tree import Scope
 
 

@@ -23,7 +23,8 @@ from costax.compare.kernels import of_compiled
 from costax.compare.lineage import Lineage
 from costax.compare.owners import CallSiteIndex
 from costax.compare.passes import AFTER, PassTrail, Steps, dumped_versions, passes_of
-from costax.compare.replication import Replication, replication
+from costax.compare.repeated_work import replication
+from costax.compare.replication import Replication
 from costax.compare.stage_costs import StageCost
 from costax.errors import SymbolError
 from costax.hlo.cost_model import cost_model_for

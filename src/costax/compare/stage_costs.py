@@ -16,7 +16,7 @@ from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.collectives import SEND, Collective, Mesh, collective, kind
 from costax.hlo.library_calls import is_opaque
-from costax.hlo.module_analysis import Loop
+from costax.hlo.loops import Loop
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
 from costax.hlo.schedule import Schedule

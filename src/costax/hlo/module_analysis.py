@@ -22,6 +22,7 @@ from costax.hlo.cost_model import cost_model_for
 from costax.hlo.errors import malformed
 from costax.hlo.files import module_of
 from costax.hlo.library_calls import is_opaque, true_cost
+from costax.hlo.loops import Loop
 from costax.hlo.metadata import Scopes, Sources
 from costax.hlo.read import read_bytes
 from costax.hlo.records import Computation, Instruction
@@ -71,16 +72,6 @@ class InstructionCost(NamedTuple):
     instruction: Instruction
     cost: HloCost
     opaque: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A while loop: its instruction name, its scope, its source line, and its trip count, None where unknown."""
-
-    name: str
-    scope: str
-    source: str
-    trips: int | None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
 from costax.compare.replication import Repeated, Replication
 from costax.hlo.collectives import Collective
-from costax.hlo.module_analysis import Loop
+from costax.hlo.loops import Loop
 from costax.report.record_reader import RecordReader
 
 FAMILY: Final = "costax/comparison/"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.causes import Delta
     from costax.compare.passes import PassTrail
-    from costax.hlo.module_analysis import Loop
+    from costax.hlo.loops import Loop
 
 # The sum that stands below the causes of each stage.
 _SUM_LABELS: Final = {
