@@ -74,10 +74,11 @@ def predict(
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
     program = analysis
     if xla:
-        from costax.compare.ahead_of_time import machine
+        from costax.compare.ahead_of_time import machine, of_size
         from costax.compare.comparison import compare_program
 
-        program = compare_program(analysis.program, analysis, machine(target_device.compile_for or "cpu"), passes=False)
+        compile_for = of_size(target_device.compile_for or "cpu", analysis.devices)
+        program = compare_program(analysis.program, analysis, machine(compile_for), passes=False)
     estimate = predict_time(program, target_device, sizes, examples=examples, tokens=tokens)
     with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices
     energy_per_call = estimate.energy(power=power) if with_energy else None
