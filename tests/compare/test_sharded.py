@@ -247,6 +247,15 @@ def test_the_prediction_before_partitioning_is_that_of_one_device_and_says_what_
     assert "split evenly over 8 devices" in str(costax.fits(sharded, "h100-sxm"))
 
 
+def test_a_what_if_names_whose_counts_it_shows():
+    mesh = on((8,), ("data",), abstract=True)
+    sharded = costax.analyze(jax.jit(product))(array(mesh, (M, K), "data"), array(mesh, (K, N)))
+    changed = sharded.what_if(activations="int8")
+    assert changed.macs == M * K * N // 8
+    assert "MACs, one of 8 devices" in [row[0] for row in changed.rows()]
+    assert "model size" in [row[0] for row in changed.rows()]
+
+
 def test_the_devices_survive_a_record(tmp_path):
     mesh = on((8,), ("data",), abstract=True)
     analysis = costax.analyze(jax.jit(product))(array(mesh, (M, K), "data"), array(mesh, (K, N)))
