@@ -162,6 +162,7 @@ def analyze_program(
     table = _with_overrides(overrides or {})
     jaxpr = _jax.without_dead_code(program.jaxpr)
     choices = branches or {}
+    devices = _jax.device_count(program.traced, program.jaxpr)
     tree, findings = walk(jaxpr, table, trips, branches=choices, loops_once=loops_once)
     _check_findings(findings, trips, on_missing)
     check_used(findings.choices, findings.used_branches, choices)
@@ -173,8 +174,9 @@ def analyze_program(
         uncounted=(*findings.missing.values(), *findings.foreign.values()),
         choices=branch_choices(tree, _jax.source),
         parameters=parameters.by_scope(program, jaxpr, tree),
-        per_device=_one_device(tree) if findings.devices > 1 else tree.total,
-        devices=findings.devices,
+        per_device=tree.total.divided(max(devices, findings.devices)),
+        devices=max(devices, findings.devices),
+        even_share=devices > 1 and not _is_of_shards(tree, devices),
         versions={"jax": jax.__version__, "costax": _version()},
         tree=tree,
         program=program,
@@ -277,8 +279,9 @@ def _positive(extent: Count) -> Condition:
     return Condition(f"{extent} >= 1, because the program has a size of {extent}:", extent - 1)
 
 
-def _one_device(tree: Node) -> Cost:
-    return tree.where(lambda node: 1 if node.per_device else node.times)
+def _is_of_shards(tree: Node, devices: int) -> bool:
+    """Say whether all work stands in a `shard_map` over all devices, which says what each of them does."""
+    return not tree.where(lambda node: 0 if node.per_device and node.times == devices else node.times)
 
 
 def _version() -> str:

@@ -78,6 +78,11 @@ class CompiledModule(ModuleAnalysis):
             return FUSED
         return UNFUSED + (f", nor split the program over its {self.unsplit} devices" if self.unsplit else "")
 
+    @property
+    def executed_flops(self) -> None:
+        """None: the counts of a module are what one device executes."""
+        return
+
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions, and the other instructions that run as one kernel each.
 
@@ -247,11 +252,17 @@ class ModuleCounts:
     @property
     def total(self) -> Cost:
         """The executed work of all devices together."""
-        return self.per_device * self._devices
+        return self.per_device * self.devices
 
     @property
-    def _devices(self) -> int:
+    def devices(self) -> int:
+        """How many devices run the module; 1 if XLA has not split it over them yet."""
         return 1 if self.module.unsplit else self.module.replay.module.devices
+
+    @property
+    def even_share(self) -> bool:
+        """False: a module is that of one device."""
+        return False
 
     @property
     def per_device(self) -> Cost:
@@ -306,7 +317,7 @@ class ModuleCounts:
         sums: dict[str, list[Cost]] = defaultdict(list)
         for x in self.module.executed_instructions:
             sums[x.direction].append(_cost(x))
-        return {direction: Cost.sum(costs) * self._devices for direction, costs in sums.items()}
+        return {direction: Cost.sum(costs) * self.devices for direction, costs in sums.items()}
 
 
 def analyze_file(path: str | Path, trips: Mapping[str, int] | None = None) -> CompiledModule:

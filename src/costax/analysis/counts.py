@@ -32,8 +32,11 @@ class Counts(Displayed):
     The counts belong to the jaxpr after the dead-code elimination of `jit`.
 
     `rows` has one cost for each (scope, direction, primitive, source line), and every table is a sum of rows.
-    Numbers are for the whole program, all devices together; `per_device` is for one device. An analysis that was
-    loaded from a record has `saved_rows`, but no `tree`, `program` or sources.
+    Numbers are for the whole program, all devices together; `per_device` is for one device, and so are the memory and
+    the kernels. `devices`: those of the meshes in the program, of its arguments' shardings too. `even_share`: XLA's
+    partitioner splits the program, or a part of it, so `per_device` is an even share of the total: one device does at
+    least so much. How much several devices repeat, and which collectives are added, is known after partitioning. An
+    analysis that was loaded from a record has `saved_rows`, but no `tree`, `program` or sources.
 
     `unknowns`: loops whose trip count the program does not fix. `uncounted`: primitives whose work is not counted.
     `choices`: conditionals whose branch the program does not fix.
@@ -54,6 +57,7 @@ class Counts(Displayed):
     parameters: Mapping[tuple[Scope, str], Size] | None = None
     per_device: Cost = ZERO
     devices: int = 1
+    even_share: bool = False
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     tree: Node | None = None
     program: Any = field(default=None, repr=False)
@@ -161,14 +165,19 @@ class Counts(Displayed):
 
     @cached_property
     def _memory(self) -> MemoryProfile:
-        from costax._jax import donated
+        from costax._jax import argument_shards, donated
         from costax.performance.memory import memory_profile
 
         names = [path for path, _ in self.inputs]
         donated_inputs = donated(self.program.traced) if self.program is not None else ()
         # jax may put constants before the arguments; they are never donated.
         donated_inputs = (*(False,) * (len(names) - len(donated_inputs)), *donated_inputs)
-        return memory_profile(self.live, self.whole_tree(), names, donated_inputs)
+        if not self.even_share:
+            return memory_profile(self.live, self.whole_tree(), names, donated_inputs)
+        shards = argument_shards(self.program.traced) if self.program is not None else ()
+        shards = (*(None,) * (len(names) - len(shards)), *shards)
+        tree = self.whole_tree()
+        return memory_profile(self.live, tree, names, donated_inputs, devices=self.devices, shards=shards)
 
     @property
     def hardware_flops(self) -> Count:
@@ -179,11 +188,8 @@ class Counts(Displayed):
     def traffic(self) -> dict[str, Count]:
         """Bytes that every equation reads and writes ("unfused"), and each input and output once ("compulsory")."""
         region = self.memory.region
-        results = sum(region.values[x].nbytes for x in region.outputs if x is not None)
-        return {
-            "unfused": self.per_device.bytes_unfused,
-            "compulsory": sum(x.nbytes for _, x in self.inputs) + results,
-        }
+        compulsory = sum(region.values[x].nbytes for x in (*region.inputs, *region.outputs) if x is not None)
+        return {"unfused": self.per_device.bytes_unfused, "compulsory": compulsory}
 
     @property
     def analysis(self) -> Self:
@@ -193,7 +199,13 @@ class Counts(Displayed):
     @property
     def kernel_source(self) -> str:
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
-        return "chosen by a producer-consumer rule"
+        share = f", each split evenly over {self.devices} devices" if self.even_share else ""
+        return f"chosen by a producer-consumer rule{share}"
+
+    @property
+    def executed_flops(self) -> None:
+        """None: without a compiled program, one device executes what `per_device` counts."""
+        return None
 
     def kernels(self) -> list[Kernel]:
         """Return the kernels of the program: equations that are expected to run fused, as one kernel each."""
@@ -208,7 +220,8 @@ class Counts(Displayed):
 
         parts = self.memory.parts
         allocated = parts["results"] + parts["temporaries"]
-        return MemoryUse(self.memory.fused_estimate, parts, "fused estimate", allocated, self.memory.doubts)
+        share = f", split evenly over {self.devices} devices" if self.even_share else ""
+        return MemoryUse(self.memory.fused_estimate, parts, f"fused estimate{share}", allocated, self.memory.doubts)
 
     @property
     def peak_bytes(self) -> Count:

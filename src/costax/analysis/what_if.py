@@ -137,6 +137,11 @@ class WhatIf(Displayed):
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
         return self.analysis.kernel_source
 
+    @property
+    def executed_flops(self) -> None:
+        """None: without a compiled program, one device executes what `per_device` counts."""
+        return None
+
     def kernels(self) -> list[Kernel]:
         """Return the kernels of the analysis with the bytes and the dtypes that they would have.
 
@@ -177,11 +182,13 @@ class WhatIf(Displayed):
         """Return rows (quantity, unchanged, changed, ratio) as text; with a device also for time and energy."""
         one = self.analysis.per_device
         unchanged_traffic = sum(kernel.moved * kernel.times for kernel in self._own)
+        # The model is stored once, over all devices together.
+        share = f", one of {self.analysis.devices} devices" if self.analysis.devices > 1 else ""
         pairs: list[tuple[str, float, float, Any]] = [
-            ("MACs", one.macs, self.macs, units.short),
-            ("OPs", one.ops, self.ops, units.short),
+            (f"MACs{share}", one.macs, self.macs, units.short),
+            (f"OPs{share}", one.ops, self.ops, units.short),
             ("model size", model_size(self.analysis.parameters or {}) / 8, self.model_bits / 8, _bytes),
-            ("traffic, fused", unchanged_traffic, self.traffic, units.short_bytes),
+            (f"traffic, fused{share}", unchanged_traffic, self.traffic, units.short_bytes),
         ]
         if device is not None:
             from costax.errors import DeviceError

@@ -32,6 +32,7 @@ def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save:
     if strict:
         check_exact(report.analysis_of(account))
         check_explained(account)
+        check_compiled(account)
 
 
 def check_exact(analysis: Analysis) -> None:
@@ -67,6 +68,20 @@ def check_explained(account: Shown) -> None:
             why="With --strict every difference from XLA must have a cause.",
             cure="Leave out --strict, and please report the program: this is a gap of costax.",
         )
+
+
+def check_compiled(account: Any) -> None:
+    """Raise CheckError for a comparison whose compiled program has loops of unknown length."""
+    compiled = getattr(account, "compiled", None)
+    if compiled is None or not compiled.unknown_loops:
+        return
+    from costax.report.waterfall import gaps
+
+    raise CheckError(
+        "What the compiled program executes is not known.",
+        why="\n".join(gaps(compiled)),
+        cure="Give the loop a length that the program fixes, or leave out --strict.",
+    )
 
 
 def check_table(by: str, sort: str | None) -> None:

@@ -61,7 +61,7 @@ def fits(
     fit = fit_of(analysis, target_device)
     refused = ""
     if xla and isinstance(analysis, Analysis):
-        from costax.compare.ahead_of_time import machine
+        from costax.compare.ahead_of_time import machine, of_size
         from costax.compare.comparison import compare_program
 
         if not target_device.compile_for:
@@ -72,7 +72,12 @@ def fits(
             )
         try:
             fit = fit_of(
-                compare_program(analysis.program, analysis, machine(target_device.compile_for), passes=False),
+                compare_program(
+                    analysis.program,
+                    analysis,
+                    machine(of_size(target_device.compile_for, analysis.devices)),
+                    passes=False,
+                ),
                 target_device,
             )
         except DeviceMemoryError as error:

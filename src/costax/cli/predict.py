@@ -41,7 +41,9 @@ _OF_MODULES = (
 @click.option("--price", type=click.FloatRange(min=0), help="Price of the device per hour, in your currency.")
 @click.option("--calls", type=click.FloatRange(min=0), default=1.0, help="Number of calls of a run.")
 @click.option(
-    "--devices", type=click.IntRange(min=1), default=1, help="Number of devices that run the calls at the same time."
+    "--devices",
+    type=click.IntRange(min=1),
+    help="Number of devices that run the calls at the same time; by default those of the program.",
 )
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
@@ -71,7 +73,7 @@ def predict(
     carbon: float | None,
     price: float | None,
     calls: float,
-    devices: int,
+    devices: int | None,
     depth: int | None,
     as_json: bool,
     save: Sequence[str],
@@ -105,13 +107,13 @@ def predict(
         target, inputs, options.parsed_trips(trips), on_missing or "warn", module=module, applicable=_OF_MODULES
     )
     if xla and isinstance(program, Analysis):
-        from costax.compare.ahead_of_time import machine
+        from costax.compare.ahead_of_time import machine, of_size
         from costax.compare.comparison import compare_program
 
-        compiled_for = machine(compile_for or target_device.compile_for or "cpu")
+        compiled_for = machine(compile_for or of_size(target_device.compile_for or "cpu", program.devices))
         program = compare_program(program.program, program, compiled_for, passes=False, xla_flags=flags)
     estimate = predict_time(program, target_device, sizes, examples=examples, tokens=tokens)
-    with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices != 1
+    with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices
     energy_per_call = estimate.energy(power=power) if with_energy else None
     run = energy_per_call.run(calls, devices, carbon_intensity=carbon, price=price) if energy_per_call else None
     for path in save:
@@ -122,9 +124,9 @@ def predict(
         terminal.show(prediction.render(estimate, depth=depth, by=by))
         if energy_per_call is not None:
             click.echo(f"\n{energy_per_call}")
-        if run is not None and (calls != 1 or devices != 1 or carbon is not None or price is not None):
-            plural = "" if devices == 1 else "s"
-            click.echo(f"\nA run of {calls:g} calls on {devices} device{plural}:\n{run}")
+        if run is not None and (calls != 1 or run.devices != 1 or carbon is not None or price is not None):
+            plural = "" if run.devices == 1 else "s"
+            click.echo(f"\nA run of {calls:g} calls on {run.devices} device{plural}:\n{run}")
 
 
 def parsed_mesh(text: str) -> dict[str, int]:

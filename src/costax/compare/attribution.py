@@ -13,8 +13,11 @@ from costax.core.cost import ZERO, Count
 from costax.core.equation import KERNEL
 from costax.core.progress import stage
 from costax.hlo.library_calls import is_opaque, true_cost
+from costax.hlo.loops import Loop
+from costax.hlo.metadata import Sources
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Call, Properties, Replay
+from costax.hlo.trip_counts import TripCounts
 from costax.program.call_sites import CallSite
 
 _ONCE: Final = Properties(1, 1, 1)
@@ -25,10 +28,14 @@ module does not have is missing."""
 
 
 class Attribution(NamedTuple):
-    """What XLA counts for each instruction of a module, with the equation that the instruction belongs to."""
+    """What XLA counts for each instruction of a module, with the equation that the instruction belongs to.
+
+    loops: every loop, once for each call site; `trips` is None where neither the module nor the program says it.
+    """
 
     costs: list[AttributedCost]
     branches: Branches
+    loops: list[Loop]
 
 
 @stage("attributing")
@@ -39,7 +46,7 @@ def attribute(replay: Replay, index: CallSiteIndex, origins: Mapping[str, str]) 
     """
     walker = _ModuleWalker(replay, index, origins)
     costs = list(walker.computation(replay.module.entry, _CallContext((), (), _ONCE, 1)))
-    return Attribution(costs, walker.branches)
+    return Attribution(costs, walker.branches, walker.loops)
 
 
 class _CallContext(NamedTuple):
@@ -63,7 +70,10 @@ class _ModuleWalker:
         self._replay = replay
         self._index = index
         self._origins = origins
+        self._trip_counts = TripCounts(replay.module)
+        self._sources = Sources(replay.module)
         self.branches: Branches = {}
+        self.loops: list[Loop] = []
 
     def computation(self, computation: Computation, context: _CallContext) -> Iterator[AttributedCost]:
         """Yield the costs of a computation and of those that it calls."""
@@ -82,7 +92,7 @@ class _ModuleWalker:
         marks = self._index.inside(origin, context.caller) if "~" in origin else context.enclosing
         if ins.opcode == "conditional":
             self._note_branch_weight(call, marks, context.caller)
-        trips = self._trips(ins, marks, context) if ins.opcode == "while" else 1
+        trips = self._noted_trips(call, marks, context) if ins.opcode == "while" else 1
         # The names in the body of a loop or branch begin with the names of the function around the loop; only a call
         # starts names anew.
         caller = marks if ins.opcode == "call" else context.caller
@@ -109,17 +119,32 @@ class _ModuleWalker:
         library = true_cost(ins, self._replay.cost_model)
         return counted if library is None else library.scaled(context.times)
 
-    def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> Count:
-        """Return how often a loop runs: the number that the compiler proved, else the number of the equation."""
-        proved = loop.known_trip_count
-        if proved is not None:
-            return proved
+    def _noted_trips(self, call: Call, marks: Address, context: _CallContext) -> Count:
+        """Return how often the computation of a loop runs, once where that is unknown; note the loop."""
+        loop = call.instruction
+        trips = self._trips(loop, marks, context)
+        if call.callee is loop.callee(0):
+            owner = self._index.owner(self._origins.get(loop.name, ""), context.caller)
+            scope = "/".join(owner.scope) if owner is not None else ""
+            self.loops.append(Loop(loop.name, scope, self._sources.of(loop), trips))
+        return 1 if trips is None else trips
+
+    def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> int | None:
+        """Return how often a loop runs: what the module says of it, else the equation that it stands for, else None.
+
+        A loop that the compiler made, such as a product that XLA's partitioner splits into steps, stands for no loop
+        of the program, though its name is that of an equation.
+        """
+        trips = self._trip_counts.of(loop)
+        if trips is not None:
+            return trips
         call_site = self._index.find(marks) if marks != context.enclosing else None
         if call_site is None:
-            return 1
+            return None
         # A scan of 10 steps with unroll=4 is a loop of 2 iterations; the 2 steps that remain stand after the loop.
         unrolled = max(call_site.node.equation.params.get("unroll", 1), 1)
-        return max((child.times for child in call_site.node.children if child.loop), default=1) // unrolled
+        times = [child.times for child in call_site.node.children if child.loop and not child.unknown]
+        return int(max(times)) // unrolled if times else None
 
     def _note_branch_weight(self, call: Call, marks: Address, caller: Caller) -> None:
         """Note how much of a branch XLA counts. Which branch of the equation it is, its instructions say.

@@ -12,6 +12,7 @@ from costax.compare.causes import Delta, Pair
 from costax.compare.causes import unexplained as without_cause
 from costax.core.display import Displayed, reporter
 from costax.hlo.collectives import Collective
+from costax.hlo.loops import Loop
 from costax.program.tree import Scope
 
 
@@ -35,7 +36,7 @@ class StageView(Protocol):
 
     @property
     def executed(self) -> Any:
-        """What the device executes: loop bodies as often as they run, library calls with the work of the library."""
+        """What the device executes: loop bodies by trip count, library calls with the work of the library."""
         ...
 
     @property
@@ -56,6 +57,16 @@ class StageView(Protocol):
     @property
     def opaque(self) -> Mapping[str, int]:
         """The number of calls whose work is unknown, by target."""
+        ...
+
+    @property
+    def unknown_loops(self) -> Sequence[Loop]:
+        """The loops whose trip count is unknown; their bodies count once in `executed`."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether `executed` is exact."""
         ...
 
     @property
@@ -94,6 +105,32 @@ class StageView(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Communication:
+    """What one device sends in the collectives of a layer in one direction.
+
+    opcode: of the collectives. axes: the mesh axes that they run along. link: the links that the bytes go over; "" if
+    the machine is not known. count: of the collectives in the module. runs: of all of them together. sent: bytes that
+    the device sends, if the algorithm is optimal in bandwidth.
+    """
+
+    scope: str
+    direction: str
+    opcode: str
+    axes: tuple[str, ...]
+    link: str
+    count: int
+    runs: int
+    sent: int
+
+
+def _runs(collectives: Sequence[Collective]) -> tuple[int, int]:
+    """Return how often some collectives run, and the bytes that a device sends in all of these runs."""
+    runs: Any = sum(x.executed for x in collectives)
+    sent: Any = sum((x.sent or 0) * x.executed for x in collectives)
+    return runs, sent
+
+
 _Key = TypeVar("_Key", bound=Hashable)
 S = TypeVar("S", bound=StageView, covariant=True)
 
@@ -122,6 +159,11 @@ class BaseComparison(Displayed, Generic[S]):
         return self.jaxpr
 
     @property
+    def exact(self) -> bool:
+        """Whether every count of the program, and what the compiled program executes, is exact."""
+        return self.jaxpr.exact and self.compiled.exact
+
+    @property
     def xla(self) -> Mapping[str, float]:
         """XLA's dictionary for the compiled program; keys that XLA leaves out are 0."""
         return self.compiled.xla or {}
@@ -146,6 +188,18 @@ class BaseComparison(Displayed, Generic[S]):
                 part = (delta.flops, delta.transcendentals)
                 sums[key(delta)] = Pair.sum((sums.get(key(delta), Pair()), part))
         return sums
+
+    def communication(self, depth: int | None = None) -> list[Communication]:
+        """Return what one device sends, by layer, direction, kind of collective, mesh axes and link; most bytes first.
+
+        depth: the number of parts of a scope; all by default.
+        """
+        groups: dict[tuple[str, str, str, tuple[str, ...], str], list[Collective]] = {}
+        for x in self.compiled.collectives:
+            scope = "/".join(x.scope.split("/")[:depth])
+            groups.setdefault((scope, x.direction, x.opcode, x.axes, x.link), []).append(x)
+        sums = [Communication(*key, len(group), *_runs(group)) for key, group in groups.items()]
+        return sorted(sums, key=lambda each: -each.sent)
 
     @property
     def matches_xla(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from costax import _jax
@@ -23,6 +24,8 @@ from costax.compare.kernels import of_compiled
 from costax.compare.lineage import Lineage
 from costax.compare.owners import CallSiteIndex
 from costax.compare.passes import AFTER, PassTrail, Steps, dumped_versions, passes_of
+from costax.compare.repeated_work import replication
+from costax.compare.replication import Replication
 from costax.compare.stage_costs import StageCost
 from costax.core.cost import Count
 from costax.errors import SymbolError
@@ -47,10 +50,26 @@ class Comparison(BaseComparison[StageCost]):
 
     passes: PassTrail | None = field(default=None, repr=False)
 
+    @cached_property
+    def replication(self) -> Replication | None:
+        """What all devices execute over the program's own count, by layer; None for a program on one device."""
+        if self.compiled.devices == 1:
+            return None
+        sites = {cost.call_site for cost in self.lowered.instruction_costs}
+        sources = {site: _source(site) for site in sites if site is not None}
+        return replication(self.lowered, self.compiled, self.jaxpr.total.flops, sources)
+
     @property
     def kernel_source(self) -> str:
         """Where the kernels come from: XLA."""
-        return f"XLA's own, compiled for {self.target}"
+        loops = ", ".join(loop.name for loop in self.compiled.unknown_loops)
+        once = f"; what runs in loops of unknown length ({loops}) counts once" if loops else ""
+        return f"XLA's own, compiled for {self.target}{once}"
+
+    @property
+    def executed_flops(self) -> int | None:
+        """FLOPs that one of several devices executes; None for a program on one device."""
+        return self.compiled.executed.flops if self.compiled.devices > 1 else None
 
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions and other instructions that run as one kernel each."""
@@ -86,7 +105,10 @@ class Comparison(BaseComparison[StageCost]):
         sizes = {name: self.compiled.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
         results = sizes["output"] - sizes["alias"]
         parts = {"arguments": sizes["argument"], "results": results, "temporaries": sizes["temp"]}
-        return MemoryUse(self.compiled.held, parts, f"XLA for {self.target}", results + sizes["temp"])
+        # A program on one device keeps the interface of the analysis: XLA pads the arrays of a TPU.
+        interface = sizes["argument"] + sizes["output"] if self.compiled.devices > 1 else None
+        source = f"XLA for {self.target}"
+        return MemoryUse(self.compiled.held, parts, source, results + sizes["temp"], interface=interface)
 
 
 def compare_program(
@@ -133,11 +155,14 @@ def compare_program(
             steps.add("", AFTER, last)
         before_origins, after_origins = _origins(first, last, index, steps)
         before = _stage_cost("lowered", lowered, lowered_replay, index, before_origins)
-        after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins)
+        after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins, machine)
         stablehlo = None if steps is None else _emitted(lowered, index)
         links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), _source)
         found = deltas(links)
     after = replace(after, note=" ".join(filter(None, (after.note, note))))
+    if after.devices > analysis.devices:
+        share = analysis.total.divided(after.devices)
+        analysis = replace(analysis, devices=after.devices, per_device=share, even_share=True)
     return Comparison(analysis, before, after, found, marked, machine.name if machine else "cpu", flags, trail)
 
 
@@ -179,11 +204,29 @@ def _emitted(lowered: XlaStage, index: CallSiteIndex) -> StageCost:
 
 
 def _stage_cost(
-    name: str, stage: XlaStage, replay: Replay, index: CallSiteIndex, origins: Mapping[str, str]
+    name: str,
+    stage: XlaStage,
+    replay: Replay,
+    index: CallSiteIndex,
+    origins: Mapping[str, str],
+    machine: Machine | None = None,
 ) -> StageCost:
     """Return the costs of a stage with their equations. origins: of its instructions, as `Lineage` has them."""
-    costs, branches = attribute(replay, index, origins)
-    return StageCost(name, replay, costs, stage.xla, branches, stage.memory, stage.seconds, stage.meshes, stage.note)
+    costs, branches, loops = attribute(replay, index, origins)
+    return StageCost(
+        name,
+        replay,
+        costs,
+        stage.xla,
+        branches,
+        stage.memory,
+        stage.seconds,
+        stage.meshes,
+        stage.note,
+        stage.devices,
+        loops,
+        machine,
+    )
 
 
 def _source(call_site: CallSite) -> str:

@@ -25,8 +25,9 @@ class XlaStage:
 
     hlo: a serialized module. xla: the compiler's own dictionary, with every key of PROPERTIES; where the compiler of a
     GPU gives none, that of the CPU client for the same HLO. memory: bytes of one device, by category; empty for a
-    lowered program. seconds: how long the stage took. meshes: those that the program is sharded over. jax_stage: the
-    `jax.stages` object. note: which options the compiler needed beyond the usual ones, and why.
+    lowered program. seconds: how long the stage took. meshes: those that the program is sharded over. devices: how many
+    devices run it. jax_stage: the `jax.stages` object. note: which options the compiler needed beyond the usual ones,
+    and why.
     """
 
     hlo: bytes = field(repr=False)
@@ -36,6 +37,7 @@ class XlaStage:
     meshes: Sequence[Mapping[str, int]] = ()
     jax_stage: Any = field(default=None, repr=False)
     note: str = ""
+    devices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def converted(stablehlo: Lowering, name: str, machine: Machine | None = None) ->
         hlo = _jax.hlo_of(stablehlo.jax_stage)
         # `Lowered.cost_analysis()` returns the same and would convert to HLO again, which is the slowest step.
         xla = _cleaned(_jax.xla_cost(hlo))
-    return XlaStage(hlo, xla, {}, stablehlo.seconds, _jax.meshes(stablehlo.jax_stage), stablehlo.jax_stage)
+    meshes, devices = _jax.meshes(stablehlo.jax_stage), _jax.partitions(stablehlo.jax_stage)
+    return XlaStage(hlo, xla, {}, stablehlo.seconds, meshes, stablehlo.jax_stage, devices=devices)
 
 
 @stage("compiling")
@@ -91,7 +94,8 @@ def compile_stage(
         built = compile_in_child(lowered.jax_stage, machine, name, timeout, dump, flags)
         xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)
         memory = {**built.memory, "device": machine.memory} if machine.memory else built.memory
-        return XlaStage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note)
+        devices = lowered.devices
+        return XlaStage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note, devices=devices)
     start = time.perf_counter()
     with _as_target_errors(f"XLA does not compile `{name}`"):
         texts = {**({"xla_dump_to": dump, **OPTIONS} if dump else {}), **(flags or {})}
@@ -104,7 +108,8 @@ def compile_stage(
             raise
     seconds = time.perf_counter() - start
     xla = _cleaned(compiled.cost_analysis())
-    return XlaStage(_jax.hlo_of(compiled), xla, _jax.memory(compiled), seconds, lowered.meshes, compiled)
+    hlo, memory = _jax.hlo_of(compiled), _jax.memory(compiled)
+    return XlaStage(hlo, xla, memory, seconds, lowered.meshes, compiled, devices=lowered.devices)
 
 
 def _check_options(error: Exception, flags: Mapping[str, str]) -> None:

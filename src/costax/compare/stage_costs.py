@@ -5,18 +5,21 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import TypeVar
 
+from costax.compare.ahead_of_time import Machine
 from costax.compare.base_comparison import required_bytes
 from costax.core.address import Address
 from costax.core.cost import Count
-from costax.hlo.collectives import Collective, Mesh, collective, kind
+from costax.hlo.collectives import SEND, Collective, Mesh, collective, kind
 from costax.hlo.library_calls import is_opaque
+from costax.hlo.loops import Loop
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
+from costax.hlo.schedule import Schedule
 from costax.program.call_sites import CallSite
 
 _K = TypeVar("_K")
@@ -74,7 +77,9 @@ class StageCost:
     0, or None where the backend gives none. branches: for each `cond` that is still a conditional, how much of each
     branch that is left XLA counts: (FLOPs, transcendentals). memory: XLA's memory analysis of one device, in bytes;
     "device" is the memory that a GPU has. seconds: how long the stage took. meshes: the meshes that the program is
-    sharded over. note: which options the compiler needed beyond the usual ones, and why.
+    sharded over. partitions: how many devices run it. loops: the loops of the module, with their trip counts. machine:
+    that it was compiled for; None for the CPU of this one. note: which options the compiler needed beyond the usual
+    ones, and why.
     """
 
     stage: str
@@ -88,6 +93,9 @@ class StageCost:
     seconds: float = 0
     meshes: Sequence[Mesh] = ()
     note: str = ""
+    partitions: int = 1
+    loops: Sequence[Loop] = field(default=(), repr=False)
+    machine: Machine | None = field(default=None, repr=False)
 
     @property
     def charges(self) -> Sequence[AttributedCost]:
@@ -119,27 +127,48 @@ class StageCost:
 
     @cached_property
     def executed(self) -> Properties:
-        """What the device executes: loop bodies as often as they run, library calls with the work of the library.
+        """What the device executes: loop bodies by trip count, library calls with the work of the library.
 
-        A call whose work is unknown (`opaque`) adds nothing.
+        The body of a loop whose trip count is unknown (`unknown_loops`) counts once, and a call whose work is unknown
+        (`opaque`) adds nothing.
         """
         return Properties(*(sum(cost.actual[i] * cost.executed for cost in self.instruction_costs) for i in range(3)))
 
     @property
+    def unknown_loops(self) -> tuple[Loop, ...]:
+        """The loops whose trip count neither the module nor the program says; their bodies count once."""
+        return tuple({loop.name: loop for loop in self.loops if loop.trips is None}.values())
+
+    @property
+    def exact(self) -> bool:
+        """Whether `executed` is exact: the trip count of every loop and the work of every call are known."""
+        return not self.unknown_loops and not self.opaque
+
+    @property
     def collectives(self) -> tuple[Collective, ...]:
-        """The collectives of one device, in program order."""
-        return tuple(
-            collective(
-                cost.instruction, self.meshes, cost.executed, "/".join(cost.call_site.scope) if cost.call_site else ""
-            )
-            for cost in self.instruction_costs
-            if kind(cost.instruction)
-        )
+        """The collectives of one device, in program order, with their layer, direction, mesh axes and links."""
+        return self._collectives
+
+    @cached_property
+    def _collectives(self) -> tuple[Collective, ...]:
+        schedule = Schedule(self.replay.module)
+        return tuple(self._collective(cost, schedule) for cost in self.instruction_costs if kind(cost.instruction))
+
+    def _collective(self, cost: AttributedCost, schedule: Schedule) -> Collective:
+        ins, site = cost.instruction, cost.call_site
+        found = collective(ins, self.meshes, cost.executed, "/".join(site.scope) if site else "")
+        link = ""
+        if self.machine is not None:
+            link = self.machine.link(found.groups or ins.source_target_pairs)
+            if found.opcode == SEND and self.machine.slices > 1:
+                link = self.machine.links[1]
+        direction = (site.node.direction or site.direction or "forward") if site else ""
+        return replace(found, direction=direction, link=link, between=schedule.between(ins))
 
     @property
     def devices(self) -> int:
         """How many devices the program is sharded over."""
-        return max((prod(mesh.values()) for mesh in self.meshes), default=1)
+        return max(self.partitions, *(prod(mesh.values()) for mesh in self.meshes), 1)
 
     @property
     def opaque(self) -> dict[str, int]:

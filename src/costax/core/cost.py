@@ -125,6 +125,14 @@ class Cost:
 
     __rmul__ = __mul__
 
+    def divided(self, parts: int) -> Cost:
+        """Return the cost of one of equal parts, each count rounded up.
+
+        >>> Cost.macs_of("f32", 10).divided(4).macs
+        3
+        """
+        return self if parts == 1 else Cost({key: -(-count // parts) for key, count in self._counts.items()})
+
     def __eq__(self, other: object) -> bool:
         """Compare count by count."""
         return isinstance(other, Cost) and self._counts == other._counts

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations, product
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from costax.core.cost import BYTES_SENT, Cost, Count
 from costax.core.equation import Equation, Operand
@@ -15,6 +16,9 @@ from costax.rules.registry import REGISTRY
 
 if TYPE_CHECKING:
     from costax.hlo.records import Instruction
+
+_Axis = TypeVar("_Axis")
+SEND: Final = "send"
 
 Mesh = Mapping[str, int]
 """The sizes of the mesh axes by name, the slowest-varying axis first."""
@@ -27,7 +31,9 @@ class Collective:
     bytes: the operands on one device, for one execution. sent: the bytes that the device sends, if the algorithm is
     optimal in bandwidth (a ring); None where no rule says. groups: the devices that communicate with each other; empty
     for a permutation. axes: the mesh axes along which the groups lie; empty where no axes fit. executed: the number of
-    executions.
+    executions. direction: "forward", "backward", "recompute" or "update"; "" if no equation says it. link: over which
+    links the bytes go: "ICI", "NVLink", "network", or two of these; "" if the machine is not known. between: the names
+    of the instructions that XLA's schedule has between the start and the end of an asynchronous collective.
     """
 
     name: str
@@ -39,12 +45,18 @@ class Collective:
     executed: Count
     scope: str = ""
     source: str = ""
+    direction: str = ""
+    link: str = ""
+    between: tuple[str, ...] = ()
 
 
 def kind(ins: Instruction) -> str:
-    """Return the opcode of a collective, without `-start`; "" for any other instruction."""
+    """Return the opcode of a collective, without `-start`; "" for any other instruction.
+
+    A `send` counts too: compilers write what slices of TPUs send to each other as `send` and `recv`.
+    """
     opcode = ins.opcode.removesuffix("-start")
-    return opcode if opcode in COLLECTIVE_PRIMITIVES else ""
+    return opcode if opcode in COLLECTIVE_PRIMITIVES or opcode == SEND else ""
 
 
 def collective(
@@ -57,9 +69,10 @@ def collective(
     devices = max((prod(mesh.values()) for mesh in meshes), default=0)
     pairs = ins.source_target_pairs
     everyone = tuple(range(devices))
-    groups = () if pairs else ins.replica_groups or (everyone,)
+    groups = () if pairs or ins.opcode == SEND else ins.replica_groups or (everyone,)
     operands = [Operand(leaf.dims, leaf.dtype) for x in ins.operands for leaf in x.shape.arrays()]
-    axes = next((mesh_axes for mesh in meshes if (mesh_axes := _axes(groups, pairs, mesh)) is not None), ())
+    found = (_axes(groups, pairs, mesh) for mesh in meshes) if groups or pairs else iter(())
+    axes = next((mesh_axes for mesh_axes in found if mesh_axes is not None), ())
     members = len(next(iter(groups), everyone))
     operand_bytes = sum(x.nbytes for x in operands)
     sent = _sent(kind(ins), operands, members, pairs)
@@ -67,6 +80,8 @@ def collective(
 
 
 def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequence[tuple[int, int]]) -> Count | None:
+    if opcode == SEND:
+        return sum(x.nbytes for x in operands)
     rule = REGISTRY.get(COLLECTIVE_PRIMITIVES[opcode])
     if rule is None or not members:
         return None
@@ -76,20 +91,52 @@ def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequenc
 
 
 def _axes(groups: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int]], mesh: Mesh) -> tuple[str, ...] | None:
-    """Return the axes along which the groups or pairs lie, without axes of size 1; None where no axes fit."""
+    """Return the axes along which the groups or pairs lie, without axes of size 1; None where no axes fit.
+
+    An axis along which a group has only a part of the devices counts too.
+    """
     wide = [name for name, size in mesh.items() if size > 1]
     if pairs:
         crossed = {name for pair in pairs for name in _crossed(*pair, mesh)}
         return tuple(name for name in wide if name in crossed)
-    wanted = {frozenset(group) for group in groups}
+    wanted = frozenset(frozenset(group) for group in groups)
+    whole = {(name, 0): size for name, size in mesh.items()}
+    parts = {(name, i): factor for name, size in mesh.items() for i, factor in enumerate(_factors(size))}
+    found = _lying_along(wanted, tuple(whole.items())) or _lying_along(wanted, tuple(parts.items()))
+    return None if found is None else tuple(name for name in wide if name in {axis for axis, _ in found})
+
+
+def _factors(size: int) -> list[int]:
+    """Return the prime factors of a size, of which the partitioner may use a part: 2, 2, 2 of an axis of 8 devices."""
+    factors: list[int] = []
+    divisor = 2
+    while size > 1:
+        while size % divisor == 0:
+            factors.append(divisor)
+            size //= divisor
+        divisor = divisor + 1 if divisor * divisor <= size else max(size, divisor + 1)
+    return factors or [1]
+
+
+@lru_cache(maxsize=1000)
+def _lying_along(
+    wanted: frozenset[frozenset[int]], sizes: tuple[tuple[tuple[str, int], int], ...]
+) -> tuple[tuple[str, int], ...] | None:
+    """Return the axes, or parts of axes, along which groups lie, the fewest; None where none fit.
+
+    The module of one of several slices of TPUs has the groups of this slice alone.
+    """
+    mesh = dict(sizes)
+    wide = [axis for axis, size in sizes if size > 1]
+    members = {len(group) for group in wanted}
     for count in range(len(wide) + 1):
         for axes in combinations(wide, count):
-            if wanted == _groups(mesh, axes):
+            if members == {prod(mesh[axis] for axis in axes)} and wanted <= _groups(mesh, axes):
                 return axes
     return None
 
 
-def _groups(mesh: Mesh, axes: Sequence[str]) -> set[frozenset[int]]:
+def _groups(mesh: Mapping[_Axis, int], axes: Sequence[_Axis]) -> set[frozenset[int]]:
     """Return the groups of devices whose coordinates differ only along these axes."""
     groups: dict[tuple[int, ...], set[int]] = {}
     for device, coordinates in enumerate(product(*(range(size) for size in mesh.values()))):

@@ -24,6 +24,7 @@ from costax.hlo.dense_ids import with_dense_ids
 from costax.hlo.errors import malformed, too_large_for_xla
 from costax.hlo.files import module_of
 from costax.hlo.library_calls import is_opaque, true_cost
+from costax.hlo.loops import Loop
 from costax.hlo.metadata import Scopes, Sources
 from costax.hlo.read import read_bytes
 from costax.hlo.records import Computation, Instruction
@@ -78,16 +79,6 @@ class InstructionCost(NamedTuple):
     cost: HloCost
     opaque: bool
     runs: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A while loop: its instruction name, its scope, its source line, and its trip count, None where unknown."""
-
-    name: str
-    scope: str
-    source: str
-    trips: int | None
 
 
 @dataclass(frozen=True)

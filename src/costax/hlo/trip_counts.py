@@ -2,9 +2,9 @@
 
 The condition compares numbers that change by a constant step in each iteration with each other, and the module
 determines their start: `compare(i, 80), direction=LT` with `i` from 0 and `add(i, 1)`. Counters and bounds may stand
-anywhere in the tuple that the loop carries, conditions and steps may stand in fusions and calls, and several
-comparisons may be joined by `and`. The laws are those of loops in a jaxpr (`rules/higher_order/trip_count.py`). Any
-other trip count is unknown and never guessed.
+anywhere in the tuple that the loop carries, conditions and steps may stand in fusions and calls, several comparisons
+may be joined by `and`, and the body may compare for the next iteration and carry the boolean. The laws are those of
+loops in a jaxpr (`rules/higher_order/trip_count.py`). Any other trip count is unknown and never guessed.
 
 XLA: `while_loop_analysis.cc`, ComputeWhileLoopTripCount, whose result optimised modules carry as `known_trip_count`.
 """
@@ -122,7 +122,9 @@ class TripCounts:
                 ins = ins.operands[0]
                 if ins.opcode == "copy-start":
                     ins = ins.operand(0)
-            elif ins.opcode in ("call", "fusion") and ins.called:
+            elif ins.opcode in ("async-done", "async-update") and ins.operands:
+                ins = ins.operand(0)
+            elif ins.opcode in ("call", "fusion", "async-start") and ins.called:
                 frame = _Frame(ins.called[0], ins, frame)
                 ins = frame.computation.root
             elif ins.opcode == "parameter" and frame.call is not None and frame.parent is not None:
@@ -177,6 +179,22 @@ class TripCounts:
         """Return a part of what a loop carries, before the first iteration."""
         computation = self._home(loop)
         return None if computation is None else self.integer(_Value(loop.operand(0), path, _Frame(computation)))
+
+    def initial_boolean(self, loop: Instruction, path: Path) -> bool | None:
+        """Return a boolean that a loop carries, before the first iteration."""
+        computation = self._home(loop)
+        found = None if computation is None else self.origin(_Value(loop.operand(0), path, _Frame(computation)))
+        if found is None or found.path:
+            return None
+        ins, _, frame = found
+        if ins.opcode == "constant":
+            return None if ins.integer is None else bool(ins.integer)
+        if ins.opcode != "compare" or ins.comparison_direction not in _NEGATED:
+            return None
+        left, right = (self.integer(_Value(ins.operand(i), (), frame)) for i in range(2))
+        if left is None or right is None:
+            return None
+        return steps(ins.comparison_direction.lower(), left - right, 0, 0) != 0
 
     def update(self, loop: Instruction, path: Path) -> _Linear | None:
         """Return a part of what a loop carries after an iteration, as a linear form of what it carried before."""
@@ -242,7 +260,11 @@ class _LoopCount:
         if found is None:
             return None
         ins, path, frame = found
-        if path or depth > _DEEPEST:
+        if depth > _DEEPEST:
+            return None
+        if ins.opcode == "parameter" and frame.carry and path:
+            return self._carried_boolean(path, negated=negated, depth=depth)
+        if path:
             return None
         if ins.opcode == "not":
             return self.until_false(_Value(ins.operand(0), (), frame), negated=not negated, depth=depth + 1)
@@ -270,6 +292,18 @@ class _LoopCount:
         bounded = [(left, values), (right, values), *self._counters.values()]
         return count if all(number.start + count * number.step in inside for number, inside in bounded) else None
 
+    def _carried_boolean(self, path: Path, *, negated: bool, depth: int) -> float | None:
+        """Return how often a boolean that the loop carries is true: before the first iteration, then as written."""
+        first = self._values.initial_boolean(self._loop, path)
+        if first is None:
+            return None
+        if first == negated:
+            return 0
+        body = self._loop.callee(0)
+        written = _Value(body.root, path, _Frame(body, carry=True))
+        rest = self.until_false(written, negated=negated, depth=depth + 1)
+        return None if rest is None else 1 + rest
+
     def _side(self, value: _Value) -> _Sequence | None:
         """Return one side of a comparison as a sequence."""
         form = self._values.linear(value)
@@ -292,6 +326,8 @@ class _LoopCount:
         values = dtypes.integers(_part(self._loop.shape, path).dtype)
         if start is None or form is None or values is None or path in around:
             return None
+        if path not in form.factors and len(form.factors) == 1:
+            return self._follower(path, start, form, values, around)
         added = form.constant
         for other, factor in form.factors.items():
             if other == path:
@@ -307,6 +343,25 @@ class _LoopCount:
             number = _Sequence(start, 0)
         else:
             return None
+        self._counters[path] = number, values
+        return number
+
+    def _follower(
+        self, path: Path, start: int, form: _Linear, values: range, around: tuple[Path, ...]
+    ) -> _Sequence | None:
+        """Return a number that an iteration takes from another: one that does not change, or that was a step ahead.
+
+        Example: `(i, j)` becomes `(j, j + 1)` from (0, 1), so that i is 0, 1, 2, as if it were increased itself.
+        """
+        ((other, factor),) = form.factors.items()
+        ahead = self._carried(other, (*around, path))
+        if ahead is None:
+            return None
+        # The value in iteration k + 1 is `factor * ahead_k + constant`.
+        second, step = factor * ahead.start + form.constant, factor * ahead.step
+        if wrapped(second - step, values) != start:
+            return None
+        number = _Sequence(start, _shortest(step, values))
         self._counters[path] = number, values
         return number
 

@@ -12,10 +12,11 @@ from math import prod
 from typing import Final
 
 from costax.core.cost import Count
-from costax.hlo.collectives import Collective
+from costax.hlo.collectives import SEND, Collective
 from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
-from costax.performance.kernels import CollectiveWork, Contraction, Kernel
+from costax.hlo.schedule import Schedule
+from costax.performance.kernels import CollectiveWork, Contraction, Kernel, SchedulePlace
 from costax.program.tree import Scope
 
 # Instructions that run no kernel: they call computations, pass on their operands, or wait for what was started.
@@ -64,12 +65,17 @@ def of_module(
     kernels: list[Kernel] = []
     loops: list[Computation | None] = []
     computation_of = {x.id: c for c in module.computations.values() for x in c.instructions}
+    schedule = Schedule(module)
+    runs: dict[int, Count] = {}
+    for cost in executed:
+        runs[cost.computation.id] = max(runs.get(cost.computation.id, 0), cost.runs)
     for costs in by_kernel.values():
         owner = fusions.get(costs[0].computation.id, costs[0].instruction)
         if owner.opcode in _BOOKKEEPING:
             continue
         calls = max(1, sum(cost.instruction is owner for cost in costs))
-        kernels.append(_kernel(owner, costs, calls, collectives))
+        places = tuple(SchedulePlace(*span, runs.get(span.computation, 1)) for span in schedule.spans(owner))
+        kernels.append(replace(_kernel(owner, costs, calls, collectives), places=places))
         computation = computation_of.get(owner.id)
         loops.append(computation if computation is not module.entry and costs[0].runs > 1 else None)
     return _with_reuse_distance(kernels, loops)
@@ -206,7 +212,9 @@ def _collective_work(collective: Collective | None) -> CollectiveWork | None:
     if collective is None:
         return None
     name = {"collective-permute": "permute", "collective-broadcast": "permute", "ragged-all-to-all": "all-to-all"}
+    name[SEND] = "permute"
     members = len(next(iter(collective.groups), ())) or 2
     # The operand of an all-gather is one device's part, and the time formulas take the bytes of the whole array.
     nbytes = collective.bytes * members if collective.opcode == "all-gather" else collective.bytes
-    return CollectiveWork(name.get(collective.opcode, collective.opcode), nbytes, members, collective.axes)
+    kind = name.get(collective.opcode, collective.opcode)
+    return CollectiveWork(kind, nbytes, members, collective.axes, collective.sent, collective.link)

@@ -53,28 +53,32 @@ class Range:
 
 @dataclass(frozen=True)
 class Energy(Displayed):
-    """The energy of one call on one device, in joules, with the assumptions behind it."""
+    """The energy of one call on one device, in joules, with the assumptions behind it.
+
+    devices: how many devices run the program; each takes so many joules.
+    """
 
     prediction: Predicted
     joules: Range
     assumptions: tuple[str, ...]
+    devices: int = 1
 
     @property
     def per_token(self) -> Range | None:
-        """Joules per token; None if the number of tokens per call is not known."""
+        """Joules of all devices per token; None if the number of tokens per call is not known."""
         count = self.prediction.tokens
-        return self.joules * (1 / count) if count else None
+        return self.joules * (self.devices / count) if count else None
 
     @property
     def per_example(self) -> Range | None:
-        """Joules per example; None if the number of examples per call is not known."""
+        """Joules of all devices per example; None if the number of examples per call is not known."""
         count = self.prediction.examples
-        return self.joules * (1 / count) if count else None
+        return self.joules * (self.devices / count) if count else None
 
     def run(
         self,
         calls: float = 1,
-        devices: int = 1,
+        devices: int | None = None,
         *,
         carbon_intensity: float | None = None,
         price: float | None = None,
@@ -82,10 +86,11 @@ class Energy(Displayed):
     ) -> Run:
         """Return the time, energy, CO2 and price of a run of many calls on several devices at once.
 
-        calls: calls on each device. carbon_intensity: grams of CO2 per kWh of your electricity. price: the price of one
-        device per hour, in your currency. overhead: power usage effectiveness (PUE) of the building, 1.0 for none.
+        calls: calls on each device. devices: by default those of the program. carbon_intensity: grams of CO2 per kWh of
+        your electricity. price: the price of one device per hour, in your currency. overhead: power usage effectiveness
+        (PUE) of the building, 1.0 for none.
         """
-        return Run(self, calls, devices, carbon_intensity, price, overhead)
+        return Run(self, calls, devices or self.devices, carbon_intensity, price, overhead)
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,8 @@ def energy(
     ]
     if table.unverified:
         assumptions.append(f"Not verified in the {table.id} table: {', '.join(table.unverified)}.")
-    return Energy(prediction, Range(min(low, expected), expected, max(high, expected)), tuple(assumptions))
+    joules = Range(min(low, expected), expected, max(high, expected))
+    return Energy(prediction, joules, tuple(assumptions), prediction.analysis.devices)
 
 
 def _utilisation(prediction: Predicted) -> dict[str, float]:

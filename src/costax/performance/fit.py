@@ -106,7 +106,10 @@ def _changes(analysis: Counted) -> list[Saving]:
         # An estimate: the inputs of the checkpointed functions stay saved.
         changes.append(Saving("recompute saved activations with jax.checkpoint", saved * 3 // 4))
     wide = sum(size.nbytes for (_, dtype), size in (analysis.parameters or {}).items() if dtype == "f32")
-    if wide:
+    whole = sum(x.nbytes for _, x in analysis.inputs)
+    if wide and whole:
+        # One device holds its share of the arguments, and about the same share of the parameters.
+        wide = wide * parts["arguments"] // whole if analysis.devices > 1 else wide
         changes.append(Saving("store the parameters in bfloat16", wide // 2))
     worthwhile = [change for change in changes if change.saves > _WORTH * needed]
     return sorted(worthwhile, key=lambda change: -change.saves)

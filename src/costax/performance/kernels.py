@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from costax import _jax
 from costax.core import dtypes
@@ -54,13 +54,16 @@ class CollectiveWork:
     """A collective in a kernel.
 
     name: XLA's, such as "all-reduce". nbytes: bytes of the whole array that is gathered or reduced. members: devices
-    that take part. axes: names of the mesh axes.
+    that take part. axes: names of the mesh axes. sent: bytes that one device sends. link: over which link, "" if that
+    is not known.
     """
 
     name: str
     nbytes: Count
     members: int
     axes: tuple[str, ...] = ()
+    sent: Count | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,19 @@ class Contraction:
     filter_bytes: Count = 0
 
 
+class SchedulePlace(NamedTuple):
+    """Where a kernel, or a loop around it, stands in a schedule.
+
+    computation: which sequence of instructions. start: the number in it. done: the number of the instruction that waits
+    for it, `start` if it is not asynchronous. runs: how often the sequence runs.
+    """
+
+    computation: int
+    start: int
+    done: int
+    runs: Count
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """The operations and the bytes of one run of a kernel.
@@ -90,7 +106,8 @@ class Kernel:
     in a loop, the bytes that one iteration moves before uncached_bytes are read again; 0 outside of loops, where the
     distance is the whole program. instruction: XLA's name of the instruction that starts the kernel; "" where the
     kernel is not XLA's, or where the instruction only waits for one that was started before. opcode, source: of HLO,
-    and its line as `file:line`; "" where they are not known.
+    and its line as `file:line`; "" where they are not known. places: where XLA's
+    schedule has the kernel and the loops around it, outermost first; () without a schedule.
     """
 
     name: str
@@ -112,6 +129,7 @@ class Kernel:
     instruction: str = ""
     opcode: str = ""
     source: str = ""
+    places: tuple[SchedulePlace, ...] = ()
 
     @property
     def matmul(self) -> dict[str, Count]:
@@ -237,7 +255,7 @@ def _kernel(
     region: Region, fusion: Fusion, ops: list[Op], end: int, scope: Scope, direction: str, times: Count
 ) -> Kernel:
     """Return the kernel of some fused ops. end: the number of the last of them, whose result it writes."""
-    cost = Cost.sum(op.node.own for op in ops)
+    cost = Cost.sum(op.node.own.divided(op.parts) for op in ops)
     last = region.ops[end]
     written = sum(region.values[x].nbytes for x in last.outputs if x in fusion.buffers)
     read = sum(region.values[x].nbytes for x in fusion.reads[end])
@@ -245,7 +263,7 @@ def _kernel(
         # A slice, gather or update touches only a part of an operand; its rule says how many bytes. No buffer is taken
         # to be read for more bytes than the kernel writes: a lookup of 8 rows of 4 KB in a table of 100 MB counts 32 KB
         # by its rule, at most 32 KB for the table and the bytes of the indices, not 100 MB.
-        partial = Cost.sum(op.node.own for op in ops if op.traits.partial)
+        partial = Cost.sum(op.node.own.divided(op.parts) for op in ops if op.traits.partial)
         read = min(read, partial.of_kind(BYTES_READ) + sum(_at_most(region, x, written) for x in fusion.reads[end]))
         written = min(written, partial.of_kind(BYTES_WRITTEN)) if last.traits.partial else written
     names = list(dict.fromkeys(op.name for op in reversed(ops)))
@@ -288,7 +306,7 @@ def _contractions(op: Op) -> Iterator[Contraction]:
         rows = min(dot_kind.free_extents(op))
     for (unit, dtype), count in op.node.own.items():
         if unit == MAC:
-            yield Contraction(kind, dtype, 2 * count, rows, filter_bytes)
+            yield Contraction(kind, dtype, 2 * -(-count // op.parts) if op.parts > 1 else 2 * count, rows, filter_bytes)
 
 
 def _at_most(region: Region, x: int, limit: Count) -> Count:

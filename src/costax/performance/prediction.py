@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import DeviceError
 from costax.performance.hardware import Device, device
-from costax.performance.kernels import LINK, MEMORY
+from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
+from costax.performance.overlap import between, hidden_seconds
 from costax.performance.protocols import Counted, Predictable
 from costax.performance.roofline import KernelTime, Roofline
 from costax.program.tree import RECOMPUTE
@@ -20,13 +22,54 @@ if TYPE_CHECKING:
     from costax.performance.energy import Energy
 
 
+@dataclass(frozen=True, slots=True)
+class CollectiveTime:
+    """The predicted time of a collective on one device, for all of its runs in one call.
+
+    part: its kernel. between: predicted seconds of the computation that XLA's schedule has between its start and its
+    end, for one run; 0 for a collective that is one instruction.
+    """
+
+    part: KernelTime
+    between: float
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel of the collective."""
+        return self.part.kernel
+
+    @property
+    def work(self) -> CollectiveWork:
+        """What the collective sends."""
+        assert self.part.kernel.collective is not None
+        return self.part.kernel.collective
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether other kernels may run between its start and its end."""
+        places = self.kernel.places
+        return bool(places) and places[-1].done > places[-1].start
+
+    @property
+    def seconds(self) -> float:
+        """Predicted seconds if nothing overlaps."""
+        return self.part.timing.expected * self.kernel.times
+
+    @property
+    def exposed(self) -> float:
+        """Predicted seconds that the device waits for the collective."""
+        return self.part.seconds
+
+
 @dataclass(frozen=True)
 class Prediction(Displayed):
     """The predicted time of one call on one device of the mesh, with its range and assumptions.
 
     parts: the kernels with their times. mesh: sizes of the mesh axes by name. fusions: the origin of the kernels, as
-    the end of a sentence "The kernels are ...". examples, tokens: how many one call processes. allocated: bytes of the
-    results and temporaries of one call.
+    the end of a sentence "The kernels are ...". examples, tokens: how many one call of all devices processes.
+    allocated: bytes of the results and temporaries of one call. interface: bytes of its arguments and results.
+    executed_flops: FLOPs that one of several devices executes, where the kernels are those of a compiled program.
+    Everything is of one device, except `throughput`, which is of all devices.
     """
 
     analysis: Counted
@@ -37,6 +80,13 @@ class Prediction(Displayed):
     examples: int | None = None
     tokens: int | None = None
     allocated: Count = 0
+    interface: Count | None = None
+    executed_flops: Count | None = None
+
+    @property
+    def devices(self) -> int:
+        """How many devices run the program, each for the predicted time."""
+        return self.analysis.devices
 
     @property
     def seconds(self) -> float:
@@ -64,7 +114,16 @@ class Prediction(Displayed):
 
     @cached_property
     def _best(self) -> float:
-        return sum(part.timing.best * part.kernel.times for part in self.parts)
+        return sum(max(part.timing.best - part.hidden, 0.0) * part.kernel.times for part in self.parts)
+
+    @property
+    def collectives(self) -> list[CollectiveTime]:
+        """The time of each collective, and how much of it the computation between its start and its end hides."""
+        return [
+            CollectiveTime(part, between(self.parts, position))
+            for position, part in enumerate(self.parts)
+            if part.kernel.collective is not None
+        ]
 
     # Sums.
 
@@ -131,22 +190,24 @@ class Prediction(Displayed):
         fused = sum(part.kernel.moved * part.kernel.times for part in self.parts)
         others = self.analysis.traffic
         unfused = {"unfused": others["unfused"]} if "unfused" in others else {}
-        return {**unfused, "fused": fused, "compulsory": others["compulsory"]}
+        compulsory = others["compulsory"] if self.interface is None else self.interface
+        return {**unfused, "fused": fused, "compulsory": compulsory}
 
     @property
     def flops(self) -> Count:
-        """Hardware FLOPs of one device, which include recomputed work."""
-        return self.analysis.hardware_flops
+        """Hardware FLOPs of one device, which include recomputed work, and work that several devices repeat."""
+        return self.analysis.hardware_flops if self.executed_flops is None else self.executed_flops
 
     @property
     def model_flops(self) -> Count:
-        """Model FLOPs of one device: hardware FLOPs without recomputed work."""
+        """Model FLOPs of one device: its share of the program's FLOPs, without recomputed work."""
+        share = self.analysis.per_device.flops
         recomputed = self.analysis.by_direction().get(RECOMPUTE)
         if recomputed is None:
-            return self.flops
+            return share
         total = self.analysis.total.flops
         # `recomputed` is the sum over all devices. The share of one device is exact if all devices do the same work.
-        return self.flops - recomputed.flops * self.flops // total if total else self.flops
+        return share - recomputed.flops * share // total if total else share
 
     @property
     def intensity(self) -> dict[str, float]:
@@ -186,12 +247,17 @@ class Prediction(Displayed):
 
     @property
     def throughput(self) -> dict[str, float]:
-        """Calls per second, and examples and tokens per second if their number per call is known."""
+        """Calls per second, and examples and tokens per second if their number per call is known, by all devices."""
         rates = {"calls": 1 / self.seconds} if self.seconds else {}
         for name, count in (("examples", self.examples), ("tokens", self.tokens)):
             if count and self.seconds:
                 rates[name] = count / self.seconds
         return rates
+
+    @property
+    def throughput_per_device(self) -> dict[str, float]:
+        """Examples and tokens per second divided by the number of devices. A call needs all devices."""
+        return {name: rate / self.devices for name, rate in self.throughput.items() if name != "calls"}
 
     @property
     def assumptions(self) -> list[str]:
@@ -211,8 +277,15 @@ class Prediction(Displayed):
             assumptions.append(f"Contractions run on {self.peak[0]}, at jax's default precision.")
         if device.family == "tpu":
             assumptions.append("The rate of a TPU's vector unit is not published; elementwise work is bound by memory.")
+        if self.devices > 1:
+            assumptions.append(f"Time, FLOPs, bytes and MFU are of one of {self.devices} devices.")
+        if self.devices > 1 and self.analysis.even_share and self.executed_flops is None:
+            assumptions.append(
+                "XLA has not partitioned the program: one device does an even share, at least, and the collectives "
+                "that XLA adds are missing."
+            )
         if any(LINK in part.timing.terms for part in self.parts):
-            assumptions.append("Collectives do not overlap with computation, and links reach 80 % of their bandwidth.")
+            assumptions += self._communication()
         if device.jax_devices > 1:
             assumptions.append(
                 f"jax sees one chip as {device.jax_devices} devices; the figures are for the whole chip."
@@ -226,6 +299,30 @@ class Prediction(Displayed):
         elif not self.analysis.exact:
             assumptions.append("The analysis is not exact; its bounds and estimates are taken for the work that runs.")
         return assumptions
+
+    def _communication(self) -> list[str]:
+        """Return what the times of collectives assume."""
+        collectives = self.collectives
+        sentences: list[str] = []
+        if any(collective.asynchronous for collective in collectives):
+            whole = sum(collective.seconds for collective in collectives)
+            exposed = sum(collective.exposed for collective in collectives)
+            sentences.append(
+                f"Collectives overlap with the kernels that XLA schedules between their start and their end, one "
+                f"collective after the other: {units.seconds(exposed)} of {units.seconds(whole)} are exposed."
+            )
+            sentences.append("Links reach 80 % of their bandwidth.")
+        elif all(collective.kernel.places for collective in collectives):
+            sentences.append("XLA schedules no asynchronous collective, so nothing overlaps; links reach 80 %.")
+        else:
+            sentences.append("Collectives do not overlap with computation, and links reach 80 % of their bandwidth.")
+        slow = sum(any(link in collective.work.link for link in ("network", "DCN")) for collective in collectives)
+        if slow:
+            sentences.append(
+                f"{slow} collectives cross the network between hosts or slices and take longer: costax has no rate for "
+                "it, and times them as if they stayed inside."
+            )
+        return sentences
 
     def energy(self, technology: str = "7nm", *, power: float | None = None, idle: float | None = None) -> Energy:
         """Return the energy of one call in joules, as a range.
@@ -260,9 +357,25 @@ def predict(
             why="A prediction needs them. For a CPU they depend on the whole machine, so costax has no table of them.",
             cure="Run `costax calibrate` on that machine, and pass the device file that it writes.",
         )
-    allocated = program.memory_use().allocated
-    working_set = allocated + sum(x.nbytes for _, x in program.analysis.inputs)
+    use = program.memory_use()
+    allocated = use.allocated
+    # The arguments of one device; those of the whole program where it runs on one.
+    arguments = sum(x.nbytes for _, x in program.analysis.inputs)
+    if program.analysis.devices > 1:
+        arguments = use.parts.get("arguments", arguments)
+    working_set = allocated + arguments
     roofline = Roofline(chosen, mesh, working_set)
     parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in program.kernels()]
-    origin = program.kernel_source
-    return Prediction(program.analysis, chosen, parts, dict(mesh or {}), origin, examples, tokens, allocated)
+    parts = [replace(part, hidden=seconds) for part, seconds in zip(parts, hidden_seconds(parts), strict=True)]
+    return Prediction(
+        program.analysis,
+        chosen,
+        parts,
+        dict(mesh or {}),
+        program.kernel_source,
+        examples,
+        tokens,
+        allocated,
+        use.interface,
+        program.executed_flops,
+    )

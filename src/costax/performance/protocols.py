@@ -28,7 +28,8 @@ class MemoryUse:
 
     needed: bytes at the peak. parts: `needed` by kind of buffer, such as "arguments". source: the origin of the
     numbers, such as "fused estimate". allocated: bytes of results and temporaries, which each call allocates.
-    unmodelled: primitives whose workspace the source does not know.
+    unmodelled: primitives whose workspace the source does not know. interface: bytes of the arguments and the results
+    of one device, those in the buffer of an argument too.
     """
 
     needed: Count
@@ -36,6 +37,7 @@ class MemoryUse:
     source: str
     allocated: Count
     unmodelled: Sequence[str] = field(default=())
+    interface: Count | None = None
 
 
 class Counted(Protocol):
@@ -59,6 +61,16 @@ class Counted(Protocol):
     @property
     def per_device(self) -> Cost:
         """The cost of one device."""
+        ...
+
+    @property
+    def devices(self) -> int:
+        """How many devices the program runs on."""
+        ...
+
+    @property
+    def even_share(self) -> bool:
+        """Whether `per_device` is an even share of `total`, because XLA's partitioner splits the program."""
         ...
 
     @property
@@ -112,6 +124,11 @@ class Predictable(Protocol):
     @property
     def kernel_source(self) -> str:
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
+        ...
+
+    @property
+    def executed_flops(self) -> Count | None:
+        """FLOPs that one of several devices executes, where the compiled program says it; None for the counts."""
         ...
 
     def kernels(self) -> Sequence[Kernel]:

@@ -79,10 +79,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class KernelTime:
-    """A kernel and the time of one run."""
+    """A kernel and the time of one run. hidden: the seconds of one run that overlap with other kernels."""
 
     kernel: Kernel
     timing: Timing
+    hidden: float = 0.0
 
     @property
     def group(self) -> Kernel:
@@ -92,8 +93,8 @@ class KernelTime:
 
     @property
     def seconds(self) -> float:
-        """The expected seconds of all runs of the kernel in one call."""
-        return self.timing.expected * self.kernel.times
+        """The expected seconds of all runs of the kernel in one call, without those that other kernels hide."""
+        return (self.timing.expected - self.hidden) * self.kernel.times
 
 
 class Roofline:

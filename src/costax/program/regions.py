@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 from costax import _jax
@@ -45,7 +47,7 @@ class Op:
     inputs, outputs: numbers of `Region.values`; None for a literal. node: the cost of the equation. scope, direction:
     below the region. regions: the body of a loop and then its condition, or the branches of a `cond`; nodes: the costs
     of these. loop: whether the regions run repeatedly. carried: positions of the inputs that are the first carry.
-    axis_sizes: of the manual mesh axes around the equation.
+    axis_sizes: of the manual mesh axes around the equation. parts: how many devices share its work evenly.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Op:
     regions: tuple[Region, ...] = ()
     nodes: tuple[Node, ...] = ()
     axis_sizes: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    parts: int = 1
     loop: bool = False
     carried: range = range(0)
 
@@ -94,41 +97,62 @@ class Region:
     carries: list[int | None] = field(default_factory=list["int | None"])
     donated: frozenset[int] = frozenset()
 
-    def add(self, operand: Operand, kind: Kind, op: int = -1, name: str = "") -> int:
-        """Add a value and return its number."""
-        self.values.append(Value(operand, kind, operand.nbytes, op, name))
+    def add(self, operand: Operand, kind: Kind, op: int = -1, name: str = "", parts: int = 1) -> int:
+        """Add a value and return its number. parts: how many devices share it evenly; each holds one part."""
+        self.values.append(Value(operand, kind, -(-operand.nbytes // parts) if parts > 1 else operand.nbytes, op, name))
         return len(self.values) - 1
 
 
-def program(jaxpr: Any, tree: Node, names: Sequence[str], donated: Sequence[bool]) -> Region:
+def program(
+    jaxpr: Any,
+    tree: Node,
+    names: Sequence[str],
+    donated: Sequence[bool],
+    devices: int = 1,
+    shards: Sequence[Operand | None] = (),
+) -> Region:
     """Return a whole program as a region, whose inputs are the arguments of the program.
 
-    tree: the result of `walk` for the same jaxpr. names, donated: of the inputs.
+    tree: the result of `walk` for the same jaxpr. names, donated: of the inputs. devices: how many devices share the
+    program evenly, except where a `shard_map` says the part of each. shards: what one device holds of each input; None
+    or missing where no sharding says it.
     """
     region = Region()
+    context = _OpContext(devices=devices)
     invars = _jax.opened(jaxpr).invars
-    region.inputs = [
-        region.add(_jax.operand(var.aval), "argument", name=name) for var, name in zip(invars, names, strict=True)
-    ]
+    for (var, name), shard in zip_longest(zip(invars, names, strict=True), shards):
+        number = region.add(_jax.operand(var.aval), "argument", name=name, parts=devices)
+        region.inputs.append(number)
+        if shard is not None:
+            region.values[number].nbytes = shard.nbytes
     region.donated = frozenset(
         number for number, may_overwrite in zip(region.inputs, donated, strict=False) if may_overwrite
     )
-    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, _OpContext())
+    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, context)
     region.carries = [None] * len(region.outputs)
     return region
 
 
 class _OpContext(NamedTuple):
-    """The scope and direction of equations below the region, and the sizes of the manual mesh axes around them."""
+    """The scope and direction of equations below the region, and the sizes of the manual mesh axes around them.
+
+    devices: how many devices run the program.
+    """
 
     scope: Scope = ()
     direction: str = ""
     axis_sizes: Mapping[str, Count] = {}
+    devices: int = 1
+
+    @property
+    def parts(self) -> int:
+        """How many devices share an array: in a `shard_map` its shape is already that of one device."""
+        return max(self.devices // prod(map(int, self.axis_sizes.values())), 1) if self.devices > 1 else 1
 
     def inside(self, node: Node, body: Body | None = None) -> _OpContext:
         """Return the surroundings of the equations in a body of an equation."""
         axes = {**self.axis_sizes, **body.axis_sizes} if body is not None and body.axis_sizes else self.axis_sizes
-        return _OpContext(self.scope + node.scope, node.direction or self.direction, axes)
+        return self._replace(scope=self.scope + node.scope, direction=node.direction or self.direction, axis_sizes=axes)
 
 
 class _Builder(Interpreter["int | None", _OpContext]):
@@ -153,7 +177,10 @@ class _Builder(Interpreter["int | None", _OpContext]):
             return self._inlined(node, *call, operands, context)
         region, surroundings = self._region, context.inside(node)
         inner = self._regions(node, context)
-        outputs = tuple(region.add(_jax.operand(v.aval), "computed", len(region.ops)) for v in node.equation.outvars)
+        outputs = tuple(
+            region.add(_jax.operand(v.aval), "computed", len(region.ops), parts=surroundings.parts)
+            for v in node.equation.outvars
+        )
         op = Op(
             node.label,
             tuple(operands),
@@ -162,6 +189,7 @@ class _Builder(Interpreter["int | None", _OpContext]):
             surroundings.direction,
             node,
             axis_sizes=surroundings.axis_sizes,
+            parts=surroundings.parts,
         )
         op.regions, op.nodes = tuple(region for region, _, _ in inner), tuple(child for _, _, child in inner)
         op.loop = bool(inner) and inner[0][1].loop
@@ -194,7 +222,10 @@ class _Builder(Interpreter["int | None", _OpContext]):
             elif body.per_device:
                 # The operand of a `shard_map` is the whole array, its body has the shard of one device. The memory is
                 # that of one device.
-                region.values[number].nbytes = min(region.values[number].nbytes, operand.nbytes)
+                shard = -(-operand.nbytes // context.inside(node, body).parts)
+                region.values[number].nbytes = (
+                    shard if context.devices > 1 else min(region.values[number].nbytes, shard)
+                )
             inputs.append(number)
         results = self.run(body.jaxpr, child.children, inputs, context.inside(node, body))
         return [
@@ -215,7 +246,8 @@ class _Builder(Interpreter["int | None", _OpContext]):
         """Return the region of a body, which equations with the same body and the same cost share."""
         key = id(body.jaxpr), id(child), body.name == CONDITION, tuple(context.axis_sizes.items())
         if key not in self._shared:
-            self._shared[key] = self._new_region(body, child, _OpContext(axis_sizes=context.axis_sizes))
+            inside = _OpContext(axis_sizes=context.axis_sizes, devices=context.devices)
+            self._shared[key] = self._new_region(body, child, inside)
         return self._shared[key]
 
     def _new_region(self, body: Body, child: Node, context: _OpContext) -> Region:
@@ -223,7 +255,7 @@ class _Builder(Interpreter["int | None", _OpContext]):
         fixed = len(inner.invars) if body.fixed is None else body.fixed
         for position, var in enumerate(inner.invars):
             kind: Kind = "outer" if position < fixed else "carry" if position < fixed + body.carried else "slice"
-            region.inputs.append(region.add(_jax.operand(var.aval), kind))
+            region.inputs.append(region.add(_jax.operand(var.aval), kind, parts=context.parts))
         region.outputs = _Builder(region, self._shared).run(body.jaxpr, child.children, region.inputs, context)
         # The first results of the body of a loop are its next carry; the others are stacked outputs. The result of a
         # condition is a boolean.

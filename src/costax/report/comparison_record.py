@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple, cast
 
 from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
+from costax.compare.replication import Repeated, Replication
 from costax.hlo.collectives import Collective
+from costax.hlo.loops import Loop
 from costax.report.record_reader import RecordReader
 
 FAMILY: Final = "costax/comparison/"
@@ -41,6 +43,12 @@ class SavedStage:
     fits: bool | None
     seconds: float
     note: str = ""
+    unknown_loops: Sequence[Loop] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether `executed` is exact: the trip count of every loop and the work of every call are known."""
+        return not self.unknown_loops and not self.opaque
 
     @property
     def held(self) -> int:
@@ -57,6 +65,7 @@ class SavedComparison(BaseComparison[SavedStage]):
     """
 
     passes_record: Mapping[str, Any] | None = field(default=None, repr=False)
+    replication: Replication | None = None
 
 
 class ComparisonReader(RecordReader):
@@ -74,7 +83,23 @@ class ComparisonReader(RecordReader):
             target=self._get(record, "target", str),
             xla_flags=self._flags(record) if "xla_flags" in record else {},
             passes_record=self._object(record, "passes") if record.get("passes") is not None else None,
+            replication=self._replication(record) if record.get("replication") is not None else None,
         )
+
+    def _replication(self, record: Any) -> Replication:
+        entry, place = self._object(record, "replication"), "replication."
+        layers, equations = (
+            tuple(self._repeated(x, where) for where, x in self._entries(entry, key)) for key in ("layers", "equations")
+        )
+        devices, program, executed = (self._get(entry, key, int, place) for key in ("devices", "program", "executed"))
+        return Replication(devices, program, executed, layers, equations, float(self._number(entry, "compared", place)))
+
+    def _repeated(self, x: Any, place: str) -> Repeated:
+        scope, equation, source = (self._get(x, key, str, place) for key in ("scope", "equation", "source"))
+        program, executed = (self._get(x, key, int, place) for key in ("program", "executed"))
+        axes = tuple(self._typed(axis, str, place) for axis in self._list(x, "axes", place))
+        sizes = tuple(self._typed(size, int, place) for size in self._list(x, "sizes", place))
+        return Repeated(scope, equation, source, program, executed, axes, sizes)
 
     def _flags(self, record: Any) -> dict[str, str]:
         flags = self._object(record, "xla_flags")
@@ -115,6 +140,15 @@ class ComparisonReader(RecordReader):
             fits=self._maybe(stage, "fits", place),
             seconds=self._number(stage, "seconds", place),
             note=self._get(stage, "note", str, place) if "note" in stage else "",
+            unknown_loops=tuple(
+                Loop(
+                    self._get(x, "name", str, where),
+                    self._get(x, "scope", str, where),
+                    self._get(x, "source", str, where),
+                    None,
+                )
+                for where, x in (self._entries(stage, "unknown_loops") if "unknown_loops" in stage else ())
+            ),
         )
 
     def _collective(self, x: Any, place: str) -> Collective:
@@ -125,7 +159,10 @@ class ComparisonReader(RecordReader):
         )
         sent = None if x.get("sent", ...) is None else self._get(x, "sent", int, place)
         size, executed = self._get(x, "bytes", int, place), self._get(x, "executed", int, place)
-        return Collective(name, opcode, size, sent, groups, axes, executed, scope, source)
+        direction, link = (self._get(x, key, str, place) if key in x else "" for key in ("direction", "link"))
+        names = self._list(x, "between", place) if "between" in x else []
+        between = tuple(self._typed(each, str, place) for each in names)
+        return Collective(name, opcode, size, sent, groups, axes, executed, scope, source, direction, link, between)
 
     def _devices(self, group: Any, place: str) -> tuple[int, ...]:
         return tuple(self._typed(device, int, place) for device in cast(list[Any], self._typed(group, list, place)))

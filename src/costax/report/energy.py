@@ -14,11 +14,13 @@ def render(value: Energy | Run) -> Text:
 
 
 def _energy(energy: Energy) -> list[str]:
-    lines = [f"energy per call      {energy.joules.text('J')}"]
+    devices = energy.devices
+    one, every = ("", "") if devices == 1 else (f", one of {devices} devices", f", all {devices} devices")
+    lines = [f"energy per call      {energy.joules.text('J')}{one}"]
     if energy.per_token:
-        lines.append(f"energy per token     {energy.per_token.text('J')}")
+        lines.append(f"energy per token     {energy.per_token.text('J')}{every}")
     if energy.per_example:
-        lines.append(f"energy per example   {energy.per_example.text('J')}")
+        lines.append(f"energy per example   {energy.per_example.text('J')}{every}")
     return [*lines, *energy.assumptions]
 
 

@@ -34,15 +34,20 @@ def _lines(result: Measurement) -> list[tuple[str, str]]:
     lines = [
         ("latency", f"{seconds(result.latency)}   [min {seconds(result.fastest)}, p90 {seconds(result.p90)}]"),
         ("throughput", f"{units.rate(result.throughput)} calls per second, with many calls in flight"),
-        ("achieved", f"{flops}, {nbytes} of fused traffic"),
+        ("achieved", f"{flops}, {nbytes} of fused traffic{_whose(result)}"),
     ]
     if result.mfu is not None and result.hfu is not None and result.peak is not None:
         hfu = f", HFU {result.hfu:.1%}" if result.hfu != result.mfu else ""
-        lines.append(("MFU", f"{result.mfu:.1%}{hfu} of {units.rate(result.peak[1], 'FLOP/s')} ({result.peak[0]})"))
+        peak = f"{units.rate(result.peak[1], 'FLOP/s')} ({result.peak[0]})"
+        lines.append(("MFU", f"{result.mfu:.1%}{hfu} of {peak}{_whose(result)}"))
     if result.peak_memory is not None:
         lines.append(("peak memory", units.short_bytes(result.peak_memory)))
     lines.append(("compiled in", f"{seconds(result.compile_seconds)}; first call {seconds(result.first_seconds)}"))
     return lines
+
+
+def _whose(result: Measurement) -> str:
+    return f", per device of {result.analysis.devices}" if result.analysis.devices > 1 else ""
 
 
 def to_record(result: Measurement) -> dict[str, Any]:
@@ -64,6 +69,8 @@ def to_record(result: Measurement) -> dict[str, Any]:
             "compile": result.compile_seconds,
             "first": result.first_seconds,
         },
+        # Rates of FLOPs and bytes, MFU and HFU are of one device; calls need all devices.
+        "devices": result.analysis.devices,
         "calls_per_second": result.throughput,
         "flops_per_second": result.flops_per_second,
         "bytes_per_second": result.bytes_per_second,

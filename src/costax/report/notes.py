@@ -79,10 +79,16 @@ def _conventions(analysis: Analysis) -> list[str]:
         notes.append(f"{units.exact(total.padding_macs)} of the MACs multiply padding.")
     if total.collective_bytes or analysis.devices > 1:
         one = analysis.per_device
+        least = "at least " if analysis.even_share else ""
         notes.append(
             f"Numbers are for all {analysis.devices} devices together; "
-            f"for one device: {units.short(one.macs, 'MAC')}, {units.short(one.flops, 'FLOP')}."
+            f"for one device: {least}{units.short(one.macs, 'MAC')}, {units.short(one.flops, 'FLOP')}."
         )
+        if analysis.even_share:
+            notes.append(
+                "That is an even share. Which devices repeat work, and which collectives are added, is decided when "
+                "XLA partitions the program: costax compare shows it."
+            )
     notes += _formulas(analysis)
     notes += [
         f"{u.place} ({short_place(u.source)}) runs {units.exact(u.assumed)} times, as set by trips."

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from costax.core import units
 from costax.performance.energy import Run
-from costax.performance.prediction import Prediction
+from costax.performance.prediction import CollectiveTime, Prediction
 from costax.performance.roofline import KernelTime
 from costax.report.tables import short_place
 
@@ -28,7 +28,8 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     """
     title = f"{prediction.analysis.name} on {prediction.device.name}"
     parts: list[Any] = [Text(title, style="bold"), _head(prediction), _sums(prediction, by, depth)]
-    parts += [_longest(prediction, most), Text("\n".join(prediction.assumptions))]
+    parts += [_longest(prediction, most), *_collectives(prediction, most)]
+    parts.append(Text("\n".join(prediction.assumptions)))
     return Group(*parts)
 
 
@@ -46,6 +47,8 @@ def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
         "device": prediction.device.id,
         "unverified": prediction.device.unverified,
         "mesh": dict(prediction.mesh),
+        # Everything below is of one device, except what names all devices.
+        "devices": prediction.devices,
         "seconds": {"best": best, "expected": expected, "worst": worst},
         "dispatch_seconds": prediction.dispatch,
         "seconds_by_scope": prediction.by_scope(),
@@ -62,8 +65,10 @@ def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
         "mfu": prediction.mfu,
         "hfu": prediction.hfu,
         "per_second": prediction.throughput,
+        "per_second_and_device": prediction.throughput_per_device,
         "assumptions": prediction.assumptions,
         "energy": None if run is None else _run(run),
+        "collectives": [_collective(collective) for collective in prediction.collectives],
         "groups": [_kernel(part) for part in prediction.parts],
     }
 
@@ -78,6 +83,51 @@ def _run(run: Run) -> dict[str, Any]:
     }
     record = {name: None if x is None else [x.low, x.expected, x.high] for name, x in ranges.items()}
     return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **record}
+
+
+def _collective(collective: CollectiveTime) -> dict[str, Any]:
+    kernel, work = collective.kernel, collective.work
+    return {
+        "name": kernel.name,
+        "kind": work.name,
+        "axes": list(work.axes),
+        "link": work.link,
+        "scope": "/".join(kernel.scope),
+        "direction": kernel.direction,
+        "bytes_sent": work.sent,
+        "times": kernel.times,
+        "asynchronous": collective.asynchronous,
+        "seconds": collective.seconds,
+        "computation_between_seconds": collective.between * kernel.times,
+        "exposed_seconds": collective.exposed,
+    }
+
+
+def _collectives(prediction: Prediction, most: int) -> list[Table]:
+    """Return the collectives, those that are exposed longest first; [] without any."""
+    collectives = sorted(prediction.collectives, key=lambda collective: -collective.exposed)
+    if not collectives:
+        return []
+    title = f"Collectives of one device, {min(most, len(collectives))} of {len(collectives)}; predicted seconds"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("collective", overflow="fold")
+    for name in ("runs", "sent", "time", "computation between", "exposed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("link", "scope"):
+        table.add_column(name, overflow="fold")
+    for collective in collectives[:most]:
+        kernel, work = collective.kernel, collective.work
+        table.add_row(
+            Text(" over ".join(filter(None, [work.name, ", ".join(work.axes)]))),
+            str(kernel.times),
+            "-" if work.sent is None else units.short_bytes(work.sent * kernel.times),
+            units.seconds(collective.seconds),
+            units.seconds(collective.between * kernel.times) if collective.asynchronous else "-",
+            units.seconds(collective.exposed),
+            Text(work.link or "-"),
+            Text(" ".join(filter(None, ["/".join(kernel.scope), kernel.direction]))),
+        )
+    return [table]
 
 
 def _kernel(part: KernelTime) -> dict[str, Any]:
@@ -102,7 +152,9 @@ def _head(prediction: Prediction) -> Table:
     best, expected, worst = prediction.range
     seconds = f"{units.seconds(expected)}   [best {units.seconds(best)}, worst {units.seconds(worst)}]"
     rows = [("time per call", seconds)]
-    rows += [(f"{name} per second", units.rate(rate)) for name, rate in prediction.throughput.items()]
+    each = prediction.throughput_per_device
+    for name, rate in prediction.throughput.items():
+        rows.append((f"{name} per second", _rate(rate, each.get(name), prediction.devices)))
     shares = prediction.by_bound()
     total = sum(shares.values()) or 1.0
     rows.append(("bound by", ", ".join(f"{name} {share / total:.0%}" for name, share in shares.items())))
@@ -110,13 +162,22 @@ def _head(prediction: Prediction) -> Table:
         unit, peak = prediction.peak
         mark = prediction.device.peaks[unit].mark if unit in prediction.device.peaks else ""
         share = f"{prediction.mfu:.1%}" + (f", HFU {prediction.hfu:.1%}" if prediction.hfu != prediction.mfu else "")
-        rows.append(("MFU", f"{share} of {units.rate(peak, 'FLOP/s')}{mark} ({unit})"))
+        one = ", per device" if prediction.devices > 1 else ""
+        rows.append(("MFU", f"{share} of {units.rate(peak, 'FLOP/s')}{mark} ({unit}{one})"))
     intensities = ", ".join(f"{name} {value:.3g}" for name, value in prediction.intensity.items())
     ridge = f"; ridge {prediction.ridge:.3g}" if prediction.ridge else ""
     rows.append(("FLOPs per byte", f"{intensities}{ridge}"))
     for name, text in rows:
         grid.add_row(Text(name), Text(text))
     return grid
+
+
+def _rate(rate: float, each: float | None, devices: int) -> str:
+    """Return a rate; of a sharded program that of all devices and, where a device has a share of it, that of each."""
+    if devices == 1:
+        return units.rate(rate)
+    share = "" if each is None else f"; {units.rate(each)} per device"
+    return f"{units.rate(rate)} by all {devices} devices{share}"
 
 
 def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:

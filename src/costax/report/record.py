@@ -28,6 +28,7 @@ def to_record(analysis: Analysis) -> dict[str, Any]:
             "total": _cost(analysis.total),
             "per_device": _cost(analysis.per_device),
             "devices": analysis.devices,
+            "even_share": analysis.even_share,
             "params": analysis.params,
             "param_bytes": analysis.param_bytes,
             "exact": analysis.exact,

@@ -28,6 +28,7 @@ _SINCE_2: Final[Mapping[str, Any]] = {
     "point": {},
     "choices": [],
     "exactness": EXACT,
+    "even_share": False,
 }
 
 _T = TypeVar("_T")
@@ -87,6 +88,7 @@ class RecordReader:
             parameters=self._parameters(record),
             per_device=self._cost(record, "per_device"),
             devices=self._get(record, "devices", int),
+            even_share=self._get(record, "even_share", bool),
             versions=self._versions(record),
             dead_part=self._dead_part(record),
             saved_rows=rows,

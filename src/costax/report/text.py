@@ -20,22 +20,26 @@ from costax.report.tables import Table, table
 _UNBOUNDED: Final = 100_000
 
 
-def render(analysis: Analysis, **choice: Any) -> Group:
+def render(analysis: Analysis, inexact: str = "", **choice: Any) -> Group:
     """Return what rich prints of an analysis: a header, one table, and what the numbers include.
 
-    choice: options of `costax.report.tables.table`.
+    inexact: why the numbers of a compiled program are not exact, though those of the analysis may be. choice: options
+    of `costax.report.tables.table`.
     """
     shown = table(analysis, **choice)
-    return Group(header(analysis), rich_table(shown), footer(notes.footing(analysis, shown)))
+    return Group(header(analysis, inexact), rich_table(shown), footer(notes.footing(analysis, shown)))
 
 
-def header(analysis: Analysis) -> Group:
-    """Return the name, the inputs and the totals."""
+def header(analysis: Analysis, inexact: str = "") -> Group:
+    """Return the name, the inputs and the totals. inexact: why they are not exact, beyond the analysis."""
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, justify="right")
     grid.add_column(no_wrap=True, justify="right")
     (_, _, inputs), *totals = notes.heading(analysis)
+    if inexact:
+        *totals, (label, _, reason) = totals
+        totals.append((label, "no", "; ".join(filter(None, [reason, inexact]))))
     for label, short, exact in totals:
         style = "red" if short == "no" else ""
         grid.add_row(Text(label), Text(short, style=style or "bold"), Text(exact, style=style))

@@ -15,12 +15,14 @@ from rich.text import Text
 from costax.compare.causes import UNEXPLAINED
 from costax.core import units
 from costax.core.cost import Count
-from costax.report import record, text
+from costax.report import record, sharding, text
+from costax.report.tables import short_place
 
 if TYPE_CHECKING:
     from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.causes import Delta
     from costax.compare.passes import PassTrail
+    from costax.hlo.loops import Loop
 
 # The sum that stands below the causes of each stage.
 _SUM_LABELS: Final = {
@@ -40,9 +42,15 @@ def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableTyp
 
     table: options of `costax.report.tables.table`, such as `by`, `depth` and `sort`.
     """
-    layers = text.render(comparison.jaxpr, **{"most_lines": _LAYER_LINES, **table})
+    loops = len(comparison.compiled.unknown_loops)
+    inexact = f"{loops} loop{'s' if loops > 1 else ''} of unknown length in the compiled program" if loops else ""
+    layers = text.render(comparison.jaxpr, inexact, **{"most_lines": _LAYER_LINES, **table})
     differing = [equations(comparison, _MOST)] if comparison.deltas else []
-    return Group(layers, Text(), *_alarms(comparison), _waterfall(comparison), *differing, _notes(comparison))
+    # A saved comparison, which has the record of its replication, is shown without jax.
+    repeated = sharding.render(getattr(comparison, "replication", None))
+    sent = sharding.communication(comparison)
+    parts = [*_alarms(comparison), _waterfall(comparison), *differing, *repeated, *sent, _notes(comparison)]
+    return Group(layers, Text(), *parts)
 
 
 def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
@@ -54,12 +62,14 @@ def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
         "target": comparison.target,
         "xla_flags": dict(comparison.xla_flags),
         "marked": comparison.marked,
+        "exact": comparison.exact,
         "jaxpr": record.to_record(comparison.jaxpr),
         "deltas": [{**asdict(delta), "scope": "/".join(delta.scope)} for delta in comparison.deltas],
         "unexplained": len(comparison.unexplained),
         "lowered": _stage(comparison.lowered),
         "compiled": _stage(comparison.compiled),
         "xla": dict(comparison.xla),
+        "replication": sharding.to_record(getattr(comparison, "replication", None)),
         "passes": saved if trail is None else _passes_record(trail),
     }
 
@@ -79,6 +89,10 @@ def _stage(ledger: StageView) -> dict[str, Any]:
         "matches_xla": ledger.matches_xla,
         "attributed": ledger.attributed,
         "opaque": ledger.opaque,
+        "exact": ledger.exact,
+        "unknown_loops": [
+            {"name": loop.name, "scope": loop.scope, "source": loop.source} for loop in ledger.unknown_loops
+        ],
         "collectives": [asdict(collective) for collective in ledger.collectives],
         "devices": ledger.devices,
         "memory": dict(ledger.memory),
@@ -233,11 +247,34 @@ def _notes(comparison: BaseComparison[StageView]) -> Text:
     lines = [
         f"Replay of XLA's float32 sum: {replayed}.",
         f"{compiled.attributed:.1%} of the compiled FLOPs are attributed to an equation.{_unmarked(comparison)}",
-        f"Executed, with trip counts and library calls: {units.short(executed.flops, 'FLOP')}, "
+        f"Executed, {_executed(compiled)}: {units.short(executed.flops, 'FLOP')}, "
         f"{units.short(executed.transcendentals)} transcendentals.",
         f"Lowered in {lowered.seconds:.2f} s, compiled in {compiled.seconds:.2f} s for {comparison.target}.",
     ]
-    return Text("\n".join([*lines, *filter(None, [compiled.note]), *_per_device(compiled)]))
+    return Text("\n".join([*lines, *filter(None, [compiled.note]), *gaps(compiled), *_per_device(compiled)]))
+
+
+def _executed(ledger: StageView) -> str:
+    """Return what the executed work is made of; never that loops count as often as they run where one is unknown."""
+    loops = "with the trip counts that are known" if ledger.unknown_loops else "with trip counts"
+    devices = f" by one of {ledger.devices} devices" if ledger.devices > 1 else ""
+    return f"{loops} and library calls,{devices}" if devices else f"{loops} and library calls"
+
+
+def gaps(ledger: StageView) -> list[str]:
+    """Return why the executed work is not exact: loops of unknown length, and library calls of unknown work."""
+    lines = [
+        f"Not exact: the trip count of the loop {loop.name} ({_place(loop)}) is unknown; its body counts once."
+        for loop in ledger.unknown_loops
+    ]
+    if ledger.opaque:
+        calls = ", ".join(f"{target} x {count}" for target, count in sorted(ledger.opaque.items()))
+        lines.append(f"Not in the executed work, because the work of these library calls is unknown: {calls}.")
+    return lines
+
+
+def _place(loop: Loop) -> str:
+    return ", ".join(filter(None, [f"in {loop.scope}" if loop.scope else "no scope", short_place(loop.source)]))
 
 
 def _unmarked(comparison: BaseComparison[StageView]) -> str:
@@ -251,15 +288,14 @@ def _per_device(ledger: StageView) -> Iterator[str]:
         yield f"One device needs {units.short_bytes(ledger.held)} of memory, {temporaries} of it for temporaries."
     if ledger.devices > 1:
         yield f"Sharded over {ledger.devices} devices; the compiled numbers are for one device."
-    groups: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, tuple[str, ...], str], list[int]] = defaultdict(list)
     for collective in ledger.collectives:
-        groups[collective.opcode, collective.axes].append((collective.sent or 0) * collective.executed)
-    for (opcode, axes), sent in groups.items():
+        sent = (collective.sent or 0) * collective.executed
+        groups[collective.opcode, collective.axes, collective.link].append(sent)
+    for (opcode, axes, link), each in groups.items():
         over = f" over {', '.join(axes)}" if axes else ""
-        yield f"{opcode}{over}: {len(sent)} in the program, each device sends {units.short_bytes(sum(sent))}."
-    if ledger.opaque:
-        calls = ", ".join(f"{target} x {count}" for target, count in sorted(ledger.opaque.items()))
-        yield f"Not in the executed work, because the work of these library calls is unknown: {calls}."
+        by = f" by {link}" if link else ""
+        yield f"{opcode}{over}: {len(each)} in the program, each device sends {units.short_bytes(sum(each))}{by}."
 
 
 def _agreement(ledger: StageView) -> str:

@@ -44,6 +44,14 @@ def test_names_say_what_jax_sees():
     assert machine("cpu") is None
 
 
+def test_a_machine_of_the_size_of_a_program_has_its_devices():
+    sizes = {"cuda:h100": (1, 8, 16, 12), "tpu:v5e": (1, 8, 16), "tpu:v5p": (1, 8)}
+    for name, counts in sizes.items():
+        assert [machine(build.of_size(name, n)).devices for n in counts] == list(counts)
+    assert build.of_size("cuda:h100", 16) == "cuda:h100:2x8"
+    assert build.of_size("cpu", 8) == "cpu"
+
+
 @pytest.mark.parametrize(("target", "extra"), [("tpu:v5e", "costax[tpu]"), ("cuda:a100", "costax[cuda]")])
 def test_a_missing_compiler_is_answered_with_the_line_that_installs_it(monkeypatch, target, extra):
     monkeypatch.setattr(build, "_is_installed", lambda module: False)

@@ -13,6 +13,7 @@ import costax
 from aot_targets import is_exact, needs
 from costax import _jax
 from costax.hlo import read_bytes
+from costax.hlo.collectives import collective
 
 EIGHT = pytest.mark.parametrize(
     "target",
@@ -109,3 +110,66 @@ ENTRY e {{
 """
     )
     assert read_bytes(data).entry.root.replica_groups == tuple(map(tuple, np.array(devices).tolist()))
+
+
+@pytest.mark.parametrize(
+    ("groups", "axes"),
+    [
+        ([range(8), range(8, 16)], ("fsdp",)),
+        ([(i, i + 8) for i in range(8)], ("data",)),
+        ([range(16)], ("data", "fsdp")),
+        # The module of one of two slices has the groups of this slice.
+        ([range(8)], ("fsdp",)),
+        # Pairs of neighbours lie along a part of an axis of eight, and every other device along both axes.
+        ([(i, i + 1) for i in range(0, 16, 2)], ("fsdp",)),
+        ([range(0, 16, 2), range(1, 16, 2)], ("data", "fsdp")),
+        ([(0, 5), (1, 4)], ()),
+    ],
+)
+def test_groups_lie_along_axes_or_parts_of_them(groups, axes):
+    text = ",".join("{" + ",".join(map(str, group)) + "}" for group in groups)
+    data = _jax.hlo_from_text(
+        f"""HloModule m
+add {{
+  a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT c = f32[] add(a, b)
+}}
+ENTRY e {{
+  p = f32[8] parameter(0)
+  ROOT r = f32[8] all-reduce(p), replica_groups={{{text}}}, to_apply=add
+}}
+"""
+    )
+    assert collective(read_bytes(data).entry.root, [{"data": 2, "fsdp": 8}], 1).axes == axes
+
+
+HOSTS = [
+    pytest.param("tpu:v5e:2x4:2", "ICI", "DCN", marks=needs("tpu")),
+    pytest.param("cuda:h100:2x8", "NVLink", "network", marks=needs("cuda")),
+]
+
+
+@pytest.mark.parametrize(("target", "inside", "across"), HOSTS)
+def test_what_leaves_a_host_or_a_slice_goes_over_the_slow_link(target, inside, across):
+    mesh = AbstractMesh((2, 8), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+    def array(*shape, over):
+        return jax.ShapeDtypeStruct(shape, "float32", sharding=NamedSharding(mesh, PartitionSpec(*over)))
+
+    def loss(w, x):
+        with jax.named_scope("layer"):
+            return jnp.square(x @ w).sum()
+
+    args = array(512, 256, over=("model",)), array(64, 512, over=("data", "model"))
+    out = NamedSharding(mesh, PartitionSpec("model"))
+    comparison = costax.compare(jax.jit(jax.grad(loss), out_shardings=out), target=target, passes=False)(*args)
+    assert comparison.compiled.devices == 16
+    found = comparison.communication()
+    assert {each.scope for each in found} == {"layer"}
+    # The gradients of both halves of the data meet over the slow link: at least the part of one device.
+    slow = [each for each in found if across in each.link]
+    assert sum(each.sent for each in slow) >= 4 * 512 * 256 // 8
+    assert any(each.link == inside for each in found)
+    predicted = costax.predict(comparison, "v5e" if "tpu" in target else "h100-sxm")
+    assert any("cross the network between hosts or slices" in sentence for sentence in predicted.assumptions)

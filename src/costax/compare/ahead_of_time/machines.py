@@ -1,13 +1,13 @@
 """Machines to compile for: their names, and the description that a compiler needs of each.
 
-A name is `tpu:v5e` for one chip, `tpu:v5e:2x4` for a slice of eight, `cuda:h100` for one GPU, `cuda:h100:8` for eight
-in one host and `cuda:h100:2x8` for two such hosts.
+A name is `tpu:v5e` for one chip, `tpu:v5e:2x4` for a slice of eight, `tpu:v5e:2x4:3` for three such slices, `cuda:h100`
+for one GPU, `cuda:h100:8` for eight in one host and `cuda:h100:2x8` for two such hosts.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, NamedTuple
@@ -21,6 +21,8 @@ class Machine:
 
     platform: jax's name, `tpu` or `cuda`. devices: the number that jax sees. topology, options: the arguments with
     which the plugin describes the machine. memory: bytes of one device, where the compiler does not check them itself.
+    domain: how many devices in order the fast links join: those of a slice, or of a host. links: the names of the links
+    inside of a domain and between domains.
     """
 
     name: str
@@ -29,6 +31,23 @@ class Machine:
     topology: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     memory: int | None = None
+    domain: int = 0
+    links: tuple[str, str] = ("", "")
+
+    @property
+    def slices(self) -> int:
+        """How many domains the machine has."""
+        return self.devices // self.domain if self.domain else 1
+
+    def link(self, groups: Sequence[Sequence[int]]) -> str:
+        """Return the links between the devices of each group: one name, or both joined by "and".
+
+        groups: of devices that communicate with each other, by their numbers in the program.
+        """
+        domain = self.domain or self.devices
+        inside = any(len({x for x in group if x // domain == group[0] // domain}) > 1 for group in groups)
+        across = any(len({x // domain for x in group}) > 1 for group in groups)
+        return " and ".join(name for name, used in zip(self.links, (inside, across), strict=True) if used)
 
 
 class _Tpu(NamedTuple):
@@ -64,6 +83,7 @@ class _Gpu(NamedTuple):
     ghz: float
     memory: int
     shared: int
+    link: str = "NVLink"
 
 
 # Source: the specifications that XLA ships (xla/backends/gpu/target_config/specs), and NVIDIA's data sheets for H200.
@@ -72,7 +92,7 @@ _GPUS: Final[Mapping[str, _Gpu]] = {
     "h100": _Gpu("NVIDIA H100 80GB HBM3", (9, 0), 132, 128, 3352320 * 10**6, 50 << 20, 1.98, 84942979072, 233472),
     "h200": _Gpu("NVIDIA H200", (9, 0), 132, 128, 4800 * 10**9, 50 << 20, 1.98, 141 * 10**9, 233472),
     "b200": _Gpu("NVIDIA B200", (10, 0), 148, 128, 7672320 * 10**6, 132644864, 1.965, 191514411008, 233472),
-    "l4": _Gpu("NVIDIA L4", (8, 9), 58, 128, 300096 * 10**6, 48 << 20, 2.04, 23633920000, 102400),
+    "l4": _Gpu("NVIDIA L4", (8, 9), 58, 128, 300096 * 10**6, 48 << 20, 2.04, 23633920000, 102400, "PCIe"),
 }
 
 
@@ -100,20 +120,25 @@ def machine(name: str) -> Machine | None:
 
 
 def _tpu(name: str, tpu: _Tpu, shape: str) -> Machine:
+    shape, colon, number = shape.partition(":")
+    (slices,) = _extents(name, number, 1, "2") if colon else (1,)
     extents = _extents(name, shape, tpu.dimensions, "2x4" if tpu.dimensions == 2 else "2x2x4")
     extents = (*extents, *[1] * (tpu.dimensions - len(extents)))
     # A single chip is a part of a host; libtpu fails unless its bounds say so.
     options: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if prod(extents) == 1 else {}
     if tpu.configuration:
         options["chip_config_name"] = tpu.configuration
-    return Machine(name, "tpu", prod(extents) * tpu.devices, f"{tpu.name}:{'x'.join(map(str, extents))}", options)
+    if slices > 1:
+        options["num_slices"] = slices
+    topology, each = f"{tpu.name}:{'x'.join(map(str, extents))}", prod(extents) * tpu.devices
+    return Machine(name, "tpu", each * slices, topology, options, domain=each, links=("ICI", "DCN"))
 
 
 def _gpus(name: str, gpu: _Gpu, shape: str) -> Machine:
     extents = _extents(name, shape, 2, "2x8")
     hosts, each = extents if len(extents) == 2 else (1, *extents)
     options = {"target_config": _config(gpu), "topology": f"1x{hosts}x{each}"}
-    return Machine(name, "cuda", hosts * each, "", options, gpu.memory)
+    return Machine(name, "cuda", hosts * each, "", options, gpu.memory, each, (gpu.link, "network"))
 
 
 def _extents(name: str, shape: str, most: int, example: str) -> tuple[int, ...]:
@@ -121,7 +146,7 @@ def _extents(name: str, shape: str, most: int, example: str) -> tuple[int, ...]:
     if len(parts) > most or not all(part.isascii() and part.isdigit() and 0 < int(part) < 10_000 for part in parts):
         raise TargetError(
             f"Invalid shape {shape!r} in {name!r}.",
-            why=f"The shape of this machine has up to {most} extents, joined by x.",
+            why=f"The shape of this machine has up to {most} extent{'s' if most > 1 else ''}, joined by x.",
             cure=f"Use for example {name.rpartition(':')[0]}:{example}.",
         )
     return tuple(map(int, parts))

@@ -7,13 +7,14 @@ have their buffers from the start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from costax import _jax
 from costax.core.cost import Count
+from costax.core.equation import Operand
 from costax.errors import InputError
 from costax.performance.memory.compiler import XLA_GPU_H100, CompilerModel
 from costax.performance.memory.liveness import LivenessAnalysis, LiveRanges
@@ -148,14 +149,22 @@ class MemoryProfile:
 
 
 def memory_profile(
-    jaxpr: Any, tree: Node, names: list[str], donated: tuple[bool, ...], model: CompilerModel = XLA_GPU_H100
+    jaxpr: Any,
+    tree: Node,
+    names: list[str],
+    donated: tuple[bool, ...],
+    model: CompilerModel = XLA_GPU_H100,
+    devices: int = 1,
+    shards: Sequence[Operand | None] = (),
 ) -> MemoryProfile:
-    """Return the memory profile of a traced program.
+    """Return the memory profile of a traced program on one device.
 
     tree: the costs of the same jaxpr. names, donated: of the inputs. model: the compiler of the fused estimate.
+    devices, shards: how many devices share the program, and what one of them holds of each input; see
+    `costax.program.regions.program`.
     Raises InputError where a size is a symbol.
     """
-    region = program(jaxpr, tree, names, donated)
+    region = program(jaxpr, tree, names, donated, devices, shards)
     for value in region.values:
         nbytes: Any = value.nbytes
         if not isinstance(nbytes, int):
