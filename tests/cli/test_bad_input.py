@@ -407,7 +407,8 @@ def test_a_record_that_is_none(name, tmp_path):
     (tmp_path / "empty.json").write_text("")
     (tmp_path / "binary.json").write_bytes(bytes(range(256)))
     (tmp_path / "foreign.json").write_text('{"schema": "other/1", "total": 3}')
-    assert_in_parts(refused("show", str(tmp_path / name)), "RecordError", where=str(tmp_path))
+    error = "RecordError" if name else "HloError"  # a folder is taken for one that XLA dumped into
+    assert_in_parts(refused("show", str(tmp_path / name)), error, where=str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a", "a.json.gz", "missing/a.json"])

@@ -67,7 +67,7 @@ def test_contractions_of_xlas_fusions_have_all_the_work():
 def compiled(text):
     """The stage of a module that is written out, without a program."""
     replay = replay_module(read_bytes(from_text(text)))
-    costs, _ = attribute(replay, CallSiteIndex(()), {})
+    costs = attribute(replay, CallSiteIndex(()), {}).costs
     return StageCost("compiled", replay, costs, None)
 
 

@@ -12,12 +12,12 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 import costax
 from costax.errors import DeviceError, InputError, SymbolError
-from costax.measure.meter import Meter, Work
+from costax.measure.meter import Meter, StepWork
 from language_models import analysis as traced
 from published_models import MODELS
 
 # A product of 2 x 10^12 FLOPs, of which a device of 10^12 FLOP/s does not more than one in two seconds.
-WORK = Work("model", 2e12, 3e12, 1, 1e12)
+WORK = StepWork("model", 2e12, 3e12, 1, 1e12)
 
 
 class Clock:
@@ -59,7 +59,7 @@ def test_rates_are_work_over_the_median_of_the_window():
 
 
 def test_tokens_of_several_devices_are_said_of_one_and_of_all():
-    *_, last = readings([4.0] * 3, Work("model", 2e12, 2e12, 8, 1e12), tokens=4000)
+    *_, last = readings([4.0] * 3, StepWork("model", 2e12, 2e12, 8, 1e12), tokens=4000)
     assert (last.tokens_per_second, last.tokens_per_second_per_device) == (1000.0, 125.0)
     assert last.mfu == 0.5
     assert "125 tokens/s a device" in str(last)

@@ -23,7 +23,7 @@ OF_FOLDERS: Final = frozenset({"target", "passes", "name", "scope", "module", "d
 def is_dump(target: str) -> bool:
     """Return whether a target is a folder."""
     try:
-        return Path(target).is_dir()
+        return bool(target) and Path(target).is_dir()
     except (OSError, ValueError):
         return False
 

@@ -28,7 +28,7 @@ from costax.performance.hardware import Device
 _UNEVEN: Final = 1.5
 
 
-class Work(NamedTuple):
+class StepWork(NamedTuple):
     """The work of one step, and the device that does it.
 
     convention: that the model FLOPs follow. model_flops, hardware_flops: of one device; the latter with recomputed
@@ -50,7 +50,7 @@ class Reading(NamedTuple):
     given.
     """
 
-    work: Work
+    work: StepWork
     step: int
     intervals: Sequence[float]
     tokens: Sequence[int | None]
@@ -170,7 +170,7 @@ class Meter:
 
     def __init__(
         self,
-        work: Work,
+        work: StepWork,
         *,
         window: int = 50,
         warm_up: int = 2,
@@ -282,7 +282,7 @@ def meter(
         )
     count = device_count(analysis, devices)
     chip = known_device(device, *_jax.device()) if device == "auto" else known_device(device, "", "")
-    work = Work(
+    work = StepWork(
         convention,
         float(convention_flops(analysis, convention)) / count,
         float(analysis.total.flops) / count,
