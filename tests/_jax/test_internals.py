@@ -145,6 +145,7 @@ def test_private_attributes_of_values_exist():
         "_lojax": traced,
         "_lowering": lowered,
         "_params": traced,
+        "_meta_tys_flat": traced,
         "_sorted_terms": dimension,
     }
     read = set().union(*map(private_attributes, FILES.values())) | {"_compiler_options_kvs"}

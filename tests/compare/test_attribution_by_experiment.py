@@ -19,6 +19,9 @@ from jax import lax
 
 import costax
 
+# Other tests of attribution run on every version of jax; these would take a minute on each.
+pytestmark = pytest.mark.once
+
 X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
 Operation = Callable[[Any], Any]
 OPERATIONS: dict[str, Operation] = {}

@@ -72,7 +72,7 @@ def multiplications(total):
     return total.macs + (total.flops - 2 * total.macs)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(dots())
 def test_macs_are_the_pairs_of_elements_that_meet(dot):
     total = costax.analyze(dot)(*dot.args).total

@@ -151,7 +151,7 @@ def weight_gradient(convolution):
 
 @pytest.mark.slow
 @pytest.mark.once
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(convolutions())
 def test_valid_taps_are_those_that_enumeration_finds(convolution):
     total = cost(convolution, convolution.lhs, convolution.rhs)
@@ -161,7 +161,7 @@ def test_valid_taps_are_those_that_enumeration_finds(convolution):
 
 @pytest.mark.slow
 @pytest.mark.once
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(convolutions(taps=st.integers(1, 3)))
 def test_a_convolution_and_both_of_its_gradients_have_the_same_valid_taps(convolution):
     lhs, rhs, out = convolution.lhs, convolution.rhs, convolution.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -60,7 +61,7 @@ def test_a_signal_ends_a_sweep_with_all_its_processes(number, tmp_path):
     assert until(lambda: out.exists() and out.read_bytes().count(b"\n") > 5)
     assert len(processes(str(temporary))) >= 3
     process.send_signal(number)
-    _, message = process.communicate(timeout=30)
+    _, message = process.communicate(timeout=60)
     assert until(lambda: not processes(str(temporary)), 10), "processes are left"
     assert until(lambda: not list(temporary.iterdir()), 5), "temporary folders are left"
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
@@ -135,3 +136,18 @@ def test_a_grid_that_fills_the_memory_is_refused(monkeypatch):
     endless = ({"depth": n, "width": 8} for n in iter(int, 1))
     with pytest.raises(SweepError, match="more than 10 points"):
         costax.sweep(studies.make, endless, progress=False)
+
+
+def test_an_interrupt_that_is_swallowed_ends_the_sweep_too(tmp_path):
+    out = tmp_path / "r.jsonl"
+
+    def make(depth):
+        if depth == 2:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+        return studies.make(depth, 8)
+
+    with pytest.raises(KeyboardInterrupt, match="1 of 5 points are in"):
+        costax.sweep(make, {"depth": [1, 2, 3, 4, 5]}, progress=False, workers=1, out=out)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

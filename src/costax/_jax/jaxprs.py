@@ -323,7 +323,7 @@ def with_scopes(eqn: Eqn, params: Mapping[str, Any], prefix: str, suffix: str) -
     The scopes of the user keep no `~` and `;`: costax writes marks with one, XLA joins names with the other.
     """
     stack = [
-        x._replace(name=_RESERVED.sub("-", x.name)) if isinstance(x, _sources.Scope) else x
+        _sources.Scope(_RESERVED.sub("-", x.name)) if isinstance(x, _sources.Scope) else x
         for x in eqn.source_info.name_stack.stack
     ]
     if eqn.primitive.name in ("jit", "pjit"):

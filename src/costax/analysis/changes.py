@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from costax.core.cost import Count
+from costax.core.polynomial import Polynomial
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,15 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """After divided by before; None if the value before is 0."""
+        """After divided by before; None if the value before is 0, or if they are different formulas."""
+        if self.symbolic:
+            return 1.0 if self.before == self.after else None
         return self.after / self.before if self.before else None
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether a value is a formula of symbols."""
+        return isinstance(self.before, Polynomial) or isinstance(self.after, Polynomial)
 
 
 def merged_names(first: Sequence[str], second: Sequence[str]) -> list[str]:

@@ -250,6 +250,11 @@ class ModuleCounts:
         )
 
     @property
+    def symbols(self) -> tuple[str, ...]:
+        """None: the shapes of a module are numbers."""
+        return ()
+
+    @property
     def total(self) -> Cost:
         """The executed work of all devices together."""
         return self.per_device * self.devices

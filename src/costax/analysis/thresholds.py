@@ -13,7 +13,7 @@ from costax.analysis.changes import Change
 from costax.analysis.diff import fields
 from costax.core import units
 from costax.core.cost import Count
-from costax.errors import UnitError
+from costax.errors import SymbolError, UnitError
 
 _THRESHOLD: Final = re.compile(r"\s*(?P<field>\w+)\s*(?P<sign>[<>]=?)\s*(?P<relative>[+-]?)\s*(?P<limit>.+?)\s*")
 _PERCENT: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*%")
@@ -66,6 +66,12 @@ class Threshold:
 
     def _value(self, change: Change) -> Fraction | Count | None:
         """Return the number to compare with the limit; None for an infinite percentage, from 0 to anything."""
+        if change.symbolic:
+            raise SymbolError(
+                f"The threshold {self.written!r} asks for a number, and `{self.field}` depends on symbols.",
+                why=f"It is {change.before} before and {change.after} after.",
+                cure="Compare programs whose sizes and trip counts are numbers.",
+            )
         if self.percent:
             return Fraction(100 * change.delta, change.before) if change.before else None if change.delta else 0
         return change.delta if self.relative else change.after

@@ -18,6 +18,7 @@ from costax.analysis.model_size import model_size, width
 from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
+from costax.core.polynomial import Polynomial
 from costax.errors import InputError
 from costax.performance.hardware import Device
 from costax.performance.kernels import Kernel
@@ -202,7 +203,14 @@ class WhatIf(Displayed):
                 joules = None
             if joules:
                 pairs.append(("energy per call", *joules, _joules))
-        return [(what, show(a), show(b), f"{b / a:.3g}" if a else "-") for what, a, b, show in pairs]
+        # A formula of symbols has no ratio.
+        return [
+            (what, show(a), show(b), f"{b / a:.3g}" if a and _are_numbers(a, b) else "-") for what, a, b, show in pairs
+        ]
+
+
+def _are_numbers(*counts: float) -> bool:
+    return not any(isinstance(count, Polynomial) for count in counts)
 
 
 def what_if(

@@ -12,7 +12,7 @@ from costax.core.display import Displayed
 from costax.errors import DeviceError
 from costax.performance.hardware import Device, device
 from costax.performance.memory import residuals
-from costax.performance.protocols import Counted, Predictable
+from costax.performance.protocols import Counted, Predictable, check_program
 
 # The share of the memory that programs can use. On a GPU the runtime needs the rest for its context, the kernels and
 # fragmentation; jax allocates 75 % first and more on demand. On a TPU XLA leaves all but 1.6 % to the program.
@@ -75,8 +75,9 @@ def fits(program: Predictable, device_name: str | Device) -> Fit:
     program: an Analysis, whose needed bytes are the fused estimate, a Comparison, whose needed bytes come from XLA's
     buffer assignment (argument + output - alias + temp), or the analysis of a module. device_name: a name that
     `costax devices` lists, the path of a device file, or a Device. Raises DeviceError if the device or the size of its
-    memory is not known.
+    memory is not known, InputError for no such program.
     """
+    check_program(program, "fits")
     chosen = device(device_name)
     if chosen.capacity is None:
         raise DeviceError(

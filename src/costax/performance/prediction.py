@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
-from costax.errors import DeviceError
+from costax.errors import DeviceError, SymbolError
 from costax.performance.hardware import Device, device
 from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
 from costax.performance.overlap import between, hidden_seconds
-from costax.performance.protocols import Counted, Predictable
+from costax.performance.protocols import Counted, Predictable, check_program
 from costax.performance.roofline import KernelTime, Roofline
 from costax.program.tree import RECOMPUTE
 
@@ -348,8 +348,16 @@ def predict(
     program: an Analysis, whose kernels follow from a producer-consumer rule, a Comparison, whose kernels are XLA's
     fusions, or a WhatIf. device_name: a name that `costax devices` lists, the path of a device file, or a Device. mesh:
     sizes of named mesh axes. examples, tokens: how many one call processes, for the throughput. Raises DeviceError if
-    the device is unknown or has no peaks.
+    the device is unknown or has no peaks, SymbolError if counts depend on symbols, InputError for no such program.
     """
+    check_program(program, "predict")
+    if program.analysis.symbols:
+        raise SymbolError(
+            f"The counts of `{program.analysis.name}` depend on symbols ({', '.join(program.analysis.symbols)}).",
+            why="A predicted time is a number.",
+            cure="Give sizes as numbers, such as costax.spec('f32[8,64]'), and a loop of unknown length its trip "
+            "count, such as trips={'while': 10} or --trips while=10.",
+        )
     chosen = device(device_name)
     if not chosen.peaks and not chosen.rates:
         raise DeviceError(

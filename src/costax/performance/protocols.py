@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from costax.core.cost import Cost, Count
 from costax.core.equation import Operand
+from costax.errors import InputError
 
 if TYPE_CHECKING:
     from costax.core.size import Size
@@ -51,6 +52,11 @@ class Counted(Protocol):
     @property
     def inputs(self) -> Sequence[tuple[str, Operand]]:
         """The arguments as (path, shape and dtype)."""
+        ...
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The names of the symbols in counts and shapes."""
         ...
 
     @property
@@ -138,6 +144,18 @@ class Predictable(Protocol):
     def memory_use(self) -> MemoryUse:
         """Return the bytes that one device needs."""
         ...
+
+
+def check_program(program: object, name: str) -> None:
+    """Raise InputError for a value that is no program with counts. name: of the function that takes it."""
+    if not hasattr(program, "memory_use"):
+        kind = type(program).__name__
+        raise InputError(
+            f"costax.{name} takes the analysis of a program, not a value of the type {kind}.",
+            why="It needs the counts of the program, which an analysis or a comparison has.",
+            cure=f"Analyse it first: costax.{name}(costax.analyze(x)(*args), ...). A Lowered, a Compiled and the "
+            "path of an HLO file need no arguments: costax.analyze(x)().",
+        )
 
 
 class Predicted(Protocol):

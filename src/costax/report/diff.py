@@ -86,5 +86,5 @@ def _cells(field: str, change: Change) -> tuple[str, str, str]:
 
 def _ratio(change: Change) -> str:
     if change.ratio is None:
-        return "new" if change.after else ""
+        return "new" if change.after and not change.before else ""
     return "gone" if not change.after else f"{change.ratio:.3g}"

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import tempfile
 import threading
 from collections import deque
@@ -61,8 +62,11 @@ def sweep(
     pending = [point for point in points if key_of(point) not in done]
     complete = False
     try:
-        with Progress(len(points), len(points) - len(pending), shown=progress) as shown:
-            run = _Run(make, options, journal, shown)
+        with (
+            Progress(len(points), len(points) - len(pending), shown=progress) as shown,
+            _interrupts() as interrupted,
+        ):
+            run = _Run(make, options, journal, shown, interrupted)
             if pending:
                 run.all(pending, executor, workers)
         complete = True
@@ -82,8 +86,16 @@ def _ordered(journal: Journal, points: Sequence[Point]) -> Sweep:
 
 
 class _Run:
-    def __init__(self, make: Callable[..., Any], options: Mapping[str, Any], journal: Journal, shown: Progress) -> None:
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        options: Mapping[str, Any],
+        journal: Journal,
+        shown: Progress,
+        interrupted: threading.Event,
+    ) -> None:
         self.make, self.options, self.journal, self.shown = make, options, journal, shown
+        self.interrupted = interrupted
         # By fingerprint of a program: its counts, and the results of points that wait for these counts.
         self.programs: dict[str, Result] = {}
         self.same: dict[str, list[Result]] = {}
@@ -173,6 +185,8 @@ class _Run:
 
     def record(self, result: Result) -> None:
         """Write a result to the file, or keep it back until the counts of the same program are known."""
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
         fingerprint = result.get("same_as")
         if fingerprint is not None:
             known = self.programs.get(fingerprint)
@@ -215,6 +229,26 @@ def _can_be_sent(*values: Any) -> bool:
     except Exception:  # pickle may raise any exception of an object's own methods
         return False
     return True
+
+
+@contextmanager
+def _interrupts() -> Generator[threading.Event]:
+    """Return a context that notes interrupts: in a callback of the garbage collector Python swallows the exception."""
+    noted = threading.Event()
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        noted.set()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
