@@ -223,7 +223,7 @@ def test_a_file_may_be_named_by_its_path(tmp_path):
         ("[peak.bf16]", "[peak.bf16", "is not TOML"),
         ('aliases = ["mine"]', "aliases = 5", "value of the wrong type"),
         ("[peak.bf16]", "[peak.nonsense]", r"unknown \[peak\.nonsense\]; the names in \[peak\] are fp64"),
-        ("[memory.bandwidth]", "[memory.bandwith]", r"unknown \[memory\.bandwith\]"),
+        ("[memory.bandwidth]", "[memory.speed]", r"unknown \[memory\.speed\]"),
         ("value = 1e14", "value = inf", "no positive `value`"),
         ("value = 1e14", "value = nan", "no positive `value`"),
         ('vendor = "Me"', 'vendor = "Me"\njax_devices = 0', "no positive integer"),
