@@ -159,3 +159,8 @@ def test_a_profile_is_not_taken_for_one_of_its_modules(words, tmp_path):
     assert done.exit_code == 2
     assert "a profile of 2 modules: jit_step(15), jit_other(3)" in done.output
     assert f"costax join --trace {path} --module" in done.output
+    whole = (tmp_path / "host.xplane.pb").read_bytes()
+    (tmp_path / "host.xplane.pb").write_bytes(whole[:-9])
+    done = CliRunner().invoke(main, [word.format(path) for word in words])
+    assert done.exit_code == 2
+    assert "a damaged profile" in done.output

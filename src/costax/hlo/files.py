@@ -127,6 +127,10 @@ def read_module_file(path: str | Path) -> ModuleFile:
     try:
         return ModuleFile(opened(contents)[0], buffer_assignment_in(contents))
     except HloError:
+        if ".xplane.pb" in path.name:
+            # A profile that is cut off still holds modules.
+            cure = "Write the profile again, and see the times of its modules: costax join --trace FILE.xplane.pb."
+            raise not_hlo("a damaged profile", where=str(path), cure=cure) from None
         if (inside := module_in(contents)) is not None:
             return ModuleFile(inside)
         if start.startswith(PICKLE):

@@ -202,8 +202,8 @@ def heading(join: Join) -> list[JoinFigure]:
         gap = "" if total.gap is None else f" for these instructions; measured is {total.gap:.2f} times as long"
         figures.append(JoinFigure("predicted", units.seconds(total.predicted), gap))
     if join.expected_step is not None and total.predicted is not None and join.expected_step != total.predicted:
-        hidden = " for one run of the whole program, where kernels hide collectives"
-        figures.append(JoinFigure("", units.seconds(join.expected_step), hidden))
+        hidden = " predicted for the whole program, where kernels hide collectives"
+        figures.append(JoinFigure("with overlap", units.seconds(join.expected_step), hidden))
     waiting = f"; {len(join.waiting)} only wait" if join.waiting else ""
     share = f" of the instructions of the entry, {join.joined:,} of {join.expected:,}{waiting}"
     return [*figures, JoinFigure("joined", f"{join.coverage:.1%}", share)]
