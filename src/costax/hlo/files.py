@@ -16,11 +16,13 @@ from costax.errors import HloError
 from costax.hlo.compressed import unpacked
 from costax.hlo.errors import malformed, not_hlo
 from costax.hlo.executables import PICKLE, module_in
+from costax.hlo.profiles import modules_of_profile
 from costax.hlo.read import TAGS, buffer_assignment_in, opened, read_bytes
 from costax.hlo.records import Module, text
 
 # The largest size of a protobuf message.
 _MAX_FILE_SIZE: Final = 2**31
+_LISTED: Final = 20
 _BYTECODE: Final = b"ML\xefR"
 """The first bytes of MLIR bytecode."""
 
@@ -111,12 +113,24 @@ def read_module_file(path: str | Path) -> ModuleFile:
         return ModuleFile(_from_text(text(contents), path))
     if start.startswith(_BYTECODE):
         return ModuleFile(_converted(contents))
+    if (names := modules_of_profile(contents)) is not None:
+        listed = f" of {len(names)} modules: {', '.join(names[:_LISTED])}{' ...' if len(names) > _LISTED else ''}"
+        raise not_hlo(
+            f"a profile{listed if names else ''}",
+            where=str(path),
+            cure=f"See the times of a module: costax join --trace {path} --module NAME. To count one alone, pass the "
+            "file of it that XLA_FLAGS=--xla_dump_to=DIR writes.",
+        )
     # A file of jax.export is a flatbuffer with bytecode in it; a module begins with a tag.
     if not start.startswith(TAGS) and _BYTECODE in contents:
         return ModuleFile(_converted(_unpacked(contents)))
     try:
         return ModuleFile(opened(contents)[0], buffer_assignment_in(contents))
     except HloError:
+        if ".xplane.pb" in path.name:
+            # A profile that is cut off still holds modules.
+            cure = "Write the profile again, and see the times of its modules: costax join --trace FILE.xplane.pb."
+            raise not_hlo("a damaged profile", where=str(path), cure=cure) from None
         if (inside := module_in(contents)) is not None:
             return ModuleFile(inside)
         if start.startswith(PICKLE):

@@ -29,7 +29,8 @@ def render(
 ) -> Group:
     """Return the times of a run, one table, and what the numbers include, for rich."""
     shown = table(join, by, depth, top, direction)
-    return Group(_header(join), rich_table(shown), Text("\n".join(notes(join, shown))))
+    alarms = [Text(alarm, style="bold red") for alarm in (another_device(join),) if alarm]
+    return Group(_header(join), *alarms, rich_table(shown), Text("\n".join(notes(join, shown)[len(alarms) :])))
 
 
 def table(
@@ -119,13 +120,13 @@ def _columns(join: Join, by: str) -> dict[str, Callable[[Sum, Sum], str]]:
     """Return the heading and the text of each column; those of a device are left out without one."""
     columns: dict[str, Callable[[Sum, Sum], str]] = {
         "time": lambda part, whole: units.seconds(part.seconds),
-        "%": lambda part, whole: f"{100 * part.seconds / whole.seconds:.1f}" if whole.seconds else "-",
+        "%": lambda part, whole: _percent(part.seconds / whole.seconds)[:-1] if whole.seconds else "-",
         **({"FLOPs": lambda part, whole: units.short(part.cost.flops)} if join.device is None else {}),
         "FLOP/s": lambda part, whole: _rate(part.flops_per_second),
         "B/s": lambda part, whole: _rate(part.bytes_per_second),
     }
     if join.device is not None:
-        columns["MFU"] = lambda part, whole: _percent(part.utilisation(part.model_flops, join.peak))
+        columns["MFU"] = lambda part, whole: _percent(part.utilisation(part.timed_model_flops, join.peak))
         columns["roofline"] = lambda part, whole: _percent(part.roofline)
         columns["predicted"] = lambda part, whole: "-" if part.predicted is None else units.seconds(part.predicted)
     if by in ("instruction", "opcode"):
@@ -135,7 +136,12 @@ def _columns(join: Join, by: str) -> dict[str, Callable[[Sum, Sum], str]]:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+    return "-" if share is None else "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+
+
+def _timed(join: Join) -> str:
+    # Not all is not 100.0 %.
+    return _percent(min(join.timed_share, 0.999))
 
 
 def _rate(value: float | None) -> str:
@@ -186,14 +192,18 @@ def heading(join: Join) -> list[JoinFigure]:
         JoinFigure("executed", units.short(join.flops, "FLOP"), f" ({units.exact(join.flops)}), {nbytes} on one device")
     )
     if join.seconds:
-        moved = units.rate(total.cost.bytes / join.seconds, "B/s")
-        figures.append(JoinFigure("achieved", units.rate(join.flops / join.seconds, "FLOP/s"), f", {moved}"))
+        moved = units.rate(join.achieved_bytes / join.seconds, "B/s")
+        figures.append(JoinFigure("achieved", units.rate(join.achieved_flops / join.seconds, "FLOP/s"), f", {moved}"))
     if join.mfu is not None and join.hfu is not None and join.peak is not None:
         unit, peak = join.peak[0], units.rate(join.peak[1], "FLOP/s")
-        figures.append(JoinFigure("MFU", f"{join.mfu:.1%}", f", HFU {join.hfu:.1%} of {peak} ({unit})"))
+        only = "" if join.timed_share == 1 else f"; {_timed(join)} of the FLOPs have a time"
+        figures.append(JoinFigure("MFU", _percent(join.mfu), f", HFU {_percent(join.hfu)} of {peak} ({unit}){only}"))
     if total.predicted is not None:
-        gap = "" if total.gap is None else f"; the measured sum is {total.gap:.2f} times as long"
+        gap = "" if total.gap is None else f" for these instructions; measured is {total.gap:.2f} times as long"
         figures.append(JoinFigure("predicted", units.seconds(total.predicted), gap))
+    if join.expected_step is not None and total.predicted is not None and join.expected_step != total.predicted:
+        hidden = " predicted for the whole program, where kernels hide collectives"
+        figures.append(JoinFigure("with overlap", units.seconds(join.expected_step), hidden))
     waiting = f"; {len(join.waiting)} only wait" if join.waiting else ""
     share = f" of the instructions of the entry, {join.joined:,} of {join.expected:,}{waiting}"
     return [*figures, JoinFigure("joined", f"{join.coverage:.1%}", share)]
@@ -205,13 +215,33 @@ def _spread(name: str, spread: Spread) -> JoinFigure:
     return JoinFigure(name, units.seconds(spread.median), more)
 
 
+def another_device(join: Join) -> str:
+    """Return a sentence if the trace is of another kind of device than the one whose peaks are used, else ""."""
+    if join.device is None or not join.kind or join.kind == join.device.family:
+        return ""
+    return (
+        f"The trace is of a {join.kind.upper()}, and {join.device.name} is a {join.device.family.upper()}: MFU, "
+        "roofline and predicted compare two machines."
+    )
+
+
 def notes(join: Join, shown: Table) -> list[str]:
     """Return sentences about what the numbers include, and about what is not joined."""
-    lines = ["Time: the median of all runs, without the instructions that an instruction runs. Work: of one device."]
+    lines = [another_device(join)] if another_device(join) else []
+    lines.append("Time: of the median run, without the instructions that an instruction runs. Work: of one device.")
     if join.step is None:
         lines.append("The trace has no clock for a whole run: MFU and HFU are of the sum of all instructions.")
     elif join.total.seconds > join.step.median:
-        lines.append("The instructions take longer than a run, because some of them run side by side.")
+        # Only a trace with a clock says what ran at the same time.
+        side_by_side = join.busy is not None and join.total.seconds > (1 + 1e-6) * join.busy.median
+        reason = "a run, because some of them run side by side" if side_by_side else "the step that was given"
+        lines.append(f"The instructions take longer than {reason}.")
+    if join.timed_share < 1:
+        rest = "" if join.achieved_flops == join.flops else ", and so are those of the run"
+        lines.append(
+            f"{_timed(join)} of the FLOPs have a time: FLOP/s, B/s, MFU and the roofline of a line are of "
+            f"the instructions with a time{rest}."
+        )
     too_fast = sum(row.seconds for row in join.rows if row.bound is not None and row.bound > 1.1 * row.seconds)
     if join.device is not None and too_fast > 0.1 * join.total.seconds:
         time, name = units.seconds(too_fast), join.device.name
@@ -261,6 +291,8 @@ def to_record(join: Join) -> dict[str, Any]:
         "mfu": join.mfu,
         "hfu": join.hfu,
         "model_flops": join.model_flops,
+        "timed_share": join.timed_share,
+        "expected_step_seconds": join.expected_step,
         "exact": join.analysis.exact,
         "total": _counts(join.total, join),
         "entry": _counts(join.entry, join),
@@ -301,8 +333,10 @@ def _counts(part: Sum, join: Join) -> dict[str, Any]:
         "predicted_seconds": part.predicted,
         "gap": part.gap,
         "model_flops": part.model_flops,
-        "mfu": part.utilisation(part.model_flops, join.peak),
-        "hfu": part.utilisation(part.cost.flops, join.peak),
+        "timed_flops": part.timed.flops,
+        "timed_bytes": part.timed.bytes,
+        "mfu": part.utilisation(part.timed_model_flops, join.peak),
+        "hfu": part.utilisation(part.timed.flops, join.peak),
     }
 
 

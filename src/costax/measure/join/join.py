@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from costax.analysis.compiled_module import of_analysis
+from costax.core import units
 from costax.errors import InputError
 from costax.hlo.module_analysis import ModuleAnalysis
 from costax.measure.join.candidates import candidates_of, embedded_in
@@ -26,6 +27,9 @@ from costax.performance.hardware import device as load_device
 from costax.performance.prediction import predict
 
 _SECOND: Final = 1e12
+# A profiler makes runs slower: without it a step may take a bit less than the busy time of the trace.
+_PROFILED: Final = 0.9
+_PLANE: Final = re.compile(r"/(?:host|device):(CPU|GPU|TPU)\b")
 
 
 def join(
@@ -115,7 +119,7 @@ class _Joiner:
         step = Spread.of(steps) if steps else None
         if self.given_step is not None:
             step = Spread(self.given_step, self.given_step, self.given_step)
-        return self._with_hardware(
+        joined = self._with_hardware(
             Join(
                 self.analysis,
                 rows,
@@ -132,8 +136,12 @@ class _Joiner:
                 others=self._others(groups),
                 form=self.trace.form,
                 notes=self.notes,
+                kind=_kind(whole),
             )
         )
+        if self.given_step is not None:
+            _check_step(self.given_step, joined)
+        return joined
 
     def _named(self, event: Event) -> Event:
         """Return an event with the instruction of its kernel where the trace names only the kernel."""
@@ -150,12 +158,11 @@ class _Joiner:
 
     def _times(self, runs: Sequence[TraceRun]) -> tuple[dict[str, Measured], dict[str, Spread], list[float]]:
         """Return the times of instructions, those of asynchronous operations, and the busy seconds of whole runs."""
-        own: dict[str, list[int]] = defaultdict(list)
-        beside: dict[str, list[int]] = defaultdict(list)
+        own: list[Mapping[str, int]] = []
+        beside: list[Mapping[str, int]] = []
         executions: dict[str, int] = defaultdict(int)
         totals: dict[str, int] = defaultdict(int)
         busy: list[float] = []
-        count = 0
         for run in runs:
             sums: dict[str, int] = defaultdict(int)
             flights: dict[str, int] = defaultdict(int)
@@ -170,32 +177,29 @@ class _Joiner:
                 totals[name] += time
             if not run.whole:
                 continue
-            count += 1
-            for name, time in sums.items():
-                own[name].append(time)
-            for name, time in flights.items():
-                beside[name].append(time)
+            own.append(sums)
+            beside.append(flights)
             if self.trace.timed:
                 spans = sorted((e.start, e.start + e.duration) for e in run.events if not e.in_flight)
                 busy.append(union(spans) / _SECOND)
+        middle = _middle(busy or [sum(sums.values()) for sums in own])
         measured = {
-            name: Measured(self._spread(name, own[name], count), total / _SECOND, executions[name])
+            name: Measured(self._spread(name, own, middle), total / _SECOND, executions[name])
             for name, total in totals.items()
             if name in self.index
         }
-        in_flight = {name: self._spread(name, sample, count) for name, sample in beside.items() if name in self.index}
+        flying = dict.fromkeys(name for flights in beside for name in flights)
+        in_flight = {name: self._spread(name, beside, middle) for name in flying if name in self.index}
         return measured, in_flight, busy
 
-    def _spread(self, name: str, sample: Sequence[int], runs: int) -> Spread:
-        if name in self.trace.spreads and len(sample) == 1:
+    def _spread(self, name: str, runs: Sequence[Mapping[str, int]], middle: Sequence[int]) -> Spread:
+        """Return the seconds of an instruction in the median run, and in the runs where it is fastest and slowest."""
+        seconds = [sums.get(name, 0) / _SECOND for sums in runs]
+        median = fmean(seconds[i] for i in middle)
+        if name in self.trace.spreads and len(seconds) == 1:
             fastest, slowest = self.trace.spreads[name]
-            return Spread(sample[0] / _SECOND, fastest / _SECOND, slowest / _SECOND)
-        seconds = [time / _SECOND for time in sample]
-        if len(sample) == runs:
-            return Spread.of(seconds)
-        # A branch that some runs take: the median of those alone would charge it to all.
-        seconds += [0.0] * (runs - len(sample))
-        return Spread(fmean(seconds), 0.0, max(seconds))
+            return Spread(median, fastest / _SECOND, slowest / _SECOND)
+        return Spread(median, min(seconds), max(seconds))
 
     def _without_holders(self, events: Sequence[Event]) -> list[int]:
         """Return the times of a table, where an instruction that runs timed ones has their time and none of its own."""
@@ -258,12 +262,50 @@ class _Joiner:
         for part in prediction.parts:
             name = part.kernel.instruction
             bounds[name] += part.timing.best * float(part.kernel.times)
-            predicted[name] += part.seconds
+            # The kernel lasts as long as it lasts, also where others hide it: the trace has all of its time.
+            predicted[name] += part.timing.expected * float(part.kernel.times)
         rows = [
             replace(row, bound=bounds[row.name], predicted=predicted[row.name]) if row.name in predicted else row
             for row in found.rows
         ]
-        return replace(found, rows=rows, device=self.device, peak=prediction.peak)
+        expected = float(prediction.seconds)
+        return replace(found, rows=rows, device=self.device, peak=prediction.peak, expected_step=expected)
+
+
+def _kind(runs: Sequence[TraceRun]) -> str:
+    """Return the kind of device that made the runs, as a profiler names it: /host:CPU:0, /device:GPU:3."""
+    kinds = {match[1].lower() for run in runs if (match := _PLANE.search(run.device))}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _check_step(step: float, joined: Join) -> None:
+    """Raise InputError for a step in which the instructions of the trace have no time to run."""
+    longest = max((row for row in joined.rows if row.measured), key=lambda row: row.seconds, default=None)
+    if longest is not None and step < longest.seconds:
+        reason = f"`{longest.name}` alone takes {units.seconds(longest.seconds)} in the trace"
+    elif joined.busy is not None and step < _PROFILED * joined.busy.fastest:
+        reason = f"in the trace a run keeps the device busy for {units.seconds(joined.busy.fastest)} or longer"
+    elif joined.hfu is not None and joined.hfu > 1 and joined.peak is not None:
+        peak = units.rate(joined.peak[1], "FLOP/s")
+        reason = f"{units.exact(joined.achieved_flops)} FLOPs in it are {joined.hfu:.0%} of the peak of {peak}"
+    else:
+        return
+    raise InputError(
+        f"A step of {units.seconds(step)} is impossible: {reason}.",
+        why="MFU and HFU divide by the step, and would be too high.",
+        cure="Pass the seconds of one run, for example --step 0.1275, or leave it out.",
+    )
+
+
+def _middle(times: Sequence[float]) -> Sequence[int]:
+    """Return the position of the median time, or the two around it: medians of parts would not add up to a run.
+
+    >>> _middle([5.0, 9.0, 7.0]), _middle([5.0, 9.0, 7.0, 1.0])
+    ([2], [0, 2])
+    """
+    ordered = sorted(range(len(times)), key=lambda i: times[i])
+    half = len(ordered) // 2
+    return ordered[half : half + 1] if len(ordered) % 2 else ordered[half - 1 : half + 1]
 
 
 def kernel_name(name: str) -> str:

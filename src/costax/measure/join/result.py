@@ -20,10 +20,15 @@ BY: Final = ("scope", "direction", "primitive", "source", "opcode", "instruction
 """What the lines of a table may be: the choices of `--by`."""
 
 _NONE: Final = Properties()
+# A step whose instructions without a time have less of the work than this is timed as a whole.
+_NEARLY_ALL: Final = 0.99
 
 
 class Spread(NamedTuple):
-    """The median of several runs in seconds, with the fastest and the slowest."""
+    """The median of several runs in seconds, with the fastest and the slowest.
+
+    For an instruction the first figure is its time in the median run, so that the times of instructions add up.
+    """
 
     median: float
     fastest: float
@@ -50,7 +55,8 @@ class JoinRow:
     computation: of which computation it is part. entry: that is the entry computation. cost: FLOPs, transcendentals and
     bytes that one run of the module executes in it, for a fusion those inside it. measured: its own time, without the
     time of instructions that it runs; None where the trace has none. in_flight: seconds of an asynchronous operation,
-    beside other instructions. bound: seconds that it needs at the peaks of the device. predicted: expected seconds.
+    beside other instructions. bound: seconds that it needs at the peaks of the device. predicted: expected seconds of
+    its own kernel, also where other kernels hide it.
     """
 
     name: str
@@ -67,7 +73,7 @@ class JoinRow:
 
     @property
     def seconds(self) -> float:
-        """The median seconds of a run; 0 where the trace has none."""
+        """The seconds in the median run; 0 where the trace has none."""
         return self.measured.run.median if self.measured else 0.0
 
 
@@ -76,6 +82,7 @@ class Sum(NamedTuple):
 
     bound, predicted: of the instructions that have a time; None if the device is not known. seconds_in_all, executions:
     of all runs on all devices together, and how many kernels or events they are. model_flops: without recomputed ones.
+    timed, timed_model_flops: the work of the instructions that have a time, which is what rates divide.
     """
 
     seconds: float = 0.0
@@ -86,16 +93,18 @@ class Sum(NamedTuple):
     seconds_in_all: float = 0.0
     executions: int = 0
     model_flops: int = 0
+    timed: Properties = _NONE
+    timed_model_flops: int = 0
 
     @property
     def flops_per_second(self) -> float | None:
-        """FLOPs divided by the measured seconds; None without a time."""
-        return self.cost.flops / self.seconds if self.seconds else None
+        """FLOPs of the instructions with a time, divided by the measured seconds; None without a time."""
+        return self.timed.flops / self.seconds if self.seconds else None
 
     @property
     def bytes_per_second(self) -> float | None:
-        """Bytes read and written divided by the measured seconds; None without a time."""
-        return self.cost.bytes / self.seconds if self.seconds else None
+        """Bytes that the instructions with a time move, divided by the measured seconds; None without a time."""
+        return self.timed.bytes / self.seconds if self.seconds else None
 
     @property
     def roofline(self) -> float | None:
@@ -123,6 +132,8 @@ class Sum(NamedTuple):
             self.seconds_in_all + other.seconds_in_all,
             self.executions + other.executions,
             self.model_flops + other.model_flops,
+            self.timed.plus(other.timed),
+            self.timed_model_flops + other.timed_model_flops,
         )
 
     def plus(self, row: JoinRow) -> Sum:
@@ -131,9 +142,10 @@ class Sum(NamedTuple):
         model = 0 if row.place.direction == RECOMPUTE else row.cost.flops
         if measured is None:
             return self.joined(Sum(cost=row.cost, instructions=1, model_flops=model))
-        return self.joined(
-            Sum(row.seconds, row.cost, row.bound, row.predicted, 1, measured.total, measured.executions, model)
-        )
+        known = Sum(row.seconds, row.cost, None, None, 1, measured.total, measured.executions, model)
+        if row.seconds:
+            known = known._replace(bound=row.bound, predicted=row.predicted, timed=row.cost, timed_model_flops=model)
+        return self.joined(known)
 
 
 def _added(first: float | None, second: float | None) -> float | None:
@@ -166,7 +178,9 @@ class Join(Displayed):
     which at least one instruction ran. unjoined: time without an instruction. untimed: instructions of the entry that
     run and have no time. waiting: instructions that only wait for the end of an asynchronous operation. others: modules
     of the trace that are left out. device: whose peaks `bound` and MFU use. peak: (unit, FLOP/s) of MFU and HFU.
-    form: the format of the trace. notes: what to know about the numbers, one sentence each.
+    form: the format of the trace. notes: what to know about the numbers, one sentence each. expected_step: seconds that
+    `costax predict` expects of a run, where kernels hide collectives. kind: "cpu", "gpu" or "tpu", of the traced
+    device; "" where the trace does not say it.
     """
 
     analysis: ModuleAnalysis
@@ -186,6 +200,8 @@ class Join(Displayed):
     device: Device | None = None
     peak: tuple[str, float] | None = None
     notes: Sequence[str] = ()
+    expected_step: float | None = None
+    kind: str = ""
 
     @property
     def name(self) -> str:
@@ -223,14 +239,37 @@ class Join(Displayed):
         return self.total.model_flops
 
     @property
+    def timed_share(self) -> float:
+        """The share of the FLOPs whose instructions have a time."""
+        return self.total.timed.flops / self.flops if self.flops else 1.0
+
+    @property
+    def achieved_flops(self) -> int:
+        """The FLOPs that were executed in `seconds`: those of the run if nearly all are timed, else the timed ones."""
+        return self.flops if self._is_whole else self.total.timed.flops
+
+    @property
+    def achieved_bytes(self) -> int:
+        """The bytes that were moved in `seconds`: those of the run if nearly all are timed, else the timed ones."""
+        whole, timed = self.total.cost.bytes, self.total.timed.bytes
+        return whole if self.step is not None and timed >= _NEARLY_ALL * whole else timed
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.step is not None and self.timed_share >= _NEARLY_ALL
+
+    @property
     def mfu(self) -> float | None:
-        """Model FLOPs utilisation: model FLOPs per second divided by the peak; None if the peak is not known."""
-        return self._share(self.model_flops)
+        """Model FLOPs utilisation: model FLOPs per second divided by the peak; None if the peak is not known.
+
+        Where less than 99 % of the FLOPs have a time, or the trace has no clock, only those with a time count.
+        """
+        return self._share(self.model_flops if self._is_whole else self.total.timed_model_flops)
 
     @property
     def hfu(self) -> float | None:
-        """Hardware FLOPs utilisation: FLOPs per second divided by the peak; None if the peak is not known."""
-        return self._share(self.flops)
+        """Hardware FLOPs utilisation: as `mfu`, recomputed FLOPs included."""
+        return self._share(self.achieved_flops)
 
     def _share(self, flops: int) -> float | None:
         return flops / self.seconds / self.peak[1] if self.peak and self.seconds else None

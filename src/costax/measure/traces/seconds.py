@@ -2,7 +2,8 @@
 
 A column `instruction` (or `hlo_op`, `name`) names the HLO instruction. A column of times names its unit: `seconds`,
 `ms`, `us`, `ns` or `ps`, `nanoseconds_median`, `duration_us` ... Optional columns: `module`, `run`, `device`, and the
-`min` and `max` of the time in the same unit. Without `run` a line holds the time of one run, such as the median.
+`min` and `max` of the time in the same unit. Without `run` a line holds the time of one run, such as the median, and
+an instruction has one line. With `run`, several lines of an instruction in a run are its executions, and are summed.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def read(contents: bytes, where: str) -> Trace:
     optional = {key: headings.index(key) for key in ("module", "hlo_module", "run", "device") if key in headings}
     module_column = optional.get("module", optional.get("hlo_module"))
     events: list[Event] = []
+    lines_of: dict[tuple[ModuleName, str, str], int] = {}
     spreads: dict[str, tuple[int, int]] = {}
     for number, line in enumerate(lines[1:], start=2):
         if not line or not any(line):
@@ -57,6 +59,13 @@ def read(contents: bytes, where: str) -> Trace:
         instruction = line[name].strip().removeprefix("%")
         module = numbered(line[module_column].strip()) if module_column is not None else ModuleName("")
         run, device = (line[optional[key]].strip() if key in optional else "" for key in ("run", "device"))
+        if "run" not in optional and lines_of.setdefault((module, device, instruction), number) != number:
+            raise TraceError(
+                f"The table has two lines for `{instruction[:200]}`.",
+                where=f"{where}, lines {lines_of[module, device, instruction]} and {number}",
+                why="They may be two runs, whose median is the time, or two executions in one run, whose sum it is.",
+                cure="Add a column `run`, or write one line with the time of a run.",
+            )
         events.append(Event(module, instruction, instruction, run or "0", device, "", 0, duration))
         if fastest is not None and slowest is not None:
             spreads[instruction] = (
