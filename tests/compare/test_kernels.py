@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
+import pytest
 from jax import lax
 
 import costax
@@ -116,3 +119,27 @@ def test_an_unrolled_scan_runs_its_body_for_each_step_once():
     # Before optimisation: two iterations of four steps, and two steps after the loop.
     comparison = costax.compare(fn, passes=False)(spec(8))
     assert comparison.lowered.executed.transcendentals == comparison.compiled.executed.transcendentals == 10 * 8
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_directions_of_scanned_layers_are_those_of_the_analysis(remat):
+    layers, rows, width = 4, 32, 64
+
+    def loss(weights, x):
+        def body(h, w):
+            return jnp.tanh(h @ w), None
+
+        scanned = jax.checkpoint(body) if remat else body
+        return (lax.scan(scanned, x, weights)[0] ** 2).mean()
+
+    def step(weights, x):
+        return weights - 0.1 * jax.grad(loss)(weights, x)
+
+    comparison = costax.compare(step)(spec(layers, width, width), spec(rows, width))
+    once = layers * 2 * rows * width * width
+    for program in (comparison, comparison.jaxpr):
+        products: Counter[str] = Counter()
+        for part in costax.predict(program, "tpu-v5e").parts:
+            products[part.kernel.direction] += sum(part.kernel.matmul.values()) * part.kernel.times
+        # Each layer has one product forward, one for the gradient of each operand, and the recomputed one.
+        assert +products == {"forward": once, "backward": 2 * once} | ({"recompute": once} if remat else {})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final, ParamSpec, TypeVar
 
-from costax.analysis.compiled_counts import COMPILED, Compiled
+from costax.analysis.compiled_counts import COMPILED, Compiled, check_known
 from costax.analysis.counts import Counts
 from costax.core import units
 from costax.core.cost import Cost, Count
@@ -116,7 +116,7 @@ def check(analysis: Counts, budget: Budget) -> None:
 
 
 def check_compiled(program: Compiled, budget: Budget, others: Counts | None = None) -> None:
-    """Raise BudgetError if a compiled program costs more than its budget.
+    """Raise BudgetError if a compiled program costs more than its budget, or if that depends on unknown trip counts.
 
     others: the analysis that has the counts which the compiled program does not have.
     """
@@ -128,6 +128,7 @@ def check_compiled(program: Compiled, budget: Budget, others: Counts | None = No
             why=f"A module has {', '.join(counts)}.",
             cure="Limit these, or check the program itself: costax.analyze(fn)(*args).check(...).",
         )
+    check_known(program, list(limits))
     exceeded = [name for name in limits if name in counts and counts[name] > limits[name]]
     if exceeded:
         raise BudgetError(

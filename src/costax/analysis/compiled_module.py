@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from costax import _jax
 from costax.analysis.budgets import Budget, check_compiled
+from costax.analysis.compiled_counts import counted_once
 from costax.core import dtypes
 from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
 from costax.core.equation import Operand
@@ -20,6 +21,7 @@ from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside
 from costax.hlo.collectives import Collective, collective, kind
 from costax.hlo.dump_folder import module_in
+from costax.hlo.errors import printable
 from costax.hlo.files import ModuleFile, read_module_file
 from costax.hlo.live_ranges import estimated_memory
 from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Sources
@@ -49,20 +51,6 @@ class CompiledModule(ModuleAnalysis):
     path: Path | None = None
 
     @property
-    def is_optimized(self) -> bool:
-        """Say whether XLA has optimised the module: it has fusions, or a schedule."""
-        module = self.replay.module
-        return module.is_scheduled or any(
-            x.opcode == "fusion" for c in module.computations.values() for x in c.instructions
-        )
-
-    @property
-    def unsplit(self) -> int:
-        """The devices of a module that XLA has not split over them yet; its figures are for all. 0 otherwise."""
-        devices = self.replay.module.devices
-        return devices if devices > 1 and not self.is_optimized else 0
-
-    @property
     def analysis(self) -> ModuleCounts:
         """The counts of the module under the names that predictions use."""
         return self._counts
@@ -74,9 +62,11 @@ class CompiledModule(ModuleAnalysis):
     @property
     def kernel_source(self) -> str:
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
-        if self.is_optimized:
-            return FUSED
-        return UNFUSED + (f", nor split the program over its {self.unsplit} devices" if self.unsplit else "")
+        split = f", nor split the program over its {self.unsplit} devices" if self.unsplit else ""
+        loops = self.unknown_loops
+        once = "".join(f"; {sentence}" for sentence in counted_once(loops))
+        once += f" (set it with --trips {printable(loops[0].name)}=N)" if loops else ""
+        return (FUSED if self.is_optimized else UNFUSED + split) + once
 
     @property
     def executed_flops(self) -> None:
@@ -154,7 +144,7 @@ class CompiledModule(ModuleAnalysis):
         memory = self.memory
         results, temporaries = memory.parts.get(RESULTS, 0), memory.temporaries
         parts = {name: size for name, size in memory.parts.items() if size or name in (ARGUMENTS, TEMPORARIES)}
-        whole = f", of the whole program, which is not yet split over {self.unsplit} devices" if self.unsplit else ""
+        whole = f", of {self.extent}" if self.unsplit else ""
         return MemoryUse(memory.needed, parts, memory.source + whole, results + temporaries)
 
     def live_at_peak(self, n: int | None = 10) -> list[Buffer]:

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     metavar="THRESHOLD",
     help="Exit with 1 if a cost exceeds the threshold, such as 'flops > +1%'. Repeat for more.",
 )
+@click.option(
+    "--trips",
+    multiple=True,
+    metavar="NAME=N",
+    help="Trip count of a loop of HLO files that do not say it. Repeat for more.",
+)
 @click.option("--markdown", is_flag=True, help="Print a Markdown summary for a pull request instead of the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print every field of every layer as JSON.")
 @options.debug
@@ -48,6 +54,7 @@ def diff(
     merge: bool,
     only_changed: bool,
     fail_on: Sequence[str],
+    trips: Sequence[str],
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -74,6 +81,7 @@ def diff(
             fields=fields,
             only_changed=only_changed,
             fail_on=fail_on,
+            trips=options.parsed_trips(trips),
             form="json" if as_json else "markdown" if markdown else "",
         )
         return
@@ -83,6 +91,8 @@ def diff(
     from costax.report import diff, passes, pull_request
     from costax.report.shown import analysis_of
 
+    if trips:
+        raise click.BadParameter("it works only for two HLO files or folders.", param_hint="--trips")
     _check(fields)
     asked = [thresholds.parse(text) for text in fail_on]
     accounts = [_account(text) for text in (before, after)]

@@ -31,6 +31,7 @@ from costax.core.cost import Count
 from costax.errors import SymbolError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.gc_pause import gc_paused
+from costax.hlo.loops import Loop
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay_module
 from costax.hlo.series import ModuleCost
@@ -74,6 +75,11 @@ class Comparison(BaseComparison[StageCost]):
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions and other instructions that run as one kernel each."""
         return of_compiled(self.compiled)
+
+    @property
+    def unknown_loops(self) -> tuple[Loop, ...]:
+        """The loops of the compiled program without a known trip count."""
+        return self.compiled.unknown_loops
 
     def compiled_counts(self) -> dict[str, Count]:
         """Return the counts of `costax.analysis.compiled_counts.COMPILED`, of one device."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from costax.compare.stage_costs import AttributedCost
 from costax.performance.compiled_kernels import ExecutedInstruction, of_module
 from costax.performance.kernels import Kernel
+from costax.program.tree import FORWARD
 
 if TYPE_CHECKING:
     from costax.compare.stage_costs import StageCost
@@ -20,7 +21,7 @@ def of_compiled(stage: StageCost) -> list[Kernel]:
 
 def _executed(cost: AttributedCost) -> ExecutedInstruction:
     site = cost.call_site
-    scope, direction = (site.scope, site.node.direction) if site is not None else ((), "")
+    scope, direction = (site.scope, site.direction or FORWARD) if site is not None else ((), "")
     return ExecutedInstruction(
         cost.computation,
         cost.instruction,

@@ -21,6 +21,7 @@ from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
 from costax.hlo.schedule import Schedule
 from costax.program.call_sites import CallSite
+from costax.program.tree import FORWARD
 
 _K = TypeVar("_K")
 
@@ -162,7 +163,7 @@ class StageCost:
             link = self.machine.link(found.groups or ins.source_target_pairs)
             if found.opcode == SEND and self.machine.slices > 1:
                 link = self.machine.links[1]
-        direction = (site.node.direction or site.direction or "forward") if site else ""
+        direction = (site.direction or FORWARD) if site else ""
         return replace(found, direction=direction, link=link, between=schedule.between(ins))
 
     @property

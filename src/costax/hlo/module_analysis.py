@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -24,7 +23,7 @@ from costax.hlo.dense_ids import with_dense_ids
 from costax.hlo.errors import malformed, too_large_for_xla
 from costax.hlo.files import module_of
 from costax.hlo.library_calls import is_opaque, true_cost
-from costax.hlo.loops import Loop
+from costax.hlo.loops import Conditional, Loop
 from costax.hlo.metadata import Scopes, Sources
 from costax.hlo.read import read_bytes
 from costax.hlo.records import Computation, Instruction
@@ -87,7 +86,8 @@ class ModuleAnalysis(Displayed):
 
     name: the name of the module. replay: the replay of XLA's cost analysis. instruction_costs: each instruction with a
     cost. loops: every while loop that runs. hlo: the serialised module. xla: XLA's own cost dictionary, None unless
-    `costax.compare` made the analysis. versions: of jaxlib, whose cost model counts, and of costax.
+    `costax.compare` made the analysis. versions: of jaxlib, whose cost model counts, and of costax. conditionals: those
+    whose branches differ in executed work; of each property the branch with most counts.
     """
 
     name: str
@@ -97,6 +97,7 @@ class ModuleAnalysis(Displayed):
     hlo: bytes = field(repr=False)
     xla: Mapping[str, float] | None = None
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    conditionals: tuple[Conditional, ...] = field(default=(), repr=False)
 
     @property
     def total(self) -> Properties:
@@ -133,8 +134,33 @@ class ModuleAnalysis(Displayed):
 
     @property
     def exact(self) -> bool:
-        """Say whether `executed` is exact: every trip count and the work of every library call are known."""
-        return not self.unknown_loops and not self.opaque
+        """Say whether `executed` is exact.
+
+        Every trip count and the work of every library call are known, and no conditional has branches that differ.
+        """
+        return not self.unknown_loops and not self.opaque and not self.conditionals
+
+    @property
+    def is_optimized(self) -> bool:
+        """Say whether XLA has optimised the module: it has fusions, or a schedule."""
+        module = self.replay.module
+        return module.is_scheduled or any(
+            x.opcode == "fusion" for c in module.computations.values() for x in c.instructions
+        )
+
+    @property
+    def unsplit(self) -> int:
+        """The devices of a module that XLA has not split over them yet; its figures are for all. 0 otherwise."""
+        devices = self.replay.module.devices
+        return devices if devices > 1 and not self.is_optimized else 0
+
+    @property
+    def extent(self) -> str:
+        """What the figures are of: "one device", "one of 8 devices", or the whole program before XLA splits it."""
+        devices = self.replay.module.devices
+        if self.unsplit:
+            return f"the whole program ({devices} devices), which XLA has not split yet"
+        return f"one of {devices} devices" if devices > 1 else "one device"
 
     @property
     def instructions(self) -> int:
@@ -206,7 +232,14 @@ def analyze_replay(replayed: Replay, hlo: bytes, trips: Mapping[str, int] | None
     instruction_costs = tuple(_instruction_costs(replayed, loops))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}
     return ModuleAnalysis(
-        module.name, replayed, instruction_costs, tuple(loops.by_instruction.values()), hlo, None, versions
+        module.name,
+        replayed,
+        instruction_costs,
+        tuple(loops.by_instruction.values()),
+        hlo,
+        None,
+        versions,
+        tuple(_conditionals(replayed, loops)),
     )
 
 
@@ -265,6 +298,32 @@ def _instruction_costs(replayed: Replay, loops: _Loops) -> Iterator[InstructionC
             runs[call.callee.id] = runs[call.callee.id].plus(each)
 
 
+def _conditionals(replayed: Replay, loops: _Loops) -> Iterator[Conditional]:
+    """Yield the conditionals whose branches differ in the work that one execution of them does."""
+    module = replayed.module
+    costs = replayed.computation_costs
+    if not any(call.instruction.opcode == "conditional" for cost in costs.values() for call in cost.calls):
+        return
+    scopes, sources = Scopes(module), Sources(module)
+    executed: dict[int, Properties] = {}
+    for key, cost in costs.items():
+        total = _NONE
+        for instruction, own in cost.own:
+            total = total.plus(_once(instruction, own, replayed) or _NONE)
+        branches: dict[int, tuple[Instruction, set[Properties]]] = {}
+        for call in cost.calls:
+            once = executed[call.callee.id]
+            if call.instruction.opcode == "conditional":
+                branches.setdefault(id(call.instruction), (call.instruction, set()))[1].add(once)
+            trips = loops.trips(call.instruction) if call.instruction.opcode == "while" else 1
+            total = total.plus(once.scaled(call.times).scaled(Properties(trips, trips, trips)))
+        executed[key] = total
+        for conditional, works in branches.values():
+            if len(works) > 1:
+                scope = "/".join(scopes.of(module.computations[key], conditional))
+                yield Conditional(conditional.name, scope, sources.of(conditional))
+
+
 def _once(instruction: Instruction, own: Properties, replayed: Replay) -> Properties | None:
     """Return the work of one execution of an instruction; None for a library call whose work is unknown."""
     if instruction.opcode not in ("custom-call", "fft", "sort"):
@@ -301,12 +360,12 @@ class _Loops:
                     continue
                 scope = "/".join(scopes.of(module.computations[key], loop))
                 known = trip_counts.of(loop)
-                matching = [
-                    p for p in trips_by_pattern if known is None and any(_fits(p, x) for x in (loop.name, scope))
-                ]
+                found = Loop(loop.name, scope, sources.of(loop), known)
+                matching = [p for p in trips_by_pattern if known is None and found.fits(p)]
                 used.update(matching)
-                trips = trips_by_pattern[matching[0]] if matching else known
-                self.by_instruction[id(loop)] = Loop(loop.name, scope, sources.of(loop), trips)
+                self.by_instruction[id(loop)] = (
+                    replace(found, trips=trips_by_pattern[matching[0]]) if matching else found
+                )
         unused = sorted(trips_by_pattern.keys() - used)
         if unused:
             names = [loop.name for loop in self.by_instruction.values() if loop.trips is None]
@@ -320,10 +379,6 @@ class _Loops:
     def trips(self, loop: Instruction) -> int:
         trips = self.by_instruction[id(loop)].trips
         return 1 if trips is None else trips
-
-
-def _fits(pattern: str, name: str) -> bool:
-    return pattern == name or fnmatchcase(name, pattern)
 
 
 def _opcode(ins: Instruction) -> str:

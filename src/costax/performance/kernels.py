@@ -32,7 +32,7 @@ from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import XLA_GPU_H100
 from costax.performance.memory.fusion import Fusion, fused
 from costax.program.regions import Op, Region
-from costax.program.tree import Scope
+from costax.program.tree import Scope, joined_direction
 from costax.rules.traits import ContractionKind
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class _KernelBuilder:
         kernel_ops = _ops_by_kernel(region, fusion)
         parameters = _with_casts(region, parameters)
         for number, op in enumerate(region.ops):
-            op_scope, op_direction = scope + op.scope, op.direction or direction
+            op_scope, op_direction = scope + op.scope, joined_direction(direction, op.direction)
             if op.regions:
                 yield from self._in_regions(op, op_scope, op_direction, times, parameters)
             elif number in kernel_ops:

@@ -9,7 +9,7 @@ from math import prod
 from costax.core.address import Address
 from costax.core.conventions import XlaCounts, as_xla
 from costax.core.cost import Cost, Count
-from costax.program.tree import Node, Scope
+from costax.program.tree import Node, Scope, joined_direction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ def _inside(body: Node, around: _Surroundings, marks: Mapping[int, int]) -> Iter
         call_site = CallSite(
             (*around.address, marks[id(node.equation)]),
             around.scope + node.scope,
-            node.direction or around.direction,
+            joined_direction(around.direction, node.direction),
             node,
             node.own + Cost.sum(child.total for child in unmarked) if unmarked else node.own,
             node.own + Cost.sum(child.where(_copies_or_times) for child in unmarked) if unmarked else node.own,

@@ -18,7 +18,7 @@ from costax import _jax
 from costax.core.cost import Count
 from costax.core.equation import CONDITION, Body, Operand
 from costax.program.interpreter import Interpreter
-from costax.program.tree import Node, Scope
+from costax.program.tree import Node, Scope, joined_direction
 from costax.rules.traits import Traits
 
 Kind = Literal["argument", "constant", "carry", "slice", "outer", "computed"]
@@ -152,7 +152,8 @@ class _OpContext(NamedTuple):
     def inside(self, node: Node, body: Body | None = None) -> _OpContext:
         """Return the surroundings of the equations in a body of an equation."""
         axes = {**self.axis_sizes, **body.axis_sizes} if body is not None and body.axis_sizes else self.axis_sizes
-        return self._replace(scope=self.scope + node.scope, direction=node.direction or self.direction, axis_sizes=axes)
+        direction = joined_direction(self.direction, node.direction)
+        return self._replace(scope=self.scope + node.scope, direction=direction, axis_sizes=axes)
 
 
 class _Builder(Interpreter["int | None", _OpContext]):

@@ -272,13 +272,13 @@ def _gather(node: Node, fold: Callable[[Node], dict[Row, Cost]], source: Callabl
             # `reduce` are in the row of `reduce`. An equation without a source line (from a cached trace) gets the line
             # of its caller.
             primitive, line = (node.label, line_of_node) if child.fused else (row.primitive, row.source or line_of_node)
-            key = Row(child.scope + row.scope, _joined(child.direction, row.direction), primitive, line)
+            key = Row(child.scope + row.scope, joined_direction(child.direction, row.direction), primitive, line)
             parts.setdefault(key, []).append(cost)
     return {row: costs[0] if len(costs) == 1 else Cost.sum(costs) for row, costs in parts.items()}
 
 
-def _joined(outer: str, inner: str) -> str:
-    """Return the direction of a row inside a node: backward work stays backward unless it is recomputed."""
+def joined_direction(outer: str, inner: str) -> str:
+    """Return the direction of an equation inside another one: backward work stays backward unless it is recomputed."""
     if outer == BACKWARD:
         return RECOMPUTE if inner == RECOMPUTE else BACKWARD
     return outer if outer in (RECOMPUTE, UPDATE) or not inner else inner

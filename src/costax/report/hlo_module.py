@@ -86,7 +86,8 @@ def _header(module: ModuleAnalysis) -> Group:
         reported = [] if module.xla is None else [_printed(module.xla.get(PROPERTIES[i], 0.0))]
         grid.add_row(name, units.exact(module.total[i]), units.exact(module.executed[i]), *reported)
     size = f"{len(module.replay.module.computations):,} computations, {module.instructions:,} instructions"
-    return Group(Text(printable(module.name), style="bold"), Text(f"an HLO module: {size}"), grid)
+    of = f"; the figures are of {module.extent}" if module.replay.module.devices > 1 else ""
+    return Group(Text(printable(module.name), style="bold"), Text(f"an HLO module: {size}{of}"), grid)
 
 
 def _printed(value: float) -> str:
@@ -117,6 +118,9 @@ def notes(module: ModuleAnalysis, shown: Table) -> list[str]:
         each = ", ".join(_place(loop.name, loop.source) for loop in module.unknown_loops[:5])
         option = f"set it with --trips {module.unknown_loops[0].name}=N"
         lines.append(f"Unknown trip count, executed once: {each}{_more(module.unknown_loops)}; {option}.")
+    if module.conditionals:
+        each = ", ".join(_place(x.name, x.source) for x in module.conditionals[:5])
+        lines.append(f"Conditional, of which the branch with most work counts: {each}{_more(module.conditionals)}.")
     if module.opaque:
         calls = ", ".join(f"{target} x {count}" for target, count in sorted(module.opaque.items()))
         lines.append(f"Not in the executed work, because the work of these library calls is unknown: {calls}.")
@@ -141,6 +145,10 @@ def gaps(module: ModuleAnalysis) -> list[str]:
     if module.matches_xla is False:
         lines.append("The replay does not give XLA's numbers.")
     lines += [f"The trip count of {_place(loop.name, loop.source)} is unknown." for loop in module.unknown_loops]
+    lines += [
+        f"The branch of the conditional {_place(x.name, x.source)} depends on data: the branch with most work counts."
+        for x in module.conditionals
+    ]
     lines += [f"The work of {target} is unknown ({count} calls)." for target, count in module.opaque.items()]
     return lines
 
@@ -163,6 +171,7 @@ def to_record(module: ModuleAnalysis) -> dict[str, Any]:
             {"name": loop.name, "scope": loop.scope, "source": loop.source, "trips": loop.trips}
             for loop in module.loops
         ],
+        "conditionals": [{"name": x.name, "scope": x.scope, "source": x.source} for x in module.conditionals],
         "opaque": module.opaque,
         "by_scope": _costs(module.by_scope()),
         "by_opcode": _costs(module.by_opcode()),

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from costax.analysis.changes import Change
-from costax.analysis.compiled_counts import COMPILED
+from costax.analysis.compiled_counts import COMPILED, counted_once
 from costax.analysis.module_diff import ModuleDiff
 from costax.analysis.thresholds import signed_percent
 from costax.core import units
@@ -57,8 +57,25 @@ def render(
         parts.append(Text("What changed of the buffers alive at the peak", style="bold"))
         parts.append(columns(("bytes", "array", "number", "scope", "source"), buffers))
     sources = {m.memory.source for m in (diff.before, diff.after)}
-    parts.append(Text(f"Of one device. Temporaries by {' and '.join(sorted(sources))}."))
+    sentences = [*_extents(diff), f"Temporaries by {' and '.join(sorted(sources))}.", *_unknown(diff)]
+    parts.append(Text("\n".join(sentences)))
     return Group(*parts)
+
+
+def _extents(diff: ModuleDiff) -> list[str]:
+    """Return sentences that say what the figures are of: of one device, or of all."""
+    before, after = diff.before.extent, diff.after.extent
+    return [f"Of {before}."] if before == after else [f"Before: of {before}.", f"After: of {after}."]
+
+
+def _unknown(diff: ModuleDiff) -> list[str]:
+    """Return sentences that name the loops without a known trip count."""
+    sentences = [
+        f"{name}: {sentence}."
+        for name, module in (("Before", diff.before), ("After", diff.after))
+        for sentence in counted_once(module.unknown_loops)
+    ]
+    return [*sentences, "Set trip counts with --trips NAME=N."] if sentences else []
 
 
 def to_record(diff: ModuleDiff, depth: int | None = None) -> dict[str, Any]:
@@ -99,6 +116,7 @@ def as_markdown(diff: ModuleDiff, failures: Sequence[Any] = ()) -> str:
     ]
     text = [f"### {escaped(diff.before.name)} to {escaped(diff.after.name)}", ""]
     text += grid(("", "before", "after", "change"), rows, numeric_from=1)
+    text += ["", *(f"* {escaped(sentence)}" for sentence in _unknown(diff))] if _unknown(diff) else []
     text += ["", *(f"* **{escaped(str(failure))}**" for failure in failures)] if failures else []
     return "\n".join(text) + "\n"
 

@@ -46,7 +46,7 @@ def render(module: CompiledModule, *, most: int = 10, depth: int | None = None) 
     ]
     parts: list[Any] = [
         Text(printable(module.name), style="bold"),
-        Text(f"Memory of one device, by {memory.source}."),
+        Text(f"Memory of {module.extent}, by {memory.source}."),
         columns(("", "", ""), lines),
         Text("Alive at the peak, by layer", style="bold"),
         columns(
