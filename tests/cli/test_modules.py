@@ -132,6 +132,16 @@ def test_the_prediction_of_a_module_is_saved_in_every_format(modules, tmp_path, 
         assert sum(profile["weights"]) == pytest.approx(whole.seconds - whole.dispatch)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_layers_of_the_memory_add_up_to_the_peak(modules, name):
+    record = json.loads(ran("memory", modules / name, "--json"))
+    rows = sum(record["live_by_scope"].values()) + record["unnamed_bytes"]
+    assert rows == record["peak_bytes"] == sum(record["bytes_by_kind"].values())
+    table = ran("memory", modules / name)
+    assert ("(the rest" in table) == (record["unnamed_bytes"] > 0)
+    assert ("share)" in table) == (record["unnamed_bytes"] < 0)
+
+
 @pytest.mark.parametrize("command", [("memory",), ("fits", "--device", "h100-sxm"), ("diff",)])
 def test_memory_fits_and_diff_save_nothing(modules, tmp_path, command):
     path = modules / "after.hlo.pb"

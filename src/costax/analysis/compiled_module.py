@@ -414,5 +414,5 @@ def _buffer(live: LiveBuffer, scopes: Scopes, sources: Sources) -> Buffer:
         "/".join(scope),
         ins.opcode if ins is not None else "",
         source,
-        f"{_WHY.get(live.kind, live.kind)}: {live.name}",
+        f"{_WHY.get(live.kind, live.kind)}: {live.label}",
     )
