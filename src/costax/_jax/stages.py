@@ -68,8 +68,9 @@ def buffer_assignment(stage: Any) -> bytes:
 
 def platform_of(stage: Any) -> str:
     """Return "cpu", "gpu" or "tpu", for which a program is compiled; "" for a lowered one, or if jax does not say."""
-    executable = stage.runtime_executable() if is_compiled(stage) else None
-    devices: Any = getattr(executable, "local_devices", list)()
+    executable: Any = stage.runtime_executable() if is_compiled(stage) else None
+    # What is compiled ahead of time is not loaded on a device.
+    devices: list[Any] = executable.local_devices() if hasattr(executable, "local_devices") else []
     platform = str(devices[0].platform) if devices else ""
     return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform if platform in ("cpu", "gpu", "tpu") else "")
 
