@@ -121,6 +121,52 @@ def test_a_module_is_saved_in_every_format(modules, tmp_path):
         assert sum(line["t"][0] for line in lines_) == record["executed"]["flops"]
 
 
+@pytest.mark.parametrize("suffix", ["json", "speedscope.json", "perfetto.json", "pbtxt"])
+def test_the_prediction_of_a_module_is_saved_in_every_format(modules, tmp_path, suffix):
+    path = tmp_path / f"p.{suffix}"
+    ran("predict", modules / "after.hlo.pb", "--device", "h100-sxm", "--save", path)
+    assert path.stat().st_size
+    if suffix == "speedscope.json":
+        (profile,) = json.loads(path.read_text())["profiles"]
+        whole = costax.predict(costax.analyze(program(LAYERS).compile())(), "h100-sxm")
+        assert sum(profile["weights"]) == pytest.approx(whole.seconds - whole.dispatch)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_layers_of_the_memory_add_up_to_the_peak(modules, name):
+    record = json.loads(ran("memory", modules / name, "--json"))
+    rows = sum(record["live_by_scope"].values()) + record["unnamed_bytes"]
+    assert rows == record["peak_bytes"] == sum(record["bytes_by_kind"].values())
+    table = ran("memory", modules / name)
+    assert ("(the rest" in table) == (record["unnamed_bytes"] > 0)
+    assert ("share)" in table) == (record["unnamed_bytes"] < 0)
+
+
+@pytest.mark.parametrize("command", [("memory",), ("fits", "--device", "h100-sxm"), ("diff",)])
+def test_memory_fits_and_diff_save_nothing(modules, tmp_path, command):
+    path = modules / "after.hlo.pb"
+    targets = (path, path) if command == ("diff",) else (path,)
+    done = run(command[0], *targets, *command[1:], "--save", tmp_path / "x.html")
+    assert done.exit_code == 2
+    assert "--save" in done.stderr
+    assert json.loads(ran(command[0], *targets, *command[1:], "--json"))
+
+
+def test_a_record_of_another_kind_says_what_it_is(modules, tmp_path):
+    path = tmp_path / "o.json"
+    ran("predict", modules / "after.hlo.pb", "--device", "h100-sxm", "--save", path)
+    shown = run("show", path)
+    assert shown.exit_code == 2
+    assert "'costax/prediction/1'" in shown.stderr
+    assert "analyze and compare" in shown.stderr
+    assert "Save it again" not in shown.stderr
+    predicted = run("predict", path, "--device", "h100-sxm")
+    assert "not the program" in predicted.stderr
+    assert "HLO" not in predicted.stderr
+    measured = run("measure", modules / "after.hlo.pb")
+    assert "predict, memory, fits" in measured.stderr
+
+
 def test_the_layers_of_a_diff_sum_to_the_totals_and_have_the_count_by_hand(modules):
     found = json.loads(ran("diff", modules / "after.hlo.pb", modules / "more.hlo.pb", "--json"))
     for field, total in found["total"].items():

@@ -159,6 +159,7 @@ def test_eight_cpus_say_which_layers_they_repeat(tmp_path):
     assert "in parts over axis tensor" in str(layers["norm"])
     text = str(comparison)
     assert "Work that several devices repeat" in text
+    assert f"{found.ratio:.2f} times those" in " ".join(text.split())
     assert "computed on 4 of 4 tensor shards" in text
     comparison.save(tmp_path / "x.json")
     saved = load_any(tmp_path / "x.json")

@@ -101,6 +101,10 @@ def test_text_and_proto_say_the_same(dumps):
         path = dumped(folder, "text", name)
         text = beside(path).memory(read_bytes(read_module_file(path).hlo))
         assert (text.parts, text.aliased, text.allocations) == (proto.parts, proto.aliased, proto.allocations)
+        # Parts of one tuple have different names.
+        for memory in (text, proto):
+            labels = [x.label for x in memory.alive if x.name]
+            assert len(labels) == len(set(labels))
 
 
 # The largest error of the estimate on these programs; of the examples it is 8 % of the bytes needed, for an LSTM.

@@ -259,3 +259,18 @@ def test_an_analysis_takes_no_arguments_and_needs_numbers():
         costax.meter(analysis, device="h100-sxm")
     with pytest.raises(InputError, match="takes no arguments"):
         costax.meter(analysis, 1, device="h100-sxm")
+
+
+@pytest.mark.parametrize("tokens", ["a", -1, 0, float("nan"), float("inf"), [8]])
+def test_tokens_that_are_no_count_are_refused_at_once(tokens):
+    measured = Meter(WORK)
+    with pytest.raises(InputError, match="tokens must be a positive number"):
+        measured.tick(tokens=tokens)
+    assert measured.tick(tokens=8).step == 1
+
+
+def test_the_parameters_of_plain_arrays_are_named_to_the_meter():
+    arrays = (jax.ShapeDtypeStruct((64, 64), "float32"), jax.ShapeDtypeStruct((8, 64), "float32"))
+    with pytest.raises(InputError) as refused:
+        costax.meter(lambda w, x: x @ w, *arrays, device="h100-sxm", convention="maxtext")
+    assert "costax.meter: params_argnums=0" in refused.value.cure

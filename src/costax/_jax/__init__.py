@@ -99,6 +99,7 @@ from costax._jax.stages import lower as lower
 from costax._jax.stages import memory as memory
 from costax._jax.stages import memory_sizes as memory_sizes
 from costax._jax.stages import needs_values as needs_values
+from costax._jax.stages import platform_of as platform_of
 from costax._jax.stages import static_arguments as static_arguments
 from costax._jax.stages import traced as traced
 from costax._jax.symbolic_dims import count as count

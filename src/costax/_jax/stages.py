@@ -66,6 +66,15 @@ def buffer_assignment(stage: Any) -> bytes:
     return getattr(stats, "serialized_buffer_assignment_proto", None) or b""
 
 
+def platform_of(stage: Any) -> str:
+    """Return "cpu", "gpu" or "tpu", for which a program is compiled; "" for a lowered one, or if jax does not say."""
+    executable: Any = stage.runtime_executable() if is_compiled(stage) else None
+    # What is compiled ahead of time is not loaded on a device.
+    devices: list[Any] = executable.local_devices() if hasattr(executable, "local_devices") else []
+    platform = str(devices[0].platform) if devices else ""
+    return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform if platform in ("cpu", "gpu", "tpu") else "")
+
+
 def memory_sizes(stats: Any) -> Mapping[str, int]:
     """Return the sizes that XLA's memory statistics contain, in bytes; empty for None."""
     names = ("argument", "output", "alias", "temp", "generated_code")

@@ -17,6 +17,7 @@ from costax.core import dtypes
 from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
 from costax.core.equation import Operand
 from costax.errors import InputError, Missing
+from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside
 from costax.hlo.collectives import Collective, collective, kind
@@ -44,11 +45,13 @@ class CompiledModule(ModuleAnalysis):
     """The analysis of a module that can be predicted, fitted into memory and compared with another one.
 
     assignment: XLA's buffer assignment, serialised; b"" without one. path: the file that it was read from, beside which
-    a dump may have the buffer assignment as text.
+    a dump may have the buffer assignment as text. platform: the kind of machine that a `jax.stages.Compiled` is for; ""
+    where the module itself must tell it.
     """
 
     assignment: bytes = field(default=b"", repr=False)
     path: Path | None = None
+    platform: str = ""
 
     @property
     def analysis(self) -> ModuleCounts:
@@ -67,6 +70,14 @@ class CompiledModule(ModuleAnalysis):
         once = "".join(f"; {sentence}" for sentence in counted_once(loops))
         once += f" (set it with --trips {printable(loops[0].name)}=N)" if loops else ""
         return (FUSED if self.is_optimized else UNFUSED + split) + once
+
+    @property
+    def compiled_for(self) -> str | None:
+        """The kind of machine that XLA compiled the module for: "cpu", "gpu", "tpu", or "" if nothing tells it.
+
+        None before optimisation, where XLA has chosen no kernels.
+        """
+        return (self.platform or backend_of(self.replay.module, self.path)) if self.is_optimized else None
 
     @property
     def executed_flops(self) -> None:
@@ -231,6 +242,11 @@ class ModuleCounts:
         return self.module.name
 
     @property
+    def versions(self) -> Mapping[str, str]:
+        """The versions of the packages that read the module."""
+        return self.module.versions
+
+    @property
     def inputs(self) -> tuple[tuple[str, Operand], ...]:
         """The arguments of one device as (name, shape and dtype)."""
         return tuple(
@@ -342,7 +358,8 @@ def of_module_at(target: Any, trips: Mapping[str, int] | None = None) -> Compile
 
 def of_stage(stage: Any, trips: Mapping[str, int] | None = None) -> CompiledModule:
     """Return the analysis of the module in a `jax.stages.Lowered` or `Compiled`, with XLA's buffer assignment."""
-    return of_module_file(ModuleFile(_jax.hlo_of(stage), _jax.buffer_assignment(stage)), trips)
+    module = of_module_file(ModuleFile(_jax.hlo_of(stage), _jax.buffer_assignment(stage)), trips)
+    return replace(module, platform=_jax.platform_of(stage))
 
 
 def of_analysis(analysis: ModuleAnalysis, assignment: bytes = b"", path: Path | None = None) -> CompiledModule:
@@ -392,5 +409,5 @@ def _buffer(live: LiveBuffer, scopes: Scopes, sources: Sources) -> Buffer:
         "/".join(scope),
         ins.opcode if ins is not None else "",
         source,
-        f"{_WHY.get(live.kind, live.kind)}: {live.name}",
+        f"{_WHY.get(live.kind, live.kind)}: {live.label}",
     )

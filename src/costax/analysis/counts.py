@@ -203,6 +203,11 @@ class Counts(Displayed):
         return f"chosen by a producer-consumer rule{share}"
 
     @property
+    def compiled_for(self) -> None:
+        """None: XLA did not choose the kernels."""
+        return None
+
+    @property
     def executed_flops(self) -> None:
         """None: without a compiled program, one device executes what `per_device` counts."""
         return None

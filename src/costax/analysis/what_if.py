@@ -139,6 +139,11 @@ class WhatIf(Displayed):
         return self.analysis.kernel_source
 
     @property
+    def compiled_for(self) -> None:
+        """None: XLA did not choose the kernels."""
+        return None
+
+    @property
     def executed_flops(self) -> None:
         """None: without a compiled program, one device executes what `per_device` counts."""
         return None

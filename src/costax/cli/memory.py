@@ -87,12 +87,13 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
         lines.append(("model size, stored", f"{stored / 8e6:,.4g} MB", f"{exact(stored)} bits"))
         sizes = [(scheme, analysis.model_size(scheme)) for scheme in _SCHEMES]
         lines += [(f"model size, {scheme}", f"{bits / 8e6:,.4g} MB", f"{exact(bits)} bits") for scheme, bits in sizes]
+    one = f", of one of {analysis.devices} devices" if analysis.devices > 1 else ""
     lines += [
-        ("framework peak", nbytes(analysis.peak_bytes), f"{exact(analysis.peak_bytes)} B, without fusion"),
+        ("framework peak", nbytes(analysis.peak_bytes), f"{exact(analysis.peak_bytes)} B, without fusion{one}"),
         (
             "fused estimate",
             nbytes(analysis.fused_peak_bytes),
-            f"{exact(analysis.fused_peak_bytes)} B, as XLA on an H100",
+            f"{exact(analysis.fused_peak_bytes)} B, as XLA on an H100{one}",
         ),
     ]
     residuals = analysis.saved_residuals()
@@ -113,7 +114,10 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
         for b in analysis.live_at_peak(most, fused=fused)
     ]
     title = f"The largest buffers at the {'fused' if fused else 'framework'} peak"
-    parts: list[Any] = [Text(analysis.name, style="bold"), columns(("", "", ""), lines), Text(title, style="bold")]
+    parts: list[Any] = [Text(analysis.name, style="bold"), columns(("", "", ""), lines)]
+    if analysis.devices > 1:
+        title += f", bytes of one of {analysis.devices} devices, arrays of the whole program"
+    parts.append(Text(title, style="bold"))
     parts.append(columns(("size", "array", "primitive", "scope", "source", "alive because"), buffers))
     if analysis.memory.doubts:
         doubts = ", ".join(analysis.memory.doubts)

@@ -68,6 +68,12 @@ class Comparison(BaseComparison[StageCost]):
         return f"XLA's own, compiled for {self.target}{once}"
 
     @property
+    def compiled_for(self) -> str:
+        """The kind of machine that the program was compiled for: "cpu", "gpu" or "tpu"."""
+        platform = self.target.partition(":")[0]
+        return platform if platform in ("cpu", "tpu") else "gpu"
+
+    @property
     def executed_flops(self) -> int | None:
         """FLOPs that one of several devices executes; None for a program on one device."""
         return self.compiled.executed.flops if self.compiled.devices > 1 else None

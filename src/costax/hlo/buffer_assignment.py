@@ -156,7 +156,7 @@ class Finder:
         """Return a buffer that holds a part of the result of an instruction. path: the part of a tuple."""
         computation, instruction = self._places.get(name, (None, None))
         shape = "" if instruction is None else str(_part(instruction.shape, path))
-        return LiveBuffer(nbytes, kind, name, shape, instruction, computation)
+        return LiveBuffer(nbytes, kind, name, shape, instruction, computation, tuple(path))
 
 
 def _part(shape: Shape, path: Sequence[int]) -> Shape:

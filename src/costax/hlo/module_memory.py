@@ -21,7 +21,8 @@ class LiveBuffer:
     """A buffer that is alive at the peak.
 
     nbytes: its size. kind: one of `KINDS`. name: of the instruction whose result it holds. shape: of that result, as
-    HLO text writes it. instruction, computation: None where the module has no instruction of that name.
+    HLO text writes it. instruction, computation: None where the module has no instruction of that name. part: which
+    part of a tuple, such as (2,); () for all of it.
     """
 
     nbytes: int
@@ -30,6 +31,12 @@ class LiveBuffer:
     shape: str = ""
     instruction: Instruction | None = field(default=None, repr=False)
     computation: Computation | None = field(default=None, repr=False)
+    part: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name, with the part of a tuple as HLO writes it: `tuple.3{2}`."""
+        return f"{self.name}{{{','.join(map(str, self.part))}}}" if self.part else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,14 @@ class ModuleMemory:
     def temporaries(self) -> int:
         """The bytes of temporaries."""
         return self.parts.get(TEMPORARIES, 0)
+
+    @property
+    def unnamed(self) -> int:
+        """The bytes at the peak beyond the buffers that are alive: padding, and what the source gives no buffer for.
+
+        Negative where buffers share memory that `alive` has for each of them.
+        """
+        return self.needed - sum(buffer.nbytes for buffer in self.alive)
 
     @property
     def padding(self) -> int | None:

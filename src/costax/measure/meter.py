@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from statistics import median
 from typing import Any, Final, NamedTuple, cast
 
@@ -165,6 +166,13 @@ _SCALARS: Final = (
 )
 
 
+def _is_positive(count: Any) -> bool:
+    try:
+        return isfinite(count) and count > 0
+    except TypeError:
+        return False
+
+
 class Meter:
     """Measures the steps of a training loop; see `costax.meter`. work: of one step."""
 
@@ -201,8 +209,15 @@ class Meter:
 
         The first tick starts the clock, so that the first step, which compiles, is left out. tokens: that all devices
         together processed in the step. step: what the loop calls it, for the writers; by default the ticks are counted.
+        Raises InputError if tokens is not a positive number.
         """
         now = self._clock()
+        if tokens is not None and not _is_positive(tokens):
+            raise InputError(
+                f"tokens must be a positive number, got {tokens!r}.",
+                why="They are the tokens that all devices together processed in the step.",
+                cure="Pass batch x length, or leave `tokens` out.",
+            )
         self._ticks += 1
         if self._last is not None and self._left_out:
             self._left_out -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from costax.core import units
 from costax.core.cost import Count
@@ -20,6 +20,9 @@ from costax.program.tree import RECOMPUTE
 
 if TYPE_CHECKING:
     from costax.performance.energy import Energy
+
+
+_MACHINES: Final = {"cpu": "the CPU", "gpu": "a GPU", "tpu": "a TPU"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Prediction(Displayed):
     the end of a sentence "The kernels are ...". examples, tokens: how many one call of all devices processes.
     allocated: bytes of the results and temporaries of one call. interface: bytes of its arguments and results.
     executed_flops: FLOPs that one of several devices executes, where the kernels are those of a compiled program.
+    compiled_for: the kind of machine that XLA compiled the kernels for, "" if not known, None if XLA did not choose
+    them.
     Everything is of one device, except `throughput`, which is of all devices.
     """
 
@@ -82,6 +87,7 @@ class Prediction(Displayed):
     allocated: Count = 0
     interface: Count | None = None
     executed_flops: Count | None = None
+    compiled_for: str | None = None
 
     @property
     def devices(self) -> int:
@@ -263,7 +269,7 @@ class Prediction(Displayed):
     def assumptions(self) -> list[str]:
         """The assumptions behind the numbers, one sentence each."""
         device = self.device
-        assumptions = [f"The kernels are {self.fusions}."]
+        assumptions = [*filter(None, [self.warning]), f"The kernels are {self.fusions}."]
         if device.rates:
             assumptions.append(f"The rates were measured on {device.calibrated} by costax calibrate.")
         else:
@@ -299,6 +305,25 @@ class Prediction(Displayed):
         elif not self.analysis.exact:
             assumptions.append("The analysis is not exact; its bounds and estimates are taken for the work that runs.")
         return assumptions
+
+    @property
+    def warning(self) -> str:
+        """That XLA compiled the kernels for another kind of machine than the device, or perhaps did; else ""."""
+        family, made_for = self.device.family, self.compiled_for
+        if made_for is None or made_for == family:
+            return ""
+        device, name = _MACHINES[family], self.device.name
+        if not made_for:
+            return (
+                f"It is not known for which machine the module was compiled: unless it was {device}, XLA makes other "
+                f"fusions and other dtypes for {name}."
+            )
+        example = " (XLA for the CPU may compute bf16 products in f32)" if made_for == "cpu" else ""
+        return (
+            f"The module was compiled for {_MACHINES[made_for]}; XLA for {device} makes other fusions and other "
+            f"dtypes{example}: the program takes another time on {name}. Compile it for {device}, or predict the "
+            "program itself."
+        )
 
     def _communication(self) -> list[str]:
         """Return what the times of collectives assume."""
@@ -386,4 +411,5 @@ def predict(
         allocated,
         use.interface,
         program.executed_flops,
+        program.compiled_for,
     )

@@ -133,6 +133,14 @@ class Predictable(Protocol):
         ...
 
     @property
+    def compiled_for(self) -> str | None:
+        """The kind of machine that XLA compiled the kernels for: "cpu", "gpu", "tpu", or "" if that is not known.
+
+        None for kernels that XLA did not choose.
+        """
+        ...
+
+    @property
     def executed_flops(self) -> Count | None:
         """FLOPs that one of several devices executes, where the compiled program says it; None for the counts."""
         ...

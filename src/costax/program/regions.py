@@ -98,8 +98,16 @@ class Region:
     donated: frozenset[int] = frozenset()
 
     def add(self, operand: Operand, kind: Kind, op: int = -1, name: str = "", parts: int = 1) -> int:
-        """Add a value and return its number. parts: how many devices share it evenly; each holds one part."""
-        self.values.append(Value(operand, kind, -(-operand.nbytes // parts) if parts > 1 else operand.nbytes, op, name))
+        """Add a value and return its number. parts: how many devices share it evenly; each holds one part.
+
+        A part has one element at least: every device has a scalar.
+        """
+        nbytes: Any = operand.nbytes
+        if parts > 1 and isinstance(nbytes, int) and nbytes:
+            nbytes = max(-(-nbytes // parts), -(-nbytes // prod(map(int, operand.shape))))
+        elif parts > 1:
+            nbytes = -(-nbytes // parts)
+        self.values.append(Value(operand, kind, nbytes, op, name))
         return len(self.values) - 1
 
 

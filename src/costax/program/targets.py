@@ -29,6 +29,9 @@ _GRAMMAR: Final = "Write package.module:name or path/to/file.py:name, for exampl
 _LOADED: Final[dict[tuple[str, str], Any]] = {}
 _FACTORY: Final = "Return (fn, args), (fn, args, kwargs) or costax.Target(fn, args, kwargs)."
 
+_RECORDS: Final = "`costax show FILE` shows records of analyze and compare."
+_MODULES: Final = "predict, memory, fits, diff, show, analyze and compare take HLO files."
+
 
 def load_attribute(text: str) -> Any:
     """Return the value of a target. Raises TargetError if the target does not exist."""
@@ -46,8 +49,10 @@ def _split(text: str) -> tuple[str, str]:
         if Path(text).is_file() and not text.endswith(".py"):
             raise TargetError(
                 f"{text!r} is not a Python file.",
-                why="This command traces the program itself. Of an HLO file only its operations are known.",
-                cure=f"{_GRAMMAR} `costax analyze FILE` and `costax compare FILE` count HLO files.",
+                why="A .json file holds numbers of a program, not the program."
+                if text.endswith(".json")
+                else "This command traces the program itself, which an HLO file does not hold.",
+                cure=f"{_GRAMMAR} {_RECORDS if text.endswith('.json') else _MODULES}",
             )
         raise TargetError(
             f"{text!r} is not a target.",

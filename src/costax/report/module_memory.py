@@ -33,6 +33,14 @@ def render(module: CompiledModule, *, most: int = 10, depth: int | None = None) 
     if memory.allocations is not None:
         lines.append(("allocations", exact(memory.allocations), ""))
     by_layer = sorted(module.live_by_scope(depth).items(), key=lambda item: -item[1])
+    layers = [(short(size), printable(scope) or "(no scope)") for scope, size in by_layer[:_LINES]]
+    if others := by_layer[_LINES:]:
+        layers.append((short(sum(size for _, size in others)), f"{len(others)} other scopes"))
+    # The lines add up to the peak.
+    if memory.unnamed > 0:
+        layers.append((short(memory.unnamed), "(the rest: padding, and memory without a named value)"))
+    elif memory.unnamed < 0:
+        layers.append((f"-{short(-memory.unnamed)}", "(memory that some of these values share)"))
     buffers = [
         (
             short(b.nbytes),
@@ -49,9 +57,7 @@ def render(module: CompiledModule, *, most: int = 10, depth: int | None = None) 
         Text(f"Memory of {module.extent}, by {memory.source}."),
         columns(("", "", ""), lines),
         Text("Alive at the peak, by layer", style="bold"),
-        columns(
-            ("size", "scope"), [(short(size), printable(scope) or "(no scope)") for scope, size in by_layer[:_LINES]]
-        ),
+        columns(("size", "scope"), layers),
         Text(f"The largest buffers at the peak, {len(buffers)} of {len(memory.alive)}", style="bold"),
         columns(("size", "array", "opcode", "scope", "source", "alive because"), buffers),
     ]
@@ -74,6 +80,8 @@ def to_record(module: CompiledModule, most: int | None = None) -> dict[str, Any]
         "padding_bytes": memory.padding,
         "allocations": memory.allocations,
         "alive_source": memory.alive_source or memory.source,
+        # With the sum of `live_by_scope` these are the bytes at the peak.
+        "unnamed_bytes": memory.unnamed,
         "live_by_scope": module.live_by_scope(),
         "live_by_source": module.live_by_source(),
         "live_at_peak": [

@@ -27,9 +27,11 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     each line of the table sums: "scope", "opcode", "source" or "direction".
     """
     title = f"{prediction.analysis.name} on {prediction.device.name}"
-    parts: list[Any] = [Text(title, style="bold"), _head(prediction), _sums(prediction, by, depth)]
+    parts: list[Any] = [Text(title, style="bold")]
+    parts += [Text(prediction.warning, style="bold yellow")] if prediction.warning else []
+    parts += [_head(prediction), _sums(prediction, by, depth)]
     parts += [_longest(prediction, most), *_collectives(prediction, most)]
-    parts.append(Text("\n".join(prediction.assumptions)))
+    parts.append(Text("\n".join(x for x in prediction.assumptions if x != prediction.warning)))
     return Group(*parts)
 
 
@@ -66,6 +68,7 @@ def to_record(prediction: Prediction, run: Run | None = None) -> dict[str, Any]:
         "hfu": prediction.hfu,
         "per_second": prediction.throughput,
         "per_second_and_device": prediction.throughput_per_device,
+        "compiled_for": prediction.compiled_for,
         "assumptions": prediction.assumptions,
         "energy": None if run is None else _run(run),
         "collectives": [_collective(collective) for collective in prediction.collectives],

@@ -127,6 +127,13 @@ class RecordReader:
     def check_schema(self, record: Any, family: str, newest: int) -> None:
         """Check the schema of a record. Raises RecordError for another family of records, and for a newer schema."""
         schema = cast(dict[str, Any], record).get("schema") if isinstance(record, dict) else None
+        if isinstance(schema, str) and schema.startswith("costax/") and not schema.startswith(family):
+            raise RecordError(
+                f"{self.origin} is a record of another kind: its schema is {schema!r}.",
+                why="`costax show` and `costax.load` read the records of analyze and compare of a program only, "
+                "costax/analysis/ and costax/comparison/.",
+                cure="Read its fields as JSON. For its tables, give the command that wrote it again, without --json.",
+            )
         if not isinstance(schema, str) or not schema.startswith(family):
             fault = "it has no schema" if schema is None else f"its schema is {schema!r}"
             raise self._wrong(f"{fault}; the schema must be {family}{newest}")

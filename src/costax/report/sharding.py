@@ -28,7 +28,7 @@ def render(found: Replication | None, most: int = _MOST) -> list[Table | Text]:
         return []
     sentence = (
         f"All {found.devices} devices together execute {units.short(found.executed, 'FLOP')}, "
-        f"{found.ratio:.3g} times those of the program; {found.compared:.1%} of its work was compared by equation."
+        f"{found.ratio:.2f} times those of the program; {found.compared:.1%} of its work was compared by equation."
     )
     layers = [layer for layer in found.layers if layer.repeated]
     if not layers:

@@ -177,8 +177,8 @@ def _need_parameters(analysis: Counts, tool: str) -> None:
         raise InputError(
             f"costax was not told which inputs of `{analysis.name}` are parameters.",
             why=f"{tool!r} counts products with parameters, biases and norms in other ways than other arithmetic.",
-            cure="Pass params_argnums to costax.analyze: params_argnums=0 if the first argument holds the parameters, "
-            "params_argnums=() if there are none.",
+            cure="Pass params_argnums to costax.analyze or costax.meter: params_argnums=0 if the first argument holds "
+            "the parameters, params_argnums=() if there are none.",
         )
 
 
