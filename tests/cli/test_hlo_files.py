@@ -319,7 +319,7 @@ def test_a_keyword_that_does_nothing_for_a_file_is_refused(unbounded, door, opti
 def test_other_commands_name_those_that_read_files(unbounded, command):
     done = run(command, unbounded)
     assert done.exit_code == 2
-    assert "costax analyze FILE" in done.stderr
+    assert "predict, memory, fits, diff, show, analyze and compare take HLO files." in done.stderr
 
 
 def test_tables_of_modules_are_refused_for_programs():
