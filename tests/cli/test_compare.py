@@ -162,7 +162,12 @@ def test_strict_exits_1_where_a_number_is_not_exact(program):
     assert result.exit_code == 1
     assert "CheckError: Some numbers of `searching` are not exact or not known." in result.stderr
     assert "= as jax lowered it (StableHLO)" in result.stdout
-    assert run(f"{program}:searching", "--strict", "--trips", "while=7").exit_code == 0
+    known = run(f"{program}:searching", "--strict", "--trips", "while=7")
+    if jax.__version_info__ < (0, 9):
+        # Here the loop of the compiled program has lost its name, so that its trip count stays unknown.
+        assert "the trip count of the loop while.0" in known.stderr
+    else:
+        assert known.exit_code == 0, known.stderr
     assert run(f"{program}:looped", "--strict").exit_code == 0
 
 
@@ -173,10 +178,11 @@ def test_strict_exits_1_where_a_difference_has_no_cause(program, monkeypatch):
         return eqn if eqn.primitive.name == "dot_general" else with_scopes(eqn, params, prefix, mark)
 
     monkeypatch.setattr(_jax, "with_scopes", without_a_mark)
-    result = run(f"{program}:looped", "--strict")
+    jax.clear_caches()
+    result = run(f"{program}:plain", "--strict")
     assert result.exit_code == 1
     assert "unexplained" in result.stdout
-    assert "CheckError: The account of `looped` is not complete:" in result.stderr
+    assert "CheckError: The account of `plain` is not complete:" in result.stderr
     assert "2 differences of" in " ".join(result.stderr.split())
 
 
