@@ -60,3 +60,18 @@ def test_kernels_that_are_not_xlas_have_no_names(tmp_path):
         prediction.save(tmp_path / "costs.pbtxt")
     assert "--xla --save" in caught.value.cure
     assert not list(tmp_path.iterdir())
+
+
+def test_the_cost_of_a_collective_is_its_whole_time_and_not_what_is_exposed(tmp_path):
+    # XLA decides with the cost what runs beside it: a gather that the old schedule hides must not look free.
+    from costax.performance.hardware import device
+    from costax.performance.kernels import Kernel
+    from costax.performance.prediction import Prediction
+    from costax.performance.roofline import KernelTime, Timing
+
+    analysis = costax.analyze(jnp.tanh)(costax.spec("f32[8]"))
+    gather = Kernel("all-gather-start", (), "", times=2, instruction="all-gather-start.1")
+    part = KernelTime(gather, Timing(5e-6, 0, 0, {}, 0), hidden=4e-6)
+    assert part.seconds == pytest.approx(2e-6)
+    prediction = Prediction(analysis, device("h100-sxm"), [part], {}, "XLA's own")
+    assert written(prediction, tmp_path / "costs.pbtxt") == {"all-gather-start.1": 5.0}

@@ -256,7 +256,7 @@ class Counts(Displayed):
         """Return the tree of equations. Raises InputError for an analysis that was loaded from a record."""
         if self.tree is None:
             raise InputError(
-                f"`{self.name}` has no equations: it was loaded from a record, or is of a formula at values.",
+                f"`{self.name}` has no equations: it was loaded from a record, or its formulas were evaluated.",
                 why="Memory and activations are computed from the equations.",
                 cure="Analyse the program again: costax.analyze(fn)(*args).",
             )
