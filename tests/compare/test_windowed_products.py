@@ -140,8 +140,8 @@ def test_a_loop_without_a_count_is_listed_and_nothing_claims_otherwise(compiled_
     saved = load_any(tmp_path / "x.json")
     assert not saved.exact
     assert "Not exact: the trip count of the loop loop" in str(saved)
-    (origin, *_) = costax.predict(comparison, "h100-sxm").assumptions
-    assert "what runs in loops of unknown length (loop) counts once" in origin
+    assumptions = costax.predict(comparison, "h100-sxm").assumptions
+    assert any("what runs in loops of unknown length (loop) counts once" in assumption for assumption in assumptions)
 
 
 def test_a_loop_of_the_program_keeps_the_count_of_its_equation():
