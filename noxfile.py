@@ -12,7 +12,7 @@ import nox
 
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv|venv"
 
 FLOOR = "0.8.2"  # the lower bound of jax in pyproject.toml; a test compares the two
 NEWEST_PYTHON = "3.13"  # the newest jax does not support the default Python
@@ -37,8 +37,9 @@ def pinned(group: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group)
 
 
-@nox.session
-@nox.parametrize(
+# The packages that read what jax and XLA made; the others see jax through them.
+CLOSE_TO_JAX = [f"tests/{name}" for name in ("_jax", "rules", "program", "hlo", "compare", "cli")]
+every_version = nox.parametrize(
     ["python", "jax"],
     [
         nox.param(sys.executable, "newest", id="newest"),
@@ -46,26 +47,45 @@ def pinned(group: str) -> tuple[str, ...]:
         nox.param(NEWEST or sys.executable, "newest of all", id=f"python-{NEWEST_PYTHON}"),
     ],
 )
-def tests(session: nox.Session, jax: str) -> None:
-    """The test suite on three versions of jax: the newest for this Python, the oldest supported, the newest of all."""
+
+
+def prepare(session: nox.Session, jax: str) -> tuple[str, ...]:
+    """Install costax with this jax, say which it is, and return the command that runs tests."""
     if jax == "newest of all" and NEWEST is None:
         session.skip(f"no Python {NEWEST_PYTHON} on this machine, which the newest jax needs")
     session.install(".[test]", *([f"jax=={FLOOR}", f"jaxlib=={FLOOR}"] if jax == FLOOR else []))
     session.run("python", "-c", "import sys, jax; print('python', sys.version.split()[0], 'jax', jax.__version__)")
-    run = ("python", "-m", "pytest", "-q", "-n", "2")
-    environment = {"JAX_PLATFORMS": "cpu"}
+    return ("python", "-m", "pytest", "-q", "-n", "2", "--durations=10")
+
+
+@nox.session
+@every_version
+def tests(session: nox.Session, jax: str) -> None:
+    """The suite on the newest jax for this Python, and on the oldest supported and the newest of all what reads jax."""
+    run, environment = prepare(session, jax), {"JAX_PLATFORMS": "cpu"}
     if jax == "newest":
         # The session `types` runs the tests of types.
         others = ("--ignore", "tests/repository/test_typing.py")
         session.run(*run, *others, *session.posargs, env=environment)
         return
-    # Tests whose result does not depend on jax run once, and of the slow ones those that read what jax and XLA made.
-    session.run(*run, "-m", "not browser and not once and not long and not slow", *session.posargs, env=environment)
+    chosen = [] if session.posargs else CLOSE_TO_JAX
+    session.run(
+        *run, "-m", "not browser and not once and not long and not slow", *chosen, *session.posargs, env=environment
+    )
     slow = "slow and not browser and not once and not long"
     session.run(*run, "-m", slow, "tests/compare", "tests/hlo", *session.posargs, env=environment, success_codes=[0, 5])
 
 
 @nox.session
+@every_version
+def versions(session: nox.Session, jax: str) -> None:
+    """The whole suite on every version of jax, but for tests whose result does not depend on it."""
+    run = prepare(session, jax)
+    chosen = "not browser and not once and not long"
+    session.run(*run, "-m", chosen, *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session(venv_backend="venv")
 def torch(session: nox.Session) -> None:
     """The tests of PyTorch programs and the guide about them; gigabytes of packages on Linux."""
     session.install(".[test,torch]", "torchvision", "transformers")
@@ -109,7 +129,7 @@ def symbols(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-q", *chosen, env=everything)
 
 
-@nox.session
+@nox.session(venv_backend="venv")
 def fuzz(session: nox.Session) -> None:
     """Fuzz the readers of HLO files and of traces with atheris, ten minutes each, or seconds: `nox -s fuzz -- 60`."""
     session.install(".[test]")

@@ -46,7 +46,7 @@ def examples():
     """The examples as parameters; the others take seconds to trace."""
     for module, name, *rest in EXAMPLES:
         marks = () if module in ("alexnet", "first_conv", "mlp_train", "moe") else pytest.mark.slow
-        if name == "gpt2_train_step" and not EVERY_POINT:
+        if marks and name not in ("gpt2_small", "resnet18", "lstm_language_model") and not EVERY_POINT:
             marks = pytest.mark.long
         yield pytest.param(module, name, *rest, id=name, marks=marks)
 

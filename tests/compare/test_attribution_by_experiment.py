@@ -366,11 +366,18 @@ def total(ledger: dict[str, list[Any]], what: str) -> tuple[int, int]:
 
 
 def experiments(quick: Sequence[str], but: Sequence[str] = ()) -> list[Any]:
-    """Return every program with each of its operations. quick: the programs whose experiments are no slow tests."""
+    """Return every program with each of its operations. quick: the programs whose experiments are no slow tests.
+
+    The first program of each context is tried everywhere, the others by `nox -s long`.
+    """
+
+    def marks(program: str) -> list[pytest.MarkDecorator]:
+        if program in quick:
+            return []
+        return [pytest.mark.once, pytest.mark.slow if program.endswith("-0") else pytest.mark.long]
+
     return [
-        pytest.param(
-            program, name, id=f"{program}-{name}", marks=[pytest.mark.slow, pytest.mark.once] * (program not in quick)
-        )
+        pytest.param(program, name, id=f"{program}-{name}", marks=marks(program))
         for program, (_, names) in PROGRAMS.items()
         for name in names
         if name not in but

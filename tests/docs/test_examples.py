@@ -351,8 +351,7 @@ print(analysis.params, peak)
     assert peak < 2 * 10**9
 
 
-@pytest.mark.slow
-@pytest.mark.once
+@pytest.mark.long
 def test_published_numbers_tells_right_claims_from_parameter_counts_in_disguise():
     done = subprocess.run(
         [sys.executable, EXAMPLES / "published_numbers.py"], capture_output=True, text=True, check=True
@@ -387,7 +386,9 @@ def test_published_numbers_does_nothing_when_imported(monkeypatch, capsys):
         ("does_it_fit.py", ["does not fit", "The largest buffers at the peak", "jax.checkpoint"]),
         ("roofline.py", ["TPU v5e", "bound by arithmetic from 248 tokens on", "304 tokens"]),
         ("training_budget.py", ["NVIDIA H100", "kWh", "cost  ", "MFU"]),
-        ("predict_vs_measure.py", ["batch  predicted   measured", "standard error"]),
+        pytest.param(
+            *("predict_vs_measure.py", ["batch  predicted   measured", "standard error"]), marks=pytest.mark.long
+        ),
     ],
 )
 def test_the_scripts_on_time_and_memory_run(script, said, monkeypatch, capsys):
