@@ -24,7 +24,7 @@ START = (ROOT / "docs" / "start.md").read_text()
 README = (ROOT / "README.md").read_text()
 NOX = (ROOT / "noxfile.py").read_text()
 WORKFLOWS = {path.stem: path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")}
-SESSIONS = set(re.findall(r"^@nox\.session\n(?:@.*\n(?:    .*\n|\)\n)*)*def (\w+)", NOX, re.MULTILINE))
+SESSIONS = set(re.findall(r"^@nox\.session(?:\(.*\))?\n(?:@.*\n(?:    .*\n|\)\n)*)*def (\w+)", NOX, re.MULTILINE))
 
 RECIPES = (
     "Add a primitive",
