@@ -21,8 +21,8 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.symbolic import symbolic_arguments
 from costax.core.equation import CONDITION, Body
 from costax.errors import InputError
+from costax.program.calls import called
 from costax.program.interpreter import Interpreter
-from costax.program.regions import called
 from costax.program.tree import Node
 
 _api: Any = jax

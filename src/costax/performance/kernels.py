@@ -45,6 +45,8 @@ MATMUL_UNIT, VECTOR_UNIT, TRANSCENDENTAL_UNIT, MEMORY, LINK = (
     "memory",
     "link",
 )
+# A program with more kernels has those of a region that runs at several places once.
+_MOST_KERNELS: Final = 100_000
 # The kinds of operations that the vector unit executes.
 _VECTOR_KINDS: Final = (ARITHMETIC, INTEGER, COMPARE, SELECT, CONVERT)
 
@@ -156,7 +158,23 @@ def of_program(region: Region, parameters: Sequence[Parameter]) -> list[Kernel]:
     parameters: of the program; the bytes of a kernel that belong to them are its `weights`.
     """
     values = frozenset(region.inputs[parameter.position] for parameter in parameters)
-    return list(_KernelBuilder().kernels(region, (), "", 1, values))
+    return list(_KernelBuilder().kernels(region, _Place(times=1, parameters=values)))
+
+
+class _Place(NamedTuple):
+    """Where a region runs: the scope and direction around it, how often, and which of its values are parameters."""
+
+    scope: Scope = ()
+    direction: str = ""
+    times: Count = 0
+    parameters: frozenset[int] = frozenset()
+
+    def joined(self, other: _Place) -> _Place:
+        """Return one place for two: what they have in common, and the sum of the runs."""
+        pairs = enumerate(zip(self.scope, other.scope, strict=False))
+        length = next((i for i, (a, b) in pairs if a != b), min(len(self.scope), len(other.scope)))
+        direction = self.direction if self.direction == other.direction else ""
+        return _Place(self.scope[:length], direction, self.times + other.times, self.parameters & other.parameters)
 
 
 class _KernelBuilder:
@@ -164,35 +182,84 @@ class _KernelBuilder:
 
     def __init__(self) -> None:
         self._fusions: dict[int, Fusion] = {}
+        self._numbers: dict[int, int] = {}
 
-    def kernels(
-        self, region: Region, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
-    ) -> Iterator[Kernel]:
+    def kernels(self, region: Region, place: _Place) -> Iterator[Kernel]:
+        """Yield the kernels of a region and of the regions in it.
+
+        Each region has its kernels at each place where it runs. If that makes too many kernels, a region that runs at
+        several places has its kernels once, with the sum of the runs and the scope that all places have in common.
+        """
+        if self._number(region) <= _MOST_KERNELS:
+            yield from self._at_each_place(region, place)
+            return
+        places = {id(region): place}
+        # A region without a place is a branch that is not counted.
+        for inside in (inside for inside in _callers_first(region) if id(inside) in places):
+            for part in self._own(inside, places[id(inside)]):
+                if isinstance(part, Kernel):
+                    yield part
+                else:
+                    inner, at = part
+                    places[id(inner)] = places[id(inner)].joined(at) if id(inner) in places else at
+
+    def _at_each_place(self, region: Region, place: _Place) -> Iterator[Kernel]:
+        for part in self._own(region, place):
+            if isinstance(part, Kernel):
+                yield part
+            else:
+                yield from self._at_each_place(*part)
+
+    def _number(self, region: Region) -> int:
+        """Return how many kernels, at most, a region has if each region inside has its own at each place."""
+        if id(region) not in self._numbers:
+            inner = sum(self._number(inside) for op in region.ops for inside in op.regions)
+            self._numbers[id(region)] = len(region.ops) + inner
+        return self._numbers[id(region)]
+
+    def _own(self, region: Region, place: _Place) -> Iterator[Kernel | tuple[Region, _Place]]:
+        """Yield the kernels of a region, and the regions that its loops, branches and calls run, with their places."""
         if id(region) not in self._fusions:
             self._fusions[id(region)] = fused(region, XLA_GPU_H100)
         fusion = self._fusions[id(region)]
         kernel_ops = _ops_by_kernel(region, fusion)
-        parameters = _with_casts(region, parameters)
+        parameters = _with_casts(region, place.parameters)
         for number, op in enumerate(region.ops):
-            op_scope, op_direction = scope + op.scope, joined_direction(direction, op.direction)
+            scope, direction = place.scope + op.scope, joined_direction(place.direction, op.direction)
             if op.regions:
-                yield from self._in_regions(op, op_scope, op_direction, times, parameters)
+                yield from _inner_places(op, _Place(scope, direction, place.times, parameters))
             elif number in kernel_ops:
-                kernel = _kernel(region, fusion, kernel_ops[number], number, op_scope, op_direction, times)
+                kernel = _kernel(region, fusion, kernel_ops[number], number, scope, direction, place.times)
                 yield _with_weights(kernel, region, fusion.reads[number], parameters)
 
-    def _in_regions(
-        self, op: Op, scope: Scope, direction: str, times: Count, parameters: frozenset[int]
-    ) -> Iterator[Kernel]:
-        for region, node in zip(op.regions, op.nodes, strict=True):
-            # A branch that the analysis does not count runs 0 times.
-            if node.times:
-                inner_parameters = _parameter_inputs(op, region, parameters)
-                repeats: Any = times * node.times
-                # Of three branches of which the mean is counted, each runs a third of a time.
-                is_share = isinstance(repeats, Polynomial) and not repeats.symbols
-                runs: Any = repeats.terms[()] if is_share else repeats
-                yield from self.kernels(region, scope, direction, runs, inner_parameters)
+
+def _inner_places(op: Op, place: _Place) -> Iterator[tuple[Region, _Place]]:
+    """Yield the regions that an op runs. place: of the op."""
+    for region, node in zip(op.regions, op.nodes, strict=True):
+        # A branch that the analysis does not count runs 0 times.
+        if node.times:
+            repeats: Any = place.times * node.times
+            # Of three branches of which the mean is counted, each runs a third of a time.
+            is_share = isinstance(repeats, Polynomial) and not repeats.symbols
+            runs: Any = repeats.terms[()] if is_share else repeats
+            yield region, place._replace(times=runs, parameters=_parameter_inputs(op, region, place.parameters))
+
+
+def _callers_first(region: Region) -> list[Region]:
+    """Return a region and all regions in it, each once and after the regions that run it."""
+    ordered: list[Region] = []
+    visited = {id(region)}
+
+    def visit(outer: Region) -> None:
+        for op in reversed(outer.ops):
+            for inside in reversed(op.regions):
+                if id(inside) not in visited:
+                    visited.add(id(inside))
+                    visit(inside)
+        ordered.append(outer)
+
+    visit(region)
+    return ordered[::-1]
 
 
 def _with_casts(region: Region, parameters: frozenset[int]) -> frozenset[int]:

@@ -1,9 +1,10 @@
 """Regions: a program as operations on values, with calls inlined and the bodies of loops and branches as regions.
 
 This is the intermediate representation of memory, kernels and residuals; op, region and value mean what they mean in
-MLIR. XLA inlines calls before it fuses, so calls are inlined here too. The body of a loop or branch is a region of its
-own, whose memory is counted beyond the values that are alive around it. A region that several equations share is built
-once. The traits of an operation say what it computes; its bodies say whether it loops or branches.
+MLIR. XLA inlines calls before it fuses, so calls are inlined here too, except for functions that a very large program
+calls more than once (`costax.program.calls`). The body of a loop or branch is a region of its own, whose memory is
+counted beyond the values that are alive around it. A region that several equations share is built once. The traits of
+an operation say what it computes; its bodies say whether it loops or branches.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from costax import _jax
 from costax.core.cost import Count
 from costax.core.equation import CONDITION, Body, Operand
+from costax.program.calls import FunctionKey, called, function_key, shared_functions
 from costax.program.interpreter import Interpreter
 from costax.program.tree import Node, Scope, joined_direction
 from costax.rules.traits import Traits
@@ -47,7 +49,8 @@ class Op:
     inputs, outputs: numbers of `Region.values`; None for a literal. node: the cost of the equation. scope, direction:
     below the region. regions: the body of a loop and then its condition, or the branches of a `cond`; nodes: the costs
     of these. loop: whether the regions run repeatedly. carried: positions of the inputs that are the first carry.
-    axis_sizes: of the manual mesh axes around the equation. parts: how many devices share its work evenly.
+    axis_sizes: of the manual mesh axes around the equation. parts: how many devices share its work evenly. call: the
+    one region is a function, and the outputs are those of its results that it computes, in their order.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Op:
     parts: int = 1
     loop: bool = False
     carried: range = range(0)
+    call: bool = False
 
     @property
     def equation(self) -> Any:
@@ -136,7 +140,9 @@ def program(
     region.donated = frozenset(
         number for number, may_overwrite in zip(region.inputs, donated, strict=False) if may_overwrite
     )
-    region.outputs = _Builder(region, {}).run(jaxpr, tree.children, region.inputs, context)
+    region.outputs = _Builder(region, {}, shared_functions(tree.children)).run(
+        jaxpr, tree.children, region.inputs, context
+    )
     region.carries = [None] * len(region.outputs)
     return region
 
@@ -167,10 +173,12 @@ class _OpContext(NamedTuple):
 class _Builder(Interpreter["int | None", _OpContext]):
     """Adds the equations of a jaxpr to a region. Values are numbers of `Region.values`, or None for a literal."""
 
-    def __init__(self, region: Region, shared: dict[Any, Region]) -> None:
+    def __init__(self, region: Region, shared: dict[Any, Region], functions: frozenset[FunctionKey]) -> None:
         self._region = region
         # Regions that were built already, by body and cost.
         self._shared = shared
+        # The functions that are regions of their own and not inlined.
+        self._functions = functions
 
     def literal(self, atom: Any) -> None:
         return None
@@ -182,6 +190,8 @@ class _Builder(Interpreter["int | None", _OpContext]):
         if node.traits.view:
             return self._views(node, operands)
         call = called(node)
+        if call is not None and function_key(*call) in self._functions:
+            return self._outlined(node, *call, operands, context)
         if call is not None:
             return self._inlined(node, *call, operands, context)
         region, surroundings = self._region, context.inside(node)
@@ -242,6 +252,45 @@ class _Builder(Interpreter["int | None", _OpContext]):
             for var, number in zip(node.equation.outvars, results, strict=True)
         ]
 
+    def _outlined(
+        self, node: Node, body: Body, child: Node, operands: Sequence[int | None], context: _OpContext
+    ) -> Sequence[int]:
+        """Add a call of a function that is a region of its own, and return the values of its results.
+
+        A result that is an argument of the function is the operand of the call, as it is after inlining.
+        """
+        region, surroundings = self._region, context.inside(node, body)
+        function = self._body(body, child, surroundings)
+        operand_of = dict(zip(function.inputs, body.inputs, strict=True))
+        results, outputs = list[int](), dict[int, int]()
+        for var, number in zip(node.equation.outvars, function.outputs, strict=True):
+            position = None if number is None else operand_of.get(number)
+            value = None if position is None else operands[position]
+            if number is None or (number in operand_of and value is None):
+                value = region.add(_jax.operand(var.aval), "constant")
+            elif value is None:
+                if number not in outputs:
+                    parts = surroundings.parts
+                    outputs[number] = region.add(_jax.operand(var.aval), "computed", len(region.ops), parts=parts)
+                value = outputs[number]
+            results.append(value)
+        region.ops.append(
+            Op(
+                node.label,
+                tuple(operands),
+                tuple(outputs.values()),
+                surroundings.scope,
+                surroundings.direction,
+                node,
+                regions=(function,),
+                nodes=(child,),
+                axis_sizes=surroundings.axis_sizes,
+                parts=surroundings.parts,
+                call=True,
+            )
+        )
+        return results
+
     def _regions(self, node: Node, context: _OpContext) -> list[tuple[Region, Body, Node]]:
         """Return the regions of a loop (the body, then the condition) or of branches; [] for any other equation."""
         pairs = list(zip(node.bodies, node.children, strict=True))
@@ -265,24 +314,11 @@ class _Builder(Interpreter["int | None", _OpContext]):
         for position, var in enumerate(inner.invars):
             kind: Kind = "outer" if position < fixed else "carry" if position < fixed + body.carried else "slice"
             region.inputs.append(region.add(_jax.operand(var.aval), kind, parts=context.parts))
-        region.outputs = _Builder(region, self._shared).run(body.jaxpr, child.children, region.inputs, context)
+        region.outputs = _Builder(region, self._shared, self._functions).run(
+            body.jaxpr, child.children, region.inputs, context
+        )
         # The first results of the body of a loop are its next carry; the others are stacked outputs. The result of a
         # condition is a boolean.
         carry = [] if body.name == CONDITION else region.inputs[fixed : fixed + body.carried]
         region.carries = [*carry, *[None] * (len(region.outputs) - len(carry))]
         return region
-
-
-def called(node: Node) -> tuple[Body, Node] | None:
-    """Return the body of a call, with its cost; None for any other equation.
-
-    A call runs one body, once, on its own operands. A `shard_map` is a call too: each device runs the body once.
-    """
-    running = [(b, c) for b, c in zip(node.bodies, node.children, strict=True) if b.choice or c.times]
-    if len(running) != 1:
-        return None
-    body, child = running[0]
-    inner = _jax.opened(body.jaxpr)
-    once = not (body.loop or body.fused or body.choice) and (child.times == 1 or body.per_device)
-    fits = len(inner.outvars) == len(node.equation.outvars) and len(body.inputs) == len(inner.invars)
-    return (body, child) if once and fits else None

@@ -16,9 +16,9 @@ from costax import _jax
 from costax.analysis.counts import Counts
 from costax.analysis.other_tools.recurrent import CELL_CLASSES, CELL_OPERATIONS, RECURRENT, MatrixProduct, recognised
 from costax.core.cost import Count
+from costax.program.calls import called
 from costax.program.frameworks import Modules
 from costax.program.interpreter import Interpreter
-from costax.program.regions import called
 from costax.program.trace import Program
 from costax.program.tree import BACKWARD, FORWARD, RECOMPUTE, Node, Scope
 from costax.rules.traits import ContractionKind, Function

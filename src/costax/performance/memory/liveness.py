@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -47,13 +48,18 @@ class LivenessAnalysis:
         self.compiled: bool = model is not None
         # The alignment of temporaries, in bytes.
         self.alignment: int = model.alignment if model else 1
-        self._by_region: dict[int, LiveRanges] = {}
+        self._by_region: dict[tuple[int, frozenset[int]], LiveRanges] = {}
 
-    def live_ranges(self, region: Region, *, whole: bool = False) -> LiveRanges:
-        """Return the live ranges of a region. whole: it is the whole program, so that its arguments count too."""
-        if id(region) not in self._by_region:
-            self._by_region[id(region)] = _RegionLiveness(self, region, whole).live_ranges()
-        return self._by_region[id(region)]
+    def live_ranges(self, region: Region, *, whole: bool = False, held: frozenset[int] = frozenset()) -> LiveRanges:
+        """Return the live ranges of a region. whole: it is the whole program, so that its arguments count too.
+
+        held: of a function, the values whose memory is allocated before the call: the arguments that may be freed
+        inside, and the results that have a buffer already.
+        """
+        key = id(region), held
+        if key not in self._by_region:
+            self._by_region[key] = _RegionLiveness(self, region, whole, held).live_ranges()
+        return self._by_region[key]
 
     def fusion(self, region: Region) -> Fusion:
         """Return which values of a region have a buffer."""
@@ -76,10 +82,11 @@ class _RegionLiveness:
     temporaries that take no memory of their own, because they lie in the buffer of a result that is written later.
     """
 
-    def __init__(self, analysis: LivenessAnalysis, region: Region, whole: bool) -> None:
+    def __init__(self, analysis: LivenessAnalysis, region: Region, whole: bool, held: frozenset[int]) -> None:
         self.analysis = analysis
         self.region = region
         self.whole = whole
+        self.held = held
         self.fusion = analysis.fusion(region)
         self.last = self._last_uses()
         self.pinned = self._pinned()
@@ -95,13 +102,16 @@ class _RegionLiveness:
         """
         region, fusion, last = self.region, self.fusion, self.last
         carried = {x for x in region.inputs if region.values[x].kind == "carry"}
-        alive: set[int] = self.pinned | carried | (self._donated() if self.whole else set())
+        alive: set[int] = self.pinned | carried | self.held | (self._donated() if self.whole else set())
         now = sum(self._size(x) for x in alive) + (self._copied_outputs() if self.whole else 0)
         # The carry of a loop body is alive around the loop already; a body counts what it needs beyond.
         base = 0 if self.whole else now
         sizes: list[Count] = []
-        peak, moment, at_peak = now, -1, tuple(sorted(alive))
-        padding = self._most_padding(at_peak)
+        peak, moment, padding = now, -1, 0
+        # By value: the op that allocates it, and the op that frees it. What is alive at the peak follows from them:
+        # copying the set at every new peak would take time quadratic in the results.
+        born, freed = dict.fromkeys(alive, -2), dict[int, int]()
+        extra, missing = list[int](), list[int]()
         for number, op in enumerate(region.ops):
             if not self._runs(op):
                 # The op is fused into its users and computed there.
@@ -109,20 +119,31 @@ class _RegionLiveness:
                 continue
             new = [x for x in op.outputs if x in fusion.buffers and x not in alive]
             dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.pinned]
-            # An operand that dies is still alive while the op runs, unless a result overwrites it.
-            overwritten = self._overwritten(op, number, new, dying)
-            inside, inside_padding = self._inside(op, number)
-            during = now + sum(map(self._size, new)) - sum(map(self._size, overwritten)) + inside
+            if op.call:
+                # A function allocates its results and frees its operands itself.
+                allocated, overwritten = [], self._freed_inside(op, number, alive, dying)
+                inside, inside_padding = self.inner[number].peak, self.inner[number].padding
+                during = now + inside
+            else:
+                # An operand that dies is still alive while the op runs, unless a result overwrites it.
+                allocated, overwritten = new, self._overwritten(op, number, new, dying)
+                inside, inside_padding = self._inside(op, number)
+                during = now + sum(map(self._size, new)) - sum(map(self._size, overwritten)) + inside
             sizes.append(during - base)
             if during > peak:
-                peak, moment, at_peak = during, number, tuple(sorted((alive | set(new)) - set(overwritten)))
-                padding = max(inside_padding, self._most_padding(at_peak))
+                peak, moment, padding = during, number, inside_padding
+                extra, missing = allocated, overwritten
             alive.update(new)
+            born.update(dict.fromkeys(new, number))
             now += sum(map(self._size, new))
             # A result that nothing reads dies at once.
             dead = {x for x in (*dying, *new) if last.get(x, -1) <= number} - self.pinned
             alive -= dead
+            freed.update(dict.fromkeys(dead, number))
             now -= sum(map(self._size, dead))
+        around = {x for x, start in born.items() if start < moment <= freed.get(x, moment)}
+        at_peak = tuple(sorted((around | set(extra)) - set(missing)))
+        padding = max(padding, self._most_padding(at_peak))
         # XLA's allocation ends with the last byte of its last buffer, so the padding of one buffer is not needed; XLA
         # is taken to place the buffer with most padding last. Two temporaries of 1,000 and 300 bytes, aligned to 256:
         # 1,024 + 512 bytes, less the 212 of padding of the second, are 1,324.
@@ -167,11 +188,11 @@ class _RegionLiveness:
     def _aliased(self) -> set[int]:
         """Return the results that are written into the buffer of a donated argument of the same shape and dtype."""
         values = self.region.values
-        available = [values[x].operand for x in self.region.donated]
+        available = Counter(values[x].operand for x in self.region.donated)
         aliased: set[int] = set()
         for x in dict.fromkeys(self.region.outputs):
-            if x is not None and values[x].operand in available:
-                available.remove(values[x].operand)
+            if x is not None and available[values[x].operand]:
+                available[values[x].operand] -= 1
                 aliased.add(x)
         return aliased
 
@@ -203,17 +224,24 @@ class _RegionLiveness:
         for x in self.region.outputs:
             if x is not None and x in self.pinned and values[x].kind == "computed":
                 buffers.setdefault(values[x].nbytes, []).append((values[x].op, -1))
+        first_unwritten = dict[Count, int]()
         reusing, overwritable = set[int](), self.fusion.overwritable
         for op in self.region.ops:
             for x in op.outputs:
                 if x in self.pinned or x not in self.fusion.buffers or x not in self.last:
                     continue
                 same_size = buffers.get(values[x].nbytes, [])
+                # Results that are written already are free for no later temporary.
+                first = first_unwritten.get(values[x].nbytes, 0)
+                while first < len(same_size) and same_size[first][0] < values[x].op:
+                    first += 1
+                first_unwritten[values[x].nbytes] = first
                 # The temporary must be dead when the result is written. Only if its last reader reads it at the index
                 # that it writes may that reader be the op that writes the result.
                 last = self.last[x]
                 until = last + (last < len(overwritable) and x not in overwritable[last])
-                free = (i for i, (written, used) in enumerate(same_size) if used < values[x].op and until <= written)
+                unwritten = range(first, len(same_size))
+                free = (i for i in unwritten if same_size[i][1] < values[x].op and until <= same_size[i][0])
                 position = next(free, None)
                 if position is not None:
                     same_size[position] = (same_size[position][0], last)
@@ -242,6 +270,18 @@ class _RegionLiveness:
         body, condition = inner[0], inner[1]
         needed = max(body.peak, condition.peak + unit, 0) + (unit if len(op.outputs) > 1 else 0)
         return needed, max(largest.padding, unit - 1)
+
+    def _freed_inside(self, op: Op, number: int, alive: set[int], dying: Sequence[int]) -> list[int]:
+        """Set the live ranges of a called function, and return the operands that it freed before its peak."""
+        function = op.regions[0]
+        operands = [None if source is None else op.inputs[source] for source in function.sources]
+        # An operand that is passed twice stays alive during the call.
+        may_free = {x for x in dying if operands.count(x) == 1}
+        arguments = {number: x for number, x in zip(function.inputs, operands, strict=True) if x in may_free}
+        computed = [x for x in dict.fromkeys(function.outputs) if x is not None and x not in function.inputs]
+        allocated = [r for r, x in zip(computed, op.outputs, strict=True) if x in alive or x in self.reusing]
+        self.inner[number] = self.analysis.live_ranges(function, held=frozenset([*arguments, *allocated]))
+        return [x for argument, x in arguments.items() if argument not in self.inner[number].alive]
 
     def _overwritten(self, op: Op, number: int, new: Sequence[int], dying: Sequence[int]) -> list[int]:
         """Return the dying operands that a new result of the same size overwrites.

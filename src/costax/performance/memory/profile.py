@@ -7,6 +7,7 @@ have their buffers from the start.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,11 +109,11 @@ class MemoryProfile:
         Each result can take the buffer of one argument.
         """
         values, region = self._region.values, self._region
-        results = [values[x].operand for x in region.outputs if x is not None and values[x].kind == "computed"]
+        results = Counter(values[x].operand for x in region.outputs if x is not None and values[x].kind == "computed")
         total: Count = 0
         for x in region.inputs:
-            if x not in region.donated and values[x].operand in results:
-                results.remove(values[x].operand)
+            if x not in region.donated and results[values[x].operand]:
+                results[values[x].operand] -= 1
                 total += values[x].nbytes
         return total
 
@@ -185,15 +186,20 @@ def _is_dilated(op: Op) -> bool:
 
 
 def _operations(region: Region) -> Iterator[Op]:
-    for op in region.ops:
-        yield op
-        for inside in op.regions:
-            yield from _operations(inside)
+    """Yield the operations of a region and of the regions in it, those of a shared region once."""
+    visited, pending = {id(region)}, [region]
+    while pending:
+        for op in pending.pop().ops:
+            yield op
+            for inside in op.regions:
+                if id(inside) not in visited:
+                    visited.add(id(inside))
+                    pending.append(inside)
 
 
 def _live_buffers(live_ranges: LiveRanges, scope: tuple[str, ...]) -> Iterator[Buffer]:
     """Yield the buffers alive at the peak of a region. scope: of the op that runs the region."""
-    region = live_ranges.region
+    region, results = live_ranges.region, set(live_ranges.region.outputs)
     for number in live_ranges.alive:
         value = region.values[number]
         # What is alive around a loop, its carry included, is listed with the program outside.
@@ -210,16 +216,16 @@ def _live_buffers(live_ranges: LiveRanges, scope: tuple[str, ...]) -> Iterator[B
             path,
             name,
             source,
-            _why_alive(live_ranges, number, scope),
+            _why_alive(live_ranges, number, scope, is_result=number in results),
         )
     if live_ranges.moment in live_ranges.inner:
         yield from _live_buffers(live_ranges.inner[live_ranges.moment], scope + region.ops[live_ranges.moment].scope)
 
 
-def _why_alive(live_ranges: LiveRanges, number: int, scope: tuple[str, ...]) -> str:
+def _why_alive(live_ranges: LiveRanges, number: int, scope: tuple[str, ...], *, is_result: bool) -> str:
     region, last = live_ranges.region, live_ranges.last.get(number, -1)
     value = region.values[number]
-    if number in region.outputs:
+    if is_result:
         return "a result" if not scope else "carried to the next iteration, or stacked"
     if value.kind == "argument" and number not in region.donated:
         return "an argument that is not donated"
