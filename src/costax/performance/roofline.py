@@ -47,7 +47,7 @@ _START: Final[Mapping[str, float]] = {
     LINK: 0.0,
 }
 # Seconds to launch a kernel. The GPU figure is that of XLA's cost model; a TPU runs a whole program without launches.
-_LAUNCH: Final[Mapping[str, float]] = {"gpu": 1e-6, "tpu": 2e-7, "cpu": 3e-6}
+_LAUNCH: Final[Mapping[str, float]] = {"gpu": 1e-6, "tpu": 2e-7, "cpu": 3e-6, "neuron": 2e-7}
 # Seconds to start a collective, and for each hop between devices.
 _LINK_START: Final = 5e-6
 _HOP: Final = 1e-6
