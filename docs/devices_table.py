@@ -42,7 +42,7 @@ units, the memory, the links and the power. `costax.device("v7x").one_of_jax()` 
 
 XLA refuses hardly any dtype. It converts the operands, splits each number into several, or emits a plain loop. The time
 is that of what is computed instead, and the assumptions of the prediction say so. Where a device has no way at all,
-such as float64 on an Apple GPU or int64 on a TPU, `costax.predict` refuses the program. Of several units, the first that
+such as float64 on an Apple GPU or int64 on a TPU, `costax.predict` refuses the program. Of several units the first that
 the file of the device has a rate for is taken; `3 x bf16` means three FLOPs of it for each FLOP of the program.
 
 """
