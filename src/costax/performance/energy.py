@@ -160,8 +160,8 @@ class Run(Displayed):
         return [
             f"Hours: model FLOPs at the utilisation of {reached.count} published training runs, {reached.least:.0%} to "
             f"{reached.most:.0%}, median {reached.median:.0%}; a prediction that is slower counts instead.",
-            f"Energy: the hours at {shares.least:.0%} to 100 % of {self.energy.watts:g} W, expected {shares.median:.0%}; "
-            f"the building adds a factor of {building}.",
+            f"Energy: the hours at {shares.least:.0%} to 100 % of {self.energy.watts:g} W, expected "
+            f"{shares.median:.0%}, times {building} for the building.",
         ]
 
     @property
