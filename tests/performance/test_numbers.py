@@ -100,3 +100,26 @@ def test_a_device_of_jax_that_is_half_a_chip_takes_twice_the_time(product, devic
     assert fit.room <= (chip.usable or chip.capacity).value / 2
     # Neither takes half of the half.
     assert costax.predict(found.analysis, found.device).seconds == found.seconds
+
+
+CALIBRATED = """
+name = "A calibrated CPU"
+vendor = "x86"
+calibrated = "2026-11-30"
+[rates.matmul]
+fp32 = [[1e6, 1e11], [1e12, 1e11]]
+"""
+
+
+def test_a_complex_product_is_four_real_ones_on_a_calibrated_device(product, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(CALIBRATED)
+    wide, narrow = product("complex64", str(path)), product("float32", str(path))
+    assert wide.parts[0].timing.terms["matmul unit"] == pytest.approx(4 * 2 * N**3 / 1e11)
+    assert narrow.parts[0].timing.terms["matmul unit"] == pytest.approx(2 * N**3 / 1e11)
+
+
+def test_a_calibrated_device_is_never_refused(product, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(CALIBRATED)
+    assert product("float64", str(path)).seconds > 0

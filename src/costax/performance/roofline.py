@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from costax.core.cost import Count
 from costax.performance import collective_time
 from costax.performance.hardware import Device
+from costax.performance.hardware.arithmetic import real_products
 from costax.performance.hardware.specification import operand_class
 from costax.performance.kernels import (
     LINK,
@@ -157,7 +158,9 @@ class Roofline:
         chained: another convolution is fused into the same kernel. Several tables may apply; each limits the rate for
         another reason, and the slowest counts.
         """
-        flops, filter_bytes = float(contraction.flops), float(contraction.filter_bytes)
+        # The tables are of real products.
+        flops = float(contraction.flops) * real_products(contraction.dtype)
+        filter_bytes = float(contraction.filter_bytes)
         table = self._table(contraction.kind, contraction.dtype) or self._table("matmul", contraction.dtype)
         plain, chain = self._table("plain_convolution", ""), self._table("chained_convolution", "")
         if contraction.kind == "plain convolution" and plain:

@@ -54,6 +54,15 @@ def arithmetic_class(dtype: str) -> str:
     return {4: "fp4", 8: "fp8", 16: "bf16" if widest == "bf16" else "fp16", 64: "fp64"}.get(bits, "fp32")
 
 
+def real_products(dtype: str) -> int:
+    """Return how many real products one product of a dtype is: 4 for complex numbers, else 1.
+
+    >>> real_products("c64"), real_products("bf16*bf16->f32")
+    (4, 1)
+    """
+    return 4 if arithmetic_class(dtype).startswith("complex") else 1
+
+
 _Table = Mapping[str, Sequence[Way]]
 _COMPLEX: Final = "A complex product is four real ones, on the {} units."
 _NO_INT: Final = (
