@@ -1,4 +1,4 @@
-"""Pages that are generated from the code: rules, devices, other tools, versions."""
+"""Pages that are generated from the code: rules, other tools, versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,12 @@ from costax.rules.examples import cases
 ROOT = Path(__file__).resolve().parents[1]
 # The largest number of primitives in one heading.
 MANY = 8
-# The peaks of a device that the table shows.
-UNITS = ("bf16", "fp16", "tf32", "fp32", "fp8", "int8")
 
 
 def write_all(folder: Path) -> None:
     """Write every generated page that has changed; Sphinx does not read an unchanged page again."""
     folder.mkdir(exist_ok=True)
-    for page in (contents, rules, devices, tools, compatibility):
+    for page in (contents, rules, tools, compatibility):
         name = page.__name__
         text = "\n".join(page()) + "\n"
         path = folder / f"{name}.md"
@@ -37,7 +35,7 @@ def write_all(folder: Path) -> None:
 
 def contents() -> Iterator[str]:
     """Yield the part of the table of contents that lists the pages of this folder; `index.md` lists the others."""
-    elsewhere = {"index", "start", "counting", "architecture", "contributing", "changelog"}
+    elsewhere = {"index", "start", "counting", "devices", "architecture", "contributing", "changelog"}
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.md") if path.stem not in elsewhere)
     yield "```{toctree}"
     yield ":maxdepth: 1"
@@ -89,22 +87,6 @@ def plain(text: str) -> str:
     """Return prose as Markdown that shows it as it is, but for its code."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else escaped(part) for part in parts)
-
-
-def devices() -> Iterator[str]:
-    """Yield the page of all devices."""
-    yield "# Devices\n"
-    yield "Dense peaks and bandwidths. The device's file names the source of each number; `?` marks an unverified one."
-    yield "`costax devices NAME` prints a device with all its sources.\n"
-    rows: list[Sequence[str]] = []
-    for name in costax.devices():
-        device = costax.device(name)
-        peaks = ((unit, device.peaks[unit]) for unit in UNITS if unit in device.peaks)
-        shown = ", ".join(f"{unit} {figure.value / 1e12:,.4g}{figure.mark}" for unit, figure in peaks)
-        rate = f"{device.bandwidth.value / 1e9:,.4g}{device.bandwidth.mark}" if device.bandwidth else ""
-        room = f"{device.capacity.value / 2**30:,.4g}{device.capacity.mark}" if device.capacity else ""
-        rows.append((f"`{device.id}`", escaped(device.name), shown, rate, room))
-    yield from grid(("id", "device", "dense TFLOP/s (TOP/s)", "GB/s", "GiB"), rows, numeric_from=3, raw=True)
 
 
 def tools() -> Iterator[str]:

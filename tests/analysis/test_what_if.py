@@ -43,6 +43,52 @@ def test_integers_meet_integers_on_the_integer_unit():
     assert list(scores.matmul) == ["i8"]
 
 
+@pytest.mark.parametrize(
+    ("own", "weights", "activations", "expected"),
+    [
+        ("float32", None, "int8", "f32"),
+        ("float32", "bf16", "int8", "bf16"),
+        ("float32", "int8", "bf16", "bf16"),
+        ("float32", "int8", None, "f32"),
+        ("bfloat16", None, "int8", "bf16"),
+        ("bfloat16", None, "fp32", "f32"),
+        ("bfloat16", "fp8", "int8", "f8_e4m3fn"),
+        ("float32", "int4", "int8", "i8*i4->i32"),
+        ("float32", None, None, "f32"),
+    ],
+)
+def test_the_wider_of_two_formats_decides(own, weights, activations, expected):
+    x = jax.ShapeDtypeStruct((64, 64), own)
+    found = costax.analyze(lambda w, x: x @ w, params_argnums=0)(x, x).what_if(weights=weights, activations=activations)
+    assert [dtype for kernel in found.kernels() for dtype in kernel.matmul] == [expected]
+
+
+def test_wide_weights_with_narrow_activations_are_as_fast_as_wide_ones():
+    x = jax.ShapeDtypeStruct((4096, 4096), "float32")
+    found = costax.analyze(lambda w, x: x @ w, params_argnums=0)(x, x)
+    changed = found.what_if(activations="int8")
+    # The product of 4096^3 is bound by the matmul unit, whatever its activations take in memory.
+    assert changed.predict("h100").seconds == pytest.approx(costax.predict(found, "h100").seconds, rel=0.01)
+    assert changed.predict("h100").peak[0] == "tf32"
+    assert "runs in the parameters' format" in " ".join(changed.assumptions)
+
+
+def test_pruning_changes_neither_traffic_nor_time_of_dense_hardware():
+    w, x = jax.ShapeDtypeStruct((8192, 8192), "float32"), jax.ShapeDtypeStruct((1, 8192), "float32")
+
+    def layer(params, x):
+        with jax.named_scope("layer"):
+            return x @ params
+
+    found = costax.analyze(layer, params_argnums=0)(w, x)
+    pruned = found.what_if(sparsity={"layer": 0.5})
+    assert costax.predict(found, "h100").bound == "memory"
+    assert pruned.predict("h100").seconds == costax.predict(found, "h100").seconds
+    assert pruned.traffic == found.what_if().traffic
+    assert pruned.macs == found.total.macs // 2
+    assert "neither traffic nor time" in " ".join(pruned.assumptions)
+
+
 def test_narrow_weights_are_widened_to_the_activations():
     (project, _) = [g for g in analysis().what_if(weights="int4", activations="bf16").kernels() if g.matmul]
     assert list(project.matmul) == ["bf16"]
@@ -74,7 +120,7 @@ def test_int8_is_faster_where_the_hardware_has_it():
 
 def test_assumptions_are_said():
     said = " ".join(analysis().what_if(weights="int4", activations="bf16", sparsity={"project": 0.5}).assumptions)
-    for word in ("int4", "bf16", "converts them", "dense hardware does not skip zeros"):
+    for word in ("int4", "bf16", "converts them", "dense hardware reads and multiplies the zeros too"):
         assert word in said
 
 

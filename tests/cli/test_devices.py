@@ -26,6 +26,23 @@ def test_the_command_lists_devices():
     assert run("devices", "nothing").exit_code == 2
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_list_fits_the_terminal(width):
+    from rich.console import Console
+
+    from costax.report.device import listed
+
+    console = Console(width=width, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(listed(list(costax.devices().values()), "~/.config/costax/devices"))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= width
+    # A line for each device, with numbers that are not broken: a table that is too wide would fold them.
+    assert all(any(line.split()[:1] == [name] for line in lines) for name in costax.devices())
+    (h100,) = (line.split() for line in lines if line.split()[:1] == ["h100-sxm"])
+    assert h100 == ["h100-sxm", "66.9", "989", "1980", "1980", "79.1", "3350", "450", "700"]
+
+
 def test_a_file_under_construction_does_not_stop_the_command_that_writes_it(tmp_path, monkeypatch):
     # The shell opens the file before `costax devices h100-sxm --file > new-chip.toml` starts.
     monkeypatch.setenv("COSTAX_DEVICES", str(tmp_path))

@@ -115,3 +115,101 @@ def test_carbon_and_money_need_your_own_figures():
     assert run.co2_grams is None
     assert run.cost is None
     assert "CO2" not in str(run)
+
+
+def step(params, x):
+    return jax.grad(lambda params: (x @ params).sum())(params)
+
+
+def training(device="h100", n=4096, **options):
+    x = jax.ShapeDtypeStruct((n, n), "bfloat16")
+    return costax.predict(costax.analyze(step)(x, x), device, **options)
+
+
+def test_a_training_run_has_the_range_of_published_ones():
+    found = training()
+    run = found.energy().run(1000, 16)
+    at_the_peak = found.model_flops / found.peak[1] * 16 * 1000 / 3600
+    # 15 % (JetMoE) to 71 % (MaxText on v5p) of the peak, and a median of a third.
+    assert run.device_hours.high == pytest.approx(at_the_peak / 0.154, rel=0.01)
+    assert run.device_hours.expected == pytest.approx(at_the_peak / 0.325, rel=0.01)
+    assert run.device_hours.low == pytest.approx(at_the_peak / 0.7147, rel=0.3)
+    assert run.kwh.high == pytest.approx(run.device_hours.high * 0.7 * 1.2)
+    assert run.kwh.low == pytest.approx(run.device_hours.low * 0.7 * 0.7)
+    assert any("published training runs" in said for said in run.assumptions)
+    assert "published training runs" in str(run)
+    # The overhead of a known building stands for the range.
+    assert found.energy().run(1000, 16, overhead=1.0).kwh.high == pytest.approx(run.device_hours.high * 0.7)
+
+
+def test_a_run_that_trains_nothing_is_the_prediction_times_its_calls():
+    found = prediction()
+    run = found.energy().run(1000, 16)
+    assert run.seconds == Range(*found.range) * 1000
+    assert run.kwh == found.energy().joules * (1000 * 16 / 3.6e6)
+    assert run.assumptions == []
+
+
+def test_a_training_step_that_is_slower_than_real_runs_stays_so():
+    # A step of rows of one is bound by memory: its utilisation is far below 15 %.
+    w, x = jax.ShapeDtypeStruct((8192, 8192), "bfloat16"), jax.ShapeDtypeStruct((1, 8192), "bfloat16")
+    found = costax.predict(costax.analyze(step)(w, x), "h100")
+    assert found.mfu < 0.05
+    assert found.energy().run(10).seconds == Range(*found.range) * 10
+
+
+def test_no_run_that_the_range_is_held_against_is_among_those_it_is_read_from():
+    from costax.performance.real_runs import power_share, runs, utilisation
+
+    names = " ".join(run.name for run in runs())
+    for held_out in ("BLOOM", "OPT", "LLaMA", "Llama 2 13B", "Llama 2 70B", "Llama 3"):
+        assert held_out not in names
+    assert all(run.source and 0.1 < run.mfu < 0.75 for run in runs())
+    # StarCoder: 6 x 15.5e9 parameters x 1e12 tokens in 320,256 hours of an A100.
+    (starcoder,) = (run.mfu for run in runs() if "StarCoder" in run.name)
+    assert starcoder == pytest.approx(6 * 15.5e21 / (320_256 * 3600 * 312e12))
+    assert utilisation().count == len(runs()) >= 20
+    assert 0.5 < power_share().least < power_share().most <= 1
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The rows of benchmarks/training_runs.py by name, each computed once."""
+    import runpy
+    from pathlib import Path
+
+    script = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "training_runs.py"))
+    return {run.name: script["row"](run) for run in script["RUNS"]}
+
+
+@pytest.mark.slow
+def test_the_hours_and_the_energy_of_published_runs_lie_in_the_range(published):
+    assert len(published) >= 10
+    outside = [
+        name
+        for name, (run, hours, kwh) in published.items()
+        if not (hours.low <= run.hours <= hours.high and kwh.low <= run.kwh <= kwh.high)
+    ]
+    assert outside == []
+    # A range of 0 to infinity would hold them too.
+    assert all(hours.high / hours.low < 8 and kwh.high / kwh.low < 14 for _, hours, kwh in published.values())
+
+
+@pytest.mark.slow
+def test_the_expected_hours_are_not_on_one_side_of_the_published(published):
+    ratios = sorted(hours.expected / run.hours for run, hours, _ in published.values())
+    assert ratios[0] < 1 < ratios[-1]
+    assert ratios[0] > 0.5
+    assert ratios[-1] < 2
+
+
+@pytest.mark.slow
+def test_the_docs_print_the_errors_of_the_published_runs(published):
+    from pathlib import Path
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "prediction.md").read_text()
+    for name, (run, hours, kwh) in published.items():
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert float(cells[3]) == pytest.approx(hours.expected / run.hours, rel=0.1), "benchmarks/training_runs.py"
+        assert float(cells[6]) == pytest.approx(kwh.expected / run.kwh, rel=0.1), "benchmarks/training_runs.py"

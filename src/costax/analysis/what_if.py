@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from costax.analysis.model_size import model_size, width
-from costax.core import units
+from costax.core import dtypes, units
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.core.polynomial import Polynomial
@@ -62,6 +62,16 @@ class WhatIf(Displayed):
         warnings.warn("`groups` is now called `kernels()`.", DeprecationWarning, stacklevel=2)
         return self.kernels()
 
+    @property
+    def _own_weights_are_wider(self) -> bool:
+        """Whether some kernel reads parameters that are wider than the activations would be."""
+        wide = width(self.weights) if self.weights else 0
+        return any(
+            (wide or 8 * kernel.weight_width) > width(self.activations or "f32")
+            for kernel in self._own
+            if kernel.weights
+        )
+
     @cached_property
     def _own(self) -> list[Kernel]:
         return self.analysis.kernels()
@@ -73,20 +83,27 @@ class WhatIf(Displayed):
         rest, written = kernel.read - kernel.weights, kernel.written
         if self.activations and kernel.width:
             rest, written = (n * width(self.activations) // (8 * kernel.width) for n in (rest, written))
-        pruned = self._kept_share(kernel)
         contractions = tuple(replace(x, dtype=self._dtype(kernel, x.dtype)) for x in kernel.contractions)
-        return replace(kernel, contractions=contractions, read=rest + int(weights * pruned), written=written)
+        return replace(kernel, contractions=contractions, read=rest + weights, written=written)
 
     def _dtype(self, kernel: Kernel, dtype: str) -> str:
-        """Return the dtype of a contraction. Weights narrower than activations are converted to their dtype."""
-        activations = _DTYPES.get(self.activations or "", dtype)
-        if not kernel.weights or self.weights is None:
-            return activations if self.activations else dtype
-        if width(self.weights) < width(self.activations or "f32"):
-            return activations if self.activations else dtype
-        weights = _DTYPES.get(self.weights, dtype)
-        integers = weights.startswith("i") and activations.startswith("i")
-        return f"{activations}*{weights}->i32" if integers else activations
+        """Return the dtype of a contraction: of two formats the wider, to which the narrower operand is converted.
+
+        Of two formats of the same width the floating one is taken. An operand whose format does not change keeps its
+        own dtype: float32 weights with int8 activations are a float32 product.
+        """
+        if not kernel.weights:
+            return _DTYPES[self.activations] if self.activations else dtype
+        if not (self.weights or self.activations):
+            return dtype
+        operands = dtype.partition("->")[0].split("*")
+        first, last = operands[0], operands[-1]
+        # Which operand is the weight shows in its width; where both are as wide it makes no difference.
+        own, other = (last, first) if dtypes.bits(last) == 8 * kernel.weight_width else (first, last)
+        activations, weights = _DTYPES.get(self.activations or "", other), _DTYPES.get(self.weights or "", own)
+        if activations.startswith("i") and weights.startswith("i"):
+            return f"{activations}*{weights}->i32"
+        return max(activations, weights, key=lambda name: (dtypes.bits(name), dtypes.is_floating(name)))
 
     def _kept_share(self, kernel: Kernel) -> float:
         """Return the share of the weights of a kernel that are not zero."""
@@ -151,7 +168,7 @@ class WhatIf(Displayed):
     def kernels(self) -> list[Kernel]:
         """Return the kernels of the analysis with the bytes and the dtypes that they would have.
 
-        Their time is that of dense hardware: a pruned weight takes its share of the time as before.
+        Their time is that of dense hardware: a pruned weight takes its share of the bytes and of the time as before.
         """
         return list(self._kernels)
 
@@ -175,9 +192,14 @@ class WhatIf(Displayed):
             assumptions.append(
                 "Weights are narrower than activations: each product converts them to the activations' format."
             )
+        elif self.activations and self._own_weights_are_wider:
+            assumptions.append(
+                "Parameters are wider than activations: each product with one runs in the parameters' format."
+            )
         if self.sparsity:
             assumptions.append(
-                "Pruned weights reduce operations and sizes, but not the time: dense hardware does not skip zeros."
+                "Pruned weights reduce operations and the stored size, but neither traffic nor time: dense hardware "
+                "reads and multiplies the zeros too."
             )
             assumptions.append("A pruned tensor stores one bit per element as a mask.")
         if self.fuse_multiply_add:

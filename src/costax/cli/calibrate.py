@@ -26,9 +26,9 @@ def calibrate(path: str | None, quick: bool) -> None:
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from costax.cli.devices import shown
     from costax.measure.calibration import calibrate as measure_device
     from costax.performance.hardware import user_folder
+    from costax.report.device import render
 
     start = time.perf_counter()
     bar = Progress(
@@ -46,6 +46,6 @@ def calibrate(path: str | None, quick: bool) -> None:
             progress=lambda done, total, step: bar.update(task, completed=done, total=total, description=step),
             quick=quick,
         )
-    terminal.show(shown(device))
+    terminal.show(render(device))
     file = path or user_folder() / f"{device.id}.toml"
     click.echo(f"Measured in {time.perf_counter() - start:.0f} s; the device file is {file}.")

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from costax.cli import options, terminal
-from costax.core import units
 
 if TYPE_CHECKING:
-    from costax.performance.hardware import Device, Figure
-
-_PEAKS = ("fp64", "fp32", "tf32", "bf16", "fp8", "int8")
+    from costax.performance.hardware import Device
 
 
 @click.command(short_help="List all devices, or show one with its sources.")
@@ -28,7 +25,9 @@ def devices(name: str | None, as_file: bool, as_json: bool) -> None:
     """
     from costax.performance.hardware import device as device_of
     from costax.performance.hardware import devices as all_devices
+    from costax.performance.hardware import user_folder
     from costax.performance.hardware.library import source_text
+    from costax.report.device import listed, render
 
     if name is None:
         if as_file:
@@ -36,7 +35,7 @@ def devices(name: str | None, as_file: bool, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({d.id: record(d) for d in all_devices().values()}, indent=1))
         else:
-            terminal.show(_list(list(all_devices().values())))
+            terminal.show(listed(list(all_devices().values()), str(user_folder())))
         return
     device = device_of(name)
     if as_file:
@@ -44,7 +43,7 @@ def devices(name: str | None, as_file: bool, as_json: bool) -> None:
     elif as_json:
         click.echo(json.dumps(record(device), indent=1))
     else:
-        terminal.show(shown(device))
+        terminal.show(render(device))
 
 
 def record(device: Device) -> dict[str, object]:
@@ -54,77 +53,12 @@ def record(device: Device) -> dict[str, object]:
         "name": device.name,
         "vendor": device.vendor,
         "aliases": list(device.aliases),
+        "device_kinds": list(device.device_kinds),
         "jax_devices": device.jax_devices,
+        "compile_for": device.compile_for,
         "notes": list(device.notes),
         "figures": {
             name: {"value": f.value, "source": f.source, "url": f.url, "date": f.date, "verified": not f.unverified}
             for name, f in device.figures().items()
         },
     }
-
-
-def _list(devices: list[Device]) -> object:
-    from rich.console import Group
-    from rich.text import Text
-
-    from costax.performance.hardware import user_folder
-    from costax.report.text import columns
-
-    headings = ("device", "name", *(f"{peak}" for peak in _PEAKS), "memory", "bandwidth", "links", "TDP")
-    lines = [
-        (
-            d.id,
-            d.name,
-            *(_short(d.peaks.get(peak) or (d.peaks.get("fp16") if peak == "bf16" else None), 1e12) for peak in _PEAKS),
-            _short(d.capacity, 1e9),
-            _short(d.bandwidth, 1e9),
-            _short(d.link.send if d.link else None, 1e9),
-            _short(d.power.get("tdp"), 1),
-        )
-        for d in devices
-    ]
-    notes = [
-        "Peaks are dense, in TFLOP/s (int8: TOP/s), per chip; the bf16 column shows fp16 for a device without bf16.",
-        "memory: GB. bandwidth: GB/s. links: GB/s, one direction, all links of a chip. TDP: W. ?: not verified.",
-        f"Folder for your own device files: {user_folder()}.",
-    ]
-    return Group(columns(headings, lines), Text("\n".join(notes)))
-
-
-def _short(figure: Figure | None, unit: float) -> str:
-    return "" if figure is None else f"{float(f'{figure.value / unit:.4g}'):g}{figure.mark}"
-
-
-def shown(device: Device) -> object:
-    """Return what rich prints of a device: every figure with its source and the date when it was read."""
-    from rich.console import Group
-    from rich.text import Text
-
-    from costax.report.text import columns
-
-    lines = [
-        (name, _value(name, figure) + figure.mark, figure.source, figure.date)
-        for name, figure in device.figures().items()
-    ]
-    parts: list[object] = [Text(f"{device.name} ({device.id})", style="bold")]
-    if device.aliases:
-        parts.append(Text(f"also called {', '.join(device.aliases)}"))
-    parts.append(columns(("figure", "value", "source", "read on"), lines))
-    if device.link:
-        parts.append(Text(f"Link: {device.link.kind}; topology: {device.link.topology}."))
-    parts += [Text(note) for note in device.notes]
-    if device.unverified:
-        parts.append(Text("? marks a figure that nobody has checked against the vendor's documentation."))
-    return Group(*parts)  # type: ignore[arg-type]
-
-
-def _value(name: str, figure: Figure) -> str:
-    if name.startswith("peak."):
-        return units.rate(figure.value, "OP/s" if "int" in name else "FLOP/s")
-    if name in ("memory.bandwidth", "link.send"):
-        return units.rate(figure.value, "B/s")
-    if name.startswith("memory.") or (name.startswith("on_chip.") and figure.value > 1024):
-        return units.short_bytes(round(figure.value))
-    if name == "clock":
-        return units.rate(figure.value, "Hz")
-    return f"{figure.value:g} W" if name.startswith("power.") else f"{figure.value:g}"

@@ -4,6 +4,9 @@ Low: operations and bytes times picojoules, a lower bound. Expected: the time at
 utilisation of the units, a share of the power above idle. High: the time at full power. Source of the method: Accelergy
 (counts times a table) and GenZ (time times a share of the power). The weights of the units below are estimates that no
 measurement has fitted yet; the range shows how much they matter.
+
+That is one call. The hours and the energy of a run of a training step have more in them (exchange, input, evaluations,
+restarts), so their range is what published training runs reached: `costax.performance.real_runs`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from costax.performance.hardware.specification import operand_class
 from costax.performance.hardware.technologies import technology as table_of
 from costax.performance.kernels import LINK, MATMUL_UNIT, MEMORY
 from costax.performance.protocols import Predicted
+from costax.performance.real_runs import power_share, utilisation
+from costax.program.tree import BACKWARD
 
 # The share of the power above idle that each unit draws at full utilisation.
 _WEIGHTS: Final[Mapping[str, float]] = {MATMUL_UNIT: 0.55, MEMORY: 0.35, LINK: 0.10}
@@ -31,6 +36,8 @@ _TRANSCENDENTAL: Final = 4
 _LINK_BYTE: Final = 10.0
 _SECONDS_OF_AN_HOUR: Final = 3600
 _JOULES_OF_A_KWH: Final = 3.6e6
+# Power usage effectiveness that publications of training runs give: none, 1.1 (LLaMA), 1.2 (BLOOM).
+_OVERHEAD: Final = (1.0, 1.1, 1.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,10 @@ class Range:
         """Multiply all three numbers."""
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
+    def times(self, low: float, expected: float, high: float) -> Range:
+        """Multiply each number by a factor of its own."""
+        return Range(self.low * low, self.expected * expected, self.high * high)
+
     def text(self, unit: str) -> str:
         """Return `expected   [low, high]` with three digits and a unit."""
         low, expected, high = (units.rate(x, unit) for x in (self.low, self.expected, self.high))
@@ -55,13 +66,16 @@ class Range:
 class Energy(Displayed):
     """The energy of one call on one device, in joules, with the assumptions behind it.
 
-    devices: how many devices run the program; each takes so many joules.
+    devices: how many devices run the program; each takes so many joules. watts: the power at full load. in_training:
+    the seconds of a call in a training run, by the utilisation of published runs; None if the program does not train.
     """
 
     prediction: Predicted
     joules: Range
     assumptions: tuple[str, ...]
     devices: int = 1
+    watts: float = 0.0
+    in_training: Range | None = None
 
     @property
     def per_token(self) -> Range | None:
@@ -82,13 +96,16 @@ class Energy(Displayed):
         *,
         carbon_intensity: float | None = None,
         price: float | None = None,
-        overhead: float = 1.0,
+        overhead: float | None = None,
     ) -> Run:
         """Return the time, energy, CO2 and price of a run of many calls on several devices at once.
 
         calls: calls on each device. devices: by default those of the program. carbon_intensity: grams of CO2 per kWh of
         your electricity. price: the price of one device per hour, in your currency. overhead: power usage effectiveness
-        (PUE) of the building, 1.0 for none.
+        (PUE) of the building, 1.0 for none; without it 1.0 to 1.2 for a training run, and 1.0 for any other.
+
+        The range of a training step is that of published training runs, whose hours include exchange between devices,
+        evaluations and restarts; that of any other program is the range of the prediction.
         """
         return Run(self, calls, devices or self.devices, carbon_intensity, price, overhead)
 
@@ -102,12 +119,18 @@ class Run(Displayed):
     devices: int
     carbon_intensity: float | None
     price: float | None
-    overhead: float
+    overhead: float | None = None
 
     @property
     def seconds(self) -> Range:
-        """Seconds from the first call to the last."""
-        return Range(*self.energy.prediction.range) * self.calls
+        """Seconds from the first call to the last, restarts included where the program is a training step."""
+        best, expected, worst = self.energy.prediction.range
+        real = self.energy.in_training
+        if real is None:
+            return Range(best, expected, worst) * self.calls
+        # A program that is predicted to be slower than real runs, such as one bound by memory, stays so.
+        range_ = Range(max(best, real.low), max(expected, real.expected), max(worst, real.high))
+        return range_ * self.calls
 
     @property
     def device_hours(self) -> Range:
@@ -116,8 +139,30 @@ class Run(Displayed):
 
     @property
     def kwh(self) -> Range:
-        """Kilowatt-hours of all devices, multiplied by the overhead of the building."""
-        return self.energy.joules * (self.calls * self.devices * self.overhead / _JOULES_OF_A_KWH)
+        """Kilowatt-hours of all devices, multiplied by the overhead of the building.
+
+        Of a training run, the hours times the share of the full power that the devices of published runs drew.
+        """
+        if self.energy.in_training is None:
+            return self.energy.joules * (self.calls * self.devices * (self.overhead or 1.0) / _JOULES_OF_A_KWH)
+        shares = power_share()
+        overhead = _OVERHEAD if self.overhead is None else (self.overhead,) * 3
+        watt_hours = self.device_hours.times(shares.least, shares.median, 1.0) * self.energy.watts
+        return watt_hours.times(*overhead) * 1e-3
+
+    @property
+    def assumptions(self) -> list[str]:
+        """What the hours and the energy of a training run assume beside the prediction; empty for other programs."""
+        if self.energy.in_training is None:
+            return []
+        reached, shares = utilisation(), power_share()
+        building = "1.0 to 1.2" if self.overhead is None else f"{self.overhead:g}"
+        return [
+            f"Hours: model FLOPs at the utilisation of {reached.count} published training runs, {reached.least:.0%} to "
+            f"{reached.most:.0%}, median {reached.median:.0%}; a prediction that is slower counts instead.",
+            f"Energy: the hours at {shares.least:.0%} to 100 % of {self.energy.watts:g} W, expected "
+            f"{shares.median:.0%}, times {building} for the building.",
+        ]
 
     @property
     def co2_grams(self) -> Range | None:
@@ -165,7 +210,16 @@ def energy(
     if table.unverified:
         assumptions.append(f"Not verified in the {table.id} table: {', '.join(table.unverified)}.")
     joules = Range(min(low, expected), expected, max(high, expected))
-    return Energy(prediction, joules, tuple(assumptions), prediction.analysis.devices)
+    in_training = _in_training(prediction)
+    return Energy(prediction, joules, tuple(assumptions), prediction.analysis.devices, full, in_training)
+
+
+def _in_training(prediction: Predicted) -> Range | None:
+    """Return the seconds of a call at the utilisation of real training runs; None if the program does not train."""
+    if BACKWARD not in prediction.analysis.by_direction() or prediction.peak is None:
+        return None
+    reached, at_the_peak = utilisation(), prediction.model_flops / prediction.peak[1]
+    return Range(at_the_peak / reached.most, at_the_peak / reached.median, at_the_peak / reached.least)
 
 
 def _utilisation(prediction: Predicted) -> dict[str, float]:

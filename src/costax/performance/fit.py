@@ -16,7 +16,7 @@ from costax.performance.protocols import Counted, Predictable, check_program
 
 # The share of the memory that programs can use. On a GPU the runtime needs the rest for its context, the kernels and
 # fragmentation; jax allocates 75 % first and more on demand. On a TPU XLA leaves all but 1.6 % to the program.
-_USABLE: Final[Mapping[str, float]] = {"gpu": 0.95, "tpu": 0.984, "cpu": 0.9}
+_USABLE: Final[Mapping[str, float]] = {"gpu": 0.95, "tpu": 0.984, "cpu": 0.9, "neuron": 0.95}
 # A change that saves less than this share of the needed bytes is not listed.
 _WORTH: Final = 0.01
 
@@ -78,15 +78,14 @@ def fits(program: Predictable, device_name: str | Device) -> Fit:
     memory is not known, InputError for no such program.
     """
     check_program(program, "fits")
-    chosen = device(device_name)
+    chosen = device(device_name).one_of_jax()
     if chosen.capacity is None:
         raise DeviceError(
             f"The device file of {chosen.name} has no memory capacity.",
             why="costax compares the needed bytes with the capacity.",
             cure=f"Copy the output of `costax devices {chosen.id} --file` to a file and add [memory.capacity] to it.",
         )
-    room = chosen.usable.value if chosen.usable else chosen.capacity.value * _USABLE[chosen.family]
-    room = int(room / chosen.jax_devices)
+    room = int(chosen.usable.value if chosen.usable else chosen.capacity.value * _USABLE[chosen.family])
     use, analysis = program.memory_use(), program.analysis
     return Fit(analysis, chosen, use.needed, room, use.source, _changes(analysis), use.unmodelled, use.parts)
 

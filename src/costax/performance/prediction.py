@@ -13,6 +13,7 @@ from costax.core.display import Displayed
 from costax.errors import DeviceError, SymbolError
 from costax.performance.hardware import Device, device
 from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
+from costax.performance.numbers import check_arithmetic, unusual_products
 from costax.performance.overlap import between, hidden_seconds
 from costax.performance.protocols import Counted, Predictable, check_program
 from costax.performance.roofline import KernelTime, Roofline
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from costax.performance.energy import Energy
 
 
-_MACHINES: Final = {"cpu": "the CPU", "gpu": "a GPU", "tpu": "a TPU"}
+_MACHINES: Final = {"cpu": "the CPU", "gpu": "a GPU", "tpu": "a TPU", "neuron": "a Trainium"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +293,10 @@ class Prediction(Displayed):
             )
         if any(LINK in part.timing.terms for part in self.parts):
             assumptions += self._communication()
-        if device.jax_devices > 1:
+        assumptions += unusual_products(device, [dtype for part in self.parts for dtype in part.kernel.matmul])
+        if device.of_chip > 1:
             assumptions.append(
-                f"jax sees one chip as {device.jax_devices} devices; the figures are for the whole chip."
+                f"jax sees one chip as {device.of_chip} devices; time, peak, memory and power are of one of them."
             )
         if device.unverified:
             assumptions.append(f"Not verified for {device.name}: {', '.join(device.unverified)}.")
@@ -383,7 +385,7 @@ def predict(
             cure="Give sizes as numbers, such as costax.spec('f32[8,64]'), and a loop of unknown length its trip "
             "count, such as trips={'while': 10} or --trips while=10.",
         )
-    chosen = device(device_name)
+    chosen = device(device_name).one_of_jax()
     if not chosen.peaks and not chosen.rates:
         raise DeviceError(
             f"The device file of {chosen.name} has no peak and no measured rate.",
@@ -398,7 +400,9 @@ def predict(
         arguments = use.parts.get("arguments", arguments)
     working_set = allocated + arguments
     roofline = Roofline(chosen, mesh, working_set)
-    parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in program.kernels()]
+    kernels = program.kernels()
+    check_arithmetic(chosen, kernels, program.analysis.name)
+    parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in kernels]
     parts = [replace(part, hidden=seconds) for part, seconds in zip(parts, hidden_seconds(parts), strict=True)]
     return Prediction(
         program.analysis,

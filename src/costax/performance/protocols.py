@@ -195,6 +195,16 @@ class Predicted(Protocol):
         ...
 
     @property
+    def model_flops(self) -> Count:
+        """FLOPs of one device in one call, without recomputed work."""
+        ...
+
+    @property
+    def peak(self) -> tuple[str, float] | None:
+        """(unit, FLOP/s) that MFU divides by; None if unknown."""
+        ...
+
+    @property
     def tokens(self) -> int | None:
         """Tokens that one call processes; None if unknown."""
         ...

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from costax.core.cost import Count
 from costax.performance import collective_time
 from costax.performance.hardware import Device
+from costax.performance.hardware.arithmetic import real_products
 from costax.performance.hardware.specification import operand_class
 from costax.performance.kernels import (
     LINK,
@@ -47,7 +48,7 @@ _START: Final[Mapping[str, float]] = {
     LINK: 0.0,
 }
 # Seconds to launch a kernel. The GPU figure is that of XLA's cost model; a TPU runs a whole program without launches.
-_LAUNCH: Final[Mapping[str, float]] = {"gpu": 1e-6, "tpu": 2e-7, "cpu": 3e-6}
+_LAUNCH: Final[Mapping[str, float]] = {"gpu": 1e-6, "tpu": 2e-7, "cpu": 3e-6, "neuron": 2e-7}
 # Seconds to start a collective, and for each hop between devices.
 _LINK_START: Final = 5e-6
 _HOP: Final = 1e-6
@@ -157,7 +158,9 @@ class Roofline:
         chained: another convolution is fused into the same kernel. Several tables may apply; each limits the rate for
         another reason, and the slowest counts.
         """
-        flops, filter_bytes = float(contraction.flops), float(contraction.filter_bytes)
+        # The tables are of real products.
+        flops = float(contraction.flops) * real_products(contraction.dtype)
+        filter_bytes = float(contraction.filter_bytes)
         table = self._table(contraction.kind, contraction.dtype) or self._table("matmul", contraction.dtype)
         plain, chain = self._table("plain_convolution", ""), self._table("chained_convolution", "")
         if contraction.kind == "plain convolution" and plain:

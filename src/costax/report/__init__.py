@@ -44,6 +44,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Analysis": "text",
     "Answer": "other_tools",
     "BaseComparison": "waterfall",
+    "Device": "device",
     "Diff": "diff",
     "Energy": "energy",
     "Fit": "fit",

@@ -35,4 +35,4 @@ def _run(run: Run) -> list[str]:
         lines.append(f"CO2          {run.co2_grams.text('g')}")
     if run.cost is not None:
         lines.append(f"cost         {run.cost.text('')}")
-    return lines
+    return [*lines, *run.assumptions]

@@ -85,7 +85,12 @@ def _run(run: Run) -> dict[str, Any]:
         "cost": run.cost,
     }
     record = {name: None if x is None else [x.low, x.expected, x.high] for name, x in ranges.items()}
-    return {"calls": run.calls, "devices": run.devices, "assumptions": list(run.energy.assumptions), **record}
+    return {
+        "calls": run.calls,
+        "devices": run.devices,
+        "assumptions": [*run.energy.assumptions, *run.assumptions],
+        **record,
+    }
 
 
 def _collective(collective: CollectiveTime) -> dict[str, Any]:

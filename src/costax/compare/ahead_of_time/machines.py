@@ -10,9 +10,11 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from costax.errors import TargetError
+from costax.performance.hardware import CompilerFacts, Device
+from costax.performance.hardware import devices as known_devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,55 +52,14 @@ class Machine:
         return " and ".join(name for name, used in zip(self.links, (inside, across), strict=True) if used)
 
 
-class _Tpu(NamedTuple):
-    """A generation of TPUs: its name in libtpu, the dimensions of its slices, and the devices of a chip in jax."""
-
-    name: str
-    dimensions: int
-    devices: int = 1
-    configuration: str = ""
-
-
-# The names are those of libtpu 0.0.42. The two cores of a v4 chip work as one, as they do in the cloud.
-_TPUS: Final[Mapping[str, _Tpu]] = {
-    "v2": _Tpu("v2", 2, 2),
-    "v3": _Tpu("v3", 2, 2),
-    "v4": _Tpu("v4", 3, configuration="megacore"),
-    "v5e": _Tpu("v5e", 2),
-    "v5p": _Tpu("v5p", 3),
-    "v6e": _Tpu("v6e", 2),
-    "v7x": _Tpu("tpu7x", 3, 2),
-}
-
-
-class _Gpu(NamedTuple):
-    """The description of a GPU for XLA. Sizes in bytes, bandwidth in bytes per second; shared: of a multiprocessor."""
-
-    description: str
-    capability: tuple[int, int]
-    multiprocessors: int
-    fpus: int
-    bandwidth: int
-    l2: int
-    ghz: float
-    memory: int
-    shared: int
-    link: str = "NVLink"
-
-
-# Source: the specifications that XLA ships (xla/backends/gpu/target_config/specs), and NVIDIA's data sheets for H200.
-_GPUS: Final[Mapping[str, _Gpu]] = {
-    "a100": _Gpu("NVIDIA A100-SXM4-80GB", (8, 0), 108, 64, 2039 * 10**9, 40 << 20, 1.41, 84987740160, 167936),
-    "h100": _Gpu("NVIDIA H100 80GB HBM3", (9, 0), 132, 128, 3352320 * 10**6, 50 << 20, 1.98, 84942979072, 233472),
-    "h200": _Gpu("NVIDIA H200", (9, 0), 132, 128, 4800 * 10**9, 50 << 20, 1.98, 141 * 10**9, 233472),
-    "b200": _Gpu("NVIDIA B200", (10, 0), 148, 128, 7672320 * 10**6, 132644864, 1.965, 191514411008, 233472),
-    "l4": _Gpu("NVIDIA L4", (8, 9), 58, 128, 300096 * 10**6, 48 << 20, 2.04, 23633920000, 102400, "PCIe"),
-}
+def _targets() -> Mapping[str, Device]:
+    """Return the devices that a compiler can be told of, by the name of the target. Their files say what it is told."""
+    return {device.compile_for: device for device in known_devices().values() if device.compile_for and device.compiler}
 
 
 def names() -> tuple[str, ...]:
     """Return the names of single chips and GPUs; a shape may follow each."""
-    return ("cpu", *(f"tpu:{name}" for name in _TPUS), *(f"cuda:{name}" for name in _GPUS))
+    return ("cpu", *sorted(_targets(), key=lambda name: (name.startswith("cuda"), name)))
 
 
 def machine(name: str) -> Machine | None:
@@ -107,10 +68,10 @@ def machine(name: str) -> Machine | None:
         return None
     platform, _, rest = name.partition(":")
     model, colon, shape = rest.partition(":")
-    if platform == "tpu" and model in _TPUS:
-        return _tpu(name, _TPUS[model], shape if colon else "1")
-    if platform == "cuda" and model in _GPUS:
-        return _gpus(name, _GPUS[model], shape if colon else "1")
+    device = _targets().get(f"{platform}:{model}")
+    if device is not None and device.compiler is not None:
+        make = _tpu if platform == "tpu" else _gpus
+        return make(name, device, device.compiler, shape if colon else "1")
     similar = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
     raise TargetError(
         f"costax cannot compile for {name!r}: the machine is unknown.",
@@ -119,26 +80,28 @@ def machine(name: str) -> Machine | None:
     )
 
 
-def _tpu(name: str, tpu: _Tpu, shape: str) -> Machine:
+def _tpu(name: str, device: Device, told: CompilerFacts, shape: str) -> Machine:
     shape, colon, number = shape.partition(":")
     (slices,) = _extents(name, number, 1, "2") if colon else (1,)
-    extents = _extents(name, shape, tpu.dimensions, "2x4" if tpu.dimensions == 2 else "2x2x4")
-    extents = (*extents, *[1] * (tpu.dimensions - len(extents)))
+    dimensions = device.link.axes if device.link else 1
+    extents = _extents(name, shape, dimensions, "2x4" if dimensions == 2 else "2x2x4")
+    extents = (*extents, *[1] * (dimensions - len(extents)))
     # A single chip is a part of a host; libtpu fails unless its bounds say so.
     options: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if prod(extents) == 1 else {}
-    if tpu.configuration:
-        options["chip_config_name"] = tpu.configuration
+    if told.configuration:
+        options["chip_config_name"] = told.configuration
     if slices > 1:
         options["num_slices"] = slices
-    topology, each = f"{tpu.name}:{'x'.join(map(str, extents))}", prod(extents) * tpu.devices
+    topology, each = f"{told.topology}:{'x'.join(map(str, extents))}", prod(extents) * device.jax_devices
     return Machine(name, "tpu", each * slices, topology, options, domain=each, links=("ICI", "DCN"))
 
 
-def _gpus(name: str, gpu: _Gpu, shape: str) -> Machine:
+def _gpus(name: str, device: Device, told: CompilerFacts, shape: str) -> Machine:
     extents = _extents(name, shape, 2, "2x8")
     hosts, each = extents if len(extents) == 2 else (1, *extents)
-    options = {"target_config": _config(gpu), "topology": f"1x{hosts}x{each}"}
-    return Machine(name, "cuda", hosts * each, "", options, gpu.memory, each, (gpu.link, "network"))
+    options = {"target_config": _config(device, told), "topology": f"1x{hosts}x{each}"}
+    memory = int(device.capacity.value) if device.capacity else None
+    return Machine(name, "cuda", hosts * each, "", options, memory, each, (told.link, "network"))
 
 
 def _extents(name: str, shape: str, most: int, example: str) -> tuple[int, ...]:
@@ -152,23 +115,27 @@ def _extents(name: str, shape: str, most: int, example: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _config(gpu: _Gpu) -> str:
+def _config(device: Device, told: CompilerFacts) -> str:
     """Return the GpuTargetConfigProto of a GPU, as text. XLA rejects fields that it does not know."""
-    # A block may use all shared memory of a multiprocessor except 1 KiB.
-    optin = gpu.shared - 1024
+    shared = int(device.on_chip["smem_per_sm"].value)
+    assert device.bandwidth is not None
+    assert device.capacity is not None
+    # A block may use all shared memory of a multiprocessor except 1 KiB; on Volta and Turing all of it.
+    optin = shared - 1024 if told.capability >= (8, 0) else shared
     # Tensor cores of Hopper need instructions that later architectures drop.
-    extension = "feature_extension: ACCELERATED_FEATURES" if gpu.capability >= (9, 0) else ""
+    extension = "feature_extension: ACCELERATED_FEATURES" if told.capability >= (9, 0) else ""
     return f"""
 gpu_device_info {{
   threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
   registers_per_core_limit: 65536 registers_per_block_limit: 65536
   block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  core_count: {gpu.multiprocessors} fpus_per_core: {gpu.fpus} clock_rate_ghz: {gpu.ghz}
-  shared_memory_per_block: 49152 shared_memory_per_core: {gpu.shared} shared_memory_per_block_optin: {optin}
-  memory_bandwidth: {gpu.bandwidth} l2_cache_size: {gpu.l2} device_memory_size: {gpu.memory}
-  cuda_compute_capability {{ major: {gpu.capability[0]} minor: {gpu.capability[1]} {extension} }}
+  core_count: {device.on_chip["sms"].value:g} fpus_per_core: {told.lanes} clock_rate_ghz: {told.clock / 1e9:g}
+  shared_memory_per_block: 49152 shared_memory_per_core: {shared} shared_memory_per_block_optin: {optin}
+  memory_bandwidth: {int(device.bandwidth.value)} l2_cache_size: {int(device.on_chip["l2"].value)}
+  device_memory_size: {int(device.capacity.value)}
+  cuda_compute_capability {{ major: {told.capability[0]} minor: {told.capability[1]} {extension} }}
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 8 patch: 0 }}
-device_description_str: "{gpu.description}"
+device_description_str: "{device.device_kinds[0] if device.device_kinds else device.name}"
 """

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeGuard, cast
 
 from costax.core.regular_files import read_regular
 from costax.errors import DeviceError
-from costax.performance.hardware.specification import Device, Figure, Link
+from costax.performance.hardware.specification import CompilerFacts, Device, Figure, Link, Network
 
 _MOST_BYTES: Final = 1 << 20
 
@@ -41,7 +41,7 @@ class _DeviceReader:
         self.sources: Mapping[str, Any] = document.get("sources", {})
 
     def device(self) -> Device:
-        known = {f.name for f in _FIELDS} | _TABLES
+        known = (set(Device.__dataclass_fields__) - _OTHER) | _TABLES
         for key in self.document:
             if key not in known:
                 refuse(self.path, f"has an unknown key {key!r}; the keys are {', '.join(sorted(known))}")
@@ -74,7 +74,17 @@ class _DeviceReader:
             units=self.document.get("units", ""),
             rates=self.rates("rates", self.table("rates")),
             calibrated=str(self.document.get("calibrated", "")),
+            kind=self.family(),
+            device_kinds=tuple(self.document.get("device_kinds", ())),
+            network=self.network(self.table("network")),
+            compiler=self.compiler(self.table("compile")),
         )
+
+    def family(self) -> str:
+        family = self.document.get("family", "")
+        if family not in ("", *FAMILIES):
+            refuse(self.path, f"has the family {family!r}; the families are {', '.join(FAMILIES)}")
+        return family
 
     def text(self, key: str) -> str:
         text = self.document.get(key)
@@ -132,6 +142,34 @@ class _DeviceReader:
             table.get("unverified", False) is True,
         )
 
+    def network(self, entry: Mapping[str, Any]) -> Network | None:
+        self.check("network", ("kind", "hosts_of", "send"))
+        if not entry:
+            return None
+        if "hosts_of" not in entry:
+            refuse(self.path, "has no `hosts_of` in [network]: how many chips the fast links join")
+        return Network(
+            entry.get("kind", ""), self.count(entry, "hosts_of"), self.figure(entry.get("send"), "network.send")
+        )
+
+    def compiler(self, entry: Mapping[str, Any]) -> CompilerFacts | None:
+        """Read what a compiler is told; the target in `compile_for` says which compiler it is."""
+        self.check("compile", ("capability", "lanes", "clock", "link", "topology", "configuration", "source"))
+        if not entry:
+            return None
+        capability = str(entry.get("capability", "0.0"))
+        major, _, minor = capability.partition(".")
+        if not (major.isdecimal() and minor.isdecimal()):
+            refuse(self.path, f"has the capability {capability!r} in [compile], where a text such as '9.0' belongs")
+        return CompilerFacts(
+            (int(major), int(minor)),
+            self.count(entry, "lanes"),
+            self.count(entry, "clock"),
+            str(entry.get("link", "")),
+            str(entry.get("topology", "")),
+            str(entry.get("configuration", "")),
+        )
+
     def link(self, entry: Mapping[str, Any]) -> Link:
         topology = entry.get("topology")
         if topology not in _TOPOLOGIES:
@@ -154,12 +192,14 @@ def _is_curve(value: object) -> bool:
 
 PEAKS: Final = (
     *("fp64", "fp64_tensor", "fp64_matrix", "fp32", "fp32_matrix", "tf32", "bf16", "fp16", "fp16_fp16acc"),
-    *("fp8", "fp8_fp16acc", "fp4", "int8", "int4"),
+    *("fp8", "fp8_fp16acc", "fp4", "int8", "int4", "int32"),
 )
 """The units of [peak]."""
 _TOPOLOGIES: Final = ("switch", "torus", "mesh", "pair", "bus")
-_TABLES: Final = {"peak", "memory", "link", "sources", "compiler", "peak_per_core_per_cycle"}
-_FIELDS: Final = tuple(_f for _f in Device.__dataclass_fields__.values())
+FAMILIES: Final = ("cpu", "gpu", "tpu", "neuron")
+_TABLES: Final = {"peak", "memory", "link", "sources", "compiler", "compile", "peak_per_core_per_cycle", "family"}
+# The fields of a Device that a file does not name so.
+_OTHER: Final = {"id", "kind", "of_chip", "bandwidth", "capacity", "usable"}
 
 
 def refuse(path: Path, what: str) -> NoReturn:

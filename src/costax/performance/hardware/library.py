@@ -41,7 +41,7 @@ def devices() -> dict[str, Device]:
 
 
 def device(name: str | Device) -> Device:
-    """Return a device by its id, an alias or the path of its file.
+    """Return a device by its id, an alias, the name that jax gives it (`device_kind`) or the path of its file.
 
     Raises DeviceError if there is none, or if the file of this device does not describe a device. Other files may be
     wrong: the fault of a file is reported only where the device of that file is asked for.
@@ -56,7 +56,9 @@ def device(name: str | Device) -> Device:
         raise faults[wanted].with_traceback(None)
     if wanted in known:
         return known[wanted]
-    by_alias = next((d for d in known.values() if wanted in d.aliases), None)
+    by_alias = next(
+        (d for d in known.values() if wanted in d.aliases or wanted in map(str.lower, d.device_kinds)), None
+    )
     if by_alias is not None:
         return by_alias
     if wanted == "cpu":
