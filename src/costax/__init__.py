@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from costax.core.display import report_with
 
 if TYPE_CHECKING:
+    __version__: str
+
     from costax._jax.spec import spec as spec
     from costax.analysis.analysis import Analysis as Analysis
     from costax.analysis.analyze import UncountedWarning as UncountedWarning
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from costax.core.equation import Equation as Equation
     from costax.core.equation import Operand as Operand
     from costax.core.polynomial import Polynomial as Polynomial
+    from costax.errors import CostaxError as CostaxError
     from costax.errors import Uncountable as Uncountable
     from costax.hlo.module_analysis import ModuleAnalysis as ModuleAnalysis
     from costax.measure.calibration import calibrate as calibrate
@@ -74,6 +77,7 @@ _HOMES = {
     "Comparison": "compare.comparison",
     "CompiledModule": "analysis.compiled_module",
     "Cost": "core.cost",
+    "CostaxError": "errors",
     "Diff": "analysis.diff",
     "Equation": "core.equation",
     "ModuleAnalysis": "hlo.module_analysis",
@@ -129,6 +133,10 @@ __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("costax")
     if name not in _HOMES:
         raise AttributeError(f"module 'costax' has no attribute {name!r}")
     return getattr(import_module(f"costax.{_HOMES[name]}"), name)

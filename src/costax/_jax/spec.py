@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,10 +35,15 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     """Return the abstract array that a text such as `f32[8,224,224,3]`, `bf16[b,s,768]` or `key<fry>[]` describes.
 
     Extents are integers or formulas of symbols: `b*h`, `s + 1`, `s//2`. A symbol stands for any size of at least 1, the
-    same in all arguments of a call. constraints: conditions on the symbols, such as `"s >= 2"` or `"mod(s, 8) == 0"`;
-    they may also follow the shape after a semicolon: `i32[b,s]; s >= 2, b <= 64`. No array is allocated.
+    same in all arguments of a call. No array is allocated.
 
     Warns of a dtype of 64 bits (`f64`, `i64`, `u64`, `c128`) where `jax_enable_x64` is off: jax traces it as 32 bits.
+
+    Args:
+        text: The dtype and the shape.
+        constraints: Conditions on the symbols, such as `"s >= 2"` or `"mod(s, 8) == 0"`; they may also follow the
+            shape after a semicolon: `i32[b,s]; s >= 2, b <= 64`.
+
     Raises InputError if the text is not of the form `dtype[extent,extent,...]`, or if a constraint is not valid.
 
     >>> spec("bf16[2,128]"), spec("i32[b,s+1]")
@@ -63,6 +69,38 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     except Exception as error:  # jax raises several classes of errors for an invalid constraint or dimension
         raise _wrong(text, f"jax rejects {' or '.join(map(repr, written)) or 'its shape'}: {error}") from error
     return jax.ShapeDtypeStruct(shape, dtype)
+
+
+# An argument that is a text of this form is the shape of an array; other texts stay what they are.
+_LOOKS_LIKE_A_SPEC = re.compile(r"[a-z]+[0-9]*\w*(<\w+>)?\[[^\[\]]*\]\s*(;.*)?", re.DOTALL)
+
+
+def with_specs(
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments in which each text such as "f32[8,128]" is the abstract array that it describes.
+
+    Static arguments stay as they are. Raises InputError for a text of this form that is not a valid spec.
+    """
+    numbers = {static_argnums} if isinstance(static_argnums, int) else set(static_argnums)
+    names = {static_argnames} if isinstance(static_argnames, str) else set(static_argnames)
+    static = {number % len(args) if -len(args) <= number < 0 else number for number in numbers} if args else set[int]()
+    return (
+        tuple(x if position in static else _with_specs(x) for position, x in enumerate(args)),
+        {name: x if name in names else _with_specs(x) for name, x in kwargs.items()},
+    )
+
+
+def _with_specs(argument: Any) -> Any:
+    leaves, structure = pytrees.flatten(argument)
+    described = [isinstance(leaf, str) and _LOOKS_LIKE_A_SPEC.fullmatch(leaf) for leaf in leaves]
+    if not any(described):
+        return argument
+    specs = [spec(leaf) if text else leaf for leaf, text in zip(leaves, described, strict=True)]
+    return pytrees.unflatten(structure, specs)
 
 
 def _separated(text: str) -> list[str]:

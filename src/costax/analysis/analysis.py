@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from costax.analysis.utilisation import Utilisation
     from costax.analysis.what_if import WhatIf
     from costax.core.size import Size
+    from costax.performance.fit import Fit
     from costax.performance.hardware import Device
+    from costax.performance.prediction import Prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis(Counts):
     """The costs of a program after the dead-code elimination of `jit`. See `Counts` for the fields.
 
@@ -32,12 +34,18 @@ class Analysis(Counts):
     def as_(self, tool: str) -> Count:
         """Return the number that another tool or paper would report, such as "fvcore" or "palm-mfu".
 
+        Args:
+            tool: A name that `explain_vs` takes, such as "fvcore", "torch" or "palm-mfu".
+
         Raises InputError for an unknown tool; the message lists the known ones.
         """
         return self.explain_vs(tool).count
 
     def explain_vs(self, tool: str) -> Answer:
         """Return the difference between costax's number and that of another tool, reason by reason, defects included.
+
+        Args:
+            tool: Its name, such as "fvcore", "torch" or "palm-mfu".
 
         Raises InputError for an unknown tool.
         """
@@ -56,22 +64,60 @@ class Analysis(Counts):
     ) -> Utilisation:
         """Return the MFU of a step that took so many seconds, by every convention, and what each leaves out.
 
-        device: as `costax.predict` takes it. devices: how many devices, as jax counts them, ran the whole program
-        together; by default those that it is sharded over. tokens: that all of them processed in the step. peak: the
-        peak to divide by, a unit of the device such as "fp8" or a dtype; by default that of the dtype with most
-        products. Raises InputError for a time of 0, for another number of devices than the program has, and for a step
-        faster than the peak allows; DeviceError for an unknown device; SymbolError if the FLOPs depend on symbols.
+        Args:
+            seconds: Time of one step, measured.
+            device: As `costax.predict` takes it.
+            devices: How many devices, as jax counts them, ran the whole program together; by default those that it is
+                sharded over.
+            tokens: That all of them processed in the step.
+            peak: The peak to divide by, a unit of the device such as "fp8" or a dtype; by default that of the dtype
+                with most products.
+
+        Raises InputError for a time of 0, for another number of devices than the program has, and for a step faster
+        than the peak allows; DeviceError for an unknown device; SymbolError if the FLOPs depend on symbols.
         """
         from costax.analysis.utilisation import utilisation
 
         return utilisation(self, seconds, device, devices=devices, tokens=tokens, peak=peak)
 
+    def predict(
+        self,
+        device: str | Device,
+        mesh: Mapping[str, int] | None = None,
+        *,
+        examples: int | None = None,
+        tokens: int | None = None,
+    ) -> Prediction:
+        """Return the expected time of a call on a device, and what bounds it; see `costax.predict`.
+
+        Args:
+            device: A name that `costax devices` lists, the path of a device file, or a Device.
+            mesh: Sizes of named mesh axes.
+            examples: Examples of one call, for the throughput.
+            tokens: Tokens of one call, for the throughput.
+        """
+        from costax.performance.prediction import predict
+
+        return predict(self, device, mesh, examples=examples, tokens=tokens)
+
+    def fits(self, device: str | Device) -> Fit:
+        """Return whether the program fits the memory of a device; see `costax.fits`.
+
+        Args:
+            device: A name that `costax devices` lists, the path of a device file, or a Device.
+        """
+        from costax.performance.fit import fits
+
+        return fits(self, device)
+
     def model_size(self, bits: int | str | Mapping[str, int | str] | None = None) -> Count:
         """Return the bits of the parameters as they are stored, or with another number of bits per element.
 
-        bits: a number or a format such as "int8", for all parameters or by scope pattern
-        (`{"*/embedding": 8, "*": 4}`); None for the parameters' own dtypes. Raises InputError for an unknown format
-        or a scope that no pattern matches.
+        Args:
+            bits: A number or a format such as "int8", for all parameters or by scope pattern, such as
+                `{"*/embedding": 8, "*": 4}`; None for the parameters' own dtypes.
+
+        Raises InputError for an unknown format or a scope that no pattern matches.
         """
         from costax.analysis.model_size import model_size
 
@@ -82,19 +128,30 @@ class Analysis(Counts):
     def activations(self, kind: str) -> Count:
         """Return the elements of the activations of a kind: "mit", "contractions" or "all".
 
-        "mit": the input and the output of every layer. "contractions": the outputs of dot products and convolutions.
-        "all": the outputs of all equations. Raises InputError for another kind.
+        Args:
+            kind: "mit": the input and the output of every layer. "contractions": the outputs of dot products and
+                convolutions. "all": the outputs of all equations.
+
+        Raises InputError for another kind.
         """
         return self.activation_size(kind).elements
 
     def activation_size(self, kind: str) -> Size:
-        """Return the elements and the bytes of the activations of a kind; see `activations`."""
+        """Return the elements and the bytes of the activations of a kind; see `activations`.
+
+        Args:
+            kind: As for `activations`.
+        """
         from costax.analysis.activations import activations
 
         return activations(kind, self.live, self.whole_tree(), self.is_parameter())
 
     def peak_activations(self, kind: str = "mit") -> Count:
-        """Return the largest sum of the input and the output of a layer, in elements (MIT 6.5940)."""
+        """Return the largest sum of the input and the output of a layer, in elements (MIT 6.5940).
+
+        Args:
+            kind: "mit", the only kind.
+        """
         from costax.analysis.activations import checked_peak
 
         return checked_peak(kind, self.live, self.whole_tree(), self.is_parameter()).elements
@@ -109,8 +166,11 @@ class Analysis(Counts):
     ) -> WhatIf:
         """Return the costs of the program with quantised or pruned weights and quantised activations.
 
-        weights, activations: number formats such as "int8". sparsity: the share of weights that are zero, by scope
-        pattern. fuse_multiply_add: count a multiply-accumulate as one operation. The analysis itself does not change.
+        Args:
+            weights, activations: Number formats such as "int8".
+            sparsity: The share of weights that are zero, by scope pattern.
+            fuse_multiply_add: Count a multiply-accumulate as one operation.
+
         Raises InputError for an unknown format, a share outside [0, 1) or a pattern that matches no parameter.
         """
         from costax.analysis.what_if import what_if
@@ -123,6 +183,10 @@ class Analysis(Counts):
 
     def check(self, budget: Budget | None = None, **limits: int | str | None) -> Analysis:
         """Raise BudgetError if the program costs more than a budget or than single limits; return the analysis.
+
+        Args:
+            budget: The limits.
+            limits: Single limits instead, such as `flops="4 GFLOP"`; see `Budget`.
 
         >>> Analysis("f", Cost.macs_of("f32", 96)).check(flops="1 kFLOP").total.flops
         192
@@ -138,7 +202,12 @@ class Analysis(Counts):
     def formula(self, field: str, by: str | None = None, depth: int | None = None) -> Any:
         """Return a field as an exact Polynomial, or with `by` a Polynomial for each line of a table.
 
-        by: "scope", "primitive", "source", "dtype" or "direction". depth: of the scopes. Raises SymbolError.
+        Args:
+            field: One of the fields of `Cost`, "params" or "param_bytes".
+            by: "scope", "primitive", "source", "dtype" or "direction".
+            depth: Levels of scopes; by default all.
+
+        Raises SymbolError.
 
         >>> import costax
         >>> a = costax.analyze(lambda x, w: x @ w)(costax.spec("f32[b,s,768]"), costax.spec("f32[768,3072]"))
@@ -152,6 +221,11 @@ class Analysis(Counts):
 
         Pass names that are not identifiers in a mapping: `evaluate({"solver/while": 40}, b=8)`. Where a size becomes 1,
         the program is traced again with the integers, because jax omits broadcasts along a size of 1.
+
+        Args:
+            args: Mappings from symbols to integers, for names that are not identifiers.
+            kwargs: An integer for each other symbol.
+
         Raises SymbolError for missing, unknown or impossible values.
         """
         return symbols.evaluate(self, *args, **kwargs)
@@ -161,13 +235,25 @@ class Analysis(Counts):
     ) -> dict[str, Any]:
         """Return fields at many points as numpy arrays: `evaluate_many(("flops",), b=[1, 8], s=[512, 1024])`.
 
-        The values broadcast against each other like numpy arrays. exact: return Python integers of any size, else
-        float64. Raises SymbolError for missing, unknown or impossible values.
+        The values broadcast against each other like numpy arrays.
+
+        Args:
+            fields: Fields of `Cost`, "params" or "param_bytes".
+            args: Mappings from symbols to arrays.
+            exact: Return Python integers of any size, else float64.
+            kwargs: An array of integers for each other symbol.
+
+        Raises SymbolError for missing, unknown or impossible values.
         """
         return symbols.evaluate_many(self, fields, *args, exact=exact, **kwargs)
 
     def degree(self, symbol: str, field: str = "flops") -> int:
-        """Return the degree of a field in a symbol: 2 for the FLOPs of attention in the sequence length."""
+        """Return the degree of a field in a symbol: 2 for the FLOPs of attention in the sequence length.
+
+        Args:
+            symbol: Its name.
+            field: A field of `Cost`.
+        """
         return growth.degree(self, symbol, field)
 
     def leading(self, symbol: str, field: str = "flops", depth: int | None = None) -> dict[str, growth.Leading]:
@@ -175,6 +261,11 @@ class Analysis(Counts):
 
         Each value is (degree, coefficient of that power, least value of the symbol from which the term is at least the
         sum of all other terms).
+
+        Args:
+            symbol: Its name.
+            field: A field of `Cost`.
+            depth: Levels of scopes; by default all.
         """
         return growth.leading(self, symbol, field, depth)
 
@@ -183,20 +274,67 @@ class Analysis(Counts):
     ) -> int | None:
         """Return the least value of a symbol from which `one` always costs more than `other`; None if there is none.
 
-        one, other: a scope name ("attention" stands for all scopes of this name), a path, a pattern ("block_*/up"), or
-        a sequence of these: ("up", "down"). values: integers for the other symbols, if the answer depends on them.
+        Args:
+            one, other: A scope name ("attention" stands for all scopes of this name), a path, a pattern ("block_*/up"),
+                or a sequence of these: ("up", "down").
+            symbol: Its name.
+            field: A field of `Cost`.
+            values: Integers for the other symbols, if the answer depends on them.
+
         Raises SymbolError for an unknown scope, field or symbol.
         """
         return growth.crossover(self, one, other, symbol, field, values)
 
     # Showing.
 
+    def table(
+        self,
+        by: str = "scope",
+        depth: int | None = None,
+        top: int | None = None,
+        *,
+        sort: str | None = None,
+        direction: str | None = None,
+        merge: bool = True,
+    ) -> Any:
+        """Return the table of the program, which `print` and a notebook show.
+
+        Args:
+            by: What a line stands for: "scope", "module", "primitive", "source", "dtype" or "direction".
+            depth: Levels of scopes or modules; by default as many as fit in 150 lines.
+            top: Lines for each level, the costliest; the others share a line.
+            sort: "order", "macs", "flops", "transcendentals", "ops", "bytes", "params" or "name".
+            direction: Only this part of a training step: "forward", "backward", "recompute" or "update".
+            merge: Whether equal layers share one line.
+
+        Raises:
+            InputError: One of the choices does not exist.
+
+        >>> import costax
+        >>> print(costax.analyze(lambda x, w: x @ w)("f32[4,8]", "f32[8,3]").table(by="primitive"))
+         primitive     MACs   FLOPs   transc.   traffic   % FLOPs
+         ────────────────────────────────────────────────────────
+         dot_general     96     192         0     272 B     100.0
+        <BLANKLINE>
+         total           96     192         0     272 B     100.0
+        """
+        return reporter("table")(self, by=by, depth=depth, sort=sort, top=top, direction=direction, merge=merge)
+
     def plot_breakdown(self, **choice: Any) -> Any:
-        """Draw the parts of a count with matplotlib; see `costax.report.plots.plot_breakdown`."""
+        """Draw the parts of a count with matplotlib; see `costax.report.plots.plot_breakdown`.
+
+        Args:
+            choice: As for `costax.report.plots.plot_breakdown`.
+        """
         return reporter("plot_breakdown")(self, **choice)
 
     def plot_roofline(self, device: str, *, ax: Any = None) -> Any:
-        """Draw the kernels of the program on the roofline of a device, with matplotlib."""
+        """Draw the kernels of the program on the roofline of a device, with matplotlib.
+
+        Args:
+            device: A name that `costax devices` lists, or the path of a device file.
+            ax: The axes of matplotlib to draw on; by default new ones.
+        """
         return reporter("plot_roofline")(self, device, ax=ax)
 
     def to_pandas(self) -> Any:

@@ -13,10 +13,13 @@ from typing import Any, Literal, TypeGuard, overload
 import jax
 
 from costax import _jax
+from costax._jax.spec import with_specs
 from costax.analysis.analysis import Analysis
 from costax.analysis.compiled_module import CompiledModule, of_module_at
+from costax.analysis.ready import Ready
 from costax.analysis.symbolic import analyze_symbols, symbolic_arguments
 from costax.core.cost import Cost, Count
+from costax.core.listing import Entries
 from costax.core.polynomial import Polynomial, at_least, rational
 from costax.core.polynomial.symbol_values import Condition
 from costax.errors import InputError, MissingRuleError, TripsError
@@ -55,9 +58,12 @@ def analyze(
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     loops_once: bool = False,
 ) -> Callable[..., Analysis]: ...
+@overload
 def analyze(
     fn: Any,
-    *,
+    argument: Any,
+    /,
+    *args: Any,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     params_argnums: int | Sequence[int] | None = None,
@@ -66,23 +72,43 @@ def analyze(
     on_missing: Literal["raise", "warn"] = "raise",
     rules: Mapping[str, Callable[..., Cost]] | None = None,
     loops_once: bool = False,
-) -> Callable[..., Any]:
+) -> Analysis: ...
+def analyze(
+    fn: Any,
+    *args: Any,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    params_argnums: int | Sequence[int] | None = None,
+    trips: Mapping[str, Count] | None = None,
+    branches: Branches = "max",
+    on_missing: Literal["raise", "warn"] = "raise",
+    rules: Mapping[str, Callable[..., Cost]] | None = None,
+    loops_once: bool = False,
+) -> Any:
     """Return a function that takes the arguments of `fn` and returns its Analysis. Nothing is executed.
 
-    fn: a callable, jitted or not, a `jax.stages.Traced`, a `jax.export.Exported`, a closed jaxpr, or a module of flax,
-    equinox or haiku. For the path of an HLO file, a `jax.stages.Lowered` or a `jax.stages.Compiled`, the function
-    takes no arguments and returns a CompiledModule with XLA's counts; `trips` is the only option then.
-    Arguments of the function: arrays, `jax.ShapeDtypeStruct`s or `costax.spec("f32[8,128]")`s, in any pytree. If sizes
-    are symbols, as in `costax.spec("i32[b,s]")`, the counts are polynomials in the symbols.
-    static_argnums, static_argnames: as for `jax.jit`. params_argnums: the positional arguments that are parameters.
-    trips: trip counts of loops whose length the program does not fix, by scope path: `{"solver/while": 40}`. Patterns
-    are allowed. A loop without a trip count gets a symbol named after its path; with `loops_once` it counts once, as
-    in XLA.
-    branches: the branch of a `cond` or `switch` that counts: the costliest ("max"), the cheapest ("min"), the mean of
-    all ("mean"), or one of these or an index by scope path: `{"router/cond": 1, "*": "mean"}`.
-    on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted. Callbacks
-    and foreign functions are always listed as uncounted, and with "warn" warned of: only their authors know their work.
-    rules: cost rules for this call only, by primitive name.
+    Arguments of the function: arrays, `jax.ShapeDtypeStruct`s or texts such as "f32[8,128]", in any pytree. If sizes
+    are symbols, as in "i32[b,s]", the counts are polynomials in the symbols.
+
+    Args:
+        fn: A callable, jitted or not, a `jax.stages.Traced`, a `jax.export.Exported`, a closed jaxpr, or a module
+            of flax, equinox or haiku. For the path of an HLO file, a `jax.stages.Lowered` or a
+            `jax.stages.Compiled`, the function takes no arguments and returns a CompiledModule with XLA's counts;
+            `trips` is the only option then.
+        args: Arguments of `fn`, for an Analysis at once: `costax.analyze(fn, "f32[8,128]")`.
+        static_argnums, static_argnames: As for `jax.jit`.
+        params_argnums: The positional arguments that are parameters.
+        trips: Trip counts of loops whose length the program does not fix, by scope path: `{"solver/while": 40}`.
+            Patterns are allowed. A loop without a trip count gets a symbol named after its path; with `loops_once`
+            it counts once, as in XLA.
+        branches: The branch of a `cond` or `switch` that counts: the costliest ("max"), the cheapest ("min"), the
+            mean of all ("mean"), or one of these or an index by scope path: `{"router/cond": 1, "*": "mean"}`.
+        on_missing: "raise" MissingRuleError for primitives without a rule, or "warn" and list them as uncounted.
+            Callbacks and foreign functions are always listed as uncounted, and with "warn" warned of: only their
+            authors know their work.
+        rules: Cost rules for this call only, by primitive name.
+        loops_once: Whether a loop without a trip count counts once.
+
     Raises TargetError if `fn` is not a program, InputError if the arguments do not fit, MissingRuleError, TripsError or
     BranchError if `trips` or `branches` do not fit the program, SymbolicError if no formula exists.
 
@@ -107,7 +133,8 @@ def analyze(
             "rules": bool(rules),
             "loops_once": loops_once,
         }
-        return of_file(partial(of_module_at, fn, answers), given)
+        analysis = of_file(partial(of_module_at, fn, answers), given)
+        return analysis(*args) if args else analysis
     counted = partial(
         analyze_traced,
         trips=answers,
@@ -129,10 +156,11 @@ def analyze(
         return counted(program)
 
     def call(*args: Any, **kwargs: Any) -> Analysis:
+        args, kwargs = with_specs(args, kwargs, static_argnums, static_argnames)
         symbolic = symbolic_arguments(fn, args, kwargs)
         return analysed(fn, args, kwargs) if symbolic is None else analyze_symbols(symbolic, analysed)
 
-    return call
+    return call(*args) if args else Ready("analyze", fn, call)
 
 
 def analyze_traced(
@@ -197,7 +225,7 @@ def analyze_program(
 
 def rules() -> dict[str, Rule]:
     """Return every rule by primitive name."""
-    return REGISTRY.snapshot()
+    return Entries(REGISTRY.snapshot())
 
 
 def is_module(fn: Any) -> bool:

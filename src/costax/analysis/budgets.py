@@ -39,7 +39,7 @@ UNITS: Final[Mapping[str, str]] = {
 _SHOWN: Final = 5
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Budget:
     """Upper limits for the costs of a program. A limit is a number or a text such as "4 GFLOP" or "2 GiB".
 
@@ -62,6 +62,11 @@ class Budget:
     hbm_bytes: int | str | None = None
     temp_bytes: int | str | None = None
     kernels: int | str | None = None
+
+    def __repr__(self) -> str:
+        """Return the limits that are set."""
+        limits = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return f"Budget({', '.join(f'{name}={limit!r}' for name, limit in limits if limit is not None)})"
 
     def limits(self) -> dict[str, int]:
         """Return the limits that are set, as numbers. Raises UnitError for a text that is not a number with a unit."""

@@ -55,9 +55,12 @@ def saved_by_policy(
 ) -> Callable[..., dict[str, Saved]]:
     """Return a function that takes the arguments of `fn` and returns the residuals of its gradient for each policy.
 
-    policies: names in `jax.checkpoint_policies`, or a mapping from your own names to policies. The first entry of the
-    result is "no checkpoint". The gradient is taken with respect to every floating argument. Raises InputError for a
-    policy that jax does not have.
+    Args:
+        fn: A function of floating arguments whose result is a number.
+        policies: Names in `jax.checkpoint_policies`, or a mapping from your own names to policies. The first entry
+            of the result is "no checkpoint". The gradient is taken with respect to every floating argument.
+
+    Raises InputError for a policy that jax does not have.
     """
     by_name = {name: _named(name) for name in policies} if not isinstance(policies, Mapping) else dict(policies)
 

@@ -40,7 +40,7 @@ UNFUSED: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompiledModule(ModuleAnalysis):
     """The analysis of a module that can be predicted, fitted into memory and compared with another one.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from costax.analysis.exactness import EXACT, exactness
 from costax.core.cost import ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.equation import Operand
+from costax.core.listing import Entries, Items
 from costax.core.polynomial import Atom, Polynomial
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.size import Size
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _K = TypeVar("_K")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Counts(Displayed):
     """The costs of a program, its memory and its kernels. `Analysis` adds methods that answer questions.
 
@@ -47,6 +48,11 @@ class Counts(Displayed):
     the values that `evaluate` has set. `extents`: the sizes in the program that depend on symbols. `concrete`: analyses
     the program at concrete sizes.
     """
+
+    internals: ClassVar[frozenset[str]] = Displayed.internals | {
+        *("analysis", "atoms", "compiled_for", "concrete", "dead_part", "executed_flops", "extents", "is_parameter"),
+        *("kernel_source", "live", "memory_use", "program", "saved_rows", "source_of", "whole_tree"),
+    }
 
     name: str
     total: Cost
@@ -78,6 +84,16 @@ class Counts(Displayed):
         if self.saved_rows is not None:
             return self.saved_rows
         return rows(self.tree, self.source_of) if self.tree else {}
+
+    @property
+    def macs(self) -> Count:
+        """Multiply-accumulates of the whole program, those on padding included: `total.macs`."""
+        return self.total.macs
+
+    @property
+    def flops(self) -> Count:
+        """FLOPs of the whole program, 2 for each multiply-accumulate: `total.flops`."""
+        return self.total.flops
 
     @property
     def exact(self) -> bool:
@@ -119,17 +135,17 @@ class Counts(Displayed):
     def by_direction(self) -> dict[str, Cost]:
         """Return the cost of each direction: forward, backward, recompute, and update (after a gradient)."""
         costs = self._by(lambda row: row.direction)
-        return {direction: costs[direction] for direction in DIRECTIONS if direction in costs}
+        return Entries({direction: costs[direction] for direction in DIRECTIONS if direction in costs})
 
     def by_dtype(self) -> dict[str, Cost]:
         """Return the cost of each dtype; a mixed-precision contraction has the key `operands->accumulator`."""
-        return self.total.by_dtype()
+        return Entries(self.total.by_dtype())
 
     def _by(self, key: Callable[[Row], _K]) -> dict[_K, Cost]:
         parts: dict[_K, list[Cost]] = {}
         for row, cost in self.rows.items():
             parts.setdefault(key(row), []).append(cost)
-        return {k: Cost.sum(costs) for k, costs in parts.items()}
+        return Entries({k: Cost.sum(costs) for k, costs in parts.items()})
 
     # Parameters.
 
@@ -145,7 +161,7 @@ class Counts(Displayed):
 
     def params_by_scope(self, depth: int | None = None) -> dict[str, Size]:
         """Return the parameters of each scope. A parameter belongs to the scope of its first use."""
-        sizes: dict[str, Size] = {}
+        sizes: dict[str, Size] = Entries()
         for (scope, _), size in (self.parameters or {}).items():
             key = "/".join(scope[:depth])
             sizes[key] = sizes.get(key, Size()) + size
@@ -153,7 +169,7 @@ class Counts(Displayed):
 
     def params_by_dtype(self) -> dict[str, Size]:
         """Return the parameters of each dtype."""
-        sizes: dict[str, Size] = {}
+        sizes: dict[str, Size] = Entries()
         for (_, dtype), size in (self.parameters or {}).items():
             sizes[dtype] = sizes.get(dtype, Size()) + size
         return sizes
@@ -217,7 +233,7 @@ class Counts(Displayed):
         from costax.performance.kernels import of_program
 
         parameters = self.program.parameters if self.program is not None else None
-        return of_program(self.memory.region, parameters or ())
+        return Items(of_program(self.memory.region, parameters or ()))
 
     def memory_use(self) -> MemoryUse:
         """Return the bytes that one device needs, according to the fused estimate."""
@@ -240,17 +256,17 @@ class Counts(Displayed):
 
     def memory_timeline(self, *, fused: bool = False) -> list[TimelinePoint]:
         """Return the live buffers at each step of the program."""
-        return self.memory.timeline(fused=fused)
+        return Items(self.memory.timeline(fused=fused))
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
         """Return the `n` largest live buffers at the peak: scope, shape, source line, and why each is still alive."""
-        return self.memory.live_at_peak(n, fused=fused)
+        return Items(self.memory.live_at_peak(n, fused=fused))
 
     def saved_residuals(self) -> list[Residual]:
         """Return the arrays that the forward pass saves for the backward pass."""
         from costax.performance.memory import residuals
 
-        return residuals(self.memory.region)
+        return Items(residuals(self.memory.region))
 
     def whole_tree(self) -> Node:
         """Return the tree of equations. Raises InputError for an analysis that was loaded from a record."""

@@ -19,8 +19,12 @@ def budget(
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return a decorator that checks the cost of a function before the first call with each set of argument shapes.
 
-    limits: the fields of `Budget`. params_argnums: the positional arguments that are parameters. A call over the
-    budget raises BudgetError and does not run the function. Raises UnitError for a limit that is not a number.
+    Args:
+        params_argnums: The positional arguments that are parameters. A call over the budget raises BudgetError and
+            does not run the function.
+        limits: The fields of `Budget`.
+
+    Raises UnitError for a limit that is not a number.
     """
     allowed = Budget(**limits)
     allowed.limits()

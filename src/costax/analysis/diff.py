@@ -52,7 +52,7 @@ class Layer:
         return self.before != self.after or self.params_before != self.params_after
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diff(Displayed):
     """Two analyses compared layer by layer.
 
@@ -92,6 +92,10 @@ def diff(before: CompiledModule, after: CompiledModule) -> ModuleDiff: ...
 def diff(before: Analysis, after: Analysis) -> Diff: ...
 def diff(before: Analysis | CompiledModule, after: Analysis | CompiledModule) -> Diff | ModuleDiff:
     """Return the difference of two analyses, or of two modules, layer by layer.
+
+    Args:
+        before: The analysis, or the module, from which the changes are counted.
+        after: The other one.
 
     Raises InputError for a program and a module: their counts have other meanings.
     """

@@ -50,12 +50,16 @@ class Example:
         return "\n".join([*lines, self.case.note] if self.case.note else lines)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """A rule and its worked examples. `str()` returns the page that `costax explain` prints."""
 
     rule: Rule
     examples: tuple[Example, ...]
+
+    def __repr__(self) -> str:
+        """Return the name of the rule and its first sentence."""
+        return f"<costax.Explanation> {self.rule!r}, {len(self.examples)} examples.\nprint() shows the page."
 
     def __str__(self) -> str:
         """Return the page as text."""
@@ -67,6 +71,9 @@ class Explanation:
 
 def explain(primitive: str) -> Explanation:
     """Return the rule of a primitive with its worked examples, which are traced, counted and lowered now.
+
+    Args:
+        primitive: The name of a primitive.
 
     Raises TargetError for a primitive without a rule; the message lists primitives with similar names.
     """

@@ -20,11 +20,14 @@ from costax.errors import CostaxError, InputError
 def cost_estimate(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns its `pl.CostEstimate`. Nothing is executed.
 
-    fn: what the kernel computes, such as its reference in plain jax, or a function that calls the kernel. options: as
-    for `costax.analyze`. Arguments of the function: those of `fn`, as arrays, traced values or shapes, so that it works
-    inside `jax.jit`: `pl.pallas_call(kernel, ..., cost_estimate=costax.cost_estimate(reference)(x, y))(x, y)`.
-    flops, transcendentals: those of the Analysis. bytes_accessed: the bytes of all operands and results, each once.
-    remote_bytes_transferred: the bytes that collectives and remote copies send.
+    Args:
+        fn: What the kernel computes, such as its reference in plain jax, or a function that calls the kernel.
+        options: As for `costax.analyze`. Arguments of the function: those of `fn`, as arrays, traced values or
+            shapes, so that it works inside `jax.jit`: `pl.pallas_call(kernel, ...,
+            cost_estimate=costax.cost_estimate(reference)(x, y))(x, y)`. flops, transcendentals: those of the
+            Analysis. bytes_accessed: the bytes of all operands and results, each once. remote_bytes_transferred:
+            the bytes that collectives and remote copies send.
+
     Raises InputError if a count is a symbol, MissingRuleError for a primitive without a rule.
 
     >>> import jax, jax.numpy as jnp
@@ -65,6 +68,9 @@ def with_cost_estimates(fn: Callable[..., Any]) -> Callable[..., Any]:
     as one whose grid depends on data, stays as it is. Apply it outside of `jax.grad` and inside of `jax.jit`:
     `jax.jit(costax.with_cost_estimates(jax.grad(loss)))`; kernels of a gradient that is taken later keep theirs.
     Arguments that are no arrays or numbers are constants of the call.
+
+    Args:
+        fn: A function that calls Pallas kernels.
     """
 
     @wraps(fn)

@@ -45,7 +45,7 @@ class BufferChange:
     nbytes: Change
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModuleDiff(Displayed):
     """Two compiled modules compared layer by layer; the layers of any depth sum to the totals, in every field.
 

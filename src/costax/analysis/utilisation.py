@@ -43,7 +43,7 @@ class ConventionCount:
     reasons: Sequence[Reason] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Utilisation(Displayed):
     """The share of the peak that a step reached, by every convention.
 

@@ -41,7 +41,7 @@ _DTYPES: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WhatIf(Displayed):
     """A program under changed number formats or pruning; `analysis` is the unchanged program.
 

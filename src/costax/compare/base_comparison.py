@@ -135,7 +135,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 S = TypeVar("S", bound=StageView, covariant=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BaseComparison(Displayed, Generic[S]):
     """The counts of a program in three stages, and every difference between them.
 

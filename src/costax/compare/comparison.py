@@ -41,7 +41,7 @@ from costax.program.call_sites import CallSite, call_sites
 from costax.program.trace import Program
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(BaseComparison[StageCost]):
     """The result of `compare`: the analysis, and two stages whose instructions are replayed and have their equations.
 

@@ -172,7 +172,7 @@ class PassChanges(NamedTuple):
         return _parts(self.runs, lambda owner: wanted is None or getattr(owner, "address", None) == wanted)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PassTrail(Displayed):
     """The passes that a module went through, in order; `before.total` and the steps add up to `after`.
 
@@ -265,9 +265,13 @@ class PassTrail(Displayed):
 def read_passes(folder: str | Path, module: str | None = None, *, tpu: bool = False) -> PassTrail:
     """Return what each pass did to a module of a folder that XLA dumped into.
 
-    module: a part of the module's name; without it the module whose dump before optimisation is largest. tpu: count as
-    libtpu does. A folder without dumps of passes gives one step, from before to after optimisation. Raises InputError
-    for a folder without a module, HloError for a damaged file.
+    Args:
+        folder: That XLA dumped into.
+        module: A part of the module's name; without it the module whose dump before optimisation is largest.
+        tpu: Count as libtpu does. A folder without dumps of passes gives one step, from before to after
+            optimisation.
+
+    Raises InputError for a folder without a module, HloError for a damaged file.
     """
     return passes_of(dumped_versions(folder, module, tpu=tpu))
 

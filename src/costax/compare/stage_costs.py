@@ -70,7 +70,7 @@ class AttributedCost:
         return f"custom-call {ins.custom_call_target}" if ins.opcode == "custom-call" else ins.opcode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StageCost:
     """What XLA counts for one stage, `lowered` or `compiled`, by instruction. Of a sharded program it is one device's.
 
@@ -97,6 +97,11 @@ class StageCost:
     partitions: int = 1
     loops: Sequence[Loop] = field(default=(), repr=False)
     machine: Machine | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """Return the stage, what it counts and how long it took."""
+        counts = f"flops={self.total.flops}, transcendentals={self.total.transcendentals}, bytes={self.total.bytes}"
+        return f"StageCost({self.stage!r}, {counts}, partitions={self.partitions}, seconds={self.seconds:.3g})"
 
     @property
     def charges(self) -> Sequence[AttributedCost]:

@@ -11,6 +11,7 @@ from collections.abc import ItemsView, Iterable, Mapping
 from typing import Any, Final
 
 from costax.core import dtypes
+from costax.core.display import Displayed
 
 Count = int
 
@@ -42,7 +43,7 @@ KINDS: Final[Mapping[str, str]] = {
 _OPS: Final = (ARITHMETIC, TRANSCENDENTAL, INTEGER, COMPARE, SELECT, CONVERT)
 
 
-class Cost:
+class Cost(Displayed):
     """An immutable sparse vector of counts over (kind, dtype).
 
     >>> step = Cost.arithmetic("f32", 10) + Cost.macs_of("f32", 4)
@@ -154,8 +155,10 @@ class Cost:
         return Cost, (self._counts,)
 
     def __repr__(self) -> str:
-        """Show the counts by kind and dtype."""
-        return f"Cost({', '.join(f'{kind}[{dtype}]={count}' for (kind, dtype), count in sorted(self._counts.items()))})"
+        """Show the counts that are not 0, over all dtypes, and the dtypes; `print` shows those of each dtype."""
+        counts = [f"{name}={count}" for name in _SHOWN if (count := getattr(self, name))]
+        of = ", ".join(dict.fromkeys(dtype for _, dtype in sorted(self._counts)))
+        return f"Cost({', '.join(counts)}; {of})" if counts else "Cost()"
 
     @staticmethod
     def sum(costs: Iterable[Cost]) -> Cost:
@@ -235,6 +238,12 @@ class Cost:
 
 
 ZERO: Final = Cost()
+
+# The sum of the bytes is that of two others.
+_SHOWN: Final = (
+    *("macs", "padding_macs", "flops", "transcendentals", "ops"),
+    *("bytes_read", "bytes_written", "collective_bytes"),
+)
 
 FIELDS: Final[Mapping[str, str]] = {
     "macs": "multiply-accumulates (MAC)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 _reporter: str = ""
 
@@ -31,6 +31,13 @@ class Displayed:
 
     __slots__ = ()
 
+    internals: ClassVar[frozenset[str]] = frozenset({"internals"})
+    """Names that other packages of costax use and that tab completion leaves out."""
+
+    def __dir__(self) -> list[str]:
+        """List the names for tab completion: those that answer questions."""
+        return [name for name in super().__dir__() if name not in self.internals]
+
     def save(self, path: str | Path) -> None:
         """Write the value to a file in the format of its suffix.
 
@@ -45,6 +52,10 @@ class Displayed:
     def __str__(self) -> str:
         """Return the tables as plain text."""
         return reporter("plain_text")(self)
+
+    def __repr__(self) -> str:
+        """Return the answer in a sentence, at most five lines."""
+        return reporter("summary")(self)
 
     def _repr_html_(self) -> str:
         """Return the tables as HTML, for a notebook."""

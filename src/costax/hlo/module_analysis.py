@@ -80,7 +80,7 @@ class InstructionCost(NamedTuple):
     runs: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModuleAnalysis(Displayed):
     """The analysis of one HLO module.
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from costax import _jax
 from costax._jax import pytrees
+from costax._jax.spec import with_specs
 from costax.analysis.analysis import Analysis
 from costax.analysis.analyze import analyze_program
 from costax.core.display import Displayed
@@ -33,7 +34,7 @@ _WARM_UP: Final = 3
 _IN_FLIGHT: Final = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measurement(Displayed):
     """The measured times of a program, in seconds.
 
@@ -152,19 +153,31 @@ def measure(
 ) -> Callable[..., Measurement]:
     """Return a function that takes the arguments of `fn`, runs `fn` with them and returns a Measurement.
 
-    An argument that is only a shape runs with random values. iterations: the number of timed runs; None stands for
-    as many as a standard error of 2 % needs. device: the device whose peak MFU divides by; "auto" finds it by the name
-    that jax gives it. seconds: the time after which no run starts, if `iterations` is None. The other options are those
-    of `costax.analyze`. Raises InputError if the arguments do not fit, DeviceError for an unknown device.
+    An argument that is only a shape runs with random values.
+
+    Args:
+        fn: A program, as for `analyze`.
+        iterations: The number of timed runs; None stands for as many as a standard error of 2 % needs.
+        static_argnums: As for `jax.jit`.
+        static_argnames: As for `jax.jit`.
+        params_argnums: The positional arguments that are parameters.
+        device: The device whose peak MFU divides by; "auto" finds it by the name that jax gives it.
+        seconds: The time after which no run starts, if `iterations` is None. The other options are those of
+            `costax.analyze`.
+
+    Raises InputError if the arguments do not fit, DeviceError for an unknown device.
     """
-    if iterations is not None and iterations < 1:
+    count: Any = iterations
+    if count is not None and (not isinstance(count, int) or count < 1):
+        shown = count if isinstance(count, int) else type(count).__name__
         raise InputError(
-            f"iterations must be at least 1, got {iterations}.",
+            f"iterations must be a number of at least 1, got {shown}.",
             why="The latency is the median of the timed runs.",
-            cure="Pass at least 1, or leave `iterations` out.",
+            cure="Leave `iterations` out; the arguments of the program follow in a second call: costax.measure(fn)(x).",
         )
 
     def call(*args: Any, **kwargs: Any) -> Measurement:
+        args, kwargs = with_specs(args, kwargs, static_argnums, static_argnames)
         program = trace(
             fn,
             args,

@@ -260,14 +260,25 @@ def meter(
 ) -> Meter:
     """Return a meter for a training loop: `reading = meter.tick(tokens=...)` after each step.
 
-    step: the function of a step, with its arguments or their shapes, or an analysis of it. It is traced once and not
-    executed. device: the device whose peak MFU divides by; "auto" finds it by the name that jax gives it. devices: as
-    jax counts them, that share the step; by default those that it is sharded over. convention: of the model FLOPs:
-    "model" (those of the program without recomputed work) or one of `Analysis.as_`, such as "maxtext". peak: as for
-    `Analysis.mfu`. window: the number of steps that a reading is over. warm_up: the intervals that are left out after
-    the first tick. to: where the numbers go `every` few ticks: a function that takes a reading, a writer of
-    `clu.metric_writers`, a `SummaryWriter` of TensorBoard, a run of wandb, or several of them. kwargs: keyword
-    arguments of the step. The other options are those of `costax.analyze`.
+    Args:
+        step: The function of a step, with its arguments or their shapes, or an analysis of it. It is traced once
+            and not executed.
+        args: The arguments of the step, or their shapes.
+        device: The device whose peak MFU divides by; "auto" finds it by the name that jax gives it.
+        devices: As jax counts them, that share the step; by default those that it is sharded over.
+        convention: Of the model FLOPs: "model" (those of the program without recomputed work) or one of
+            `Analysis.as_`, such as "maxtext".
+        peak: As for `Analysis.mfu`.
+        window: The number of steps that a reading is over.
+        warm_up: The intervals that are left out after the first tick.
+        every: The number of ticks between two outputs to `to`.
+        to: Where the numbers go `every` few ticks: a function that takes a reading, a writer of
+            `clu.metric_writers`, a `SummaryWriter` of TensorBoard, a run of wandb, or several of them.
+        kwargs: Keyword arguments of the step.
+        params_argnums: The positional arguments that are parameters.
+        static_argnums: As for `jax.jit`.
+        static_argnames: As for `jax.jit`.
+        trips: Trip counts of loops, as for `analyze`.
 
     Raises InputError for an unknown convention or another number of devices than the program has, DeviceError for an
     unknown device, SymbolError if the FLOPs depend on symbols.

@@ -35,9 +35,14 @@ def count_trips(fn: Any, **options: Any) -> Callable[..., dict[str, int | Fracti
     """Return a function that runs `fn` once and returns the trip counts of its loops of unknown length.
 
     The result is the mean number of iterations of each loop, by path, as `trips` of `analyze` expects it. The mean is a
-    Fraction if the number differs from one entry of the loop to another; the total is exact nevertheless. options:
-    those of `analyze`. Raises InputError if an argument has no values (a shape, a symbol), or if a loop is inside of a
-    primitive whose body costax cannot run.
+    Fraction if the number differs from one entry of the loop to another; the total is exact nevertheless.
+
+    Args:
+        fn: A program, as for `analyze`.
+        options: Those of `analyze`.
+
+    Raises InputError if an argument has no values (a shape, a symbol), or if a loop is inside of a primitive whose body
+    costax cannot run.
 
     >>> import jax
     >>> halve = lambda x: jax.lax.while_loop(lambda c: c > 1.0, lambda c: c / 2, x)

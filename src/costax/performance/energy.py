@@ -62,7 +62,7 @@ class Range:
         return f"{expected}   [{low}, {high}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Energy(Displayed):
     """The energy of one call on one device, in joules, with the assumptions behind it.
 
@@ -110,7 +110,7 @@ class Energy(Displayed):
         return Run(self, calls, devices or self.devices, carbon_intensity, price, overhead)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(Displayed):
     """The time, energy, CO2 and price of many calls on several devices at once, as ranges."""
 

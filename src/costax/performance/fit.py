@@ -10,7 +10,8 @@ from typing import Final
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import DeviceError
-from costax.performance.hardware import Device, device
+from costax.performance.hardware import Device
+from costax.performance.hardware import device as device_of
 from costax.performance.memory import residuals
 from costax.performance.protocols import Counted, Predictable, check_program
 
@@ -29,7 +30,7 @@ class Saving:
     saves: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit(Displayed):
     """Whether a program fits the memory of a device; `bool()` of it is the answer.
 
@@ -69,16 +70,18 @@ class Fit(Displayed):
         return max(1, -(-self.needed // self.room))
 
 
-def fits(program: Predictable, device_name: str | Device) -> Fit:
+def fits(program: Predictable, device: str | Device) -> Fit:
     """Return whether a program fits the memory of a device, with the margin and changes that save memory.
 
-    program: an Analysis, whose needed bytes are the fused estimate, a Comparison, whose needed bytes come from XLA's
-    buffer assignment (argument + output - alias + temp), or the analysis of a module. device_name: a name that
-    `costax devices` lists, the path of a device file, or a Device. Raises DeviceError if the device or the size of its
-    memory is not known, InputError for no such program.
+    Args:
+        program: An Analysis, whose needed bytes are the fused estimate, a Comparison, whose needed bytes come from
+            XLA's buffer assignment (argument + output - alias + temp), or the analysis of a module.
+        device: A name that `costax devices` lists, the path of a device file, or a Device.
+
+    Raises DeviceError if the device or the size of its memory is not known, InputError for no such program.
     """
     check_program(program, "fits")
-    chosen = device(device_name).one_of_jax()
+    chosen = device_of(device).one_of_jax()
     if chosen.capacity is None:
         raise DeviceError(
             f"The device file of {chosen.name} has no memory capacity.",

@@ -11,7 +11,8 @@ from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import DeviceError, SymbolError
-from costax.performance.hardware import Device, device
+from costax.performance.hardware import Device
+from costax.performance.hardware import device as device_of
 from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
 from costax.performance.numbers import check_arithmetic, unusual_products
 from costax.performance.overlap import between, hidden_seconds
@@ -65,7 +66,7 @@ class CollectiveTime:
         return self.part.seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction(Displayed):
     """The predicted time of one call on one device of the mesh, with its range and assumptions.
 
@@ -364,7 +365,7 @@ class Prediction(Displayed):
 
 def predict(
     program: Predictable,
-    device_name: str | Device,
+    device: str | Device,
     mesh: Mapping[str, int] | None = None,
     *,
     examples: int | None = None,
@@ -372,10 +373,15 @@ def predict(
 ) -> Prediction:
     """Return the expected time of a program on a device, the unit that bounds it, and a range.
 
-    program: an Analysis, whose kernels follow from a producer-consumer rule, a Comparison, whose kernels are XLA's
-    fusions, or a WhatIf. device_name: a name that `costax devices` lists, the path of a device file, or a Device. mesh:
-    sizes of named mesh axes. examples, tokens: how many one call processes, for the throughput. Raises DeviceError if
-    the device is unknown or has no peaks, SymbolError if counts depend on symbols, InputError for no such program.
+    Args:
+        program: An Analysis, whose kernels follow from a producer-consumer rule, a Comparison, whose kernels are
+            XLA's fusions, or a WhatIf.
+        device: A name that `costax devices` lists, the path of a device file, or a Device.
+        mesh: Sizes of named mesh axes.
+        examples, tokens: How many one call processes, for the throughput.
+
+    Raises DeviceError if the device is unknown or has no peaks, SymbolError if counts depend on symbols, InputError for
+    no such program.
     """
     check_program(program, "predict")
     if program.analysis.symbols:
@@ -385,7 +391,7 @@ def predict(
             cure="Give sizes as numbers, such as costax.spec('f32[8,64]'), and a loop of unknown length its trip "
             "count, such as trips={'while': 10} or --trips while=10.",
         )
-    chosen = device(device_name).one_of_jax()
+    chosen = device_of(device).one_of_jax()
     if not chosen.peaks and not chosen.rates:
         raise DeviceError(
             f"The device file of {chosen.name} has no peak and no measured rate.",

@@ -34,15 +34,21 @@ __all__ = [
     "plot_roofline",
     "renderable",
     "save",
+    "summary",
+    "table",
     "to_pandas",
     "write",
 ]
 
 # The renderer of each class, and of the classes derived from it: a module of this package whose `render(value)` returns
-# what rich prints. The names are strings, so that showing a record imports only the modules it needs.
+# what rich prints, or a function, "module.function". The names are strings, so that showing a record imports only the
+# modules it needs.
 _RENDERERS: Final[Mapping[str, str]] = {
     "Analysis": "text",
     "Answer": "other_tools",
+    "Cost": "listing",
+    "Entries": "listing",
+    "Items": "listing",
     "BaseComparison": "waterfall",
     "Device": "device",
     "Diff": "diff",
@@ -56,6 +62,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Prediction": "prediction",
     "Run": "energy",
     "Sweep": "sweep",
+    "Table": "text.rich_table",
     "Utilisation": "utilisation",
     "WhatIf": "what_if",
 }
@@ -123,7 +130,7 @@ def renderable(value: Any, **choice: Any) -> Any:
             why="Only the results of costax have tables: analyses, comparisons, predictions and others.",
             cure=f"Pass one of: {', '.join(_RENDERERS)}.",
         )
-    return _function(f"{module}.render")(value, **choice)
+    return _function(module if "." in module else f"{module}.render")(value, **choice)
 
 
 def plain_text(value: Any) -> str:
@@ -131,6 +138,13 @@ def plain_text(value: Any) -> str:
     from costax.report.text import plain
 
     return plain(renderable(value))
+
+
+def summary(value: Any) -> str:
+    """Return the answer of a value in a sentence, at most five lines: its `repr`."""
+    from costax.report.headlines import summary as summary_of
+
+    return summary_of(value)
 
 
 def notebook_html(value: Any) -> str:
@@ -189,6 +203,10 @@ def load(path: str | Path) -> Analysis:
     """Return the analysis of a saved record, with the same tables as the saved analysis. Does not import jax.
 
     From the record of a comparison it returns the analysis of the program.
+
+    Args:
+        path: A .json file that `save` or --save has written.
+
     Raises RecordError if the file cannot be read or is not a record.
     """
     return analysis_of(load_any(path))
@@ -224,6 +242,13 @@ def to_pandas(analysis: Analysis) -> Any:
     from costax.report.dataframe import frame
 
     return frame(analysis)
+
+
+def table(analysis: Analysis, **choice: Any) -> Any:
+    """Return the table of an analysis; see `costax.report.tables.table`."""
+    from costax.report.tables import table as table_of
+
+    return table_of(analysis, **choice)
 
 
 def plot_breakdown(analysis: Analysis, **choice: Any) -> Any:

@@ -56,7 +56,7 @@ class SavedStage:
         return required_bytes(self.memory)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedComparison(BaseComparison[SavedStage]):
     """A comparison that was saved: it has the tables of a `costax.Comparison`, but not the programs.
 

@@ -69,8 +69,15 @@ def plot_scaling(
 ) -> Any:
     """Draw the growth of a count on log axes: the total and the costliest layers over a size.
 
-    points: the analysis at each size. field: a count of `Cost`. label: the name of the size. depth: the number of
-    levels of scopes. top: the number of layers. Raises InputError for an unknown field or without points.
+    Args:
+        points: The analysis at each size.
+        field: A count of `Cost`.
+        label: The name of the size.
+        depth: The number of levels of scopes.
+        top: The number of layers.
+        ax: The axes of matplotlib to draw on; by default new ones.
+
+    Raises InputError for an unknown field or without points.
     """
     if not points:
         raise InputError("points is empty.", why="A curve needs points.", cure="Pass {size: analysis, ...}.")

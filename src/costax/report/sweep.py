@@ -32,7 +32,7 @@ def render(sweep: Sweep) -> Group:
     headings = [*names, *(heading for _, heading in shown), "error"]
     if not sweep.errors:
         headings, lines = headings[:-1], [line[:-1] for line in lines]
-    return Group(columns(headings, lines), Text("\n".join(_notes(sweep))))
+    return Group(columns(headings, lines), Text("\n".join(notes(sweep))))
 
 
 def _cell(field: str, value: Any) -> str:
@@ -45,11 +45,12 @@ def _failed(row: dict[str, Any]) -> str:
     return (row["error"] or "").partition("\n")[0]
 
 
-def _notes(sweep: Sweep) -> list[str]:
+def notes(sweep: Sweep) -> list[str]:
+    """Return how many points and programs a sweep has, how many failed, and how many the table shows."""
     failed = len(sweep.errors)
     points = f"{len(sweep)} point{'s' if len(sweep) != 1 else ''}"
     programs = f"{sweep.programs} different program{'s' if sweep.programs != 1 else ''}"
-    notes = [f"{points}, {programs}" + (f", {failed} failed." if failed else ".")]
+    lines = [f"{points}, {programs}" + (f", {failed} failed." if failed else ".")]
     if len(sweep) > _SHOWN:
-        notes.append(f"The table shows the first {_SHOWN} points.")
-    return notes
+        lines.append(f"The table shows the first {_SHOWN} points.")
+    return lines

@@ -17,6 +17,7 @@ from costax.analysis.module_tree import module_tree
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core import units
 from costax.core.cost import MAC, Cost, Count
+from costax.core.display import Displayed
 from costax.core.polynomial import magnitude
 from costax.core.size import Size
 from costax.errors import InputError
@@ -51,8 +52,8 @@ class Line:
     cells: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+@dataclass(frozen=True, slots=True, repr=False)
+class Table(Displayed):
     """A table: the heading of the labels, the headings of the columns, the lines, their total.
 
     depth, full_depth: the number of levels of scopes that the table shows, and that the program has.

@@ -35,7 +35,7 @@ def no_traffic(eqn: Equation) -> tuple[Count, Count]:
     return 0, 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Rule:
     """A rule, and the file and line of its definition.
 
@@ -52,6 +52,10 @@ class Rule:
     higher_order: bool = False
     free: str = ""
     traits: Traits = UNDECLARED
+
+    def __repr__(self) -> str:
+        """Return the name and the first sentence of the rule, and where it is."""
+        return f"Rule({self.name!r}: {self.free or self.law.partition(chr(10))[0]} {self.file}:{self.line})"
 
 
 class Registry:
@@ -123,9 +127,14 @@ def cost_rule(
 ) -> Callable[[_C], _C]:
     """Register the cost of leaf primitives: decorate a pure function `Equation -> Cost`.
 
-    traffic: returns (bytes read, bytes written); by default all bytes of the operands and results. traits: the
-    properties of the primitives, for the analyses of memory and kernels; without traits they are taken for library
-    calls, which read and write whole buffers. Raises RuleCollisionError if a name has a rule and `override` is false.
+    Args:
+        names: The primitives.
+        traffic: Returns (bytes read, bytes written); by default all bytes of the operands and results.
+        traits: The properties of the primitives, for the analyses of memory and kernels; without traits they are
+            taken for library calls, which read and write whole buffers.
+        override: Whether the rule replaces another one.
+
+    Raises RuleCollisionError if a name has a rule and `override` is false.
 
     >>> @cost_rule("my_primitive")
     ... def my_primitive(eqn):
@@ -145,7 +154,13 @@ def body_rule(
 ) -> Callable[[_B], _B]:
     """Register the bodies of higher-order primitives: decorate a function `Equation -> [Body(jaxpr, times)]`.
 
-    traits: the properties of the primitives that do not follow from the bodies, which show calls, loops and branches.
+    Args:
+        names: The primitives.
+        traffic: Returns (bytes read, bytes written); by default none beside those of the bodies.
+        traits: The properties of the primitives that do not follow from the bodies, which show calls, loops and
+            branches.
+        override: Whether the rule replaces another one.
+
     Raises RuleCollisionError if a name has a rule and `override` is false.
     """
 

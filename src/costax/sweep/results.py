@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _OWN: Final = frozenset({"exact", "error", "program", "seconds"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep(Displayed):
     """The results of a sweep in the order of its grid.
 

@@ -45,14 +45,20 @@ def sweep(
 ) -> Sweep:
     """Analyse `make(**point)` at every point of a grid, and return the results.
 
-    make: a function that returns (fn, args), (fn, args, kwargs) or a costax.Target. It must be a function of a module
-    that other processes can import; otherwise all points are analysed in this process.
-    grid: a dict of lists, whose combinations are the points, or an iterable of dicts.
-    executor: a `concurrent.futures.Executor`, such as that of a cluster; it stays open. By default, a pool of `workers`
-    local processes (one for each core). progress: show a bar, or a line every ten seconds in a pipe, on standard error.
-    out: a .jsonl or .parquet file, to which each result is written at once. Points that the file has already are not
-    analysed again; failed points are, with `retry_errors`. A file of another function, other sources, options or
-    versions of costax and jax is refused. options: the options of `analyze` except static arguments.
+    Args:
+        make: A function that returns (fn, args), (fn, args, kwargs) or a costax.Target. It must be a function of a
+            module that other processes can import; otherwise all points are analysed in this process.
+        grid: A dict of lists, whose combinations are the points, or an iterable of dicts.
+        executor: A `concurrent.futures.Executor`, such as that of a cluster; it stays open. By default, a pool of
+            `workers` local processes (one for each core).
+        progress: Show a bar, or a line every ten seconds in a pipe, on standard error.
+        out: A .jsonl or .parquet file, to which each result is written at once. Points that the file has already
+            are not analysed again; failed points are, with `retry_errors`. A file of another function, other
+            sources, options or versions of costax and jax is refused.
+        workers: The number of local processes; by default one for each core.
+        retry_errors: Whether points that failed are analysed again.
+        options: The options of `analyze` except static arguments.
+
     The result of a point that fails is its error. Raises SweepError if the grid or the file is not valid, or the
     executor dies; the attribute `sweep` of the error then has the results so far.
     """

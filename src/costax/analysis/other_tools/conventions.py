@@ -35,7 +35,7 @@ class Reason:
     defect: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer(Displayed):
     """The number that another tool would report: `ours + sum(r.count for r in reasons) == count`.
 

@@ -34,10 +34,13 @@ def calibrate(
 ) -> Device:
     """Measure this machine, write its device file, and return the device.
 
-    path: the device file to write; by default `cpu.toml` (or `gpu.toml`, `tpu.toml`) in the user's folder of device
-    files. progress: a function that is called with (trials done, trials in all, name of the next trial). quick: measure
-    fewer sizes, in a tenth of the time and less accurately. Raises DeviceError before the first measurement if the file
-    cannot be written.
+    Args:
+        path: The device file to write; by default `cpu.toml` (or `gpu.toml`, `tpu.toml`) in the user's folder of
+            device files.
+        progress: A function that is called with (trials done, trials in all, name of the next trial).
+        quick: Measure fewer sizes, in a tenth of the time and less accurately.
+
+    Raises DeviceError before the first measurement if the file cannot be written.
     """
     target = _writable(Path(path) if path is not None else user_folder() / f"{_jax.device()[0]}.toml")
     calibration = Calibration(quick=quick)

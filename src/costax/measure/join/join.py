@@ -43,12 +43,14 @@ def join(
 ) -> Join:
     """Return the measured time of each instruction of a program, beside the work that it does.
 
-    program: a ModuleAnalysis, a Comparison, a jax.stages.Compiled, an Analysis (it is compiled here), the path of an
-    HLO file or of a folder that XLA dumped into, or None for the modules that the trace embeds. trace: a path of a
-    trace, several for several processes, or a Trace. module: a part of the name of the module, if the trace has
-    several; by default the one with the most time. device: whose peaks the shares of the roofline, MFU and HFU use.
-    step: seconds of a run that were measured otherwise, for MFU and HFU. trips: trip counts of loops for which the
-    module has none.
+    Args:
+        program: A ModuleAnalysis, a Comparison, a jax.stages.Compiled, an Analysis (it is compiled here), the path
+            of an HLO file or of a folder that XLA dumped into, or None for the modules that the trace embeds.
+        trace: A path of a trace, several for several processes, or a Trace.
+        module: A part of the name of the module, if the trace has several; by default the one with the most time.
+        device: Whose peaks the shares of the roofline, MFU and HFU use.
+        step: Seconds of a run that were measured otherwise, for MFU and HFU.
+        trips: Trip counts of loops for which the module has none.
 
     Raises TraceError for a damaged trace and for one of another program, HloError for a damaged module.
     """

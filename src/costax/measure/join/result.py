@@ -169,7 +169,7 @@ class OtherModule(NamedTuple):
     executions: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Join(Displayed):
     """The measured times of a module, and its counted work. Everything is of one device and one run of the module.
 

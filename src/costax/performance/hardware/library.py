@@ -43,6 +43,9 @@ def devices() -> dict[str, Device]:
 def device(name: str | Device) -> Device:
     """Return a device by its id, an alias, the name that jax gives it (`device_kind`) or the path of its file.
 
+    Args:
+        name: An id or alias that `costax devices` lists, the path of a device file, or a Device.
+
     Raises DeviceError if there is none, or if the file of this device does not describe a device. Other files may be
     wrong: the fault of a file is reported only where the device of that file is asked for.
     """

@@ -65,6 +65,10 @@ class MemoryProfile:
         self._region = region
         self._model = model
 
+    def __repr__(self) -> str:
+        """Return the two peaks in bytes."""
+        return f"MemoryProfile(framework_peak={self.framework_peak}, fused_estimate={self.fused_estimate})"
+
     @cached_property
     def _unfused(self) -> LiveRanges:
         return LivenessAnalysis(None).live_ranges(self._region, whole=True)

@@ -68,6 +68,10 @@ def from_torch(module: Any) -> tuple[Callable[..., Any], dict[str, Any], dict[st
     `apply(parameters, buffers, *args, **kwargs)` is the module as a function of JAX arrays; a result such as
     `ModelOutput` keeps its class. parameters, buffers: the shape and dtype of each tensor of the module by name, as in
     `module.named_parameters()`. The module must stay alive and keep its layers; its values are neither read nor copied.
+
+    Args:
+        module: A `torch.nn.Module`.
+
     Raises TargetError for another object, or if torchax cannot be imported.
 
         apply, parameters, buffers = costax.from_torch(model)

@@ -1,0 +1,222 @@
+"""Headlines: one sentence with the answer, which stands above every table and is the `repr` of every result."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from costax.core import units
+from costax.core.cost import Count
+from costax.core.polynomial import Polynomial
+from costax.report.shown import analysis_of
+
+if TYPE_CHECKING:
+    from costax.analysis.analysis import Analysis
+    from costax.analysis.diff import Diff
+    from costax.analysis.other_tools.conventions import Answer
+    from costax.analysis.what_if import WhatIf
+    from costax.compare.base_comparison import BaseComparison, StageView
+    from costax.compare.passes import PassTrail
+    from costax.hlo.module_analysis import ModuleAnalysis
+    from costax.performance.prediction import Prediction
+    from costax.report.tables import Table
+    from costax.sweep.results import Sweep
+
+# A `repr` has at most so many lines of so many characters.
+_LINES: Final = 5
+_WIDTH: Final = 88
+# A headline names so many causes of a difference, the largest ones.
+_CAUSES: Final = 2
+# A formula longer than this is shown as the number of its terms.
+_FORMULA: Final = 60
+
+
+def headline(value: Any) -> str:
+    """Return the answer of a result as one or two sentences, or for results without any the start of its table."""
+    names = [base.__name__ for base in cast("type[Any]", type(value)).__mro__]
+    sentence = next((_HEADLINES[name] for name in names if name in _HEADLINES), _first_lines)
+    return sentence(value)
+
+
+def summary(value: Any) -> str:
+    """Return the `repr` of a result: its class, its headline, and how to see more; at most five lines."""
+    text = headline(value)
+    lines = [wrapped for line in text.splitlines() for wrapped in textwrap.wrap(line, _WIDTH) or [""]]
+    head = f"<costax.{type(value).__name__}> {lines[0]}" if lines else f"<costax.{type(value).__name__}>"
+    lines = [*textwrap.wrap(head, _WIDTH + 24), *lines[1:]]
+    if len(lines) >= _LINES:
+        lines = [*lines[: _LINES - 2], lines[_LINES - 2] + " ..."]
+    return "\n".join([*lines, "print() shows the tables."])
+
+
+def _analysis(analysis: Analysis) -> str:
+    parts = list(_work(analysis))
+    if analysis.params:
+        parts.append(_count(analysis.params, "parameters"))
+    together = f" by {analysis.devices} devices together" if analysis.devices > 1 else ""
+    doubt = "" if analysis.exact else f" Not exact: {_doubts(analysis)}."
+    return f"{analysis.name}: {', '.join(parts) or 'no arithmetic'}{together}.{doubt}"
+
+
+def _work(analysis: Analysis) -> Iterator[str]:
+    total = analysis.total
+    if total.macs:
+        yield _count(total.macs, "MACs")
+    if total.flops:
+        yield _count(total.flops, "FLOPs")
+    elif total.ops:
+        yield _count(total.ops, "OPs")
+    # A program without arithmetic moves bytes, and a program of transcendentals has hardly any FLOPs.
+    if total.transcendentals > total.flops if _plain(total.transcendentals, total.flops) else not total.flops:
+        yield _count(total.transcendentals, "transcendentals")
+    if not total.ops and total.bytes_unfused:
+        yield f"{units.short_bytes(total.bytes_unfused)} of traffic"
+
+
+def _plain(*counts: Count) -> bool:
+    return not any(isinstance(count, Polynomial) for count in counts)
+
+
+def _doubts(analysis: Analysis) -> str:
+    from costax.report.notes import exactness
+
+    return exactness(analysis)
+
+
+def _count(count: Count, unit: str) -> str:
+    """Return `3.64 GFLOPs` or `11.7 M parameters`, and a long formula as `a formula of 12 terms in b, s FLOPs`."""
+    if isinstance(count, Polynomial):
+        short = units.short(count)
+        if len(short) > _FORMULA:
+            return f"{unit} by a formula of {len(count.terms)} terms in {', '.join(count.symbols)}"
+        return f"({short}) {unit}" if len(count.terms) > 1 else f"{short} {unit}"
+    return units.short(count, unit) if unit.isupper() or unit in ("MACs", "FLOPs", "OPs") else _spaced(count, unit)
+
+
+def _spaced(count: Count, unit: str) -> str:
+    return f"{units.short(count)} {unit}"
+
+
+def comparison_sentence(comparison: BaseComparison[StageView]) -> str:
+    """Return XLA's count and the largest reasons why it differs, as one sentence."""
+    from costax.report.waterfall import waterfall_rows
+
+    ours = comparison.jaxpr.total.flops
+    theirs = [row for row in waterfall_rows(comparison) if row.is_sum][-1].flops
+    exactly = theirs == ours
+    whose = "XLA" if comparison.target == "cpu" else f"XLA for {comparison.target}"
+    counts = f"{whose} counts {'the same FLOPs' if exactly else units.short(theirs, 'FLOPs')}"
+    sums: dict[str, int] = defaultdict(int)
+    for delta in comparison.deltas:
+        sums[delta.cause] += delta.flops
+    # Below three digits of either number nobody sees the difference.
+    visible = {cause: flops for cause, flops in sums.items() if 1000 * abs(flops) >= abs(ours) // 10}
+    ordered = sorted((visible or sums).items(), key=lambda item: -abs(item[1]))
+    causes = [_cause(cause, flops) for cause, flops in ordered[:_CAUSES] if flops]
+    others = len([cause for cause, flops in sums.items() if flops]) - len(causes)
+    if not causes:
+        return f"{counts}."
+    more = f", and {others} more cause{'s' if others > 1 else ''}" if others > 0 else ""
+    return f"{counts}: {', '.join(causes)}{more}."
+
+
+def _cause(cause: str, flops: int) -> str:
+    sign = "fewer" if flops < 0 else "more"
+    return f"{units.short(abs(flops))} {sign} ({cause})"
+
+
+def _comparison(comparison: BaseComparison[StageView]) -> str:
+    return f"{_analysis(analysis_of(comparison))}\n{comparison_sentence(comparison)}"
+
+
+def _prediction(prediction: Prediction) -> str:
+    best, expected, worst = prediction.range
+    bounds = prediction.by_bound()
+    total = sum(bounds.values())
+    unit = max(bounds, key=lambda name: bounds[name], default="")
+    parts = [f"{units.seconds(expected)} per call (best {units.seconds(best)}, worst {units.seconds(worst)})"]
+    if total:
+        parts.append(f"{bounds[unit] / total:.0%} of it bound by {_unit(unit)}")
+    if prediction.mfu is not None:
+        parts.append(f"MFU {prediction.mfu:.1%}")
+    return f"{prediction.analysis.name} on {prediction.device.name}: {', '.join(parts)}."
+
+
+def _unit(name: str) -> str:
+    return f"the {name}" if name.endswith("unit") else name
+
+
+def _module(module: ModuleAnalysis) -> str:
+    counted, executed = module.total.flops, module.executed.flops
+    same = "all executed" if counted == executed else f"{units.short(executed, 'FLOPs')} executed"
+    work = f"{units.short(counted, 'FLOPs')} as XLA counts, {same}"
+    return f"{module.name}: an HLO module with {work}, {units.short_bytes(module.total.bytes)} of traffic."
+
+
+def _diff(diff: Diff) -> str:
+    total = diff.total
+    names = {"macs": "MACs", "flops": "FLOPs", "params": "params"}
+    changes = [(name, total.change(field)) for field, name in names.items()]
+    parts = [
+        f"{name} {units.short(change.before)} -> {units.short(change.after)}{_ratio(change.ratio)}"
+        for name, change in changes
+        if change.before or change.after
+    ]
+    return f"{diff.before.name} -> {diff.after.name}: {', '.join(parts) or 'no arithmetic in both'}."
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f" (x {ratio:.3g})"
+
+
+def _what_if(change: WhatIf) -> str:
+    parts = [f"{row[0]} {row[1]} -> {row[2]}" for row in change.rows(None) if row[1] != row[2]]
+    return f"{change.analysis.name}, changed: {', '.join(parts) or 'nothing differs'}."
+
+
+def _answer(answer: Answer) -> str:
+    difference = answer.count - answer.ours
+    relation = "the same as costax's" if not difference else f"{units.short(answer.ours, answer.unit)} by costax"
+    number = units.short(answer.count, answer.unit)
+    return f"{answer.tool} would report {number} ({units.exact(answer.count)}); {relation}."
+
+
+def _passes(trail: PassTrail) -> str:
+    before, after = (units.short(x.flops, "FLOPs") for x in (trail.before, trail.after))
+    return f"{trail.name}: {len(trail.steps)} passes changed costs; {before} before optimisation, {after} after."
+
+
+def _sweep(sweep: Sweep) -> str:
+    from costax.report.sweep import notes
+
+    return " ".join(notes(sweep))
+
+
+def _table(table: Table) -> str:
+    columns = ", ".join(table.columns)
+    largest = ", ".join(f"{line.label} {line.cells[-1]}%" for line in table.lines[:_CAUSES])
+    more = f", {len(table.lines) - _CAUSES} more" if len(table.lines) > _CAUSES else ""
+    return f"{len(table.lines)} lines by {table.heading}: {columns}.\n{largest}{more}."
+
+
+def _first_lines(value: Any) -> str:
+    from costax.report import plain_text
+
+    lines = [" ".join(line.split()) for line in plain_text(value).splitlines() if line.strip()]
+    return "\n".join(lines[: _LINES - 2])
+
+
+_HEADLINES: Final[Mapping[str, Callable[[Any], str]]] = {
+    "Analysis": _analysis,
+    "Answer": _answer,
+    "BaseComparison": _comparison,
+    "Diff": _diff,
+    "ModuleAnalysis": _module,
+    "PassTrail": _passes,
+    "Prediction": _prediction,
+    "Sweep": _sweep,
+    "Table": _table,
+    "WhatIf": _what_if,
+}
