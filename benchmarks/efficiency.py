@@ -117,15 +117,21 @@ def quantiles(ratios) -> tuple[float, float]:
     return tuple(round(float(x), 3) for x in np.quantile(ratios, (0.1, 0.9)))
 
 
-def share_from(device: str, fallback: float) -> float:
-    """Return the share of the peak that tiles reach, from the best product that anybody measured on the device."""
-    best = costax.device(device).efficiency.get("bf16_matmul")
-    return best.value * products.SHARE_OF_BEST if best else fallback
-
-
 def transferred(by_device: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
     """Return the constants of a device that was not measured: the median of those that were."""
     return tuple(float(f"{x:.4g}") for x in np.median(list(by_device.values()), axis=0))
+
+
+def without(by_device: dict[str, tuple[float, ...]], left_out: str) -> tuple[float, ...]:
+    """Return the constants that a measured device would get if it had no table."""
+    others = transferred({name: x for name, x in by_device.items() if name != left_out})
+    return products.on_device(others, costax.device(left_out).efficiency.get("bf16_matmul"))
+
+
+def recorded_products(unit: str) -> dict[str, tuple[float, ...]]:
+    """Return the constants of each measured device, as the data file has them."""
+    devices = json.loads((DATA / "constants.json").read_text(encoding="utf-8"))["products"]["devices"]
+    return {name: tuple(units[unit]["values"]) for name, units in devices.items() if unit in units}
 
 
 def fit_products() -> dict[str, object]:
@@ -146,8 +152,7 @@ def fit_products() -> dict[str, object]:
             print(device, unit, values[device], low, high, flush=True)
         ratios: list[float] = []
         for left_out in values:
-            others = transferred({name: x for name, x in values.items() if name != left_out})
-            others = (share_from(left_out, others[0]), *others[1:])
+            others = without(values, left_out)
             table = measured_products(left_out, unit)
             ratios += list(table[:, 3] / formula(others, table, hardware(left_out, unit), unit))
         low, high = quantiles(ratios)

@@ -48,7 +48,12 @@ def product_on(device: Device, contraction: Contraction) -> ProductOnDevice | No
     table = _TABLES.get(unit.name, "bf16")
     # The tables have 16- and 8-bit operands, and no convolutions.
     same = contraction.kind == "matmul" and unit.name in ("bf16", "fp16", "fp8") and unit.passes == 1
-    time = products.product(device.id, table, hardware, (batch, m, n, k), (operand, result), corrected=same)
+    best = device.efficiency.get(f"{unit.name}_matmul") or device.efficiency.get("bf16_matmul")
+    time = products.product(
+        *(device.id, table, hardware, (batch, m, n, k), (operand, result)),
+        corrected=same,
+        best=best.value if best else None,
+    )
     found = constants(device.id, table)
     low, high = (found.low, found.high) if same else products.wider(found.low, found.high)
     return ProductOnDevice(time, low, high, found.source)
