@@ -24,7 +24,7 @@ def test_a_product_takes_its_flops_over_the_share_of_the_peak_that_was_measured(
     h100 = costax.device("h100")
     at_best = 2 * 4096**3 / (h100.peaks["bf16"].value * h100.efficiency["bf16_matmul"].value)
     # XLA's measured table: 176 us for this product on an H100.
-    assert at_best <= found.seconds <= 1.1 * 176e-6
+    assert 0.95 * at_best <= found.seconds <= 1.1 * 176e-6
     assert found.seconds == pytest.approx(176e-6, rel=0.1)
     assert found.bound == MATMUL_UNIT
 

@@ -72,17 +72,12 @@ def _work(ins: Instruction, model: CostModel) -> OpCounts | None:
 # cuBLAS.
 
 
-def _cublas(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
-    """Two FLOPs for each multiply-accumulate, and the epilogue's work for each element of the result.
-
-    For alpha A B + beta C, each element has one more FLOP if alpha is not 1, one if C is added, and one if beta is
-    neither 0 nor 1.
-    """
-    config = _json(ins).get("gemm_backend_config", {})
-    dims = config.get("dot_dimension_numbers")
+def product_dimensions(ins: Instruction) -> DotDimensions | None:
+    """Return the dimension numbers of a product that cuBLAS computes; None for another instruction."""
+    dims = _json(ins).get("gemm_backend_config", {}).get("dot_dimension_numbers")
     if dims is None:
         return None
-    numbers = DotDimensions(
+    return DotDimensions(
         *(
             tuple(map(int, dims.get(name, ())))
             for name in (
@@ -93,6 +88,25 @@ def _cublas(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | 
             )
         )
     )
+
+
+def product_precision(ins: Instruction) -> tuple[tuple[str, ...], str]:
+    """Return the precision of each operand and the algorithm of a library's product, by XLA's names; "" if unset."""
+    config = _json(ins).get("gemm_backend_config", {}).get("precision_config", {})
+    algorithm = str(config.get("algorithm", "")).removeprefix("ALG_").removeprefix("DOT_")
+    return tuple(map(str, config.get("operand_precision", ()))), "" if algorithm == "UNSET" else algorithm
+
+
+def _cublas(ins: Instruction, _: re.Match[str], model: CostModel) -> OpCounts | None:
+    """Two FLOPs for each multiply-accumulate, and the epilogue's work for each element of the result.
+
+    For alpha A B + beta C, each element has one more FLOP if alpha is not 1, one if C is added, and one if beta is
+    neither 0 nor 1.
+    """
+    config = _json(ins).get("gemm_backend_config", {})
+    numbers = product_dimensions(ins)
+    if numbers is None:
+        return None
     out = ins.shape.first().elements
     alpha, beta = float(config.get("alpha_real", 1)), float(config.get("beta", 0))
     scaling = (alpha != 1 or float(config.get("alpha_imag", 0)) != 0) + (beta != 0) + (beta not in (0, 1))

@@ -66,6 +66,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "backend_config": (43, "bytes"),
         "replica_groups": (49, "bytes*"),
         "feature_group_count": (50, "int"),
+        "precision_config": (51, "bytes"),
         "source_target_pairs": (52, "bytes*"),
         "batch_group_count": (58, "int"),
         "comparison_direction": (63, "bytes"),
@@ -137,6 +138,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "lhs_batch_dimensions": (3, "int*"),
         "rhs_batch_dimensions": (4, "int*"),
     },
+    "PrecisionConfig": {"operand_precision": (1, "int*"), "algorithm": (2, "int")},
     "RaggedDotDimensionNumbers": {
         "dot_dimension_numbers": (1, "bytes"),
         "lhs_ragged_dimensions": (2, "int*"),

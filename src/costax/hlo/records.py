@@ -195,6 +195,12 @@ class Instruction:
         return _dot_dimensions(self.raw.dot_dimension_numbers, self.name)
 
     @property
+    def precision_config(self) -> tuple[tuple[int, ...], int]:
+        """The precision of each operand of a dot or a convolution, and the algorithm: numbers of XLA's enumerations."""
+        raw = decode("PrecisionConfig", self.raw.precision_config, self.name)
+        return tuple(raw.operand_precision), raw.algorithm
+
+    @property
     def ragged_dimensions(self) -> RaggedDimensions:
         """The dimension numbers of a ragged dot."""
         raw = self.raw.ragged_dot_dimension_numbers

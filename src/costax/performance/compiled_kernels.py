@@ -16,7 +16,8 @@ from costax.hlo.collectives import SEND, Collective
 from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
 from costax.hlo.schedule import Schedule
-from costax.performance.kernels import CollectiveWork, Contraction, Kernel, SchedulePlace
+from costax.performance.contractions import Contraction, compiled_precision, compiled_sizes
+from costax.performance.kernels import CollectiveWork, Kernel, SchedulePlace
 from costax.program.tree import Scope
 
 # Instructions that run no kernel: they call computations, pass on their operands, or wait for what was started.
@@ -164,9 +165,9 @@ def _contraction(ins: Instruction, flops: int, *, fused: bool) -> Contraction:
         kind = "depthwise" if ins.feature_group_count > 1 else "convolution" if fused else "plain convolution"
         # XLA may swap the operands of a plain convolution whose image is smaller than its filter.
         filter_bytes = max(_bytes(x) for x in ins.operands) if kind == "plain convolution" else _bytes(ins.operand(1))
-        return Contraction(kind, both, flops, filter_bytes=filter_bytes)
+        return Contraction(kind, both, flops, 0, filter_bytes, compiled_sizes(ins), compiled_precision(ins))
     kind = "convolution" if "conv" in ins.custom_call_target.lower() else "matmul"
-    return Contraction(kind, both, flops, rows=_rows(ins))
+    return Contraction(kind, both, flops, _rows(ins), 0, compiled_sizes(ins), compiled_precision(ins))
 
 
 def _transposes(ins: Instruction) -> bool:

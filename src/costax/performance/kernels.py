@@ -28,6 +28,8 @@ from costax.core.cost import (
     Count,
 )
 from costax.core.polynomial import Polynomial
+from costax.performance.attention_sizes import FusedAttention, fused_attention
+from costax.performance.contractions import Contraction, precision, sizes_of
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import XLA_GPU_H100
 from costax.performance.memory.fusion import Fusion, fused
@@ -68,21 +70,6 @@ class CollectiveWork:
     link: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Contraction:
-    """A product or a convolution: the FLOPs of one run, and the sizes that its speed depends on.
-
-    kind: "matmul", "convolution", "depthwise", or "plain convolution" for one that XLA compiles to a loop of its own.
-    rows: the smaller free extent of a product. filter_bytes: bytes of the filter of a convolution.
-    """
-
-    kind: str
-    dtype: str
-    flops: Count
-    rows: Count = 0
-    filter_bytes: Count = 0
-
-
 class SchedulePlace(NamedTuple):
     """Where a kernel, or a loop around it, stands in a schedule.
 
@@ -109,7 +96,8 @@ class Kernel:
     distance is the whole program. instruction: XLA's name of the instruction that starts the kernel; "" where the
     kernel is not XLA's, or where the instruction only waits for one that was started before. opcode, source: of HLO,
     and its line as `file:line`; "" where they are not known. places: where XLA's
-    schedule has the kernel and the loops around it, outermost first; () without a schedule.
+    schedule has the kernel and the loops around it, outermost first; () without a schedule. attention: the sizes of a
+    fused attention; None for any other kernel.
     """
 
     name: str
@@ -132,6 +120,7 @@ class Kernel:
     opcode: str = ""
     source: str = ""
     places: tuple[SchedulePlace, ...] = ()
+    attention: FusedAttention | None = None
 
     @property
     def matmul(self) -> dict[str, Count]:
@@ -348,6 +337,7 @@ def _kernel(
         collective=_collective(last),
         times=times,
         transposes=last.traits.permutes,
+        attention=fused_attention(last),
         width=_width(region, last),
         uncached_bytes=min(read, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_argument(region, x))),
     )
@@ -373,7 +363,9 @@ def _contractions(op: Op) -> Iterator[Contraction]:
         rows = min(dot_kind.free_extents(op))
     for (unit, dtype), count in op.node.own.items():
         if unit == MAC:
-            yield Contraction(kind, dtype, 2 * -(-count // op.parts) if op.parts > 1 else 2 * count, rows, filter_bytes)
+            flops = 2 * -(-count // op.parts) if op.parts > 1 else 2 * count
+            wanted = precision(op.equation.params.get("precision"))
+            yield Contraction(kind, dtype, flops, rows, filter_bytes, sizes_of(op), wanted)
 
 
 def _at_most(region: Region, x: int, limit: Count) -> Count:

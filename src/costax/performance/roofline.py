@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, log
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from costax.core.cost import Count
-from costax.performance import collective_time
+from costax.performance.attention_time import attention_on
+from costax.performance.contractions import Contraction
 from costax.performance.hardware import Device
 from costax.performance.hardware.arithmetic import real_products
 from costax.performance.hardware.specification import operand_class
@@ -27,31 +28,30 @@ from costax.performance.kernels import (
     TRANSCENDENTAL_UNIT,
     VECTOR_UNIT,
     CollectiveWork,
-    Contraction,
     Kernel,
 )
+from costax.performance.link_time import collective_on
+from costax.performance.precision import unit_of
+from costax.performance.product_time import product_on
 
 # The share of the peak that large work reaches, for devices whose file has no measured share, and the start-up time of
-# each unit in seconds. Source: Calculon's steps for the A100 (matrix 0.9, memory 0.9); NCCL reaches 0.8 of a link.
+# each unit in seconds. Source: Calculon's steps for the A100 (matrix 0.9, memory 0.9).
 _BEST: Final[Mapping[str, float]] = {
     MATMUL_UNIT: 0.8,
     VECTOR_UNIT: 0.8,
     TRANSCENDENTAL_UNIT: 0.8,
     MEMORY: 0.9,
-    LINK: 0.8,
 }
 _START: Final[Mapping[str, float]] = {
     MATMUL_UNIT: 4e-6,
     VECTOR_UNIT: 0.0,
     TRANSCENDENTAL_UNIT: 0.0,
     MEMORY: 1e-6,
-    LINK: 0.0,
 }
 # Seconds to launch a kernel. The GPU figure is that of XLA's cost model; a TPU runs a whole program without launches.
 _LAUNCH: Final[Mapping[str, float]] = {"gpu": 1e-6, "tpu": 2e-7, "cpu": 3e-6, "neuron": 2e-7}
-# Seconds to start a collective, and for each hop between devices.
+# Seconds to start a collective.
 _LINK_START: Final = 5e-6
-_HOP: Final = 1e-6
 # A multiprocessor starts 16 transcendentals per clock and 128 multiply-adds, which the peak counts as 256 FLOPs.
 # Source: CUDA C++ programming guide, throughput of native arithmetic instructions.
 _TRANSCENDENTAL_SHARE: Final = 1 / 16
@@ -61,8 +61,10 @@ _TRANSCENDENTAL_SHARE: Final = 1 / 16
 class Timing:
     """The seconds of one run of a kernel.
 
-    expected: launch plus the slowest unit. best: the slowest unit at its peak, without launch. worst: launch plus all
-    units one after the other. terms: expected seconds of each unit.
+    expected: launch plus the slowest unit, or what a model of such kernels says. best: the slowest unit at its peak,
+    without launch. worst: launch plus all units one after the other. Where a model of measured tables says the time,
+    nine in ten of the measured kernels took longer than best, and nine in ten less than worst. terms: expected seconds
+    of each unit. sources: which tables the model's constants come from, each the end of "from ...".
     """
 
     expected: float
@@ -70,12 +72,22 @@ class Timing:
     worst: float
     terms: Mapping[str, float]
     launch: float
+    sources: tuple[str, ...] = ()
 
     @property
     def bound(self) -> str:
         """The unit that takes longest, or "launch" if the launch takes longer than every unit."""
         unit = max(self.terms, key=lambda name: self.terms[name], default=MEMORY)
         return unit if self.terms.get(unit, 0.0) >= self.launch else "launch"
+
+
+class Modelled(NamedTuple):
+    """Seconds by a model of kernels. low, high: measured over expected, as quantiles. source: end of "from ..."."""
+
+    seconds: float
+    low: float
+    high: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +127,36 @@ class Roofline:
         """Return the seconds of one run of a kernel."""
         peaks, reached = self._terms(kernel, at_peak=True), self._terms(kernel, at_peak=False)
         launch = self.launch(kernel)
-        expected = max(reached.values(), default=0.0) + launch
-        return Timing(expected, max(peaks.values(), default=0.0), sum(reached.values()) + launch, reached, launch)
+        best, expected = max(peaks.values(), default=0.0), max(reached.values(), default=0.0) + launch
+        worst = sum(reached.values()) + launch
+        modelled = self._modelled(kernel)
+        if modelled:
+            # A model of the kernel holds its start, and how far its arithmetic and its traffic overlap.
+            expected = max(expected, sum(part.seconds for part in modelled))
+            best = max(best, sum(part.seconds * part.low for part in modelled))
+            worst = max(worst, sum(part.seconds * part.high for part in modelled))
+        sources = tuple(dict.fromkeys(part.source for part in modelled))
+        return Timing(expected, min(best, expected), worst, reached, launch, sources)
+
+    def _modelled(self, kernel: Kernel) -> list[Modelled]:
+        """Return the times of the kernel's contractions, attention or collective by models of measured tables."""
+        if kernel.collective is not None:
+            return [Modelled(*collective_on(self.device, kernel.collective, self.mesh))]
+        if self.device.rates:
+            return []
+        if kernel.attention is not None:
+            attention = attention_on(self.device, kernel.attention, next(iter(kernel.matmul), "bf16"))
+            return [Modelled(*attention)] if attention else []
+        products = [product_on(self.device, contraction) for contraction in kernel.contractions]
+        return [Modelled(x.time.total, x.low, x.high, x.source) for x in products if x] if all(products) else []
 
     def launch(self, kernel: Kernel) -> float:
         """Return the seconds to launch a kernel; a collective also starts its links."""
         rates = self.device.rates.get("launch", {})
         seconds = float(rates.get("seconds", _LAUNCH[self.device.family]))
-        return seconds + (_LINK_START if kernel.collective is not None else 0.0)
+        # The measured tables of collectives on GPUs hold the start.
+        starts = kernel.collective is not None and self.device.family != "gpu"
+        return seconds + (_LINK_START if starts else 0.0)
 
     def _terms(self, kernel: Kernel, *, at_peak: bool) -> dict[str, float]:
         terms = {
@@ -140,17 +174,18 @@ class Roofline:
         chained = sum(x.kind == "convolution" for x in kernel.contractions) > 1
         if self.device.rates and not at_peak:
             return sum(self._measured(x, chained=chained) for x in kernel.contractions)
-        return sum(self._tabulated(dtype, flops, at_peak) for dtype, flops in kernel.matmul.items())
+        return sum(self._tabulated(contraction, at_peak) for contraction in kernel.contractions)
 
-    def _tabulated(self, dtype: str, flops: Count, at_peak: bool) -> float:
-        unit_and_peak = self.device.matmul_peak(dtype)
-        if unit_and_peak is None:
+    def _tabulated(self, contraction: Contraction, at_peak: bool) -> float:
+        unit = unit_of(self.device, contraction)
+        if unit is None:
             return 0.0
-        unit, peak = unit_and_peak
-        best = self.device.efficiency.get(f"{unit}_matmul") or self.device.efficiency.get("bf16_matmul")
-        return _reached(
-            float(flops), peak.value, best.value if best else _BEST[MATMUL_UNIT], _START[MATMUL_UNIT], at_peak
-        )
+        product = None if at_peak or self.device.rates else product_on(self.device, contraction)
+        if product is not None:
+            return product.time.compute
+        best = self.device.efficiency.get(f"{unit.name}_matmul") or self.device.efficiency.get("bf16_matmul")
+        flops, share = float(contraction.flops) * unit.passes, best.value if best else _BEST[MATMUL_UNIT]
+        return _reached(flops, unit.peak, share, _START[MATMUL_UNIT], at_peak)
 
     def _measured(self, contraction: Contraction, *, chained: bool) -> float:
         """Return the seconds of a contraction on a calibrated device.
@@ -166,7 +201,7 @@ class Roofline:
         if contraction.kind == "plain convolution" and plain:
             return filter_bytes / interpolated(plain, filter_bytes)
         if not table:
-            return self._tabulated(contraction.dtype, contraction.flops, at_peak=False)
+            return self._tabulated(contraction, at_peak=False)
         seconds = flops / interpolated(table, flops)
         layers, packing = self._table("layers", ""), self._table("packing", "")
         if contraction.kind == "matmul" and contraction.rows and layers:
@@ -226,16 +261,7 @@ class Roofline:
 
     def collective(self, work: CollectiveWork, *, at_peak: bool = False) -> float:
         """Return the seconds of a collective along the axes of the mesh."""
-        link = self.device.link
-        members = work.members
-        if link is None or members <= 1:
-            return 0.0
-        share = 1.0 if at_peak else _BEST[LINK]
-        topology, axes, bandwidth = ring_of(self.device, work, self.mesh)
-        hop = 0.0 if at_peak else _HOP
-        return collective_time.seconds(
-            work.name, work.nbytes, members, bandwidth * share, topology=topology, axes=axes, latency=hop
-        )
+        return collective_on(self.device, work, self.mesh, at_peak=at_peak).seconds
 
     def _table(self, name: str, dtype: str) -> Sequence[Sequence[float]]:
         rates: Any = self.device.rates.get(name)
@@ -245,28 +271,6 @@ class Roofline:
             return rates
         by_class = cast("Mapping[str, Sequence[Sequence[float]]]", rates)
         return by_class.get(operand_class(dtype)) or by_class.get("fp32", ())
-
-
-def ring_of(device: Device, work: CollectiveWork, mesh: Mapping[str, int]) -> tuple[str, int, float]:
-    """Return (topology, number of torus axes, bytes per second of a link) of a collective.
-
-    The topology is one of `collective_time.TOPOLOGIES`.
-    """
-    link = device.link
-    assert link is not None
-    if link.topology != "torus":
-        return "switch", 1, link.send.value
-    one = link.send.value / link.links
-    # A mesh axis lies along one axis of the torus, so a collective over several mesh axes uses several torus axes at
-    # once. A torus axis has a wrap-around link, which makes it a ring, only if it is complete: 16 chips on v5e and v6e,
-    # a multiple of 4 on the other TPUs.
-    axes = max(1, min(len(work.axes), link.axes))
-    whole = 16 if link.axes == 2 else 4
-    sizes = [mesh.get(axis, work.members) for axis in work.axes] or [work.members]
-    if all(size % whole == 0 for size in sizes):
-        return ("bidirectional ring" if axes == 1 else "torus"), axes, one
-    # Without a wrap-around link the ring goes there and back over the same links, which halves the bandwidth.
-    return ("bidirectional ring" if axes == 1 else "torus"), axes, one / 2
 
 
 def _reached(count: float, peak: float, best: float, start: float, at_peak: bool) -> float:

@@ -259,20 +259,23 @@ def _traced(
 ) -> tuple[Any, Sequence[str]]:
     """Return the Traced and the path of each of its inputs.
 
-    If the program cannot be traced with a scope for each layer, it is traced without these scopes, with a warning.
+    If the program cannot be traced with a scope for each layer, it is traced without these scopes, with a warning. The
+    fused attention of cuDNN is traced without a GPU, too.
     """
     jitted = _jax.jitted(closed.function, closed.static)
     scopes = frameworks.scope_context(fn, args, kwargs)
     if scopes is None:
-        traced = jitted.trace(*closed.args, **closed.kwargs)
+        with _jax.assumed_present():
+            traced = jitted.trace(*closed.args, **closed.kwargs)
     else:
         try:
-            with scopes:
+            with scopes, _jax.assumed_present():
                 traced = jitted.trace(*closed.args, **closed.kwargs)
         except CostaxError:
             raise
         except Exception as error:
-            traced = jitted.trace(*closed.args, **closed.kwargs)
+            with _jax.assumed_present():
+                traced = jitted.trace(*closed.args, **closed.kwargs)
             what = f"costax added no scopes for the layers of `{_name(fn)}`: tracing with them failed ({error})."
             warnings.warn(what, ScopesWarning, stacklevel=5)
     numbers, names = _jax.static_arguments(jitted, len(closed.args))

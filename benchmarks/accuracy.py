@@ -1,0 +1,238 @@
+"""The accuracy of predicted times against measured tables and published runs, and against the last release.
+
+    python benchmarks/accuracy.py             # prints every bar; fails if a median is 2 points worse than recorded
+    python benchmarks/accuracy.py --record    # writes the figures as those of a release
+    python benchmarks/accuracy.py --page      # also writes docs/published.md
+    python benchmarks/accuracy.py tables      # the measured tables alone, a minute; `published`: the runs alone
+
+The rows of the tables are those that are not in costax's data files (`benchmarks/efficiency.py` says which); they stand
+in ../shared/oracles, and their bars are left out where this folder is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import efficiency
+from published_programs import PROGRAMS
+
+import costax
+from costax.performance.attention_sizes import FusedAttention
+from costax.performance.attention_time import attention_on
+from costax.performance.contractions import Contraction
+from costax.performance.efficiency import collectives
+from costax.performance.product_time import product_on
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "benchmarks" / "accuracy.json"
+PUBLISHED = ROOT / "benchmarks" / "published.json"
+PAGE = ROOT / "docs" / "published.md"
+# By how many points a median may worsen.
+ALLOWED = 2.0
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of predictions in per cent. name: what was predicted. bar: the median that is asked for."""
+
+    name: str
+    ratios: Sequence[float]
+    bar: float | None = None
+
+    @property
+    def median(self) -> float:
+        return 100 * median(abs(x - 1) for x in self.ratios)
+
+    @property
+    def nine_in_ten(self) -> float:
+        return 100 * sorted(abs(x - 1) for x in self.ratios)[max(0, round(0.9 * len(self.ratios)) - 1)]
+
+    @property
+    def bias(self) -> float:
+        return 100 * (median(self.ratios) - 1)
+
+    def line(self, last: Mapping[str, float]) -> str:
+        bar = "" if self.bar is None else f"{self.bar:g} %"
+        before = f"{last[self.name]:.1f} %" if self.name in last else ""
+        return (
+            f"| {self.name} | {len(self.ratios)} | {bar} | {self.median:.1f} % | {self.nine_in_ten:.0f} % | "
+            f"{self.bias:+.1f} % | {before} |"
+        )
+
+
+def products() -> Iterator[Errors]:
+    """Products that are not in the data file, by device and unit; and each device from the tables of the others."""
+    for unit, dtype in (("bf16", "bf16"), ("fp8", "f8_e4m3fn")):
+        for name in efficiency.GPUS:
+            table = efficiency.measured_products(name, unit)
+            if not len(table):
+                continue
+            device, ratios = costax.device(name), []
+            for m, n, k, seconds in table[~efficiency.in_data_file(table)]:
+                sizes = (1, int(m), int(n), int(k))
+                one = Contraction("matmul", f"{dtype}*{dtype}->bf16", int(2 * m * n * k), sizes=sizes)
+                found = product_on(device, one)
+                assert found is not None
+                ratios.append(found.time.total / seconds)
+            yield Errors(f"products, {unit}, {name}", ratios, 8)
+    values = efficiency.recorded_products("bf16")
+    for name in values:
+        table = efficiency.measured_products(name, "bf16")
+        others = efficiency.without(values, name)
+        seconds = efficiency.formula(others, table, efficiency.hardware(name, "bf16"), "bf16")
+        yield Errors(f"products, {name} from the other tables", list(seconds / table[:, 3]), 15)
+
+
+def collective_times() -> Iterator[Errors]:
+    """Collectives of sizes that are not in the data file, by device."""
+    sizes = {size for size, _ in collectives.tables()["h100-sxm"]["all-reduce"][8]}
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for x in efficiency.rows("collectives.csv"):
+        nbytes, kind = 2 * int(x["elements"]), x["operation"].replace("alltoall", "all_to_all").replace("_", "-")
+        if nbytes not in sizes:
+            found = collectives.seconds(costax.device(x["device"]), kind, nbytes, int(x["gpus"]))
+            assert found is not None
+            ratios[x["device"]].append(found.seconds / (float(x["milliseconds"]) * 1e-3))
+    for name, found in ratios.items():
+        yield Errors(f"collectives, {name}", found, 12)
+
+
+def attention_times() -> Iterator[Errors]:
+    """Attention that no constant was fitted to, by kind and device."""
+    for kind in ("prefill", "decode"):
+        for name in efficiency.GPUS:
+            sizes, measured, inside = efficiency.measured_attention(name, kind)
+            ratios: list[float] = []
+            for row in range(len(measured)):
+                if not inside[row]:
+                    one = FusedAttention(*(int(x[row]) for x in sizes), causal=True, backward=False)
+                    found = attention_on(costax.device(name), one, "bf16")
+                    assert found is not None
+                    ratios.append(found.seconds / measured[row])
+            yield Errors(f"attention, {kind}, {name}", ratios, 15)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A published run and its prediction, in seconds."""
+
+    device: str
+    name: str
+    link: str
+    published: float
+    best: float
+    expected: float
+    worst: float
+
+    @property
+    def inside(self) -> bool:
+        return self.best <= self.published <= self.worst
+
+
+def runs() -> Iterator[Run]:
+    """Predict every published run on a device that costax knows."""
+    known = costax.devices()
+    for row in json.loads(PUBLISHED.read_text(encoding="utf-8")):
+        if row["device"] not in known:
+            print(f"skipped: costax has no device {row['device']}", file=sys.stderr)
+            continue
+        analysis = PROGRAMS[row["program"]](**row["arguments"])
+        mesh = {"tensor": row["arguments"]["tensor"]} if "tensor" in row["arguments"] else None
+        best, expected, worst = costax.predict(analysis, row["device"], mesh=mesh).range
+        yield Run(row["device"], row["name"], row["link"], row["seconds"], best, expected, worst)
+
+
+def published(page: bool) -> Iterator[Errors]:
+    found: list[Run] = []
+    for run in runs():
+        found.append(run)
+        inside = "" if run.inside else "  outside"
+        figures = f"{run.best:.4g} .. {run.expected:.4g} .. {run.worst:.4g}, published {run.published:.4g}"
+        print(f"{run.device:12} {run.expected / run.published:5.2f}  {run.name}: {figures}{inside}", file=sys.stderr)
+    by_device: dict[str, list[Run]] = defaultdict(list)
+    for run in found:
+        by_device[run.device].append(run)
+    yield Errors("published runs", [run.expected / run.published for run in found], 12)
+    for name, ours in sorted(by_device.items()):
+        yield Errors(f"published runs, {name}", [run.expected / run.published for run in ours])
+    share = sum(run.inside for run in found) / len(found)
+    print(f"published runs inside [best, worst]: {share:.0%} of {len(found)} (bar 85 %)\n")
+    if page:
+        PAGE.write_text(page_of(by_device, share), encoding="utf-8")
+
+
+def page_of(by_device: Mapping[str, Sequence[Run]], share: float) -> str:
+    """Return the page of the documentation: a table for each device."""
+    count = sum(map(len, by_device.values()))
+    every = [run.expected / run.published for ours in by_device.values() for run in ours]
+    error = 100 * median(abs(x - 1) for x in every)
+    lines = [
+        "# Predicted against published",
+        "",
+        "Runs that others published, and what costax predicts for the program. `nox -s accuracy -- --page` writes this",
+        "page, and `benchmarks/published.json` has the runs. A training step is that of one device, with the share of",
+        "the batch that it computed, the whole weights (FSDP) and without optimizer, recomputation and exchanges that",
+        "the run may have had. Images and prompts are one call.",
+        "",
+        f"{count} runs on {len(by_device)} devices: median error {error:.0f} %; {share:.0%} of the published times lie",
+        "between best and worst.",
+    ]
+    for name, ours in sorted(by_device.items()):
+        bias = 100 * (median(run.expected / run.published for run in ours) - 1)
+        lines += ["", f"## {costax.device(name).name}", "", f"Median of the errors {bias:+.0f} %.", ""]
+        lines += ["| run | published | best | expected | worst | error |", "|---|---|---|---|---|---|"]
+        for run in ours:
+            times = " | ".join(costax_seconds(x) for x in (run.published, run.best, run.expected, run.worst))
+            mark = "" if run.inside else " (outside)"
+            lines.append(f"| [{run.name}]({run.link}) | {times} | {run.expected / run.published - 1:+.0%}{mark} |")
+    return "\n".join(lines) + "\n"
+
+
+def costax_seconds(seconds: float) -> str:
+    from costax.core import units
+
+    return units.seconds(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="by default both")
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--page", action="store_true")
+    options = parser.parse_args()
+    parts: Any = options.parts or ["tables", "published"]
+    last: dict[str, float] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    sources: list[Callable[[], Iterator[Errors]]] = []
+    if "tables" in parts and efficiency.ORACLES.is_dir():
+        sources += [products, collective_times, attention_times]
+    elif "tables" in parts:
+        print(f"skipped: the measured tables are not in {efficiency.ORACLES.relative_to(ROOT.parent)}")
+    if "published" in parts:
+        sources.append(lambda: published(options.page))
+    print(
+        "| what | rows | bar | median error | nine in ten within | bias | last release |\n|---|---|---|---|---|---|---|"
+    )
+    now: dict[str, float] = {}
+    worse: list[str] = []
+    for source in sources:
+        for errors in source():
+            print(errors.line(last), flush=True)
+            now[errors.name] = round(errors.median, 2)
+            if errors.name in last and errors.median > last[errors.name] + ALLOWED:
+                worse.append(f"{errors.name}: {errors.median:.1f} %, {last[errors.name]:.1f} % in the last release")
+    if options.record:
+        RECORD.write_text(json.dumps({**last, **now}, indent=1) + "\n", encoding="utf-8")
+    elif worse:
+        sys.exit("Medians that are worse by more than 2 points:\n" + "\n".join(worse))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Programs of published runs: one device's share of a training step, a prompt, images. Traced, never run."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh
+from jax.sharding import PartitionSpec as P
+
+import costax
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "examples")]
+
+DTYPES = {"bf16": jnp.bfloat16, "fp16": jnp.float16, "fp32": jnp.float32, "fp8": jnp.float8_e4m3fn}
+
+
+def fused(q, k, v, *, causal: bool = True):
+    """Attention by cuDNN's primitive, which stands for the fused kernel of any device."""
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn")
+
+
+def _fused_attention(p: dict[str, Any], x, layer):
+    """The attention of `language_models` with a fused kernel instead of plain softmax."""
+    import language_models as models
+
+    b, s, _ = x.shape
+    if layer.kv_rank:
+        latents = models.norm(x @ p["q_down"], p["q_norm"]) if layer.q_rank else x
+        q = jnp.einsum("bsr,rnd->bsnd", latents, p["q_up"] if layer.q_rank else p["q"])
+        down = x @ p["kv_down"]
+        both = jnp.einsum("bsr,rnd->bsnd", models.norm(down[..., : layer.kv_rank], p["kv_norm"]), p["kv_up"])
+        rope = jnp.broadcast_to(down[:, :, None, layer.kv_rank :], (b, s, layer.heads, layer.rope))
+        k, v = jnp.concatenate([both[..., : layer.head], rope], -1), both[..., layer.head :]
+        # The primitive wants one size of heads: keys and values of 192 stand for 192 and 128.
+        v = jnp.pad(v, ((0, 0), (0, 0), (0, 0), (0, k.shape[-1] - v.shape[-1])))
+        mixed = fused(q, k, v)[..., : both.shape[-1] - layer.head]
+        return jnp.einsum("bsnd,ndw->bsw", mixed, p["out"])
+    q, k = jnp.einsum("bsw,wnd->bsnd", x, p["q"]), jnp.einsum("bsw,wkd->bskd", x, p["k"])
+    v = k if layer.shared_kv else jnp.einsum("bsw,wkd->bskd", x, p["v"])
+    size = min(q.shape[-1], 256)
+    # Heads of 512 are two of 256 for the primitive.
+    q, k, v = (a.reshape(*a.shape[:2], -1, size) for a in (q, k, v))
+    window = layer.window and s > layer.window
+    if window:
+        # A window of w: blocks of w queries meet the 2 w keys before them.
+        w = layer.window
+        q, k, v = (a.reshape(-1, w, *a.shape[2:]) for a in (q, k, v))
+        k, v = (jnp.concatenate([jnp.roll(a, 1, 0), a], 1) for a in (k, v))
+        return jnp.einsum("bsnd,ndw->bsw", fused(q, k, v, causal=False).reshape(b, s, layer.heads, -1), p["out"])
+    return jnp.einsum("bsnd,ndw->bsw", fused(q, k, v).reshape(b, s, layer.heads, -1), p["out"])
+
+
+@cache
+def training(model: str, length: int, batch: int) -> costax.Analysis:
+    """A training step of a language model on one device, without the optimizer; weights are gathered (FSDP)."""
+    import language_models
+    import published_models
+
+    plain = language_models.attention
+    language_models.attention = _fused_attention
+    try:
+        return language_models.analysis(published_models.MODELS[model], length, batch=batch, training=True)
+    finally:
+        language_models.attention = plain
+
+
+def _linear(x, w, dtype: str):
+    if dtype != "fp8":
+        return x @ w
+    return jax.lax.dot_general(
+        x.astype(w.dtype), w, (((x.ndim - 1,), (0,)), ((), ())), preferred_element_type=jnp.float16
+    )
+
+
+@cache
+def decoder(
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int,
+    hidden: int,
+    vocab: int,
+    batch: int,
+    length: int,
+    gated: bool = True,
+    tensor: int = 1,
+    dtype: str = "fp16",
+    step: bool = False,
+    causal: bool = True,
+) -> costax.Analysis:
+    """One device's share of a prompt, or of a training step, with `tensor` devices that split every layer."""
+    size, stored, act = width // heads, DTYPES[dtype], jnp.float16 if dtype == "fp8" else DTYPES[dtype]
+    ours, kv, inner = heads // tensor, max(1, kv_heads // tensor), hidden // tensor
+
+    def array(*shape, kind=stored):
+        return jax.ShapeDtypeStruct(shape, kind)
+
+    params = {
+        "embed": array(vocab, width, kind=act),
+        "head": array(width, vocab // tensor, kind=act),
+        "layers": {
+            "qkv": array(layers, width, (ours + 2 * kv) * size),
+            "out": array(layers, ours * size, width),
+            "up": array(layers, width, inner * (2 if gated else 1)),
+            "down": array(layers, inner, width),
+            "norm": array(layers, 2, width, kind=act),
+        },
+    }
+
+    def norm(x, scale):
+        return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6) * scale
+
+    def total(x):
+        return jax.lax.psum(x, "tensor") if tensor > 1 else x
+
+    def block(x, p):
+        b, s, _ = x.shape
+        q, k, v = jnp.split(_linear(norm(x, p["norm"][0]), p["qkv"], dtype), [ours * size, (ours + kv) * size], -1)
+        q, k, v = (a.reshape(b, s, -1, size) for a in (q, k, v))
+        if dtype == "fp32":
+            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="xla")
+        else:
+            mixed = fused(q, k, v, causal=causal)
+        x = x + total(_linear(mixed.reshape(b, s, -1), p["out"], dtype))
+        up = _linear(norm(x, p["norm"][1]), p["up"], dtype)
+        up = jax.nn.silu(up[..., :inner]) * up[..., inner:] if gated else jax.nn.gelu(up)
+        return x + total(_linear(up, p["down"], dtype)), None
+
+    def forward(params, tokens):
+        x, _ = jax.lax.scan(block, params["embed"][tokens], params["layers"])
+        # A prompt needs the logits of its last token alone.
+        return (x if step else x[:, -1]) @ params["head"]
+
+    def loss(params, tokens):
+        logits = jax.nn.log_softmax(forward(params, tokens).astype(jnp.float32))
+        return -logits[..., 0].mean()
+
+    fn = jax.value_and_grad(loss) if step else forward
+    if tensor > 1:
+        mesh = AbstractMesh((tensor,), ("tensor",))
+        fn = jax.shard_map(fn, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)
+    return costax.analyze(fn)(params, costax.spec(f"i32[{batch},{length}]"))
+
+
+def _module(model, batch: int, image: int, dtype: str, *, train: bool = False) -> costax.Analysis:
+    """A flax model on images. TF32 and "mixed precision" of the publishers are fp32 and fp16 here."""
+    act = DTYPES[dtype]
+    images = jax.ShapeDtypeStruct((batch, image, image, 3), act)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, image, image, 3), jnp.float32))
+    variables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, act), variables)
+    if not train:
+        return costax.analyze(model.apply)(variables, images)
+
+    def loss(params, stats, images):
+        out, _ = model.apply({"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"])
+        return jax.nn.log_softmax(out.astype(jnp.float32))[:, 0].mean()
+
+    return costax.analyze(jax.value_and_grad(loss))(variables["params"], variables["batch_stats"], images)
+
+
+@cache
+def images(
+    model: str, batch: int, image: int = 224, dtype: str = "fp16", train: bool = False, exact: bool = False
+) -> costax.Analysis:
+    """A convolutional network on images. exact: float32 without TF32."""
+    import mobilenet
+    import resnet
+
+    models = {
+        "resnet18": lambda: resnet.ResNet18(),
+        "resnet34": lambda: resnet.ResNet(resnet.BasicBlock, (3, 4, 6, 3)),
+        "resnet50": lambda: resnet.ResNet50(),
+        "resnet101": lambda: resnet.ResNet(resnet.Bottleneck, (3, 4, 23, 3)),
+        "mobilenet_v2": lambda: mobilenet.MobileNetV2(),
+    }
+    with jax.default_matmul_precision("highest" if exact else "default"):
+        return _module(models[model](), batch, image, dtype, train=train)
+
+
+@cache
+def vision_transformer(batch: int, patch: int, width: int, depth: int, heads: int) -> costax.Analysis:
+    """A vision transformer on images of 224 x 224 in fp16, with unfused normalisation and a fused attention."""
+    tokens = (224 // patch) ** 2 + 1
+
+    def array(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.float16)
+
+    params = {
+        "patch": array(patch * patch * 3, width),
+        "qkv": array(depth, width, 3 * width),
+        "out": array(depth, width, width),
+        "up": array(depth, width, 4 * width),
+        "down": array(depth, 4 * width, width),
+        "bias": array(depth, 9 * width),
+        "head": array(width, 1000),
+    }
+
+    def normal(x):
+        x = x.astype(jnp.float32)
+        mean = x.mean(-1, keepdims=True)
+        return ((x - mean) * jax.lax.rsqrt(((x - mean) ** 2).mean(-1, keepdims=True) + 1e-6)).astype(jnp.float16)
+
+    def block(x, p):
+        qkv, up, down = jnp.split(p["bias"], [3 * width, 7 * width])[0], p["bias"][3 * width : 7 * width], p["bias"]
+        b, s, _ = x.shape
+        q, k, v = ((normal(x) @ p["qkv"] + qkv).reshape(b, s, 3, heads, -1)[:, :, i] for i in range(3))
+        x = x + fused(q, k, v, causal=False).reshape(b, s, width) @ p["out"] + down[7 * width : 8 * width]
+        hidden = jax.nn.gelu(normal(x) @ p["up"] + up, approximate=False)
+        return x + hidden @ p["down"] + down[8 * width :], None
+
+    def forward(params, patches):
+        x = patches @ params["patch"]
+        x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
+        x, _ = jax.lax.scan(block, x, {name: params[name] for name in ("qkv", "out", "up", "down", "bias")})
+        return normal(x)[:, 0] @ params["head"]
+
+    return costax.analyze(forward)(params, array(batch, tokens - 1, patch * patch * 3))
+
+
+PROGRAMS = {
+    "training": training,
+    "decoder": lambda **sizes: decoder(**sizes),
+    "images": images,
+    "vision transformer": partial(vision_transformer),
+}
