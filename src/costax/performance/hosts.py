@@ -10,37 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from math import ceil, log2, prod
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from costax.core.cost import Count
-from costax.performance.hardware import Device
 
 # The share of the bandwidth of a network card that a large collective reaches. Source: NCCL all-reduce on hosts of
 # eight 400 Gbit/s cards, bus bandwidth of 360 to 370 GB/s (stas00/ml-engineering, network/benchmarks).
 SHARE: Final = 0.9
 # Seconds for a message to another host and back into NCCL's next step.
 HOP: Final = 10e-6
-# Bytes per second of one GPU's network card, by the bandwidth of the links inside the host: 200 Gbit/s cards came with
-# hosts of NVLink 2 and 3, 400 Gbit/s with NVLink 4 and 5. Source: NVIDIA DGX data sheets.
-_CARDS: Final = ((300e9, 25e9), (float("inf"), 50e9))
-_HOST: Final = 8
-
-
-class Network(NamedTuple):
-    """GPUs of a host, and bytes per second that one of them sends to other hosts."""
-
-    hosts_of: int
-    send: float
-
-
-def network(device: Device) -> Network | None:
-    """Return the network of a device between its hosts; None where hosts have no network that costax knows of."""
-    stated: Any = getattr(device, "network", None)
-    if stated is not None:
-        return Network(int(stated.hosts_of), float(stated.send))
-    if device.family != "gpu" or device.link is None or device.link.topology == "torus":
-        return None
-    return Network(_HOST, next(rate for most, rate in _CARDS if device.link.send.value <= most))
 
 
 def members_of_host(axes: Sequence[str], mesh: Mapping[str, int], members: int, hosts_of: int) -> int:

@@ -31,11 +31,11 @@ def collective_on(device: Device, work: CollectiveWork, mesh: Mapping[str, int],
     """Return the time of a collective. mesh: sizes of the mesh axes. at_peak: at the rate of the links alone."""
     if device.link is None or work.members <= 1:
         return LinkTime(0.0)
-    between = hosts.network(device)
+    between = device.network
     in_host = max(1, members_in_host(device, work, mesh))
     crossing = LinkTime(0.0)
     if between is not None and in_host < work.members:
-        name, nbytes, send = work.name, work.nbytes, between.send
+        name, nbytes, send = work.name, work.nbytes, between.send.value
         seconds = hosts.seconds(name, nbytes, work.members, in_host, send, at_peak=at_peak)
         rate = f"network cards of {send / 1e9:.0f} GB/s a GPU, of which {hosts.SHARE:.0%} are reached"
         crossing = LinkTime(seconds, *_NETWORK_SPREAD, rate)
@@ -61,7 +61,7 @@ def _inside_host(
 
 def members_in_host(device: Device, work: CollectiveWork, mesh: Mapping[str, int]) -> int:
     """Return how many members of a collective one host holds; all of them where there is no network between hosts."""
-    between = hosts.network(device)
+    between = device.network
     if between is None:
         return work.members
     if any(name in work.link for name in ("network", "DCN")) and work.members <= between.hosts_of:
