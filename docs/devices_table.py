@@ -34,8 +34,8 @@ structured sparsity are twice these and are not listed.
 HALVES = """
 ## Two devices of jax in one chip
 
-jax sees two devices in a chip of {halves}, and four in a Trainium2. The table and `costax devices` have the
-figures of the chip. `costax.predict`, `costax.fits` and `costax.mfu` work with what jax calls a device: a share of the
+jax sees two devices in a chip of {halves}, and four in a Trainium2.
+The table and `costax devices` have the figures of the chip. `costax.predict`, `costax.fits` and `costax.mfu` work with what jax calls a device: a share of the
 units, the memory, the links and the power. `costax.device("v7x").one_of_jax()` shows it.
 
 ## Dtypes without a unit
