@@ -27,7 +27,7 @@ class RealRun:
 
 
 @dataclass(frozen=True, slots=True)
-class SpreadOfRuns:
+class RunSpread:
     """The least, the median and the most of a quantity over published runs. count: how many there are."""
 
     least: float
@@ -43,13 +43,13 @@ def runs() -> tuple[RealRun, ...]:
 
 
 @cache
-def utilisation() -> SpreadOfRuns:
+def utilisation() -> RunSpread:
     """Return the spread of the utilisation of the published runs."""
     return _spread([run.mfu for run in runs()])
 
 
 @cache
-def power_share() -> SpreadOfRuns:
+def power_share() -> RunSpread:
     """Return the spread of the mean power of the devices of a run, as a share of their power limit."""
     return _spread([entry["share"] for entry in _document()["power"]])
 
@@ -65,5 +65,5 @@ def _mfu(entry: dict[str, Any]) -> float:
     return 6 * entry["parameters"] * entry["tokens"] / (entry["hours"] * _SECONDS_OF_AN_HOUR * entry["peak"])
 
 
-def _spread(values: list[float]) -> SpreadOfRuns:
-    return SpreadOfRuns(min(values), median(values), max(values), len(values))
+def _spread(values: list[float]) -> RunSpread:
+    return RunSpread(min(values), median(values), max(values), len(values))
