@@ -34,9 +34,10 @@ structured sparsity are twice these and are not listed.
 HALVES = """
 ## Two devices of jax in one chip
 
-jax sees two devices in a chip of {halves}, and four in a Trainium2. The table and `costax devices` have the
-figures of the chip. `costax.predict`, `costax.fits` and `costax.mfu` work with what jax calls a device: a share of the
-units, the memory, the links and the power. `costax.device("v7x").one_of_jax()` shows it.
+jax sees two devices in a chip of {halves}, and four in a Trainium2.
+The table and `costax devices` have the figures of the chip. `costax.predict`, `costax.fits` and `costax.mfu` work with
+what jax calls a device: a share of the units, the memory, the links and the power.
+`costax.device("v7x").one_of_jax()` shows it.
 
 ## Dtypes without a unit
 
@@ -50,8 +51,8 @@ CPUS = """
 ## CPUs
 
 The speed of a CPU depends on the whole machine, so `costax calibrate` measures yours. The files `grace` and
-`epyc-9684x` are examples of sockets that others have measured: their efficiencies are the measured share of the peak,
-of arithmetic in registers and of a copy of STREAM's kind, as published. XLA reaches less.
+`epyc-9684x` are examples of sockets that others have measured: their efficiencies are the published share of the peak,
+HPL and STREAM Triad for Grace, arithmetic in registers and a copy for the EPYC. XLA reaches less.
 
 """
 FAMILIES = {"gpu": "NVIDIA and AMD GPUs", "tpu": "TPUs", "apple": "Apple GPUs", "neuron": "Trainium", "cpu": "CPUs"}

@@ -114,7 +114,7 @@ def test_int8_is_faster_where_the_hardware_has_it():
     x = jax.ShapeDtypeStruct((4096, 4096), "bfloat16")
     found = costax.analyze(lambda w, x: x @ w, params_argnums=0)(x, x)
     wide, narrow = found.what_if(), found.what_if(weights="int8", activations="int8")
-    assert narrow.predict("h100").seconds < 0.7 * wide.predict("h100").seconds
+    assert narrow.predict("h100").seconds < 0.8 * wide.predict("h100").seconds
     assert narrow.predict("h100").peak[0] == "int8"
 
 

@@ -43,6 +43,24 @@ def test_the_list_fits_the_terminal(width):
     assert h100 == ["h100-sxm", "66.9", "989", "1980", "1980", "79.1", "3350", "450", "700"]
 
 
+def test_the_sheet_names_the_source_of_each_number_and_fits_80_columns():
+    from rich.console import Console
+
+    from costax.report.device import render
+
+    for device in costax.devices().values():
+        console = Console(width=80, force_terminal=False, color_system=None)
+        with console.capture() as capture:
+            console.print(render(device))
+        text = capture.get()
+        assert max(map(len, text.splitlines())) <= 80
+        for name, figure in device.figures().items():
+            (line,) = (line.split() for line in text.splitlines() if line.split()[:1] == [name])
+            number = line[-1]
+            assert f"{number} {figure.source}"[:60] in text
+            assert figure.date in text
+
+
 def test_a_file_under_construction_does_not_stop_the_command_that_writes_it(tmp_path, monkeypatch):
     # The shell opens the file before `costax devices h100-sxm --file > new-chip.toml` starts.
     monkeypatch.setenv("COSTAX_DEVICES", str(tmp_path))

@@ -171,8 +171,8 @@ REPORTED = {
     "a100-sxm-80": 79.25,
     "h100-sxm": 79.11,
     "h200-sxm": 140.4,
-    "b200": 178.4,
-    "t4": 14.75,
+    "b200": 178.36,
+    "t4": 14.755,
 }
 
 
@@ -199,8 +199,10 @@ SHEETS = [
     ("mi350x", lambda d: d.peaks["fp32"], 144.2e12),
     ("trainium2", lambda d: d.peaks["bf16"], 667e12),
     ("gb300", lambda d: d.peaks["fp4"], 15e15),
-    # Measured: STREAM and arithmetic in registers, arXiv 2409.08108.
-    ("grace", lambda d: d.efficiency["bandwidth"], 467 / 546),
+    # Measured on both CPUs of a superchip: STREAM Triad and HPL of NVIDIA's benchmarking guide.
+    ("grace", lambda d: d.efficiency["bandwidth"], 806_812.4e6 / 2 / 512e9),
+    ("grace", lambda d: d.efficiency["fp64_matmul"], 5.2093e12 / 2 / (72 * 16 * 3.1e9)),
+    # Measured: arithmetic in registers, arXiv 2409.08108.
     ("epyc-9684x", lambda d: d.efficiency["fp64_matmul"], 5.1 / 8.52),
 ]
 

@@ -25,11 +25,10 @@ _LEGEND: Final = (
 
 
 def render(device: Device) -> Group:
-    """Return what rich prints of a device: every figure with its source and the date when it was read."""
-    lines = [
-        (name, _value(name, figure) + figure.mark, figure.source, figure.date)
-        for name, figure in device.figures().items()
-    ]
+    """Return what rich prints of a device: every figure with the number of its source, and the sources with dates."""
+    figures = device.figures()
+    numbers = {origin: n for n, origin in enumerate(dict.fromkeys(map(_origin, figures.values())), 1)}
+    lines = [(name, _value(name, x) + x.mark, f"[{numbers[_origin(x)]}]") for name, x in figures.items()]
     parts: list[Text | object] = [Text(f"{device.name} ({device.id})", style="bold")]
     if device.aliases:
         parts.append(Text(f"also called {', '.join(device.aliases)}"))
@@ -39,7 +38,9 @@ def render(device: Device) -> Group:
         parts.append(Text(f"jax sees {device.jax_devices} devices in one chip; the figures are of the chip."))
     if device.of_chip > 1:
         parts.append(Text(f"jax sees {device.of_chip} devices in one chip; the figures are of one of them."))
-    parts.append(columns(("figure", "value", "source", "read on"), lines))
+    parts.append(columns(("figure", "value", "source"), lines))
+    parts += [Text(f"[{n}] {source}, read on {date}") for (source, date), n in numbers.items()]
+    parts.append(Text())
     if device.link:
         parts.append(Text(f"Link: {device.link.kind}; topology: {device.link.topology}."))
     if device.network:
@@ -67,6 +68,10 @@ def listed(devices: Sequence[Device], folder: str) -> Group:
         for d in devices
     ]
     return Group(columns(headings, lines), Text("\n".join((*_LEGEND, f"Folder for your own device files: {folder}."))))
+
+
+def _origin(figure: Figure) -> tuple[str, str]:
+    return figure.source, figure.date
 
 
 def _short(figure: Figure | None, unit: float) -> str:

@@ -22,6 +22,8 @@ def render(fit: Fit) -> Text:
         f"{'yes' if fit else 'no'}: {fit.analysis.name} needs {needed}, {fit.device.name} has {room}; {verdict}",
         f"  {parts} ({fit.source})",
     ]
+    if fit.device.of_chip > 1:
+        lines.append(f"  jax sees one chip as {fit.device.of_chip} devices; the memory is that of one of them.")
     if fit.unmodelled:
         lines.append(f"  More may be needed: the workspace of these calls is unknown: {', '.join(fit.unmodelled)}.")
     if not fit:

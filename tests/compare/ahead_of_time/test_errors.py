@@ -45,7 +45,7 @@ def test_names_say_what_jax_sees():
 
 
 def test_a_machine_of_the_size_of_a_program_has_its_devices():
-    sizes = {"cuda:h100": (1, 8, 16, 12), "tpu:v5e": (1, 8, 16), "tpu:v5p": (1, 8)}
+    sizes = {"cuda:h100": (1, 8, 16, 12), "tpu:v5e": (1, 8, 16), "tpu:v5p": (1, 8), "tpu:v7x": (2, 8), "tpu:v3": (2, 8)}
     for name, counts in sizes.items():
         assert [machine(build.of_size(name, n)).devices for n in counts] == list(counts)
     assert build.of_size("cuda:h100", 16) == "cuda:h100:2x8"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from costax import _jax
-from costax.compare.ahead_of_time.machines import Machine
+from costax.compare.ahead_of_time.machines import Machine, of_size
 from costax.compare.dumping import environment_flags
 from costax.errors import DeviceMemoryError, InputError, TargetError
 
@@ -126,18 +126,6 @@ def _check(machine: Machine, devices: int, name: str) -> None:
             why="The compiler needs a machine with at least as many devices as the program runs on.",
             cure=f"Use a machine with {devices} devices: {of_size(machine.name, devices)}.",
         )
-
-
-def of_size(name: str, devices: int) -> str:
-    """Return the name of a machine of the same model with a number of devices; GPUs stand in hosts of eight."""
-    if name == "cpu" or devices == 1:
-        return name
-    platform, model, *_ = name.split(":")
-    if platform == "cuda":
-        return f"cuda:{model}:{devices // 8}x8" if devices > 8 and devices % 8 == 0 else f"cuda:{model}:{devices}"
-    side = next(n for n in range(int(devices**0.5), 0, -1) if devices % n == 0)
-    third = "x1" if model in ("v4", "v5p", "v7x") else ""
-    return f"tpu:{model}:{side}x{devices // side}{third}"
 
 
 def _run(folder: Path, machine: Machine, name: str, timeout: float, flags: str) -> tuple[int, str]:

@@ -80,6 +80,24 @@ def machine(name: str) -> Machine | None:
     )
 
 
+def of_size(name: str, devices: int) -> str:
+    """Return the name of a machine of the same model with a number of devices; GPUs stand in hosts of eight.
+
+    Of a TPU whose chip is two devices it is the least number of chips.
+    """
+    platform, _, rest = name.partition(":")
+    model = rest.partition(":")[0]
+    device = _targets().get(f"{platform}:{model}")
+    chips = -(-devices // device.jax_devices) if device is not None else devices
+    if device is None or chips == 1:
+        return name
+    if platform == "cuda":
+        return f"cuda:{model}:{devices // 8}x8" if devices > 8 and devices % 8 == 0 else f"cuda:{model}:{devices}"
+    side = next(n for n in range(int(chips**0.5), 0, -1) if chips % n == 0)
+    third = "x1" if device.link is not None and device.link.axes == 3 else ""
+    return f"tpu:{model}:{side}x{chips // side}{third}"
+
+
 def _tpu(name: str, device: Device, told: CompilerFacts, shape: str) -> Machine:
     shape, colon, number = shape.partition(":")
     (slices,) = _extents(name, number, 1, "2") if colon else (1,)
