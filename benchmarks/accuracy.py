@@ -145,7 +145,7 @@ def runs() -> Iterator[Run]:
             print(f"skipped: costax has no device {row['device']}", file=sys.stderr)
             continue
         analysis = PROGRAMS[row["program"]](**row["arguments"])
-        mesh = {"tensor": row["arguments"]["tensor"]} if "tensor" in row["arguments"] else None
+        mesh = {name: row["arguments"][name] for name in ("tensor", "shards") if name in row["arguments"]}
         best, expected, worst = costax.predict(analysis, row["device"], mesh=mesh).range
         yield Run(row["device"], row["name"], row["link"], row["seconds"], best, expected, worst)
 
