@@ -228,7 +228,7 @@ def prediction(session: nox.Session) -> None:
 
 @nox.session
 def accuracy(session: nox.Session) -> None:
-    """Predicted times against measured tables and published runs; fails if a median is worse than in the last release."""
+    """Predicted times against measured tables and published runs; fails if a median is worse than before."""
     session.install(".[examples]")
     session.run("python", "benchmarks/accuracy.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
 

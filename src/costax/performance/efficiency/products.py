@@ -48,8 +48,8 @@ _TILES: Final = np.array(
 # The share of the peak that a tile reaches, over that of the best product that anybody measured on a device. Source:
 # the constants of the measured devices over the figures of their files, 1.0 to 1.05.
 _OVER_BEST: Final = 1.04
-# A library's convolution does not split the sum over taps and channels, and has no tiles for a few rows. The gradient of
-# the filter splits its sum, which goes over all positions.
+# A library's convolution does not split the sum over taps and channels, and has no tiles for a few rows. The gradient
+# of the filter splits its sum, which goes over all positions.
 _TILES_OF_CONVOLUTIONS: Final = _TILES[(_TILES[:, 2] == 1) & (_TILES[:, 0] >= 64) & (_TILES[:, 1] >= 64)]
 # How near a measured product must be to correct the formula: in octaves of m, n and k, and how many count as one.
 _NEAR: Final = (1.0, 1.4, 1.4)
@@ -172,7 +172,8 @@ def product(
 
     unit: whose constants to take. sizes: (batch, m, n, k). widths: bytes of an element of operand and result.
     corrected: by the measurements nearby, if the device has some; only for a product on that unit itself. best: the
-    largest share of the peak that anybody measured, for a device without a table. moved: for a convolution, see `formula`.
+    largest share of the peak that anybody measured, for a device without a table. moved: for a convolution,
+    see `formula`.
     """
     batch, m, n, k = sizes
     if n < _FEWEST_COLUMNS and m > n:
