@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import costax
+from costax.core import units
 
 QUERY = jax.ShapeDtypeStruct((4, 4096, 16, 128), jnp.bfloat16)
 
@@ -51,3 +52,19 @@ def test_jax_checks_for_cudnn_again_after_the_analysis():
         pytest.skip("this machine has a GPU")
     with pytest.raises(RuntimeError, match="cuDNN"):
         jax.eval_shape(attention("cudnn", is_causal=True, scale=0.5), QUERY, QUERY, QUERY)
+
+
+def test_plain_attention_says_what_a_fused_kernel_would_take():
+    plain, fused = (
+        costax.predict(costax.analyze(attention(name))(QUERY, QUERY, QUERY), "h100") for name in ("xla", "cudnn")
+    )
+    (sentence,) = [x for x in plain.assumptions if "not fused" in x]
+    # One attention; its fused time is that of the fused program.
+    (kernel,) = [part for part in fused.parts if part.kernel.attention]
+    assert sentence.startswith("Attention is not fused, in 1 place")
+    assert units.seconds(kernel.timing.expected) in sentence
+    # A negative control: two products without a softmax are no attention.
+    twice = costax.analyze(lambda q, k, v: jnp.einsum("bqk,bkd->bqd", jnp.einsum("bqd,bkd->bqk", q, k), v))
+    arrays = [jax.ShapeDtypeStruct((64, 512, 128), jnp.bfloat16)] * 3
+    for program in (fused, costax.predict(twice(*arrays), "h100")):
+        assert not any("not fused" in x for x in program.assumptions)

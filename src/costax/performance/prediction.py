@@ -11,6 +11,7 @@ from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import DeviceError, SymbolError
+from costax.performance import unfused_attention
 from costax.performance.efficiency.tables import program_spread
 from costax.performance.hardware import Device, device
 from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
@@ -304,6 +305,7 @@ class Prediction(Displayed):
             assumptions.append(f"The rates were measured on {device.calibrated} by costax calibrate.")
         else:
             assumptions += efficiencies(self.parts, self._spread)
+            assumptions += filter(None, [unfused_attention.sentence(device, self.parts)])
         units_used = [str(unit) for unit in sorted(self._flops_by_unit, key=lambda x: -self._flops_by_unit[x])]
         if units_used:
             assumptions.append(f"Contractions run on {', '.join(units_used)}, by their dtype and precision.")
