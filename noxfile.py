@@ -247,6 +247,13 @@ def prediction(session: nox.Session) -> None:
 
 
 @nox.session
+def accuracy(session: nox.Session) -> None:
+    """Predicted times against measured tables and published runs; fails if a median is worse than before."""
+    session.install(".[examples]")
+    session.run("python", "benchmarks/accuracy.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The wheel and the source distribution; the wheel must hold the marker of a typed package."""
     session.install("build")

@@ -12,6 +12,7 @@ in ../shared/oracles, and their bars are left out where this folder is missing.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 from collections import defaultdict
@@ -29,6 +30,7 @@ from costax.performance.attention_sizes import FusedAttention
 from costax.performance.attention_time import attention_on
 from costax.performance.contractions import Contraction
 from costax.performance.efficiency import collectives
+from costax.performance.hosts import Network
 from costax.performance.product_time import product_on
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,8 +147,13 @@ def runs() -> Iterator[Run]:
             print(f"skipped: costax has no device {row['device']}", file=sys.stderr)
             continue
         analysis = PROGRAMS[row["program"]](**row["arguments"])
-        mesh = {"tensor": row["arguments"]["tensor"]} if "tensor" in row["arguments"] else None
-        best, expected, worst = costax.predict(analysis, row["device"], mesh=mesh).range
+        mesh = {name: row["arguments"][name] for name in ("tensor", "shards") if name in row["arguments"]}
+        device = costax.device(row["device"])
+        if "network" in row:
+            # The network of the cloud that ran it, in bytes per second of one GPU.
+            device = copy.copy(device)
+            object.__setattr__(device, "network", Network(8, row["network"]))
+        best, expected, worst = costax.predict(analysis, device, mesh=mesh).range
         yield Run(row["device"], row["name"], row["link"], row["seconds"], best, expected, worst)
 
 

@@ -25,6 +25,26 @@ def fused(q, k, v, *, causal: bool = True):
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn")
 
 
+_ATTENTION = frozenset(("q", "k", "v", "out", "q_down", "q_norm", "q_up", "kv_down", "kv_norm", "kv_up"))
+_FEED_FORWARD = frozenset(("up", "gate", "down", "router", "s_up", "s_gate", "s_down"))
+
+
+def _axis(shape, shards: int) -> int | None:
+    """Return the first axis that `shards` devices can share; None for a small array, which each of them has."""
+    if shards == 1 or len(shape) < 2:
+        return None
+    return next((axis for axis, n in enumerate(shape) if n % shards == 0 and n >= 1024), None)
+
+
+def _shard(stacked, shards: int):
+    """Return the shape of one device's part of the weights of all layers, (layers, ...)."""
+    shape = list(stacked.shape)
+    axis = _axis(shape[1:], shards)
+    if axis is not None:
+        shape[axis + 1] //= shards
+    return jax.ShapeDtypeStruct(tuple(shape), stacked.dtype)
+
+
 def _fused_attention(p: dict[str, Any], x, layer):
     """The attention of `language_models` with a fused kernel instead of plain softmax."""
     import language_models as models
@@ -57,17 +77,47 @@ def _fused_attention(p: dict[str, Any], x, layer):
 
 
 @cache
-def training(model: str, length: int, batch: int) -> costax.Analysis:
-    """A training step of a language model on one device, without the optimizer; weights are gathered (FSDP)."""
+def training(model: str, length: int, batch: int, recompute: str = "", shards: int = 1) -> costax.Analysis:
+    """A training step of a language model on one device, without the optimizer.
+
+    recompute: "full", "mlp" for the feed-forward part alone, or "" for nothing. shards: devices that share the weights
+    (FSDP): each layer gathers them, and scatters their gradients.
+    """
     import language_models
     import published_models
 
-    plain = language_models.attention
-    language_models.attention = _fused_attention
+    attention, feed_forward = language_models.attention, language_models.feed_forward
+
+    def gathered(layer_of):
+        def apply(p, x, layer):
+            axes = {name: _axis(shape, shards) for name, shape in language_models.shapes(layer).items()}
+            whole = {
+                name: w if axes[name] is None else jax.lax.all_gather(w, "shards", axis=axes[name], tiled=True)
+                for name, w in p.items()
+                if name in layer_of
+            }
+            return (_fused_attention if layer_of is _ATTENTION else feed_forward)(whole, x, layer)
+
+        return apply
+
+    language_models.attention = gathered(_ATTENTION)
+    language_models.feed_forward = gathered(_FEED_FORWARD)
+    if recompute == "full":
+        language_models.attention = jax.checkpoint(language_models.attention, static_argnums=2)
+    if recompute:
+        language_models.feed_forward = jax.checkpoint(language_models.feed_forward, static_argnums=2)
     try:
-        return language_models.analysis(published_models.MODELS[model], length, batch=batch, training=True)
+        sizes = published_models.MODELS[model]
+        params = language_models.parameters(sizes)
+        groups = [[{n: _shard(w, shards) for n, w in p.items()} for p in group] for group in params["groups"]]
+        params = {**params, "groups": groups}
+        step = jax.value_and_grad(partial(language_models.loss, model=sizes))
+        if shards > 1:
+            mesh = AbstractMesh((shards,), ("shards",))
+            step = jax.shard_map(step, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)
+        return costax.analyze(step)(params, costax.spec(f"i32[{batch},{length}]"))
     finally:
-        language_models.attention = plain
+        language_models.attention, language_models.feed_forward = attention, feed_forward
 
 
 def _linear(x, w, dtype: str):
@@ -146,7 +196,9 @@ def decoder(
     if tensor > 1:
         mesh = AbstractMesh((tensor,), ("tensor",))
         fn = jax.shard_map(fn, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)
-    return costax.analyze(fn)(params, costax.spec(f"i32[{batch},{length}]"))
+    # PyTorch multiplies float32 without TF32 by default.
+    with jax.default_matmul_precision("highest" if dtype == "fp32" else "default"):
+        return costax.analyze(fn)(params, costax.spec(f"i32[{batch},{length}]"))
 
 
 def _module(model, batch: int, image: int, dtype: str, *, train: bool = False) -> costax.Analysis:
@@ -208,12 +260,13 @@ def vision_transformer(batch: int, patch: int, width: int, depth: int, heads: in
         return ((x - mean) * jax.lax.rsqrt(((x - mean) ** 2).mean(-1, keepdims=True) + 1e-6)).astype(jnp.float16)
 
     def block(x, p):
-        qkv, up, down = jnp.split(p["bias"], [3 * width, 7 * width])[0], p["bias"][3 * width : 7 * width], p["bias"]
+        qkv, up, down, out = jnp.split(p["bias"], [3 * width, 7 * width, 8 * width])
         b, s, _ = x.shape
-        q, k, v = ((normal(x) @ p["qkv"] + qkv).reshape(b, s, 3, heads, -1)[:, :, i] for i in range(3))
-        x = x + fused(q, k, v, causal=False).reshape(b, s, width) @ p["out"] + down[7 * width : 8 * width]
+        joined = (normal(x) @ p["qkv"] + qkv).reshape(b, s, 3, heads, -1)
+        q, k, v = (joined[:, :, i] for i in range(3))
+        x = x + fused(q, k, v, causal=False).reshape(b, s, width) @ p["out"] + out
         hidden = jax.nn.gelu(normal(x) @ p["up"] + up, approximate=False)
-        return x + hidden @ p["down"] + down[8 * width :], None
+        return x + hidden @ p["down"] + down, None
 
     def forward(params, patches):
         x = patches @ params["patch"]

@@ -11,6 +11,14 @@ _VERSION: Final = 91200
 _CAPABILITY: Final = (9, 0)
 
 
+def _is_at_least(capability: str) -> bool:
+    return tuple(map(int, capability.split("."))) <= _CAPABILITY
+
+
+def _is(capability: str) -> bool:
+    return tuple(map(int, capability.split("."))) == _CAPABILITY
+
+
 @contextmanager
 def assumed_present() -> Generator[None]:
     """Let jax trace `dot_product_attention(implementation="cudnn")` where no cuDNN is installed, as if for an H100.
@@ -28,8 +36,8 @@ def assumed_present() -> Generator[None]:
         return
     assumed: dict[str, Any] = {
         "check_cudnn_version": lambda: _VERSION,
-        "check_compute_capability": lambda least: tuple(map(int, least.split("."))) <= _CAPABILITY,
-        "is_cuda_compute_capability_equal": lambda wanted: tuple(map(int, wanted.split("."))) == _CAPABILITY,
+        "check_compute_capability": _is_at_least,
+        "is_cuda_compute_capability_equal": _is,
     }
     before = {name: getattr(checks, name) for name in assumed if hasattr(checks, name)}
     for name in before:

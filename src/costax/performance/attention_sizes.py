@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from costax.core.cost import Count
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from costax.program.regions import Op
 
 # jax.nn.dot_product_attention: AttentionLayout.BNTH.value; the other one is BTNH.
-_HEADS_FIRST = 1
+_HEADS_FIRST: Final = 1
 # cudnn.MaskType: causal, and causal with padding.
-_CAUSAL = (2, 3)
+_CAUSAL: Final = (2, 3)
 
 
 class FusedAttention(NamedTuple):
@@ -37,5 +37,6 @@ def fused_attention(op: Op) -> FusedAttention | None:
         (batch, heads, queries, size), (_, kv_heads, keys, _) = query, key
     else:
         (batch, queries, heads, size), (_, keys, kv_heads, _) = query, key
-    causal = bool(params.get("use_causal_mask")) or params.get("mask_type") in _CAUSAL
+    mask: Any = params.get("mask_type")
+    causal = bool(params.get("use_causal_mask")) or getattr(mask, "value", mask) in _CAUSAL
     return FusedAttention(batch, queries, keys, heads, kv_heads, size, causal, "_bwd" in op.name)

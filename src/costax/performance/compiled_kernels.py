@@ -147,6 +147,7 @@ def _kernel(
         uncached_bytes=min(moved // calls, sum(_bytes(x) for x in dict.fromkeys(owner.operands) if _is_argument(x))),
         instruction=owner.name,
         opcode=owner.opcode,
+        reduces=any(x.opcode in ("reduce", "reduce-window") for x in (owner, *inside)),
         source=named.source,
     )
 

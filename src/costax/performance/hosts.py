@@ -45,7 +45,7 @@ def seconds(kind: str, nbytes: Count, members: int, in_host: int, send: float, *
     the card of one GPU. at_peak: at its full rate, without latency.
 
     >>> round(seconds("all-reduce", 2**30, 64, 8, 50e9, at_peak=True) * 1e3, 2)
-    4.7
+    5.28
     """
     hosts = ceil(members / in_host)
     if hosts < 2:
@@ -57,5 +57,5 @@ def seconds(kind: str, nbytes: Count, members: int, in_host: int, send: float, *
         moved, steps = whole * (members - in_host) / members / rate, 1.0
     else:
         times = 2 if kind == "all-reduce" else 1
-        moved, steps = times * whole * (hosts - 1) / hosts / (in_host * rate), times * log2(hosts)
+        moved, steps = times * whole * (members - 1) / members / (in_host * rate), times * log2(hosts)
     return moved + (0.0 if at_peak else steps * HOP)

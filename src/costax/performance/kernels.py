@@ -97,7 +97,7 @@ class Kernel:
     kernel is not XLA's, or where the instruction only waits for one that was started before. opcode, source: of HLO,
     and its line as `file:line`; "" where they are not known. places: where XLA's
     schedule has the kernel and the loops around it, outermost first; () without a schedule. attention: the sizes of a
-    fused attention; None for any other kernel.
+    fused attention; None for any other kernel. reduces: whether it reduces elements to fewer, apart from contractions.
     """
 
     name: str
@@ -121,6 +121,7 @@ class Kernel:
     source: str = ""
     places: tuple[SchedulePlace, ...] = ()
     attention: FusedAttention | None = None
+    reduces: bool = False
 
     @property
     def matmul(self) -> dict[str, Count]:
@@ -338,6 +339,7 @@ def _kernel(
         times=times,
         transposes=last.traits.permutes,
         attention=fused_attention(last),
+        reduces=any(op.traits.reduction or op.traits.windowed for op in ops),
         width=_width(region, last),
         uncached_bytes=min(read, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_argument(region, x))),
     )

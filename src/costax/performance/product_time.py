@@ -25,10 +25,11 @@ class ProductOnDevice(NamedTuple):
     source: str
 
 
-def product_on(device: Device, contraction: Contraction) -> ProductOnDevice | None:
+def product_on(device: Device, contraction: Contraction, moved: float | None = None) -> ProductOnDevice | None:
     """Return the time of a contraction on a GPU; None on other devices, and where its sizes are unknown.
 
-    A convolution is the product that it is computed as: (positions, taps * channels) x (taps * channels, filters).
+    A convolution is the product that it is computed as: (positions, taps * channels) x (taps * channels, filters), but
+    reads its image once. moved: the bytes of its kernel.
     """
     if device.family != "gpu" or not contraction.sizes or not contraction.flops or contraction.kind == "depthwise":
         return None
@@ -53,10 +54,12 @@ def product_on(device: Device, contraction: Contraction) -> ProductOnDevice | No
         *(device.id, table, hardware, (batch, m, n, k), (operand, result)),
         corrected=same,
         best=best.value if best else None,
+        moved=moved if contraction.kind != "matmul" else None,
     )
     found = constants(device.id, table)
     low, high = (found.low, found.high) if same else products.wider(found.low, found.high)
-    return ProductOnDevice(time, low, high, found.source)
+    of_table = "" if same else f", scaled from {table} products to {contraction.kind}s on {unit}"
+    return ProductOnDevice(time, low, high, found.source + of_table)
 
 
 def hardware_for(device: Device, peak: float) -> Hardware | None:

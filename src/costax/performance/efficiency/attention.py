@@ -44,7 +44,7 @@ def prefill(values: Any, sizes: Heads, hardware: Hardware, *, causal: bool = Tru
     """Return the seconds of attention with many queries. values: the constants in the order of `PREFILL`."""
     share, start, narrow, bandwidth_share, overlap, block = values
     one = hardware.peak / hardware.multiprocessors * share
-    times = []
+    times: list[Any] = []
     for rows in (64, 128):
         blocks = np.ceil(sizes.queries / rows) * sizes.batch * sizes.heads
         seen = np.minimum((sizes.keys + rows) / 2, sizes.keys) if causal else sizes.keys
@@ -65,11 +65,11 @@ def decode(values: Any, sizes: Heads, hardware: Hardware) -> Any:
     batch, keys, heads, kv_heads, size = sizes.batch, sizes.keys, sizes.heads, sizes.kv_heads, sizes.size
     ratio = heads / kv_heads
     nbytes = 4 * batch * size * (keys * kv_heads + heads)
-    moved = np.where(ratio > _MOST_OF_GROUP, 4 * batch * keys * size * heads / reuse, nbytes)
+    moved: Any = np.where(ratio > _MOST_OF_GROUP, 4 * batch * keys * size * heads / reuse, nbytes)
     hot = 1 / (1 + (nbytes / (cached * hardware.cache)) ** 4)
-    share = np.where(ratio == 1, alone, grouped)
-    memory = moved * ((1 - hot) / share + hot / speed) / hardware.bandwidth
-    several = np.where(ratio == 1, single * batch * kv_heads, group * batch * kv_heads + query * batch * heads)
-    work = np.where(ratio > _MOST_OF_GROUP, wide * batch * heads, several) / hardware.multiprocessors
+    share: Any = np.where(ratio == 1, alone, grouped)
+    memory: Any = moved * ((1 - hot) / share + hot / speed) / hardware.bandwidth
+    several: Any = np.where(ratio == 1, single * batch * kv_heads, group * batch * kv_heads + query * batch * heads)
+    work: Any = np.where(ratio > _MOST_OF_GROUP, wide * batch * heads, several) / hardware.multiprocessors
     work = work * (1 + growth * (size / 128 - 1))
     return (memory**overlap + work**overlap) ** (1 / overlap) + start + split * np.log2(1 + keys / 256)

@@ -48,6 +48,9 @@ _TILES: Final = np.array(
 # The share of the peak that a tile reaches, over that of the best product that anybody measured on a device. Source:
 # the constants of the measured devices over the figures of their files, 1.0 to 1.05.
 _OVER_BEST: Final = 1.04
+# A library's convolution does not split the sum over taps and channels, and has no tiles for a few rows. The gradient
+# of the filter splits its sum, which goes over all positions.
+_TILES_OF_CONVOLUTIONS: Final = _TILES[(_TILES[:, 2] == 1) & (_TILES[:, 0] >= 64) & (_TILES[:, 1] >= 64)]
 # How near a measured product must be to correct the formula: in octaves of m, n and k, and how many count as one.
 _NEAR: Final = (1.0, 1.4, 1.4)
 _PRIOR: Final = 1.0
@@ -82,21 +85,30 @@ class ProductTime:
 
 
 def formula(
-    values: Any, batch: Any, m: Any, n: Any, k: Any, hardware: Hardware, widths: tuple[float, float]
+    values: Any,
+    batch: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    hardware: Hardware,
+    widths: tuple[float, float],
+    moved: float | None = None,
+    tiles: Any = _TILES,
 ) -> tuple[Any, Any, Any]:
     """Return the seconds of products as arrays: (total, compute, memory), each (products,).
 
     values: the constants in the order of `CONSTANTS`. batch, m, n, k: sizes, (products,). widths: bytes of an element
-    of the operands and of the result.
+    of the operands and of the result. moved: bytes between memory and caches, if they are not those of the operands.
+    tiles: rows, columns and parts of each tiling that the library has, (tilings, 3).
     """
     share, edge, start, wave, bandwidth_share, load, cache_speed, cache_share, steep, p, split = values
     batch, m, n, k = (np.asarray(x, dtype=float)[:, None] for x in (batch, m, n, k))
-    rows, columns, parts = _TILES.T
+    rows, columns, parts = tiles.T
     operand, result = widths
-    bytes_ = batch * (operand * (m * k + n * k) + result * m * n)
-    tiles = batch * np.ceil(m / rows) * np.ceil(n / columns) * parts
+    bytes_ = batch * (operand * (m * k + n * k) + result * m * n) if moved is None else np.full_like(m, moved)
+    count = batch * np.ceil(m / rows) * np.ceil(n / columns) * parts
     depth = np.maximum(np.ceil(k / parts / 64) * 64, 64)
-    waves = np.ceil(tiles / hardware.multiprocessors)
+    waves = np.ceil(count / hardware.multiprocessors)
     one = hardware.peak / hardware.multiprocessors
     multiply = 2 * rows * columns * depth * (1 + edge * 64 * (1 / rows + 1 / columns)) / (one * share)
     loads = load * hardware.reference / hardware.multiprocessors
@@ -104,7 +116,7 @@ def formula(
     compute = waves * (multiply**4 + fetch**4) ** 0.25
     cached = 1 / (1 + (bytes_ / (cache_share * hardware.cache)) ** steep)
     bandwidth = hardware.bandwidth / ((1 - cached) / bandwidth_share + cached / cache_speed)
-    bandwidth = np.minimum(bandwidth, np.minimum(tiles, hardware.multiprocessors) * loads)
+    bandwidth = np.minimum(bandwidth, np.minimum(count, hardware.multiprocessors) * loads)
     memory = (bytes_ + np.where(parts > 1, 4 * parts * m * n * batch, 0)) / bandwidth
     total = (compute**p + memory**p) ** (1 / p) + start + wave * waves + np.where(parts > 1, split, 0)
     best = np.argmin(total, axis=1)
@@ -154,12 +166,14 @@ def product(
     *,
     corrected: bool = True,
     best: float | None = None,
+    moved: float | None = None,
 ) -> ProductTime:
     """Return the seconds of a product.
 
     unit: whose constants to take. sizes: (batch, m, n, k). widths: bytes of an element of operand and result.
     corrected: by the measurements nearby, if the device has some; only for a product on that unit itself. best: the
-    largest share of the peak that anybody measured, for a device without a table.
+    largest share of the peak that anybody measured, for a device without a table. moved: for a convolution,
+    see `formula`.
     """
     batch, m, n, k = sizes
     if n < _FEWEST_COLUMNS and m > n:
@@ -167,7 +181,8 @@ def product(
         m, n = n, m
     found = constants(device, unit)
     values = found.values if found.measured else on_device(found.values, best)
-    total, compute, memory = formula(values, [batch], [m], [n], [k], hardware, widths)
+    tiles = _TILES if moved is None or k > max(m, n) else _TILES_OF_CONVOLUTIONS
+    total, compute, memory = formula(values, [batch], [m], [n], [k], hardware, widths, moved, tiles)
     factor = 1.0
     if found.measured and corrected:
         # A batch of products fills the multiprocessors as one product with more rows does.

@@ -60,3 +60,16 @@ def _constants(device: str, own: Any, others: Any) -> Constants:
 def hardware_of(device: str) -> dict[str, float]:
     """Return what the device file of a measured device may lack, such as its multiprocessors."""
     return data()["products"]["hardware"].get(device, {})
+
+
+def source_of_tables() -> str:
+    """Return where the measured tables are from."""
+    return str(data()["source"])
+
+
+@cache
+def program_spread(family: str) -> tuple[float, float]:
+    """Return published over expected seconds of which nine in ten whole programs are above, and below."""
+    spread: dict[str, list[float]] = data()["programs"]
+    low, high = spread.get(family, (1.0, 1.0))
+    return low, high
