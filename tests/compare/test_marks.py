@@ -5,11 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 import costax
 from corpus import made, parameters, programs
 from costax import _jax
-from costax.compare import marks
+from costax.compare import comparison, marks
 from costax.compare.compile import PROPERTIES, lower
 
 X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
@@ -124,3 +126,53 @@ def test_an_equation_that_lost_its_mark_is_not_explained(monkeypatch, passes):
     found = costax.compare(lambda x: jnp.tanh(x @ x), passes=passes)(X)
     # The work goes to the equation that uses it, which the account does not believe.
     assert {(delta.equation, delta.flops) for delta in found.unexplained} == {("dot_general", -1024), ("tanh", 1024)}
+
+
+@pytest.mark.parametrize("program", parameters(PROGRAMS[2::9], compiled=True))
+def test_what_differs_in_names_alone_is_lowered_to_the_same_program(program):
+    fn, args = made(program)
+    analysis = costax.analyze(fn)(*args)
+    plain, marked = analysis.live, marks.mark(analysis.live).jaxpr
+    if not _jax.differ_in_names_alone(plain, marked):
+        pytest.skip("Some rule of it is not jax's own.")
+    stages = [lower(analysis.program.traced, jaxpr, "program") for jaxpr in (plain, marked)]
+    texts = [_jax.stablehlo_text(stage.jax_stage) for stage in stages]
+    assert texts[0] == texts[1] or stages[0].xla == stages[1].xla
+
+
+def test_programs_of_jax_are_lowered_once(monkeypatch):
+    def lowered(*_):
+        raise AssertionError("The plain program was lowered too.")
+
+    monkeypatch.setattr(comparison, "lowering", lowered)
+    assert costax.compare(jax.grad(lambda x: jax.jit(square)(x).sum()))(X).marked
+
+
+OTHERS = [
+    lambda x: jnp.tanh(x @ x) + 1,
+    lambda x: jnp.sin(x @ x),
+    lambda x: jax.jit(jnp.tanh)(x @ x),
+    lambda x: jnp.tanh(x @ x.T),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_program_differs_in_more_than_names(other):
+    live = costax.analyze(square)(X).live
+    assert not _jax.differ_in_names_alone(live, marks.mark(costax.analyze(other)(X).live).jaxpr)
+    assert _jax.differ_in_names_alone(live, marks.mark(live).jaxpr)
+
+
+def test_a_rule_of_another_library_that_reads_names_is_noticed():
+    primitive = Primitive("reads_names")
+    primitive.def_abstract_eval(lambda x: x)
+
+    def rule(context, x):
+        is_marked = "~" in str(context.name_stack)
+        return mlir.lower_fun(lambda y: jnp.sin(y) * y if is_marked else y * y, multiple_results=False)(context, x)
+
+    mlir.register_lowering(primitive, rule, cacheable=False)
+    counted = {"reads_names": lambda equation: costax.Cost.arithmetic(equation.out.dtype, equation.out.size)}
+    found = costax.compare(lambda x: primitive.bind(x @ x), rules=counted)(X)
+    assert not found.marked
+    assert found.xla.get("transcendentals", 0) == 0

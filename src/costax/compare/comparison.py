@@ -195,11 +195,13 @@ def _lowered(program: Program, plain: Any, marked: Any, machine: Machine | None)
 
     It has none if the marks change its cost, which would make the marked program another one.
     """
-    plain_lowering = lowering(program.traced, plain, program.name, machine)
     stage = lower(program.traced, marked, program.name, machine)
     marked_replay = replay_module(read_bytes(stage.hlo))
+    # To lower the plain program too takes long, and is needed only if jax may make something else of it.
+    if _jax.differ_in_names_alone(plain, marked):
+        return stage, marked_replay, True
+    plain_lowering = lowering(program.traced, plain, program.name, machine)
     # Equal StableHLO costs the same. It may differ in names alone: functions may be shared or numbered in another way.
-    # Only then is the plain program converted to HLO too, which takes long.
     if _jax.stablehlo_text(plain_lowering.jax_stage) != _jax.stablehlo_text(stage.jax_stage):
         plain_stage = converted(plain_lowering, program.name, machine)
         plain_replay = replay_module(read_bytes(plain_stage.hlo))

@@ -20,7 +20,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from itertools import chain
 from typing import Final, NamedTuple, TypeVar
 
-from costax.compare.lineage import Changes, Place, tail
+from costax.compare.lineage import Changes, tail
+from costax.compare.place import Place
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Origins = Mapping[str, str]

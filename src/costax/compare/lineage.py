@@ -18,6 +18,8 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from costax.compare.owners import Names
+from costax.compare.place import Place
+from costax.compare.waiting_work import WaitingWork
 from costax.hlo.proto import decode
 from costax.hlo.records import Instruction, text
 from costax.hlo.replay import Properties
@@ -29,25 +31,6 @@ _NAME: Final = attrgetter("name")
 _COPY: Final = re.compile(r"\.(?:clone|remat).*$")
 # How far from an instruction that only moves a value the instruction may stand that computes it.
 _MOST_STEPS: Final = 3
-
-
-class Place(NamedTuple):
-    """An instruction in a version: its computation, its cost without what it calls, and its name of jax."""
-
-    ins: Instruction
-    computation: int
-    cost: Properties
-    name: str
-
-    @property
-    def content(self) -> tuple[str, Properties]:
-        """Opcode and cost."""
-        return self.ins.opcode, self.cost
-
-    @property
-    def computes(self) -> bool:
-        """Whether it has FLOPs or transcendentals."""
-        return bool(self.cost.flops or self.cost.transcendentals)
 
 
 class Changes(NamedTuple):
@@ -235,14 +218,7 @@ class _Step:
         self._by_name: dict[tuple[str, str, Properties], Place] = {}
         self._originals: dict[str, Place] = {}
         self._users_by_computation: dict[int, dict[str, list[Instruction]]] = {}
-        # Work that this step removed, and that no new instruction does in its place so far.
-        self._waiting: dict[tuple[str, Properties], list[Place]] = defaultdict(list)
-        for place in removed.values():
-            if place.computes:
-                self._waiting[place.content].append(place)
-        self._waiting_by_work: dict[tuple[int, int], list[list[Place]]] = defaultdict(list)
-        for (_, cost), waiting in self._waiting.items():
-            self._waiting_by_work[cost[:2]].append(waiting)
+        self._waiting = WaitingWork(removed.values())
 
     def run(self, renamed: Mapping[str, Place]) -> None:
         """Settle the new instructions. renamed: those that only have another name, with what they were."""
@@ -279,16 +255,12 @@ class _Step:
 
     def _same(self, place: Place) -> str:
         """Return the origin of a removed instruction that did the same work with the same operands, in any order."""
-        waiting = self._waiting.get(place.content) if place.computes else None
-        if not waiting:
-            return ""
-        operands = sorted(x.name for x in place.ins.operands)
-        found = next((x for x in waiting if sorted(y.name for y in x.ins.operands) == operands), None)
-        return self._taken(place, found, waiting) if found else ""
+        found = self._waiting.with_operands_of(place) if place.computes else None
+        return self._taken(place, found) if found else ""
 
-    def _taken(self, place: Place, found: Place, waiting: list[Place]) -> str:
+    def _taken(self, place: Place, found: Place) -> str:
         """Return the origin of removed work that a new instruction does; no other one does it."""
-        waiting.remove(found)
+        self._waiting.take(found)
         return self._lineage.carried(found, place)
 
     def _beside(self, place: Place) -> str:
@@ -296,17 +268,16 @@ class _Step:
 
         It must stand near a removed instruction of that name, which moved its result.
         """
-        waiting = self._waiting.get(place.content) if place.computes and place.name else None
-        if not waiting or any(x.name == place.name for x in waiting):
+        candidates = self._waiting.like(place) if place.computes and place.name else None
+        if not candidates or self._waiting.has_name_of(place):
             return ""
-        candidates = {x.ins.name: x for x in waiting}
         level = self._removed_by_name.get(place.name, ())
         for _ in range(_MOST_STEPS):
             operands = (self._lineage.place(operand.name) for ins in level for operand in ins.operands)
             level = [place.ins for place in operands if place]
             found = next((candidates[ins.name] for ins in level if ins.name in candidates), None)
             if found is not None:
-                return self._taken(place, found, waiting)
+                return self._taken(place, found)
         return ""
 
     @cached_property
@@ -385,17 +356,11 @@ class _Step:
 
     def _sharing(self, place: Place) -> str:
         """Return the origin of removed work of as many operations that had an operand in common with a new one."""
-        if not place.computes:
-            return ""
-        candidates = self._waiting_by_work.get(place.cost[:2])
-        if not candidates:
+        if not place.computes or not self._waiting.has_work(place.cost[:2]):
             return ""
         operands = {x.name for x in place.ins.operands if not self._is_constant(x)}
-        for waiting in candidates:
-            for other in waiting:
-                if not operands.isdisjoint(x.name for x in other.ins.operands):
-                    return self._taken(place, other, waiting)
-        return ""
+        found = self._waiting.reading(place.cost[:2], operands)
+        return self._taken(place, found) if found else ""
 
     def _is_constant(self, ins: Instruction) -> bool:
         """Say whether an instruction is a constant or repeats one: many equations share those."""

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from costax.compare.integrity import Integrity
-from costax.compare.lineage import Lineage, Place
+from costax.compare.lineage import Lineage
 from costax.compare.owners import Caller, Owner, Owners, OwnersByName, callers, costs_by_owner
+from costax.compare.place import Place
 from costax.core.display import Displayed
 from costax.core.progress import stage
 from costax.errors import InputError
