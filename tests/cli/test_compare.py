@@ -54,6 +54,16 @@ PROGRAM = """
             return lax.while_loop(lambda c: jnp.sum(c) < 3, lambda c: layer(w, c), x)
         return search, (WEIGHTS, STATE)
 
+    def branching():
+        def branch(x):
+            return lax.cond(jnp.sum(x) > 0, lambda x: x @ x.T @ x, lambda x: x @ x.T * 2 @ x, x)
+        return branch, (STATE,)
+
+    def balanced():
+        def branch(x):
+            return lax.cond(jnp.sum(x) > 0, lambda x: jnp.sin(x), lambda x: jnp.cos(x), x)
+        return branch, (STATE,)
+
     def merged():
         def twice(w, x):
             return jnp.tanh(w[:, :4] @ x) + jnp.sin(w[:, :4] @ x)
@@ -169,6 +179,20 @@ def test_strict_exits_1_where_a_number_is_not_exact(program):
     else:
         assert known.exit_code == 0, known.stderr
     assert run(f"{program}:looped", "--strict").exit_code == 0
+
+
+def test_a_conditional_whose_branches_differ_is_not_exact(program):
+    result = run(f"{program}:branching", "--strict", "--no-passes")
+    assert result.exit_code == 1
+    assert "depends on data" in result.stdout
+    assert "without the conditional" in result.stderr
+    assert "--trips" not in result.stderr
+    stage = record(f"{program}:branching", "--no-passes")["compiled"]
+    assert not stage["exact"]
+    assert len(stage["conditionals"]) == 1
+    # Both branches take one transcendental an element.
+    even = run(f"{program}:balanced", "--strict", "--no-passes")
+    assert even.exit_code == 0, even.stderr
 
 
 def test_strict_exits_1_where_a_difference_has_no_cause(program, monkeypatch):

@@ -155,7 +155,8 @@ def test_the_budget_of_a_comparison_refuses_a_loop_of_unknown_length():
     [
         ("HloModule m", EIGHT_DEVICES, "of the whole program (8 devices), which XLA has not split yet"),
         ("HloModule m, is_scheduled=true", EIGHT_DEVICES, "of one of 8 devices"),
-        ("HloModule m", b"", "of one device"),
+        ("HloModule m, is_scheduled=true", b"", "of one device"),
+        ("HloModule m", b"", "of one device; the module does not say how many run it"),
     ],
 )
 def test_every_command_says_how_many_devices_its_figures_are_of(tmp_path, header, assigned, words):
@@ -163,4 +164,4 @@ def test_every_command_says_how_many_devices_its_figures_are_of(tmp_path, header
     path.write_bytes(module_of(written(tmp_path / "m.hlo", ADDITION, header)) + assigned)
     for command in (("memory", path), ("diff", path, path)):
         assert words in ran(*command).replace("Of ", "of ")
-    assert (f"the figures are {words}" in ran("analyze", path)) == bool(assigned)
+    assert (f"the figures are {words}" in ran("analyze", path)) == (words != "of one device")

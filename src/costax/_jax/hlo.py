@@ -63,10 +63,16 @@ _COST: Final = _FOREIGN.format(
     cost = _jax.hlo_module_cost_analysis(xla_client.make_cpu_client(), module)
     sys.stdout.write(json.dumps(dict(cost)))"""
 )
-# A text or bytes of MLIR. jax lowers to HLO by the same conversion.
+# A text or bytes of MLIR. jax lowers to HLO by the same conversion, which drops the attributes of the module. In a text
+# they can be read; for bytecode jax's dialects are needed.
 _CONVERT: Final = _FOREIGN.format(
     step="""hlo = _jax.mlir.mlir_module_to_xla_computation(data, False, False)
-    sys.stdout.buffer.write(hlo.as_serialized_hlo_module_proto())"""
+    attributes = ""
+    if data.startswith(b"ML\\xefR"):
+        from jax._src.interpreters import mlir
+        with mlir.make_ir_context():
+            attributes = str(mlir.ir.Module.parse(data).operation.attributes)
+    sys.stdout.buffer.write(attributes.encode() + bytes(1) + hlo.as_serialized_hlo_module_proto())"""
 )
 _UNPACK: Final = _FOREIGN.format(
     step="""from jax import export
@@ -82,15 +88,17 @@ def hlo_from_untrusted_text(text: str, *, seconds: float = 60.0) -> bytes:
     return _run_isolated(_PARSE, text.encode(), seconds)
 
 
-def hlo_from_untrusted_stablehlo(stablehlo: bytes, *, seconds: float = 60.0) -> bytes:
+def hlo_from_untrusted_stablehlo(stablehlo: bytes, *, seconds: float = 120.0) -> tuple[bytes, str]:
     """Return the serialised HloModuleProto of StableHLO, text or bytecode, converted as jax does it.
 
-    Raises XlaError if XLA does not accept the module.
+    With it comes the StableHLO as text, of bytecode only the attributes of the module. Raises XlaError if XLA does not
+    accept the module.
     """
-    return _run_isolated(_CONVERT, stablehlo, seconds)
+    attributes, _, hlo = _run_isolated(_CONVERT, stablehlo, seconds).partition(b"\0")
+    return hlo, attributes.decode() or stablehlo.decode("utf-8", "replace")
 
 
-def stablehlo_of_untrusted_export(exported: bytes, *, seconds: float = 60.0) -> bytes:
+def stablehlo_of_untrusted_export(exported: bytes, *, seconds: float = 120.0) -> bytes:
     """Return the StableHLO bytecode in what `jax.export.Exported.serialize` wrote.
 
     Raises XlaError with the message of jax, also if the package flatbuffers is missing.

@@ -21,6 +21,7 @@ from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside
 from costax.hlo.collectives import Collective, collective, kind
+from costax.hlo.devices import with_devices
 from costax.hlo.dump_folder import module_in
 from costax.hlo.errors import printable
 from costax.hlo.files import ModuleFile, read_module_file
@@ -66,10 +67,12 @@ class CompiledModule(ModuleAnalysis):
     def kernel_source(self) -> str:
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
         split = f", nor split the program over its {self.unsplit} devices" if self.unsplit else ""
+        if self.replay.module.run_on.count is None:
+            split += "; it does not say how many devices run it, so the figures are of one"
         loops = self.unknown_loops
         once = "".join(f"; {sentence}" for sentence in counted_once(loops))
         once += f" (set it with --trips {printable(loops[0].name)}=N)" if loops else ""
-        return (FUSED if self.is_optimized else UNFUSED + split) + once
+        return (FUSED if self.is_optimized else UNFUSED) + split + once
 
     @property
     def compiled_for(self) -> str | None:
@@ -122,9 +125,10 @@ class CompiledModule(ModuleAnalysis):
     @cached_property
     def collectives(self) -> tuple[Collective, ...]:
         """The collectives of one device, in the order of the module."""
-        devices = {"devices": self.replay.module.devices}
+        module = self.replay.module
+        meshes = module.run_on.meshes or ({"devices": module.devices},)
         return tuple(
-            collective(x.instruction, [devices], x.runs, "/".join(x.scope), x.source)
+            collective(x.instruction, meshes, x.runs, "/".join(x.scope), x.source)
             for x in self.executed_instructions
             if kind(x.instruction)
         )
@@ -358,7 +362,9 @@ def of_module_at(target: Any, trips: Mapping[str, int] | None = None) -> Compile
 
 def of_stage(stage: Any, trips: Mapping[str, int] | None = None) -> CompiledModule:
     """Return the analysis of the module in a `jax.stages.Lowered` or `Compiled`, with XLA's buffer assignment."""
-    module = of_module_file(ModuleFile(_jax.hlo_of(stage), _jax.buffer_assignment(stage)), trips)
+    partitions = _jax.partitions(stage) if _jax.is_lowered(stage) else 0
+    hlo = with_devices(_jax.hlo_of(stage), (1, partitions) if partitions else None)
+    module = of_module_file(ModuleFile(hlo, _jax.buffer_assignment(stage)), trips)
     return replace(module, platform=_jax.platform_of(stage))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -30,13 +30,16 @@ def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save:
     else:
         terminal.show(report.renderable(account, **table))
     if strict:
-        check_exact(report.analysis_of(account))
+        check_exact(report.analysis_of(account), compared=hasattr(account, "compiled"))
         check_explained(account)
         check_compiled(account)
 
 
-def check_exact(analysis: Analysis) -> None:
-    """Raise CheckError unless every number is exact."""
+_WITHOUT_CONDITIONAL: Final = "call the function of the branch itself, without the conditional,"
+
+
+def check_exact(analysis: Analysis, *, compared: bool = False) -> None:
+    """Raise CheckError unless every number is exact. compared: the analysis is that of a comparison."""
     from costax.report.notes import gaps, open_loops
 
     if analysis.exact:
@@ -44,9 +47,19 @@ def check_exact(analysis: Analysis) -> None:
     raise CheckError(
         f"Some numbers of `{analysis.name}` are not exact or not known.",
         why="\n".join([*gaps(analysis), *open_loops(analysis)]),
-        cure="Set trip counts with --trips, choose branches with --branches, write rules for the primitives, or leave "
-        "out --strict.",
+        cure=_cure(
+            ("set trip counts with --trips", analysis.unknowns),
+            (_WITHOUT_CONDITIONAL if compared else "choose branches with --branches", analysis.choices),
+            ("write rules for the primitives", analysis.uncounted),
+        ),
     )
+
+
+def _cure(*cures: tuple[str, object]) -> str:
+    """Return the cures of what is open as one sentence; leaving out --strict is always one."""
+    applicable = [*(cure for cure, is_open in cures if is_open), "leave out --strict"]
+    sentence = f"{', '.join(applicable[:-1])} or {applicable[-1]}".removeprefix(" or ")
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def check_explained(account: Shown) -> None:
@@ -71,16 +84,19 @@ def check_explained(account: Shown) -> None:
 
 
 def check_compiled(account: Any) -> None:
-    """Raise CheckError for a comparison whose compiled program has loops of unknown length."""
+    """Raise CheckError for a comparison whose compiled program has loops of unknown length or open conditionals."""
     compiled = getattr(account, "compiled", None)
-    if compiled is None or not compiled.unknown_loops:
+    if compiled is None or not (compiled.unknown_loops or compiled.conditionals):
         return
     from costax.report.waterfall import gaps
 
     raise CheckError(
         "What the compiled program executes is not known.",
         why="\n".join(gaps(compiled)),
-        cure="Give the loop a length that the program fixes, or leave out --strict.",
+        cure=_cure(
+            ("give the loop a length that the program fixes", compiled.unknown_loops),
+            (_WITHOUT_CONDITIONAL, compiled.conditionals),
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from costax.compare.owners import Caller, CallSiteIndex
@@ -13,8 +14,9 @@ from costax.core.cost import ZERO, Count
 from costax.core.equation import KERNEL
 from costax.core.progress import stage
 from costax.hlo.library_calls import is_opaque, true_cost
-from costax.hlo.loops import Loop
+from costax.hlo.loops import Conditional, Loop
 from costax.hlo.metadata import Sources
+from costax.hlo.module_analysis import open_conditionals
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Call, Properties, Replay
 from costax.hlo.trip_counts import TripCounts
@@ -31,11 +33,13 @@ class Attribution(NamedTuple):
     """What XLA counts for each instruction of a module, with the equation that the instruction belongs to.
 
     loops: every loop, once for each call site; `trips` is None where neither the module nor the program says it.
+    conditionals: those whose branches differ in work.
     """
 
     costs: list[AttributedCost]
     branches: Branches
     loops: list[Loop]
+    conditionals: tuple[Conditional, ...]
 
 
 @stage("attributing")
@@ -46,7 +50,7 @@ def attribute(replay: Replay, index: CallSiteIndex, origins: Mapping[str, str]) 
     """
     walker = _ModuleWalker(replay, index, origins)
     costs = list(walker.computation(replay.module.entry, _CallContext((), (), _ONCE, 1)))
-    return Attribution(costs, walker.branches, walker.loops)
+    return Attribution(costs, walker.branches, walker.loops, walker.open_conditionals())
 
 
 class _CallContext(NamedTuple):
@@ -74,6 +78,16 @@ class _ModuleWalker:
         self._sources = Sources(replay.module)
         self.branches: Branches = {}
         self.loops: list[Loop] = []
+        # By name, the scope of each conditional.
+        self._conditionals: dict[str, str] = {}
+
+    def open_conditionals(self) -> tuple[Conditional, ...]:
+        """Return the conditionals whose branches differ in work, with the scopes of the program."""
+        if not self._conditionals:
+            return ()
+        trips = {loop.name: loop.trips for loop in self.loops}
+        found = open_conditionals(self._replay, lambda loop: trips.get(loop.name) or 1)
+        return tuple(replace(x, scope=self._conditionals[x.name]) for x in found if x.name in self._conditionals)
 
     def computation(self, computation: Computation, context: _CallContext) -> Iterator[AttributedCost]:
         """Yield the costs of a computation and of those that it calls."""
@@ -91,6 +105,7 @@ class _ModuleWalker:
         origin = self._origins.get(ins.name, "")
         marks = self._index.inside(origin, context.caller) if "~" in origin else context.enclosing
         if ins.opcode == "conditional":
+            self._conditionals[ins.name] = self._scope(ins, context)
             self._note_branch_weight(call, marks, context.caller)
         trips = self._noted_trips(call, marks, context) if ins.opcode == "while" else 1
         # The names in the body of a loop or branch begin with the names of the function around the loop; only a call
@@ -124,10 +139,12 @@ class _ModuleWalker:
         loop = call.instruction
         trips = self._trips(loop, marks, context)
         if call.callee is loop.callee(0):
-            owner = self._index.owner(self._origins.get(loop.name, ""), context.caller)
-            scope = "/".join(owner.scope) if owner is not None else ""
-            self.loops.append(Loop(loop.name, scope, self._sources.of(loop), trips))
+            self.loops.append(Loop(loop.name, self._scope(loop, context), self._sources.of(loop), trips))
         return 1 if trips is None else trips
+
+    def _scope(self, ins: Instruction, context: _CallContext) -> str:
+        owner = self._index.owner(self._origins.get(ins.name, ""), context.caller)
+        return "/".join(owner.scope) if owner is not None else ""
 
     def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> int | None:
         """Return how often a loop runs: what the module says of it, else the equation that it stands for, else None.

@@ -12,7 +12,7 @@ from costax.compare.causes import Delta, Pair
 from costax.compare.causes import unexplained as without_cause
 from costax.core.display import Displayed, reporter
 from costax.hlo.collectives import Collective
-from costax.hlo.loops import Loop
+from costax.hlo.loops import Conditional, Loop
 from costax.program.tree import Scope
 
 
@@ -62,6 +62,11 @@ class StageView(Protocol):
     @property
     def unknown_loops(self) -> Sequence[Loop]:
         """The loops whose trip count is unknown; their bodies count once in `executed`."""
+        ...
+
+    @property
+    def conditionals(self) -> Sequence[Conditional]:
+        """The conditionals whose branches differ in work; the branch with most counts in `executed`."""
         ...
 
     @property

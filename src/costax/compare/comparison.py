@@ -65,6 +65,7 @@ class Comparison(BaseComparison[StageCost]):
         """Where the kernels come from: XLA."""
         loops = ", ".join(loop.name for loop in self.compiled.unknown_loops)
         once = f"; what runs in loops of unknown length ({loops}) counts once" if loops else ""
+        once += "; of conditionals the branch with most work counts" if self.compiled.conditionals else ""
         return f"XLA's own, compiled for {self.target}{once}"
 
     @property
@@ -226,7 +227,7 @@ def _stage_cost(
     machine: Machine | None = None,
 ) -> StageCost:
     """Return the costs of a stage with their equations. origins: of its instructions, as `Lineage` has them."""
-    costs, branches, loops = attribute(replay, index, origins)
+    costs, branches, loops, conditionals = attribute(replay, index, origins)
     return StageCost(
         name,
         replay,
@@ -239,6 +240,7 @@ def _stage_cost(
         stage.note,
         stage.devices,
         loops,
+        conditionals,
         machine,
     )
 

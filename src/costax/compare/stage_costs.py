@@ -16,7 +16,7 @@ from costax.core.address import Address
 from costax.core.cost import Count
 from costax.hlo.collectives import SEND, Collective, Mesh, collective, kind
 from costax.hlo.library_calls import is_opaque
-from costax.hlo.loops import Loop
+from costax.hlo.loops import Conditional, Loop
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Float32, Properties, Replay
 from costax.hlo.schedule import Schedule
@@ -78,9 +78,10 @@ class StageCost:
     0, or None where the backend gives none. branches: for each `cond` that is still a conditional, how much of each
     branch that is left XLA counts: (FLOPs, transcendentals). memory: XLA's memory analysis of one device, in bytes;
     "device" is the memory that a GPU has. seconds: how long the stage took. meshes: the meshes that the program is
-    sharded over. partitions: how many devices run it. loops: the loops of the module, with their trip counts. machine:
-    that it was compiled for; None for the CPU of this one. note: which options the compiler needed beyond the usual
-    ones, and why.
+    sharded over. partitions: how many devices run it. loops: the loops of the module, with their trip counts.
+    conditionals: those whose branches differ in work; of each property the branch with most counts in `executed`.
+    machine: that it was compiled for; None for the CPU of this one. note: which options the compiler needed beyond the
+    usual ones, and why.
     """
 
     stage: str
@@ -96,6 +97,7 @@ class StageCost:
     note: str = ""
     partitions: int = 1
     loops: Sequence[Loop] = field(default=(), repr=False)
+    conditionals: Sequence[Conditional] = field(default=(), repr=False)
     machine: Machine | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -147,8 +149,8 @@ class StageCost:
 
     @property
     def exact(self) -> bool:
-        """Whether `executed` is exact: the trip count of every loop and the work of every call are known."""
-        return not self.unknown_loops and not self.opaque
+        """Whether `executed` is exact: every trip count, the branch of every conditional and every call are known."""
+        return not self.unknown_loops and not self.conditionals and not self.opaque
 
     @property
     def collectives(self) -> tuple[Collective, ...]:

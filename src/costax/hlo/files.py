@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from costax.errors import HloError
 from costax.hlo.compressed import unpacked
+from costax.hlo.devices import of_hlo_text, of_stablehlo_text, with_devices
 from costax.hlo.errors import malformed, not_hlo
 from costax.hlo.executables import PICKLE, module_in
 from costax.hlo.profiles import modules_of_profile
@@ -188,7 +189,8 @@ def _parsed(hlo: str) -> bytes:
     from costax import _jax
 
     try:
-        return _jax.hlo_from_untrusted_text(hlo)
+        # XLA's parser drops how many devices run the module.
+        return with_devices(_jax.hlo_from_untrusted_text(hlo), of_hlo_text(hlo))
     except _jax.XlaError as fault:
         raise malformed(f"XLA's parser rejects the text: {str(fault)[:400]}") from fault
 
@@ -197,7 +199,8 @@ def _converted(stablehlo: bytes) -> bytes:
     from costax import _jax
 
     try:
-        return _jax.hlo_from_untrusted_stablehlo(stablehlo)
+        hlo, attributes = _jax.hlo_from_untrusted_stablehlo(stablehlo)
+        return with_devices(hlo, of_stablehlo_text(attributes))
     except _jax.XlaError as fault:
         raise HloError(
             f"XLA does not convert the StableHLO to HLO: {str(fault)[:400]}",

@@ -37,6 +37,9 @@ _REGISTERED = leaf
 BY: Final = ("scope", "opcode", "source", "computation")
 """What the lines of a table may be: the choices of `--by`."""
 
+# What jax lowers the entrance to `shard_map` to, by partitioner.
+_MANUAL: Final = ("xla.sdy.GlobalToLocalShape", "SPMDFullToShardShape")
+
 _M = TypeVar("_M", bound="ModuleAnalysis")
 _NONE: Final = Properties()
 _ONCE: Final = Properties(1, 1, 1)
@@ -151,16 +154,25 @@ class ModuleAnalysis(Displayed):
     @property
     def unsplit(self) -> int:
         """The devices of a module that XLA has not split over them yet; its figures are for all. 0 otherwise."""
-        devices = self.replay.module.devices
-        return devices if devices > 1 and not self.is_optimized else 0
+        module = self.replay.module
+        split = module.run_on.partitioned or self.is_optimized
+        return module.devices if module.devices > 1 and not split else 0
 
     @property
     def extent(self) -> str:
         """What the figures are of: "one device", "one of 8 devices", or the whole program before XLA splits it."""
-        devices = self.replay.module.devices
+        run_on = self.replay.module.run_on
         if self.unsplit:
-            return f"the whole program ({devices} devices), which XLA has not split yet"
-        return f"one of {devices} devices" if devices > 1 else "one device"
+            manual = ", with the work inside shard_map as one of them does it" if self._has_manual_regions else ""
+            return f"the whole program ({run_on.count} devices), which XLA has not split yet{manual}"
+        if run_on.count is None:
+            return "one device; the module does not say how many run it"
+        return f"one of {run_on.count} devices" if run_on.count > 1 else "one device"
+
+    @property
+    def _has_manual_regions(self) -> bool:
+        instructions = (x for c in self.replay.module.computations.values() for x in c.instructions)
+        return any(x.custom_call_target in _MANUAL for x in instructions if x.opcode == "custom-call")
 
     @property
     def instructions(self) -> int:
@@ -239,7 +251,7 @@ def analyze_replay(replayed: Replay, hlo: bytes, trips: Mapping[str, int] | None
         hlo,
         None,
         versions,
-        tuple(_conditionals(replayed, loops)),
+        tuple(open_conditionals(replayed, loops.trips)),
     )
 
 
@@ -298,8 +310,11 @@ def _instruction_costs(replayed: Replay, loops: _Loops) -> Iterator[InstructionC
             runs[call.callee.id] = runs[call.callee.id].plus(each)
 
 
-def _conditionals(replayed: Replay, loops: _Loops) -> Iterator[Conditional]:
-    """Yield the conditionals whose branches differ in the work that one execution of them does."""
+def open_conditionals(replayed: Replay, trip_count: Callable[[Instruction], int]) -> Iterator[Conditional]:
+    """Yield the conditionals whose branches differ in the work that one execution of them does.
+
+    trip_count: of a while loop, 1 where it is not known.
+    """
     module = replayed.module
     costs = replayed.computation_costs
     if not any(call.instruction.opcode == "conditional" for cost in costs.values() for call in cost.calls):
@@ -315,7 +330,7 @@ def _conditionals(replayed: Replay, loops: _Loops) -> Iterator[Conditional]:
             once = executed[call.callee.id]
             if call.instruction.opcode == "conditional":
                 branches.setdefault(id(call.instruction), (call.instruction, set()))[1].add(once)
-            trips = loops.trips(call.instruction) if call.instruction.opcode == "while" else 1
+            trips = trip_count(call.instruction) if call.instruction.opcode == "while" else 1
             total = total.plus(once.scaled(call.times).scaled(Properties(trips, trips, trips)))
         executed[key] = total
         for conditional, works in branches.values():

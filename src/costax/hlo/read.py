@@ -7,9 +7,10 @@ its target is missing, or the references form a cycle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from costax.hlo.devices import devices_of
 from costax.hlo.errors import malformed
 from costax.hlo.gc_pause import gc_paused
 from costax.hlo.proto import MESSAGES, decode
@@ -128,8 +129,12 @@ class ModuleReader:
             raw.stack_frame_index,
             raw.schedule,
             raw.input_output_alias,
-            raw.device_assignment,
+            devices_of(raw, entry.name, self._messages),
         )
+
+    def _messages(self) -> Iterator[tuple[str, Any]]:
+        for computation in self.computations.values():
+            yield from ((x.opcode, x.raw) for x in computation.instructions)
 
     def computation(self, serialized: bytes) -> None:
         """Add a computation, which may call those that were added before."""

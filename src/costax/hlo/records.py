@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from costax.core import dtypes
 from costax.hlo import replica_groups
+from costax.hlo.devices import Devices
 from costax.hlo.errors import malformed
 from costax.hlo.proto import decode
 from costax.hlo.shapes import Shape
@@ -22,8 +23,8 @@ _TRIP_COUNT: Final = re.compile(rb'"known_trip_count"\s*:\s*\{\s*"n"\s*:\s*"?(\d
 
 _ESTIMATE: Final = re.compile(rb'"cost_estimate"\s*:\s*\{([^{}]*)\}')
 _NUMBER: Final = re.compile(rb'"(\w+)"\s*:\s*"?(-?\d{1,18})"?\s*(?:,|$)')
-# Arrays of real modules have a handful of dimensions, and a window has as many as its array.
-_MAX_RANK: Final = 64
+MAX_RANK: Final = 64
+"""Arrays of real modules have a handful of dimensions, and a window has as many as its array."""
 
 
 class WindowDimension(NamedTuple):
@@ -169,8 +170,8 @@ class Instruction:
     def window(self) -> tuple[WindowDimension, ...]:
         """The window of a convolution, reduce-window or select-and-scatter, one entry a dimension."""
         dimensions = decode("Window", self.raw.window, self.name).dimensions
-        if len(dimensions) > _MAX_RANK:
-            raise malformed(f"A window has {len(dimensions)} dimensions, more than {_MAX_RANK}", where=self.name)
+        if len(dimensions) > MAX_RANK:
+            raise malformed(f"A window has {len(dimensions)} dimensions, more than {MAX_RANK}", where=self.name)
         return tuple([_window_dimension(decode("WindowDimension", raw, self.name)) for raw in dimensions])
 
     @property
@@ -339,12 +340,15 @@ class Computation:
         return tuple(sorted(parameters, key=lambda x: x.parameter_number))
 
 
+_NOT_STATED: Final = Devices()
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Module:
     """A module: computations by id, each after those that it calls, and the stack frames of its instructions.
 
-    raw_schedule, raw_aliases, raw_devices: the messages of the schedule, of the results that lie in the buffers of
-    arguments, and of the devices; b"" where the module has none.
+    raw_schedule, raw_aliases: the messages of the schedule, and of the results that lie in the buffers of arguments;
+    b"" where the module has none. run_on: the devices that the module states.
     """
 
     name: str
@@ -353,7 +357,7 @@ class Module:
     raw_frames: Any
     raw_schedule: bytes = b""
     raw_aliases: bytes = b""
-    raw_devices: bytes = b""
+    run_on: Devices = _NOT_STATED
 
     def __repr__(self) -> str:
         """Return the name and how many computations it has."""
@@ -379,8 +383,7 @@ class Module:
     @property
     def devices(self) -> int:
         """How many devices run the module together; 1 where it does not say."""
-        raw = decode("DeviceAssignment", self.raw_devices)
-        return max(raw.replica_count, 1) * max(raw.computation_count, 1)
+        return self.run_on.count or 1
 
     def frame(self, stack_frame_id: int) -> SourceFrame | None:
         """Return the innermost frame of a stack frame id; None for 0 and for ids that the module does not have."""

@@ -11,11 +11,14 @@ from math import prod
 from typing import Any, Final
 
 from costax.hlo.errors import malformed
+from costax.hlo.proto import decode
 
 Groups = tuple[tuple[int, ...], ...]
 
-# No machine has more devices; a file with more is damaged.
-_MAX_DEVICES: Final = 2**20
+MAX_DEVICES: Final = 2**20
+"""No machine has more devices; a file with more is damaged."""
+MAX_AXES: Final = 64
+"""Meshes of real modules have a handful of axes."""
 
 
 def iota(raw: Any, where: str) -> Groups:
@@ -51,9 +54,25 @@ def of_mesh(raw: Any, where: str) -> Groups:
     return _cut(extents, order, prod(extents[i] for i in named), where)
 
 
+def members(raw: Any, where: str = "") -> int:
+    """Return how many devices the groups or pairs of an instruction name, from device 0 on; 0 if it names none.
+
+    raw: the message of the instruction. No list of the groups is made: a damaged file could ask for a very long one.
+    """
+    older = raw.collective_device_list
+    groups = [decode("ReplicaGroup", group, where) for group in raw.replica_groups or older.replica_groups]
+    pairs = [decode("SourceTarget", pair, where) for pair in raw.source_target_pairs]
+    named = [device for group in groups for device in group.replica_ids]
+    named += [device for pair in pairs for device in (pair.source, pair.target)]
+    iota_groups = decode("IotaReplicaGroups", raw.iota_groups or older.iota, where)
+    sizes = [axis.size for axis in decode("MeshGroups", raw.mesh_groups, where).mesh.axes]
+    of_mesh_axes = prod(sizes) if 0 < len(sizes) <= MAX_AXES else 0
+    return max(1 + max(named, default=-1), iota_groups.groups * iota_groups.devices, of_mesh_axes)
+
+
 def _cut(extents: Sequence[int], order: Sequence[int], row: int, where: str) -> Groups:
     total = prod(extents)
-    if not (0 < total <= _MAX_DEVICES and 0 < row <= total):
+    if not (0 < total <= MAX_DEVICES and 0 < row <= total):
         raise malformed(f"A mesh of {'x'.join(map(str, extents[:8]))} devices", where=where)
     devices = [0]
     for axis in order:

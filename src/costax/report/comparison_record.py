@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
@@ -10,7 +10,7 @@ from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
 from costax.compare.replication import Repeated, Replication
 from costax.hlo.collectives import Collective
-from costax.hlo.loops import Loop
+from costax.hlo.loops import Conditional, Loop
 from costax.report.record_reader import RecordReader
 
 FAMILY: Final = "costax/comparison/"
@@ -44,11 +44,12 @@ class SavedStage:
     seconds: float
     note: str = ""
     unknown_loops: Sequence[Loop] = ()
+    conditionals: Sequence[Conditional] = ()
 
     @property
     def exact(self) -> bool:
-        """Whether `executed` is exact: the trip count of every loop and the work of every call are known."""
-        return not self.unknown_loops and not self.opaque
+        """Whether `executed` is exact: every trip count, the branch of every conditional and every call are known."""
+        return not self.unknown_loops and not self.conditionals and not self.opaque
 
     @property
     def held(self) -> int:
@@ -140,16 +141,15 @@ class ComparisonReader(RecordReader):
             fits=self._maybe(stage, "fits", place),
             seconds=self._number(stage, "seconds", place),
             note=self._get(stage, "note", str, place) if "note" in stage else "",
-            unknown_loops=tuple(
-                Loop(
-                    self._get(x, "name", str, where),
-                    self._get(x, "scope", str, where),
-                    self._get(x, "source", str, where),
-                    None,
-                )
-                for where, x in (self._entries(stage, "unknown_loops") if "unknown_loops" in stage else ())
-            ),
+            unknown_loops=tuple(Loop(*place, None) for place in self._places(stage, "unknown_loops")),
+            conditionals=tuple(Conditional(*place) for place in self._places(stage, "conditionals")),
         )
+
+    def _places(self, stage: Any, key: str) -> Iterator[tuple[str, str, str]]:
+        """Yield name, scope and source line of each entry of a list, which older records do not have."""
+        for where, x in self._entries(stage, key) if key in stage else ():
+            name, scope, source = (self._get(x, field, str, where) for field in ("name", "scope", "source"))
+            yield name, scope, source
 
     def _collective(self, x: Any, place: str) -> Collective:
         name, opcode, scope, source = (self._get(x, key, str, place) for key in ("name", "opcode", "scope", "source"))

@@ -86,7 +86,7 @@ def _header(module: ModuleAnalysis) -> Group:
         reported = [] if module.xla is None else [_printed(module.xla.get(PROPERTIES[i], 0.0))]
         grid.add_row(name, units.exact(module.total[i]), units.exact(module.executed[i]), *reported)
     size = f"{len(module.replay.module.computations):,} computations, {module.instructions:,} instructions"
-    of = f"; the figures are of {module.extent}" if module.replay.module.devices > 1 else ""
+    of = f"; the figures are of {module.extent}" if module.replay.module.run_on.count != 1 else ""
     return Group(Text(printable(module.name), style="bold"), Text(f"an HLO module: {size}{of}"), grid)
 
 

@@ -138,7 +138,7 @@ def gaps(analysis: Analysis) -> list[str]:
     words = {"max": "the costliest", "min": "the cheapest", "mean": "the mean"}
     notes += [
         f"The program does not fix which branch runs: {choice.place} ({short_place(choice.source)}); counted is "
-        f"{words[choice.how]}, {choice}; choose one with --branches '{choice.place}=N'."
+        f"{words[choice.how]}, {choice}; costax analyze --branches '{choice.place}=N' chooses one."
         for choice in analysis.choices
     ]
     return notes

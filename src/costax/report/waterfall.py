@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.causes import Delta
     from costax.compare.passes import PassTrail
-    from costax.hlo.loops import Loop
+    from costax.hlo.loops import Conditional, Loop
 
 # The sum that stands below the causes of each stage.
 _SUM_LABELS: Final = {
@@ -93,6 +93,7 @@ def _stage(ledger: StageView) -> dict[str, Any]:
         "unknown_loops": [
             {"name": loop.name, "scope": loop.scope, "source": loop.source} for loop in ledger.unknown_loops
         ],
+        "conditionals": [asdict(conditional) for conditional in ledger.conditionals],
         "collectives": [asdict(collective) for collective in ledger.collectives],
         "devices": ledger.devices,
         "memory": dict(ledger.memory),
@@ -262,10 +263,15 @@ def _executed(ledger: StageView) -> str:
 
 
 def gaps(ledger: StageView) -> list[str]:
-    """Return why the executed work is not exact: loops of unknown length, and library calls of unknown work."""
+    """Return why the executed work is not exact: loops of unknown length, open conditionals, calls of unknown work."""
     lines = [
         f"Not exact: the trip count of the loop {loop.name} ({_place(loop)}) is unknown; its body counts once."
         for loop in ledger.unknown_loops
+    ]
+    lines += [
+        f"Not exact: which branch of the conditional {x.name} ({_place(x)}) runs depends on data; the branch with most "
+        "work counts."
+        for x in ledger.conditionals
     ]
     if ledger.opaque:
         calls = ", ".join(f"{target} x {count}" for target, count in sorted(ledger.opaque.items()))
@@ -273,7 +279,7 @@ def gaps(ledger: StageView) -> list[str]:
     return lines
 
 
-def _place(loop: Loop) -> str:
+def _place(loop: Loop | Conditional) -> str:
     return ", ".join(filter(None, [f"in {loop.scope}" if loop.scope else "no scope", short_place(loop.source)]))
 
 
