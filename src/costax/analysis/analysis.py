@@ -51,7 +51,7 @@ class Analysis(Counts):
         """
         from costax.analysis.other_tools.conventions import answer
 
-        return answer(self, tool)
+        return answer(self._traced, tool)
 
     def mfu(
         self,
@@ -144,7 +144,7 @@ class Analysis(Counts):
         """
         from costax.analysis.activations import activations
 
-        return activations(kind, self.live, self.whole_tree(), self.is_parameter())
+        return activations(kind, self._traced.live, self.whole_tree(), self.is_parameter())
 
     def peak_activations(self, kind: str = "mit") -> Count:
         """Return the largest sum of the input and the output of a layer, in elements (MIT 6.5940).
@@ -154,7 +154,7 @@ class Analysis(Counts):
         """
         from costax.analysis.activations import checked_peak
 
-        return checked_peak(kind, self.live, self.whole_tree(), self.is_parameter()).elements
+        return checked_peak(kind, self._traced.live, self.whole_tree(), self.is_parameter()).elements
 
     def what_if(
         self,

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, Literal, TypeGuard, overload
@@ -87,8 +88,8 @@ def analyze(
 ) -> Any:
     """Return a function that takes the arguments of `fn` and returns its Analysis. Nothing is executed.
 
-    Arguments of the function: arrays, `jax.ShapeDtypeStruct`s or texts such as "f32[8,128]", in any pytree. If sizes
-    are symbols, as in "i32[b,s]", the counts are polynomials in the symbols.
+    Arguments of the function: arrays, a `jax.ShapeDtypeStruct` for each, or texts such as "f32[8,128]", in any pytree.
+    If sizes are symbols, as in "i32[b,s]", the counts are polynomials in the symbols.
 
     Args:
         fn: A callable, jitted or not, a `jax.stages.Traced`, a `jax.export.Exported`, a closed jaxpr, or a module
@@ -137,14 +138,15 @@ def analyze(
         return analysis(*args) if args else analysis
     counted = partial(
         analyze_traced,
-        trips=answers,
         branches=checked_branches(branches),
         on_missing=on_missing,
         rules=rules,
         loops_once=loops_once,
     )
 
-    def analysed(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Analysis:
+    def analysed(
+        fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], loops: Mapping[str, Count] | None = None
+    ) -> Analysis:
         program = trace(
             fn,
             args,
@@ -153,12 +155,23 @@ def analyze(
             static_argnames=static_argnames,
             params_argnums=params_argnums,
         )
-        return counted(program)
+        return counted(program, trips={**answers, **(loops or {})})
 
     def call(*args: Any, **kwargs: Any) -> Analysis:
         args, kwargs = with_specs(args, kwargs, static_argnums, static_argnames)
         symbolic = symbolic_arguments(fn, args, kwargs)
-        return analysed(fn, args, kwargs) if symbolic is None else analyze_symbols(symbolic, analysed)
+        analysis = analysed(fn, args, kwargs) if symbolic is None else analyze_symbols(symbolic, analysed)
+        if not analysis.symbols:
+            return analysis
+
+        def retrace(values: Mapping[str, Count]) -> Analysis:
+            sizes = symbolic.least if symbolic else ()
+            loops = {name: count for name, count in values.items() if name not in sizes}
+            if symbolic is None:
+                return counted(analysis.program, trips={**answers, **loops})
+            return analysed(*symbolic.at({name: int(values[name]) for name in sizes}), loops)
+
+        return replace(analysis, retrace=retrace)
 
     return call(*args) if args else Ready("analyze", fn, call)
 

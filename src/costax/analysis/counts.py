@@ -12,6 +12,7 @@ from costax.core.cost import ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.equation import Operand
 from costax.core.listing import Entries, Items
+from costax.core.open_symbols import check_numbers
 from costax.core.polynomial import Atom, Polynomial
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.size import Size
@@ -45,13 +46,14 @@ class Counts(Displayed):
     If shapes contain symbols, or the program does not fix the length of a loop, counts are polynomials. `conditions`:
     constraints on the symbols under which the polynomials hold. `exact_by`: the source of the polynomials, "tracing"
     or "interpolation" through analyses at concrete sizes. `reason`: why tracing failed, for "interpolation". `point`:
-    the values that `evaluate` has set. `extents`: the sizes in the program that depend on symbols. `concrete`: analyses
+    the values that `evaluate` has set. `retrace`: analyses the program with values for its symbols, for questions that
+    need its equations. `extents`: the sizes in the program that depend on symbols. `concrete`: analyses
     the program at concrete sizes.
     """
 
     internals: ClassVar[frozenset[str]] = Displayed.internals | {
         *("analysis", "atoms", "compiled_for", "concrete", "dead_part", "executed_flops", "extents", "is_parameter"),
-        *("kernel_source", "live", "memory_use", "program", "saved_rows", "source_of", "whole_tree"),
+        *("kernel_source", "live", "memory_use", "program", "retrace", "saved_rows", "source_of", "whole_tree"),
     }
 
     name: str
@@ -77,6 +79,7 @@ class Counts(Displayed):
     extents: tuple[Count, ...] = ()
     concrete: Callable[[Mapping[str, int]], Any] | None = field(default=None, repr=False)
     point: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    retrace: Callable[[Mapping[str, Any]], Any] | None = field(default=None, repr=False)
 
     @cached_property
     def rows(self) -> Mapping[Row, Cost]:
@@ -184,6 +187,9 @@ class Counts(Displayed):
         from costax._jax import argument_shards, donated
         from costax.performance.memory import memory_profile
 
+        if self._traced is not self:
+            return self._traced._memory
+        check_numbers(self, "Which arrays are alive at the peak depends on their sizes.", only_sizes=True)
         names = [path for path, _ in self.inputs]
         donated_inputs = donated(self.program.traced) if self.program is not None else ()
         # jax may put constants before the arguments; they are never donated.
@@ -232,6 +238,8 @@ class Counts(Displayed):
         """Return the kernels of the program: equations that are expected to run fused, as one kernel each."""
         from costax.performance.kernels import of_program
 
+        if self._traced is not self:
+            return self._traced.kernels()
         parameters = self.program.parameters if self.program is not None else None
         return Items(of_program(self.memory.region, parameters or ()))
 
@@ -270,13 +278,20 @@ class Counts(Displayed):
 
     def whole_tree(self) -> Node:
         """Return the tree of equations. Raises InputError for an analysis that was loaded from a record."""
-        if self.tree is None:
+        tree = self._traced.tree
+        if tree is None:
             raise InputError(
                 f"`{self.name}` has no equations: it was loaded from a record, or its formulas were evaluated.",
                 why="Memory and activations are computed from the equations.",
                 cure="Analyse the program again: costax.analyze(fn)(*args).",
             )
-        return self.tree
+        return tree
+
+    @cached_property
+    def _traced(self) -> Self:
+        """The analysis itself, or if its formulas were evaluated the program analysed again with these values."""
+        evaluated = self.tree is None and self.retrace is not None and not self.symbols
+        return self.retrace({}) if evaluated and self.retrace else self
 
     def is_parameter(self) -> tuple[bool, ...]:
         """Return for each input whether it is a parameter."""

@@ -13,9 +13,10 @@ from costax._jax import pytrees
 from costax.analysis.analysis import Analysis
 from costax.analysis.interpolation import interpolate, sizes_of
 from costax.analysis.symbols import ones
+from costax.core.open_symbols import given
 from costax.core.polynomial import Polynomial
-from costax.core.polynomial.symbol_values import Condition
-from costax.errors import CostaxError, MissingRuleError, TripsError, Undecided
+from costax.core.polynomial.symbol_values import Condition, broken_condition, too_small
+from costax.errors import CostaxError, MissingRuleError, SymbolError, TripsError, Undecided
 from costax.program.trace import Target, conditions_of, in_one_scope
 
 # The three points at which formulas are checked, as indices into the allowed sizes of each symbol. The first symbol
@@ -63,6 +64,32 @@ def symbolic_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
             if isinstance(count, Polynomial):
                 least.update({atom.text: max(atom.least, least.get(atom.text, 1)) for atom in count.leaves()})
     return Arguments(fn, args, kwargs, least, conditions_of(scope))
+
+
+def target_at(target: Target, values: Mapping[str, Any]) -> tuple[Target, dict[str, Any]]:
+    """Return a target with numbers for the sizes that have names, and the values that belong to no size.
+
+    Raises SymbolError if some sizes have values and others none, or if a value breaks a condition.
+    """
+    symbolic = symbolic_arguments(target, (), {})
+    sizes = {name: value for name, value in values.items() if symbolic and name in symbolic.least}
+    if symbolic is None or not sizes:
+        return target, dict(values)
+    missing = sorted(set(symbolic.least) - set(sizes))
+    if missing:
+        raise SymbolError(
+            f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value.",
+            where=f"sizes: {', '.join(sorted(symbolic.least))}",
+            why="The program is traced with numbers for all of its sizes, or with names for all of them.",
+            cure=f"Give all of them values: {given(sorted(symbolic.least))}.",
+        )
+    for name, value in sizes.items():
+        if value < symbolic.least[name]:
+            raise too_small(name, value, symbolic.least[name])
+    for condition in symbolic.conditions:
+        if not condition.holds(sizes):
+            raise broken_condition(condition, sizes)
+    return symbolic.at(sizes)[0], {name: value for name, value in values.items() if name not in sizes}
 
 
 def analyze_symbols(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from costax.core.cost import FIELDS, Cost
@@ -126,8 +127,13 @@ def at(analysis: C, values: Mapping[str, Any]) -> C:
         conditions=(),
         extents=(),
         concrete=None,
+        retrace=None if analysis.retrace is None else partial(_again, analysis.retrace, values),
         point={**dict(analysis.point), **values},
     )
+
+
+def _again(retrace: Callable[[Mapping[str, Any]], Any], values: Mapping[str, Any], more: Mapping[str, Any]) -> Any:
+    return retrace({**values, **more})
 
 
 def evaluate_many(

@@ -13,6 +13,7 @@ from costax.analysis.changes import Change
 from costax.analysis.diff import fields
 from costax.core import units
 from costax.core.cost import Count
+from costax.core.open_symbols import given
 from costax.errors import SymbolError, UnitError
 
 _THRESHOLD: Final = re.compile(r"\s*(?P<field>\w+)\s*(?P<sign>[<>]=?)\s*(?P<relative>[+-]?)\s*(?P<limit>.+?)\s*")
@@ -70,7 +71,7 @@ class Threshold:
             raise SymbolError(
                 f"The threshold {self.written!r} asks for a number, and `{self.field}` depends on symbols.",
                 why=f"It is {change.before} before and {change.after} after.",
-                cure="Compare programs whose sizes and trip counts are numbers.",
+                cure=f"Give the symbols values: {given(symbols_of(change))}.",
             )
         if self.percent:
             return Fraction(100 * change.delta, change.before) if change.before else None if change.delta else 0
@@ -96,14 +97,27 @@ def described(field: str, change: Change) -> str:
     return f"{text(field, change.before)} -> {text(field, change.after)}{share}"
 
 
+def symbols_of(change: Change) -> list[str]:
+    """Return the symbols of a change, sorted."""
+    return sorted({name for count in (change.before, change.after) for name in getattr(count, "symbols", ())})
+
+
 def signed_percent(change: Change) -> str:
     """Return a change in percent of the count before: a sign and three digits, or "new", "gone" or "same"."""
     if not change.before:
         return "new" if change.after else "same"
     if not change.after:
         return "gone"
+    if change.symbolic:
+        return "same" if change.before == change.after else f"{share} %" if (share := _everywhere(change)) else "-"
     share = 100 * change.delta / change.before
     return f"{share:+.3g} %" if share else "same"
+
+
+def _everywhere(change: Change) -> str:
+    """Return the change in percent if it is the same for all values of the symbols, else ""."""
+    share = units.share(change.delta, change.before)
+    return "" if share == "-" else share if share.startswith("-") else f"+{share}"
 
 
 def parse(written: str, names: Sequence[str] | None = None) -> Threshold:

@@ -19,7 +19,8 @@ from costax.analysis.other_tools.model_flops import FORMULAS
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.core.dtypes import bits, short_name
-from costax.errors import DeviceError, InputError, SymbolError
+from costax.core.open_symbols import check_numbers
+from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
 from costax.program.tree import RECOMPUTE
@@ -129,13 +130,7 @@ def utilisation(
             why="They are the tokens that all devices together process in one step.",
             cure="Pass batch x length, or leave `tokens` out.",
         )
-    if analysis.symbols:
-        raise SymbolError(
-            f"The FLOPs of `{analysis.name}` depend on symbols ({', '.join(analysis.symbols)}).",
-            why="MFU is a number of one step.",
-            cure="Give them values: analysis.evaluate(b=8).mfu(...). A loop of unknown length gets its trip count from "
-            "trips= (--trips).",
-        )
+    check_numbers(analysis, "MFU is a number of one step.")
     count = device_count(analysis, devices)
     chip = load_device(device)
     unit, per_device = peak_of(analysis, chip, peak)

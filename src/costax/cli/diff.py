@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from costax.cli import options, terminal
-from costax.errors import BudgetError
+from costax.errors import BudgetError, SymbolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from costax.report.shown import Shown
 
@@ -37,12 +37,7 @@ if TYPE_CHECKING:
     metavar="THRESHOLD",
     help="Exit with 1 if a cost exceeds the threshold, such as 'flops > +1%'. Repeat for more.",
 )
-@click.option(
-    "--trips",
-    multiple=True,
-    metavar="NAME=N",
-    help="Trip count of a loop of HLO files that do not say it. Repeat for more.",
-)
+@options.symbol_values
 @click.option("--markdown", is_flag=True, help="Print a Markdown summary for a pull request instead of the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print every field of every layer as JSON.")
 @options.debug
@@ -91,11 +86,9 @@ def diff(
     from costax.report import diff, passes, pull_request
     from costax.report.shown import analysis_of
 
-    if trips:
-        raise click.BadParameter("it works only for two HLO files or folders.", param_hint="--trips")
     _check(fields)
     asked = [thresholds.parse(text) for text in fail_on]
-    accounts = [_account(text) for text in (before, after)]
+    accounts = _accounts((before, after), options.parsed_trips(trips))
     compared = compare(*map(analysis_of, accounts))
     comparisons = [account for account in accounts if not isinstance(account, Analysis)]
     failures = thresholds.failures(compared, asked)
@@ -127,6 +120,34 @@ def _check(names: Sequence[str]) -> None:
     for name in names:
         if name not in fields():
             raise click.BadParameter(f"{name!r} must be one of {', '.join(fields())}.", param_hint="--field")
+
+
+def _accounts(texts: Sequence[str], values: Mapping[str, int]) -> list[Shown]:
+    """Return the analyses of two targets or records, or the comparisons of records, with values for their symbols.
+
+    Raises SymbolError for a value that fits no symbol of either.
+    """
+    from costax.analysis.analysis import Analysis
+    from costax.report.shown import analysis_of
+
+    accounts = [_account(text) for text in texts]
+    known = {name for account in accounts for name in analysis_of(account).symbols}
+    if set(values) - known:
+        raise SymbolError(
+            f"There is no symbol {', '.join(sorted(set(values) - known))} in either program.",
+            where=f"symbols: {', '.join(sorted(known)) or 'none'}",
+            why="The value would have no effect.",
+            cure="Leave it out, or name one of these symbols.",
+        )
+    if not values:
+        return accounts
+
+    def at(account: Shown) -> Shown:
+        symbols = analysis_of(account).symbols
+        fitting = {name: count for name, count in values.items() if name in symbols}
+        return account.evaluate(fitting) if isinstance(account, Analysis) and symbols else account
+
+    return [at(account) for account in accounts]
 
 
 def _account(text: str) -> Shown:

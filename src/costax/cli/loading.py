@@ -21,13 +21,15 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
     """Load and analyse a target. What the program prints during import and tracing goes to standard error."""
     from costax.analysis.analyze import UncountedWarning
     from costax.analysis.analyze import analyze as analyze_function
+    from costax.analysis.symbolic import target_at
     from costax.program.targets import load_target
 
     with shown(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         # Tables and records list the uncounted primitives themselves.
         warnings.simplefilter("ignore", UncountedWarning)
-        loaded = load_target(target, inputs)
-        analysis = analyze_function(loaded, trips=trips, on_missing=on_missing, **options)()  # type: ignore[arg-type]
+        # Values of --at and --trips belong to sizes with names, or else to loops.
+        loaded, loops = target_at(load_target(target, inputs), trips)
+        analysis = analyze_function(loaded, trips=loops, on_missing=on_missing, **options)()  # type: ignore[arg-type]
     # The name of the factory, `resnet18`, tells more than the name of the function or class that it returned.
     return replace(analysis, name=target.rpartition(":")[2])
 

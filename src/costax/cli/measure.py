@@ -48,10 +48,12 @@ def measure(
     import sys
 
     from costax.cli.loading import analysed
+    from costax.core.open_symbols import check_numbers
     from costax.measure.measurement import arguments, measured
     from costax.report import measurement
 
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
+    check_numbers(analysis, "A program runs with arrays, whose sizes are numbers.", only_sizes=True)
     with redirect_stdout(sys.stderr):
         values, invented = arguments(analysis.program, (), {})
         result = measured(analysis, values, invented, iterations, name, seconds)

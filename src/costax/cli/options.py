@@ -44,6 +44,17 @@ debug: Decorator = click.option(
     "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_remember_debug, help="Show tracebacks."
 )
 
+# Values of symbols: `trips`. One list for both, because a name is that of a loop or else that of a size.
+symbol_values: Decorator = click.option(
+    "--trips",
+    "--at",
+    "trips",
+    multiple=True,
+    metavar="NAME=N,...",
+    help="Values of symbols: trip counts of loops that depend on data, as solver/while=40, and sizes with names, as "
+    "b=8,s=2048. Repeat for more.",
+)
+
 # TARGET and how it is traced: `target`, `inputs`, `trips`, `on_missing`.
 tracing: Decorator = _chain(
     click.argument("target"),
@@ -55,12 +66,7 @@ tracing: Decorator = _chain(
         help="Dtype and shape of an argument, as f32[8,224,224,3] or name=i32[8]. Repeat for each argument; a factory "
         "needs none.",
     ),
-    click.option(
-        "--trips",
-        multiple=True,
-        metavar="PLACE=N",
-        help="Trip count of a loop that depends on data, as solver/while=40. Repeat for more loops.",
-    ),
+    symbol_values,
     click.option(
         "--on-missing",
         type=click.Choice(["raise", "warn"]),
@@ -220,19 +226,19 @@ def parsed_branches(texts: Sequence[str]) -> dict[str, int | str]:
 
 
 def parsed_trips(texts: Sequence[str]) -> dict[str, int]:
-    """Return the values of --trips by place. Raises TripsError if a text is not PLACE=N."""
+    """Return the values of --trips and --at by name. Raises TripsError if a text is not NAME=N,..."""
     trips: dict[str, int] = {}
-    for text in texts:
-        place, equals, number = text.rpartition("=")
+    for text in (part for written in texts for part in written.split(",")):
+        place, equals, number = text.strip().rpartition("=")
         try:
             trips[place] = units.parse(number, "")
         except UnitError:
             equals = ""
         if not (place and equals):
             raise TripsError(
-                f"--trips must be PLACE=N, got {text!r}.",
-                why="PLACE is the loop as the tables name it, and N its trip count, a whole number.",
-                cure="Use for example --trips 'solver/while=40'.",
+                f"--trips and --at must be NAME=N, got {text!r}.",
+                why="NAME is a loop as the tables name it, or a size; N is its value, a whole number.",
+                cure="Use for example --trips 'solver/while=40' or --at b=8,s=2048.",
             )
     return trips
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from costax.cli.options import DEBUG
+from costax.core.hints import for_a_shell
 from costax.errors import CheckError, CostaxError
 
 CHECK_FAILED: Final = 1
@@ -34,7 +35,8 @@ class Commands(click.Group):
             # By default Python ends at once and leaves temporary folders and processes behind.
             signal.signal(signal.SIGTERM, _end)
         try:
-            result = super().invoke(ctx)
+            with for_a_shell():
+                result = super().invoke(ctx)
             sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

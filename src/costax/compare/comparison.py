@@ -28,7 +28,7 @@ from costax.compare.repeated_work import replication
 from costax.compare.replication import Replication
 from costax.compare.stage_costs import StageCost
 from costax.core.cost import Count
-from costax.errors import SymbolError
+from costax.core.open_symbols import check_numbers
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.gc_pause import gc_paused
 from costax.hlo.loops import Loop
@@ -140,12 +140,8 @@ def compare_program(
     the compiled module have no cause. xla_flags: options of XLA. Raises TargetError if XLA does not compile the
     program, SymbolError if a shape has symbols.
     """
-    if analysis.symbols:
-        raise SymbolError(
-            f"The shapes of `{program.name}` depend on symbols ({', '.join(analysis.symbols)}).",
-            why="XLA compiles programs whose shapes are numbers, so it has no count to compare a formula with.",
-            cure="Compare with numbers in place of the symbols; the formulas hold for them too.",
-        )
+    why = "XLA compiles programs whose sizes are numbers, so it has no count to compare a formula with."
+    check_numbers(analysis, why)
     live = analysis.live
     with gc_paused():
         marked_program = marks.mark(live)

@@ -19,6 +19,8 @@ from costax._jax.spec import with_specs
 from costax.analysis.analysis import Analysis
 from costax.analysis.analyze import analyze_program
 from costax.core.display import Displayed
+from costax.core.hints import hint
+from costax.core.open_symbols import check_numbers, given
 from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
@@ -89,29 +91,34 @@ class Measurement(Displayed):
         return 1 / self.in_flight
 
     @property
-    def flops_per_second(self) -> float:
-        """FLOPs of the program divided by the median latency."""
-        return self.analysis.per_device.flops / self.latency
+    def counted(self) -> bool:
+        """Whether the counts are numbers; a loop of unknown length makes them formulas, and the rates are not known."""
+        return not self.analysis.symbols
 
     @property
-    def bytes_per_second(self) -> float:
-        """Bytes of the fused traffic divided by the median latency."""
-        return self._predicted.traffic["fused"] / self.latency
+    def flops_per_second(self) -> float | None:
+        """FLOPs of the program divided by the median latency; None if they depend on a loop of unknown length."""
+        return self.analysis.per_device.flops / self.latency if self.counted else None
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Bytes of the fused traffic divided by the median latency; None if they depend on a loop of unknown length."""
+        return self._predicted.traffic["fused"] / self.latency if self.counted else None
 
     @property
     def mfu(self) -> float | None:
         """Model FLOPs utilisation: model FLOPs per second divided by the peak; None if the peak is not known."""
-        return self._share(self._predicted.model_flops)
+        return self._share(self._predicted.model_flops) if self.counted else None
 
     @property
     def hfu(self) -> float | None:
         """Hardware FLOPs utilisation: hardware FLOPs per second divided by the peak; None if the peak is not known."""
-        return self._share(self._predicted.flops)
+        return self._share(self._predicted.flops) if self.counted else None
 
     @property
     def peak(self) -> tuple[str, float] | None:
         """(unit, FLOP/s) that MFU and HFU divide by; None if the device is not known."""
-        return self._predicted.peak if self.device is not None else None
+        return self._predicted.peak if self.device is not None and self.counted else None
 
     def _share(self, flops: int) -> float | None:
         return flops / self.latency / self.peak[1] if self.peak else None
@@ -134,11 +141,20 @@ class Measurement(Displayed):
             notes.append(
                 f"{self.made_up} arguments had only a shape and ran with random normal values, or zeros for integers."
             )
-        if self.device is None:
+        if not self.counted:
+            notes.append(
+                "FLOP/s and MFU are not known: the counts depend on trip counts "
+                f"({', '.join(self.analysis.symbols)}); {_how(self.analysis.symbols)}."
+            )
+        elif self.device is None:
             notes.append(
                 f"MFU is not known, because costax has no peak for {self.kind}. `costax calibrate` measures a CPU."
             )
         return notes
+
+
+def _how(symbols: Sequence[str]) -> str:
+    return hint("count them with costax.count_trips and give them to costax.analyze", f"give them: {given(symbols)}")
 
 
 def measure(
@@ -187,6 +203,7 @@ def measure(
             params_argnums=params_argnums,
         )
         analysis = analyze_program(program, {}, "warn")
+        check_numbers(analysis, "A program runs with arrays, whose sizes are numbers.", only_sizes=True)
         values, made_up = arguments(program, args, kwargs)
         return measured(analysis, values, made_up, iterations, device, seconds)
 
@@ -205,6 +222,7 @@ def measured(
 
     values: an array for each input. made_up: how many of them are random.
     """
+    check_numbers(analysis, "A program runs with arrays, whose sizes are numbers.", only_sizes=True)
     program = analysis.program
     start = time.perf_counter()
     executable = _jax.Executable(program.traced, program.jaxpr)

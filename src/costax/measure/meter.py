@@ -20,7 +20,8 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.analyze import analyze
 from costax.analysis.utilisation import MODEL, convention_flops, device_count, peak_of
 from costax.core import units
-from costax.errors import InputError, SymbolError
+from costax.core.open_symbols import check_numbers
+from costax.errors import InputError
 from costax.measure.measurement import known_device
 from costax.measure.writers import writer
 from costax.performance.hardware import Device
@@ -300,12 +301,7 @@ def meter(
             trips=trips,
             on_missing="warn",
         )(*args, **(kwargs or {}))
-    if analysis.symbols:
-        raise SymbolError(
-            f"The FLOPs of `{analysis.name}` depend on symbols ({', '.join(analysis.symbols)}).",
-            why="The meter divides the FLOPs of one step by its time.",
-            cure="Pass shapes with numbers, and trips={place: count} for a loop of unknown length.",
-        )
+    check_numbers(analysis, "The meter divides the FLOPs of one step by its time.")
     count = device_count(analysis, devices)
     chip = known_device(device, *_jax.device()) if device == "auto" else known_device(device, "", "")
     work = StepWork(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
-from costax.errors import DeviceError, SymbolError
+from costax.core.open_symbols import check_numbers
+from costax.errors import DeviceError
 from costax.performance import unfused_attention
 from costax.performance.efficiency.tables import program_spread
 from costax.performance.hardware import Device
@@ -405,13 +406,7 @@ def predict(
     no such program.
     """
     check_program(program, "predict")
-    if program.analysis.symbols:
-        raise SymbolError(
-            f"The counts of `{program.analysis.name}` depend on symbols ({', '.join(program.analysis.symbols)}).",
-            why="A predicted time is a number.",
-            cure="Give sizes as numbers, such as costax.spec('f32[8,64]'), and a loop of unknown length its trip "
-            "count, such as trips={'while': 10} or --trips while=10.",
-        )
+    check_numbers(program.analysis, "A predicted time is a number.")
     chosen = device_of(device).one_of_jax()
     if not chosen.peaks and not chosen.rates:
         raise DeviceError(

@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from costax.analysis.analysis import Analysis
 from costax.core.cost import Cost, Count
+from costax.core.open_symbols import check_numbers
 
+_WIDTHS: Final = "A flame graph draws each count as a width, which is a number."
 # The weights by name: the unit in pprof, the unit in speedscope (which has none for counts), the count.
 WEIGHTS: Final[Mapping[str, tuple[str, str, Callable[[Cost], Count]]]] = {
     "FLOPs": ("count", "none", lambda cost: cost.flops),
@@ -100,6 +102,7 @@ def prediction_as_perfetto(prediction: Any) -> str:
 
 def as_speedscope(analysis: Analysis) -> str:
     """Return a speedscope file: one profile per weight, with shared frames. Source: its file-format-schema.json."""
+    check_numbers(analysis, _WIDTHS)
     frames: dict[StackFrame, int] = {}
     samples: list[tuple[list[int], Cost]] = []
     for stack, cost in stacks(analysis):
@@ -148,6 +151,7 @@ def as_pprof(analysis: Analysis) -> bytes:
     pprof's values are 64-bit integers. Weights whose total is larger are divided by 1000, 1000^2 ..., and their names
     say so: `FLOPs x 1,000`.
     """
+    check_numbers(analysis, _WIDTHS)
     strings: dict[str, int] = {"": 0}
     locations: dict[StackFrame, int] = {}
     scales = {name: _scale(of(analysis.total)) for name, (_, _, of) in WEIGHTS.items()}

@@ -30,12 +30,13 @@ def render(result: Measurement) -> Group:
 
 def _lines(result: Measurement) -> list[tuple[str, str]]:
     seconds = units.seconds
-    flops, nbytes = units.rate(result.flops_per_second, "FLOP/s"), units.rate(result.bytes_per_second, "B/s")
     lines = [
         ("latency", f"{seconds(result.latency)}   [min {seconds(result.fastest)}, p90 {seconds(result.p90)}]"),
         ("throughput", f"{units.rate(result.throughput)} calls per second, with many calls in flight"),
-        ("achieved", f"{flops}, {nbytes} of fused traffic{_whose(result)}"),
     ]
+    if result.flops_per_second is not None and result.bytes_per_second is not None:
+        flops, nbytes = units.rate(result.flops_per_second, "FLOP/s"), units.rate(result.bytes_per_second, "B/s")
+        lines.append(("achieved", f"{flops}, {nbytes} of fused traffic{_whose(result)}"))
     if result.mfu is not None and result.hfu is not None and result.peak is not None:
         hfu = f", HFU {result.hfu:.1%}" if result.hfu != result.mfu else ""
         peak = f"{units.rate(result.peak[1], 'FLOP/s')} ({result.peak[0]})"

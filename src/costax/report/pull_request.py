@@ -11,6 +11,7 @@ from costax.analysis.diff import Change, Diff, Layer, fields
 from costax.analysis.thresholds import Failure, described, signed_percent
 from costax.analysis.views import label, templates
 from costax.core.cost import Count
+from costax.core.polynomial import magnitude
 from costax.report.formats import escaped, grid
 
 # The fields of the summary, most important first; a field that did not change is not shown.
@@ -79,12 +80,17 @@ def as_text(diff: Diff) -> str:
     total = diff.total
     lines = [f"  {_NAMES.get(f, f)}: {described(f, total.change(f))}" for f in _FIELDS if total.change(f).delta]
     field = leading_field(diff)
-    for entry in places(diff, field)[:_MOST]:
-        verb = "grew" if entry.change.delta > 0 else "shrank"
-        lines.append(
-            f"    {entry.name} {verb} by {text(field, abs(entry.change.delta))}: {described(field, entry.change)}"
-        )
+    lines += [
+        f"    {entry.name} {_verb(field, entry.change)}: {described(field, entry.change)}"
+        for entry in places(diff, field)[:_MOST]
+    ]
     return "\n".join(lines)
+
+
+def _verb(field: str, change: Change) -> str:
+    if change.symbolic:
+        return f"changed by {text(field, change.delta)}"
+    return f"{'grew' if change.delta > 0 else 'shrank'} by {text(field, abs(change.delta))}"
 
 
 def leading_field(diff: Diff) -> str:
@@ -106,7 +112,7 @@ def places(diff: Diff, field: str) -> list[ChangedLayers]:
         )
         for group in _same_change(layers, field)
     ]
-    return sorted(changed, key=lambda entry: -abs(entry.change.delta))
+    return sorted(changed, key=lambda entry: -magnitude(entry.change.delta))
 
 
 def _same_change(layers: Sequence[Layer], field: str) -> Iterator[list[Layer]]:
@@ -131,13 +137,13 @@ def _name(scopes: Sequence[str]) -> str:
 
 
 def _row(field: str, change: Change) -> tuple[str, str, str, str]:
-    sign = "+" if change.delta > 0 else "-"
-    return (
-        text(field, change.before),
-        text(field, change.after),
-        sign + text(field, abs(change.delta)),
-        signed_percent(change),
-    )
+    return text(field, change.before), text(field, change.after), _signed(field, change), signed_percent(change)
+
+
+def _signed(field: str, change: Change) -> str:
+    if change.symbolic:
+        return text(field, change.delta)
+    return ("+" if change.delta > 0 else "-") + text(field, abs(change.delta))
 
 
 def _title(diff: Diff) -> str:

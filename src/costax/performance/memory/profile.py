@@ -16,7 +16,6 @@ from typing import Any
 from costax import _jax
 from costax.core.cost import Count
 from costax.core.equation import Operand
-from costax.errors import InputError
 from costax.performance.memory.compiler import XLA_GPU_H100, CompilerModel
 from costax.performance.memory.liveness import LivenessAnalysis, LiveRanges
 from costax.program.regions import Op, Region, program
@@ -167,17 +166,9 @@ def memory_profile(
     tree: the costs of the same jaxpr. names, donated: of the inputs. model: the compiler of the fused estimate.
     devices, shards: how many devices share the program, and what one of them holds of each input; see
     `costax.program.regions.program`.
-    Raises InputError where a size is a symbol.
+    The sizes must be numbers.
     """
     region = program(jaxpr, tree, names, donated, devices, shards)
-    for value in region.values:
-        nbytes: Any = value.nbytes
-        if not isinstance(nbytes, int):
-            raise InputError(
-                f"The size of {value.operand} depends on a symbol.",
-                why="Which arrays are alive at the peak depends on their sizes.",
-                cure="Analyze the program with numbers for the symbols, for example costax.spec('f32[8,64]').",
-            )
     return MemoryProfile(region, model)
 
 
