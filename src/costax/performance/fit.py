@@ -87,7 +87,7 @@ def fits(program: Predictable, device_name: str | Device) -> Fit:
         )
     room = chosen.usable.value if chosen.usable else chosen.capacity.value * _USABLE[chosen.family]
     room = int(room / chosen.jax_devices)
-    use, analysis = program.memory_use(), program.analysis
+    use, analysis = program.memory_use(chosen), program.analysis
     return Fit(analysis, chosen, use.needed, room, use.source, _changes(analysis), use.unmodelled, use.parts)
 
 

@@ -47,7 +47,8 @@ class Op:
     inputs, outputs: numbers of `Region.values`; None for a literal. node: the cost of the equation. scope, direction:
     below the region. regions: the body of a loop and then its condition, or the branches of a `cond`; nodes: the costs
     of these. loop: whether the regions run repeatedly. carried: positions of the inputs that are the first carry.
-    axis_sizes: of the manual mesh axes around the equation. parts: how many devices share its work evenly.
+    axis_sizes: of the manual mesh axes around the equation. parts: how many devices share its work evenly. inserted:
+    the traits of an op that a compiler inserts beside an equation, such as a cast of an operand.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Op:
     parts: int = 1
     loop: bool = False
     carried: range = range(0)
+    inserted: Traits | None = None
 
     @property
     def equation(self) -> Any:
@@ -71,7 +73,7 @@ class Op:
     @property
     def traits(self) -> Traits:
         """The traits of the primitive."""
-        return self.node.traits
+        return self.inserted or self.node.traits
 
     @property
     def has_condition(self) -> bool:

@@ -7,6 +7,7 @@ have their buffers from the start.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,6 +64,20 @@ class MemoryProfile:
         """Take the region of the whole program, and the compiler of the fused estimate."""
         self._region = region
         self._model = model
+        self._by_model: dict[str, MemoryProfile] = {model.name: self}
+
+    def compiled_by(self, model: CompilerModel) -> MemoryProfile:
+        """Return the profile of the same program for another compiler."""
+        if model.name not in self._by_model:
+            other = MemoryProfile(self._region, model)
+            other._by_model = self._by_model
+            self._by_model[model.name] = other
+        return self._by_model[model.name]
+
+    @property
+    def model(self) -> CompilerModel:
+        """The compiler of the fused estimate."""
+        return self._model
 
     @cached_property
     def _unfused(self) -> LiveRanges:
@@ -86,6 +101,21 @@ class MemoryProfile:
         """Bytes that a compiler is expected to allocate: elementwise chains fused, results allocated from the start."""
         results = len(self._region.outputs)
         return self._fused.peak + (self._model.pointer * results if results > 1 else 0)
+
+    @property
+    def bounds(self) -> tuple[Count, Count]:
+        """The least and the most bytes that the estimate leaves possible.
+
+        Arguments and results are certain; the temporaries are the estimate times the bounds of the model. What the
+        program does not determine (`doubts`) may take as much as each result in a buffer of its own does.
+        """
+        least, most = self._model.bounds
+        parts = self.parts
+        certain, temporaries = parts["arguments"] + parts["results"], parts["temporaries"]
+        upper = certain + math.ceil(most * temporaries)
+        if self.doubts:
+            upper = max(upper, self.framework_peak)
+        return certain + math.floor(least * temporaries), upper
 
     @property
     def parts(self) -> dict[str, Count]:
@@ -131,7 +161,7 @@ class MemoryProfile:
         live_ranges = self._fused if fused else self._unfused
         return [
             TimelinePoint(number, size, "/".join(op.scope), op.name, _jax.source(op.equation))
-            for number, (size, op) in enumerate(zip(live_ranges.sizes, self._region.ops, strict=True))
+            for number, (size, op) in enumerate(zip(live_ranges.sizes, live_ranges.region.ops, strict=True))
         ]
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:

@@ -27,8 +27,8 @@ def workspace_bytes(op: Op, region: Region, model: CompilerModel) -> Count:
         return _cublas_workspace(op, model) + _transposed_operands(op, region, model) + _partial_sums(op, model)
     if contraction is ContractionKind.CONVOLUTION:
         return pointer_table + _layout_copies(op, region, model)
-    if contraction is ContractionKind.RAGGED:
-        return _rows_for_each_group(op)
+    if model.kind == "cpu" and op.traits.in_place and "dimension_numbers" in op.equation.params:
+        return _batched_scatter(op, region, model)
     results = sum(_aligned(region.values[x].nbytes, model) for x in op.outputs)
     match library:
         case Implementation.WINDOW_SCATTER:
@@ -79,10 +79,23 @@ def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
     return copied
 
 
-def _rows_for_each_group(op: Op) -> Count:
-    """Return the bytes of the left operand of a ragged product, written once for each group, masked to its rows."""
-    rows, groups = op.equation.invars[0].aval.shape, op.equation.invars[1].aval.shape[0]
-    return prod(rows) * _width(op.equation.invars[0]) * groups
+def _batched_scatter(op: Op, region: Region, model: CompilerModel) -> Count:
+    """Return the bytes of the indices of a scatter under `vmap`, to which the index of the batch is added.
+
+    Source: XLA, batched_gather_scatter_normalizer.cc, which concatenates an iota for each batch axis; GPUs compute it in
+    the kernel of the scatter. XLA for CPUs copies the updates too, into one row for each index.
+    """
+    numbers = op.equation.params.get("dimension_numbers")
+    batched = getattr(numbers, "operand_batching_dims", ())
+    if not batched:
+        return 0
+    indices = op.equation.invars[1].aval
+    rows, columns = prod(indices.shape[:-1]), indices.shape[-1]
+    copied = _aligned(rows * (columns + len(batched)) * indices.dtype.itemsize, model)
+    updates = op.inputs[2]
+    if updates is not None:
+        copied += _aligned(region.values[updates].nbytes, model)
+    return copied
 
 
 def _partial_sums(op: Op, model: CompilerModel) -> Count:
