@@ -7,12 +7,14 @@ cpu_instruction_fusion.cc.
 
 from __future__ import annotations
 
+from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
 from costax.performance.memory.fusion import Fusion
 from costax.performance.memory.library_fusion import LibraryCalls
 from costax.performance.memory.recomputation import CodeDuplication
+from costax.performance.memory.simplifications import is_scatter
 from costax.program.regions import Op, Region
-from costax.rules.traits import Function
+from costax.rules.traits import ContractionKind, Function
 
 # Source: cpu_instruction_fusion.cc, ShouldFuse.
 _MOST_CONCATENATED = 8
@@ -131,13 +133,15 @@ def _may_fuse(region: Region, op: Op, x: int) -> bool:
     if value.kind != "computed" or value.op < 0:
         return False
     producer = region.ops[value.op]
-    consumes = _fusible(op) or op.traits.in_place
+    consumes = _fusible(op) or (op.traits.in_place and not is_scatter(op))
     return consumes and _fusible(producer) and not _wide(producer) and not _wide(op)
 
 
 def _fusible(op: Op) -> bool:
-    """Say whether an op can be a part of a loop fusion. Source: CanBeLoopFused."""
-    return not op.regions and (op.traits.computed_where_used or (op.traits.reduction and not op.traits.windowed))
+    """Say whether an op can be a part of a loop fusion; an outer product is a multiplication. Source: CanBeLoopFused."""
+    outer = op.traits.contraction is ContractionKind.PRODUCT and dot_kind.depth(op) == 1
+    reduces = op.traits.reduction and not op.traits.windowed
+    return not op.regions and (op.traits.computed_where_used or reduces or outer)
 
 
 def _wide(op: Op) -> bool:

@@ -107,7 +107,7 @@ def _starts(region: Region, op: Op) -> bool:
         rows_first = set(ours) == set(range(len(shape) - len(ours), len(shape)))
         large = max(m, n, dot_kind.depth(op)) >= _LEAST_EXTENT
         del theirs, left
-        return dtypes in _PRODUCTS and rows_first and min(m, n) > 1 and large
+        return dtypes in _PRODUCTS and dot_kind.depth(op) > 1 and rows_first and min(m, n) > 1 and large
     if op.traits.contraction is ContractionKind.CONVOLUTION:
         params = op.equation.params
         shapes = [v.aval.shape for v in (*op.equation.invars[:2], *op.equation.outvars)]

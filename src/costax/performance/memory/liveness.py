@@ -19,9 +19,11 @@ from costax.performance.memory.schedule import (
     list_order,
     post_order,
 )
+from costax.performance.memory.simplifications import simplified
 from costax.performance.memory.tiles import tiled_bytes
 from costax.performance.memory.workspace import workspace_bytes
 from costax.program.regions import Op, Region, Value
+from costax.rules.traits import NO_TRAITS
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class LivenessAnalysis:
         """Return a region with what the compiler inserts into it."""
         if self.model is None:
             return region
+        region = simplified(region)
         if self.model.kind != "tpu":
             # A TPU multiplies ragged operands as they are.
             region = with_expanded_groups(region, self.model)
@@ -320,7 +323,10 @@ class _RegionLiveness:
         in_place = op.traits.in_place or op.loop
         if not (in_place or self.analysis.compiled):
             return []
-        candidates = dying if op.loop else [x for x in dying if x in self.fusion.overwritable[number]]
+        # A loop overwrites what it carries, and the zeros that it stacks its results in; it reads the others to the end.
+        carried = {op.inputs[i] for i in op.carried}
+        carried |= {x for x in op.inputs if x is not None and self._are_zeros(x)}
+        candidates = [x for x in dying if x in carried] if op.loop else [x for x in dying if x in self.fusion.overwritable[number]]
         overwritten: list[int] = []
         for x in new:
             size = self._size(x)
@@ -328,6 +334,10 @@ class _RegionLiveness:
             if operand is not None:
                 overwritten.append(operand)
         return overwritten
+
+    def _are_zeros(self, x: int) -> bool:
+        producer = self.region.values[x].op
+        return producer >= 0 and self.region.ops[producer].inserted is NO_TRAITS
 
     def _last_uses(self) -> dict[int, int]:
         """Return for each buffer the op that reads it last. Results of the region are read after the last op."""

@@ -25,11 +25,14 @@ _NARROW = ("bf16", "f16")
 def rewritten_for_cpu(region: Region) -> Region:
     """Return the region with casts and transposes around its contractions; the region itself where none is needed."""
     kinds = (ContractionKind.PRODUCT, ContractionKind.CONVOLUTION)
-    if not any(op.traits.contraction in kinds for op in region.ops):
+    if not any(op.traits.contraction in kinds or op.loop for op in region.ops):
         return region
     rewriter = _Rewriter(region)
     for op in region.ops:
-        rewriter.add(op, contraction=op.traits.contraction in kinds)
+        if op.loop and not op.has_condition:
+            rewriter.add_scan(op)
+        else:
+            rewriter.add(op, contraction=op.traits.contraction in kinds)
     return rewriter.region
 
 
@@ -88,6 +91,19 @@ class _Rewriter:
         # The results that were inserted already, by operand and kind: XLA removes common subexpressions.
         self._inserted: dict[tuple[int, object], int] = {}
 
+    def add_scan(self, op: Op) -> None:
+        """Add a scan. What it slices is cast to float32 before it.
+
+        XLA for CPUs computes a slice of 16-bit numbers in float32 (float_normalization.cc) and moves the cast of the
+        whole array, which no iteration changes, out of the loop (while_loop_invariant_code_motion.cc).
+        """
+        inputs, body = list(op.inputs), op.regions[0]
+        for number, source in zip(body.inputs, body.sources, strict=False):
+            x = None if source is None or body.values[number].kind != "slice" else inputs[source]
+            if source is not None and x is not None and self.region.values[x].operand.dtype in _NARROW:
+                inputs[source] = self._insert(op, x, _CAST, "convert", "cast", "f32")
+        self.append(replace(op, inputs=tuple(inputs)))
+
     def add(self, op: Op, *, contraction: bool) -> None:
         if not contraction:
             self.append(op)
@@ -142,7 +158,10 @@ class _Rewriter:
     def _insert(self, op: Op, x: int, traits: Any, name: str, key: object, dtype: str) -> int:
         if (x, key) not in self._inserted:
             result = self.value(x, dtype)
-            self.append(replace(op, name=name, inputs=(x,), outputs=(result,), inserted=traits))
+            self.append(
+                replace(op, name=name, inputs=(x,), outputs=(result,), regions=(), nodes=(), loop=False,
+                        carried=range(0), inserted=traits)
+            )  # fmt: skip
             self._inserted[x, key] = result
         return self._inserted[x, key]
 

@@ -16,6 +16,7 @@ from costax.core import dtypes
 from costax.core.cost import Count
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
+from costax.performance.memory.simplifications import is_scatter
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind, Implementation
 
@@ -24,10 +25,15 @@ def workspace_bytes(op: Op, region: Region, model: CompilerModel) -> Count:
     """Return the bytes that an op needs while it runs, beside its operands and results."""
     contraction, library, pointer_table = op.traits.contraction, op.traits.implementation, model.alignment
     if contraction is ContractionKind.PRODUCT:
+        if model.kind != "gpu":
+            # The transposes are ops of their own, and no product is split.
+            return 0
         return _cublas_workspace(op, model) + _transposed_operands(op, region, model) + _partial_sums(op, model)
     if contraction is ContractionKind.CONVOLUTION:
+        if model.kind != "gpu":
+            return 0
         return pointer_table + _layout_copies(op, region, model)
-    if model.kind == "cpu" and op.traits.in_place and "dimension_numbers" in op.equation.params:
+    if model.kind == "cpu" and op.traits.in_place and is_scatter(op):
         return _batched_scatter(op, region, model)
     results = sum(_aligned(region.values[x].nbytes, model) for x in op.outputs)
     match library:
@@ -71,7 +77,7 @@ def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
     """
     _, batched = op.equation.params["dimension_numbers"]
     copied: Count = 0
-    if dot_kind.kind(op, model):
+    if dot_kind.kind(op, model) == "small":
         return copied
     for x, axes in zip(op.inputs, batched, strict=True):
         if x is not None and sorted(axes) != list(range(len(axes))):
