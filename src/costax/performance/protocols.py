@@ -30,8 +30,8 @@ class MemoryUse:
     needed: bytes at the peak. parts: `needed` by kind of buffer, such as "arguments". source: the origin of the
     numbers, such as "fused estimate". allocated: bytes of results and temporaries, which each call allocates.
     unmodelled: primitives whose workspace the source does not know. bounds: the least and the most bytes that the
-    source leaves possible; None where the compiler itself says `needed`. interface: bytes of the arguments and the results
-    of one device, those in the buffer of an argument too.
+    source leaves possible; None where the compiler itself says `needed`. interface: bytes of the arguments and the
+    results of one device, those in the buffer of an argument too.
     """
 
     needed: Count

@@ -67,7 +67,7 @@ class CompilerModel:
     on_chip: int = 0
     # Source: XLA's flag xla_gpu_dot_merger_threshold_mb.
     largest_merged: int = 64 << 20
-    bounds: tuple[float, float] = (0.8, 1.25)
+    bounds: tuple[float, float] = (0.5, 1.8)
     most_sources: int
     launch_bytes: int
     inline_bytes: int
@@ -140,8 +140,11 @@ XLA_TPU_V5E: Final = replace(
     alignment=512,
     library_workspace=0,
     most_parts=1,
-    on_chip=134_217_728,
-    bounds=(0.6, 1.6),
+    on_chip=(128 - 16) << 20,
+    largest_merged=0,
+    # Whether an array lies in on-chip memory is libtpu's decision, which costax does not replay; see `bounds` of
+    # MemoryProfile.
+    bounds=(0.0, 1.6),
 )
 """The model of the compiler of TPUs, with the on-chip memory of a v5e."""
 
@@ -156,6 +159,7 @@ XLA_CPU: Final = replace(
     library_workspace=0,
     # XLA for CPUs calls Eigen or YNNPACK, which split no product in XLA's memory.
     most_parts=1,
+    bounds=(0.5, 1.6),
     # cpu_compiler.cc does not merge products.
     largest_merged=0,
 )
@@ -163,6 +167,9 @@ XLA_CPU: Final = replace(
 
 # A kernel launch takes XLA's cost model 1 us. Source: XLA, gpu_performance_model.h, kKernelLaunchOverhead.
 _LAUNCH_SECONDS: Final = 1e-6
+# Of the VMEM of a TPU, XLA leaves so many bytes to the kernels themselves. Source: libtpu's flag
+# xla_tpu_scoped_vmem_limit_kib.
+_SCOPED_VMEM: Final = 16 << 20
 
 
 def compiler_model(device: Device) -> CompilerModel | None:
@@ -176,7 +183,8 @@ def compiler_model(device: Device) -> CompilerModel | None:
     on_chip = device.on_chip
     if device.family == "tpu":
         vmem = on_chip.get("vmem")
-        return replace(XLA_TPU_V5E, name=f"XLA for a {device.name}", on_chip=int(vmem.value) if vmem else 0)
+        usable = max(int(vmem.value) - _SCOPED_VMEM, 0) if vmem else 0
+        return replace(XLA_TPU_V5E, name=f"XLA for a {device.name}", on_chip=usable)
     if device.vendor not in ("NVIDIA", "AMD"):
         return None
     changes: dict[str, float | int | str] = {"name": f"XLA for {device.name}"}

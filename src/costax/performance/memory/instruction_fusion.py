@@ -138,7 +138,10 @@ def _may_fuse(region: Region, op: Op, x: int) -> bool:
 
 
 def _fusible(op: Op) -> bool:
-    """Say whether an op can be a part of a loop fusion; an outer product is a multiplication. Source: CanBeLoopFused."""
+    """Say whether an op can be a part of a loop fusion. Source: CanBeLoopFused.
+
+    An outer product sums nothing, so XLA turns it into a multiplication.
+    """
     outer = op.traits.contraction is ContractionKind.PRODUCT and dot_kind.depth(op) == 1
     reduces = op.traits.reduction and not op.traits.windowed
     return not op.regions and (op.traits.computed_where_used or reduces or outer)

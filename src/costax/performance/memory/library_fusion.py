@@ -1,8 +1,9 @@
 """Library fusion: the parts of a program that XLA for CPUs gives to YNNPACK whole.
 
 Each product and convolution is a part. A part grows from each reduction, the last first: upwards to operands that
-nothing outside the part reads, products too, downwards while the result has one reader. The arrays inside the part are YNNPACK's own and no buffers of XLA, whose
-memory analysis does not count them. Source: XLA, library_rewriter.cc and ynn_support.cc.
+nothing outside the part reads, products too, downwards while the result has one reader. The arrays inside the
+part are YNNPACK's own and no buffers of XLA, whose memory analysis does not count them. Source: XLA,
+library_rewriter.cc and ynn_support.cc.
 """
 
 from __future__ import annotations

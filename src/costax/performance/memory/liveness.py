@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from costax.core.cost import Count
@@ -106,8 +106,11 @@ class LivenessAnalysis:
 
     def size(self, value: Value) -> Count:
         """Return the bytes that a temporary takes, tiles and alignment included."""
-        nbytes = tiled_bytes(value) if self.model is not None and self.model.kind == "tpu" else value.nbytes
-        return -(-nbytes // self.alignment) * self.alignment
+        return -(-self.stored(value) // self.alignment) * self.alignment
+
+    def stored(self, value: Value) -> Count:
+        """Return the bytes of a value in the layout of the compiler."""
+        return tiled_bytes(value) if self.model is not None and self.model.kind == "tpu" else value.nbytes
 
 
 class _RegionLiveness:
@@ -133,7 +136,6 @@ class _RegionLiveness:
         self.looped = {x for op in region.ops if op.loop for x in (*op.inputs, *op.outputs) if x is not None}
         self.reusing: set[int] = set()
         self.inner: dict[int, LiveRanges] = {}
-        self._workspaces: dict[int, tuple[Count, Count]] = {}
 
     def graph(self) -> KernelGraph:
         """Return the kernels of the region and what each must wait for."""
@@ -162,6 +164,8 @@ class _RegionLiveness:
         base = 0 if self.whole else now
         # The body of a loop shares the on-chip memory with what is around it, which is counted there.
         on_chip = self.analysis.model.on_chip if self.whole and self.analysis.model else 0
+        # Bytes of the temporaries alive that can lie there.
+        small = self._on_chip(alive, on_chip) if on_chip else 0
         sizes: dict[int, Count] = {}
         peak, moment, at_peak = now, -1, tuple(sorted(alive))
         padding = self._most_padding(at_peak)
@@ -174,7 +178,8 @@ class _RegionLiveness:
             inside, inside_padding = self._inside(op, number)
             during = now + sum(map(self._size, new)) - sum(map(self._size, overwritten)) + inside
             if on_chip:
-                during -= min(on_chip, self._could_be_on_chip((alive | set(new)) - set(overwritten)) + inside)
+                small += self._on_chip(new, on_chip)
+                during -= min(on_chip, small - self._on_chip(overwritten, on_chip) + inside)
             sizes[number] = during - base
             if during > peak:
                 peak, moment, at_peak = during, number, tuple(sorted((alive | set(new)) - set(overwritten)))
@@ -184,6 +189,7 @@ class _RegionLiveness:
             # A result that nothing reads dies at once.
             dead = {*dying, *(x for x in new if x not in last)} - self.pinned
             alive -= dead
+            small -= self._on_chip(dead, on_chip) if on_chip else 0
             now -= sum(map(self._size, dead))
         # XLA's allocation ends with the last byte of its last buffer, so the padding of one buffer is not needed; XLA
         # is taken to place the buffer with most padding last. Two temporaries of 1,000 and 300 bytes, aligned to 256:
@@ -192,17 +198,19 @@ class _RegionLiveness:
         by_op = _by_op(sizes, len(region.ops), now - base)
         return LiveRanges(region, fusion, by_op, peak - base - unneeded, moment, at_peak, self.inner, last, padding)
 
-    def _could_be_on_chip(self, alive: set[int]) -> Count:
-        """Return the bytes of the temporaries that can lie in on-chip memory: not what a loop carries, nor results."""
-        most = self.analysis.model.on_chip if self.analysis.model else 0
-        sizes = (self._size(x) for x in alive - self.pinned - self.looped)
+    def _on_chip(self, arrays: Iterable[int], most: Count) -> Count:
+        """Return the bytes of the temporaries that can lie in on-chip memory: not what a loop carries, nor results.
+
+        most: the bytes of that memory; a larger array is not split.
+        """
+        sizes = (self._size(x) for x in arrays if x not in self.pinned and x not in self.looped)
         return sum(size for size in sizes if size <= most)
 
     def _most_padding(self, alive: Sequence[int]) -> Count:
         """Return the most alignment padding that one of these temporaries has."""
         values = self.region.values
-        paddings = [self._size(x) - values[x].nbytes for x in alive if x not in self.pinned and x not in self.reusing]
-        return max([0, *paddings])
+        own = [x for x in alive if x not in self.pinned and x not in self.reusing]
+        return max([0, *(self._size(x) - self.analysis.stored(values[x]) for x in own)])
 
     def _runs(self, op: Op) -> bool:
         """Say whether an op is, or ends, a kernel, or is a loop or branch; any other is fused into its users."""
@@ -212,7 +220,7 @@ class _RegionLiveness:
         value = self.region.values[x]
         if x in self.reusing:
             return 0
-        return value.nbytes if x in self.pinned and self.whole else self.analysis.size(value)
+        return self.analysis.stored(value) if x in self.pinned and self.whole else self.analysis.size(value)
 
     def _pinned(self) -> set[int]:
         """Return the buffers that live from the first op to the last.
@@ -323,10 +331,14 @@ class _RegionLiveness:
         in_place = op.traits.in_place or op.loop
         if not (in_place or self.analysis.compiled):
             return []
-        # A loop overwrites what it carries, and the zeros that it stacks its results in; it reads the others to the end.
+        # A loop overwrites what it carries, and the zeros that it stacks its results in; the others it only reads.
         carried = {op.inputs[i] for i in op.carried}
         carried |= {x for x in op.inputs if x is not None and self._are_zeros(x)}
-        candidates = [x for x in dying if x in carried] if op.loop else [x for x in dying if x in self.fusion.overwritable[number]]
+        candidates = (
+            [x for x in dying if x in carried]
+            if op.loop
+            else [x for x in dying if x in self.fusion.overwritable[number]]
+        )
         overwritten: list[int] = []
         for x in new:
             size = self._size(x)

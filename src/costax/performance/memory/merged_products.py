@@ -26,12 +26,27 @@ def with_merged_products(region: Region, largest: int) -> Region:
     groups = [group for group in _groups(region, largest) if len(group) > 1]
     if not groups:
         return region
+    merged = _with_groups(region, groups)
+    if merged is not None:
+        return merged
+    # Two groups whose products depend on each other crosswise cannot both be merged.
+    chosen: list[list[int]] = []
+    for group in groups:
+        attempt = _with_groups(region, [*chosen, group])
+        if attempt is not None:
+            chosen, merged = [*chosen, group], attempt
+    return merged or region
+
+
+def _with_groups(region: Region, groups: list[list[int]]) -> Region | None:
+    """Return the region with some groups of products merged; None if they then depend on themselves."""
     values = [replace(value) for value in region.values]
-    merged = {number for group in groups for number in group}
-    ops = [op for number, op in enumerate(region.ops) if number not in merged]
+    numbers = {number for group in groups for number in group}
+    ops = [op for number, op in enumerate(region.ops) if number not in numbers]
     for group in groups:
         ops += _merged([region.ops[number] for number in group], values)
-    return replace(region, values=values, ops=_in_order(ops, values))
+    order = _in_order(ops, values)
+    return replace(region, values=values, ops=order) if len(order) == len(ops) else None
 
 
 def _groups(region: Region, largest: int) -> list[list[int]]:

@@ -9,6 +9,7 @@ these is an op with a result of its own, which may be fused, and which takes mem
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from costax.core.equation import Operand
@@ -192,7 +193,7 @@ def _product_orders(op: Op) -> tuple[object, object, object]:
         axes = [axis for axis in range(rank) if axis not in shared]
         summed = [axis in ours for axis in axes]
         # The contracted axes and the others must not alternate: at most one change between them.
-        changes = sum(a != b for a, b in zip(summed, summed[1:], strict=False))
+        changes = sum(a != b for a, b in pairwise(summed))
         plain = sorted(shared) == list(range(len(shared))) and changes <= 1
         orders.append(None if plain else (tuple(shared), tuple(ours)))
     return orders[0], orders[1], None

@@ -88,8 +88,8 @@ def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
 def _batched_scatter(op: Op, region: Region, model: CompilerModel) -> Count:
     """Return the bytes of the indices of a scatter under `vmap`, to which the index of the batch is added.
 
-    Source: XLA, batched_gather_scatter_normalizer.cc, which concatenates an iota for each batch axis; GPUs compute it in
-    the kernel of the scatter. XLA for CPUs copies the updates too, into one row for each index.
+    Source: XLA, batched_gather_scatter_normalizer.cc, which concatenates an iota for each batch axis; GPUs compute
+    it in the kernel of the scatter. XLA for CPUs copies the updates too, into one row for each index.
     """
     numbers = op.equation.params.get("dimension_numbers")
     batched = getattr(numbers, "operand_batching_dims", ())
