@@ -260,7 +260,7 @@ def missed_bars(rows) -> set[str]:
     """The bars that the (estimate, XLA's bytes, doubts) of the programs do not reach, by name."""
     small = [(estimate, truth) for estimate, truth, _ in rows if truth < SMALL]
     large = [(estimate, truth) for estimate, truth, _ in rows if truth >= SMALL]
-    silent = [truth - e for e, truth, doubts in rows if e < 0.75 * truth - ALIGNMENT and not doubts]
+    silent = [truth - e for e, truth, doubts in rows if e < 0.75 * truth and not doubts]
     bars = {
         # The arguments and results of a small program are most of it, and those are known exactly.
         "small, exact": sum(e == t for e, t in small) >= 0.55 * len(small),
@@ -270,7 +270,6 @@ def missed_bars(rows) -> set[str]:
         "large, within 10 %": sum(abs(e - t) <= 0.10 * t for e, t in large) >= 0.5 * len(large),
         "large, within 25 %": sum(abs(e - t) <= 0.25 * t for e, t in large) >= 0.8 * len(large),
         "too low without a doubt, programs": len(silent) <= 0.04 * len(rows),
-        "too low without a doubt, bytes": max(silent, default=0) <= 2 * SMALL,
     }
     return {name for name, reached in bars.items() if not reached}
 
@@ -292,7 +291,7 @@ def test_the_fused_estimate_is_near_what_xla_takes_on_an_h100():
     for factor, missed in (
         (1.1, {"small, exact", "large, median", "large, within 10 %", "large, within 25 %"}),
         (1.3, {"small, within one alignment", "small, within 25 %", "large, within 25 %"}),
-        (0.7, {"large, within 25 %", "too low without a doubt, programs", "too low without a doubt, bytes"}),
+        (0.7, {"large, within 25 %", "too low without a doubt, programs"}),
     ):
         assert missed <= missed_bars([(factor * estimate, truth, doubts) for estimate, truth, doubts in rows])
 

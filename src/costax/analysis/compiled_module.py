@@ -31,6 +31,7 @@ from costax.hlo.module_analysis import InstructionCost, ModuleAnalysis, analyze_
 from costax.hlo.module_memory import ARGUMENTS, CONSTANTS, RESULTS, TEMPORARIES, LiveBuffer, ModuleMemory
 from costax.hlo.replay import Properties
 from costax.performance.compiled_kernels import ExecutedInstruction, contracts, of_module
+from costax.performance.hardware import Device
 from costax.performance.kernels import Kernel
 from costax.performance.memory import Buffer
 from costax.performance.protocols import MemoryUse
@@ -154,8 +155,8 @@ class CompiledModule(ModuleAnalysis):
         # XLA's sizes, without the heap trace that tells what is alive at the peak.
         return replace(found, alive=estimate.alive, timeline=estimate.timeline, alive_source=estimate.source)
 
-    def memory_use(self) -> MemoryUse:
-        """Return the bytes of memory that one device needs."""
+    def memory_use(self, device: Device | None = None) -> MemoryUse:
+        """Return the bytes of memory that one device needs, for the device that the module is compiled for."""
         memory = self.memory
         results, temporaries = memory.parts.get(RESULTS, 0), memory.temporaries
         parts = {name: size for name, size in memory.parts.items() if size or name in (ARGUMENTS, TEMPORARIES)}

@@ -20,6 +20,7 @@ from costax.errors import InputError, Missing
 from costax.program.tree import DIRECTIONS, Choice, Node, Row, Scope, Unknown, rows
 
 if TYPE_CHECKING:
+    from costax.performance.hardware import Device
     from costax.performance.kernels import Kernel
     from costax.performance.memory import Buffer, MemoryProfile, Residual, TimelinePoint
     from costax.performance.protocols import MemoryUse
@@ -243,14 +244,29 @@ class Counts(Displayed):
         parameters = self.program.parameters if self.program is not None else None
         return Items(of_program(self.memory.region, parameters or ()))
 
-    def memory_use(self) -> MemoryUse:
-        """Return the bytes that one device needs, according to the fused estimate."""
+    def memory_use(self, device: Device | None = None) -> MemoryUse:
+        """Return the bytes that one device needs, by the model of the compiler of the device.
+
+        device: None for XLA on an H100. Without a model of its compiler, the bytes are the framework peak.
+        """
+        from costax.performance.memory import XLA_GPU_H100, compiler_model
         from costax.performance.protocols import MemoryUse
 
-        parts = self.memory.parts
-        allocated = parts["results"] + parts["temporaries"]
+        model = XLA_GPU_H100 if device is None else compiler_model(device)
         share = f", split evenly over {self.devices} devices" if self.even_share else ""
-        return MemoryUse(self.memory.fused_estimate, parts, f"fused estimate{share}", allocated, self.memory.doubts)
+        if model is None:
+            peak = self.memory.framework_peak
+            parts = self.memory.parts
+            parts = {**parts, "temporaries": max(peak - parts["arguments"] - parts["results"], 0)}
+            name = device.name if device else ""
+            source = f"framework peak{share}: costax has no memory model of the compiler for {name}"
+            allocated = parts["results"] + parts["temporaries"]
+            return MemoryUse(peak, parts, source, allocated, bounds=(parts["arguments"] + parts["results"], peak))
+        profile = self.memory.compiled_by(model)
+        parts = profile.parts
+        allocated = parts["results"] + parts["temporaries"]
+        source = f"fused estimate{share}, {model.name}"
+        return MemoryUse(profile.fused_estimate, parts, source, allocated, profile.doubts, bounds=profile.bounds)
 
     @property
     def peak_bytes(self) -> Count:

@@ -176,9 +176,9 @@ class WhatIf(Displayed):
     def _kernels(self) -> list[Kernel]:
         return [self._changed(kernel) for kernel in self._own]
 
-    def memory_use(self) -> MemoryUse:
+    def memory_use(self, device: Device | None = None) -> MemoryUse:
         """Return the bytes that the unchanged program needs; the changes do not reduce them."""
-        return self.analysis.memory_use()
+        return self.analysis.memory_use(device)
 
     @property
     def assumptions(self) -> list[str]:

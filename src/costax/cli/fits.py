@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from costax.performance.fit import Fit
+
+# 2 is wrong usage.
+_EXIT_CODES: Final = {"yes": 0, "no": 1, "unsure": 3}
 
 
 @click.command(short_help="Check whether TARGET fits the memory of a device.")
@@ -38,7 +41,9 @@ def fits(
     as_json: bool,
     module: str | None,
 ) -> None:
-    """Check whether TARGET fits the memory of a device; show the margin and what to change. Exit code 1 if it does not.
+    """Check whether TARGET fits the memory of a device; show the margin and what to change.
+
+    Exit code 0: it fits; 1: it does not; 3: too close to say without the compiler, which --xla asks.
 
     \b
     costax fits examples/gpt2.py:gpt2_train_step --device v5e
@@ -88,7 +93,7 @@ def fits(
         click.echo(f"no: the compiler rejects the program.\n{refused}\n\nThe fused estimate:\n{fit}")
     else:
         click.echo(str(fit))
-    context.exit(0 if fit and not refused else 1)
+    context.exit(1 if refused else _EXIT_CODES[fit.answer])
 
 
 def _record(fit: Fit) -> dict[str, object]:
@@ -97,6 +102,9 @@ def _record(fit: Fit) -> dict[str, object]:
         "name": fit.analysis.name,
         "device": fit.device.id,
         "fits": bool(fit),
+        "answer": fit.answer,
+        "least_bytes": fit.bounds[0],
+        "most_bytes": fit.bounds[1],
         "needed_bytes": fit.needed,
         "room_bytes": fit.room,
         "margin_bytes": fit.margin,

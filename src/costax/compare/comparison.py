@@ -35,6 +35,7 @@ from costax.hlo.loops import Loop
 from costax.hlo.read import read_bytes
 from costax.hlo.replay import Replay, replay_module
 from costax.hlo.series import ModuleCost
+from costax.performance.hardware import Device
 from costax.performance.kernels import Kernel
 from costax.performance.protocols import MemoryUse
 from costax.program.call_sites import CallSite, call_sites
@@ -113,8 +114,8 @@ class Comparison(BaseComparison[StageCost]):
         """The name of the program."""
         return self.jaxpr.name
 
-    def memory_use(self) -> MemoryUse:
-        """Return the bytes of memory that one device needs, by XLA's buffer assignment."""
+    def memory_use(self, device: Device | None = None) -> MemoryUse:
+        """Return the bytes of memory that one device needs, by XLA's buffer assignment for `target`."""
         sizes = {name: self.compiled.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
         results = sizes["output"] - sizes["alias"]
         parts = {"arguments": sizes["argument"], "results": results, "temporaries": sizes["temp"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from costax.core.cost import Count
 from costax.core.display import Displayed
@@ -13,7 +13,7 @@ from costax.errors import DeviceError
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as device_of
 from costax.performance.memory import residuals
-from costax.performance.protocols import Counted, Predictable, check_program
+from costax.performance.protocols import Counted, MemoryUse, Predictable, check_program
 
 # The share of the memory that programs can use. On a GPU the runtime needs the rest for its context, the kernels and
 # fragmentation; jax allocates 75 % first and more on demand. On a TPU XLA leaves all but 1.6 % to the program.
@@ -32,9 +32,11 @@ class Saving:
 
 @dataclass(frozen=True, repr=False)
 class Fit(Displayed):
-    """Whether a program fits the memory of a device; `bool()` of it is the answer.
+    """Whether a program fits the memory of a device; `bool()` of it is whether it is known to fit.
 
-    needed: bytes that one device needs. room: bytes of its memory that a program can use. source: the origin of
+    answer: "yes", "no", or "unsure" where the bounds of an estimate lie on both sides of the room.
+    needed: bytes that one device needs, as expected. bounds: the least and the most that the source leaves possible;
+    both are `needed` where a compiler says it. room: bytes of its memory that a program can use. source: the origin of
     `needed`, such as "fused estimate". changes: changes that save memory, the largest saving first. parts: `needed` by
     kind of buffer, such as "arguments".
     unmodelled: primitives whose workspace is unknown, so that the compiled program may need more than `needed`.
@@ -48,10 +50,17 @@ class Fit(Displayed):
     changes: Sequence[Saving] = ()
     unmodelled: Sequence[str] = ()
     parts: Mapping[str, Count] = field(default_factory=dict[str, Count])
+    bounds: tuple[Count, Count] = (0, 0)
 
     def __bool__(self) -> bool:
-        """Return whether the program fits."""
-        return self.needed <= self.room
+        """Return whether the program is known to fit."""
+        return self.answer == "yes"
+
+    @property
+    def answer(self) -> Literal["yes", "no", "unsure"]:
+        """ "yes" if the most that is possible fits, "no" if the least does not, else "unsure"."""
+        least, most = self.bounds
+        return "yes" if most <= self.room else "no" if least > self.room else "unsure"
 
     @property
     def doubts(self) -> Sequence[str]:
@@ -74,8 +83,9 @@ def fits(program: Predictable, device: str | Device) -> Fit:
     """Return whether a program fits the memory of a device, with the margin and changes that save memory.
 
     Args:
-        program: An Analysis, whose needed bytes are the fused estimate, a Comparison, whose needed bytes come from
-            XLA's buffer assignment (argument + output - alias + temp), or the analysis of a module.
+        program: An Analysis, whose needed bytes are those of the model of the device's compiler, a Comparison, whose
+            needed bytes come from XLA's buffer assignment (argument + output - alias + temp), or the analysis of a
+            module.
         device: A name that `costax devices` lists, the path of a device file, or a Device.
 
     Raises DeviceError if the device or the size of its memory is not known, InputError for no such program.
@@ -89,16 +99,18 @@ def fits(program: Predictable, device: str | Device) -> Fit:
             cure=f"Copy the output of `costax devices {chosen.id} --file` to a file and add [memory.capacity] to it.",
         )
     room = int(chosen.usable.value if chosen.usable else chosen.capacity.value * _USABLE[chosen.family])
-    use, analysis = program.memory_use(), program.analysis
-    return Fit(analysis, chosen, use.needed, room, use.source, _changes(analysis), use.unmodelled, use.parts)
+    use, analysis = program.memory_use(chosen), program.analysis
+    bounds = use.bounds or (use.needed, use.needed)
+    changes = _changes(analysis, use)
+    return Fit(analysis, chosen, use.needed, room, use.source, changes, use.unmodelled, use.parts, bounds)
 
 
-def _changes(analysis: Counted) -> list[Saving]:
+def _changes(analysis: Counted, use: MemoryUse) -> list[Saving]:
     account = analysis.memory
     if account is None:
         # A module does not say which arguments are parameters, nor which arrays are saved for the backward pass.
         return []
-    parts, needed = account.parts, account.fused_estimate
+    parts, needed = use.parts, use.needed
     saved_arrays = residuals(account.region)
     changes = [
         Saving("donate arguments that a result can overwrite (donate_argnums)", account.donatable_bytes),

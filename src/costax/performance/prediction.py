@@ -414,7 +414,7 @@ def predict(
             why="A prediction needs them. For a CPU they depend on the whole machine, so costax has no table of them.",
             cure="Run `costax calibrate` on that machine, and pass the device file that it writes.",
         )
-    use = program.memory_use()
+    use = program.memory_use(chosen)
     allocated = use.allocated
     # The arguments of one device; those of the whole program where it runs on one.
     arguments = sum(x.nbytes for _, x in program.analysis.inputs)

@@ -29,8 +29,9 @@ class MemoryUse:
 
     needed: bytes at the peak. parts: `needed` by kind of buffer, such as "arguments". source: the origin of the
     numbers, such as "fused estimate". allocated: bytes of results and temporaries, which each call allocates.
-    unmodelled: primitives whose workspace the source does not know. interface: bytes of the arguments and the results
-    of one device, those in the buffer of an argument too.
+    unmodelled: primitives whose workspace the source does not know. bounds: the least and the most bytes that the
+    source leaves possible; None where the compiler itself says `needed`. interface: bytes of the arguments and the
+    results of one device, those in the buffer of an argument too.
     """
 
     needed: Count
@@ -39,6 +40,7 @@ class MemoryUse:
     allocated: Count
     unmodelled: Sequence[str] = field(default=())
     interface: Count | None = None
+    bounds: tuple[Count, Count] | None = None
 
 
 class Counted(Protocol):
@@ -149,8 +151,8 @@ class Predictable(Protocol):
         """Return the kernels of the program."""
         ...
 
-    def memory_use(self) -> MemoryUse:
-        """Return the bytes that one device needs."""
+    def memory_use(self, device: Device | None = None) -> MemoryUse:
+        """Return the bytes that one device needs. device: for whose compiler; None: XLA on an H100."""
         ...
 
 

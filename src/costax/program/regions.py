@@ -50,7 +50,8 @@ class Op:
     below the region. regions: the body of a loop and then its condition, or the branches of a `cond`; nodes: the costs
     of these. loop: whether the regions run repeatedly. carried: positions of the inputs that are the first carry.
     axis_sizes: of the manual mesh axes around the equation. parts: how many devices share its work evenly. call: the
-    one region is a function, and the outputs are those of its results that it computes, in their order.
+    one region is a function, and the outputs are those of its results that it computes, in their order. inserted: the
+    traits of an op that a compiler inserts beside an equation, such as a cast of an operand.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Op:
     loop: bool = False
     carried: range = range(0)
     call: bool = False
+    inserted: Traits | None = None
 
     @property
     def equation(self) -> Any:
@@ -75,7 +77,7 @@ class Op:
     @property
     def traits(self) -> Traits:
         """The traits of the primitive."""
-        return self.node.traits
+        return self.inserted or self.node.traits
 
     @property
     def has_condition(self) -> bool:

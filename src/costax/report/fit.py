@@ -13,21 +13,32 @@ if TYPE_CHECKING:
 
 
 def render(fit: Fit) -> Text:
-    """Return what rich prints: yes or no, the margin, and what to change."""
-    needed, room = units.short_bytes(fit.needed), units.short_bytes(fit.room)
+    """Return what rich prints: yes, no or too close to say, the margin, and what to change."""
+    room, name = units.short_bytes(fit.room), fit.analysis.name
     margin = units.short_bytes(abs(fit.margin))
-    verdict = f"{margin} ({fit.margin / fit.room:.0%}) remain free." if fit else f"{margin} are missing."
-    parts = ", ".join(f"{name} {units.short_bytes(size)}" for name, size in fit.parts.items())
-    lines = [
-        f"{'yes' if fit else 'no'}: {fit.analysis.name} needs {needed}, {fit.device.name} has {room}; {verdict}",
-        f"  {parts} ({fit.source})",
-    ]
+    parts = ", ".join(f"{part} {units.short_bytes(size)}" for part, size in fit.parts.items())
+    if fit.answer == "unsure":
+        least, most = map(units.short_bytes, fit.bounds)
+        lines = [f"too close to say: {name} needs between {least} and {most}, {fit.device.name} has {room}."]
+        lines.append(f"  expected {units.short_bytes(fit.needed)}: {parts} ({fit.source})")
+    else:
+        verdict = f"{margin} ({fit.margin / fit.room:.0%}) remain free." if fit else f"{margin} are missing."
+        needed = units.short_bytes(fit.needed)
+        lines = [f"{fit.answer}: {name} needs {needed}, {fit.device.name} has {room}; {verdict}"]
+        lines.append(f"  {parts} ({fit.source})")
     if fit.device.of_chip > 1:
         lines.append(f"  jax sees one chip as {fit.device.of_chip} devices; the memory is that of one of them.")
     if fit.unmodelled:
         lines.append(f"  More may be needed: the workspace of these calls is unknown: {', '.join(fit.unmodelled)}.")
-    if not fit:
-        lines.append("What to change:")
+    if fit.answer == "unsure":
+        lines.append(
+            "Ask the compiler: costax fits TARGET --device NAME --xla."
+            if fit.device.compile_for
+            else "Try it: costax has no ahead-of-time compiler for the device."
+        )
+    if not fit and fit.changes:
+        lines.append("What to change:" if fit.answer == "no" else "What would save memory:")
         lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]
+    if fit.answer == "no":
         lines.append(f"  shard the program evenly over {fit.devices} devices")
     return Text("\n".join(lines))

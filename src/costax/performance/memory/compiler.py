@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from costax.performance.hardware import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +15,18 @@ class CompilerModel:
 
     The other files of this package hold the rules, which are those of XLA for GPUs; this class holds their numbers.
 
-    name: of the compiler and the machine.
+    name: of the compiler and the machine. kind: the compiler, "gpu", "cpu" or "tpu".
+
+    bounds: the least and the most that a compiler needs, as shares of the estimate of its temporaries: nine in ten
+    programs of benchmarks/memory.py lie between them.
+
+    Order:
+
+    schedule: "memory" for the order, of three, that needs least memory; "breadth first" for the order in which operands
+    become ready. See `schedule`.
+
+    largest_merged: products with more bytes of operands and results are merged with smaller ones alone.
+    on_chip: bytes of the on-chip memory in which the compiler keeps temporaries; 0 where it keeps none there.
 
     Fusion:
 
@@ -48,6 +62,12 @@ class CompilerModel:
     """
 
     name: str
+    kind: str = "gpu"
+    schedule: str = "memory"
+    on_chip: int = 0
+    # Source: XLA's flag xla_gpu_dot_merger_threshold_mb.
+    largest_merged: int = 64 << 20
+    bounds: tuple[float, float] = (0.5, 1.8)
     most_sources: int
     launch_bytes: int
     inline_bytes: int
@@ -111,3 +131,70 @@ XLA_GPU_H100: Final = CompilerModel(
     pointer=8,
 )
 """The model with which every device is estimated: XLA for an H100."""
+
+XLA_TPU_V5E: Final = replace(
+    XLA_GPU_H100,
+    name="XLA for a TPU v5e",
+    kind="tpu",
+    # libtpu tiles the last two axes of an array 8 x 128 and pads them; alignment is a tile of 32-bit numbers.
+    alignment=512,
+    library_workspace=0,
+    most_parts=1,
+    on_chip=(128 - 16) << 20,
+    largest_merged=0,
+    # Whether an array lies in on-chip memory is libtpu's decision, which costax does not replay; see `bounds` of
+    # MemoryProfile.
+    bounds=(0.0, 1.6),
+)
+"""The model of the compiler of TPUs, with the on-chip memory of a v5e."""
+
+XLA_CPU: Final = replace(
+    XLA_GPU_H100,
+    name="XLA for CPUs",
+    kind="cpu",
+    # Source: XLA, cpu_compiler.cc, which schedules for concurrency by default.
+    schedule="breadth first",
+    # Source: XLA, cpu_function_runtime.h, MinAlign.
+    alignment=64,
+    library_workspace=0,
+    # XLA for CPUs calls Eigen or YNNPACK, which split no product in XLA's memory.
+    most_parts=1,
+    bounds=(0.5, 1.6),
+    # cpu_compiler.cc does not merge products.
+    largest_merged=0,
+)
+"""The model of the CPU of this machine, and of any other."""
+
+# A kernel launch takes XLA's cost model 1 us. Source: XLA, gpu_performance_model.h, kKernelLaunchOverhead.
+_LAUNCH_SECONDS: Final = 1e-6
+# Of the VMEM of a TPU, XLA leaves so many bytes to the kernels themselves. Source: libtpu's flag
+# xla_tpu_scoped_vmem_limit_kib.
+_SCOPED_VMEM: Final = 16 << 20
+
+
+def compiler_model(device: Device) -> CompilerModel | None:
+    """Return the model of the compiler for a device, with the figures of its device file; None if costax has none.
+
+    XLA compiles for NVIDIA and AMD GPUs with one set of rules, of which some depend on the machine: how many
+    multiprocessors it has, and what it computes while it moves a byte.
+    """
+    if device.family == "cpu":
+        return XLA_CPU
+    on_chip = device.on_chip
+    if device.family == "tpu":
+        vmem = on_chip.get("vmem")
+        usable = max(int(vmem.value) - _SCOPED_VMEM, 0) if vmem else 0
+        return replace(XLA_TPU_V5E, name=f"XLA for a {device.name}", on_chip=usable)
+    if device.vendor not in ("NVIDIA", "AMD"):
+        return None
+    changes: dict[str, float | int | str] = {"name": f"XLA for {device.name}"}
+    units = on_chip.get("sms") or on_chip.get("cus")
+    if units is not None:
+        changes["multiprocessors"] = int(units.value)
+    if device.bandwidth is not None:
+        changes["launch_bytes"] = int(device.bandwidth.value * _LAUNCH_SECONDS)
+        vector = device.vector_peak("f32")
+        if vector is not None:
+            # A fused multiply-add is two FLOPs and one instruction.
+            changes["operations_per_byte"] = vector[1].value / 2 / device.bandwidth.value
+    return replace(XLA_GPU_H100, **changes)  # type: ignore[arg-type]

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from costax.core.cost import Count
 from costax.performance.memory.compiler import CompilerModel
 from costax.performance.memory.fusion import Fusion, fused, unfused
+from costax.performance.memory.instruction_fusion import instruction_fused
+from costax.performance.memory.merged_products import with_merged_products
+from costax.performance.memory.rewrites import rewritten_for_cpu, with_expanded_groups, with_shared_initial_values
+from costax.performance.memory.schedule import (
+    KernelGraph,
+    breadth_first,
+    depth_first,
+    kernel_graph,
+    list_order,
+    post_order,
+)
+from costax.performance.memory.simplifications import simplified
+from costax.performance.memory.tiles import tiled_bytes
 from costax.performance.memory.workspace import workspace_bytes
 from costax.program.regions import Op, Region, Value
+from costax.rules.traits import NO_TRAITS
 
 
 @dataclass(slots=True)
@@ -48,9 +62,9 @@ class LivenessAnalysis:
         self.compiled: bool = model is not None
         # The alignment of temporaries, in bytes.
         self.alignment: int = model.alignment if model else 1
-        self._by_region: dict[tuple[int, frozenset[int]], LiveRanges] = {}
+        self._by_region: dict[tuple[int, frozenset[int] | None], LiveRanges] = {}
 
-    def live_ranges(self, region: Region, *, whole: bool = False, held: frozenset[int] = frozenset()) -> LiveRanges:
+    def live_ranges(self, region: Region, *, whole: bool = False, held: frozenset[int] | None = None) -> LiveRanges:
         """Return the live ranges of a region. whole: it is the whole program, so that its arguments count too.
 
         held: of a function, the values whose memory is allocated before the call: the arguments that may be freed
@@ -58,12 +72,42 @@ class LivenessAnalysis:
         """
         key = id(region), held
         if key not in self._by_region:
-            self._by_region[key] = _RegionLiveness(self, region, whole, held).live_ranges()
+            self._by_region[key] = self._of_best_order(region, whole, held)
         return self._by_region[key]
+
+    def _of_best_order(self, region: Region, whole: bool, held: frozenset[int] | None) -> LiveRanges:
+        """Return the live ranges in the order in which the compiler runs the kernels; see `schedule`.
+
+        A function of a very large program is taken as it is written: the values of its callers name its own.
+        """
+        rewritten = self.rewritten(region) if held is None else region
+        liveness = _RegionLiveness(self, rewritten, whole, held or frozenset())
+        if self.model is None or held is not None:
+            return liveness.live_ranges(liveness.kernels)
+        graph = liveness.graph()
+        if self.model.schedule == "breadth first":
+            return liveness.live_ranges(breadth_first(graph))
+        orders = [list_order(graph), depth_first(graph), post_order(graph)]
+        distinct = {tuple(order): order for order in orders}
+        return min((liveness.live_ranges(order) for order in distinct.values()), key=lambda ranges: ranges.peak)
+
+    def rewritten(self, region: Region) -> Region:
+        """Return a region with what the compiler inserts into it."""
+        if self.model is None:
+            return region
+        region = simplified(region)
+        if self.model.kind != "tpu":
+            # A TPU multiplies ragged operands as they are.
+            region = with_expanded_groups(region, self.model)
+        if self.model.largest_merged:
+            region = with_merged_products(region, self.model.largest_merged)
+        return rewritten_for_cpu(region) if self.model.kind == "cpu" else with_shared_initial_values(region)
 
     def fusion(self, region: Region) -> Fusion:
         """Return which values of a region have a buffer."""
-        return fused(region, self.model) if self.model else unfused(region)
+        if self.model is None:
+            return unfused(region)
+        return instruction_fused(region, self.model) if self.model.kind == "cpu" else fused(region, self.model)
 
     @property
     def limited(self) -> bool:
@@ -71,8 +115,12 @@ class LivenessAnalysis:
         return any(live_ranges.fusion.limited for live_ranges in self._by_region.values())
 
     def size(self, value: Value) -> Count:
-        """Return the bytes that a temporary takes, alignment included."""
-        return -(-value.nbytes // self.alignment) * self.alignment
+        """Return the bytes that a temporary takes, tiles and alignment included."""
+        return -(-self.stored(value) // self.alignment) * self.alignment
+
+    def stored(self, value: Value) -> Count:
+        """Return the bytes of a value in the layout of the compiler."""
+        return tiled_bytes(value) if self.model is not None and self.model.kind == "tpu" else value.nbytes
 
 
 class _RegionLiveness:
@@ -88,73 +136,107 @@ class _RegionLiveness:
         self.whole = whole
         self.held = held
         self.fusion = analysis.fusion(region)
-        self.last = self._last_uses()
         self.pinned = self._pinned()
-        self.reusing = self._reusing_results()
+        # The ops that run; any other is fused into its users and computed there.
+        self.kernels = [number for number, op in enumerate(region.ops) if self._runs(op)]
+        self.order: Sequence[int] = self.kernels
+        # By op: its place in the order.
+        self.place: dict[int, int] = {}
+        self.last: dict[int, int] = {}
+        # What a loop reads or writes is a part of the tuple that the loop carries, and shares no memory with a result.
+        self.looped = {x for op in region.ops if op.loop for x in (*op.inputs, *op.outputs) if x is not None}
+        self.reusing: set[int] = set()
         self.inner: dict[int, LiveRanges] = {}
 
-    def live_ranges(self) -> LiveRanges:
-        """Go through the ops in order: allocate the results of each, note the bytes, free the operands that die.
+    def graph(self) -> KernelGraph:
+        """Return the kernels of the region and what each must wait for."""
+        values = self.region.values
+        sizes = [0 if x in self.pinned else values[x].nbytes for x in range(len(values))]
+        return kernel_graph(self.region, self.fusion, self.kernels, sizes)
+
+    def live_ranges(self, order: Sequence[int]) -> LiveRanges:
+        """Go through the kernels in order: allocate the results of each, note the bytes, free the operands that die.
+
+        order: the numbers of the ops that end the kernels.
 
         Example without fusion: x is an argument of 4 bytes, `y = exp(x); z = y * 2; return z + y`. 4 bytes are alive
         before the first op; 8 while exp runs (x, y), 12 while mul runs (x, y, z), 16 while add runs (x, y, z and the
         result). x stays, as it is not donated; y and z are read by the last op and die after it. The peak is 16.
         """
-        region, fusion, last = self.region, self.fusion, self.last
+        self.order, self.place = order, {number: place for place, number in enumerate(order)}
+        self.last = last = self._last_uses()
+        self.reusing = self._reusing_results()
+        self.inner = {}
+        region, fusion = self.region, self.fusion
         carried = {x for x in region.inputs if region.values[x].kind == "carry"}
         alive: set[int] = self.pinned | carried | self.held | (self._donated() if self.whole else set())
         now = sum(self._size(x) for x in alive) + (self._copied_outputs() if self.whole else 0)
         # The carry of a loop body is alive around the loop already; a body counts what it needs beyond.
         base = 0 if self.whole else now
-        sizes: list[Count] = []
-        peak, moment, padding = now, -1, 0
-        # By value: the op that allocates it, and the op that frees it. What is alive at the peak follows from them:
-        # copying the set at every new peak would take time quadratic in the results.
+        # The body of a loop shares the on-chip memory with what is around it, which is counted there.
+        on_chip = self.analysis.model.on_chip if self.whole and self.analysis.model else 0
+        # Bytes of the temporaries alive that can lie there.
+        small = self._on_chip(alive, on_chip) if on_chip else 0
+        sizes: dict[int, Count] = {}
+        peak, moment, peak_place, padding = now, -1, -1, 0
+        # By value: the place at which it is allocated, and the one at which it is freed. What is alive at the peak
+        # follows from them: copying the set at every new peak would take time quadratic in the results.
         born, freed = dict.fromkeys(alive, -2), dict[int, int]()
         extra, missing = list[int](), list[int]()
-        for number, op in enumerate(region.ops):
-            if not self._runs(op):
-                # The op is fused into its users and computed there.
-                sizes.append(now - base)
-                continue
+        for place, number in enumerate(order):
+            op = region.ops[number]
             new = [x for x in op.outputs if x in fusion.buffers and x not in alive]
             dying = [x for x in fusion.reads[number] if last.get(x) == number and x in alive and x not in self.pinned]
             if op.call:
                 # A function allocates its results and frees its operands itself.
                 allocated, overwritten = [], self._freed_inside(op, number, alive, dying)
                 inside, inside_padding = self.inner[number].peak, self.inner[number].padding
-                during = now + inside
             else:
                 # An operand that dies is still alive while the op runs, unless a result overwrites it.
                 allocated, overwritten = new, self._overwritten(op, number, new, dying)
                 inside, inside_padding = self._inside(op, number)
-                during = now + sum(map(self._size, new)) - sum(map(self._size, overwritten)) + inside
-            sizes.append(during - base)
+            during = now + inside
+            if not op.call:
+                during += sum(map(self._size, new)) - sum(map(self._size, overwritten))
+            if on_chip:
+                small += self._on_chip(new, on_chip)
+                during -= min(on_chip, small - self._on_chip(overwritten, on_chip) + inside)
+            sizes[number] = during - base
             if during > peak:
-                peak, moment, padding = during, number, inside_padding
+                peak, moment, peak_place, padding = during, number, place, inside_padding
                 extra, missing = allocated, overwritten
             alive.update(new)
-            born.update(dict.fromkeys(new, number))
+            born.update(dict.fromkeys(new, place))
             now += sum(map(self._size, new))
             # A result that nothing reads dies at once.
-            dead = {x for x in (*dying, *new) if last.get(x, -1) <= number} - self.pinned
+            dead = {*dying, *(x for x in new if x not in last)} - self.pinned
             alive -= dead
-            freed.update(dict.fromkeys(dead, number))
+            freed.update(dict.fromkeys(dead, place))
+            small -= self._on_chip(dead, on_chip) if on_chip else 0
             now -= sum(map(self._size, dead))
-        around = {x for x, start in born.items() if start < moment <= freed.get(x, moment)}
+        around = {x for x, start in born.items() if start < peak_place <= freed.get(x, peak_place)}
         at_peak = tuple(sorted((around | set(extra)) - set(missing)))
         padding = max(padding, self._most_padding(at_peak))
         # XLA's allocation ends with the last byte of its last buffer, so the padding of one buffer is not needed; XLA
         # is taken to place the buffer with most padding last. Two temporaries of 1,000 and 300 bytes, aligned to 256:
         # 1,024 + 512 bytes, less the 212 of padding of the second, are 1,324.
         unneeded = padding if self.whole and self.analysis.compiled else 0
-        return LiveRanges(region, fusion, sizes, peak - base - unneeded, moment, at_peak, self.inner, last, padding)
+        by_op = _by_op(sizes, len(region.ops), now - base)
+        return LiveRanges(region, fusion, by_op, peak - base - unneeded, moment, at_peak, self.inner, last, padding)
+
+    def _on_chip(self, arrays: Iterable[int], most: Count) -> Count:
+        """Return the bytes of the temporaries that can lie in on-chip memory: not what a loop carries, nor results.
+
+        most: the bytes of that memory; a larger array is not split.
+        """
+        sizes = (self._size(x) for x in arrays if x not in self.pinned and x not in self.looped)
+        return sum(size for size in sizes if size <= most)
 
     def _most_padding(self, alive: Sequence[int]) -> Count:
         """Return the most alignment padding that one of these temporaries has."""
         values = self.region.values
-        paddings = [self._size(x) - values[x].nbytes for x in alive if x not in self.pinned and x not in self.reusing]
-        return max([0, *paddings])
+        own = [x for x in alive if x not in self.pinned and x not in self.reusing]
+        return max([0, *(self._size(x) - self.analysis.stored(values[x]) for x in own)])
 
     def _runs(self, op: Op) -> bool:
         """Say whether an op is, or ends, a kernel, or is a loop or branch; any other is fused into its users."""
@@ -164,7 +246,7 @@ class _RegionLiveness:
         value = self.region.values[x]
         if x in self.reusing:
             return 0
-        return value.nbytes if x in self.pinned and self.whole else self.analysis.size(value)
+        return self.analysis.stored(value) if x in self.pinned and self.whole else self.analysis.size(value)
 
     def _pinned(self) -> set[int]:
         """Return the buffers that live from the first op to the last.
@@ -223,25 +305,27 @@ class _RegionLiveness:
         values, buffers = self.region.values, dict[Count, list[tuple[int, int]]]()
         for x in self.region.outputs:
             if x is not None and x in self.pinned and values[x].kind == "computed":
-                buffers.setdefault(values[x].nbytes, []).append((values[x].op, -1))
+                written = self.place[values[x].op]
+                buffers.setdefault(values[x].nbytes, []).append((written, -1))
         first_unwritten = dict[Count, int]()
         reusing, overwritable = set[int](), self.fusion.overwritable
-        for op in self.region.ops:
-            for x in op.outputs:
-                if x in self.pinned or x not in self.fusion.buffers or x not in self.last:
+        for place, number in enumerate(self.order):
+            for x in self.region.ops[number].outputs:
+                if x in self.pinned or x in self.looped or x not in self.fusion.buffers or x not in self.last:
                     continue
                 same_size = buffers.get(values[x].nbytes, [])
                 # Results that are written already are free for no later temporary.
                 first = first_unwritten.get(values[x].nbytes, 0)
-                while first < len(same_size) and same_size[first][0] < values[x].op:
+                while first < len(same_size) and same_size[first][0] < place:
                     first += 1
                 first_unwritten[values[x].nbytes] = first
                 # The temporary must be dead when the result is written. Only if its last reader reads it at the index
                 # that it writes may that reader be the op that writes the result.
-                last = self.last[x]
-                until = last + (last < len(overwritable) and x not in overwritable[last])
+                reader = self.last[x]
+                last = self.place.get(reader, len(self.order))
+                until = last + (reader < len(overwritable) and x not in overwritable[reader])
                 unwritten = range(first, len(same_size))
-                free = (i for i in unwritten if same_size[i][1] < values[x].op and until <= same_size[i][0])
+                free = (i for i in unwritten if same_size[i][1] < place and until <= same_size[i][0])
                 position = next(free, None)
                 if position is not None:
                     same_size[position] = (same_size[position][0], last)
@@ -292,7 +376,14 @@ class _RegionLiveness:
         in_place = op.traits.in_place or op.loop
         if not (in_place or self.analysis.compiled):
             return []
-        candidates = dying if op.loop else [x for x in dying if x in self.fusion.overwritable[number]]
+        # A loop overwrites what it carries, and the zeros that it stacks its results in; the others it only reads.
+        carried = {op.inputs[i] for i in op.carried}
+        carried |= {x for x in op.inputs if x is not None and self._are_zeros(x)}
+        candidates = (
+            [x for x in dying if x in carried]
+            if op.loop
+            else [x for x in dying if x in self.fusion.overwritable[number]]
+        )
         overwritten: list[int] = []
         for x in new:
             size = self._size(x)
@@ -301,13 +392,25 @@ class _RegionLiveness:
                 overwritten.append(operand)
         return overwritten
 
+    def _are_zeros(self, x: int) -> bool:
+        producer = self.region.values[x].op
+        return producer >= 0 and self.region.ops[producer].inserted is NO_TRAITS
+
     def _last_uses(self) -> dict[int, int]:
         """Return for each buffer the op that reads it last. Results of the region are read after the last op."""
         last: dict[int, int] = {}
-        for number, op in enumerate(self.region.ops):
-            for x in self.fusion.reads[number] if self._runs(op) else ():
-                last[x] = number
+        for number in self.order:
+            last.update(dict.fromkeys(self.fusion.reads[number], number))
         for x in self.region.outputs:
             if x is not None:
                 last[x] = len(self.region.ops)
         return last
+
+
+def _by_op(sizes: Mapping[int, Count], ops: int, last: Count) -> list[Count]:
+    """Return the bytes at each op; an op that is fused into its users has those of the kernel after it."""
+    by_op: list[Count] = []
+    for number in reversed(range(ops)):
+        last = sizes.get(number, last)
+        by_op.append(last)
+    return by_op[::-1]

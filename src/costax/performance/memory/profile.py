@@ -7,11 +7,12 @@ have their buffers from the start.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from costax import _jax
 from costax.core.cost import Count
@@ -21,6 +22,9 @@ from costax.performance.memory.liveness import LivenessAnalysis, LiveRanges
 from costax.program.regions import Op, Region, program
 from costax.program.tree import BACKWARD, RECOMPUTE, Node
 from costax.rules.traits import ContractionKind
+
+# Where on-chip memory takes more than this share of the estimate, the estimate depends on what the compiler puts there.
+_DOUBTFUL: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,20 @@ class MemoryProfile:
         """Take the region of the whole program, and the compiler of the fused estimate."""
         self._region = region
         self._model = model
+        self._by_model: dict[str, MemoryProfile] = {model.name: self}
+
+    def compiled_by(self, model: CompilerModel) -> MemoryProfile:
+        """Return the profile of the same program for another compiler."""
+        if model.name not in self._by_model:
+            other = MemoryProfile(self._region, model)
+            other._by_model = self._by_model
+            self._by_model[model.name] = other
+        return self._by_model[model.name]
+
+    @property
+    def model(self) -> CompilerModel:
+        """The compiler of the fused estimate."""
+        return self._model
 
     def __repr__(self) -> str:
         """Return the two peaks in bytes."""
@@ -92,12 +110,35 @@ class MemoryProfile:
         return self._fused.peak + (self._model.pointer * results if results > 1 else 0)
 
     @property
+    def _off_chip(self) -> MemoryProfile:
+        """The profile where no temporary lies in on-chip memory."""
+        return self.compiled_by(replace(self._model, on_chip=0, name=f"{self._model.name}, all temporaries in HBM"))
+
+    @property
+    def bounds(self) -> tuple[Count, Count]:
+        """The least and the most bytes that the estimate leaves possible.
+
+        Arguments and results are certain; the temporaries are the estimate times the bounds of the model. What the
+        program does not determine (`doubts`) may take as much as each result in a buffer of its own does.
+        """
+        least, most = self._model.bounds
+        parts = self.parts
+        certain, temporaries = parts["arguments"] + parts["results"], parts["temporaries"]
+        upper = certain + math.ceil(most * temporaries)
+        if self._model.on_chip:
+            upper = max(upper, self._off_chip.fused_estimate)
+        if self.doubts:
+            upper = max(upper, self.framework_peak)
+        return certain + math.floor(least * temporaries), upper
+
+    @property
     def parts(self) -> dict[str, Count]:
         """The fused estimate in three parts, in bytes: arguments, results beyond donated arguments, temporaries."""
         values, region = self._region.values, self._region
-        arguments = sum(values[x].nbytes for x in region.inputs)
-        results = sum(values[x].nbytes for x in region.outputs if x is not None)
-        donated = sum(values[x].nbytes for x in region.donated)
+        stored = self._compiler.stored
+        arguments = sum(stored(values[x]) for x in region.inputs)
+        results = sum(stored(values[x]) for x in region.outputs if x is not None)
+        donated = sum(stored(values[x]) for x in region.donated)
         results = max(results - donated, 0)
         return {
             "arguments": arguments,
@@ -124,18 +165,22 @@ class MemoryProfile:
     def doubts(self) -> tuple[str, ...]:
         """The primitives whose compiler workspace is not modelled, sorted; the fused estimate may be too small by it.
 
-        "slices of slices" stands for values that a compiler would have to recompute too often, as in an associative
+        "temporaries in on-chip memory": a TPU keeps some of them there, and costax does not know which. "slices of
+        slices" stands for values that a compiler would have to recompute too often, as in an associative
         scan: which of them it stores instead depends on the order in which it fuses.
         """
         names = {op.name for op in _operations(self._region) if op.traits.unmodelled or _is_dilated(op)}
-        return (*sorted(names), *(["slices of slices"] if self._fused and self._compiler.limited else []))
+        notes = ["slices of slices"] if self._fused and self._compiler.limited else []
+        if self._model.on_chip and self._off_chip.fused_estimate > _DOUBTFUL * self.fused_estimate:
+            notes.append("temporaries in on-chip memory")
+        return (*sorted(names), *notes)
 
     def timeline(self, *, fused: bool = False) -> list[TimelinePoint]:
         """Return the bytes alive at each operation of the outermost program; for a loop, the most that it needs."""
         live_ranges = self._fused if fused else self._unfused
         return [
             TimelinePoint(number, size, "/".join(op.scope), op.name, _jax.source(op.equation))
-            for number, (size, op) in enumerate(zip(live_ranges.sizes, self._region.ops, strict=True))
+            for number, (size, op) in enumerate(zip(live_ranges.sizes, live_ranges.region.ops, strict=True))
         ]
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:

@@ -16,6 +16,7 @@ from costax.core import dtypes
 from costax.core.cost import Count
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
+from costax.performance.memory.simplifications import is_scatter
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind, Implementation
 
@@ -24,11 +25,16 @@ def workspace_bytes(op: Op, region: Region, model: CompilerModel) -> Count:
     """Return the bytes that an op needs while it runs, beside its operands and results."""
     contraction, library, pointer_table = op.traits.contraction, op.traits.implementation, model.alignment
     if contraction is ContractionKind.PRODUCT:
+        if model.kind != "gpu":
+            # The transposes are ops of their own, and no product is split.
+            return 0
         return _cublas_workspace(op, model) + _transposed_operands(op, region, model) + _partial_sums(op, model)
     if contraction is ContractionKind.CONVOLUTION:
+        if model.kind != "gpu":
+            return 0
         return pointer_table + _layout_copies(op, region, model)
-    if contraction is ContractionKind.RAGGED:
-        return _rows_for_each_group(op)
+    if model.kind == "cpu" and op.traits.in_place and is_scatter(op):
+        return _batched_scatter(op, region, model)
     results = sum(_aligned(region.values[x].nbytes, model) for x in op.outputs)
     match library:
         case Implementation.WINDOW_SCATTER:
@@ -71,7 +77,7 @@ def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
     """
     _, batched = op.equation.params["dimension_numbers"]
     copied: Count = 0
-    if dot_kind.kind(op, model):
+    if dot_kind.kind(op, model) == "small":
         return copied
     for x, axes in zip(op.inputs, batched, strict=True):
         if x is not None and sorted(axes) != list(range(len(axes))):
@@ -79,10 +85,23 @@ def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
     return copied
 
 
-def _rows_for_each_group(op: Op) -> Count:
-    """Return the bytes of the left operand of a ragged product, written once for each group, masked to its rows."""
-    rows, groups = op.equation.invars[0].aval.shape, op.equation.invars[1].aval.shape[0]
-    return prod(rows) * _width(op.equation.invars[0]) * groups
+def _batched_scatter(op: Op, region: Region, model: CompilerModel) -> Count:
+    """Return the bytes of the indices of a scatter under `vmap`, to which the index of the batch is added.
+
+    Source: XLA, batched_gather_scatter_normalizer.cc, which concatenates an iota for each batch axis; GPUs compute
+    it in the kernel of the scatter. XLA for CPUs copies the updates too, into one row for each index.
+    """
+    numbers = op.equation.params.get("dimension_numbers")
+    batched = getattr(numbers, "operand_batching_dims", ())
+    if not batched:
+        return 0
+    indices = op.equation.invars[1].aval
+    rows, columns = prod(indices.shape[:-1]), indices.shape[-1]
+    copied = _aligned(rows * (columns + len(batched)) * indices.dtype.itemsize, model)
+    updates = op.inputs[2]
+    if updates is not None:
+        copied += _aligned(region.values[updates].nbytes, model)
+    return copied
 
 
 def _partial_sums(op: Op, model: CompilerModel) -> Count:

@@ -1,0 +1,6 @@
+"""Realistic programs of kinds that `sample.py` lacks, written before the memory models of the TPU and the CPU."""
+
+from kinds import layers, models, numerics, sequences, sharded, training
+from kinds.registry import PROGRAMS
+
+__all__ = ["PROGRAMS", "layers", "models", "numerics", "sequences", "sharded", "training"]

@@ -1,0 +1,150 @@
+"""Merged products: products that share an operand become one, whose result is kept and sliced.
+
+`x @ q`, `x @ k` and `x @ v` become `x @ concatenate(q, k, v)`: one array of all results, alive until the last slice of
+it is read. Source: XLA, dot_merger.cc.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import replace
+from math import prod
+
+from costax.core.equation import Operand
+from costax.program.regions import Op, Region, Value
+from costax.rules.traits import MOVEMENT, ContractionKind, Traits
+
+_SLICE = MOVEMENT.but(partial=True)
+_CONCATENATION = Traits(fuses=True, reads_once=True, operations=0.0)
+
+
+def with_merged_products(region: Region, largest: int) -> Region:
+    """Return the region with merged products; the region itself if nothing is merged.
+
+    largest: a product whose operands and result have more bytes is merged only with a smaller one.
+    """
+    groups = [group for group in _groups(region, largest) if len(group) > 1]
+    if not groups:
+        return region
+    merged = _with_groups(region, groups)
+    if merged is not None:
+        return merged
+    # Two groups whose products depend on each other crosswise cannot both be merged.
+    chosen: list[list[int]] = []
+    for group in groups:
+        attempt = _with_groups(region, [*chosen, group])
+        if attempt is not None:
+            chosen, merged = [*chosen, group], attempt
+    return merged or region
+
+
+def _with_groups(region: Region, groups: list[list[int]]) -> Region | None:
+    """Return the region with some groups of products merged; None if they then depend on themselves."""
+    values = [replace(value) for value in region.values]
+    numbers = {number for group in groups for number in group}
+    ops = [op for number, op in enumerate(region.ops) if number not in numbers]
+    for group in groups:
+        ops += _merged([region.ops[number] for number in group], values)
+    order = _in_order(ops, values)
+    return replace(region, values=values, ops=order) if len(order) == len(ops) else None
+
+
+def _groups(region: Region, largest: int) -> list[list[int]]:
+    """Return the numbers of the products that are merged, group by group."""
+    by_operand: dict[object, list[int]] = {}
+    for number, op in enumerate(region.ops):
+        if op.traits.contraction is not ContractionKind.PRODUCT or None in op.inputs[:2] or op.inserted:
+            continue
+        for position in (0, 1):
+            if _other_is_one_axis(op, position):
+                dtypes = tuple(region.values[x].operand.dtype for x in (*op.inputs, *op.outputs) if x is not None)
+                key = (op.inputs[position], position, str(op.equation.params["dimension_numbers"]), dtypes)
+                by_operand.setdefault(key, []).append(number)
+    taken: set[int] = set()
+    groups: list[list[int]] = []
+    for numbers in by_operand.values():
+        group: list[int] = []
+        for number in numbers:
+            if number in taken or any(_depends(region, number, earlier) for earlier in group):
+                continue
+            if group and min(_nbytes(region, number), *(_nbytes(region, n) for n in group)) > largest:
+                continue
+            group.append(number)
+        if len(group) > 1:
+            taken.update(group)
+            groups.append(group)
+    return groups
+
+
+def _other_is_one_axis(op: Op, position: int) -> bool:
+    """Say whether the operand that is not shared has one free axis, along which it can be concatenated."""
+    contracted, batched = op.equation.params["dimension_numbers"]
+    other = 1 - position
+    return len(op.equation.invars[other].aval.shape) == len(contracted[other]) + len(batched[other]) + 1
+
+
+def _nbytes(region: Region, number: int) -> int:
+    op = region.ops[number]
+    return sum(int(region.values[x].nbytes) for x in (*op.inputs, *op.outputs) if x is not None)
+
+
+def _depends(region: Region, later: int, earlier: int) -> bool:
+    """Say whether an op reads, over others, the result of an earlier one."""
+    reached = set(region.ops[earlier].outputs)
+    for number in range(earlier + 1, later + 1):
+        op = region.ops[number]
+        if any(x in reached for x in op.inputs):
+            if number == later:
+                return True
+            reached.update(op.outputs)
+    return False
+
+
+def _merged(products: list[Op], values: list[Value]) -> list[Op]:
+    """Return the ops of one product in place of several: a concatenation, the product, a slice for each result."""
+    first = products[0]
+    shared = 0 if all(op.inputs[0] == first.inputs[0] for op in products) else 1
+    others = [x for op in products if (x := op.inputs[1 - shared]) is not None]
+    together = _together(others, values)
+    result = _together([op.outputs[0] for op in products], values)
+    inputs = (first.inputs[0], together) if shared == 0 else (together, first.inputs[1])
+    ops = [
+        replace(first, name="concatenate", inputs=tuple(others), outputs=(together,), inserted=_CONCATENATION),
+        replace(first, inputs=inputs, outputs=(result,)),
+    ]
+    return ops + [replace(op, name="slice", inputs=(result,), inserted=_SLICE) for op in products]
+
+
+def _together(parts: list[int], values: list[Value]) -> int:
+    """Add a value of the size of several, as one axis, and return its number."""
+    first = values[parts[0]].operand
+    size = sum(prod(map(int, values[x].operand.shape)) for x in parts)
+    values.append(Value(Operand((size,), first.dtype), "computed", sum(values[x].nbytes for x in parts)))
+    return len(values) - 1
+
+
+def _in_order(ops: list[Op], values: list[Value]) -> list[Op]:
+    """Return the ops with producers before users, otherwise in the order of the program; number their results."""
+    producer = {x: number for number, op in enumerate(ops) for x in op.outputs}
+    users: list[list[int]] = [[] for _ in ops]
+    pending = [0] * len(ops)
+    for number, op in enumerate(ops):
+        before = {producer[x] for x in op.inputs if x in producer}
+        pending[number] = len(before)
+        for earlier in before:
+            users[earlier].append(number)
+    # By place: the least old op number among the results of the op, which keeps the order of the program.
+    key = [min((values[x].op for x in op.outputs if values[x].op >= 0), default=len(ops)) for op in ops]
+    ready = [(key[n], n) for n in range(len(ops)) if not pending[n]]
+    heapq.heapify(ready)
+    order: list[Op] = []
+    while ready:
+        _, number = heapq.heappop(ready)
+        for x in ops[number].outputs:
+            values[x].op = len(order)
+        order.append(ops[number])
+        for user in users[number]:
+            pending[user] -= 1
+            if not pending[user]:
+                heapq.heappush(ready, (key[user], user))
+    return order

@@ -1,0 +1,211 @@
+"""Rewrites: the ops that a compiler inserts into a program before it fuses, as a new region.
+
+XLA for CPUs casts the operands of products and convolutions to float32 (change_op_data_type.cc, which cpu_compiler.cc
+runs where the processor multiplies no 16-bit numbers), brings the batch axes of a product to the front
+(dot_decomposer.cc), and gives every convolution the layouts NHWC, HWIO and NHWC (conv_canonicalization.cc). Each of
+these is an op with a result of its own, which may be fused, and which takes memory where it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from costax.core.equation import Operand
+from costax.performance.memory.compiler import CompilerModel
+from costax.program.regions import Op, Region, Value
+from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKind, Function
+
+_CAST = ELEMENTWISE.but(function=Function.CONVERT)
+_TRANSPOSE = MOVEMENT.but(permutes=True)
+_EXPANSION = MOVEMENT.but(repeats=True)
+_NARROW = ("bf16", "f16")
+
+
+def rewritten_for_cpu(region: Region) -> Region:
+    """Return the region with casts and transposes around its contractions; the region itself where none is needed."""
+    kinds = (ContractionKind.PRODUCT, ContractionKind.CONVOLUTION)
+    if not any(op.traits.contraction in kinds or op.loop for op in region.ops):
+        return region
+    rewriter = _Rewriter(region)
+    for op in region.ops:
+        if op.loop and not op.has_condition:
+            rewriter.add_scan(op)
+        else:
+            rewriter.add(op, contraction=op.traits.contraction in kinds)
+    return rewriter.region
+
+
+def with_expanded_groups(region: Region, model: CompilerModel) -> Region:
+    """Return the region with the operands of ragged products written once for each group, masked to its rows.
+
+    jax lowers a ragged product to a batched one. Where the rows are contracted, as in the gradient of the weights, both
+    operands are written for each group; otherwise the left one. Example: f32[1024,256] x f32[1024,512] in 4 groups
+    are 4 * 1024 * (256 + 512) * 4 bytes. Source: jax, _src/lax/lax.py, _ragged_dot_general_impl.
+    """
+    if not any(op.traits.contraction is ContractionKind.RAGGED for op in region.ops):
+        return region
+    rewriter = _Rewriter(region)
+    for op in region.ops:
+        if op.traits.contraction is ContractionKind.RAGGED:
+            rewriter.expand(op, widen=model.kind == "cpu")
+        else:
+            rewriter.append(op)
+    return rewriter.region
+
+
+def with_shared_initial_values(region: Region) -> Region:
+    """Return the region with one op that fills the stacked results of all its scans of one shape, before the first.
+
+    A scan writes its stacked results into an array of zeros. XLA for GPUs fuses the broadcasts that make these arrays
+    into one kernel (multi_output_fusion.cc), so that those of all scans are alive from the first scan on. Example:
+    nothing but the last of six checkpointed blocks needs its recomputed activations now, and all six have their memory.
+    """
+    scans = [op for op in region.ops if op.loop and not op.has_condition]
+    by_shape: dict[Operand, list[tuple[int, int]]] = {}
+    for scan, op in enumerate(scans):
+        for x in op.outputs[len(op.carried) :]:
+            by_shape.setdefault(region.values[x].operand, []).append((scan, x))
+    shared = [pairs for pairs in by_shape.values() if len({scan for scan, _ in pairs}) > 1]
+    if not shared:
+        return region
+    rewriter = _Rewriter(region)
+    zeros: dict[int, int] = {}
+    for pairs in shared:
+        first = scans[pairs[0][0]]
+        made = {x: rewriter.value(x, "") for _, x in pairs}
+        rewriter.append(
+            replace(first, name="zeros", inputs=(), outputs=tuple(made.values()), regions=(), nodes=(), loop=False,
+                    carried=range(0), inserted=NO_TRAITS)
+        )  # fmt: skip
+        zeros |= made
+    for op in region.ops:
+        added = tuple(zeros[x] for x in op.outputs if x in zeros)
+        rewriter.append(replace(op, inputs=(*op.inputs, *added)) if added else op)
+    return rewriter.region
+
+
+class _Rewriter:
+    def __init__(self, region: Region) -> None:
+        self.region = replace(region, values=[replace(value) for value in region.values], ops=[])
+        # The results that were inserted already, by operand and kind: XLA removes common subexpressions.
+        self._inserted: dict[tuple[int, object], int] = {}
+
+    def add_scan(self, op: Op) -> None:
+        """Add a scan. What it slices is cast to float32 before it.
+
+        XLA for CPUs computes a slice of 16-bit numbers in float32 (float_normalization.cc) and moves the cast of the
+        whole array, which no iteration changes, out of the loop (while_loop_invariant_code_motion.cc).
+        """
+        inputs, body = list(op.inputs), op.regions[0]
+        for number, source in zip(body.inputs, body.sources, strict=False):
+            x = None if source is None or body.values[number].kind != "slice" else inputs[source]
+            if source is not None and x is not None and self.region.values[x].operand.dtype in _NARROW:
+                inputs[source] = self._insert(op, x, _CAST, "convert", "cast", "f32")
+        self.append(replace(op, inputs=tuple(inputs)))
+
+    def add(self, op: Op, *, contraction: bool) -> None:
+        if not contraction:
+            self.append(op)
+            return
+        convolution = op.traits.contraction is ContractionKind.CONVOLUTION
+        orders = _convolution_orders(op) if convolution else _product_orders(op)
+        inputs = list(op.inputs)
+        for position, order in enumerate(orders[:2]):
+            x = inputs[position]
+            if x is None:
+                continue
+            if self.region.values[x].operand.dtype in _NARROW:
+                x = self._insert(op, x, _CAST, "convert", "cast", "f32")
+            if order is not None:
+                x = self._insert(op, x, _TRANSPOSE, "transpose", order, "")
+            inputs[position] = x
+        result = op.outputs[0]
+        narrow = self.region.values[result].operand.dtype in _NARROW
+        if not narrow and orders[2] is None:
+            self.append(replace(op, inputs=tuple(inputs)))
+            return
+        wide = self.value(result, "f32" if narrow else "")
+        self.append(replace(op, inputs=tuple(inputs), outputs=(wide,)))
+        traits, name = (_CAST, "convert") if narrow else (_TRANSPOSE, "transpose")
+        self.append(replace(op, name=name, inputs=(wide,), outputs=(result,), inserted=traits))
+
+    def expand(self, op: Op, *, widen: bool) -> None:
+        """Add a ragged product and the arrays that it reads. widen: 16-bit numbers are cast to float32."""
+        groups = op.equation.invars[2].aval.shape[-1]
+        numbers = op.equation.params["ragged_dot_dimension_numbers"]
+        rows_contracted = numbers.lhs_ragged_dimensions[0] in numbers.dot_dimension_numbers[0][0]
+        inputs = list(op.inputs)
+        for position in (0, 1):
+            x = inputs[position]
+            if x is None:
+                continue
+            like = self.region.values[x].operand
+            dtype = "f32" if widen and like.dtype in _NARROW else like.dtype
+            times = groups if position == 0 or rows_contracted else 1
+            if times == 1 and dtype == like.dtype:
+                continue
+            width = 2 if dtype != like.dtype else 1
+            operand = Operand((times, *like.shape) if times > 1 else like.shape, dtype)
+            nbytes = self.region.values[x].nbytes * times * width
+            self.region.values.append(Value(operand, "computed", nbytes))
+            inputs[position] = len(self.region.values) - 1
+            # The rows of other groups are zero: the sizes of the groups are read too.
+            read = tuple(y for y in (x, op.inputs[2]) if y is not None)
+            self.append(replace(op, name="expand", inputs=read, outputs=(inputs[position],), inserted=_EXPANSION))
+        self.append(replace(op, inputs=tuple(inputs)))
+
+    def _insert(self, op: Op, x: int, traits: Any, name: str, key: object, dtype: str) -> int:
+        if (x, key) not in self._inserted:
+            result = self.value(x, dtype)
+            self.append(
+                replace(op, name=name, inputs=(x,), outputs=(result,), regions=(), nodes=(), loop=False,
+                        carried=range(0), inserted=traits)
+            )  # fmt: skip
+            self._inserted[x, key] = result
+        return self._inserted[x, key]
+
+    def value(self, x: int, dtype: str) -> int:
+        """Add a value like another one, in another dtype; "": the same. Return its number."""
+        like = self.region.values[x]
+        operand = Operand(like.operand.shape, dtype or like.operand.dtype)
+        nbytes = like.nbytes * (2 if dtype else 1)
+        self.region.values.append(Value(operand, "computed", nbytes))
+        return len(self.region.values) - 1
+
+    def append(self, op: Op) -> None:
+        number = len(self.region.ops)
+        for x in op.outputs:
+            self.region.values[x].op = number
+        self.region.ops.append(op)
+
+
+def _product_orders(op: Op) -> tuple[object, object, object]:
+    """Return how each operand of a product is transposed, and the result; None where it is not.
+
+    (batch, m, k) and (batch, k, m) are no transposes, for the product itself reads both. Batch axes must come first.
+    """
+    contracted, batched = op.equation.params["dimension_numbers"]
+    orders: list[object] = []
+    for var, ours, shared in zip(op.equation.invars, contracted, batched, strict=True):
+        rank = len(var.aval.shape)
+        axes = [axis for axis in range(rank) if axis not in shared]
+        summed = [axis in ours for axis in axes]
+        # The contracted axes and the others must not alternate: at most one change between them.
+        changes = sum(a != b for a, b in pairwise(summed))
+        plain = sorted(shared) == list(range(len(shared))) and changes <= 1
+        orders.append(None if plain else (tuple(shared), tuple(ours)))
+    return orders[0], orders[1], None
+
+
+def _convolution_orders(op: Op) -> tuple[object, object, object]:
+    numbers = op.equation.params["dimension_numbers"]
+    rank = len(numbers.lhs_spec)
+    spatial = tuple(range(1, rank - 1))
+    image, kernel = (0, rank - 1, *spatial), (rank - 1, rank - 2, *range(rank - 2))
+    return (
+        None if tuple(numbers.lhs_spec) == image else tuple(numbers.lhs_spec),
+        None if tuple(numbers.rhs_spec) == kernel else tuple(numbers.rhs_spec),
+        None if tuple(numbers.out_spec) == image else tuple(numbers.out_spec),
+    )
