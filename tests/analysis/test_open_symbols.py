@@ -21,7 +21,10 @@ def repeated(x):
 def test_a_prediction_names_the_symbols_and_the_cure():
     for analysis in (costax.analyze(repeated)(X), costax.analyze(jnp.matmul)(costax.spec("f32[n,8]"), X)):
         for program in (analysis, analysis.what_if(weights="int8")):
-            with pytest.raises(SymbolError, match=r"depend on symbols \((while, a trip count|n)\)(.|\n)*analysis.evaluate\((while|n)=8\)"):
+            with pytest.raises(
+                SymbolError,
+                match=r"depend on symbols \((while, a trip count|n)\)(.|\n)*analysis.evaluate\((while|n)=8\)",
+            ):
                 costax.predict(program, "h100-sxm")
     known = costax.analyze(repeated, trips={"while": 3})(X)
     assert costax.predict(known, "h100-sxm").flops == known.total.flops

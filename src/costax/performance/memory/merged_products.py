@@ -63,13 +63,22 @@ def _groups(region: Region, largest: int) -> list[list[int]]:
     taken: set[int] = set()
     groups: list[list[int]] = []
     for numbers in by_operand.values():
+        candidates = [number for number in numbers if number not in taken]
         group: list[int] = []
-        for number in numbers:
-            if number in taken or any(_depends(region, number, earlier) for earlier in group):
+        # What reads a product of the group, over others.
+        reached: set[int] = set()
+        smallest, scanned = 0, 0
+        for number in candidates if len(candidates) > 1 else ():
+            for op in region.ops[scanned:number] if group else ():
+                if not reached.isdisjoint(op.inputs):
+                    reached.update(op.outputs)
+            scanned = number
+            op, size = region.ops[number], _nbytes(region, number)
+            if not reached.isdisjoint(op.inputs) or (group and min(size, smallest) > largest):
                 continue
-            if group and min(_nbytes(region, number), *(_nbytes(region, n) for n in group)) > largest:
-                continue
+            smallest = min(size, smallest) if group else size
             group.append(number)
+            reached.update(op.outputs)
         if len(group) > 1:
             taken.update(group)
             groups.append(group)
@@ -86,18 +95,6 @@ def _other_is_one_axis(op: Op, position: int) -> bool:
 def _nbytes(region: Region, number: int) -> int:
     op = region.ops[number]
     return sum(int(region.values[x].nbytes) for x in (*op.inputs, *op.outputs) if x is not None)
-
-
-def _depends(region: Region, later: int, earlier: int) -> bool:
-    """Say whether an op reads, over others, the result of an earlier one."""
-    reached = set(region.ops[earlier].outputs)
-    for number in range(earlier + 1, later + 1):
-        op = region.ops[number]
-        if any(x in reached for x in op.inputs):
-            if number == later:
-                return True
-            reached.update(op.outputs)
-    return False
 
 
 def _merged(products: list[Op], values: list[Value]) -> list[Op]:
