@@ -167,7 +167,7 @@ class Chain:
             "alone": self._remembered,
             "Steps": functools.partial(_RecordedSteps, wanted, ledgers),
         }
-        with mock.patch.multiple(comparison, **replaced), mock.patch.object(passes, "module_of", modules.get):
+        with mock.patch.multiple(comparison, **replaced), mock.patch.object(passes, "contents_of", modules.get):
             return compare_program(self._analysis.program, self._analysis), ledgers
 
     @contextmanager

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, TypeGuard, overload
 
 import jax
@@ -325,5 +325,7 @@ def _is_of_shards(tree: Node, devices: int) -> bool:
     return not tree.where(lambda node: 0 if node.per_device and node.times == devices else node.times)
 
 
+# To read the metadata of a package takes milliseconds, as long as the analysis of a small program.
+@cache
 def _version() -> str:
     return importlib.metadata.version("costax")

@@ -125,6 +125,8 @@ class Comparison(BaseComparison[StageCost]):
         return MemoryUse(self.compiled.held, parts, source, results + sizes["temp"], interface=interface)
 
 
+# A collection in between would walk all records and jax's objects again and again.
+@gc_paused()
 def compare_program(
     program: Program,
     analysis: Analysis,
@@ -144,9 +146,8 @@ def compare_program(
     why = "XLA compiles programs whose sizes are numbers, so it has no count to compare a formula with."
     check_numbers(analysis, why)
     live = analysis.live
-    with gc_paused():
-        marked_program = marks.mark(live)
-        lowered, lowered_replay, marked = _lowered(program, live, marked_program.jaxpr, machine)
+    marked_program = marks.mark(live)
+    lowered, lowered_replay, marked = _lowered(program, live, marked_program.jaxpr, machine)
     sites = tuple(call_sites(analysis.tree, marked_program.marks)) if analysis.tree else ()
     index, tpu = CallSiteIndex(sites), machine is not None and machine.platform == "tpu"
     first = ModuleCost.of(lowered_replay)
@@ -157,18 +158,17 @@ def compare_program(
         note = too_large(folder) if passes else ""
         if passes and not note:
             steps = Steps(first, index)
-            trail = passes_of(dumped_versions(folder, tpu=tpu), steps)
-    with gc_paused():
-        compiled_replay = replay_module(read_bytes(compiled.hlo), cost_model_for(tpu=tpu))
-        last = ModuleCost.of(compiled_replay)
-        if steps is not None:
-            steps.add("", AFTER, last)
-        before_origins, after_origins = _origins(first, last, index, steps)
-        before = _stage_cost("lowered", lowered, lowered_replay, index, before_origins)
-        after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins, machine)
-        stablehlo = None if steps is None else _emitted(lowered, index)
-        links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), _source)
-        found = deltas(links)
+            trail = passes_of(dumped_versions(folder, tpu=tpu, own=True), steps)
+    compiled_replay = replay_module(read_bytes(compiled.hlo), cost_model_for(tpu=tpu))
+    last = ModuleCost.of(compiled_replay)
+    if steps is not None:
+        steps.add("", AFTER, last)
+    before_origins, after_origins = _origins(first, last, index, steps)
+    before = _stage_cost("lowered", lowered, lowered_replay, index, before_origins)
+    after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins, machine)
+    stablehlo = None if steps is None else _emitted(lowered, index)
+    links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), _source)
+    found = deltas(links)
     after = replace(after, note=" ".join(filter(None, (after.note, note))))
     if after.devices > analysis.devices:
         share = analysis.total.divided(after.devices)

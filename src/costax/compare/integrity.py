@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Final, NamedTuple, TypeVar
 
@@ -128,13 +129,30 @@ class _Balance:
     """
 
     def __init__(self, old: Iterable[Place], new: Iterable[Place], before: _Origins, after: _Origins) -> None:
-        gone, came = _names(old, before, _own_work), _names(new, after, _own_work)
-        self.lost, self.won = _more(gone, came), _more(came, gone)
-        touched_before, touched_after = (
-            {_equation(place, origins) for place in places} for places, origins in ((old, before), (new, after))
-        )
-        self.emptied = _without(_names(old, before, _named_equation), touched_after)
-        self.filled = _without(_names(new, after, _named_equation), touched_before)
+        gone, came = _Side(old, before), _Side(new, after)
+        self.lost, self.won = _more(gone.work, came.work), _more(came.work, gone.work)
+        self.emptied = _without(gone.named, came.touched)
+        self.filled = _without(came.named, gone.touched)
+
+
+class _Side:
+    """Instructions that a step removed, or that it added.
+
+    work: their names by the work that is certain to be that of an equation. named: of them, those that bear the name of
+    the equation, by equation. touched: the equations of all.
+    """
+
+    def __init__(self, places: Iterable[Place], origins: _Origins) -> None:
+        self.work: dict[_Work, list[str]] = defaultdict(list)
+        self.named: dict[str, list[str]] = defaultdict(list)
+        self.touched: set[str] = set()
+        for place in places:
+            name, work = place.ins.name, _work(place, origins)
+            self.touched.add(work[0])
+            if _is_own(place, origins):
+                self.work[work].append(name)
+                if place.name and place.computes:
+                    self.named[work[0]].append(name)
 
 
 def _twins(new: Iterable[Place], changes: Changes) -> set[str]:
@@ -169,6 +187,7 @@ def _is_conversion(place: Place) -> bool:
 # The work of instructions.
 
 
+@lru_cache(maxsize=2**14)
 def _without_calls(name: str) -> str:
     return _CALLS.sub("", name)
 
@@ -190,23 +209,6 @@ def _is_own(place: Place, origins: _Origins) -> bool:
 
 def _own_work(place: Place, origins: _Origins) -> _Work | None:
     return _work(place, origins) if _is_own(place, origins) else None
-
-
-def _named_equation(place: Place, origins: _Origins) -> str | None:
-    work = _own_work(place, origins) if place.name and place.computes else None
-    return work and work[0]
-
-
-def _names(
-    places: Iterable[Place], origins: _Origins, key: Callable[[Place, _Origins], _Key | None]
-) -> dict[_Key, list[str]]:
-    """Return the names of instructions by a key; those without one are left out."""
-    found: dict[_Key, list[str]] = defaultdict(list)
-    for place in places:
-        value = key(place, origins)
-        if value is not None:
-            found[value].append(place.ins.name)
-    return dict(found)
 
 
 def _more(a: Mapping[_Key, _Names], b: Mapping[_Key, _Names]) -> dict[_Key, _Names]:

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -386,6 +386,7 @@ class _Step:
         return ""
 
 
+@lru_cache(maxsize=2**14)
 def tail(name: str) -> str:
     """Return the end of a name of jax, which stays when a function is inlined: `mlp/dot_general`."""
     return "/".join(name.rsplit("/", 2)[-2:])

@@ -280,26 +280,35 @@ def read_passes(folder: str | Path, module: str | None = None, *, tpu: bool = Fa
 class DumpedVersions(NamedTuple):
     """The versions of one module of a folder, which are read one after the other.
 
-    modules: of the folder, those that can be chosen.
+    modules: of the folder, those that can be chosen. own: costax let XLA write the folder, so that its files hold
+    protos, which need no examination.
     """
 
     name: str
     dumps: Sequence[Dump]
     modules: tuple[str, ...]
     tpu: bool
+    own: bool = False
 
     def costs(self) -> Iterator[tuple[Dump, ModuleCost]]:
         """Yield each version with its cost. Raises HloError for a damaged file."""
         series = ModuleSeries(tpu=self.tpu)
         for dump in self.dumps:
-            yield dump, series.add(module_of(dump.path))
+            yield dump, series.add(contents_of(dump.path) if self.own else module_of(dump.path))
 
 
-def dumped_versions(folder: str | Path, module: str | None = None, *, tpu: bool = False) -> DumpedVersions:
-    """Return the versions of one module of a folder, as `read_passes` chooses it."""
+def contents_of(path: Path) -> bytes:
+    """Return the bytes of a proto that XLA wrote."""
+    return path.read_bytes()
+
+
+def dumped_versions(
+    folder: str | Path, module: str | None = None, *, tpu: bool = False, own: bool = False
+) -> DumpedVersions:
+    """Return the versions of one module of a folder, as `read_passes` chooses it. own: as in DumpedVersions."""
     dumps = _dumps(Path(folder))
     chosen = _chosen(dumps, module, str(folder))
-    return DumpedVersions(chosen, dumps[chosen], tuple(dumps), tpu)
+    return DumpedVersions(chosen, dumps[chosen], tuple(dumps), tpu, own)
 
 
 def passes_of(versions: DumpedVersions, steps: Steps | None = None) -> PassTrail:

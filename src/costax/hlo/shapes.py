@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from costax.hlo.errors import malformed, unbounded
@@ -115,6 +116,8 @@ class Shape:
             raise malformed(f"{self} has no dimension {dimension}")
         return self.dims[dimension]
 
+    # Thousands of instructions share a shape.
+    @lru_cache(maxsize=2**12)  # noqa: B019
     def __str__(self) -> str:
         """Return it as HLO text writes it, without the layout."""
         if self.is_tuple:
