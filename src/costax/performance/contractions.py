@@ -33,6 +33,8 @@ _ALGORITHMS: Final = {
     12: "F64_F64_F64",
     13: "BF16_BF16_F32_X9",
 }
+# cuDNN's calls that have the operands of a convolution of HLO; the gradients have others.
+_FORWARD_CONVOLUTIONS: Final = ("__cudnn$convForward", "__cudnn$convBiasActivationForward")
 _PRECISIONS: Final = {1: "HIGH", 2: "HIGHEST"}
 
 
@@ -102,10 +104,10 @@ def sizes_of(op: Op) -> Sizes | tuple[()]:
 
 def compiled_sizes(ins: Instruction) -> Sizes | tuple[()]:
     """Return the sizes of a dot or a convolution of a module; () for another instruction."""
-    if ins.opcode == "convolution":
+    if ins.opcode == "convolution" or ins.custom_call_target in _FORWARD_CONVOLUTIONS:
         d = ins.convolution_dimensions
-        out, kernel = ins.shape.dims, ins.operand(1).shape.dims
-        groups = ins.feature_group_count * max(ins.batch_group_count, 1)
+        out, kernel = next(iter(ins.shape.arrays())).dims, ins.operand(1).shape.dims
+        groups = max(ins.feature_group_count, 1) * max(ins.batch_group_count, 1)
         rows = out[d.output_batch] * prod(out[axis] for axis in d.output_spatial)
         depth = kernel[d.kernel_input_feature] * prod(kernel[axis] for axis in d.kernel_spatial)
         return groups, rows, out[d.output_feature] // groups, depth

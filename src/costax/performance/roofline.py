@@ -32,7 +32,7 @@ from costax.performance.kernels import (
 )
 from costax.performance.link_time import collective_on
 from costax.performance.precision import unit_of
-from costax.performance.product_time import product_on
+from costax.performance.product_time import ProductOnDevice, product_on
 
 # The share of the peak that large work reaches, for devices whose file has no measured share, and the start-up time of
 # each unit in seconds. Source: Calculon's steps for the A100 (matrix 0.9, memory 0.9).
@@ -168,9 +168,14 @@ class Roofline:
             attention = attention_on(self.device, kernel.attention, next(iter(kernel.matmul), "bf16"))
             return [Modelled(*attention)] if attention else []
         products = [product_on(self.device, x, float(kernel.moved)) for x in kernel.contractions]
-        slow, why = (SUSTAINED, f", {SUSTAINED - 1:.0%} slower under sustained load") if self.sustained else (1.0, "")
-        known = [Modelled(x.time.total * slow, x.low, x.high, x.source + why) for x in products if x]
-        return known if all(products) else []
+        return [self._sustained(x) for x in products if x] if all(products) else []
+
+    def _sustained(self, product: ProductOnDevice) -> Modelled:
+        slow, why = 1.0, ""
+        # The matrix units take the power that limits the clock, not the float32 units.
+        if self.sustained and product.throttles:
+            slow, why = SUSTAINED, f", {SUSTAINED - 1:.0%} slower under sustained load"
+        return Modelled(product.time.total * slow, product.low, product.high, product.source + why)
 
     def launch(self, kernel: Kernel) -> float:
         """Return the seconds to launch a kernel; a collective also starts its links."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-import numpy as np
+import numpy
 
 from costax.performance.efficiency.products import Hardware
+
+# numpy's types do not say what a function of a number or of an array returns.
+np: Any = numpy
 
 PREFILL: Final = ("share", "start", "narrow", "bandwidth_share", "overlap", "block")
 """share: of the peak; narrow: what heads of 128 lose; start, block: seconds of the kernel and of a block of queries."""
