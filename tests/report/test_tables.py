@@ -25,7 +25,7 @@ from costax.report.text import plain, render
 pytestmark = pytest.mark.once
 
 GOLDEN = """\
-two_layers
+two_layers: 704 MACs, 1.5 kFLOPs, 176 parameters.
 inputs: f32[8,16], f32[16,3], x=f32[4,8]
 MACs                   704           704
 FLOPs                1.5 k         1,500
@@ -230,7 +230,7 @@ def test_a_program_without_any_work_has_a_table():
 def test_markup_in_names_stays_text():
     rows = {Row(("[red]x[/red]", "日本"), "forward", "add", ""): Cost.arithmetic("f32", 1)}
     text = plain(Analysis("[bold]f", Cost.arithmetic("f32", 1), saved_rows=rows))
-    assert text.startswith("[bold]f\n")
+    assert text.startswith("[bold]f: 1 FLOP.\n")
     assert "[red]x[/red]" in text
     assert "日本" in text
 
