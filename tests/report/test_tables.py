@@ -163,7 +163,7 @@ def test_an_unknown_table_is_an_error_that_lists_the_known(by, sort):
 def test_depth_cuts_and_says_so():
     text = plain(render(two_layers(), depth=1))
     assert "head" not in text
-    assert "Scopes are cut at depth 1 of 2; --depth 2 shows all." in text
+    assert "Scopes are cut at depth 1 of 2; depth=2 shows all." in text
 
 
 def test_a_deep_model_is_cut_to_a_readable_length():
@@ -204,7 +204,7 @@ def test_what_is_missing_is_said():
         "200 of the MACs multiply padding.",
         "Numbers are for all 8 devices together; for one device: 125 MAC, 250 FLOP.",
         "Not counted: 2 x io_callback (train.py:88): it runs Python.",
-        "Unknown trip count, counted once: solver/while (ode.py:31); set it with --trips 'solver/while=N'.",
+        "Unknown trip count, counted once: solver/while (ode.py:31); set it with trips={'solver/while': N}.",
         "fit/while (fit.py:5) runs 40 times, as set by trips.",
         "jit removes it as dead code: 3 MAC, 6 FLOP.",
     ):

@@ -176,8 +176,10 @@ def _what_if(change: WhatIf) -> str:
 
 
 def _answer(answer: Answer) -> str:
+    from costax.report.other_tools import ours_as
+
     difference = answer.count - answer.ours
-    relation = "the same as costax's" if not difference else f"{units.short(answer.ours, answer.unit)} by costax"
+    relation = "the same as costax's" if not difference else f"{units.short(answer.ours)} by costax ({ours_as(answer)})"
     number = units.short(answer.count, answer.unit)
     return f"{answer.tool} would report {number} ({units.exact(answer.count)}); {relation}."
 

@@ -28,10 +28,13 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     each line of the table sums: "scope", "opcode", "source" or "direction".
     """
     parts: list[Any] = [Text(headline(prediction), style="bold")]
+    parts += [Text(prediction.unused_mesh, style="bold red")] if prediction.unused_mesh else []
     parts += [Text(prediction.warning, style="bold yellow")] if prediction.warning else []
     parts += [_head(prediction), _sums(prediction, by, depth)]
     parts += [_longest(prediction, most), *_collectives(prediction, most)]
-    parts.append(Text("\n".join(x for x in prediction.assumptions if x != prediction.warning)))
+    parts.append(
+        Text("\n".join(x for x in prediction.assumptions if x not in (prediction.warning, prediction.unused_mesh)))
+    )
     return Group(*parts)
 
 
