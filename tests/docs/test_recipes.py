@@ -16,7 +16,7 @@ RECIPES = {section.partition("\n")[0]: re.findall(r"```python\n(.*?)```", sectio
 SHOWN = {
     "The FLOPs of each layer of a flax model": "Dense_0",
     "The MFU of a training step": "MFU",
-    "Why XLA counts another number": "XLA reports",
+    "Why XLA counts another number": "XLA counts",
     "Whether a step fits a device": "yes",
     "What dominates at a length of 8192": "scores",
     "Two architectures compared": "MLP -> MLP",
