@@ -77,7 +77,7 @@ def test_the_repr_of_smaller_values_fits_a_line_too(analysis):
 
 def test_the_repr_has_the_numbers_of_the_program(analysis):
     # two products of 64^3 multiply-accumulates
-    assert "layers: 524 kMACs, 1.05 MFLOPs." in repr(analysis)
+    assert "layers: 524 kMACs, 1.05 MFLOPs, 4.1 k parameters." in repr(analysis)
     assert f"flops={2 * 2 * 64**3}" in repr(analysis.total)
 
 

@@ -197,7 +197,7 @@ inputs: none
 | **total** | **0** | **22** | **0** | **100.0** |
 
 * FLOPs = 2 x MACs + elementwise arithmetic; transcendentals are counted separately.
-* Equal layers share one line, which is their sum; --no-merge shows each layer.
+* Equal layers share one line, which is their sum; merge=False shows each layer.
 """
 
 

@@ -25,7 +25,7 @@ from costax.report.text import plain, render
 pytestmark = pytest.mark.once
 
 GOLDEN = """\
-two_layers
+two_layers: 704 MACs, 1.5 kFLOPs, 176 parameters.
 inputs: f32[8,16], f32[16,3], x=f32[4,8]
 MACs                   704           704
 FLOPs                1.5 k         1,500
@@ -163,7 +163,7 @@ def test_an_unknown_table_is_an_error_that_lists_the_known(by, sort):
 def test_depth_cuts_and_says_so():
     text = plain(render(two_layers(), depth=1))
     assert "head" not in text
-    assert "Scopes are cut at depth 1 of 2; --depth 2 shows all." in text
+    assert "Scopes are cut at depth 1 of 2; depth=2 shows all." in text
 
 
 def test_a_deep_model_is_cut_to_a_readable_length():
@@ -204,7 +204,7 @@ def test_what_is_missing_is_said():
         "200 of the MACs multiply padding.",
         "Numbers are for all 8 devices together; for one device: 125 MAC, 250 FLOP.",
         "Not counted: 2 x io_callback (train.py:88): it runs Python.",
-        "Unknown trip count, counted once: solver/while (ode.py:31); set it with --trips 'solver/while=N'.",
+        "Unknown trip count, counted once: solver/while (ode.py:31); set it with trips={'solver/while': N}.",
         "fit/while (fit.py:5) runs 40 times, as set by trips.",
         "jit removes it as dead code: 3 MAC, 6 FLOP.",
     ):
@@ -230,7 +230,7 @@ def test_a_program_without_any_work_has_a_table():
 def test_markup_in_names_stays_text():
     rows = {Row(("[red]x[/red]", "日本"), "forward", "add", ""): Cost.arithmetic("f32", 1)}
     text = plain(Analysis("[bold]f", Cost.arithmetic("f32", 1), saved_rows=rows))
-    assert text.startswith("[bold]f\n")
+    assert text.startswith("[bold]f: 1 FLOP.\n")
     assert "[red]x[/red]" in text
     assert "日本" in text
 

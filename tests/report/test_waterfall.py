@@ -45,7 +45,7 @@ def test_a_pass_has_a_row_for_each_run_in_the_order_of_runs():
 
 def test_causes_of_the_other_stages_stand_by_size_and_stages_without_any_are_left_out():
     found = rows(
-        delta("jaxpr", "padding taps", -4),
+        delta("jaxpr", "products with padding", -4),
         delta("jaxpr", "loop body counted once", -30),
         delta("converted", "folded in the conversion to HLO", -6),
         delta("xla", "float32 rounding", 1),
@@ -53,7 +53,7 @@ def test_causes_of_the_other_stages_stand_by_size_and_stages_without_any_are_lef
     assert found == [
         ("this program (jaxpr)", 100),
         ("loop body counted once", -30),
-        ("padding taps", -4),
+        ("products with padding", -4),
         ("= by XLA's rules", 66),
         ("= as XLA converted it (HLO)", 66),
         ("folded in the conversion to HLO", -6),

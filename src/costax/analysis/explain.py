@@ -15,6 +15,7 @@ from typing import Any
 
 from costax import _jax
 from costax._jax.spec import spec
+from costax.analysis import glossary
 from costax.analysis.analyze import analyze, rules
 from costax.core import units
 from costax.core.conventions import XlaCounts, as_xla
@@ -78,6 +79,10 @@ def explain(primitive: str) -> Explanation:
     Raises TargetError for a primitive without a rule; the message lists primitives with similar names.
     """
     table = rules()
+    if primitive not in table:
+        # `jnp.einsum` and `jax.numpy.add` name a function of jax, whose last name is often that of the primitive.
+        other = glossary.primitive(primitive) or primitive.rpartition(".")[2]
+        primitive = other if other in table else primitive
     if primitive not in table:
         matches = difflib.get_close_matches(primitive, table, n=4, cutoff=0.5)
         raise TargetError(

@@ -86,6 +86,7 @@ def compare(
     from costax.compare.ahead_of_time import machine
     from costax.compare.comparison import compare_program
     from costax.report import passes as passes_report
+    from costax.report import waterfall
 
     check_table(by, sort)
     check_files(save)
@@ -93,14 +94,20 @@ def compare(
     missing = on_missing or ("warn" if strict else "raise")
     # A loop of unknown length counts once here, not as a symbol: XLA counts the body of every loop once.
     analysis = analysed(target, inputs, options.parsed_trips(trips), missing, loops_once=True)
+    choice = {"by": by, "depth": depth, "sort": sort, **view}
+    # The layers are known before the compiler starts, which may take minutes; --pass and --scope may still be wrong.
+    early = not (as_json or name or scope)
+    if early:
+        terminal.show(waterfall.layers(analysis, **choice))
+        click.echo()
     with shown():
         comparison = compare_program(
             analysis.program, analysis, compiled_for, timeout, passes=not no_passes, xla_flags=flags
         )
-    choice = {"by": by, "depth": depth, "sort": sort, **view}
     # Rendered first: an unknown pass or scope ends the command before anything is printed or saved.
     trail = comparison.passes
     rendered = passes_report.render(trail, name=name, scope=scope, depth=depth) if passes and trail else None
-    deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict)
+    account = waterfall.account(comparison) if early else None
+    deliver(comparison, choice, form="json" if as_json else None, save=save, strict=strict, shown=account)
     if rendered is not None and not as_json:
         terminal.show(rendered)

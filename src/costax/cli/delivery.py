@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from costax.report.shown import Shown
 
 
-def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save: Sequence[str], strict: bool) -> None:
+def deliver(
+    account: Shown,
+    table: Mapping[str, Any],
+    *,
+    form: str | None,
+    save: Sequence[str],
+    strict: bool,
+    shown: Any = None,
+) -> None:
     """Save, print and check an analysis or a comparison. Raises CheckError if `strict` and a number is not exact.
 
     table: the options of the table. form: the format to print, one of `report.FORMATS`; None prints tables.
+    shown: what rich prints in their place.
     """
     from costax import report
 
@@ -28,7 +37,7 @@ def deliver(account: Shown, table: Mapping[str, Any], *, form: str | None, save:
     if form is not None:
         terminal.write(report.as_format(form, type(account))(account, **table))
     else:
-        terminal.show(report.renderable(account, **table))
+        terminal.show(report.renderable(account, **table) if shown is None else shown)
     if strict:
         check_exact(report.analysis_of(account), compared=hasattr(account, "compiled"))
         check_explained(account)

@@ -7,11 +7,27 @@ import click
 from costax.cli import options
 
 
-@click.command(short_help="Explain what a PRIMITIVE costs, with worked examples.")
-@click.argument("primitive")
+@click.command(short_help="Explain what a PRIMITIVE costs, or a term that costax prints.")
+@click.argument("primitive", metavar="PRIMITIVE|TERM")
 @options.debug
 def explain(primitive: str) -> None:
-    """Explain what a PRIMITIVE costs: its rule, the formula, and worked examples with XLA's count."""
+    """Explain what a PRIMITIVE costs: its rule, the formula, and worked examples with XLA's count; or a printed TERM.
+
+    \b
+    costax explain dot_general
+    costax explain jnp.einsum
+    costax explain 'framework peak'
+    """
+    from costax.analysis import glossary
+
+    term = glossary.term(primitive)
+    if term is not None:
+        click.echo(f"{term}: {glossary.TERMS[term]}")
+        return
     from costax.analysis.explain import explain as explanation_of
+
+    other = glossary.primitive(primitive)
+    if other is not None:
+        click.echo(f"`{primitive}` does its work in the primitive {other}.\n")
 
     click.echo(str(explanation_of(primitive)))

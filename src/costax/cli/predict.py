@@ -91,6 +91,7 @@ def predict(
     from costax.analysis.analysis import Analysis
     from costax.cli.loading import quieten_plugins
     from costax.cli.programs import loaded
+    from costax.errors import DeviceError
     from costax.performance.hardware import device
     from costax.performance.prediction import predict as predict_time
     from costax.report import prediction
@@ -114,7 +115,12 @@ def predict(
         program = compare_program(program.program, program, compiled_for, passes=False, xla_flags=flags)
     estimate = predict_time(program, target_device, sizes, examples=examples, tokens=tokens)
     with_energy = energy or any(x is not None for x in (power, carbon, price)) or calls != 1 or devices
-    energy_per_call = estimate.energy(power=power) if with_energy else None
+    unknown_energy = ""
+    try:
+        energy_per_call = estimate.energy(power=power) if with_energy else None
+    except DeviceError as error:
+        # The time is known all the same: an unknown power costs the energy line only.
+        energy_per_call, unknown_energy = None, f"energy per call: not known. {error}"
     run = energy_per_call.run(calls, devices, carbon_intensity=carbon, price=price) if energy_per_call else None
     for path in save:
         estimate.save(path)
@@ -122,6 +128,8 @@ def predict(
         click.echo(json.dumps(prediction.to_record(estimate, run), indent=1))
     else:
         terminal.show(prediction.render(estimate, depth=depth, by=by))
+        if unknown_energy:
+            click.echo(f"\n{unknown_energy}")
         if energy_per_call is not None:
             click.echo(f"\n{energy_per_call}")
         if run is not None and (calls != 1 or run.devices != 1 or carbon is not None or price is not None):

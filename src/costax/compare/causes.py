@@ -11,7 +11,7 @@ from costax.core.cost import Count
 from costax.program.tree import Scope
 
 CONVENTION: Final = "counted by another convention"
-PADDING: Final = "padding taps"
+PADDING: Final = "products with padding"
 LOOP: Final = "loop body counted once"
 DEVICES: Final = "one device's share"
 BRANCH: Final = "branch maximum"

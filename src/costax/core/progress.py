@@ -21,6 +21,8 @@ _R = TypeVar("_R")
 # Seconds before the line appears: shorter work ends before anyone could read it.
 _DELAY: Final = 0.4
 _INTERVAL: Final = 0.1
+# Seconds after which a stage is worth a line in a pipe.
+_LONG: Final = 3.0
 _CLEAR: Final = "\r\x1b[K"
 
 
@@ -52,18 +54,35 @@ class _Line:
             self.stream.flush()
 
 
+class _Announcements(_Line):
+    """The stages in a pipe or a file: one line for each that takes long, without control characters."""
+
+    def _run(self) -> None:
+        announced: set[float] = set()
+        while not self.done.wait(_INTERVAL):
+            now = time.monotonic()
+            for name, begun in list(self.stages):
+                if now - begun > _LONG and begun not in announced:
+                    announced.add(begun)
+                    self.stream.write(f"costax: {name} ...\n")
+                    self.stream.flush()
+
+
 _LINE: ContextVar[_Line | None] = ContextVar("line", default=None)
 
 
 @contextmanager
 def shown(stream: TextIO | None = None) -> Generator[None]:
-    """Show the stages that run in this context on a stream, by default standard error; no effect off a terminal."""
+    """Show the stages that run in this context on a stream, by default standard error.
+
+    Off a terminal, as in a pipe, each stage that takes seconds is a line of its own.
+    """
     terminal = stream or sys.stderr
     # pythonw, Python without a console on Windows, sets sys.stderr to None.
-    if not (terminal and terminal.isatty()):  # pyright: ignore[reportUnnecessaryComparison]
+    if not terminal:  # pyright: ignore[reportUnnecessaryComparison]
         yield
         return
-    line = _Line(terminal)
+    line = _Line(terminal) if terminal.isatty() else _Announcements(terminal)
     token = _LINE.set(line)
     line.thread.start()
     try:

@@ -303,7 +303,7 @@ class Prediction(Displayed):
     def assumptions(self) -> list[str]:
         """The assumptions behind the numbers, one sentence each."""
         device = self.device
-        assumptions = [*filter(None, [self.warning]), f"The kernels are {self.fusions}."]
+        assumptions = [*filter(None, [self.unused_mesh, self.warning]), f"The kernels are {self.fusions}."]
         if device.rates:
             assumptions.append(f"The rates were measured on {device.calibrated} by costax calibrate.")
         else:
@@ -355,6 +355,19 @@ class Prediction(Displayed):
             f"The module was compiled for {_MACHINES[made_for]}; XLA for {device} makes other fusions and other "
             f"dtypes{example}: the program takes another time on {name}. Compile it for {device}, or predict the "
             "program itself."
+        )
+
+    @property
+    def unused_mesh(self) -> str:
+        """That axes of the mesh change nothing, because no collective of the program runs over them; else ""."""
+        axes = {axis for part in self.parts if part.kernel.collective for axis in part.kernel.collective.axes}
+        unused = [f"{name}={size}" for name, size in self.mesh.items() if name not in axes]
+        if not unused:
+            return ""
+        over = f"its collectives run over {', '.join(sorted(axes))}" if axes else "it has no collective"
+        return (
+            f"The mesh {', '.join(unused)} changes nothing in this prediction: {over}. A mesh gives the sizes of axes "
+            "that collectives name; to divide the work, shard the arguments of the program over a mesh of jax."
         )
 
     def _communication(self) -> list[str]:

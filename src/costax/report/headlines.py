@@ -92,11 +92,10 @@ def _count(count: Count, unit: str) -> str:
         if len(short) > _FORMULA:
             return f"{unit} by a formula of {len(count.terms)} terms in {', '.join(count.symbols)}"
         return f"({short}) {unit}" if len(count.terms) > 1 else f"{short} {unit}"
-    return units.short(count, unit) if unit.isupper() or unit in ("MACs", "FLOPs", "OPs") else _spaced(count, unit)
-
-
-def _spaced(count: Count, unit: str) -> str:
-    return f"{units.short(count)} {unit}"
+    if count == 1:
+        unit = unit.removesuffix("s")
+    # "11.7 M parameters", but "1.81 GMACs"
+    return f"{units.short(count)} {unit}" if unit.islower() else units.short(count, unit)
 
 
 def comparison_sentence(comparison: BaseComparison[StageView]) -> str:
@@ -177,8 +176,10 @@ def _what_if(change: WhatIf) -> str:
 
 
 def _answer(answer: Answer) -> str:
+    from costax.report.other_tools import ours_as
+
     difference = answer.count - answer.ours
-    relation = "the same as costax's" if not difference else f"{units.short(answer.ours, answer.unit)} by costax"
+    relation = "the same as costax's" if not difference else f"{units.short(answer.ours)} by costax ({ours_as(answer)})"
     number = units.short(answer.count, answer.unit)
     return f"{answer.tool} would report {number} ({units.exact(answer.count)}); {relation}."
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from costax.analysis.analysis import Analysis
 from costax.report import notes
+from costax.report.headlines import headline
 from costax.report.shown import analysis_of
 from costax.report.tables import Line, table
 
@@ -37,7 +38,7 @@ def as_html(account: Shown, **choice: Any) -> str:
     shown = table(analysis, **choice)
     (_, _, inputs), *totals = notes.heading(analysis)
     parts = [
-        f"<div class='costax'>{_STYLE}<b>{escape(analysis.name)}</b><p>inputs: {escape(inputs)}</p>",
+        f"<div class='costax'>{_STYLE}<b>{escape(headline(account))}</b><p>inputs: {escape(inputs)}</p>",
         *_grid((), totals),
         *_grid((shown.heading, *shown.columns), map(_cells, shown.lines), _cells(shown.total)),
         *(f"<p>{escape(note)}</p>" for note in notes.footing(analysis, shown)),

@@ -9,6 +9,7 @@ from costax.analysis.exactness import reason
 from costax.core import units
 from costax.core.cost import Cost
 from costax.core.equation import Operand
+from costax.core.hints import hint
 from costax.core.polynomial import Polynomial
 from costax.report.tables import Table, short_place
 
@@ -115,10 +116,18 @@ def _formulas(analysis: Analysis) -> list[str]:
 def open_loops(analysis: Analysis) -> list[str]:
     """Return the loops whose trip count is a symbol, one sentence each."""
     return [
-        f"Unknown trip count, kept as a symbol: {u.place} ({short_place(u.source)}); set it with --trips '{u.place}=N'."
+        f"Unknown trip count, kept as a symbol: {u.place} ({short_place(u.source)}); set it with {_trips(u.place)}."
         for u in analysis.unknowns
         if isinstance(u.assumed, Polynomial)
     ]
+
+
+def _trips(place: str) -> str:
+    return hint(f"trips={{'{place}': N}}", f"--trips '{place}=N'")
+
+
+def _branches(place: str) -> str:
+    return hint(f"branches={{'{place}': N}}", f"--branches '{place}=N'")
 
 
 def gaps(analysis: Analysis) -> list[str]:
@@ -133,12 +142,12 @@ def gaps(analysis: Analysis) -> list[str]:
             times = {0: "never", 1: "once"}.get(unknown.assumed, f"{unknown.assumed} times")
             notes.append(
                 f"Unknown trip count, counted {times}: {unknown.place} ({short_place(unknown.source)}); "
-                f"set it with --trips '{unknown.place}=N'."
+                f"set it with {_trips(unknown.place)}."
             )
     words = {"max": "the costliest", "min": "the cheapest", "mean": "the mean"}
     notes += [
         f"The program does not fix which branch runs: {choice.place} ({short_place(choice.source)}); counted is "
-        f"{words[choice.how]}, {choice}; costax analyze --branches '{choice.place}=N' chooses one."
+        f"{words[choice.how]}, {choice}; choose one with {_branches(choice.place)}."
         for choice in analysis.choices
     ]
     return notes
@@ -151,10 +160,13 @@ def _cut(table: Table | None) -> list[str]:
     if table.direction:
         notes.append(f"The table shows only the {table.direction} part.")
     if table.merged:
-        notes.append("Equal layers share one line, which is their sum; --no-merge shows each layer.")
+        notes.append(
+            "Equal layers share one line, which is their sum; "
+            + hint("merge=False shows each layer.", "--no-merge shows each layer.")
+        )
     if table.depth < table.full_depth:
         full = table.full_depth
-        notes.append(f"Scopes are cut at depth {table.depth} of {full}; --depth {full} shows all.")
+        notes.append(f"Scopes are cut at depth {table.depth} of {full}; {hint('depth=', '--depth ')}{full} shows all.")
     return notes
 
 

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from costax.analysis.other_tools.tools import TOOLS
+
 if TYPE_CHECKING:
     from costax.analysis.other_tools.conventions import Answer
 
@@ -19,10 +21,17 @@ def render(answer: Answer) -> Group:
     for name in ("", answer.unit):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     table.add_column("why", overflow="fold")
-    table.add_row(f"costax, {answer.unit if answer.unit == 'FLOPs' else 'MACs'}", f"{answer.ours:,}", "", style="bold")
+    table.add_row(f"costax, {ours_as(answer)}", f"{answer.ours:,}", "", style="bold")
     for reason in answer.reasons:
         note = f"{reason.why} (a defect)" if reason.defect else reason.why
         table.add_row(f"  {reason.what}", f"{reason.count:+,}", Text(note), style="red" if reason.defect else "")
     table.add_row(f"= {answer.tool}", f"{answer.count:,}", answer.version, style="bold")
     notes = [Text(note) for note in answer.notes]
     return Group(table, *notes)
+
+
+def ours_as(answer: Answer) -> str:
+    """Return what costax's number is: of a tool that counts products alone it is 2 x MACs, and not all FLOPs."""
+    if answer.unit != "FLOPs":
+        return "MACs"
+    return "2 x MACs" if answer.tool in TOOLS else "FLOPs"

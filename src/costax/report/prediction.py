@@ -15,6 +15,7 @@ from costax.core import units
 from costax.performance.energy import Run
 from costax.performance.prediction import CollectiveTime, Prediction
 from costax.performance.roofline import KernelTime
+from costax.report.headlines import headline
 from costax.report.tables import short_place
 
 _MOST: Final = 8
@@ -26,12 +27,14 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     depth: the number of levels of scopes, by default as many as fit in 40 lines. most: the number of kernels. by: what
     each line of the table sums: "scope", "opcode", "source" or "direction".
     """
-    title = f"{prediction.analysis.name} on {prediction.device.name}"
-    parts: list[Any] = [Text(title, style="bold")]
+    parts: list[Any] = [Text(headline(prediction), style="bold")]
+    parts += [Text(prediction.unused_mesh, style="bold red")] if prediction.unused_mesh else []
     parts += [Text(prediction.warning, style="bold yellow")] if prediction.warning else []
     parts += [_head(prediction), _sums(prediction, by, depth)]
     parts += [_longest(prediction, most), *_collectives(prediction, most)]
-    parts.append(Text("\n".join(x for x in prediction.assumptions if x != prediction.warning)))
+    parts.append(
+        Text("\n".join(x for x in prediction.assumptions if x not in (prediction.warning, prediction.unused_mesh)))
+    )
     return Group(*parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -14,6 +15,8 @@ from rich.text import Text
 
 from costax.analysis.analysis import Analysis
 from costax.report import notes
+from costax.report.fitting import fitted
+from costax.report.headlines import headline
 from costax.report.tables import Table, table
 
 # In characters; wider than any line, so that rich neither wraps nor truncates a line.
@@ -31,7 +34,7 @@ def render(analysis: Analysis, inexact: str = "", **choice: Any) -> Group:
 
 
 def header(analysis: Analysis, inexact: str = "") -> Group:
-    """Return the name, the inputs and the totals. inexact: why they are not exact, beyond the analysis."""
+    """Return the headline, the inputs and the totals. inexact: why they are not exact, beyond the analysis."""
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, justify="right")
@@ -43,7 +46,7 @@ def header(analysis: Analysis, inexact: str = "") -> Group:
     for label, short, exact in totals:
         style = "red" if short == "no" else ""
         grid.add_row(Text(label), Text(short, style=style or "bold"), Text(exact, style=style))
-    return Group(Text(analysis.name, style="bold"), Text(f"inputs: {inputs}"), grid)
+    return Group(Text(headline(analysis), style="bold"), Text(f"inputs: {inputs}"), grid)
 
 
 def rich_table(shown: Table) -> RichTable:
@@ -85,8 +88,16 @@ def plain(renderable: Any) -> str:
 
 
 def for_output(renderable: Any) -> str:
-    """Return what rich prints as text for standard output: coloured and wrapped if standard output is a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
+    """Return what rich prints as text for standard output: coloured and as wide as the terminal, if it is one.
+
+    In a pipe the width is that of the environment variable COLUMNS, or unbounded.
+    """
+    console = Console(width=None if sys.stdout.isatty() else _width_of_a_pipe())
     with console.capture() as capture:
-        console.print(renderable)
+        console.print(fitted(renderable, console.width))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+
+
+def _width_of_a_pipe() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) else _UNBOUNDED

@@ -16,9 +16,11 @@ from costax.compare.causes import UNEXPLAINED
 from costax.core import units
 from costax.core.cost import Count
 from costax.report import record, sharding, text
+from costax.report.headlines import comparison_sentence
 from costax.report.tables import short_place
 
 if TYPE_CHECKING:
+    from costax.analysis.analysis import Analysis
     from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.causes import Delta
     from costax.compare.passes import PassTrail
@@ -44,13 +46,24 @@ def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableTyp
     """
     loops = len(comparison.compiled.unknown_loops)
     inexact = f"{loops} loop{'s' if loops > 1 else ''} of unknown length in the compiled program" if loops else ""
-    layers = text.render(comparison.jaxpr, inexact, **{"most_lines": _LAYER_LINES, **table})
+    sentence = Text(f"{comparison_sentence(comparison)}\n", style="bold")
+    return Group(sentence, layers(comparison.jaxpr, inexact, **table), Text(), account(comparison, sentence=False))
+
+
+def layers(analysis: Analysis, inexact: str = "", **table: Any) -> RenderableType:
+    """Return the table of layers of a comparison, which is known before the compiler starts."""
+    return text.render(analysis, inexact, **{"most_lines": _LAYER_LINES, **table})
+
+
+def account(comparison: BaseComparison[StageView], *, sentence: bool = True) -> RenderableType:
+    """Return the waterfall of a comparison and what belongs to it. sentence: begin with XLA's count in one sentence."""
+    head = [Text(f"{comparison_sentence(comparison)}\n", style="bold")] if sentence else []
     differing = [equations(comparison, _MOST)] if comparison.deltas else []
     # A saved comparison, which has the record of its replication, is shown without jax.
     repeated = sharding.render(getattr(comparison, "replication", None))
     sent = sharding.communication(comparison)
     parts = [*_alarms(comparison), _waterfall(comparison), *differing, *repeated, *sent, _notes(comparison)]
-    return Group(layers, Text(), *parts)
+    return Group(*head, *parts)
 
 
 def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:

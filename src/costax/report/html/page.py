@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from costax.errors import ExtraError
 from costax.hlo.errors import printable
 from costax.report import notes
+from costax.report.headlines import headline
 from costax.report.html.data import contents
 from costax.report.shown import analysis_of
 
@@ -33,6 +34,7 @@ class Heading(NamedTuple):
     name: str
     inputs: str
     versions: Mapping[str, str]
+    headline: str = ""
     tables: Sequence[str] = ("primitive", "source", "dtype", "direction")
     estimates: Sequence[tuple[str, str]] = (("fused", "fused estimate"), ("framework", "framework peak"))
 
@@ -47,6 +49,7 @@ def module_as_html(module: ModuleAnalysis, **_: Any) -> str:
         printable(program.name),
         module_data.inputs(program),
         program.versions,
+        headline(program),
         module_data.TABLES,
         (("fused", program.memory.source),),
     )
@@ -61,7 +64,7 @@ def as_html(account: Shown, **_: Any) -> str:
 def page(account: Shown, data: dict[str, Any]) -> str:
     """Return the HTML of the page. data: the result of `contents`, possibly changed."""
     analysis = analysis_of(account)
-    return _filled(Heading(analysis.name, notes.inputs(analysis), analysis.versions), data)
+    return _filled(Heading(analysis.name, notes.inputs(analysis), analysis.versions, headline(account)), data)
 
 
 def _filled(heading: Heading, data: dict[str, Any]) -> str:
@@ -131,7 +134,8 @@ def _body(heading: Heading, data: dict[str, Any]) -> str:
     note_lines = "".join(f"<p class='note'>{escape(note)}</p>" for note in data["notes"])
     parts = [
         "<header class='top'><div>",
-        f"<h1>{escape(heading.name)}</h1><p class='dim'>inputs: {escape(heading.inputs)}</p>",
+        f"<h1>{escape(heading.name)}</h1><p class='hero'>{escape(heading.headline)}</p>",
+        f"<p class='dim'>inputs: {escape(heading.inputs)}</p>",
         f"<p class='dim'>{escape(versions)}</p></div><button id='theme' type='button'>Dark</button></header>",
         f"<nav aria-label='sections'>{links}</nav>",
         "<main><div id='cards' class='cards'></div>",
