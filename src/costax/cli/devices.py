@@ -9,6 +9,7 @@ import click
 
 from costax.cli import options, terminal
 from costax.core import units
+from costax.core.printable import without_controls
 
 if TYPE_CHECKING:
     from costax.performance.hardware import Device, Figure
@@ -40,7 +41,7 @@ def devices(name: str | None, as_file: bool, as_json: bool) -> None:
         return
     device = device_of(name)
     if as_file:
-        click.echo(source_text(device), nl=False)
+        click.echo(without_controls(source_text(device)), nl=False)
     elif as_json:
         click.echo(json.dumps(record(device), indent=1))
     else:
@@ -65,10 +66,9 @@ def record(device: Device) -> dict[str, object]:
 
 def _list(devices: list[Device]) -> object:
     from rich.console import Group
-    from rich.text import Text
 
     from costax.performance.hardware import user_folder
-    from costax.report.text import columns
+    from costax.report.text import columns, footer
 
     headings = ("device", "name", *(f"{peak}" for peak in _PEAKS), "memory", "bandwidth", "links", "TDP")
     lines = [
@@ -88,7 +88,7 @@ def _list(devices: list[Device]) -> object:
         "memory: GB. bandwidth: GB/s. links: GB/s, one direction, all links of a chip. TDP: W. ?: not verified.",
         f"Folder for your own device files: {user_folder()}.",
     ]
-    return Group(columns(headings, lines), Text("\n".join(notes)))
+    return Group(columns(headings, lines), footer(notes))
 
 
 def _short(figure: Figure | None, unit: float) -> str:
@@ -98,23 +98,22 @@ def _short(figure: Figure | None, unit: float) -> str:
 def shown(device: Device) -> object:
     """Return what rich prints of a device: every figure with its source and the date when it was read."""
     from rich.console import Group
-    from rich.text import Text
 
-    from costax.report.text import columns
+    from costax.report.text import columns, one_line
 
     lines = [
         (name, _value(name, figure) + figure.mark, figure.source, figure.date)
         for name, figure in device.figures().items()
     ]
-    parts: list[object] = [Text(f"{device.name} ({device.id})", style="bold")]
+    parts: list[object] = [one_line(f"{device.name} ({device.id})", style="bold")]
     if device.aliases:
-        parts.append(Text(f"also called {', '.join(device.aliases)}"))
+        parts.append(one_line(f"also called {', '.join(device.aliases)}"))
     parts.append(columns(("figure", "value", "source", "read on"), lines))
     if device.link:
-        parts.append(Text(f"Link: {device.link.kind}; topology: {device.link.topology}."))
-    parts += [Text(note) for note in device.notes]
+        parts.append(one_line(f"Link: {device.link.kind}; topology: {device.link.topology}."))
+    parts += [one_line(note) for note in device.notes]
     if device.unverified:
-        parts.append(Text("? marks a figure that nobody has checked against the vendor's documentation."))
+        parts.append(one_line("? marks a figure that nobody has checked against the vendor's documentation."))
     return Group(*parts)  # type: ignore[arg-type]
 
 

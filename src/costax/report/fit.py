@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from costax.core import units
+from costax.report.text import footer
 
 if TYPE_CHECKING:
     from costax.performance.fit import Fit
@@ -28,4 +29,4 @@ def render(fit: Fit) -> Text:
         lines.append("What to change:")
         lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]
         lines.append(f"  shard the program evenly over {fit.devices} devices")
-    return Text("\n".join(lines))
+    return footer(lines)
