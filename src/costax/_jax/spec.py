@@ -24,6 +24,11 @@ _GRAMMAR = re.compile(
 )
 _PREFIXES = {"f": "float", "bf": "bfloat", "i": "int", "s": "int", "u": "uint", "c": "complex"}
 _DTYPE = re.compile(r"(bf|f|i|s|u|c|float|bfloat|int|uint|complex)([0-9]+)(_\w+)?")
+# Limits of XLA and of numpy: an extent is an integer of 64 bits, and an array has at most 64 axes.
+_LARGEST_EXTENT = (1 << 63) - 1
+_MOST_AXES = 64
+_LONGEST = 20_000
+_LONGEST_QUOTE = 80
 # HLO writes pred.
 _BOOLEANS = {"bool": "bool", "pred": "bool"}
 # What jax traces a dtype of 64 bits as, unless its setting for 64 bits is on.
@@ -51,23 +56,30 @@ def spec(text: str, *constraints: str) -> jax.ShapeDtypeStruct:
     """
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise _wrong(text, "it is not a string")
+    if len(text) > _LONGEST:
+        raise _wrong(text, f"it has {len(text):,} characters, and {_LONGEST:,} is the limit")
     match = _GRAMMAR.fullmatch(text)
     if not match:
         raise _wrong(text, "it is not of the form dtype[extent,extent,...]")
     dtype = _dtype(text, match["dtype"])
     _warn_of_64_bits(text, dtype)
     extents = _separated(match["shape"])
-    counts = [int(extent) if re.fullmatch(r"[0-9]+", extent) else _formula(text, extent) for extent in extents]
+    if len(extents) > _MOST_AXES:
+        raise _wrong(text, f"it has {len(extents):,} axes, and {_MOST_AXES} is the limit")
+    counts = [_extent(text, extent) for extent in extents]
     written = (*constraints, *_separated(match["constraints"] or ""))
+    for constraint in written:
+        _check_size(text, constraint)
     if all(isinstance(count, int) for count in counts) and not written:
         return jax.ShapeDtypeStruct(tuple(counts), dtype)
     if not any(sign in constraint for constraint in written for sign in (">=", "<=", "==")) and written:
-        raise _wrong(text, f"{written[0]!r} is not a constraint, because it does not contain >=, <= or ==")
+        raise _wrong(text, f"{_quoted(written[0])} is not a constraint, because it does not contain >=, <= or ==")
     try:
         scope = _jax.scope_of([" ".join(constraint.split()) for constraint in written])
         shape = tuple(_jax.dimension(count, scope) for count in counts)
     except Exception as error:  # jax raises several classes of errors for an invalid constraint or dimension
-        raise _wrong(text, f"jax rejects {' or '.join(map(repr, written)) or 'its shape'}: {error}") from error
+        rejected = " or ".join(map(_quoted, written)) or "its shape"
+        raise _wrong(text, f"jax rejects {rejected}: {error}") from error
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
@@ -116,18 +128,40 @@ def _separated(text: str) -> list[str]:
     return [part.strip() for part in parts] if text.strip() else []
 
 
+def _extent(text: str, extent: str) -> Any:
+    count = _formula(text, extent)
+    if isinstance(count, int) and count > _LARGEST_EXTENT:
+        raise _wrong(text, f"the extent {_quoted(extent)} is larger than {_LARGEST_EXTENT:,}, the largest that XLA has")
+    return count
+
+
+def _check_size(text: str, constraint: str) -> None:
+    """Raise InputError for a constraint with a number or power that is too large: jax would multiply it out."""
+    for side in re.split(r"[<>=]=", constraint):
+        try:
+            count = parse.parse_polynomial(side)
+        except SymbolError as error:
+            raise _wrong(text, f"{_quoted(constraint)} is not a constraint: {error.what}") from error
+        if isinstance(count, int) and abs(count) > _LARGEST_EXTENT:
+            raise _wrong(text, f"a number in {_quoted(constraint)} is larger than {_LARGEST_EXTENT:,}")
+
+
 def _formula(text: str, extent: str) -> Any:
     try:
         count = parse.parse_polynomial(extent)
     except SymbolError as error:
-        raise _wrong(text, f"the extent {extent!r} is neither a non-negative integer nor a formula") from error
+        reason = f"the extent {_quoted(extent)} is neither a non-negative integer nor a formula"
+        raise _wrong(text, reason) from error
     if re.search(r"(?<!/)/(?!/)", extent):
-        raise _wrong(text, f"the extent {extent!r} may be a fraction; // divides and rounds down")
+        raise _wrong(text, f"the extent {_quoted(extent)} may be a fraction; // divides and rounds down")
     negative = count < 0 if isinstance(count, int) else False
     unnamed = [name for name in getattr(count, "symbols", ()) if not name.isidentifier() or keyword.iskeyword(name)]
     if negative or unnamed:
         raise _wrong(
-            text, f"the extent {extent!r} is negative" if negative else f"{unnamed[0]!r} is not a valid symbol name"
+            text,
+            f"the extent {_quoted(extent)} is negative"
+            if negative
+            else f"{_quoted(unnamed[0])} is not a valid symbol name",
         )
     return count
 
@@ -143,7 +177,7 @@ def _dtype(text: str, name: str) -> Any:
         dtype = None
     # numpy has 80-bit floats, jax does not.
     if dtype is None or dtype.itemsize > (16 if dtype.kind == "c" else 8):
-        raise _wrong(text, f"jax has no dtype {name!r}")
+        raise _wrong(text, f"jax has no dtype {_quoted(name)}")
     return dtype
 
 
@@ -160,9 +194,15 @@ def _key_dtype(implementation: str) -> Any:
     return pytrees.random_key(implementation).dtype
 
 
+def _quoted(text: object) -> str:
+    """Return a text in quotes, cut where it is long."""
+    quoted = repr(text)
+    return quoted if len(quoted) <= _LONGEST_QUOTE else f"{quoted[:_LONGEST_QUOTE]}..."
+
+
 def _wrong(text: object, reason: str) -> InputError:
     return InputError(
-        f"{text!r} is not a valid spec of an array: {reason}.",
+        f"{_quoted(text)} is not a valid spec of an array: {reason}.",
         why="costax reads the shape and dtype of the argument from this text.",
         cure="Write it as jax prints it: f32[8,224,224,3], bf16[b,s,768], i32[], bool[4], f8_e4m3fn[64], key<fry>[].",
     )

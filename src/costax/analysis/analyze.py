@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache, partial
-from typing import Any, Literal, TypeGuard, overload
+from typing import Any, Final, Literal, TypeGuard, overload
 
 import jax
 
@@ -33,6 +33,9 @@ from costax.program.tree import choices as branch_choices
 from costax.program.walk import Findings, walk
 from costax.rules import higher_order, leaf
 from costax.rules.registry import REGISTRY, Rule, cost_rule
+
+# The largest signed integer of 64 bits.
+_MOST_TRIPS: Final = (1 << 63) - 1
 
 # Importing these packages registers their rules.
 _REGISTERED = (leaf, higher_order)
@@ -307,6 +310,12 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
 def checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:
     """Return trip counts as integers, fractions or polynomials. Raises TripsError for a value that is not a count."""
     for place, count in trips.items():
+        if isinstance(count, int | Fraction) and count > _MOST_TRIPS:
+            raise TripsError(
+                f"trips[{place!r}] is larger than {_MOST_TRIPS:,}.",
+                why="No counter of a loop in XLA reaches such a number.",
+                cure="Pass the number of iterations of one run of the loop.",
+            )
         if not isinstance(count, int | Fraction | Polynomial) or isinstance(count, bool) or not at_least(count, 0):
             raise TripsError(
                 f"trips[{place!r}] must be a non-negative number, got {count!r}.",

@@ -14,7 +14,7 @@ from costax.analysis.counts import Counts
 from costax.core import units
 from costax.core.cost import Cost, Count
 from costax.core.polynomial import Polynomial
-from costax.errors import BudgetError
+from costax.errors import BudgetError, UnitError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -37,6 +37,8 @@ UNITS: Final[Mapping[str, str]] = {
     "kernels": "",
 }
 _SHOWN: Final = 5
+# A limit has at most so many bits; Python prints no integer of more than 4,300 digits.
+_MOST_BITS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -71,6 +73,13 @@ class Budget:
     def limits(self) -> dict[str, int]:
         """Return the limits that are set, as numbers. Raises UnitError for a text that is not a number with a unit."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, limit in settings.items():
+            if isinstance(limit, int) and limit.bit_length() > _MOST_BITS:
+                raise UnitError(
+                    f"The limit on {name} is an integer of {limit.bit_length():,} bits.",
+                    why="No program costs so much.",
+                    cure='Write for example flops="4 GFLOP".',
+                )
         return {
             name: units.parse(limit, UNITS[name]) if isinstance(limit, str) else limit
             for name, limit in settings.items()

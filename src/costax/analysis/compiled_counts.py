@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from costax.core.cost import Count
+from costax.core.printable import printable
 from costax.errors import BudgetError
-from costax.hlo.errors import printable
 from costax.hlo.loops import Loop
 
 COMPILED: Final[Mapping[str, str]] = {

@@ -16,6 +16,7 @@ from costax.analysis.compiled_counts import counted_once
 from costax.core import dtypes
 from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
 from costax.core.equation import Operand
+from costax.core.printable import printable
 from costax.errors import InputError, Missing
 from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
@@ -23,7 +24,6 @@ from costax.hlo.buffer_assignment_text import beside
 from costax.hlo.collectives import Collective, collective, kind
 from costax.hlo.devices import with_devices
 from costax.hlo.dump_folder import module_in
-from costax.hlo.errors import printable
 from costax.hlo.files import ModuleFile, read_module_file
 from costax.hlo.live_ranges import estimated_memory
 from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Sources

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from costax.cli import options, terminal
+from costax.core.printable import without_controls
 
 if TYPE_CHECKING:
     from costax.performance.hardware import Device
@@ -39,7 +40,7 @@ def devices(name: str | None, as_file: bool, as_json: bool) -> None:
         return
     device = device_of(name)
     if as_file:
-        click.echo(source_text(device), nl=False)
+        click.echo(without_controls(source_text(device)), nl=False)
     elif as_json:
         click.echo(json.dumps(record(device), indent=1))
     else:

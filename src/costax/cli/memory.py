@@ -66,10 +66,9 @@ def memory(
 
 def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
     from rich.console import Group
-    from rich.text import Text
 
     from costax.report.tables import short_place
-    from costax.report.text import columns
+    from costax.report.text import columns, one_line
 
     exact, nbytes = units.exact, units.short_bytes
     lines = [
@@ -114,14 +113,14 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
         for b in analysis.live_at_peak(most, fused=fused)
     ]
     title = f"The largest buffers at the {'fused' if fused else 'framework'} peak"
-    parts: list[Any] = [Text(analysis.name, style="bold"), columns(("", "", ""), lines)]
+    parts: list[Any] = [one_line(analysis.name, style="bold"), columns(("", "", ""), lines)]
     if analysis.devices > 1:
         title += f", bytes of one of {analysis.devices} devices, arrays of the whole program"
-    parts.append(Text(title, style="bold"))
+    parts.append(one_line(title, style="bold"))
     parts.append(columns(("size", "array", "primitive", "scope", "source", "alive because"), buffers))
     if analysis.memory.doubts:
         doubts = ", ".join(analysis.memory.doubts)
-        parts.append(Text(f"The workspace of these calls is unknown: {doubts}."))
+        parts.append(one_line(f"The workspace of these calls is unknown: {doubts}."))
     return Group(*parts)
 
 

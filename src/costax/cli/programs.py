@@ -8,6 +8,7 @@ import click
 
 from costax.cli import dumps
 from costax.cli import hlo_files as hlo
+from costax.core.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -63,5 +64,8 @@ def path_of(target: str, module: str | None = None) -> str:
         return target
     found = module_in(target, module)
     if module is None and len(found.names) > 1:
-        click.echo(f"{found.name}: the largest of {len(found.names)} modules; --module NAME names another.", err=True)
+        click.echo(
+            f"{printable(found.name)}: the largest of {len(found.names)} modules; --module NAME names another.",
+            err=True,
+        )
     return str(found.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import click
 
 from costax.cli.options import DEBUG
 from costax.core.hints import for_a_shell
+from costax.core.printable import without_controls
 from costax.errors import CheckError, CostaxError
 
 CHECK_FAILED: Final = 1
@@ -20,6 +22,10 @@ WRONG_USAGE: Final = 2
 # The exit codes of a shell for a program that a signal ends: 128 + SIGINT, 128 + SIGPIPE.
 _INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
+# Errors of the system that are no bug of costax, even where they name no file.
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+# Longer lines of messages are cut.
+_LONGEST: Final = 2000
 
 
 class Commands(click.Group):
@@ -58,12 +64,30 @@ def _end(number: int, _: object) -> None:
 
 def _report(error: Exception, *, debug: bool) -> int:
     if debug:
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(without_controls("".join(traceback.format_exception(error))), err=True, nl=False)
     elif isinstance(error, CostaxError):
-        click.echo(f"{type(error).__name__}: {error}", err=True)
+        click.echo(_cut(f"{type(error).__name__}: {error}"), err=True)
+    elif isinstance(error, OSError) and (error.filename is not None or error.errno in _NO_ROOM):
+        click.echo(_cut(_system_error(error)), err=True)
     else:
-        click.echo(_internal_error(error), err=True)
+        click.echo(_cut(_internal_error(error)), err=True)
     return CHECK_FAILED if isinstance(error, CheckError) else WRONG_USAGE
+
+
+def _system_error(error: OSError) -> str:
+    """Return the message for a file that the system does not give, or for a disk without room."""
+    place = "The output" if error.filename is None else repr(error.filename)
+    return (
+        f"{place} cannot be read or written: {error.strerror or error}.\n"
+        "The command did not finish.\n"
+        "Check the path, your permissions, and the room on the disk."
+    )
+
+
+def _cut(message: str) -> str:
+    """Return a message that is safe to print: a line of it may hold a name, or an argument, of any length."""
+    lines = without_controls(message).split("\n")
+    return "\n".join(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in lines)
 
 
 def _internal_error(error: Exception) -> str:

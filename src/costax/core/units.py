@@ -23,7 +23,9 @@ _FACTORS: Final = {
     "K": 1000,
 }
 _THREE_DIGITS: Final = Context(prec=3)
-# Exponents have at most three digits: a typing error such as 1e9999999 must not fill the memory.
+# Numbers have at most 100 characters and exponents three digits: 1e9999999 must not fill the memory, and Python prints
+# no integer of more than 4,300 digits.
+_LONGEST: Final = 100
 _NUMBER: Final = re.compile(r"(?P<number>\d[\d_,]*(?:\.\d+)?(?:e[+-]?\d{1,3})?)\s*(?P<suffix>[A-Za-z]*)", re.ASCII)
 
 
@@ -123,11 +125,11 @@ def parse(text: str, unit: str) -> int:
     """
     stripped = text.strip()
     negative = stripped.startswith("-")
-    match = _NUMBER.fullmatch(stripped.removeprefix("-"))
+    match = _NUMBER.fullmatch(stripped.removeprefix("-")) if len(stripped) <= _LONGEST else None
     factor = _factor(match["suffix"], unit) if match else None
     if match is None or factor is None:
         raise UnitError(
-            f"{text!r} is not a number of {unit}.",
+            f"{text[:_LONGEST]!r} is not a number of {unit}.",
             why=f"costax reads a number, a prefix (k M G T ... or Ki Mi Gi ...) and {unit}.",
             cure=f'Write for example "4 G{unit}", "2.5 M{unit}" or "1,000".',
         )

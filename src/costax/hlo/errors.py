@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from costax.core.printable import printable
 from costax.errors import HloError
 
 _DUMP: Final = (
@@ -52,8 +53,3 @@ def too_large_for_xla(size: int, where: str) -> HloError:
         f"costax reads it: {size:,} bytes.",
         cure="Count it without XLA's own number: costax analyze FILE.",
     )
-
-
-def printable(text: str) -> str:
-    """Return a text from a file with its control characters replaced: a terminal would obey them."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)

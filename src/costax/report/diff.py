@@ -8,11 +8,11 @@ from typing import Any, Final
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from costax.analysis.diff import SIZES, Change, Diff, Layer
 from costax.core import units
 from costax.core.cost import FIELDS
+from costax.report.text import footer, one_line
 
 HEADINGS: Final = {
     "macs": "MACs",
@@ -44,15 +44,16 @@ def render(
     table.add_column("scope", "total", overflow="fold")
     for field in fields:
         change = total.change(field)
-        for heading, footer in zip((HEADINGS.get(field, field), "after", "ratio"), _cells(field, change), strict=True):
-            table.add_column(heading, footer, justify="right", no_wrap=True)
+        headings = (HEADINGS.get(field, field), "after", "ratio")
+        for heading, total_text in zip(headings, _cells(field, change), strict=True):
+            table.add_column(heading, total_text, justify="right", no_wrap=True)
     shown = [layer for layer in layers if layer.changed or not only_changed]
     for layer in shown:
-        table.add_row(Text(layer.scope or "(no scope)"), *_line(layer, fields))
+        table.add_row(one_line(layer.scope or "(no scope)"), *_line(layer, fields))
     same = len(layers) - len(shown)
     notes = [f"Each count: before ({diff.before.name}), after ({diff.after.name}), ratio = after / before."]
     notes += [f"{same} layers are the same in both programs."] if same else []
-    return Group(Text(f"{diff.before.name} -> {diff.after.name}", style="bold"), table, Text("\n".join(notes)))
+    return Group(one_line(f"{diff.before.name} -> {diff.after.name}", style="bold"), table, footer(notes))
 
 
 def to_record(diff: Diff, depth: int | None = None) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from rich.text import Text
 
 from costax.core import units
 from costax.performance.energy import Energy, Run
+from costax.report.text import footer
 
 
 def render(value: Energy | Run) -> Text:
     """Return what rich prints: one quantity per line, as `expected   [low, high]`."""
-    return Text("\n".join(_energy(value) if isinstance(value, Energy) else _run(value)))
+    return footer(_energy(value) if isinstance(value, Energy) else _run(value))
 
 
 def _energy(energy: Energy) -> list[str]:

@@ -22,7 +22,7 @@ def write(path: str | Path, text: str | bytes) -> None:
     try:
         with unfinished.open("xb") as file:
             try:
-                file.write(text.encode() if isinstance(text, str) else text)
+                file.write(text.encode(errors="replace") if isinstance(text, str) else text)
                 file.close()
                 os.replace(unfinished, target)
             except BaseException:

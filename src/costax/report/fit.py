@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from costax.core import units
+from costax.report.text import footer
 
 if TYPE_CHECKING:
     from costax.performance.fit import Fit
@@ -41,4 +42,4 @@ def render(fit: Fit) -> Text:
         lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]
     if fit.answer == "no":
         lines.append(f"  shard the program evenly over {fit.devices} devices")
-    return Text("\n".join(lines))
+    return footer(lines)

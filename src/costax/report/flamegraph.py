@@ -173,7 +173,7 @@ def as_pprof(analysis: Analysis) -> bytes:
         message += _field(5, _field(1, number) + _field(2, name) + _field(3, name) + _field(4, file))
     default = _number(strings, next(iter(WEIGHTS)))
     for text in strings:
-        message += _field(6, text.encode())
+        message += _field(6, text.encode(errors="replace"))
     message += _field(14, default)
     return gzip.compress(bytes(message), mtime=0)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from costax.analysis.analysis import Analysis
 from costax.core.cost import FIELDS
+from costax.core.printable import printable
 from costax.report import flamegraph, notes
 from costax.report.record import to_record
 from costax.report.shown import analysis_of
@@ -33,7 +34,7 @@ def as_csv(account: Shown, **_: Any) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADINGS)
-    writer.writerows(lines(analysis_of(account)))
+    writer.writerows(map(spreadsheet_safe, line) for line in lines(analysis_of(account)))
     return out.getvalue()
 
 
@@ -100,7 +101,20 @@ def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], *, numeric_from:
 
 
 def escaped(text: str) -> str:
-    """Return the text with Markdown's special characters escaped."""
+    """Return the text as one line with Markdown's special characters escaped; no link, image or tag is left."""
+    text = printable(text)
     for character in "\\|*_<>`#":
         text = text.replace(character, f"\\{character}")
-    return text
+    return text.replace("](", "]\\(")
+
+
+def spreadsheet_safe(cell: Any) -> Any:
+    """Return a cell of a CSV: a text that a spreadsheet would run as a formula follows an apostrophe; numbers stay.
+
+    >>> spreadsheet_safe("=cmd()"), spreadsheet_safe("layer"), spreadsheet_safe(-3)
+    ("'=cmd()", 'layer', -3)
+    """
+    if isinstance(cell, int | float):
+        return cell
+    text = printable(str(cell))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\ufffd")) else text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from costax.core import units
 from costax.core.cost import Count
 from costax.core.polynomial import Polynomial
+from costax.core.printable import printable
 from costax.report.shown import analysis_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _analysis(analysis: Analysis) -> str:
         parts.append(_count(analysis.params, "parameters"))
     together = f" by {analysis.devices} devices together" if analysis.devices > 1 else ""
     doubt = "" if analysis.exact else f" Not exact: {_doubts(analysis)}."
-    return f"{analysis.name}: {', '.join(parts) or 'no arithmetic'}{together}.{doubt}"
+    return f"{printable(analysis.name)}: {', '.join(parts) or 'no arithmetic'}{together}.{doubt}"
 
 
 def _work(analysis: Analysis) -> Iterator[str]:
@@ -140,7 +141,7 @@ def _prediction(prediction: Prediction) -> str:
         parts.append(f"{bounds[unit] / total:.0%} of it bound by {_unit(unit)}")
     if prediction.mfu is not None:
         parts.append(f"MFU {prediction.mfu:.1%}")
-    return f"{prediction.analysis.name} on {prediction.device.name}: {', '.join(parts)}."
+    return f"{printable(prediction.analysis.name)} on {prediction.device.name}: {', '.join(parts)}."
 
 
 def _unit(name: str) -> str:
@@ -151,7 +152,7 @@ def _module(module: ModuleAnalysis) -> str:
     counted, executed = module.total.flops, module.executed.flops
     same = "all executed" if counted == executed else f"{units.short(executed, 'FLOPs')} executed"
     work = f"{units.short(counted, 'FLOPs')} as XLA counts, {same}"
-    return f"{module.name}: an HLO module with {work}, {units.short_bytes(module.total.bytes)} of traffic."
+    return f"{printable(module.name)}: an HLO module with {work}, {units.short_bytes(module.total.bytes)} of traffic."
 
 
 def _diff(diff: Diff) -> str:
@@ -163,7 +164,9 @@ def _diff(diff: Diff) -> str:
         for name, change in changes
         if change.before or change.after
     ]
-    return f"{diff.before.name} -> {diff.after.name}: {', '.join(parts) or 'no arithmetic in both'}."
+    return (
+        f"{printable(diff.before.name)} -> {printable(diff.after.name)}: {', '.join(parts) or 'no arithmetic in both'}."
+    )
 
 
 def _ratio(ratio: float | None) -> str:
@@ -172,7 +175,7 @@ def _ratio(ratio: float | None) -> str:
 
 def _what_if(change: WhatIf) -> str:
     parts = [f"{row[0]} {row[1]} -> {row[2]}" for row in change.rows(None) if row[1] != row[2]]
-    return f"{change.analysis.name}, changed: {', '.join(parts) or 'nothing differs'}."
+    return f"{printable(change.analysis.name)}, changed: {', '.join(parts) or 'nothing differs'}."
 
 
 def _answer(answer: Answer) -> str:
@@ -186,7 +189,7 @@ def _answer(answer: Answer) -> str:
 
 def _passes(trail: PassTrail) -> str:
     before, after = (units.short(x.flops, "FLOPs") for x in (trail.before, trail.after))
-    return f"{trail.name}: {len(trail.steps)} passes changed costs; {before} before optimisation, {after} after."
+    return f"{printable(trail.name)}: {len(trail.steps)} passes changed costs; {before} before optimisation, {after} after."
 
 
 def _sweep(sweep: Sweep) -> str:
@@ -197,7 +200,7 @@ def _sweep(sweep: Sweep) -> str:
 
 def _table(table: Table) -> str:
     columns = ", ".join(table.columns)
-    largest = ", ".join(f"{line.label} {line.cells[-1]}%" for line in table.lines[:_CAUSES])
+    largest = ", ".join(f"{printable(line.label)} {line.cells[-1]}%" for line in table.lines[:_CAUSES])
     more = f", {len(table.lines) - _CAUSES} more" if len(table.lines) > _CAUSES else ""
     return f"{len(table.lines)} lines by {table.heading}: {columns}.\n{largest}{more}."
 

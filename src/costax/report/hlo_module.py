@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from costax.core import units
+from costax.core.printable import printable
 from costax.errors import InputError
-from costax.hlo.errors import printable
 from costax.hlo.module_analysis import BY, HloCost
 from costax.report.tables import Line, Table, short_place
-from costax.report.text import rich_table
+from costax.report.text import footer, one_line, rich_table
 
 if TYPE_CHECKING:
     from costax.hlo.module_analysis import ModuleAnalysis
@@ -31,7 +30,7 @@ def render(
 ) -> RenderableType:
     """Return the totals, one table and its notes, for rich. Raises InputError for an unknown `by` or `sort`."""
     shown = table(module, by, depth, sort)
-    return Group(*_alarm(module), _header(module), rich_table(shown), Text("\n".join(notes(module, shown))))
+    return Group(*_alarm(module), _header(module), rich_table(shown), footer(notes(module, shown)))
 
 
 def table(module: ModuleAnalysis, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Table:
@@ -79,7 +78,7 @@ def _header(module: ModuleAnalysis) -> Group:
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     headings = ["counted", "executed", *(["XLA reports"] if module.xla is not None else [])]
-    grid.add_row("", *(Text(heading, style="bold") for heading in headings))
+    grid.add_row("", *(one_line(heading, style="bold") for heading in headings))
     for _ in headings:
         grid.add_column(no_wrap=True, justify="right")
     for i, name in enumerate(("FLOPs", "transcendentals", "bytes accessed")):
@@ -87,7 +86,7 @@ def _header(module: ModuleAnalysis) -> Group:
         grid.add_row(name, units.exact(module.total[i]), units.exact(module.executed[i]), *reported)
     size = f"{len(module.replay.module.computations):,} computations, {module.instructions:,} instructions"
     of = f"; the figures are of {module.extent}" if module.replay.module.run_on.count != 1 else ""
-    return Group(Text(printable(module.name), style="bold"), Text(f"an HLO module: {size}{of}"), grid)
+    return Group(one_line(module.name, style="bold"), one_line(f"an HLO module: {size}{of}"), grid)
 
 
 def _printed(value: float) -> str:
@@ -99,7 +98,7 @@ def _alarm(module: ModuleAnalysis) -> list[RenderableType]:
         return []
     replayed = ", ".join(f"{_printed(value)} {name}" for value, name in zip(module.float32, PROPERTIES, strict=True))
     sentence = f"The replay does not give XLA's numbers; it gives {replayed}."
-    return [Text(f"{sentence} This is a bug of costax: please report it.\n", style="bold red")]
+    return [footer([f"{sentence} This is a bug of costax: please report it.", ""], style="bold red")]
 
 
 def notes(module: ModuleAnalysis, shown: Table) -> list[str]:

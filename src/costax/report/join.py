@@ -8,16 +8,15 @@ from typing import Any, Final, NamedTuple
 
 from rich.console import Group
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from costax.core import units
+from costax.core.printable import printable
 from costax.errors import InputError
-from costax.hlo.errors import printable
 from costax.measure.join.result import BY, Join, JoinRow, Spread, Sum
 from costax.program.tree import DIRECTIONS
 from costax.report.join_tree import JoinNode, join_tree
 from costax.report.tables import Line, Table, short_place
-from costax.report.text import rich_table
+from costax.report.text import footer, one_line, rich_table
 
 SCHEMA: Final = "costax/join/1"
 _READABLE_LINES: Final = 40
@@ -29,8 +28,8 @@ def render(
 ) -> Group:
     """Return the times of a run, one table, and what the numbers include, for rich."""
     shown = table(join, by, depth, top, direction)
-    alarms = [Text(alarm, style="bold red") for alarm in (another_device(join),) if alarm]
-    return Group(_header(join), *alarms, rich_table(shown), Text("\n".join(notes(join, shown)[len(alarms) :])))
+    alarms = [one_line(alarm, style="bold red") for alarm in (another_device(join),) if alarm]
+    return Group(_header(join), *alarms, rich_table(shown), footer(notes(join, shown)[len(alarms) :]))
 
 
 def table(
@@ -157,8 +156,8 @@ def _header(join: Join) -> Group:
     grid.add_column(no_wrap=True)
     grid.add_column()
     for figure in heading(join):
-        grid.add_row(Text(figure.name), Text(figure.value + figure.more))
-    return Group(Text(printable(join.name), style="bold"), Text(origin(join)), grid)
+        grid.add_row(one_line(figure.name), one_line(figure.value + figure.more))
+    return Group(one_line(join.name, style="bold"), one_line(origin(join)), grid)
 
 
 def origin(join: Join) -> str:

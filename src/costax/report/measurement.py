@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from costax.core import units
 from costax.measure.join.result import Join
 from costax.measure.measurement import Measurement
 from costax.measure.profile import profiled as run_profiled
 from costax.performance.prediction import predict
+from costax.report.text import footer, one_line
 
 
 def render(result: Measurement) -> Group:
@@ -23,9 +23,9 @@ def render(result: Measurement) -> Group:
     grid.add_column(no_wrap=True)
     grid.add_column()
     for name, text in _lines(result):
-        grid.add_row(Text(name), Text(text))
-    title = Text(f"{result.analysis.name} measured on {result.kind} ({result.platform})", style="bold")
-    return Group(title, grid, Text("\n".join(result.notes)))
+        grid.add_row(one_line(name), one_line(text))
+    title = one_line(f"{result.analysis.name} measured on {result.kind} ({result.platform})", style="bold")
+    return Group(title, grid, footer(result.notes))
 
 
 def _lines(result: Measurement) -> list[tuple[str, str]]:
@@ -121,5 +121,5 @@ def table(profile: Profiled) -> Table:
     for scope, measured, predicted in profile.lines:
         ratio = f"{predicted / measured:.2f}" if predicted is not None and measured else ""
         cells = (units.seconds(measured), units.seconds(predicted) if predicted is not None else "", ratio)
-        rendered.add_row(Text(scope or "(no scope)"), *cells)
+        rendered.add_row(one_line(scope or "(no scope)"), *cells)
     return rendered

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from rich.console import Group
-from rich.text import Text
 
 from costax.analysis.changes import Change
 from costax.analysis.compiled_counts import COMPILED, counted_once
 from costax.analysis.module_diff import ModuleDiff
 from costax.analysis.thresholds import signed_percent
 from costax.core import units
-from costax.hlo.errors import printable
+from costax.core.printable import printable
 from costax.report.tables import short_place
-from costax.report.text import columns
+from costax.report.text import columns, footer, one_line
 
 SCHEMA: Final = "costax/module-diff/1"
 HEADINGS: Final = {
@@ -40,7 +39,7 @@ def render(
     heading = ["scope", *(name for f in shown for name in (HEADINGS[f], "after", "change"))]
     lines = [[printable(x.scope) or "(no scope)", *_cells(shown, x.change)] for x in (*layers, total)]
     parts: list[Any] = [
-        Text(printable(f"{diff.before.name} -> {diff.after.name}"), style="bold"),
+        one_line(f"{diff.before.name} -> {diff.after.name}", style="bold"),
         columns(heading, lines),
     ]
     if diff.buffers:
@@ -54,11 +53,11 @@ def render(
             )
             for c in diff.buffers[:_BUFFERS]
         ]
-        parts.append(Text("What changed of the buffers alive at the peak", style="bold"))
+        parts.append(one_line("What changed of the buffers alive at the peak", style="bold"))
         parts.append(columns(("bytes", "array", "number", "scope", "source"), buffers))
     sources = {m.memory.source for m in (diff.before, diff.after)}
     sentences = [*_extents(diff), f"Temporaries by {' and '.join(sorted(sources))}.", *_unknown(diff)]
-    parts.append(Text("\n".join(sentences)))
+    parts.append(footer(sentences))
     return Group(*parts)
 
 

@@ -7,9 +7,8 @@ import io
 from typing import TYPE_CHECKING, Any, Final
 
 from costax.core import units
-from costax.hlo.errors import printable
 from costax.hlo.metadata import Scopes, Sources
-from costax.report.formats import escaped, grid
+from costax.report.formats import escaped, grid, spreadsheet_safe
 from costax.report.hlo_module import PROPERTIES, notes, table
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def as_markdown(module: ModuleAnalysis, **choice: Any) -> str:
         (name, *(units.exact(count) for count in (module.total[i], module.executed[i])))
         for i, name in enumerate(PROPERTIES)
     ]
-    text = [f"# {escaped(printable(module.name))}", "", "An HLO module.", ""]
+    text = [f"# {escaped(module.name)}", "", "An HLO module.", ""]
     text += [*grid(("", "counted", "executed"), totals, numeric_from=1), ""]
     lines = [(escaped(line.label), *line.cells) for line in shown.lines]
     total = tuple(f"**{cell}**" for cell in (shown.total.label, *shown.total.cells))
@@ -50,5 +49,5 @@ def as_csv(module: ModuleAnalysis, **_: Any) -> str:
         ins = cost.instruction
         scope, direction = scopes.layer(cost.computation, ins)
         names = ("/".join(scope), direction, ins.opcode, sources.of(ins), cost.computation.name, ins.name)
-        writer.writerow([*map(printable, names), cost.runs, *cost.cost.counted, *cost.cost.executed])
+        writer.writerow([*map(spreadsheet_safe, names), cost.runs, *cost.cost.counted, *cost.cost.executed])
     return out.getvalue()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group
-from rich.text import Text
 
 from costax.core import units
-from costax.hlo.errors import printable
+from costax.core.printable import printable
 from costax.report.tables import short_place
-from costax.report.text import columns
+from costax.report.text import columns, one_line
 
 if TYPE_CHECKING:
     from costax.analysis.compiled_module import CompiledModule
@@ -53,16 +52,16 @@ def render(module: CompiledModule, *, most: int = 10, depth: int | None = None) 
         for b in module.live_at_peak(most)
     ]
     parts: list[Any] = [
-        Text(printable(module.name), style="bold"),
-        Text(f"Memory of {module.extent}, by {memory.source}."),
+        one_line(module.name, style="bold"),
+        one_line(f"Memory of {module.extent}, by {memory.source}."),
         columns(("", "", ""), lines),
-        Text("Alive at the peak, by layer", style="bold"),
+        one_line("Alive at the peak, by layer", style="bold"),
         columns(("size", "scope"), layers),
-        Text(f"The largest buffers at the peak, {len(buffers)} of {len(memory.alive)}", style="bold"),
+        one_line(f"The largest buffers at the peak, {len(buffers)} of {len(memory.alive)}", style="bold"),
         columns(("size", "array", "opcode", "scope", "source", "alive because"), buffers),
     ]
     if memory.alive_source:
-        parts.append(Text(f"What is alive at the peak is by {memory.alive_source}."))
+        parts.append(one_line(f"What is alive at the peak is by {memory.alive_source}."))
     return Group(*parts)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from costax.analysis.analysis import Analysis
+from costax.core.printable import without_controls
 from costax.report import notes
 from costax.report.headlines import headline
 from costax.report.shown import analysis_of
@@ -49,14 +50,15 @@ def as_html(account: Shown, **choice: Any) -> str:
         lines = [(row.label if row.is_sum else f"    {row.label}", *row.cells()) for row in waterfall_rows(account)]
         title = f"From this program to XLA's cost analysis ({account.target})"
         parts += [f"<b>{escape(title)}</b>", *_grid(("", "FLOPs", "transcendentals", "equations"), lines)]
-    return "\n".join([*parts, "</div>"])
+    return without_controls("\n".join([*parts, "</div>"]))
 
 
 def from_rich(renderable: Any) -> str:
     """Return what rich prints as a fragment of HTML with inline styles."""
     console = Console(record=True, file=io.StringIO(), width=_WIDTH)
     console.print(renderable)
-    return console.export_html(inline_styles=True, code_format="<pre class='costax'>{code}</pre>")
+    contents = console.export_html(inline_styles=True, code_format="<pre class='costax'>{code}</pre>")
+    return without_controls(contents)
 
 
 def _cells(line: Line) -> tuple[str, ...]:

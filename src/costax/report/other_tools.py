@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from costax.analysis.other_tools.tools import TOOLS
+from costax.report.text import one_line
 
 if TYPE_CHECKING:
     from costax.analysis.other_tools.conventions import Answer
@@ -24,9 +24,9 @@ def render(answer: Answer) -> Group:
     table.add_row(f"costax, {ours_as(answer)}", f"{answer.ours:,}", "", style="bold")
     for reason in answer.reasons:
         note = f"{reason.why} (a defect)" if reason.defect else reason.why
-        table.add_row(f"  {reason.what}", f"{reason.count:+,}", Text(note), style="red" if reason.defect else "")
+        table.add_row(f"  {reason.what}", f"{reason.count:+,}", one_line(note), style="red" if reason.defect else "")
     table.add_row(f"= {answer.tool}", f"{answer.count:,}", answer.version, style="bold")
-    notes = [Text(note) for note in answer.notes]
+    notes = [one_line(note) for note in answer.notes]
     return Group(table, *notes)
 
 

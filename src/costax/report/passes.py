@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from costax.compare.causes import Pair
 from costax.compare.passes import NO_SCOPE, UNNAMED
 from costax.core import units
 from costax.hlo.replay import Properties
+from costax.report.text import footer, one_line
 
 if TYPE_CHECKING:
     from costax.compare.base_comparison import BaseComparison, StageView
@@ -48,17 +48,17 @@ def render(
         heading, lines = "pass", _passes(trail, passes)
     if heading == "instruction":
         grid.add_column("", no_wrap=True)
-    grid.add_column(heading, Text("total"), overflow="fold")
+    grid.add_column(heading, one_line("total"), overflow="fold")
     for unit, total in zip(_HEADINGS, whole, strict=True):
         grid.add_column(unit, _signed(total), justify="right", no_wrap=True)
     if heading == "pass":
         for count in _COUNTS:
             grid.add_column(count, justify="right", no_wrap=True)
     for line in lines:
-        grid.add_row(*map(Text, line))
+        grid.add_row(*map(one_line, line))
     title = f"{trail.name}, pass by pass" if name is None else f"{trail.name}, pass {name}"
     return Group(
-        Text(title if scope is None else f"{title}, scope {scope}", style="bold"), grid, Text("\n".join(_notes(trail)))
+        one_line(title if scope is None else f"{title}, scope {scope}", style="bold"), grid, footer(_notes(trail))
     )
 
 
@@ -112,10 +112,10 @@ def render_difference(before: Comparison, after: Comparison) -> Group:
     differing = difference(before, after)
     for name, (then, now) in sorted(differing.items(), key=lambda item: -abs(item[1][1].minus(item[1][0]).work)):
         change = now.minus(then)
-        grid.add_row(name, *map(_signed, (then.flops, now.flops, change.flops, change.transcendentals)))
+        grid.add_row(one_line(name), *map(_signed, (then.flops, now.flops, change.flops, change.transcendentals)))
     flags = [" ".join(f"{name}={value}" for name, value in x.xla_flags.items()) or "none" for x in (before, after)]
     title = f"Passes that acted differently: {len(differing)}. Options of XLA: {flags[0]} before, {flags[1]} after."
-    return Group(Text(title, style="bold"), *([grid] if differing else []))
+    return Group(one_line(title, style="bold"), *([grid] if differing else []))
 
 
 def as_json(trail: PassTrail, **_: Any) -> str:

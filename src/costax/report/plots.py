@@ -13,6 +13,7 @@ from costax.analysis import views
 from costax.analysis.analysis import Analysis
 from costax.core import units
 from costax.core.cost import Cost, Count
+from costax.core.printable import printable
 from costax.errors import ExtraError, InputError
 
 # Okabe and Ito, "Color Universal Design", 2008.
@@ -50,11 +51,11 @@ def plot_breakdown(
     positions = range(len(ranked))
     bars = axes.barh(positions, [float(count) for _, count in ranked], color=COLOURS[0])
     axes.bar_label(bars, [f"{units.share(count, total)} %" for _, count in ranked], padding=3, fontsize="small")
-    axes.set_yticks(positions, [name or "(no scope)" for name, _ in ranked])
+    axes.set_yticks(positions, [_literal(name) or "(no scope)" for name, _ in ranked])
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.xaxis.set_major_formatter(_short(field))
-    axes.set_xlabel(f"{_NAMES.get(field, field)} of {analysis.name}")
+    axes.set_xlabel(f"{_NAMES.get(field, field)} of {_literal(analysis.name)}")
     return _bare(axes)
 
 
@@ -90,13 +91,13 @@ def plot_scaling(
     for i, name in enumerate(sorted(last, key=lambda name: -last[name])[:top] if len(last) > 1 else ()):
         heights = [float(curves[size].get(name, 0)) or None for size in sizes]
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)], "ms": 4, "ls": ("-", "--")[i % 2]}
-        axes.plot(sizes, heights, label=name or "(no scope)", **style)
+        axes.plot(sizes, heights, label=_literal(name) or "(no scope)", **style)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(_short(field))
-    axes.set_xlabel(label)
+    axes.set_xlabel(_literal(label))
     axes.set_ylabel(_NAMES.get(field, field))
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return _bare(axes)
@@ -145,7 +146,7 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
     axes.set_yscale("log")
     axes.set_xlabel("FLOPs per byte")
     axes.set_ylabel("FLOP/s, predicted")
-    axes.set_title(f"{analysis.name} on {prediction.device.name}", fontsize="medium", loc="left")
+    axes.set_title(_literal(f"{analysis.name} on {prediction.device.name}"), fontsize="medium", loc="left")
     for mark in axes.legend(frameon=False, fontsize="small", loc="lower right").legend_handles:
         mark.set_sizes([_LEGEND_MARK])
     return _bare(axes)
@@ -205,3 +206,8 @@ def _short(field: str) -> Any:
 def _bare(axes: Any) -> Any:
     axes.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def _literal(name: str) -> str:
+    """Return a name as matplotlib draws it as it is: a dollar sign would begin a formula."""
+    return printable(name).replace("$", r"\$")

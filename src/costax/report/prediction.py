@@ -9,7 +9,6 @@ from typing import Any, Final
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from costax.core import units
 from costax.performance.energy import Run
@@ -17,6 +16,7 @@ from costax.performance.prediction import CollectiveTime, Prediction
 from costax.performance.roofline import KernelTime
 from costax.report.headlines import headline
 from costax.report.tables import short_place
+from costax.report.text import footer, one_line
 
 _MOST: Final = 8
 
@@ -27,14 +27,12 @@ def render(prediction: Prediction, *, depth: int | None = None, most: int = _MOS
     depth: the number of levels of scopes, by default as many as fit in 40 lines. most: the number of kernels. by: what
     each line of the table sums: "scope", "opcode", "source" or "direction".
     """
-    parts: list[Any] = [Text(headline(prediction), style="bold")]
-    parts += [Text(prediction.unused_mesh, style="bold red")] if prediction.unused_mesh else []
-    parts += [Text(prediction.warning, style="bold yellow")] if prediction.warning else []
+    parts: list[Any] = [footer([headline(prediction)], style="bold")]
+    parts += [footer([prediction.unused_mesh], style="bold red")] if prediction.unused_mesh else []
+    parts += [footer([prediction.warning], style="bold yellow")] if prediction.warning else []
     parts += [_head(prediction), _sums(prediction, by, depth)]
     parts += [_longest(prediction, most), *_collectives(prediction, most)]
-    parts.append(
-        Text("\n".join(x for x in prediction.assumptions if x not in (prediction.warning, prediction.unused_mesh)))
-    )
+    parts.append(footer(x for x in prediction.assumptions if x not in (prediction.warning, prediction.unused_mesh)))
     return Group(*parts)
 
 
@@ -129,14 +127,14 @@ def _collectives(prediction: Prediction, most: int) -> list[Table]:
     for collective in collectives[:most]:
         kernel, work = collective.kernel, collective.work
         table.add_row(
-            Text(" over ".join(filter(None, [work.name, ", ".join(work.axes)]))),
+            one_line(" over ".join(filter(None, [work.name, ", ".join(work.axes)]))),
             str(kernel.times),
             "-" if work.sent is None else units.short_bytes(work.sent * kernel.times),
             units.seconds(collective.seconds),
             units.seconds(collective.between * kernel.times) if collective.asynchronous else "-",
             units.seconds(collective.exposed),
-            Text(work.link or "-"),
-            Text(" ".join(filter(None, ["/".join(kernel.scope), kernel.direction]))),
+            one_line(work.link or "-"),
+            one_line(" ".join(filter(None, ["/".join(kernel.scope), kernel.direction]))),
         )
     return [table]
 
@@ -179,7 +177,7 @@ def _head(prediction: Prediction) -> Table:
     ridge = f"; ridge {prediction.ridge:.3g}" if prediction.ridge else ""
     rows.append(("FLOPs per byte", f"{intensities}{ridge}"))
     for name, text in rows:
-        grid.add_row(Text(name), Text(text))
+        grid.add_row(one_line(name), one_line(text))
     return grid
 
 
@@ -203,14 +201,14 @@ def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:
     total = prediction.seconds
     table = Table(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
     table.add_column(by, "total", overflow="fold")
-    for heading, footer in (
+    for heading, total_text in (
         ("time", units.seconds(total)),
         ("%", "100.0"),
         ("FLOPs", units.short(sum(p.kernel.flops * p.kernel.times for p in prediction.parts))),
         ("bytes", units.short_bytes(sum(p.kernel.moved * p.kernel.times for p in prediction.parts))),
         ("kernels", str(sum(p.kernel.times for p in prediction.parts))),
     ):
-        table.add_column(heading, footer, justify="right", no_wrap=True)
+        table.add_column(heading, total_text, justify="right", no_wrap=True)
     table.add_column("bound by")
     for name, parts in lines:
         seconds = sum(part.seconds for part in parts)
@@ -218,7 +216,7 @@ def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:
         for part in parts:
             bounds[part.timing.bound] += part.seconds
         table.add_row(
-            Text(short_place(name) if by == "source" and name else name or f"(no {by})"),
+            one_line(short_place(name) if by == "source" and name else name or f"(no {by})"),
             units.seconds(seconds),
             f"{100 * seconds / total if total else 0:.1f}",
             units.short(sum(p.kernel.flops * p.kernel.times for p in parts)),
@@ -227,7 +225,7 @@ def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:
             max(bounds, key=lambda name: bounds[name]),
         )
     if prediction.dispatch:
-        table.add_row(Text("(dispatch)"), units.seconds(prediction.dispatch), "", "", "", "", "")
+        table.add_row(one_line("(dispatch)"), units.seconds(prediction.dispatch), "", "", "", "", "")
     return table
 
 
@@ -250,12 +248,12 @@ def _longest(prediction: Prediction, most: int) -> Table:
     for part in shown:
         kernel = part.kernel
         table.add_row(
-            Text(kernel.name),
+            one_line(kernel.name),
             units.seconds(part.seconds),
             str(kernel.times),
             units.seconds(part.timing.expected),
             f"{kernel.flops / kernel.moved:.3g}" if kernel.moved else "-",
             part.timing.bound,
-            Text("/".join(kernel.scope)),
+            one_line("/".join(kernel.scope)),
         )
     return table

@@ -16,6 +16,10 @@ from costax.core.size import Size
 from costax.errors import Missing, RecordError, SymbolError
 from costax.program.tree import DIRECTIONS, Choice, Row, Scope, Unknown
 
+# Larger integers are no counts; Python prints no integer of more than 4,300 digits.
+_MOST_BITS: Final = 4096
+# Each scope around a scope has a path of its own, which is quadratic in its parts.
+_MOST_PARTS: Final = 1000
 FAMILY: Final = "costax/analysis/"
 NEWEST: Final = 2
 # The fields that schema 2 added, with their values for a record of schema 1, in which every size is a number.
@@ -121,7 +125,7 @@ class RecordReader:
             count = parse_polynomial(text, self.least)
             if set(getattr(count, "symbols", ())) <= set(self.least):
                 return count
-        names = ", ".join(self.least) or "no symbols"
+        names = _brief(", ".join(self.least)).strip("'") or "no symbols"
         raise self._wrong(f"{place} is {_brief(text)}, neither an integer nor a formula of {names}")
 
     def check_schema(self, record: Any, family: str, newest: int) -> None:
@@ -129,23 +133,23 @@ class RecordReader:
         schema = cast(dict[str, Any], record).get("schema") if isinstance(record, dict) else None
         if isinstance(schema, str) and schema.startswith("costax/") and not schema.startswith(family):
             raise RecordError(
-                f"{self.origin} is a record of another kind: its schema is {schema!r}.",
+                f"{self.origin} is a record of another kind: its schema is {_brief(schema)}.",
                 why="`costax show` and `costax.load` read the records of analyze and compare of a program only, "
                 "costax/analysis/ and costax/comparison/.",
                 cure="Read its fields as JSON. For its tables, give the command that wrote it again, without --json.",
             )
         if not isinstance(schema, str) or not schema.startswith(family):
-            fault = "it has no schema" if schema is None else f"its schema is {schema!r}"
+            fault = "it has no schema" if schema is None else f"its schema is {_brief(schema)}"
             raise self._wrong(f"{fault}; the schema must be {family}{newest}")
         number = schema.removeprefix(family)
-        if number.isdecimal() and int(number) > newest:
+        if number.isdecimal() and len(number) < 10 and int(number) > newest:
             raise RecordError(
                 f"{self.origin} was written by a newer costax: its schema is {schema}.",
                 why=f"This costax reads schemas up to {family}{newest}; a newer schema may use fields differently.",
                 cure="Upgrade: pip install --upgrade costax.",
             )
         if number not in map(str, range(1, newest + 1)):
-            raise self._wrong(f"the schema {schema!r} does not exist")
+            raise self._wrong(f"the schema {_brief(schema)} does not exist")
 
     def _undecided(self, x: Any, place: str) -> Choice:
         return Choice(
@@ -187,7 +191,7 @@ class RecordReader:
         counts: dict[tuple[str, str], int] = {}
         for kind, by_dtype in self._object(entry, "counts", place).items():
             if kind not in KINDS:
-                raise self._wrong(f"{place}counts has the unknown kind {kind!r}")
+                raise self._wrong(f"{place}counts has the unknown kind {_brief(kind)}")
             self._typed(by_dtype, dict, f"{place}counts.{kind}")
             for dtype in by_dtype:
                 counts[kind, dtype] = self._count(by_dtype, dtype, f"{place}counts.{kind}.")
@@ -203,12 +207,15 @@ class RecordReader:
         )
 
     def _scope(self, entry: Any, key: str, place: str) -> Scope:
-        return tuple(part for part in self._get(entry, key, str, place).split("/") if part)
+        parts = tuple(part for part in self._get(entry, key, str, place).split("/") if part)
+        if len(parts) > _MOST_PARTS:
+            raise self._wrong(f"{place}{key} has {len(parts):,} parts, and {_MOST_PARTS:,} is the limit")
+        return parts
 
     def _choice(self, entry: Any, key: str, place: str, choices: Sequence[str]) -> str:
         value = self._get(entry, key, str, place)
         if value not in choices:
-            raise self._wrong(f"{place}{key} is {value!r}, not one of {', '.join(choices)}")
+            raise self._wrong(f"{place}{key} is {_brief(value)}, not one of {', '.join(choices)}")
         return value
 
     def _entries(self, record: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
@@ -229,6 +236,8 @@ class RecordReader:
     def _typed(self, value: Any, kind: type[_T], place: str) -> _T:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self._wrong(f"{place} is {_brief(value)}, not {_WORDS[kind]}")
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise self._wrong(f"{place} is {_brief(value)}, more than any count")
         return value
 
     def _wrong(self, reason: str) -> RecordError:
@@ -240,6 +249,8 @@ class RecordReader:
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"an integer of {value.bit_length():,} bits"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from costax.core import units
 from costax.report.tables import short_place
+from costax.report.text import footer, one_line
 
 if TYPE_CHECKING:
     from costax.compare.base_comparison import BaseComparison, StageView
@@ -32,7 +33,7 @@ def render(found: Replication | None, most: int = _MOST) -> list[Table | Text]:
     )
     layers = [layer for layer in found.layers if layer.repeated]
     if not layers:
-        return [Text(f"{sentence} No layer is computed more than once.\n")]
+        return [footer([f"{sentence} No layer is computed more than once.", ""])]
     by_layer: dict[str, list[Repeated]] = defaultdict(list)
     for equation in found.equations:
         by_layer[equation.scope].append(equation)
@@ -50,13 +51,13 @@ def render(found: Replication | None, most: int = _MOST) -> list[Table | Text]:
         table.add_column(name, overflow="fold")
     for layer in layers[:most]:
         table.add_row(
-            Text(layer.scope or "(no scope)"),
+            one_line(layer.scope or "(no scope)"),
             units.short(layer.program),
             units.short(layer.executed),
-            Text(str(layer)),
-            Text(_equations(by_layer[layer.scope])),
+            one_line(str(layer)),
+            one_line(_equations(by_layer[layer.scope])),
         )
-    return [table, Text(f"{sentence}\n")]
+    return [table, footer([sentence, ""])]
 
 
 def _equations(equations: Sequence[Repeated]) -> str:
@@ -79,7 +80,7 @@ def communication(comparison: BaseComparison[StageView], most: int = _MOST) -> l
     for each in found[:most]:
         texts = (each.scope or "(no scope)", each.direction or "-", each.opcode, ", ".join(each.axes) or "-")
         numbers = (str(each.count), str(each.runs), units.short_bytes(each.sent))
-        table.add_row(*map(Text, (*texts, each.link or "-")), *numbers)
+        table.add_row(*map(one_line, (*texts, each.link or "-")), *numbers)
     return [table]
 
 

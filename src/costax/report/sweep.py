@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group
-from rich.text import Text
 
 from costax.core import units
-from costax.report.text import columns
+from costax.report.text import columns, footer
 
 if TYPE_CHECKING:
     from costax.sweep.results import Sweep
@@ -32,7 +31,7 @@ def render(sweep: Sweep) -> Group:
     headings = [*names, *(heading for _, heading in shown), "error"]
     if not sweep.errors:
         headings, lines = headings[:-1], [line[:-1] for line in lines]
-    return Group(columns(headings, lines), Text("\n".join(notes(sweep))))
+    return Group(columns(headings, lines), footer(notes(sweep)))
 
 
 def _cell(field: str, value: Any) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from costax.analysis.analysis import Analysis
+from costax.core.printable import printable, without_controls
 from costax.report import notes
 from costax.report.fitting import fitted
 from costax.report.headlines import headline
@@ -45,18 +46,18 @@ def header(analysis: Analysis, inexact: str = "") -> Group:
         totals.append((label, "no", "; ".join(filter(None, [reason, inexact]))))
     for label, short, exact in totals:
         style = "red" if short == "no" else ""
-        grid.add_row(Text(label), Text(short, style=style or "bold"), Text(exact, style=style))
-    return Group(Text(headline(analysis), style="bold"), Text(f"inputs: {inputs}"), grid)
+        grid.add_row(one_line(label), one_line(short, style=style or "bold"), one_line(exact, style=style))
+    return Group(footer(headline(analysis).split("\n"), style="bold"), one_line(f"inputs: {inputs}"), grid)
 
 
 def rich_table(shown: Table) -> RichTable:
     """Return a table for rich: labels indented by depth, numbers aligned to the right, the total below a rule."""
     rendered = RichTable(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
-    rendered.add_column(Text(shown.heading), Text(shown.total.label), overflow="fold")
+    rendered.add_column(one_line(shown.heading), one_line(shown.total.label), overflow="fold")
     for name, total in zip(shown.columns, shown.total.cells, strict=True):
         rendered.add_column(Text(name), Text(total), justify="right", no_wrap=True)
     for line in shown.lines:
-        label = Text("  " * line.depth + line.label, style="dim" if line.label.startswith("(") else "")
+        label = one_line("  " * line.depth + line.label, style="dim" if line.label.startswith("(") else "")
         cells = (Text(cell, style="dim" if cell in ("0", "0 B", "0.0") else "") for cell in line.cells)
         rendered.add_row(label, *cells)
     return rendered
@@ -66,15 +67,20 @@ def columns(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> RichTabl
     """Return a table of texts for rich: every column aligned to the left."""
     rendered = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for heading in headings:
-        rendered.add_column(Text(heading), overflow="fold")
+        rendered.add_column(one_line(heading), overflow="fold")
     for line in lines:
-        rendered.add_row(*map(Text, line))
+        rendered.add_row(*map(one_line, line))
     return rendered
 
 
-def footer(sentences: list[str]) -> Text:
+def one_line(text: str, style: str = "") -> Text:
+    """Return a text with names of a program or of a file as one line for rich, which a terminal can print safely."""
+    return Text(printable(text), style=style)
+
+
+def footer(sentences: Iterable[str], style: str = "") -> Text:
     """Return the notes, one per line."""
-    return Text("\n".join(sentences))
+    return Text("\n".join(map(printable, sentences)), style=style)
 
 
 def plain(renderable: Any) -> str:
@@ -84,7 +90,7 @@ def plain(renderable: Any) -> str:
     )
     with console.capture() as capture:
         console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+    return "\n".join(line.rstrip() for line in without_controls(capture.get()).split("\n")).strip("\n")
 
 
 def for_output(renderable: Any) -> str:
@@ -95,7 +101,7 @@ def for_output(renderable: Any) -> str:
     console = Console(width=None if sys.stdout.isatty() else _width_of_a_pipe())
     with console.capture() as capture:
         console.print(fitted(renderable, console.width))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+    return "\n".join(line.rstrip() for line in without_controls(capture.get()).split("\n")).strip("\n")
 
 
 def _width_of_a_pipe() -> int:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from costax.analysis.utilisation import HARDWARE
 from costax.core import units
+from costax.report.text import footer, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +27,12 @@ def render(found: Utilisation) -> Group:
     grid.add_column(no_wrap=True)
     grid.add_column()
     for name, text in _head(found):
-        grid.add_row(Text(name), Text(text))
+        grid.add_row(one_line(name), one_line(text))
     omitted: dict[str, list[str]] = {}
     for convention, reason in found.omitted.items():
         omitted.setdefault(reason.replace(convention, "each"), []).append(convention)
     lines = [*found.notes, *(f"No number by {', '.join(names)}: {reason}" for reason, names in omitted.items())]
-    return Group(Text(title, style="bold"), grid, _table(found), Text("\n".join(lines)))
+    return Group(one_line(title, style="bold"), grid, _table(found), footer(lines))
 
 
 def _head(found: Utilisation) -> list[tuple[str, str]]:
@@ -63,7 +63,12 @@ def _table(found: Utilisation) -> Table:
         rate = units.rate(found.flops_per_second_per_device(name))
         share = f"{found.mfu(name):.2%}{' (HFU)' if name == HARDWARE else ''}"
         table.add_row(
-            name, units.short(count.flops), *per_token, rate, share, Text(_differences(count, found.flops(HARDWARE)))
+            name,
+            units.short(count.flops),
+            *per_token,
+            rate,
+            share,
+            one_line(_differences(count, found.flops(HARDWARE))),
         )
     return table
 

@@ -18,6 +18,7 @@ from costax.core.cost import Count
 from costax.report import record, sharding, text
 from costax.report.headlines import comparison_sentence
 from costax.report.tables import short_place
+from costax.report.text import footer, one_line
 
 if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
@@ -46,8 +47,10 @@ def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableTyp
     """
     loops = len(comparison.compiled.unknown_loops)
     inexact = f"{loops} loop{'s' if loops > 1 else ''} of unknown length in the compiled program" if loops else ""
-    sentence = Text(f"{comparison_sentence(comparison)}\n", style="bold")
-    return Group(sentence, layers(comparison.jaxpr, inexact, **table), Text(), account(comparison, sentence=False))
+    sentence = footer([comparison_sentence(comparison), ""], style="bold")
+    return Group(
+        sentence, layers(comparison.jaxpr, inexact, **table), one_line(""), account(comparison, sentence=False)
+    )
 
 
 def layers(analysis: Analysis, inexact: str = "", **table: Any) -> RenderableType:
@@ -57,7 +60,7 @@ def layers(analysis: Analysis, inexact: str = "", **table: Any) -> RenderableTyp
 
 def account(comparison: BaseComparison[StageView], *, sentence: bool = True) -> RenderableType:
     """Return the waterfall of a comparison and what belongs to it. sentence: begin with XLA's count in one sentence."""
-    head = [Text(f"{comparison_sentence(comparison)}\n", style="bold")] if sentence else []
+    head = [footer([comparison_sentence(comparison), ""], style="bold")] if sentence else []
     differing = [equations(comparison, _MOST)] if comparison.deltas else []
     # A saved comparison, which has the record of its replication, is shown without jax.
     repeated = sharding.render(getattr(comparison, "replication", None))
@@ -140,9 +143,9 @@ def equations(comparison: BaseComparison[StageView], most: int | None = None) ->
         counts = [units.signed(sum(d.flops for d in deltas)), units.signed(sum(d.transcendentals for d in deltas))]
         table.add_row(
             *counts[: 1 + with_transcendentals],
-            Text(f"{first.equation or '(none)'}{times}"),
-            Text(first.source.rpartition("/")[2] or "-"),
-            Text(f"{first.pass_name or first.cause}: {_why(first)}{f', and {others} similar' if others else ''}"),
+            one_line(f"{first.equation or '(none)'}{times}"),
+            one_line(first.source.rpartition("/")[2] or "-"),
+            one_line(f"{first.pass_name or first.cause}: {_why(first)}{f', and {others} similar' if others else ''}"),
         )
     return table
 
@@ -163,19 +166,19 @@ def _alarms(comparison: BaseComparison[StageView]) -> list[RenderableType]:
         lines = [f"  {d.equation} ({d.source}): {d.flops:+,} FLOPs, {d.stage}" for d in comparison.unexplained[:5]]
         head = f"Unexplained: {len(comparison.unexplained)} differences, {operations:,} operations. "
         head += "This is a bug of costax: please report it."
-        alarms.append(Text("\n".join([head, *lines, ""]), style="bold red"))
+        alarms.append(footer([head, *lines, ""], style="bold red"))
     for ledger in (comparison.lowered, comparison.compiled):
         if ledger.matches_xla is False:
             theirs = ledger.xla or {}
             numbers = f"costax {ledger.float32.flops:.0f}, XLA {theirs.get('flops', 0):.0f} FLOPs"
             sentence = f"The replay of the {ledger.stage} module does not give XLA's number: {numbers}."
-            alarms.append(Text(f"{sentence} This is a bug of costax: please report it.\n", style="bold red"))
+            alarms.append(footer([f"{sentence} This is a bug of costax: please report it.", ""], style="bold red"))
     compiled = comparison.compiled
     if compiled.fits is False:
         room = units.short_bytes(compiled.memory["device"])
         needed = units.short_bytes(compiled.held)
         sentence = f"The program does not fit {comparison.target}: one device needs {needed} and has {room}.\n"
-        alarms.append(Text(sentence, style="bold red"))
+        alarms.append(one_line(sentence, style="bold red"))
     return alarms
 
 
@@ -250,7 +253,7 @@ def _waterfall(comparison: BaseComparison[StageView]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in waterfall_rows(comparison):
         style = "bold" if row.is_sum else "red" if UNEXPLAINED in row.label else ""
-        table.add_row(row.label if row.is_sum else f"  {row.label}", *row.cells(), style=style)
+        table.add_row(one_line(row.label if row.is_sum else f"  {row.label}"), *row.cells(), style=style)
     return table
 
 
@@ -265,7 +268,7 @@ def _notes(comparison: BaseComparison[StageView]) -> Text:
         f"{units.short(executed.transcendentals)} transcendentals.",
         f"Lowered in {lowered.seconds:.2f} s, compiled in {compiled.seconds:.2f} s for {comparison.target}.",
     ]
-    return Text("\n".join([*lines, *filter(None, [compiled.note]), *gaps(compiled), *_per_device(compiled)]))
+    return footer([*lines, *filter(None, [compiled.note]), *gaps(compiled), *_per_device(compiled)])
 
 
 def _executed(ledger: StageView) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.text import Text
 
-from costax.report.text import columns
+from costax.report.text import columns, footer, one_line
 
 if TYPE_CHECKING:
     from costax.analysis.what_if import WhatIf
@@ -17,4 +16,4 @@ if TYPE_CHECKING:
 def render(change: WhatIf, device: str | Device | None = None) -> Group:
     """Return what rich prints. device: adds the time and the energy of a call on this device."""
     table = columns(("", "before", "after", "ratio"), change.rows(device))
-    return Group(Text(change.analysis.name, style="bold"), table, Text("\n".join(change.assumptions)))
+    return Group(one_line(change.analysis.name, style="bold"), table, footer(change.assumptions))

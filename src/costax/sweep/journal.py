@@ -123,7 +123,7 @@ class Journal:
         for number, line in enumerate(whole.splitlines()):
             try:
                 entry: Any = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _not_ours(path, f"line {number + 1} is not JSON") from error
             if number == 0:
                 self._check_header(path, entry)

@@ -20,6 +20,7 @@ _TOKEN: Final = re.compile(
 
 # Limits, so that a short text of a hostile record or spec cannot take seconds or gigabytes: (b + 1)^100000 has 100,001
 # terms, and ((9^9999)^9999)^9999 has a million million digits. Formulas of programs stay far below them.
+_LONGEST: Final = 100_000
 _DEEPEST: Final = 100
 _LARGEST_EXPONENT: Final = 1000
 _MOST_BITS: Final = 10_000
@@ -67,6 +68,8 @@ class _Parser:
         # A factor of a text multiplies single terms, so a long text may multiply as often as it has characters.
         self.products_left = _MOST_PRODUCTS + len(text)
         self.token: tuple[str, str] | None = None
+        if len(text) > _LONGEST:
+            raise self.error(f"it has {len(text):,} characters, and {_LONGEST:,} is the limit")
         self.advance()
 
     def error(self, reason: str) -> SymbolError:

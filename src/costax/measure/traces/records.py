@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from costax.core.printable import printable
 from costax.errors import TraceError
-from costax.hlo.errors import printable
 
 # `jit_step(15)`: the name of a module and the number of its program.
 _NUMBERED: Final = re.compile(r"(.*)\((\d{1,20})\)")

@@ -22,7 +22,7 @@ def read(path: Path) -> Device:
         document = tomllib.loads(text)
     except OSError as error:
         refuse(path, f"cannot be read: {error.strerror or error}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         refuse(path, f"is not TOML: {error}")
     if not text.strip():
         refuse(path, "is empty")

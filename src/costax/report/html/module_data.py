@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from costax.core import units
+from costax.core.printable import printable
 from costax.errors import CostaxError
-from costax.hlo.errors import printable
 from costax.report.hlo_module import gaps
 from costax.report.html.sections import DEVICES, device_section, thinned
 from costax.report.tables import short_place

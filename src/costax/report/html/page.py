@@ -8,8 +8,8 @@ from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from costax.core.printable import printable
 from costax.errors import ExtraError
-from costax.hlo.errors import printable
 from costax.report import notes
 from costax.report.headlines import headline
 from costax.report.html.data import contents
