@@ -117,12 +117,12 @@ def compare() -> list[tuple[str, int, int, tuple[str, ...]]]:
 def record_kinds(target: str) -> None:
     """Compile the programs of `kinds` for a target, those that are not in memory.json yet, and add them to it."""
     import jax
+    from kinds import PROGRAMS
 
     import costax
     from costax import _jax
     from costax.compare.ahead_of_time import machine
     from costax.program.trace import trace
-    from kinds import PROGRAMS
 
     platform = target.partition(":")[0]
     recorded = json.loads(KINDS.read_text())
@@ -165,10 +165,10 @@ def compare_kinds(seen: bool | None = None) -> dict[str, list[tuple[str, int, in
     seen: those, every second one, that the rules of the models were made on, or the others; None: all.
     """
     import jax
+    from kinds import PROGRAMS
 
     import costax
     from costax.performance.hardware import device
-    from kinds import PROGRAMS
 
     recorded = json.loads(KINDS.read_text())
     rows: dict[str, list[tuple[str, int, int, tuple[str, ...]]]] = {target: [] for target in recorded}
@@ -222,9 +222,7 @@ def main() -> None:
             print(summary(f"kinds, {target}, {'made on' if seen else 'kept apart'}", found))
             for name, estimate, truth, doubts in sorted(found, key=lambda row: row[1] / max(row[2], 1)):
                 if options.all:
-                    print(
-                        f"{estimate / max(truth, 1) - 1:+.0%} {name}: {estimate:,} B, XLA {truth:,} B {' '.join(doubts)}"
-                    )
+                    print(f"{estimate / max(truth, 1) - 1:+.0%} {name}: {estimate:,} B, XLA {truth:,} B", *doubts)
     if options.kinds:
         return
     rows = compare()

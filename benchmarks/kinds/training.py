@@ -160,7 +160,7 @@ def ppo_actor_critic_update():
 
 
 @program
-def gae_advantages_scan():
+def advantage_estimates_scan():
     def fn(rewards, values, done):
         def back(g, t):
             r, v, n, d = t

@@ -53,3 +53,28 @@ def test_the_former_name_of_unmodelled_warns_and_works():
     assert fit.unmodelled, "the workspace of an eigendecomposition is not known"
     with pytest.deprecated_call(match="unmodelled"):
         assert fit.doubts == fit.unmodelled
+
+
+def test_an_answer_that_the_estimate_cannot_give_is_left_to_the_compiler():
+    # 4 arrays of 10 GB: about what a GPU of 48 GB has.
+    def many(x):
+        a = jax.numpy.exp(x) @ x
+        b = lax.sort(a, dimension=0)
+        return (b @ a).sum()
+
+    spec = f32("f32[50000,50000]")
+    found = costax.fits(analysis(many, spec), "l40s")
+    least, most = found.bounds
+    assert least <= found.room < most
+    assert found.answer == "unsure"
+    assert not found
+    assert str(found).startswith("too close to say")
+    assert "--xla" in str(found) or "Try it" in str(found)
+
+
+def test_the_answer_depends_on_the_bounds():
+    small = costax.fits(analysis(chain, f32("f32[64,64]"), f32("f32[64,64]")), "h100")
+    assert (small.answer, bool(small)) == ("yes", True)
+    assert small.bounds[0] <= small.needed <= small.bounds[1]
+    large = costax.fits(analysis(chain, f32("f32[400000,400000]"), f32("f32[400000,400000]")), "h100")
+    assert (large.answer, bool(large)) == ("no", False)

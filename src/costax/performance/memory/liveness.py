@@ -146,6 +146,8 @@ class _RegionLiveness:
         # What a loop reads or writes is a part of the tuple that the loop carries, and shares no memory with a result.
         self.looped = {x for op in region.ops if op.loop for x in (*op.inputs, *op.outputs) if x is not None}
         self.reusing: set[int] = set()
+        self._sizes: dict[int, Count] = {}
+        self._workspaces: dict[int, Count] = {}
         self.inner: dict[int, LiveRanges] = {}
 
     def graph(self) -> KernelGraph:
@@ -167,6 +169,7 @@ class _RegionLiveness:
         self.last = last = self._last_uses()
         self.reusing = self._reusing_results()
         self.inner = {}
+        self._sizes = {}
         region, fusion = self.region, self.fusion
         carried = {x for x in region.inputs if region.values[x].kind == "carry"}
         alive: set[int] = self.pinned | carried | self.held | (self._donated() if self.whole else set())
@@ -243,6 +246,12 @@ class _RegionLiveness:
         return bool(op.regions) or not op.outputs or any(x in self.fusion.buffers for x in op.outputs)
 
     def _size(self, x: int) -> Count:
+        if x not in self._sizes:
+            self._sizes[x] = self._size_in_order(x)
+        return self._sizes[x]
+
+    def _size_in_order(self, x: int) -> Count:
+        """Return the bytes that a value takes of its own in the present order; see `reusing`."""
         value = self.region.values[x]
         if x in self.reusing:
             return 0
@@ -336,7 +345,9 @@ class _RegionLiveness:
         """Return the bytes that an op needs beside its operands and results, and how much padding they contain."""
         model = self.analysis.model
         if not op.regions:
-            workspace = workspace_bytes(op, self.region, model) if model else 0
+            if number not in self._workspaces:
+                self._workspaces[number] = workspace_bytes(op, self.region, model) if model else 0
+            workspace = self._workspaces[number]
             # A workspace comes with a table of pointers or a status word, whose buffer is padding but for a word.
             return workspace, model.alignment - model.word if workspace and model else 0
         inner = [self.analysis.live_ranges(region) for region in op.regions]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from costax.core.cost import Count
 from costax.performance.memory.fusion import Fusion
@@ -160,7 +161,7 @@ def post_order(graph: KernelGraph) -> list[int]:
     return _post_order(graph, None)
 
 
-def _post_order(graph: KernelGraph, key: object) -> list[int]:
+def _post_order(graph: KernelGraph, key: Callable[[int], Any] | None) -> list[int]:
     order: list[int] = []
     done: set[int] = set()
     # Kernels without a result that is read run too; they come last.
@@ -177,6 +178,6 @@ def _post_order(graph: KernelGraph, key: object) -> list[int]:
             stack.append((number, True))
             before = [n for n in graph.operands[number] if n >= 0]
             if key is not None:
-                before.sort(key=key)  # type: ignore[arg-type]
+                before.sort(key=key)
             stack += [(n, False) for n in reversed(before) if n not in done]
     return order

@@ -34,6 +34,8 @@ def simplified(region: Region) -> Region:
                 users[x].append(number)
     results = set(region.outputs)
     ops: list[Op | None] = list(region.ops)
+    # By op: its place in the new region.
+    places = [float(number) for number in range(len(ops))]
     values = None
     for number, op in enumerate(region.ops):
         if op.traits.in_place and op.inputs[0] in zeros:
@@ -57,9 +59,11 @@ def simplified(region: Region) -> Region:
             product = ops[producer] if producer >= 0 else None
             single = len(users[x]) == 1 and x not in results
             if product and single and product.traits.contraction is ContractionKind.PRODUCT and _swaps(op):
-                ops[producer], ops[number] = replace(product, outputs=op.outputs), None
+                # XLA makes a new product, the last reader of its operands, which its schedules see in that order.
+                ops[producer], ops[number] = None, replace(product, outputs=op.outputs)
+                places[number] = min((reader - 0.5 for reader in users[op.outputs[0]]), default=float(len(ops)))
                 values = values or [replace(value) for value in region.values]
-    kept = [op for op in ops if op is not None]
+    kept = [op for _, op in sorted(zip(places, ops, strict=True), key=lambda pair: pair[0]) if op is not None]
     values = values or [replace(value) for value in region.values]
     for number, op in enumerate(kept):
         for x in op.outputs:

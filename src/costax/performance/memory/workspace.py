@@ -35,6 +35,8 @@ def workspace_bytes(op: Op, region: Region, model: CompilerModel) -> Count:
         return pointer_table + _layout_copies(op, region, model)
     if model.kind == "cpu" and op.traits.in_place and is_scatter(op):
         return _batched_scatter(op, region, model)
+    if library is Implementation.SORT and "k" in op.equation.params:
+        return _sorted_rows(op, model) if model.kind == "gpu" else 0
     results = sum(_aligned(region.values[x].nbytes, model) for x in op.outputs)
     match library:
         case Implementation.WINDOW_SCATTER:
@@ -80,9 +82,33 @@ def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
     if dot_kind.kind(op, model) == "small":
         return copied
     for x, axes in zip(op.inputs, batched, strict=True):
-        if x is not None and sorted(axes) != list(range(len(axes))):
+        if x is None or sorted(axes) == list(range(len(axes))):
+            continue
+        producer = region.values[x].op
+        # A kernel of elementwise work writes its result in the order that the product wants (layout_assignment.cc).
+        if producer < 0 or not region.ops[producer].traits.elementwise:
             copied += _aligned(region.values[x].nbytes, model)
     return copied
+
+
+# Source: XLA, topk_specializer.cc, which has a kernel for so few results; and topk_splitter.cc, which sorts longer rows
+# in parts of about so many elements, one after the other.
+_TOP_K_OF_KERNEL, _SPLIT_ROWS = 16, 1 << 17
+
+
+def _sorted_rows(op: Op, model: CompilerModel) -> Count:
+    """Return the bytes of the values and their indices that are sorted for the k largest of each row.
+
+    Example: 100 of each row of f32[256,400000] are found in 3 parts of 133,334 elements, a part taking
+    256 * 133,334 * (4 + 4) bytes.
+    """
+    aval = op.equation.invars[0].aval
+    length = aval.shape[op.equation.params.get("axis", -1)]
+    if op.equation.params["k"] <= _TOP_K_OF_KERNEL:
+        return 0
+    part = -(-length // max(length // _SPLIT_ROWS, 1))
+    elements = prod(aval.shape) // max(length, 1) * part
+    return _aligned(elements * aval.dtype.itemsize, model) + _aligned(elements * 4, model)
 
 
 def _batched_scatter(op: Op, region: Region, model: CompilerModel) -> Count:
@@ -160,7 +186,9 @@ def _layout_copies(op: Op, region: Region, model: CompilerModel) -> Count:
     rank = len(numbers.lhs_spec)
     image, kernel = op.inputs[:2]
     copied: Count = 0
-    if image is not None and any(low != high for low, high in op.equation.params["padding"]):
+    if image is not None and _writes_holes(op, region):
+        copied += _aligned(_with_holes(op) * _width(op.equation.invars[0]), model)
+    elif image is not None and any(low != high for low, high in op.equation.params["padding"]):
         # cuDNN pads both sides by the same amount; where they differ, a copy of the image is padded first.
         copied += _aligned(region.values[image].nbytes, model)
     if kernel is not None and tuple(numbers.rhs_spec[:2]) != (0, rank - 1):
@@ -171,6 +199,28 @@ def _layout_copies(op: Op, region: Region, model: CompilerModel) -> Count:
     if numbers.out_spec[1] != rank - 1 and op.outputs[0] in region.outputs:
         copied += region.values[op.outputs[0]].nbytes
     return copied
+
+
+def _writes_holes(op: Op, region: Region) -> bool:
+    """Say whether the image of a transposed convolution is copied with its holes.
+
+    cuDNN computes it without them only as the gradient of a convolution, which XLA recognises by the reversed kernel.
+    Source: XLA, conv_rewriter.cc, MatchBackwardInput, and conv_padding_legalization.cc.
+    """
+    kernel = op.inputs[1]
+    producer = -1 if kernel is None else region.values[kernel].op
+    reversed_kernel = producer >= 0 and set(region.ops[producer].equation.params) == {"dimensions"}
+    return any(n != 1 for n in op.equation.params["lhs_dilation"]) and not reversed_kernel
+
+
+def _with_holes(op: Op) -> int:
+    """Return the elements of the image of a convolution with holes and padding."""
+    params = op.equation.params
+    shape = list(op.equation.invars[0].aval.shape)
+    spatial = params["dimension_numbers"].lhs_spec[2:]
+    for axis, dilation, (low, high) in zip(spatial, params["lhs_dilation"], params["padding"], strict=True):
+        shape[axis] = max((shape[axis] - 1) * dilation + 1 + low + high, 0)
+    return prod(shape)
 
 
 def _dtype(var: Any) -> str:
