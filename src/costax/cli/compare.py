@@ -94,7 +94,7 @@ def compare(
     missing = on_missing or ("warn" if strict else "raise")
     # A loop of unknown length counts once here, not as a symbol: XLA counts the body of every loop once.
     analysis = analysed(target, inputs, options.parsed_trips(trips), missing, loops_once=True)
-    choice = {"by": by, "depth": depth, "sort": sort, **view}
+    choice: dict[str, Any] = {"by": by, "depth": depth, "sort": sort, **view}
     # The layers are known before the compiler starts, which may take minutes; --pass and --scope may still be wrong.
     early = not (as_json or name or scope)
     if early:

@@ -30,7 +30,7 @@ def found_in(parts: Sequence[KernelTime]) -> Iterator[Unfused]:
     while first < len(parts):
         scores = _product(parts[first])
         last = _end(parts, first, scores) if scores else None
-        if scores and last is not None:
+        if scores and scores.sizes and last is not None:
             batch, m, n, k = scores.sizes
             sizes = FusedAttention(batch, m, n, 1, 1, k, causal=False, backward=False)
             yield Unfused(parts[first : last + 1], sizes, scores.dtype.partition("*")[0].partition("->")[0])
@@ -65,12 +65,13 @@ def _product(part: KernelTime) -> Contraction | None:
 
 def _end(parts: Sequence[KernelTime], first: int, scores: Contraction) -> int | None:
     """Return the number of the kernel whose product sums over the columns of the scores."""
+    assert scores.sizes
     batch, m, n, _ = scores.sizes
     exponentials = bool(parts[first].kernel.transcendental)
     for number in range(first + 1, min(first + 2 + _MOST_BETWEEN, len(parts))):
         exponentials = exponentials or bool(parts[number].kernel.transcendental)
         values = _product(parts[number])
-        if values is not None:
+        if values is not None and values.sizes:
             rows = values.sizes[1:3]
             same = values.sizes[0] == batch and values.sizes[3] == n and m in rows and exponentials
             return number if same else None

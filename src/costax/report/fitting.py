@@ -7,7 +7,7 @@ number, such as a formula, leaves no room for the name beside it, each line of t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
@@ -152,7 +152,7 @@ def _width(column: Column) -> int:
 
 
 def _plain(cell: Any) -> str:
-    return cast("Text", cell).plain if isinstance(cell, Text) else str(cell or "")
+    return cell.plain if isinstance(cell, Text) else str(cell or "")
 
 
 def _left_out(headings: Sequence[str]) -> str:

@@ -157,8 +157,8 @@ def _module(module: ModuleAnalysis) -> str:
 
 def _diff(diff: Diff) -> str:
     total = diff.total
-    names = {"macs": "MACs", "flops": "FLOPs", "params": "params"}
-    changes = [(name, total.change(field)) for field, name in names.items()]
+    fields = {"macs": "MACs", "flops": "FLOPs", "params": "params"}
+    changes = [(name, total.change(field)) for field, name in fields.items()]
     parts = [
         f"{name} {units.short(change.before)} -> {units.short(change.after)}{_ratio(change.ratio)}"
         for name, change in changes
