@@ -189,7 +189,8 @@ def _answer(answer: Answer) -> str:
 
 def _passes(trail: PassTrail) -> str:
     before, after = (units.short(x.flops, "FLOPs") for x in (trail.before, trail.after))
-    return f"{printable(trail.name)}: {len(trail.steps)} passes changed costs; {before} before optimisation, {after} after."
+    work = f"{before} before optimisation, {after} after"
+    return f"{printable(trail.name)}: {len(trail.steps)} passes changed costs; {work}."
 
 
 def _sweep(sweep: Sweep) -> str:
