@@ -116,16 +116,20 @@ class Shape:
             raise malformed(f"{self} has no dimension {dimension}")
         return self.dims[dimension]
 
-    # Thousands of instructions share a shape.
-    @lru_cache(maxsize=2**12)  # noqa: B019
     def __str__(self) -> str:
         """Return it as HLO text writes it, without the layout."""
-        if self.is_tuple:
-            return f"({', '.join(map(str, self.parts))})"
-        if self.dtype == "buffer":
-            return f"b({self.parts[0] if self.parts else ''})"
-        bounds = self.dynamic or (False,) * len(self.dims)
-        return f"{self.dtype}[{','.join('<=' * b + str(d) for d, b in zip(self.dims, bounds, strict=False))}]"
+        return _written(self)
+
+
+# Thousands of instructions share a shape.
+@lru_cache(maxsize=2**12)
+def _written(shape: Shape) -> str:
+    if shape.is_tuple:
+        return f"({', '.join(map(str, shape.parts))})"
+    if shape.dtype == "buffer":
+        return f"b({shape.parts[0] if shape.parts else ''})"
+    bounds = shape.dynamic or (False,) * len(shape.dims)
+    return f"{shape.dtype}[{','.join('<=' * b + str(d) for d, b in zip(shape.dims, bounds, strict=False))}]"
 
 
 def count(extents: Iterable[int], *, what: str = "elements", where: str = "") -> int:
