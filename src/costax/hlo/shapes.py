@@ -118,7 +118,18 @@ class Shape:
 
     def __str__(self) -> str:
         """Return it as HLO text writes it, without the layout."""
-        return _text(self)
+        return _written(self)
+
+
+# Thousands of instructions share a shape.
+@lru_cache(maxsize=2**12)
+def _written(shape: Shape) -> str:
+    if shape.is_tuple:
+        return f"({', '.join(map(str, shape.parts))})"
+    if shape.dtype == "buffer":
+        return f"b({shape.parts[0] if shape.parts else ''})"
+    bounds = shape.dynamic or (False,) * len(shape.dims)
+    return f"{shape.dtype}[{','.join('<=' * b + str(d) for d, b in zip(shape.dims, bounds, strict=False))}]"
 
 
 def count(extents: Iterable[int], *, what: str = "elements", where: str = "") -> int:
@@ -182,14 +193,3 @@ def _layout(raw: Any, rank: int, where: str) -> Layout:
         raw.tail_padding_alignment_in_elements or 1,
         tuple([(split.dimension, tuple(split.split_indices)) for split in splits]),
     )
-
-
-# Thousands of instructions share a shape.
-@lru_cache(maxsize=2**12)
-def _text(shape: Shape) -> str:
-    if shape.is_tuple:
-        return f"({', '.join(map(str, shape.parts))})"
-    if shape.dtype == "buffer":
-        return f"b({shape.parts[0] if shape.parts else ''})"
-    bounds = shape.dynamic or (False,) * len(shape.dims)
-    return f"{shape.dtype}[{','.join('<=' * b + str(d) for d, b in zip(shape.dims, bounds, strict=False))}]"
