@@ -30,7 +30,7 @@ def found_in(parts: Sequence[KernelTime]) -> Iterator[Unfused]:
     while first < len(parts):
         scores = _product(parts[first])
         last = _end(parts, first, scores) if scores else None
-        if scores and last is not None:
+        if scores and scores.sizes and last is not None:
             batch, m, n, k = scores.sizes
             sizes = FusedAttention(batch, m, n, 1, 1, k, causal=False, backward=False)
             yield Unfused(parts[first : last + 1], sizes, scores.dtype.partition("*")[0].partition("->")[0])
@@ -58,19 +58,22 @@ def sentence(device: Device, parts: Sequence[KernelTime]) -> str:
 def _product(part: KernelTime) -> Contraction | None:
     """Return the batched product of a kernel of the forward pass; None for any other kernel."""
     contractions = part.kernel.contractions
-    if len(contractions) != 1 or part.kernel.direction == "backward" or not contractions[0].sizes:
+    if len(contractions) != 1 or part.kernel.direction == "backward":
         return None
-    return contractions[0] if contractions[0].kind == "matmul" and contractions[0].sizes[0] > 1 else None
+    (one,) = contractions
+    return one if one.kind == "matmul" and one.sizes and one.sizes[0] > 1 else None
 
 
 def _end(parts: Sequence[KernelTime], first: int, scores: Contraction) -> int | None:
     """Return the number of the kernel whose product sums over the columns of the scores."""
+    if not scores.sizes:
+        return None
     batch, m, n, _ = scores.sizes
     exponentials = bool(parts[first].kernel.transcendental)
     for number in range(first + 1, min(first + 2 + _MOST_BETWEEN, len(parts))):
         exponentials = exponentials or bool(parts[number].kernel.transcendental)
         values = _product(parts[number])
-        if values is not None:
+        if values is not None and values.sizes:
             rows = values.sizes[1:3]
             same = values.sizes[0] == batch and values.sizes[3] == n and m in rows and exponentials
             return number if same else None
