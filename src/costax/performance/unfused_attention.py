@@ -58,14 +58,16 @@ def sentence(device: Device, parts: Sequence[KernelTime]) -> str:
 def _product(part: KernelTime) -> Contraction | None:
     """Return the batched product of a kernel of the forward pass; None for any other kernel."""
     contractions = part.kernel.contractions
-    if len(contractions) != 1 or part.kernel.direction == "backward" or not contractions[0].sizes:
+    if len(contractions) != 1 or part.kernel.direction == "backward":
         return None
-    return contractions[0] if contractions[0].kind == "matmul" and contractions[0].sizes[0] > 1 else None
+    (one,) = contractions
+    return one if one.kind == "matmul" and one.sizes and one.sizes[0] > 1 else None
 
 
 def _end(parts: Sequence[KernelTime], first: int, scores: Contraction) -> int | None:
     """Return the number of the kernel whose product sums over the columns of the scores."""
-    assert scores.sizes
+    if not scores.sizes:
+        return None
     batch, m, n, _ = scores.sizes
     exponentials = bool(parts[first].kernel.transcendental)
     for number in range(first + 1, min(first + 2 + _MOST_BETWEEN, len(parts))):
