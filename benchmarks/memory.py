@@ -219,6 +219,8 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for seen in (True, False):
         for target, found in compare_kinds(seen).items():
+            if not found:
+                continue
             print(summary(f"kinds, {target}, {'made on' if seen else 'kept apart'}", found))
             for name, estimate, truth, doubts in sorted(found, key=lambda row: row[1] / max(row[2], 1)):
                 if options.all:

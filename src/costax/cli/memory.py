@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from costax.analysis.analysis import Analysis
+    from costax.performance.hardware import Device
+    from costax.performance.memory import MemoryProfile
 
 _SCHEMES = ("fp32", "bf16", "int8", "int4")
 
@@ -22,6 +24,13 @@ _SCHEMES = ("fp32", "bf16", "int8", "int4")
 @options.tracing
 @click.option(
     "--fused", is_flag=True, help="Show the buffers at the peak of the fused estimate, not at the framework peak."
+)
+@click.option(
+    "--device",
+    "device_name",
+    default="h100-sxm",
+    show_default=True,
+    help="The device whose compiler the fused estimate models: a device of `costax devices`, or a device file.",
 )
 @click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="Number of buffers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -33,6 +42,7 @@ def memory(
     trips: Sequence[str],
     on_missing: str | None,
     fused: bool,
+    device_name: str,
     most: int,
     as_json: bool,
     module: str | None,
@@ -48,6 +58,7 @@ def memory(
     """
     from costax.analysis.analysis import Analysis
     from costax.cli.programs import loaded
+    from costax.performance.hardware import device
     from costax.report import module_memory
 
     analysis = loaded(
@@ -58,13 +69,23 @@ def memory(
             click.echo(json.dumps(module_memory.to_record(analysis, most), indent=1))
         else:
             terminal.show(module_memory.render(analysis, most=most))
-    elif as_json:
-        click.echo(json.dumps(_record(analysis, most, fused=fused), indent=1))
+        return
+    chosen = device(device_name)
+    if as_json:
+        click.echo(json.dumps(_record(analysis, chosen, most, fused=fused), indent=1))
     else:
-        terminal.show(_shown(analysis, most, fused=fused))
+        terminal.show(_shown(analysis, chosen, most, fused=fused))
 
 
-def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
+def _profile(analysis: Analysis, device: Device) -> MemoryProfile:
+    """Return the memory by the model of the compiler of a device; for an H100 where costax has no such model."""
+    from costax.performance.memory import compiler_model
+
+    model = compiler_model(device)
+    return analysis.memory if model is None else analysis.memory.compiled_by(model)
+
+
+def _shown(analysis: Analysis, device: Device, most: int, *, fused: bool) -> Any:
     from rich.console import Group
 
     from costax.report.tables import short_place
@@ -86,13 +107,14 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
         lines.append(("model size, stored", f"{stored / 8e6:,.4g} MB", f"{exact(stored)} bits"))
         sizes = [(scheme, analysis.model_size(scheme)) for scheme in _SCHEMES]
         lines += [(f"model size, {scheme}", f"{bits / 8e6:,.4g} MB", f"{exact(bits)} bits") for scheme, bits in sizes]
+    use, profile = analysis.memory_use(device), _profile(analysis, device)
     one = f", of one of {analysis.devices} devices" if analysis.devices > 1 else ""
     lines += [
         ("framework peak", nbytes(analysis.peak_bytes), f"{exact(analysis.peak_bytes)} B, without fusion{one}"),
         (
             "fused estimate",
-            nbytes(analysis.fused_peak_bytes),
-            f"{exact(analysis.fused_peak_bytes)} B, as XLA on an H100{one}",
+            nbytes(use.needed),
+            f"{exact(use.needed)} B, {use.source.partition(', ')[2] or use.source}{one}",
         ),
     ]
     residuals = analysis.saved_residuals()
@@ -110,7 +132,7 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
             short_place(b.source) if ":" in b.source else b.source,
             b.why,
         )
-        for b in analysis.live_at_peak(most, fused=fused)
+        for b in profile.live_at_peak(most, fused=fused)
     ]
     title = f"The largest buffers at the {'fused' if fused else 'framework'} peak"
     parts: list[Any] = [one_line(analysis.name, style="bold"), columns(("", "", ""), lines)]
@@ -118,13 +140,14 @@ def _shown(analysis: Analysis, most: int, *, fused: bool) -> Any:
         title += f", bytes of one of {analysis.devices} devices, arrays of the whole program"
     parts.append(one_line(title, style="bold"))
     parts.append(columns(("size", "array", "primitive", "scope", "source", "alive because"), buffers))
-    if analysis.memory.doubts:
-        doubts = ", ".join(analysis.memory.doubts)
+    if use.unmodelled:
+        doubts = ", ".join(use.unmodelled)
         parts.append(one_line(f"The workspace of these calls is unknown: {doubts}."))
     return Group(*parts)
 
 
-def _record(analysis: Analysis, most: int, *, fused: bool) -> dict[str, Any]:
+def _record(analysis: Analysis, device: Device, most: int, *, fused: bool) -> dict[str, Any]:
+    use = analysis.memory_use(device)
     return {
         "schema": "costax/memory/1",
         "name": analysis.name,
@@ -132,8 +155,9 @@ def _record(analysis: Analysis, most: int, *, fused: bool) -> dict[str, Any]:
         "peak_activations": {"mit": analysis.peak_activations()},
         "model_bits": analysis.model_size(),
         "framework_peak_bytes": analysis.peak_bytes,
-        "fused_estimate_bytes": analysis.fused_peak_bytes,
-        "doubts": list(analysis.memory.doubts),
+        "device": device.id,
+        "fused_estimate_bytes": use.needed,
+        "doubts": list(use.unmodelled),
         "live_at_peak": [
             {
                 "bytes": b.nbytes,
@@ -144,6 +168,6 @@ def _record(analysis: Analysis, most: int, *, fused: bool) -> dict[str, Any]:
                 "source": b.source,
                 "why": b.why,
             }
-            for b in analysis.live_at_peak(most, fused=fused)
+            for b in _profile(analysis, device).live_at_peak(most, fused=fused)
         ],
     }
