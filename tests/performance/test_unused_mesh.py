@@ -22,7 +22,7 @@ def test_a_mesh_without_a_collective_is_said_to_change_nothing():
 
 
 def test_only_the_axes_that_no_collective_runs_over_are_named():
-    mesh = jax.make_mesh((1,), ("data",))
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     summed = jax.shard_map(lambda x: lax.psum(x, "data"), mesh=mesh, in_specs=jax.P("data"), out_specs=jax.P())
     analysis = costax.analyze(summed)("f32[1024]")
     assert costax.predict(analysis, "h100", {"data": 8}).unused_mesh == ""
