@@ -22,8 +22,9 @@ def test_a_mesh_without_a_collective_is_said_to_change_nothing():
 
 
 def test_only_the_axes_that_no_collective_runs_over_are_named():
-    summed = jax.make_jaxpr(lambda x: lax.psum(x, "data"), axis_env=[("data", 8)])(jnp.ones(1024))
-    analysis = costax.analyze(summed)()
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    summed = jax.shard_map(lambda x: lax.psum(x, "data"), mesh=mesh, in_specs=jax.P("data"), out_specs=jax.P())
+    analysis = costax.analyze(summed)("f32[1024]")
     assert costax.predict(analysis, "h100", {"data": 8}).unused_mesh == ""
     both = costax.predict(analysis, "h100", {"data": 8, "model": 4}).unused_mesh
     assert "The mesh model=4 changes nothing in this prediction: its collectives run over data." in both

@@ -27,6 +27,7 @@ from costax import report
 from costax.analysis.analysis import Analysis
 from costax.cli import options
 from costax.cli.app import main
+from costax.core.hints import for_a_shell
 from costax.errors import RecordError
 from costax.report.comparison_record import ComparisonReader
 from costax.report.formats import as_csv, as_json, as_markdown
@@ -248,7 +249,8 @@ def test_show_prints_every_format_without_jax(form, tmp_path):
     )
     command = [sys.executable, "-W", "error", "-c", code, "show", str(tmp_path / "a.json"), "--format", form]
     shown = subprocess.run(command, check=True, capture_output=True).stdout
-    assert shown == report_bytes(small(), form)
+    with for_a_shell():
+        assert shown == report_bytes(small(), form)
 
 
 def report_bytes(analysis: Analysis, form: str) -> bytes:

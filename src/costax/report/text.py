@@ -24,18 +24,21 @@ from costax.report.tables import Table, table
 _UNBOUNDED: Final = 100_000
 
 
-def render(analysis: Analysis, inexact: str = "", **choice: Any) -> Group:
+def render(analysis: Analysis, inexact: str = "", below: str = "", **choice: Any) -> Group:
     """Return what rich prints of an analysis: a header, one table, and what the numbers include.
 
-    inexact: why the numbers of a compiled program are not exact, though those of the analysis may be. choice: options
-    of `costax.report.tables.table`.
+    inexact: why the numbers of a compiled program are not exact, though those of the analysis may be. below: a sentence
+    below the headline. choice: options of `costax.report.tables.table`.
     """
     shown = table(analysis, **choice)
-    return Group(header(analysis, inexact), rich_table(shown), footer(notes.footing(analysis, shown)))
+    return Group(header(analysis, inexact, below), rich_table(shown), footer(notes.footing(analysis, shown)))
 
 
-def header(analysis: Analysis, inexact: str = "") -> Group:
-    """Return the headline, the inputs and the totals. inexact: why they are not exact, beyond the analysis."""
+def header(analysis: Analysis, inexact: str = "", below: str = "") -> Group:
+    """Return the headline, the inputs and the totals. inexact: why they are not exact, beyond the analysis.
+
+    below: a sentence below the headline.
+    """
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, justify="right")
@@ -47,7 +50,8 @@ def header(analysis: Analysis, inexact: str = "") -> Group:
     for label, short, exact in totals:
         style = "red" if short == "no" else ""
         grid.add_row(one_line(label), one_line(short, style=style or "bold"), one_line(exact, style=style))
-    return Group(footer(headline(analysis).split("\n"), style="bold"), one_line(f"inputs: {inputs}"), grid)
+    above = filter(None, [*headline(analysis).split("\n"), below])
+    return Group(footer(above, style="bold"), one_line(f"inputs: {inputs}"), grid)
 
 
 def rich_table(shown: Table) -> RichTable:

@@ -47,15 +47,16 @@ def render(comparison: BaseComparison[StageView], **table: Any) -> RenderableTyp
     """
     loops = len(comparison.compiled.unknown_loops)
     inexact = f"{loops} loop{'s' if loops > 1 else ''} of unknown length in the compiled program" if loops else ""
-    sentence = footer([comparison_sentence(comparison), ""], style="bold")
-    return Group(
-        sentence, layers(comparison.jaxpr, inexact, **table), one_line(""), account(comparison, sentence=False)
-    )
+    above = layers(comparison.jaxpr, inexact, comparison_sentence(comparison), **table)
+    return Group(above, one_line(""), account(comparison, sentence=False))
 
 
-def layers(analysis: Analysis, inexact: str = "", **table: Any) -> RenderableType:
-    """Return the table of layers of a comparison, which is known before the compiler starts."""
-    return text.render(analysis, inexact, **{"most_lines": _LAYER_LINES, **table})
+def layers(analysis: Analysis, inexact: str = "", below: str = "", **table: Any) -> RenderableType:
+    """Return the table of layers of a comparison, which is known before the compiler starts.
+
+    inexact, below: as for `costax.report.text.render`.
+    """
+    return text.render(analysis, inexact, below, **{"most_lines": _LAYER_LINES, **table})
 
 
 def account(comparison: BaseComparison[StageView], *, sentence: bool = True) -> RenderableType:
