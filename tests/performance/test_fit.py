@@ -78,3 +78,16 @@ def test_the_answer_depends_on_the_bounds():
     assert small.bounds[0] <= small.needed <= small.bounds[1]
     large = costax.fits(analysis(chain, f32("f32[400000,400000]"), f32("f32[400000,400000]")), "h100")
     assert (large.answer, bool(large)) == ("no", False)
+
+
+def test_what_the_partitioner_gathers_is_a_doubt():
+    found = analysis(chain, f32("f32[64,64]"), f32("f32[64,64]"))
+    assert "what the partitioner gathers" not in found.memory_use().unmodelled
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 devices")
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    x = jax.ShapeDtypeStruct((64, 64), "float32", sharding=sharding)
+    use = analysis(jax.jit(chain), x, x).memory_use()
+    assert "what the partitioner gathers" in use.unmodelled
+    assert use.bounds[1] >= use.needed

@@ -263,10 +263,15 @@ class Counts(Displayed):
             allocated = parts["results"] + parts["temporaries"]
             return MemoryUse(peak, parts, source, allocated, bounds=(parts["arguments"] + parts["results"], peak))
         profile = self.memory.compiled_by(model)
-        parts = profile.parts
+        parts, (least, most) = profile.parts, profile.bounds
+        unmodelled = profile.doubts
+        if self.even_share:
+            # The share of the arguments is known; how much of the rest a device gathers is the partitioner's choice.
+            unmodelled = (*unmodelled, "what the partitioner gathers")
+            most = parts["arguments"] + self.devices * (most - parts["arguments"])
         allocated = parts["results"] + parts["temporaries"]
         source = f"fused estimate{share}, {model.name}"
-        return MemoryUse(profile.fused_estimate, parts, source, allocated, profile.doubts, bounds=profile.bounds)
+        return MemoryUse(profile.fused_estimate, parts, source, allocated, unmodelled, bounds=(least, most))
 
     @property
     def peak_bytes(self) -> Count:
