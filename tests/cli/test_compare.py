@@ -139,7 +139,7 @@ def test_passes_are_not_read_and_shown_at_once(program):
 
 def test_the_layer_table_stands_above(program):
     text = ran(f"{program}:plain", "--by", "primitive")
-    assert text.splitlines()[0] == "plain"
+    assert text.splitlines()[0] == "plain: 256 MACs, 512 FLOPs."
     assert text.index("dot_general") < text.index("From this program to XLA's cost analysis")
 
 

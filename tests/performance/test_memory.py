@@ -506,4 +506,6 @@ def test_every_number_of_the_compiler_model_decides_about_the_memory_of_a_progra
 
 
 def test_every_number_of_the_compiler_model_is_tried():
-    assert {row[0] for row in SENSITIVE} == {field.name for field in fields(XLA_GPU_H100)} - {"name"}
+    # In `test_compiler_models.py`: what tells the compilers apart. `bounds` are of the estimate as a whole.
+    others = {"name", "kind", "schedule", "on_chip", "largest_merged", "bounds"}
+    assert {row[0] for row in SENSITIVE} == {field.name for field in fields(XLA_GPU_H100)} - others

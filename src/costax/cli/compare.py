@@ -80,7 +80,11 @@ def compare(
     passes = passes or name is not None or scope is not None
     if passes and no_passes:
         raise click.BadParameter("leave it out where --passes, --pass or --scope is given.", param_hint="--no-passes")
+    from costax.compare.dumping import written_flags
+
     flags = options.parsed_flags(xla_flags)
+    # The layers are printed before the compiler is asked; a wrong option must not come after them.
+    written_flags(flags)
     if compile_for != "cpu":
         quieten_plugins()
     from costax.compare.ahead_of_time import machine

@@ -142,9 +142,9 @@ def plain_text(value: Any) -> str:
 
 def summary(value: Any) -> str:
     """Return the answer of a value in a sentence, at most five lines: its `repr`."""
-    from costax.report.headlines import summary as summary_of
+    from costax.report.summaries import summary as summary_of
 
-    return summary_of(value)
+    return summary_of(value, plain_text)
 
 
 def notebook_html(value: Any) -> str:

@@ -1,8 +1,7 @@
-"""Headlines: one sentence with the answer, which stands above every table and is the `repr` of every result."""
+"""Headlines: one sentence with the answer, which stands above every table and begins the `repr` of a result."""
 
 from __future__ import annotations
 
-import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -16,18 +15,13 @@ from costax.report.shown import analysis_of
 if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
     from costax.analysis.diff import Diff
-    from costax.analysis.other_tools.conventions import Answer
     from costax.analysis.what_if import WhatIf
     from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.passes import PassTrail
     from costax.hlo.module_analysis import ModuleAnalysis
     from costax.performance.prediction import Prediction
     from costax.report.tables import Table
-    from costax.sweep.results import Sweep
 
-# A `repr` has at most so many lines of so many characters.
-_LINES: Final = 5
-_WIDTH: Final = 88
 # A headline names so many causes of a difference, the largest ones.
 _CAUSES: Final = 2
 # A formula longer than this is shown as the number of its terms.
@@ -35,21 +29,9 @@ _FORMULA: Final = 60
 
 
 def headline(value: Any) -> str:
-    """Return the answer of a result as one or two sentences, or for results without any the start of its table."""
+    """Return the answer of a result as one or two sentences; "" for a result without any."""
     names = [base.__name__ for base in cast("type[Any]", type(value)).__mro__]
-    sentence = next((_HEADLINES[name] for name in names if name in _HEADLINES), _first_lines)
-    return sentence(value)
-
-
-def summary(value: Any) -> str:
-    """Return the `repr` of a result: its class, its headline, and how to see more; at most five lines."""
-    text = headline(value)
-    lines = [wrapped for line in text.splitlines() for wrapped in textwrap.wrap(line, _WIDTH) or [""]]
-    head = f"<costax.{type(value).__name__}> {lines[0]}" if lines else f"<costax.{type(value).__name__}>"
-    lines = [*textwrap.wrap(head, _WIDTH + 24), *lines[1:]]
-    if len(lines) >= _LINES:
-        lines = [*lines[: _LINES - 2], lines[_LINES - 2] + " ..."]
-    return "\n".join([*lines, "print() shows the tables."])
+    return next((_HEADLINES[name](value) for name in names if name in _HEADLINES), "")
 
 
 def _analysis(analysis: Analysis) -> str:
@@ -101,10 +83,9 @@ def _count(count: Count, unit: str) -> str:
 
 def comparison_sentence(comparison: BaseComparison[StageView]) -> str:
     """Return XLA's count and the largest reasons why it differs, as one sentence."""
-    from costax.report.waterfall import waterfall_rows
-
     ours = comparison.jaxpr.total.flops
-    theirs = [row for row in waterfall_rows(comparison) if row.is_sum][-1].flops
+    # The chain closes, so the differences lead to XLA's count.
+    theirs = ours + sum(delta.flops for delta in comparison.deltas)
     exactly = theirs == ours
     whose = "XLA" if comparison.target == "cpu" else f"XLA for {comparison.target}"
     counts = f"{whose} counts {'the same FLOPs' if exactly else units.short(theirs, 'FLOPs')}"
@@ -178,25 +159,10 @@ def _what_if(change: WhatIf) -> str:
     return f"{printable(change.analysis.name)}, changed: {', '.join(parts) or 'nothing differs'}."
 
 
-def _answer(answer: Answer) -> str:
-    from costax.report.other_tools import ours_as
-
-    difference = answer.count - answer.ours
-    relation = "the same as costax's" if not difference else f"{units.short(answer.ours)} by costax ({ours_as(answer)})"
-    number = units.short(answer.count, answer.unit)
-    return f"{answer.tool} would report {number} ({units.exact(answer.count)}); {relation}."
-
-
 def _passes(trail: PassTrail) -> str:
     before, after = (units.short(x.flops, "FLOPs") for x in (trail.before, trail.after))
     work = f"{before} before optimisation, {after} after"
     return f"{printable(trail.name)}: {len(trail.steps)} passes changed costs; {work}."
-
-
-def _sweep(sweep: Sweep) -> str:
-    from costax.report.sweep import notes
-
-    return " ".join(notes(sweep))
 
 
 def _table(table: Table) -> str:
@@ -206,22 +172,13 @@ def _table(table: Table) -> str:
     return f"{len(table.lines)} lines by {table.heading}: {columns}.\n{largest}{more}."
 
 
-def _first_lines(value: Any) -> str:
-    from costax.report import plain_text
-
-    lines = [" ".join(line.split()) for line in plain_text(value).splitlines() if line.strip()]
-    return "\n".join(lines[: _LINES - 2])
-
-
 _HEADLINES: Final[Mapping[str, Callable[[Any], str]]] = {
     "Analysis": _analysis,
-    "Answer": _answer,
     "BaseComparison": _comparison,
     "Diff": _diff,
     "ModuleAnalysis": _module,
     "PassTrail": _passes,
     "Prediction": _prediction,
-    "Sweep": _sweep,
     "Table": _table,
     "WhatIf": _what_if,
 }
