@@ -115,9 +115,6 @@ def test_a_diff_says_which_loops_count_once_and_takes_their_trips(tmp_path):
     assert "no known trip count" not in answered
     assert f" {7 * AN_ITERATION} " in answered
     assert "is called 'v'" in run("diff", plain, loop, "--trips", "v=7").stderr
-    refused = run("diff", "a.json", "b.json", "--trips", "w=7")
-    assert refused.exit_code == 2
-    assert "only for two HLO files" in refused.stderr
 
 
 def test_thresholds_and_budgets_refuse_what_a_loop_of_unknown_length_leaves_open(tmp_path):

@@ -96,7 +96,7 @@ def test_noise_is_reported():
 
 
 def test_no_runs_measure_nothing():
-    with pytest.raises(TypeError, match="must be at least 1"):
+    with pytest.raises(TypeError, match="must be a number of at least 1"):
         costax.measure(work, iterations=0)
 
 

@@ -39,7 +39,7 @@ def _analysis(analysis: Analysis) -> str:
     if analysis.params:
         parts.append(_count(analysis.params, "parameters"))
     together = f" by {analysis.devices} devices together" if analysis.devices > 1 else ""
-    doubt = "" if analysis.exact else f" Not exact: {_doubts(analysis)}."
+    doubt = "" if analysis.exact else f" Not exact: {printable(_doubts(analysis))}."
     return f"{printable(analysis.name)}: {', '.join(parts) or 'no arithmetic'}{together}.{doubt}"
 
 
