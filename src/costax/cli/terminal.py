@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from typing import Any, Final
 
 import click
 
-from costax.cli.interruptions import ending_soon, message
 from costax.cli.options import DEBUG
 from costax.core.hints import for_a_shell
 from costax.core.printable import without_controls
@@ -18,10 +19,9 @@ from costax.errors import CheckError, CostaxError
 
 CHECK_FAILED: Final = 1
 WRONG_USAGE: Final = 2
-# The exit codes of a shell for a program that a signal ends: 128 + SIGINT, SIGPIPE, SIGTERM.
+# The exit codes of a shell for a program that a signal ends: 128 + SIGINT, 128 + SIGPIPE.
 _INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
-_TERMINATED: Final = 143
 # Errors of the system that are no bug of costax, even where they name no file.
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # Longer lines of messages are cut.
@@ -37,19 +37,17 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if threading.current_thread() is threading.main_thread():
+            # By default Python ends at once and leaves temporary folders and processes behind.
+            signal.signal(signal.SIGTERM, _end)
         try:
-            with ending_soon(), for_a_shell():
+            with for_a_shell():
                 result = super().invoke(ctx)
-                sys.stdout.flush()
+            sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except SystemExit as end:
-            # SIGTERM, or a program that ends the process itself.
-            if end.code == _TERMINATED:
-                click.echo(message(), err=True)
-            raise
         except KeyboardInterrupt as interrupt:
-            click.echo(f"Interrupted: {interrupt}" if interrupt.args else message(), err=True)
+            click.echo(f"Interrupted: {interrupt if interrupt.args else 'the command did not finish.'}", err=True)
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
             # The reader of the pipe has ended, as `head` does. Without this line the flush at exit would fail again.
@@ -58,6 +56,10 @@ class Commands(click.Group):
         except Exception as error:
             ctx.exit(_report(error, debug=ctx.meta.get(DEBUG, False)))
         return result
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _report(error: Exception, *, debug: bool) -> int:
@@ -82,9 +84,9 @@ def _system_error(error: OSError) -> str:
     )
 
 
-def _cut(text: str) -> str:
+def _cut(message: str) -> str:
     """Return a message that is safe to print: a line of it may hold a name, or an argument, of any length."""
-    lines = without_controls(text).split("\n")
+    lines = without_controls(message).split("\n")
     return "\n".join(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in lines)
 
 

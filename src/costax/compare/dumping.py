@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from costax.core.unfinished_files import TEMPORARY_FOLDERS
 from costax.errors import InputError
 
 _MAX_BYTES: Final = 2**30
@@ -57,14 +56,8 @@ def environment_flags(folder: str, flags: Mapping[str, str]) -> str:
 def dump_folder() -> Generator[str]:
     """Return an empty folder that is deleted when the block ends, however it ends."""
     parent = str(_IN_MEMORY) if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _MAX_BYTES else None
-    with tempfile.TemporaryDirectory(
-        prefix=f"costax-passes-{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
-    ) as folder:
-        TEMPORARY_FOLDERS.add(folder)
-        try:
-            yield folder
-        finally:
-            TEMPORARY_FOLDERS.discard(folder)
+    with tempfile.TemporaryDirectory(prefix="costax-passes-", dir=parent, ignore_cleanup_errors=True) as folder:
+        yield folder
 
 
 def too_large(folder: str) -> str:

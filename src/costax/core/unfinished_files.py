@@ -1,16 +1,9 @@
-"""Files that are not finished, each written beside its target and then renamed, and folders that are temporary."""
+"""Names of files that are not finished: each is written beside its target and then renamed."""
 
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from pathlib import Path
-from typing import Final
-
-SAVED: Final[deque[str]] = deque(maxlen=100)
-"""The files that were saved last, whole; an interrupted command names them."""
-TEMPORARY_FOLDERS: Final[set[str]] = set()
-"""The folders that are deleted when a block ends; an end of the process within the block deletes them itself."""
 
 
 def unfinished_name(target: Path) -> Path:
