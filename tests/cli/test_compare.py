@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -243,7 +244,8 @@ def test_wrong_input_gets_one_message_and_prints_nothing(args, message, program)
 
 @pytest.mark.parametrize("args", [("--version",), ("rules",), ("explain", "cumsum")], ids=lambda args: args[0])
 def test_python_m_costax_is_the_command(args):
-    done = subprocess.run([sys.executable, "-m", "costax", *args], capture_output=True, text=True)
+    # pytest loads readline, which sets COLUMNS in the environment of C, where os.environ does not have it.
+    done = subprocess.run([sys.executable, "-m", "costax", *args], capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert done.stdout == CliRunner().invoke(main, args, prog_name="costax").stdout
 
