@@ -300,3 +300,33 @@ def test_a_truncated_executable_is_one_clear_message(modules, tmp_path, kept):
     done = run("predict", path, "--device", "h100-sxm")
     assert done.exit_code == 2
     assert done.stderr.startswith("HloError: ")
+
+
+def test_the_record_of_a_module_shows_the_same_tables_as_the_module(modules, tmp_path):
+    path = modules / "after.hlo.pb"
+    saved, again = tmp_path / "m.json", tmp_path / "again.json"
+    ran("analyze", path, "--save", saved)
+    for choice in ((), ("--format", "markdown"), ("--strict",)):
+        assert ran("show", saved, *choice) == ran("show", path, *choice)
+    assert ran("show", saved, "--by", "opcode") == ran("analyze", path, "--by", "opcode")
+    assert f"bytes accessed   {costax.analyze(path)().total.bytes:,}" in ran("show", saved)
+    ran("show", saved, "--save", again)
+    assert again.read_text() == saved.read_text()
+    record = json.loads(saved.read_text())
+    record["total"]["flops"] += 1
+    saved.write_text(json.dumps(record))
+    refused = run("show", saved)
+    assert refused.exit_code == 2
+    assert "is not the total" in refused.stderr
+
+
+def test_a_prediction_is_saved_as_a_table_of_its_kernels(modules, tmp_path):
+    path = modules / "after.hlo.pb"
+    table, page = tmp_path / "p.csv", tmp_path / "p.md"
+    ran("predict", path, "--device", "h100-sxm", "--save", table, "--save", page)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    predicted = costax.predict(costax.analyze(path)(), "h100-sxm")
+    assert len(rows) == len(predicted.parts)
+    assert sum(float(row["seconds"]) for row in rows) == pytest.approx(sum(part.seconds for part in predicted.parts))
+    assert sum(int(row["runs"]) * int(row["flops"]) for row in rows) == predicted.flops
+    assert "on NVIDIA H100" in page.read_text().splitlines()[0]

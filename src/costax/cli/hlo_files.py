@@ -15,6 +15,7 @@ from costax.errors import CheckError, InputError
 
 if TYPE_CHECKING:
     from costax.hlo.module_analysis import ModuleAnalysis
+    from costax.report.module_record import SavedModule
 
 _SUFFIXES: Final = (".pb", ".hlo", ".txt", ".binpb")
 
@@ -83,7 +84,7 @@ def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, comp
 
 
 def deliver(
-    module: ModuleAnalysis,
+    module: ModuleAnalysis | SavedModule,
     table: Mapping[str, Any],
     *,
     as_json: bool,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Show a saved RECORD, or convert it to another format.")
 @click.argument("record", type=click.Path())
 @options.formats
-@options.table
+@options.table_or_modules
 @options.view
 @options.output
 @options.debug
@@ -39,7 +39,7 @@ def show(
     costax show gpt2.json --save gpt2.speedscope.json --save gpt2.html
     """
     from costax.cli import hlo_files, programs
-    from costax.report import load_any
+    from costax.report import load_any, load_module
 
     if programs.is_module(record):
         hlo_files.check_options(hlo_files.OF_FILES | {"record", "form"})
@@ -47,6 +47,12 @@ def show(
         hlo_files.deliver(
             module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict, form=form
         )
+        return
+    saved = load_module(record)
+    if saved is not None:
+        hlo_files.check_options(hlo_files.OF_FILES | {"record", "form"})
+        table = {"by": by, "depth": depth, "sort": sort}
+        hlo_files.deliver(saved, table, as_json=as_json, save=save, strict=strict, form=form)
         return
     check_table(by, sort)
     check_files(save)

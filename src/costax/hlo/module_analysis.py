@@ -175,6 +175,11 @@ class ModuleAnalysis(Displayed):
         return any(x.custom_call_target in _MANUAL for x in instructions if x.opcode == "custom-call")
 
     @property
+    def computations(self) -> int:
+        """How many computations the module has."""
+        return len(self.replay.module.computations)
+
+    @property
     def instructions(self) -> int:
         """How many instructions the module has."""
         return sum(len(computation.instructions) for computation in self.replay.module.computations.values())

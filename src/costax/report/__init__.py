@@ -19,6 +19,7 @@ from costax.report.shown import analysis_of
 if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
     from costax.report.comparison_record import SavedComparison
+    from costax.report.module_record import SavedModule
 
 __all__ = [
     "FORMATS",
@@ -58,6 +59,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Measurement": "measurement",
     "PassTrail": "passes",
     "ModuleAnalysis": "hlo_module",
+    "SavedModule": "hlo_module",
     "ModuleDiff": "module_diff",
     "Prediction": "prediction",
     "Run": "energy",
@@ -93,6 +95,7 @@ FORMATS: Final[Mapping[str, Format]] = {
             **dict.fromkeys(_BOTH, "formats.as_json"),
             "Prediction": "prediction.as_json",
             "ModuleAnalysis": "hlo_module.as_json",
+            "SavedModule": "hlo_module.as_json",
             "Join": "join.as_json",
             "PassTrail": "passes.as_json",
             "Utilisation": "utilisation.as_json",
@@ -100,9 +103,22 @@ FORMATS: Final[Mapping[str, Format]] = {
     ),
     "scheduler": Format(".pbtxt", {"Prediction": "scheduler_costs.as_pbtxt"}),
     "markdown": Format(
-        ".md", {**dict.fromkeys(_BOTH, "formats.as_markdown"), "ModuleAnalysis": "module_formats.as_markdown"}
+        ".md",
+        {
+            **dict.fromkeys(_BOTH, "formats.as_markdown"),
+            "ModuleAnalysis": "module_formats.as_markdown",
+            "SavedModule": "module_formats.as_markdown",
+            "Prediction": "prediction_formats.as_markdown",
+        },
     ),
-    "csv": Format(".csv", {**dict.fromkeys(_BOTH, "formats.as_csv"), "ModuleAnalysis": "module_formats.as_csv"}),
+    "csv": Format(
+        ".csv",
+        {
+            **dict.fromkeys(_BOTH, "formats.as_csv"),
+            "ModuleAnalysis": "module_formats.as_csv",
+            "Prediction": "prediction_formats.as_csv",
+        },
+    ),
     "html": Format(
         ".html",
         {
@@ -214,8 +230,33 @@ def load(path: str | Path) -> Analysis:
 
 def load_any(path: str | Path) -> Analysis | SavedComparison:
     """Return the analysis or the comparison of a saved record. Does not import jax. Raises RecordError."""
+    record = _record(path)
+    if _is_of(record, "costax/comparison/"):
+        from costax.report.comparison_record import ComparisonReader
+
+        return ComparisonReader(str(path)).comparison(record)
+    from costax.report.record import from_record
+
+    return from_record(record, str(path))
+
+
+def load_module(path: str | Path) -> SavedModule | None:
+    """Return the analysis of an HLO module from its record; None for a record of another kind. Raises RecordError."""
+    record = _record(path)
+    if not _is_of(record, "costax/hlo/"):
+        return None
+    from costax.report.module_record import ModuleRecordReader
+
+    return ModuleRecordReader(str(path)).module(record)
+
+
+def _is_of(record: Any, family: str) -> bool:
+    return isinstance(record, dict) and str(cast("dict[str, Any]", record).get("schema")).startswith(family)
+
+
+def _record(path: str | Path) -> Any:
     try:
-        record = json.loads(read_regular(path, _MOST_BYTES))
+        return json.loads(read_regular(path, _MOST_BYTES))
     except OSError as error:
         raise RecordError(
             f"{str(path)!r} cannot be read: {error.strerror or error}.",
@@ -228,13 +269,6 @@ def load_any(path: str | Path) -> Analysis | SavedComparison:
             why="A record of costax is a JSON file; costax does not load the other formats.",
             cure="Save it as .json: costax analyze TARGET --save FILE.json.",
         ) from error
-    if isinstance(record, dict) and str(record.get("schema")).startswith("costax/comparison/"):  # pyright: ignore
-        from costax.report.comparison_record import ComparisonReader
-
-        return ComparisonReader(str(path)).comparison(record)
-    from costax.report.record import from_record
-
-    return from_record(record, str(path))
 
 
 def to_pandas(analysis: Analysis) -> Any:
@@ -281,7 +315,9 @@ def _classes(kind: type[Any] | str) -> list[str]:
 
 
 def _noun(name: str) -> str:
-    return {"ModuleAnalysis": "an HLO module", "Analysis": "an analysis"}.get(name, f"a {name.lower()}")
+    return {"ModuleAnalysis": "an HLO module", "SavedModule": "a saved HLO module", "Analysis": "an analysis"}.get(
+        name, f"a {name.lower()}"
+    )
 
 
 def _function(path: str) -> Callable[..., Any]:

@@ -170,14 +170,3 @@ class ComparisonReader(RecordReader):
     def _three(self, stage: Any, key: str, place: str) -> SavedCounts:
         values = self._floats(stage, key, place)
         return SavedCounts(*(values.get(name, 0) for name in SavedCounts._fields))
-
-    def _floats(self, stage: Any, key: str, place: str) -> dict[str, Any]:
-        numbers = self._object(stage, key, place)
-        return {name: self._number(numbers, name, f"{place}{key}.") for name in numbers}
-
-    def _number(self, entry: Any, key: str, place: str) -> Any:
-        value = entry.get(key, ...)
-        return value if isinstance(value, float) else self._get(entry, key, int, place)
-
-    def _maybe(self, entry: Any, key: str, place: str) -> bool | None:
-        return None if entry.get(key, ...) is None else self._get(entry, key, bool, place)

@@ -18,6 +18,7 @@ from costax.report.text import footer, one_line, rich_table
 
 if TYPE_CHECKING:
     from costax.hlo.module_analysis import ModuleAnalysis
+    from costax.report.module_record import SavedModule
 
 SCHEMA: Final = "costax/hlo/1"
 PROPERTIES: Final = ("flops", "transcendentals", "bytes accessed")
@@ -26,14 +27,16 @@ _READABLE_LINES: Final = 40
 
 
 def render(
-    module: ModuleAnalysis, *, by: str = "scope", depth: int | None = None, sort: str | None = None
+    module: ModuleAnalysis | SavedModule, *, by: str = "scope", depth: int | None = None, sort: str | None = None
 ) -> RenderableType:
     """Return the totals, one table and its notes, for rich. Raises InputError for an unknown `by` or `sort`."""
     shown = table(module, by, depth, sort)
     return Group(*_alarm(module), _header(module), rich_table(shown), footer(notes(module, shown)))
 
 
-def table(module: ModuleAnalysis, by: str = "scope", depth: int | None = None, sort: str | None = None) -> Table:
+def table(
+    module: ModuleAnalysis | SavedModule, by: str = "scope", depth: int | None = None, sort: str | None = None
+) -> Table:
     """Return one line for each scope, opcode, source line or computation, by default sorted by FLOPs.
 
     depth: the number of levels of scopes, by default as many as fit in 40 lines.
@@ -74,18 +77,18 @@ def _line(label: str, cost: HloCost, whole: int) -> Line:
     return Line(0, printable(label), cells)
 
 
-def _header(module: ModuleAnalysis) -> Group:
+def _header(module: ModuleAnalysis | SavedModule) -> Group:
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     headings = ["counted", "executed", *(["XLA reports"] if module.xla is not None else [])]
-    grid.add_row("", *(one_line(heading, style="bold") for heading in headings))
     for _ in headings:
         grid.add_column(no_wrap=True, justify="right")
+    grid.add_row("", *(one_line(heading, style="bold") for heading in headings))
     for i, name in enumerate(("FLOPs", "transcendentals", "bytes accessed")):
         reported = [] if module.xla is None else [_printed(module.xla.get(PROPERTIES[i], 0.0))]
         grid.add_row(name, units.exact(module.total[i]), units.exact(module.executed[i]), *reported)
-    size = f"{len(module.replay.module.computations):,} computations, {module.instructions:,} instructions"
-    of = f"; the figures are of {module.extent}" if module.replay.module.run_on.count != 1 else ""
+    size = f"{module.computations:,} computations, {module.instructions:,} instructions"
+    of = f"; the figures are of {module.extent}" if module.extent != "one device" else ""
     return Group(one_line(module.name, style="bold"), one_line(f"an HLO module: {size}{of}"), grid)
 
 
@@ -93,7 +96,7 @@ def _printed(value: float) -> str:
     return f"{int(value):,}" if value == int(value) else repr(value)
 
 
-def _alarm(module: ModuleAnalysis) -> list[RenderableType]:
+def _alarm(module: ModuleAnalysis | SavedModule) -> list[RenderableType]:
     if module.matches_xla is not False:
         return []
     replayed = ", ".join(f"{_printed(value)} {name}" for value, name in zip(module.float32, PROPERTIES, strict=True))
@@ -101,7 +104,7 @@ def _alarm(module: ModuleAnalysis) -> list[RenderableType]:
     return [footer([f"{sentence} This is a bug of costax: please report it.", ""], style="bold red")]
 
 
-def notes(module: ModuleAnalysis, shown: Table) -> list[str]:
+def notes(module: ModuleAnalysis | SavedModule, shown: Table) -> list[str]:
     """Return sentences about what the numbers include, and about what is not known."""
     lines = ["Counted as XLA's cost analysis counts: the body of a loop once, a library call as -1."]
     if module.matches_xla is not None:
@@ -138,7 +141,7 @@ def _more(loops: Sequence[Any]) -> str:
     return f" and {len(loops) - 5} more" if len(loops) > 5 else ""
 
 
-def gaps(module: ModuleAnalysis) -> list[str]:
+def gaps(module: ModuleAnalysis | SavedModule) -> list[str]:
     """Return sentences that say why the numbers of a module are not exact."""
     lines: list[str] = []
     if module.matches_xla is False:
@@ -152,14 +155,15 @@ def gaps(module: ModuleAnalysis) -> list[str]:
     return lines
 
 
-def to_record(module: ModuleAnalysis) -> dict[str, Any]:
+def to_record(module: ModuleAnalysis | SavedModule) -> dict[str, Any]:
     """Return the record: plain dictionaries, lists, strings and numbers, as `hlo.schema.json` describes them."""
     return {
         "schema": SCHEMA,
         "name": module.name,
         "versions": dict(module.versions),
-        "computations": len(module.replay.module.computations),
+        "computations": module.computations,
         "instructions": module.instructions,
+        "extent": module.extent,
         "total": module.total._asdict(),
         "float32": module.float32._asdict(),
         "executed": module.executed._asdict(),
@@ -179,7 +183,7 @@ def to_record(module: ModuleAnalysis) -> dict[str, Any]:
     }
 
 
-def as_json(module: ModuleAnalysis) -> str:
+def as_json(module: ModuleAnalysis | SavedModule) -> str:
     """Return the record as JSON text."""
     return json.dumps(to_record(module), indent=1) + "\n"
 

@@ -13,6 +13,7 @@ from costax.report.hlo_module import PROPERTIES, notes, table
 
 if TYPE_CHECKING:
     from costax.hlo.module_analysis import ModuleAnalysis
+    from costax.report.module_record import SavedModule
 
 _COUNTS: Final = ("flops", "transcendentals", "bytes")
 HEADINGS: Final = (
@@ -23,7 +24,7 @@ HEADINGS: Final = (
 """The columns of the CSV."""
 
 
-def as_markdown(module: ModuleAnalysis, **choice: Any) -> str:
+def as_markdown(module: ModuleAnalysis | SavedModule, **choice: Any) -> str:
     """Return the totals, a table and its notes as GitHub-flavoured Markdown. choice: options of `hlo_module.table`."""
     shown = table(module, **choice)
     totals = [

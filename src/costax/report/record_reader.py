@@ -134,9 +134,10 @@ class RecordReader:
         if isinstance(schema, str) and schema.startswith("costax/") and not schema.startswith(family):
             raise RecordError(
                 f"{self.origin} is a record of another kind: its schema is {_brief(schema)}.",
-                why="`costax show` and `costax.load` read the records of analyze and compare of a program only, "
-                "costax/analysis/ and costax/comparison/.",
-                cure="Read its fields as JSON. For its tables, give the command that wrote it again, without --json.",
+                why="`costax show` reads the records of analyze and compare, costax/analysis/, costax/comparison/ and "
+                "costax/hlo/; `costax.load` and `costax diff` those of programs, not of HLO files.",
+                cure="Read its fields as JSON. For its tables, give the command that wrote it again, without --json. "
+                "To compare HLO modules, pass their files.",
             )
         if not isinstance(schema, str) or not schema.startswith(family):
             fault = "it has no schema" if schema is None else f"its schema is {_brief(schema)}"
@@ -239,6 +240,17 @@ class RecordReader:
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
             raise self._wrong(f"{place} is {_brief(value)}, more than any count")
         return value
+
+    def _floats(self, stage: Any, key: str, place: str) -> dict[str, Any]:
+        numbers = self._object(stage, key, place)
+        return {name: self._number(numbers, name, f"{place}{key}.") for name in numbers}
+
+    def _number(self, entry: Any, key: str, place: str) -> Any:
+        value = entry.get(key, ...)
+        return value if isinstance(value, float) else self._get(entry, key, int, place)
+
+    def _maybe(self, entry: Any, key: str, place: str) -> bool | None:
+        return None if entry.get(key, ...) is None else self._get(entry, key, bool, place)
 
     def _wrong(self, reason: str) -> RecordError:
         return RecordError(
