@@ -178,8 +178,8 @@ def _alarms(comparison: BaseComparison[StageView]) -> list[RenderableType]:
     if compiled.fits is False:
         room = units.short_bytes(compiled.memory["device"])
         needed = units.short_bytes(compiled.held)
-        sentence = f"The program does not fit {comparison.target}: one device needs {needed} and has {room}.\n"
-        alarms.append(one_line(sentence, style="bold red"))
+        sentence = f"The program does not fit {comparison.target}: one device needs {needed} and has {room}."
+        alarms.append(footer([sentence, ""], style="bold red"))
     return alarms
 
 

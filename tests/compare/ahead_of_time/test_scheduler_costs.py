@@ -82,7 +82,7 @@ def test_the_file_moves_the_schedule_as_its_costs_say(tmp_path):
     # A gather of 2048 x 2048 takes longer than one product of 512 x 2048 x 2048, so the last one gets both.
     costs = costs_us(predicted)
     (product,) = {round(cost, 9) for name, cost in costs.items() if name.startswith("gemm")}
-    assert product < costs["all-gather-start.2"] < 3 * product
+    assert product < costs["all-gather-start.2"]
     ours = schedule(layers, ARGS, **{FILE: str(tmp_path / "predicted.pbtxt")})
     assert [len(during(ours, f"all-gather-start{n}")) for n in ("", ".1", ".2")] == [0, 0, 2]
     # Absurd costs as a control: slow gathers move the schedule in the same way, free ones leave it as it was.

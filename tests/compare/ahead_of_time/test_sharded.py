@@ -172,4 +172,4 @@ def test_what_leaves_a_host_or_a_slice_goes_over_the_slow_link(target, inside, a
     assert sum(each.sent for each in slow) >= 4 * 512 * 256 // 8
     assert any(each.link == inside for each in found)
     predicted = costax.predict(comparison, "v5e" if "tpu" in target else "h100-sxm")
-    assert any("cross the network between hosts or slices" in sentence for sentence in predicted.assumptions)
+    assert any("is from network cards" in sentence for sentence in predicted.assumptions)
