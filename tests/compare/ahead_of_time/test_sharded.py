@@ -41,7 +41,8 @@ def test_one_device_does_an_eighth(target):
     assert comparison.compiled.executed.flops == pytest.approx(comparison.jaxpr.total.flops / 8, rel=0.05)
     # jax lowers the whole program, and the partitioner splits it.
     assert comparison.lowered.total.flops >= comparison.jaxpr.total.flops
-    split = [d for d in comparison.deltas if "spmd" in d.pass_name]
+    # That of a TPU leaves products that it has replaced, which the next pass drops.
+    split = [d for d in comparison.deltas if "spmd" in d.pass_name or d.pass_name == "dce"]
     assert sum(d.flops for d in split) == pytest.approx(-comparison.jaxpr.total.flops * 7 / 8, rel=0.01)
 
 
