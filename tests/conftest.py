@@ -1,4 +1,4 @@
-"""What holds for every test: the width of the output is not that of the terminal in which pytest runs."""
+"""What holds for every test: no width of the terminal in which pytest runs, no lines of progress."""
 
 import os
 
@@ -7,3 +7,6 @@ import os
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
     os.unsetenv(_name)
+
+# On a loaded machine a stage takes seconds, and its line would stand in the output that a test compares.
+os.environ["COSTAX_QUIET"] = "1"

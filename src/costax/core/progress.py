@@ -6,6 +6,7 @@ A function is declared a stage where it is defined, `@stage("compiling")`. Stage
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -75,11 +76,12 @@ _LINE: ContextVar[_Line | None] = ContextVar("line", default=None)
 def shown(stream: TextIO | None = None) -> Generator[None]:
     """Show the stages that run in this context on a stream, by default standard error.
 
-    Off a terminal, as in a pipe, each stage that takes seconds is a line of its own.
+    Off a terminal, as in a pipe, each stage that takes seconds is a line of its own, unless the environment variable
+    COSTAX_QUIET is set.
     """
     terminal = stream or sys.stderr
     # pythonw, Python without a console on Windows, sets sys.stderr to None.
-    if not terminal:  # pyright: ignore[reportUnnecessaryComparison]
+    if not terminal or (os.environ.get("COSTAX_QUIET") and not terminal.isatty()):  # pyright: ignore[reportUnnecessaryComparison]
         yield
         return
     line = _Line(terminal) if terminal.isatty() else _Announcements(terminal)
