@@ -17,8 +17,8 @@ class CompilerModel:
 
     name: of the compiler and the machine. kind: the compiler, "gpu", "cpu" or "tpu".
 
-    bounds: the least and the most that a compiler needs, as shares of the estimate of its temporaries: nine in ten
-    programs of benchmarks/memory.py lie between them.
+    bounds: the least and the most that a compiler needs, as shares of the estimate of its temporaries: rounded from
+    the errors on the programs of benchmarks/memory.py, of which about one in ten lies outside.
 
     Order:
 
