@@ -12,7 +12,7 @@ in ../shared/oracles, and their bars are left out where this folder is missing.
 from __future__ import annotations
 
 import argparse
-import copy
+import dataclasses
 import json
 import sys
 from collections import defaultdict
@@ -30,7 +30,7 @@ from costax.performance.attention_sizes import FusedAttention
 from costax.performance.attention_time import attention_on
 from costax.performance.contractions import Contraction
 from costax.performance.efficiency import collectives
-from costax.performance.hosts import Network
+from costax.performance.hardware.specification import Figure, Network
 from costax.performance.product_time import product_on
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,11 +148,12 @@ def runs() -> Iterator[Run]:
             continue
         analysis = PROGRAMS[row["program"]](**row["arguments"])
         mesh = {name: row["arguments"][name] for name in ("tensor", "shards") if name in row["arguments"]}
-        device = costax.device(row["device"])
+        # Published figures are of whole chips, also where jax sees one as two devices.
+        device = dataclasses.replace(costax.device(row["device"]), jax_devices=1)
         if "network" in row:
             # The network of the cloud that ran it, in bytes per second of one GPU.
-            device = copy.copy(device)
-            object.__setattr__(device, "network", Network(8, row["network"]))
+            card = Figure(row["network"], url=row["link"])
+            device = dataclasses.replace(device, network=Network("network of the cloud", 8, card))
         best, expected, worst = costax.predict(analysis, device, mesh=mesh).range
         yield Run(row["device"], row["name"], row["link"], row["seconds"], best, expected, worst)
 

@@ -59,7 +59,7 @@ def with_shared_initial_values(region: Region) -> Region:
     """Return the region with one op that fills the stacked results of all its scans of one shape, before the first.
 
     A scan writes its stacked results into an array of zeros. XLA for GPUs fuses the broadcasts that make these arrays
-    into one kernel (multi_output_fusion.cc), so that those of all scans are alive from the first scan on. Example:
+    into one kernel (seen in dumps for an H100), so that those of all scans are alive from the first scan on. Example:
     nothing but the last of six checkpointed blocks needs its recomputed activations now, and all six have their memory.
     """
     scans = [op for op in region.ops if op.loop and not op.has_condition]
