@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 import costax
+from costax.errors import InputError
 
 # The result is the same for every version of jax.
 pytestmark = pytest.mark.once
@@ -91,3 +92,59 @@ def test_what_the_partitioner_gathers_is_a_doubt():
     use = analysis(jax.jit(chain), x, x).memory_use()
     assert "what the partitioner gathers" in use.unmodelled
     assert use.bounds[1] >= use.needed
+
+
+GIB = 2**30
+
+
+def kept(size: str, sharded_over: int = 1):
+    """A program that needs two arrays of a size, sharded over devices by their rows."""
+    array = f32(size)
+    if sharded_over > 1:
+        mesh = jax.sharding.AbstractMesh((sharded_over,), ("data",))
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+        array = jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+    return analysis(lambda x: x * 2, array)
+
+
+def test_several_devices_change_nothing_for_a_program_that_is_not_sharded():
+    # Two arrays of 12 GiB, and 15.75 GiB of memory.
+    alone, several = (costax.fits(kept("f32[3,1024,1048576]"), name) for name in ("v5e", "v5e-8"))
+    assert (alone.answer, several.answer) == ("no", "no")
+    assert (alone.needed, several.needed) == (24 * GIB, 24 * GIB)
+    assert (alone.available, alone.evenly) == (None, None)
+    assert (several.available, several.evenly) == (8, 3 * GIB)
+    assert "runs on one of the 8 devices" in str(several)
+    assert "would need 3 GiB or more, which fits" in str(several)
+    assert "shard the program evenly over 2 devices or more" in str(several)
+    assert "takes 2 devices" not in str(several)
+
+
+def test_too_few_devices_are_not_recommended():
+    found = costax.fits(kept("f32[300,1024,1048576]"), "v5e-8")
+    # 2,400 GiB, of which one device holds 15.5 GiB.
+    assert found.evenly == 300 * GIB
+    assert f"does not fit: that takes {-(-2400 * GIB // found.room)} devices" in str(found)
+    assert "shard the program" not in str(found)
+
+
+def test_a_sharded_program_needs_the_share_of_one_device():
+    found = costax.fits(kept("f32[32,1024,131072]", sharded_over=8), "v5e-8")
+    assert found.needed == 2 * 16 * GIB // 8
+    assert found.evenly is None
+    assert "sharded over 8 of 8" in str(found)
+    assert "8 have nothing to do" in str(costax.fits(kept("f32[32,1024,131072]", sharded_over=8), "v5e-16"))
+
+
+def test_fewer_devices_than_the_mesh_has_are_refused():
+    with pytest.raises(LookupError, match=r"sharded over 8 devices, and there are 4") as caught:
+        costax.fits(kept("f32[32,1024]", sharded_over=8), "h100", devices=4)
+    assert "mesh of 4" in str(caught.value)
+
+
+def test_two_numbers_of_devices_that_differ_are_refused():
+    with pytest.raises(InputError, match="devices is 4, and the name of the device says 8"):
+        costax.fits(kept("f32[4,4]"), "v5e-8", devices=4)
+    for wrong in (0, -1, True, 2.5):
+        with pytest.raises(InputError, match="1 or more"):
+            costax.fits(kept("f32[4,4]"), "v5e", devices=wrong)

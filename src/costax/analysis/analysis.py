@@ -100,15 +100,17 @@ class Analysis(Counts):
 
         return predict(self, device, mesh, examples=examples, tokens=tokens)
 
-    def fits(self, device: str | Device) -> Fit:
+    def fits(self, device: str | Device, *, devices: int | None = None) -> Fit:
         """Return whether the program fits the memory of a device; see `costax.fits`.
 
         Args:
-            device: A name that `costax devices` lists, the path of a device file, or a Device.
+            device: A name that `costax devices` lists, the path of a device file, or a Device; several of them as
+                "v5e-8", "tpu:v5e:2x4" or "h100:8".
+            devices: How many there are, as jax counts them, where the name does not say it.
         """
         from costax.performance.fit import fits
 
-        return fits(self, device)
+        return fits(self, device, devices=devices)
 
     def model_size(self, bits: int | str | Mapping[str, int | str] | None = None) -> Count:
         """Return the bits of the parameters as they are stored, or with another number of bits per element.

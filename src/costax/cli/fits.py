@@ -20,7 +20,13 @@ _EXIT_CODES: Final = {"yes": 0, "no": 1, "unsure": 3}
 
 @click.command(short_help="Check whether TARGET fits the memory of a device.")
 @options.tracing
-@click.option("--device", "name", required=True, help="A device of `costax devices`, or the path of a device file.")
+@click.option(
+    "--device",
+    "name",
+    required=True,
+    help="A device of `costax devices`, or the path of a device file; several as v5e-8, tpu:v5e:2x4 or h100:8.",
+)
+@click.option("--devices", type=int, metavar="N", help="How many devices there are, where --device does not say it.")
 @click.option(
     "--xla",
     is_flag=True,
@@ -37,6 +43,7 @@ def fits(
     trips: Sequence[str],
     on_missing: str | None,
     name: str,
+    devices: int | None,
     xla: bool,
     as_json: bool,
     module: str | None,
@@ -47,6 +54,7 @@ def fits(
 
     \b
     costax fits examples/gpt2.py:gpt2_train_step --device v5e
+    costax fits examples/gpt2.py:gpt2_train_step --device v5e-8
     costax fits examples/llama.py:llama2_7b --device h100-sxm --xla
     costax fits module.hlo.pb --device h100-sxm    # a compiled module, by XLA's buffer assignment
     """
@@ -55,15 +63,15 @@ def fits(
     from costax.cli.programs import loaded
     from costax.errors import DeviceError, DeviceMemoryError
     from costax.performance.fit import fits as fit_of
-    from costax.performance.hardware import device
+    from costax.performance.hardware import slice_of
 
-    target_device = device(name)
+    target_device = slice_of(name).device
     if xla:
         quieten_plugins()
     analysis = loaded(
         target, inputs, options.parsed_trips(trips), on_missing or "warn", module=module, applicable=("name",)
     )
-    fit = fit_of(analysis, target_device)
+    fit = fit_of(analysis, name, devices=devices)
     refused = ""
     if xla and isinstance(analysis, Analysis):
         from costax.compare.ahead_of_time import machine, of_size
@@ -83,7 +91,8 @@ def fits(
                     machine(of_size(target_device.compile_for, analysis.devices)),
                     passes=False,
                 ),
-                target_device,
+                name,
+                devices=devices,
             )
         except DeviceMemoryError as error:
             refused = str(error)
@@ -114,4 +123,6 @@ def _record(fit: Fit) -> dict[str, object]:
         "doubts": list(fit.unmodelled),
         "changes": [{"what": change.what, "saves_bytes": change.saves} for change in fit.changes],
         "devices": fit.devices,
+        "available": fit.available,
+        "evenly_bytes": fit.evenly,
     }

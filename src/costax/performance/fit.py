@@ -9,9 +9,8 @@ from typing import Final, Literal
 
 from costax.core.cost import Count
 from costax.core.display import Displayed
-from costax.errors import DeviceError
-from costax.performance.hardware import Device
-from costax.performance.hardware import device as device_of
+from costax.errors import DeviceError, InputError
+from costax.performance.hardware import Device, Slice, slice_of
 from costax.performance.memory import residuals
 from costax.performance.protocols import Counted, MemoryUse, Predictable, check_program
 
@@ -40,6 +39,7 @@ class Fit(Displayed):
     `needed`, such as "fused estimate". changes: changes that save memory, the largest saving first. parts: `needed` by
     kind of buffer, such as "arguments".
     unmodelled: primitives whose workspace is unknown, so that the compiled program may need more than `needed`.
+    available: how many devices there are, as jax counts them; None where nobody said.
     """
 
     analysis: Counted
@@ -51,6 +51,7 @@ class Fit(Displayed):
     unmodelled: Sequence[str] = ()
     parts: Mapping[str, Count] = field(default_factory=dict[str, Count])
     bounds: tuple[Count, Count] = (0, 0)
+    available: int | None = None
 
     def __bool__(self) -> bool:
         """Return whether the program is known to fit."""
@@ -76,22 +77,40 @@ class Fit(Displayed):
     @property
     def devices(self) -> int:
         """The least number of devices that hold the program if its memory is sharded evenly over them."""
-        return max(1, -(-self.needed // self.room))
+        return max(1, -(-self.needed * self.analysis.devices // self.room))
+
+    @property
+    def evenly(self) -> Count | None:
+        """The bytes that one device needs if the program is sharded evenly over those that there are.
+
+        None where nobody said how many there are, or where the program is sharded over all of them already.
+        """
+        if self.available is None or self.available <= self.analysis.devices:
+            return None
+        return -(-self.needed * self.analysis.devices // self.available)
 
 
-def fits(program: Predictable, device: str | Device) -> Fit:
+def fits(program: Predictable, device: str | Device, *, devices: int | None = None) -> Fit:
     """Return whether a program fits the memory of a device, with the margin and changes that save memory.
+
+    The answer is for the program as it is: each device holds its share by the shardings of the program, and one that
+    is not sharded runs on one device, however many there are.
 
     Args:
         program: An Analysis, whose needed bytes are those of the model of the device's compiler, a Comparison, whose
             needed bytes come from XLA's buffer assignment (argument + output - alias + temp), or the analysis of a
             module.
-        device: A name that `costax devices` lists, the path of a device file, or a Device.
+        device: A name that `costax devices` lists, the path of a device file, or a Device; several of them as
+            "v5e-8", "tpu:v5e:2x4" or "h100:8".
+        devices: How many there are, as jax counts them, where the name does not say it.
 
-    Raises DeviceError if the device or the size of its memory is not known, InputError for no such program.
+    Raises DeviceError if the device or the size of its memory is not known, or if the program is sharded over more
+    devices than there are; InputError for no such program.
     """
     check_program(program, "fits")
-    chosen = device_of(device).one_of_jax()
+    found = slice_of(device)
+    available = _available(found, devices, program.analysis.devices)
+    chosen = found.device.one_of_jax()
     if chosen.capacity is None:
         raise DeviceError(
             f"The device file of {chosen.name} has no memory capacity.",
@@ -102,7 +121,31 @@ def fits(program: Predictable, device: str | Device) -> Fit:
     use, analysis = program.memory_use(chosen), program.analysis
     bounds = use.bounds or (use.needed, use.needed)
     changes = _changes(analysis, use)
-    return Fit(analysis, chosen, use.needed, room, use.source, changes, use.unmodelled, use.parts, bounds)
+    return Fit(analysis, chosen, use.needed, room, use.source, changes, use.unmodelled, use.parts, bounds, available)
+
+
+def _available(found: Slice, devices: int | None, used: int) -> int | None:
+    """Return how many devices there are. used: how many the program is sharded over."""
+    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or devices < 1):
+        raise InputError(
+            f"devices is {devices!r}.",
+            why="It is the number of devices that there are, 1 or more.",
+            cure="Give a number such as 8.",
+        )
+    if None not in (devices, found.devices) and devices != found.devices:
+        raise InputError(
+            f"devices is {devices}, and the name of the device says {found.devices}.",
+            why="Both are the number of devices that there are, as jax counts them.",
+            cure="Give one of them.",
+        )
+    available = devices or found.devices
+    if available is not None and used > available:
+        raise DeviceError(
+            f"The program is sharded over {used} devices, and there are {available}.",
+            why="Each device of its mesh holds a share of its arrays.",
+            cure=f"Give {used} devices or more, or trace the program with a mesh of {available}.",
+        )
+    return available
 
 
 def _changes(analysis: Counted, use: MemoryUse) -> list[Saving]:

@@ -27,6 +27,7 @@ def render(fit: Fit) -> Text:
         needed = units.short_bytes(fit.needed)
         lines = [f"{fit.answer}: {name} needs {needed}, {fit.device.name} has {room}; {verdict}"]
         lines.append(f"  {parts} ({fit.source})")
+    lines += _of_several(fit)
     if fit.device.of_chip > 1:
         lines.append(f"  jax sees one chip as {fit.device.of_chip} devices; the memory is that of one of them.")
     if fit.unmodelled:
@@ -40,6 +41,22 @@ def render(fit: Fit) -> Text:
     if not fit and fit.changes:
         lines.append("What to change:" if fit.answer == "no" else "What would save memory:")
         lines += [f"  {change.what}: saves about {units.short_bytes(change.saves)}" for change in fit.changes]
-    if fit.answer == "no":
-        lines.append(f"  shard the program evenly over {fit.devices} devices")
+    if fit.answer == "no" and (fit.available is None or fit.available >= fit.devices):
+        lines.append(f"  shard the program evenly over {fit.devices:,} devices or more")
     return footer(lines)
+
+
+def _of_several(fit: Fit) -> list[str]:
+    """Say what several devices change."""
+    used, available = fit.analysis.devices, fit.available
+    if available is None or available == 1:
+        return [f"  This is the share of one of the {used} devices that the program is sharded over."] * (used > 1)
+    if used > 1:
+        unused = f"; {available - used} have nothing to do" if used < available else ""
+        return [f"  This is the share of one device. The program is sharded over {used} of {available}{unused}."]
+    lines = [f"  The program is not sharded: it runs on one of the {available} devices."]
+    if fit.evenly is not None and not fit:
+        each = units.short_bytes(fit.evenly)
+        enough = "fits" if fit.evenly <= fit.room else f"does not fit: that takes {fit.devices:,} devices"
+        lines.append(f"  Sharded evenly over all of them each would need {each} or more, which {enough}.")
+    return lines

@@ -70,6 +70,7 @@ class _DeviceReader:
             efficiency=efficiency,
             notes=tuple(self.document.get("notes", ())),
             jax_devices=self.count(self.document, "jax_devices"),
+            cores=self.count(self.document, "cores"),
             compile_for=self.document.get("compile_for", ""),
             units=self.document.get("units", ""),
             rates=self.rates("rates", self.table("rates")),

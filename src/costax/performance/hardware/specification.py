@@ -86,9 +86,9 @@ class Device(Displayed):
     bandwidth: bytes per second of the memory. capacity, usable: bytes of the memory, and those that a program can use.
     power: watts, such as "tdp" and "idle". clock: hertz. efficiency: the share of a peak that was measured. rates:
     measured rates by size of the work; only calibrated devices have them. calibrated: the date of the calibration.
-    jax_devices: how many devices jax sees in one chip. of_chip: 1 for the figures of a whole chip, n for those of one
-    of the n devices that jax sees in it. device_kinds: the names that jax gives it. network: between hosts. compiler:
-    what XLA is told to compile for `compile_for`.
+    jax_devices: how many devices jax sees in one chip. cores: of a chip, where the names of slices count cores, else 1.
+    of_chip: 1 for the figures of a whole chip, n for those of one of the n devices that jax sees in it. device_kinds:
+    the names that jax gives it. network: between hosts. compiler: what XLA is told to compile for `compile_for`.
     """
 
     id: str
@@ -106,6 +106,7 @@ class Device(Displayed):
     efficiency: Mapping[str, Figure] = field(default_factory=dict[str, Figure])
     notes: Sequence[str] = ()
     jax_devices: int = 1
+    cores: int = 1
     compile_for: str = ""
     units: str = ""
     rates: Mapping[str, Any] = field(default_factory=dict[str, Any])
