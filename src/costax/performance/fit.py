@@ -126,7 +126,7 @@ def fits(program: Predictable, device: str | Device, *, devices: int | None = No
 
 def _available(found: Slice, devices: int | None, used: int) -> int | None:
     """Return how many devices there are. used: how many the program is sharded over."""
-    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or devices < 1):
+    if devices is not None and (type(devices) is not int or devices < 1):
         raise InputError(
             f"devices is {devices!r}.",
             why="It is the number of devices that there are, 1 or more.",
