@@ -16,6 +16,7 @@ from jax import lax
 from jax._src.interpreters import mlir
 from jaxlib.mlir import ir
 
+import costax
 from corpus import Program, made, parameters, programs
 from costax import _jax
 from costax.compare.emitted import EmittedReplay, emitted
@@ -330,6 +331,28 @@ def test_instructions_have_operands_users_and_the_shapes_of_hlo():
     assert dot.users == [call]
     assert dot.shape.dims == (8, 8)
     assert dot.dot_dimensions.lhs_contracting == (1,)
+
+
+def key_in_a_branch_of_a_loop(i, key):
+    def added(n, total):
+        return total + lax.cond(i > n, lambda: jax.random.uniform(key), lambda: 1.0)
+
+    return lax.fori_loop(0, 3, added, 0.0)
+
+
+def test_what_a_region_takes_from_outside_is_an_operand_of_its_operation():
+    found = emitted_by(key_in_a_branch_of_a_loop, 1, jax.random.key(0))
+    (loop,) = (x for x in found.module.entry.instructions if x.opcode == "while")
+    # jax marks the sharding of a key before the loop, and only a branch in the body reads it.
+    (marked,) = (x for x in found.module.entry.instructions if x.opcode == "custom-call")
+    assert marked in loop.operands
+    assert marked.users == [loop]
+
+
+def test_the_key_of_a_branch_has_an_owner():
+    assert costax.compare(key_in_a_branch_of_a_loop)(1, jax.random.key(0)).unexplained == ()
+    drawn = lambda i, key: lax.switch(i, [lambda k: jax.random.uniform(k), lambda k: 0.0], key)  # noqa: E731
+    assert costax.compare(drawn)(1, jax.random.key(0)).unexplained == ()
 
 
 def test_the_body_of_a_loop_comes_before_its_condition():

@@ -184,6 +184,8 @@ class _Builder:
         self.computations: dict[int, Computation] = {}
         self.costs: dict[int, ComputationCost] = {}
         self.unconverted: dict[str, str] = {}
+        # By computation, the values that it takes from outside.
+        self.captured: dict[int, Sequence[int]] = {}
         self._functions: dict[str, Computation] = {}
         self._metadata: dict[str, bytes] = {"": b""}
         self._last_id = 0
@@ -205,10 +207,12 @@ class _Builder:
         body = _ComputationBuilder(self)
         for number in block.arguments:
             body.parameter(number)
+        body.captured.clear()
         for operation in block.operations:
             body.add(operation)
         root = body.root(block.returned)
         key = self.next_id()
+        self.captured[key] = body.captured
         computation = Computation(key, f"{name}.{key}", tuple(body.instructions), root, False)
         self.computations[key] = computation
         self.costs[key] = ComputationCost(body.exact, _rounded(body.exact), body.own, body.calls)
@@ -242,6 +246,7 @@ class _ComputationBuilder:
         self._builder = builder
         self._known: dict[int, Instruction] = {}
         self._parameters = 0
+        self.captured: list[int] = []
         self.instructions: list[Instruction] = []
         self.exact = _NONE
         self.own: list[tuple[Instruction, Properties]] = []
@@ -250,11 +255,14 @@ class _ComputationBuilder:
     def add(self, operation: _jax.EmittedOperation) -> None:
         """Add an operation, and what it costs and calls."""
         builder = self._builder
-        operands = tuple([self._known.get(number) or self.parameter(number) for number in operation.operands])
+        called, joined = self._called(operation)
+        # In HLO what a region takes from outside is an operand.
+        taken = [number for callee in called for number in builder.captured[callee.id]]
+        numbers = (*operation.operands, *dict.fromkeys(taken)) if operation.regions else operation.operands
+        operands = tuple([self._known.get(number) or self.parameter(number) for number in numbers])
         kind = operation.kind
         short = operation.name.rpartition(".")[2]
         counted = _FREE if kind is None else builder.operation_costs[kind]
-        called, joined = self._called(operation)
         opcode = counted.opcode or (_opcode(operation.name) if called else short)
         ins = self._instruction(short, opcode, operation.results, operands, operation.op_name, counted.raw, called)
         self._name_results(ins, operation)
@@ -273,6 +281,7 @@ class _ComputationBuilder:
         """Add a parameter: an argument, or a value that a region takes from outside."""
         raw = MESSAGES["Instruction"](parameter_number=self._parameters)
         self._parameters += 1
+        self.captured.append(number)
         ins = self._instruction("parameter", "parameter", (number,), (), "", raw)
         self._known[number] = ins
         return ins
