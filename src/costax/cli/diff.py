@@ -100,6 +100,8 @@ def diff(
         click.echo(json.dumps(record, indent=1))
     elif markdown:
         click.echo(pull_request.as_markdown(compared, failures), nl=False)
+        if len(comparisons) == 2:
+            click.echo("\n" + pull_request.compiled_as_markdown(*comparisons), nl=False)
     else:
         shown = fields or diff.DEFAULT
         table = compare(*views.merged_alike(compared.before, compared.after)) if merge else compared

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from costax.analysis.budgets import text
 from costax.analysis.diff import Change, Diff, Layer, fields
@@ -13,6 +13,10 @@ from costax.analysis.views import label, templates
 from costax.core.cost import Count
 from costax.core.polynomial import magnitude
 from costax.report.formats import escaped, grid
+from costax.report.passes import difference
+
+if TYPE_CHECKING:
+    from costax.compare.base_comparison import BaseComparison, StageView
 
 # The fields of the summary, most important first; a field that did not change is not shown.
 _FIELDS: Final = (
@@ -72,6 +76,35 @@ def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
         lines += grid(("layer", "before", "after", "change", "%"), cells, numeric_from=1)
         lines += [f"\n{len(changed) - _MOST} more layers changed."] if len(changed) > _MOST else []
         lines.append("")
+    return "\n".join(lines)
+
+
+def compiled_as_markdown(before: BaseComparison[StageView], after: BaseComparison[StageView]) -> str:
+    """Return what changed of the compiled programs of two comparisons as Markdown: totals, then passes.
+
+    A pass is listed where its change of FLOPs or transcendentals is another one than before.
+    """
+    first, second = before.compiled, after.compiled
+    counts: Mapping[str, tuple[str, Callable[[StageView], int]]] = {
+        "FLOPs that run": ("flops", lambda stage: stage.executed.flops),
+        "transcendentals that run": ("transcendentals", lambda stage: stage.executed.transcendentals),
+        "bytes accessed": ("bytes_unfused", lambda stage: stage.total.bytes),
+        "memory of one device": ("bytes_unfused", lambda stage: stage.held),
+    }
+    targets = escaped(" and ".join(dict.fromkeys((before.target, after.target))))
+    changes = [(name, field, Change(count(first), count(second))) for name, (field, count) in counts.items()]
+    rows = [(name, *_row(field, change)) for name, field, change in changes if change.delta]
+    if not rows:
+        return f"Compiled for {targets}: no count of the compiled program changed.\n"
+    lines = [f"Compiled for {targets}:", "", *grid(("", "before", "after", "change", "%"), rows, numeric_from=1), ""]
+    passes = [
+        (name, *_row("flops", Change(then.flops, now.flops))[:3])
+        for name, (then, now) in difference(before, after).items()
+        if then.flops != now.flops
+    ]
+    if passes:
+        lines += ["Passes of the compiler that changed FLOPs otherwise:", ""]
+        lines += [*grid(("pass", "before", "after", "difference"), passes[:_MOST], numeric_from=1), ""]
     return "\n".join(lines)
 
 
