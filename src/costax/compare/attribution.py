@@ -13,6 +13,7 @@ from costax.core.conventions import as_xla
 from costax.core.cost import ZERO, Count
 from costax.core.equation import KERNEL
 from costax.core.progress import stage
+from costax.hlo.consumers import consumers, is_resharding
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.loops import Conditional, Loop
 from costax.hlo.metadata import Sources
@@ -23,6 +24,8 @@ from costax.hlo.trip_counts import TripCounts
 from costax.program.call_sites import CallSite
 
 _ONCE: Final = Properties(1, 1, 1)
+# Equations by which a program asks for another sharding.
+_RESHARDING: Final = frozenset({"sharding_constraint", "reshard", "device_put"})
 
 Branches = dict[Address, dict[int, tuple[Count, Count]]]
 """For each conditional, how much of each branch XLA counts: (FLOPs, transcendentals), 0 or 1 each. A branch that the
@@ -119,8 +122,18 @@ class _ModuleWalker:
         origin = self._origins.get(ins.name, "")
         call_site = self._index.owner(origin, context.caller)
         evidence = "marked" if "~" in origin and origin == ins.op_name else f"carried from {origin}" if origin else ""
+        if is_resharding(ins) and not (call_site and call_site.primitive in _RESHARDING and evidence != "marked"):
+            needing = consumers(ins, computation, lambda x: self._owner(x, context) is not None)
+            owners = [(owner, x.name) for x, _ in needing if (owner := self._owner(x, context))]
+            if owners:
+                # The first in the program; loops and calls around it pass the value on.
+                call_site, name = min(owners, key=lambda x: (bool(x[0].node.children), x[0].address))
+                evidence = f"needed by {name}"
         actual = self._actual(ins, counted, context, call_site)
         return AttributedCost(ins, computation, *counted, context.runs, call_site, evidence, actual)
+
+    def _owner(self, ins: Instruction, context: _CallContext) -> CallSite | None:
+        return self._index.owner(self._origins.get(ins.name, ""), context.caller)
 
     def _actual(
         self, ins: Instruction, counted: Properties, context: _CallContext, call_site: CallSite | None
@@ -143,7 +156,7 @@ class _ModuleWalker:
         return 1 if trips is None else trips
 
     def _scope(self, ins: Instruction, context: _CallContext) -> str:
-        owner = self._index.owner(self._origins.get(ins.name, ""), context.caller)
+        owner = self._owner(ins, context)
         return "/".join(owner.scope) if owner is not None else ""
 
     def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> int | None:

@@ -83,6 +83,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "source_target_pairs": (52, "bytes*"),
         "batch_group_count": (58, "int"),
         "comparison_direction": (63, "bytes"),
+        "frontend_attributes": (68, "bytes"),
         "collective_device_list": (87, "CollectiveDeviceList"),
         "ragged_dot_dimension_numbers": (90, "RaggedDotDimensionNumbers"),
         "iota_groups": (92, "bytes"),
