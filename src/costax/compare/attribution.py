@@ -11,7 +11,7 @@ from costax.compare.stage_costs import AttributedCost
 from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.cost import ZERO, Count
-from costax.core.equation import KERNEL
+from costax.core.equation import CONDITION, KERNEL
 from costax.core.progress import stage
 from costax.hlo.consumers import consumers, is_resharding
 from costax.hlo.library_calls import is_opaque, true_cost
@@ -114,7 +114,10 @@ class _ModuleWalker:
         # The names in the body of a loop or branch begin with the names of the function around the loop; only a call
         # starts names anew.
         caller = marks if ins.opcode == "call" else context.caller
-        return _CallContext(caller, marks, context.times.scaled(call.times), context.runs * trips)
+        # XLA for the CPU may put a loop into a function of its own: its call has the name of the loop, and runs once.
+        site = self._index.find(marks) if ins.opcode == "call" else None
+        enclosing = context.enclosing if site is not None and site.node.is_loop else marks
+        return _CallContext(caller, enclosing, context.times.scaled(call.times), context.runs * trips)
 
     def _attributed(
         self, ins: Instruction, computation: Computation, counted: Properties, context: _CallContext
@@ -150,31 +153,35 @@ class _ModuleWalker:
     def _noted_trips(self, call: Call, marks: Address, context: _CallContext) -> Count:
         """Return how often the computation of a loop runs, once where that is unknown; note the loop."""
         loop = call.instruction
-        trips = self._trips(loop, marks, context)
-        if call.callee is loop.callee(0):
+        trips, condition = self._trips(loop, marks, context)
+        is_body = call.callee is loop.callee(0)
+        if is_body:
             self.loops.append(Loop(loop.name, self._scope(loop, context), self._sources.of(loop), trips))
-        return 1 if trips is None else trips
+        runs = trips if is_body else condition
+        return 1 if runs is None else runs
 
     def _scope(self, ins: Instruction, context: _CallContext) -> str:
         owner = self._owner(ins, context)
         return "/".join(owner.scope) if owner is not None else ""
 
-    def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> int | None:
-        """Return how often a loop runs: what the module says of it, else the equation that it stands for, else None.
+    def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> tuple[int | None, int | None]:
+        """Return how often the body and the condition of a loop run; None where that is unknown.
 
-        A loop that the compiler made, such as a product that XLA's partitioner splits into steps, stands for no loop
-        of the program, though its name is that of an equation.
+        The module says it, or the equation that the loop stands for. A loop that the compiler made, such as a product
+        that XLA's partitioner splits into steps, stands for no loop of the program, though its name is that of an
+        equation. The condition of a loop that counts is one comparison, which is taken to run as often as the body.
         """
         trips = self._trip_counts.of(loop)
         if trips is not None:
-            return trips
+            return trips, trips
         call_site = self._index.find(marks) if marks != context.enclosing else None
         if call_site is None:
-            return None
+            return None, None
         # A scan of 10 steps with unroll=4 is a loop of 2 iterations; the 2 steps that remain stand after the loop.
         unrolled = max(call_site.node.equation.params.get("unroll", 1), 1)
-        times = [child.times for child in call_site.node.children if child.loop and not child.unknown]
-        return int(max(times)) // unrolled if times else None
+        times = {x.label: int(x.times) // unrolled for x in call_site.node.children if x.loop and not x.unknown}
+        body = next((runs for name, runs in times.items() if name != CONDITION), None)
+        return body, times.get(CONDITION, body)
 
     def _note_branch_weight(self, call: Call, marks: Address, caller: Caller) -> None:
         """Note how much of a branch XLA counts. Which branch of the equation it is, its instructions say.
