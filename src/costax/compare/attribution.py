@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ from costax.core.conventions import as_xla
 from costax.core.cost import ZERO, Count
 from costax.core.equation import CONDITION, KERNEL
 from costax.core.progress import stage
-from costax.hlo.consumers import consumers, is_resharding
+from costax.hlo.consumers import consumers, is_resharding, served
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.loops import Conditional, Loop
 from costax.hlo.metadata import Sources
@@ -126,17 +126,25 @@ class _ModuleWalker:
         call_site = self._index.owner(origin, context.caller)
         evidence = "marked" if "~" in origin and origin == ins.op_name else f"carried from {origin}" if origin else ""
         if is_resharding(ins) and not (call_site and call_site.primitive in _RESHARDING and evidence != "marked"):
-            needing = consumers(ins, computation, lambda x: self._owner(x, context) is not None)
-            owners = [(owner, x.name) for x, _ in needing if (owner := self._owner(x, context))]
-            if owners:
-                # The first in the program; loops and calls around it pass the value on.
-                call_site, name = min(owners, key=lambda x: (bool(x[0].node.children), x[0].address))
-                evidence = f"needed by {name}"
+            needing = self._first(consumers(ins, computation, lambda x: self._is_owned(x, context)), context)
+            if needing is not None:
+                call_site, evidence = self._owner(needing, context), f"needed by {needing.name}"
         actual = self._actual(ins, counted, context, call_site)
-        return AttributedCost(ins, computation, *counted, context.runs, call_site, evidence, actual)
+        firsts = [self._first(x, context) for x in served(ins, computation, lambda x: self._is_owned(x, context))]
+        sites = tuple([self._owner(x, context) if x is not None else call_site for x in firsts])
+        return AttributedCost(ins, computation, *counted, context.runs, call_site, evidence, actual, sites)
 
     def _owner(self, ins: Instruction, context: _CallContext) -> CallSite | None:
         return self._index.owner(self._origins.get(ins.name, ""), context.caller)
+
+    def _is_owned(self, ins: Instruction, context: _CallContext) -> bool:
+        return self._owner(ins, context) is not None
+
+    def _first(self, found: Iterable[tuple[Instruction, Computation]], context: _CallContext) -> Instruction | None:
+        """Return the instruction whose equation is the first in the program; loops around it pass the value on."""
+        owners = [(owner, ins) for ins, _ in found if (owner := self._owner(ins, context)) is not None]
+        order = min(owners, key=lambda x: (bool(x[0].node.children), x[0].address), default=None)
+        return None if order is None else order[1]
 
     def _actual(
         self, ins: Instruction, counted: Properties, context: _CallContext, call_site: CallSite | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import combinations, product
 from math import prod
@@ -25,6 +25,16 @@ Mesh = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What a collective of several layers does for one of them: bytes of operands, and bytes that the device sends."""
+
+    scope: str
+    direction: str
+    bytes: Count
+    sent: Count | None
+
+
+@dataclass(frozen=True, slots=True)
 class Collective:
     """A collective instruction, from the view of one device.
 
@@ -33,7 +43,8 @@ class Collective:
     for a permutation. axes: the mesh axes along which the groups lie; empty where no axes fit. executed: the number of
     executions. direction: "forward", "backward", "recompute" or "update"; "" if no equation says it. link: over which
     links the bytes go: "ICI", "NVLink", "network", or two of these; "" if the machine is not known. between: the names
-    of the instructions that XLA's schedule has between the start and the end of an asynchronous collective.
+    of the instructions that XLA's schedule has between the start and the end of an asynchronous collective. shares: the
+    parts of a collective that XLA combined from those of several layers, which add up to it; () for a single layer.
     """
 
     name: str
@@ -48,6 +59,33 @@ class Collective:
     direction: str = ""
     link: str = ""
     between: tuple[str, ...] = ()
+    shares: tuple[Share, ...] = ()
+
+    def shared(self, layers: Sequence[tuple[str, str]], sizes: Sequence[Count]) -> Collective:
+        """Return the collective with the share of each layer.
+
+        layers: the scope and the direction that each operand belongs to. sizes: the bytes of each operand.
+        """
+        if len(set(layers)) < 2:
+            return replace(self, scope=layers[0][0], direction=layers[0][1]) if layers else self
+        of_layers: dict[tuple[str, str], Count] = {}
+        for layer, size in zip(layers, sizes, strict=True):
+            of_layers[layer] = of_layers.get(layer, 0) + size
+        shares: list[Share] = []
+        before = 0
+        for layer, size in of_layers.items():
+            # The differences of rounded sums add up to the whole.
+            upto = [None if self.sent is None else self.sent * x // max(sum(sizes), 1) for x in (before, before + size)]
+            sent = None if upto[0] is None or upto[1] is None else upto[1] - upto[0]
+            shares.append(Share(*layer, size, sent))
+            before += size
+        return replace(self, shares=tuple(shares))
+
+
+def by_layer(whole: Collective) -> Sequence[Collective]:
+    """Return the parts of a collective, one for each layer; they add up to it."""
+    parts = [replace(whole, **{x.name: getattr(share, x.name) for x in fields(Share)}) for share in whole.shares]
+    return [replace(part, shares=()) for part in parts] or (whole,)
 
 
 def kind(ins: Instruction) -> str:
@@ -70,13 +108,22 @@ def collective(
     pairs = ins.source_target_pairs
     everyone = tuple(range(devices))
     groups = () if pairs or ins.opcode == SEND else ins.replica_groups or (everyone,)
-    operands = [Operand(leaf.dims, leaf.dtype) for x in ins.operands for leaf in x.shape.arrays()]
+    operands = [leaf for x in ins.operands for leaf in _arrays(x)]
     found = (_axes(groups, pairs, mesh) for mesh in meshes) if groups or pairs else iter(())
     axes = next((mesh_axes for mesh_axes in found if mesh_axes is not None), ())
     members = len(next(iter(groups), everyone))
     operand_bytes = sum(x.nbytes for x in operands)
     sent = _sent(kind(ins), operands, members, pairs)
     return Collective(ins.name, kind(ins), operand_bytes, sent, groups, axes, executed, scope, source)
+
+
+def bytes_of(ins: Instruction) -> Count:
+    """Return the bytes of the arrays of an instruction."""
+    return sum(x.nbytes for x in _arrays(ins))
+
+
+def _arrays(ins: Instruction) -> list[Operand]:
+    return [Operand(leaf.dims, leaf.dtype) for leaf in ins.shape.arrays()]
 
 
 def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequence[tuple[int, int]]) -> Count | None:

@@ -72,14 +72,15 @@ class _Use(NamedTuple):
 
 
 def consumers(
-    ins: Instruction, computation: Computation, is_named: Callable[[Instruction], bool]
+    ins: Instruction, computation: Computation, is_named: Callable[[Instruction], bool], path: _Path = ()
 ) -> Iterator[tuple[Instruction, Computation]]:
     """Yield the instructions that use a value otherwise than to pass it on, each with its computation.
 
-    computation: of `ins`. is_named: whether the name of an instruction tells what it belongs to. The search goes into
-    fusions, loops and branches. A result of the program, or a value that a loop carries on, has no consumer there.
+    computation: of `ins`. is_named: whether the name of an instruction tells what it belongs to. path: the place of the
+    value in a tuple that `ins` returns. The search goes into fusions, loops and branches. A result of the program, or a
+    value that a loop carries on, has no consumer there.
     """
-    pending = deque(_Use(ins, (), computation, ()).next())
+    pending = deque(_Use(ins, path, computation, ()).next())
     seen: set[tuple[int, _Path]] = set()
     while pending and len(seen) < _MOST_STEPS:
         use = pending.popleft()
@@ -92,6 +93,30 @@ def consumers(
             pending.extend(use.next())
         elif is_named(use.value):
             yield use.value, use.inside
+
+
+def served(
+    ins: Instruction, computation: Computation, is_named: Callable[[Instruction], bool]
+) -> Sequence[Sequence[tuple[Instruction, Computation]]]:
+    """Return the instructions for which a collective handles each of its operands, if it has several; () otherwise.
+
+    XLA combines collectives of several layers into one. One that moves values serves their consumers, one that reduces
+    them serves the producers of what it adds.
+    """
+    if len(ins.operands) < 2 or not kind(ins):
+        return ()
+    if kind(ins) in _MOVING:
+        return [list(consumers(ins, computation, is_named, (i,))) for i in range(len(ins.operands))]
+    return [[(x, computation) for x in (_producer(operand, is_named),) if x] for operand in ins.operands]
+
+
+def _producer(value: Instruction, is_named: Callable[[Instruction], bool]) -> Instruction | None:
+    """Return the instruction that computes a value, through those that change its form alone."""
+    for _ in range(_MOST_STEPS):
+        if value.opcode not in _PASSING or not value.operands:
+            break
+        value = value.operands[0]
+    return value if is_named(value) else None
 
 
 def _entered(user: Instruction, places: Sequence[int]) -> Iterator[tuple[Computation, Instruction]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from os.path import normpath
 from typing import Final
 
-from costax.hlo.consumers import consumers, is_resharding
+from costax.hlo.consumers import consumers, is_resharding, served
 from costax.hlo.records import Computation, Instruction, Module
 
 FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
@@ -73,6 +73,11 @@ class Scopes:
             first = _JOINED.split(name, maxsplit=1)[0]
             found = self._layers[computation.id, name] = layer_of(self._whole(computation, first)[:-1])
         return found
+
+    def served(self, computation: Computation, ins: Instruction) -> list[tuple[tuple[str, ...], str]]:
+        """Return the layer that a combined collective serves with each of its operands; [] for other instructions."""
+        firsts = [next(iter(found), (ins, computation)) for found in served(ins, computation, self._is_jaxs)]
+        return [self.layer(inside, first) for first, inside in firsts]
 
     def _is_jaxs(self, ins: Instruction) -> bool:
         return split(ins.op_name)[:1] == (self._root,)
