@@ -97,7 +97,7 @@ def test_eight_devices_with_a_part_of_the_data_sum_each_gradient():
 
     found = trained(loss, [array(mesh, (D, F)), array(mesh, (F, D))], array(mesh, (ROWS, D), "data"))
     sent = {(name, "backward", "all-reduce", "data"): 2 * whole(8, WEIGHT) for name in ("one", "two")}
-    # One product forward, one for the gradient of the weights, one for that of the input, which the first does not need.
+    # A product forward, one for the gradient of the weights, one for that of the input, which the first does not need.
     check(found, sent, 5 * PRODUCT, {"one": 1, "two": 1, "update": 8})
     update = next(layer for layer in found.replication.layers if layer.scope == "update")
     # Each device updates all weights: a product and a difference an element.
