@@ -25,6 +25,7 @@ EIGHT = pytest.mark.skipif(jax.device_count() != 8, reason="runs in a process wi
 LAYERS, ROWS, D, F = 4, 512, 128, 512
 PRODUCT = 2 * ROWS * D * F
 WEIGHT = 4 * D * F
+WAYS = ("forward", "backward")
 
 
 @pytest.mark.slow
@@ -40,8 +41,8 @@ def test_steps_on_eight_devices_pass():
     assert "passed" in done.stdout
 
 
-def on(shape, names):
-    return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(shape))
+def on(shape, names, kind=AxisType.Auto):
+    return jax.make_mesh(shape, names, axis_types=(kind,) * len(shape))
 
 
 def array(mesh, shape, *spec):
@@ -65,13 +66,16 @@ def squared(x):
         return (x * x).sum()
 
 
+def sent_by(found):
+    return {(x.scope, x.direction, x.opcode, *x.axes): x.sent for x in found.communication()}
+
+
 def check(found, sent, products, layers):
     """Assert what one device sends, its FLOPs in products, and how often the work of each layer is computed.
 
     sent: bytes by (layer, direction, collective, mesh axis). products: FLOPs of all devices together.
     """
-    summed = {(x.scope, x.direction, x.opcode, *x.axes): x.sent for x in found.communication()}
-    assert summed == sent
+    assert sent_by(found) == sent
     dots = [cost for cost in found.compiled.instruction_costs if cost.instruction.opcode == "dot"]
     assert 8 * sum(cost.actual.flops * cost.executed for cost in dots) == products
     assert found.replication.compared > 0.99
@@ -222,9 +226,6 @@ def test_eight_devices_with_an_expert_each_exchange_tokens():
     check(found, sent, 6 * 2 * tokens * D * F + 2 * 2 * tokens * D * D, {"expert": 1, "embed": 1})
 
 
-WAYS = ("forward", "backward")
-
-
 @EIGHT
 def test_eight_devices_with_a_part_of_the_sequence_pass_keys_and_values_around():
     mesh, n = on((8,), ("sequence",)), 8
@@ -255,3 +256,138 @@ def test_eight_devices_with_a_part_of_the_sequence_pass_keys_and_values_around()
     hops = 6 * n * n * 2 * (ROWS // n) ** 2 * D
     check(found, sent, 3 * 2 * 2 * ROWS * D * D + hops, {"scores": 1, "values": 1, "project": 1})
     assert [x.executed for x in found.compiled.collectives if x.opcode == "collective-permute"] == [n] * 4
+
+
+@EIGHT
+def test_eight_stages_of_a_pipeline_pass_activations_on():
+    mesh, stages, batches = on((8,), ("stage",)), 8, 16
+    ticks = batches + stages - 1
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P("stage"), P()), out_specs=P(), check_vma=False)
+    def pipeline(w, x):
+        stage = lax.axis_index("stage")
+
+        def tick(carry, t):
+            state, out = carry
+            state = jnp.where(stage == 0, x[jnp.minimum(t, batches - 1)], state)
+            with jax.named_scope("stage"):
+                state = jnp.tanh(state @ w[0])
+            out = lax.dynamic_update_index_in_dim(out, state, jnp.clip(t - stages + 1, 0, batches - 1), 0)
+            with jax.named_scope("shift"):
+                return (lax.ppermute(state, "stage", [(i, i + 1) for i in range(stages - 1)]), out), None
+
+        out = lax.scan(tick, (jnp.zeros_like(x[0]), jnp.zeros_like(x)), jnp.arange(ticks))[0][1]
+        with jax.named_scope("share"):
+            return lax.psum(jnp.where(stage == stages - 1, out, 0), "stage")
+
+    found = costax.compare(pipeline)(array(mesh, (stages, D, D), "stage"), array(mesh, (batches, 64, D)))
+    sent = {
+        # The last stage sends nothing: a device sends 7 / 8 of an activation on average.
+        ("shift", "forward", "collective-permute", "stage"): ticks * whole(8, 4 * 64 * D),
+        ("share", "forward", "all-reduce", "stage"): 2 * whole(8, 4 * batches * 64 * D),
+    }
+    # Every stage computes in every tick, in the bubble too.
+    check(found, sent, stages * ticks * 2 * 64 * D * D, {"stage": 1})
+
+
+@EIGHT
+def test_eight_devices_with_a_part_of_the_vocabulary_sum_what_they_look_up():
+    mesh, words, tokens = on((2, 4), ("data", "tensor")), 1024, 64
+
+    def loss(table, ids, targets):
+        with jax.named_scope("embed"):
+            x = table[ids]
+        with jax.named_scope("head"):
+            logits = x @ table.T
+        with jax.named_scope("loss"):
+            picked = jnp.take_along_axis(logits, targets[:, None], -1)[:, 0]
+            return (jax.nn.logsumexp(logits, -1) - picked).mean()
+
+    ids = jax.ShapeDtypeStruct((tokens,), "int32", sharding=NamedSharding(mesh, P("data")))
+    table = array(mesh, (words, D), "tensor")
+    found = costax.compare(jax.jit(jax.grad(loss), out_shardings=table.sharding))(table, ids, ids)
+    activations, gradient = 2 * whole(4, 4 * tokens // 2 * D), 2 * whole(2, 4 * words // 4 * D)
+    sent = {
+        ("embed", "forward", "all-reduce", "tensor"): activations,
+        ("head", "backward", "all-reduce", "tensor"): activations,
+        ("embed", "backward", "all-reduce", "data"): gradient,
+        ("head", "backward", "all-reduce", "data"): gradient,
+        # The maximum and the sum of each token.
+        ("loss", "forward", "all-reduce", "tensor"): 2 * 2 * whole(4, 4 * tokens // 2),
+    }
+    check(found, sent, 3 * 2 * tokens * D * words, {"head": 1})
+
+
+@EIGHT
+def test_eight_devices_with_a_part_of_the_optimiser_gather_the_weights():
+    mesh = on((8,), ("data",))
+
+    def step(w, momentum, x):
+        def loss(w):
+            with jax.named_scope("net"):
+                return jnp.square(x @ w).sum()
+
+        gradient = jax.grad(loss)(w)
+        with jax.named_scope("update"):
+            momentum = 0.9 * momentum + gradient
+            return w - 0.1 * momentum, momentum
+
+    w, momentum = array(mesh, (D, F)), array(mesh, (D, F), "data")
+    jitted = jax.jit(step, out_shardings=(w.sharding, momentum.sharding))
+    found = costax.compare(jitted)(w, momentum, array(mesh, (ROWS, D), "data"))
+    sent = {
+        ("net", "backward", "all-reduce", "data"): 2 * whole(8, WEIGHT),
+        ("update", "update", "all-gather", "data"): whole(8, WEIGHT),
+    }
+    check(found, sent, 2 * PRODUCT, {"net": 1, "update": 1})
+
+
+@EIGHT
+def test_eight_devices_move_what_a_program_reshards_itself():
+    mesh = on((4, 2), ("data", "model"), AxisType.Explicit)
+
+    def network(x, up, down):
+        with jax.named_scope("up"):
+            hidden = jnp.tanh(x @ up)
+        with jax.named_scope("down"):
+            out = jnp.matmul(hidden, down, out_sharding=P("data", None))
+        with jax.named_scope("back"):
+            return jax.reshard(out, P(None, None))
+
+    args = array(mesh, (ROWS, D), "data"), array(mesh, (D, F), None, "model"), array(mesh, (F, D), "model")
+    with jax.set_mesh(mesh):
+        found = costax.compare(jax.jit(network))(*args)
+    sent = {
+        ("down", "forward", "all-reduce", "model"): 2 * whole(2, 4 * ROWS // 4 * D),
+        ("back", "forward", "all-gather", "data"): whole(4, 4 * ROWS * D),
+    }
+    check(found, sent, 2 * PRODUCT, {"up": 1, "down": 1})
+
+
+@EIGHT
+@pytest.mark.parametrize(("asked", "layer"), [(True, "gather"), (False, "use")])
+def test_eight_devices_gather_where_the_program_asks_for_it(asked, layer):
+    mesh = on((8,), ("data",))
+
+    def product(x, w):
+        if asked:
+            with jax.named_scope("gather"):
+                w = lax.with_sharding_constraint(w, NamedSharding(mesh, P()))
+        with jax.named_scope("use"):
+            return x @ w
+
+    found = costax.compare(jax.jit(product))(array(mesh, (ROWS, D), "data"), array(mesh, (D, F), "data"))
+    assert sent_by(found) == {(layer, "forward", "all-gather", "data"): whole(8, WEIGHT)}
+
+
+@EIGHT
+def test_eight_devices_with_uneven_parts_do_not_repeat_work():
+    mesh, rows = on((8,), ("data",)), 60
+
+    def product(x, w):
+        return lax.with_sharding_constraint(x, NamedSharding(mesh, P("data"))) @ w
+
+    (layer,) = costax.compare(jax.jit(product))(array(mesh, (rows, D)), array(mesh, (D, F))).replication.layers
+    # 60 rows are 8 rows on each device, 4 of them padding.
+    assert (layer.program, layer.executed) == (2 * 60 * D * F, 2 * 64 * D * F)
+    assert "padded where arrays do not divide evenly" in str(layer)

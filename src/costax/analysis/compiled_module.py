@@ -22,7 +22,8 @@ from costax.errors import InputError, Missing
 from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside
-from costax.hlo.collectives import Collective, by_layer, bytes_of, collective, kind
+from costax.hlo.collectives import Collective, by_layer, collective, sent_as
+from costax.hlo.consumers import fusions
 from costax.hlo.devices import with_devices
 from costax.hlo.dump_folder import module_in
 from costax.hlo.files import ModuleFile, read_module_file
@@ -129,14 +130,19 @@ class CompiledModule(ModuleAnalysis):
         """The collectives of one device, in the order of the module."""
         module = self.replay.module
         meshes = module.run_on.meshes or ({"devices": module.devices},)
-        scopes = Scopes(module)
-
-        def of(x: ExecutedInstruction) -> Collective:
-            found = collective(x.instruction, meshes, x.runs, "/".join(x.scope), x.source)
-            layers = [("/".join(scope), "") for scope, _ in scopes.served(x.computation, x.instruction)]
-            return found.shared(layers, [bytes_of(operand) for operand in x.instruction.operands] if layers else ())
-
-        return tuple(of(x) for x in self.executed_instructions if kind(x.instruction))
+        scopes, sources, around = Scopes(module), Sources(module), fusions(module)
+        runs = {id(x.instruction): x.runs for x in self.executed_instructions}
+        found: list[Collective] = []
+        for computation in reversed(list(module.computations.values())):
+            fusion = around.get(computation.id)
+            for ins in computation.instructions:
+                opcode = sent_as(ins, computation)
+                executed = runs.get(id(ins), 0 if fusion is None else runs.get(id(fusion), 0))
+                if opcode and executed:
+                    scope, source = "/".join(scopes.layer(computation, ins)[0]), sources.of(ins)
+                    parts = [(size, ("/".join(x), "")) for size, x in scopes.served(computation, ins, fusion)]
+                    found.append(collective(ins, meshes, executed, scope, source, opcode).shared(parts))
+        return tuple(found)
 
     # Memory.
 

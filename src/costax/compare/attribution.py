@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from costax.compare.lineage import RESHARDING
 from costax.compare.owners import Caller, CallSiteIndex
 from costax.compare.stage_costs import AttributedCost
 from costax.core.address import Address
@@ -13,7 +14,8 @@ from costax.core.conventions import as_xla
 from costax.core.cost import ZERO, Count
 from costax.core.equation import CONDITION, KERNEL
 from costax.core.progress import stage
-from costax.hlo.consumers import consumers, is_resharding, served
+from costax.hlo.collectives import sent_as
+from costax.hlo.consumers import consumers, fusions, is_resharding, served
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.loops import Conditional, Loop
 from costax.hlo.metadata import Sources
@@ -24,8 +26,7 @@ from costax.hlo.trip_counts import TripCounts
 from costax.program.call_sites import CallSite
 
 _ONCE: Final = Properties(1, 1, 1)
-# Equations by which a program asks for another sharding.
-_RESHARDING: Final = frozenset({"sharding_constraint", "reshard", "device_put"})
+_NOTHING: Final = Properties()
 
 Branches = dict[Address, dict[int, tuple[Count, Count]]]
 """For each conditional, how much of each branch XLA counts: (FLOPs, transcendentals), 0 or 1 each. A branch that the
@@ -79,6 +80,8 @@ class _ModuleWalker:
         self._origins = origins
         self._trip_counts = TripCounts(replay.module)
         self._sources = Sources(replay.module)
+        # By the id of a computation, the fusion that it is of.
+        self._fusions = fusions(replay.module)
         self.branches: Branches = {}
         self.loops: list[Loop] = []
         # By name, the scope of each conditional.
@@ -95,9 +98,11 @@ class _ModuleWalker:
     def computation(self, computation: Computation, context: _CallContext) -> Iterator[AttributedCost]:
         """Yield the costs of a computation and of those that it calls."""
         cost = self._replay.computation_costs[computation.id]
-        for ins, own in cost.own:
-            counted = own.scaled(context.times)
-            if counted.flops or counted.transcendentals or counted.bytes:
+        costs = {ins: own.scaled(context.times) for ins, own in cost.own}
+        for ins in computation.instructions:
+            counted = costs.get(ins, _NOTHING)
+            # XLA counts nothing for a collective in a fusion that only moves values.
+            if counted.flops or counted.transcendentals or counted.bytes or sent_as(ins, computation):
                 yield self._attributed(ins, computation, counted, context)
         for call in cost.calls:
             yield from self.computation(call.callee, self._inner(call, context))
@@ -125,13 +130,17 @@ class _ModuleWalker:
         origin = self._origins.get(ins.name, "")
         call_site = self._index.owner(origin, context.caller)
         evidence = "marked" if "~" in origin and origin == ins.op_name else f"carried from {origin}" if origin else ""
-        if is_resharding(ins) and not (call_site and call_site.primitive in _RESHARDING and evidence != "marked"):
+        if is_resharding(ins) and not (call_site and call_site.primitive in RESHARDING and evidence != "marked"):
             needing = self._first(consumers(ins, computation, lambda x: self._is_owned(x, context)), context)
             if needing is not None:
                 call_site, evidence = self._owner(needing, context), f"needed by {needing.name}"
         actual = self._actual(ins, counted, context, call_site)
-        firsts = [self._first(x, context) for x in served(ins, computation, lambda x: self._is_owned(x, context))]
-        sites = tuple([self._owner(x, context) if x is not None else call_site for x in firsts])
+        # What the program asks for itself has its own scope.
+        is_own = call_site is not None and bool(call_site.node.traits.collective)
+        fusion = self._fusions.get(computation.id)
+        serving = () if is_own else served(ins, computation, lambda x: self._is_owned(x, context), fusion)
+        parts = [(size, self._first(found, context)) for size, found in serving]
+        sites = tuple([(size, call_site if x is None else self._owner(x, context)) for size, x in parts])
         return AttributedCost(ins, computation, *counted, context.runs, call_site, evidence, actual, sites)
 
     def _owner(self, ins: Instruction, context: _CallContext) -> CallSite | None:

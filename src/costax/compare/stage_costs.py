@@ -14,7 +14,7 @@ from costax.compare.ahead_of_time import Machine
 from costax.compare.base_comparison import required_bytes
 from costax.core.address import Address
 from costax.core.cost import Count
-from costax.hlo.collectives import SEND, Collective, Mesh, bytes_of, collective, kind
+from costax.hlo.collectives import SEND, Collective, Mesh, collective, sent_as
 from costax.hlo.library_calls import is_opaque
 from costax.hlo.loops import Conditional, Loop
 from costax.hlo.records import Computation, Instruction
@@ -33,8 +33,8 @@ class AttributedCost:
     flops, transcendentals, bytes: what XLA counts. call_site: the equation that the instruction came from, or None.
     evidence: "marked" (its name has the mark of the equation), "enclosed" (it has no mark and belongs to the body of
     the equation), or "inferred: ..." with the reason. executed: how often it runs. actual: what one run of it does:
-    what XLA counts, or, for a call of a library, the work of the library. operand_sites: of a collective that XLA
-    combined from several, the equation of each operand.
+    what XLA counts, or, for a call of a library, the work of the library. parts: of a collective that XLA combined
+    from several, the bytes and the equation of each.
     """
 
     instruction: Instruction
@@ -46,7 +46,7 @@ class AttributedCost:
     call_site: CallSite | None
     evidence: str
     actual: Properties
-    operand_sites: tuple[CallSite | None, ...] = ()
+    parts: tuple[tuple[Count, CallSite | None], ...] = ()
 
     @property
     def place(self) -> CallSite | None:
@@ -162,19 +162,19 @@ class StageCost:
     @cached_property
     def _collectives(self) -> tuple[Collective, ...]:
         schedule = Schedule(self.replay.module)
-        return tuple(self._collective(cost, schedule) for cost in self.instruction_costs if kind(cost.instruction))
+        sent = ((cost, sent_as(cost.instruction, cost.computation)) for cost in self.instruction_costs)
+        return tuple(self._collective(cost, opcode, schedule) for cost, opcode in sent if opcode)
 
-    def _collective(self, cost: AttributedCost, schedule: Schedule) -> Collective:
+    def _collective(self, cost: AttributedCost, opcode: str, schedule: Schedule) -> Collective:
         ins, site = cost.instruction, cost.call_site
-        found = collective(ins, self.meshes, cost.executed, _layer(site)[0])
+        found = collective(ins, self.meshes, cost.executed, _layer(site)[0], opcode=opcode)
         link = ""
         if self.machine is not None:
             link = self.machine.link(found.groups or ins.source_target_pairs)
             if found.opcode == SEND and self.machine.slices > 1:
                 link = self.machine.links[1]
         _, direction = _layer(site)
-        layers = [_layer(x) for x in cost.operand_sites]
-        found = found.shared(layers, [bytes_of(x) for x in ins.operands] if layers else ())
+        found = found.shared([(size, _layer(x)) for size, x in cost.parts])
         return replace(found, direction=direction, link=link, between=schedule.between(ins))
 
     @property

@@ -15,10 +15,13 @@ from costax.rules.lowered_names import COLLECTIVE_PRIMITIVES
 from costax.rules.registry import REGISTRY
 
 if TYPE_CHECKING:
-    from costax.hlo.records import Instruction
+    from costax.hlo.records import Computation, Instruction
 
 _Axis = TypeVar("_Axis")
 SEND: Final = "send"
+# How libtpu marks the fusions of an asynchronous collective.
+_DONE: Final = "AsyncCollectiveDone"
+_MEANWHILE: Final = "async_collective_fusion"
 
 Mesh = Mapping[str, int]
 """The sizes of the mesh axes by name, the slowest-varying axis first."""
@@ -61,22 +64,21 @@ class Collective:
     between: tuple[str, ...] = ()
     shares: tuple[Share, ...] = ()
 
-    def shared(self, layers: Sequence[tuple[str, str]], sizes: Sequence[Count]) -> Collective:
+    def shared(self, parts: Sequence[tuple[Count, tuple[str, str]]]) -> Collective:
         """Return the collective with the share of each layer.
 
-        layers: the scope and the direction that each operand belongs to. sizes: the bytes of each operand.
+        parts: the bytes of each part, and the scope and the direction that it belongs to; () for a single part.
         """
-        if len(set(layers)) < 2:
-            return replace(self, scope=layers[0][0], direction=layers[0][1]) if layers else self
         of_layers: dict[tuple[str, str], Count] = {}
-        for layer, size in zip(layers, sizes, strict=True):
+        for size, layer in parts:
             of_layers[layer] = of_layers.get(layer, 0) + size
+        if len(of_layers) < 2:
+            return replace(self, scope=parts[0][1][0], direction=parts[0][1][1]) if parts else self
         shares: list[Share] = []
-        before = 0
+        whole, before = max(sum(of_layers.values()), 1), 0
         for layer, size in of_layers.items():
             # The differences of rounded sums add up to the whole.
-            upto = [None if self.sent is None else self.sent * x // max(sum(sizes), 1) for x in (before, before + size)]
-            sent = None if upto[0] is None or upto[1] is None else upto[1] - upto[0]
+            sent = None if self.sent is None else self.sent * (before + size) // whole - self.sent * before // whole
             shares.append(Share(*layer, size, sent))
             before += size
         return replace(self, shares=tuple(shares))
@@ -97,13 +99,31 @@ def kind(ins: Instruction) -> str:
     return opcode if opcode in COLLECTIVE_PRIMITIVES or opcode == SEND else ""
 
 
+def sent_as(ins: Instruction, computation: Computation) -> str:
+    """Return what an instruction of a computation sends as: `kind(ins)`, but for what TPUs have in fusions.
+
+    A collective that runs beside others stands in three fusions: that which starts it (`AsyncCollectiveStart`), one
+    that computes meanwhile, and that which waits for it; the first counts. Of an all-reduce in a fusion of which only
+    slices leave it, each device keeps its slice: it is a reduce-scatter.
+    """
+    opcode = kind(ins)
+    if not opcode or not computation.is_fusion:
+        return opcode
+    users = [x for user in ins.users for x in (user.users if user.opcode == "get-tuple-element" else (user,))]
+    if opcode == "all-reduce" and users and all(x.opcode == "dynamic-slice" for x in users):
+        return "reduce-scatter"
+    waits = any(x.custom_call_target == _DONE for x in users if x.opcode == "custom-call")
+    return "" if waits or computation.name.startswith(_MEANWHILE) else opcode
+
+
 def collective(
-    ins: Instruction, meshes: Sequence[Mesh], executed: Count, scope: str = "", source: str = ""
+    ins: Instruction, meshes: Sequence[Mesh], executed: Count, scope: str = "", source: str = "", opcode: str = ""
 ) -> Collective:
     """Return the collective of an instruction; `kind(ins)` must not be "".
 
-    meshes: the meshes of the program; each has all devices of the program, in order.
+    meshes: the meshes of the program; each has all devices of the program, in order. opcode: what it sends as.
     """
+    opcode = opcode or kind(ins)
     devices = max((prod(mesh.values()) for mesh in meshes), default=0)
     pairs = ins.source_target_pairs
     everyone = tuple(range(devices))
@@ -113,8 +133,8 @@ def collective(
     axes = next((mesh_axes for mesh_axes in found if mesh_axes is not None), ())
     members = len(next(iter(groups), everyone))
     operand_bytes = sum(x.nbytes for x in operands)
-    sent = _sent(kind(ins), operands, members, pairs)
-    return Collective(ins.name, kind(ins), operand_bytes, sent, groups, axes, executed, scope, source)
+    sent = _sent(opcode, operands, members, pairs)
+    return Collective(ins.name, opcode, operand_bytes, sent, groups, axes, executed, scope, source)
 
 
 def bytes_of(ins: Instruction) -> Count:

@@ -9,12 +9,13 @@ collective after that instruction.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from costax.hlo.collectives import kind
+from costax.core.cost import Count
+from costax.hlo.collectives import bytes_of, kind
 from costax.hlo.proto import decode
-from costax.hlo.records import Computation, Instruction
+from costax.hlo.records import Computation, Instruction, Module
 
 # Collectives that reduce have the name of the instruction whose partial sums they add.
 _MOVING: Final = frozenset({"all-gather", "all-to-all", "collective-permute"})
@@ -96,27 +97,63 @@ def consumers(
 
 
 def served(
-    ins: Instruction, computation: Computation, is_named: Callable[[Instruction], bool]
-) -> Sequence[Sequence[tuple[Instruction, Computation]]]:
-    """Return the instructions for which a collective handles each of its operands, if it has several; () otherwise.
+    ins: Instruction,
+    computation: Computation,
+    is_named: Callable[[Instruction], bool],
+    fusion: Instruction | None = None,
+) -> Sequence[tuple[Count, Sequence[tuple[Instruction, Computation]]]]:
+    """Return the parts of a collective that XLA combined from several: bytes, and the instructions that each serves.
 
-    XLA combines collectives of several layers into one. One that moves values serves their consumers, one that reduces
-    them serves the producers of what it adds.
+    A part is an operand, or a piece of an operand that XLA concatenates. A collective that moves values serves their
+    consumers, one that reduces them serves the producers of what it adds. () for a collective of one part. fusion: that
+    the collective is in.
     """
-    if len(ins.operands) < 2 or not kind(ins):
+    if not kind(ins):
         return ()
     if kind(ins) in _MOVING:
-        return [list(consumers(ins, computation, is_named, (i,))) for i in range(len(ins.operands))]
-    return [[(x, computation) for x in (_producer(operand, is_named),) if x] for operand in ins.operands]
+        found = [list(consumers(ins, computation, is_named, (i,))) for i in range(len(ins.operands))]
+        return list(zip(map(bytes_of, ins.operands), found, strict=True)) if len(found) > 1 else ()
+    outside = fusion.operands if fusion is not None else ()
+    operands = [outside[x.parameter_number] if _enters(x, outside) else x for x in ins.operands]
+    pieces = [piece for operand in operands for piece in _pieces(operand)]
+    producers = [_producer(piece, is_named) for piece in pieces] if len(pieces) > 1 else []
+    return [(bytes_of(x), [(y, computation)] if y else []) for x, y in zip(pieces, producers, strict=False)]
+
+
+def fusions(module: Module) -> Mapping[int, Instruction]:
+    """Return the fusion of each computation that is one, by the id of the computation."""
+    instructions = (x for computation in module.computations.values() for x in computation.instructions)
+    return {callee.id: x for x in instructions if x.opcode == "fusion" for callee in x.called}
+
+
+def _enters(value: Instruction, outside: Sequence[Instruction]) -> bool:
+    return value.opcode == "parameter" and value.parameter_number < len(outside)
+
+
+def _pieces(value: Instruction) -> Sequence[Instruction]:
+    """Return the values that XLA concatenates to a value; the value itself for any other."""
+    root = value.called[0].root if value.opcode == "fusion" and value.called else value
+    if root.opcode != "concatenate" or root.op_name:
+        return (value,)
+    sources = [_origin(x) for x in root.operands]
+    if root is value:
+        return sources
+    inside = all(x.opcode == "parameter" and x.parameter_number < len(value.operands) for x in sources)
+    return [value.operands[x.parameter_number] for x in sources] if inside else (value,)
 
 
 def _producer(value: Instruction, is_named: Callable[[Instruction], bool]) -> Instruction | None:
     """Return the instruction that computes a value, through those that change its form alone."""
+    value = _origin(value)
+    return value if is_named(value) else None
+
+
+def _origin(value: Instruction) -> Instruction:
     for _ in range(_MOST_STEPS):
         if value.opcode not in _PASSING or not value.operands:
             break
         value = value.operands[0]
-    return value if is_named(value) else None
+    return value
 
 
 def _entered(user: Instruction, places: Sequence[int]) -> Iterator[tuple[Computation, Instruction]]:

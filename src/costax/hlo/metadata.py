@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from os.path import normpath
 from typing import Final
 
+from costax.core.cost import Count
 from costax.hlo.consumers import consumers, is_resharding, served
 from costax.hlo.records import Computation, Instruction, Module
 
@@ -74,10 +75,13 @@ class Scopes:
             found = self._layers[computation.id, name] = layer_of(self._whole(computation, first)[:-1])
         return found
 
-    def served(self, computation: Computation, ins: Instruction) -> list[tuple[tuple[str, ...], str]]:
-        """Return the layer that a combined collective serves with each of its operands; [] for other instructions."""
-        firsts = [next(iter(found), (ins, computation)) for found in served(ins, computation, self._is_jaxs)]
-        return [self.layer(inside, first) for first, inside in firsts]
+    def served(
+        self, computation: Computation, ins: Instruction, fusion: Instruction | None = None
+    ) -> list[tuple[Count, tuple[str, ...]]]:
+        """Return the bytes and the layer of each part of a combined collective; [] for other instructions."""
+        found = served(ins, computation, self._is_jaxs, fusion)
+        parts = [(size, next(iter(x), (ins, computation))) for size, x in found]
+        return [(size, self.layer(inside, first)[0]) for size, (first, inside) in parts]
 
     def _is_jaxs(self, ins: Instruction) -> bool:
         return split(ins.op_name)[:1] == (self._root,)
