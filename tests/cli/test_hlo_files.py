@@ -20,8 +20,8 @@ import costax
 from costax import _jax
 from costax.cli.app import main
 from costax.hlo import HloError
-from costax.hlo.metadata import split
-from costax.hlo.module_analysis import analyze_bytes
+from costax.hlo.metadata import Scopes, split
+from costax.hlo.module_analysis import analyze_bytes, analyze_module
 from hlo_damaged import DAMAGED, build, computation, instruction, module
 from hlo_samples import SPECS, module_bytes, scanned, stage
 
@@ -89,7 +89,9 @@ def test_what_xla_dumps_is_costed_as_xla_costs_it(dump, stage_, suffix):
     assert [found["xla"][key] for key in KEYS] == list(found["float32"].values())
     product = 2 * 8 * 8 * 8
     assert found["by_opcode"]["dot"]["charged"]["flops"] == 2 * 4 * 8 * 8 + product
-    assert found["by_scope"]["factor"]["charged"]["flops"] == product
+    # The factorisation symmetrises its operand and masks its result: a few operations an element.
+    assert product <= found["by_scope"]["factor"]["charged"]["flops"] < product + 8 * 8 * 8
+    assert set(found["by_scope"]) == {"steps", "factor", ""}
 
 
 def test_a_module_in_another_message_is_found_inside_it(dump):
@@ -149,9 +151,11 @@ def test_a_loop_of_unknown_length_can_be_answered(unbounded):
 
 
 def test_names_in_a_shared_function_are_joined_with_those_of_its_call(dump):
-    scopes = record("analyze", dumped(dump, "before_optimizations", ".hlo.pb"))["by_scope"]
-    assert any(scope.startswith("factor/jit(cholesky)") for scope in scopes), list(scopes)
-    assert not any(scope.startswith("jit(step)") for scope in scopes)
+    analysis = analyze_module(dumped(dump, "before_optimizations", ".hlo.pb"))
+    scopes = Scopes(analysis.replay.module)
+    raw = {"/".join(scopes.of(cost.computation, cost.instruction)) for cost in analysis.instruction_costs}
+    assert any(scope.startswith("factor/jit(cholesky)") for scope in raw), raw
+    assert not any(scope.startswith("jit(step)") for scope in raw)
 
 
 def test_source_lines_are_the_users(dump):

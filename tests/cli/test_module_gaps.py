@@ -138,13 +138,16 @@ def test_the_budget_of_a_comparison_refuses_a_loop_of_unknown_length():
     def halved(x):
         return lax.while_loop(lambda y: y[0] > 1, lambda y: y * 0.5, x)
 
-    comparison = costax.compare(halved, passes=False, on_missing="warn", trips={"while": 3})(
-        jax.ShapeDtypeStruct((4,), "float32")
-    )
+    argument = jax.ShapeDtypeStruct((4,), "float32")
+    comparison = costax.compare(halved, passes=False)(argument)
     assert comparison.unknown_loops
     with pytest.raises(costax.errors.BudgetError, match="are unknown"):
         comparison.check(costax.Budget(executed_flops=10**9))
     comparison.check(costax.Budget(temp_bytes="1 GiB"))
+    known = costax.compare(halved, passes=False, trips={"while": 3})(argument)
+    assert not known.unknown_loops
+    # Three times the body of four products, and four times a comparison.
+    known.check(costax.Budget(executed_flops=3 * 4 + 4))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,16 @@ def test_predict_sums_by_scope_opcode_and_source(modules, by, word):
     assert word in ran("predict", modules / "after.hlo.pb", "--device", "h100-sxm", "--by", by)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_analyze_and_predict_name_the_same_layers(modules, name):
+    analysed = json.loads(ran("analyze", modules / name, "--json"))["by_scope"]
+    groups = json.loads(ran("predict", modules / name, "--device", "h100-sxm", "--json"))["groups"]
+    layers = {"update", "update/layer"}
+    assert layers <= {group["scope"] for group in groups} <= set(analysed) <= layers | {""}
+    executed = analysed["update/layer"]["executed"]["flops"]
+    assert 3 * LAYERS * PRODUCTS <= executed < 1.05 * 3 * LAYERS * PRODUCTS
+
+
 def test_what_if_says_what_a_module_does_not_know(modules):
     done = run("what-if", modules / "after.hlo.pb", "--weights", "int8")
     assert done.exit_code == 2

@@ -7,6 +7,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import lax
 
 import costax
 from costax import _jax
@@ -50,6 +51,25 @@ def test_an_equation_without_a_line_has_that_of_the_call_around(links):
     inside = [delta for delta in chain.deltas(known) if len(delta.address) > 1]
     assert inside
     assert {delta.source for delta in inside} == {"model.py:7"}
+
+
+@pytest.mark.parametrize("passes", [True, False])
+@pytest.mark.parametrize("jitted", [True, False])
+def test_a_loop_that_depends_on_data_runs_its_condition_once_more_than_its_body(passes, jitted):
+    def search(w, x):
+        return lax.while_loop(lambda x: jnp.sum(x) < 3, lambda x: jnp.tanh(x @ w), x)
+
+    fn = (lambda w, x: jax.jit(search)(w, x) + 1) if jitted else search
+    specs = costax.spec("f32[8,8]"), costax.spec("f32[4,8]")
+    compiled = costax.compare(fn, trips={"*while": 7}, passes=passes)(*specs).compiled
+    # The condition adds 4 * 8 elements, which are 31 additions, and compares their sum.
+    assert compiled.executed.flops == 7 * 2 * 4 * 8 * 8 + 8 * (31 + 1) + jitted * 4 * 8
+    assert compiled.executed.transcendentals == 7 * 4 * 8
+    assert [loop.trips for loop in compiled.loops] == [7]
+    assert compiled.exact
+    unknown = costax.compare(fn, passes=passes)(*specs).compiled
+    assert [loop.trips for loop in unknown.loops] == [None]
+    assert not unknown.exact
 
 
 def test_a_dictionary_of_xla_that_is_another_one_does_not_match():

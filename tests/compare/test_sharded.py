@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 import costax
 from aot_targets import needs
+from costax.errors import TargetError
 from costax.report import load_any
 from costax.report.prediction import to_record
 
@@ -233,6 +234,46 @@ def test_devices_stand_wherever_a_sharding_is(named, devices):
     mesh = on((2, 4), ("data", "tensor"), abstract=True)
     analysis = costax.analyze(named(mesh, costax.spec("f32[64,8]")))()
     assert (analysis.devices, analysis.even_share) == (devices, devices > 1)
+
+
+ABSTRACT = {
+    "arguments": lambda mesh: (jax.jit(jnp.sin), array(mesh, (64, 8), "data")),
+    "results": lambda mesh: (jax.jit(jnp.sin, out_shardings=NamedSharding(mesh, P("data"))), costax.spec("f32[64,8]")),
+    "a constraint": lambda mesh: (
+        lambda x: lax.with_sharding_constraint(jnp.sin(x), NamedSharding(mesh, P("data"))),
+        costax.spec("f32[64,8]"),
+    ),
+    "shard_map": lambda mesh: (
+        jax.shard_map(jnp.sin, mesh=mesh, in_specs=P("data"), out_specs=P("data")),
+        costax.spec("f32[64,8]"),
+    ),
+}
+
+
+@pytest.mark.parametrize("where", ABSTRACT)
+def test_an_abstract_mesh_cannot_be_compiled_for_this_machine(where):
+    fn, argument = ABSTRACT[where](on((2, 4), ("data", "tensor"), abstract=True))
+    with pytest.raises(TargetError) as error:
+        costax.compare(fn)(argument)
+    text = str(error.value)
+    assert "sharded over an abstract mesh of 8 devices, which names no devices of this machine" in text
+    assert "--xla_force_host_platform_device_count=8" in text
+    assert "cuda:h100:8 or tpu:v5e:2x4" in text
+
+
+@pytest.mark.parametrize("where", ["a constraint", "shard_map"])
+@pytest.mark.parametrize("target", [pytest.param("cuda:h100:8", marks=needs("cuda"))])
+def test_a_mesh_inside_of_the_program_alone_does_not_count_for_one_device(where, target):
+    fn, argument = ABSTRACT[where](on((2, 4), ("data", "tensor"), abstract=True))
+    with pytest.raises(TargetError, match="Give an argument a sharding on that mesh"):
+        costax.compare(fn, target=target)(argument)
+
+
+@EIGHT
+@pytest.mark.parametrize("where", ABSTRACT)
+def test_eight_cpus_compile_for_a_mesh_of_devices(where):
+    fn, argument = ABSTRACT[where](on((2, 4), ("data", "tensor")))
+    assert costax.compare(fn, passes=False)(argument).compiled.devices == 8
 
 
 def test_the_prediction_before_partitioning_is_that_of_one_device_and_says_what_is_missing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hlo_samples
@@ -16,7 +17,9 @@ from costax.hlo import (
     read_file,
     read_text,
     replay_module,
+    replica_groups,
 )
+from costax.hlo.proto import MESSAGES
 from hlo_oracle import from_text, one, reducer
 from hlo_samples import SPECS, convolved, module_bytes, scanned
 
@@ -112,6 +115,40 @@ def test_attributes_of_other_opcodes():
     layout = root("f32[4,9]{0,1:T(8,128)S(5)} negate(p0)", "f32[4,9]").shape.layout
     assert layout is not None
     assert (layout.minor_to_major, layout.tiles, layout.memory_space) == ((0, 1), ((8, 128),), 5)
+
+
+def mesh_groups(sizes, named, device_ids=(), reshape=(), transpose=()):
+    axes = [MESSAGES["MeshAxis"](name=str(i).encode(), size=size) for i, size in enumerate(sizes)]
+    order = MESSAGES["DeviceOrder"](reshape=reshape, transpose=transpose)
+    mesh = MESSAGES["Mesh"](axes=axes, device_ids=device_ids, order=order)
+    raw = MESSAGES["MeshGroups"](mesh=mesh, axes=[MESSAGES["MeshAxisPart"](index=i) for i in named])
+    return replica_groups.of_mesh(raw, "here")
+
+
+def test_the_devices_of_a_mesh_may_stand_in_another_order():
+    by_rows = np.arange(8).reshape(4, 2)
+    assert mesh_groups((4, 2), (0,)) == tuple(map(tuple, by_rows.T.tolist()))
+    # `mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}`: the devices are 0, 4, 1, 5, 2, 6, 3, 7.
+    devices = np.arange(8).reshape(2, 4).T.reshape(4, 2)
+    expected = tuple(map(tuple, devices.T.tolist()))
+    assert expected == ((0, 1, 2, 3), (4, 5, 6, 7))
+    assert mesh_groups((4, 2), (0,), reshape=(2, 4), transpose=(1, 0)) == expected
+    assert mesh_groups((4, 2), (0,), device_ids=devices.flatten().tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"device_ids": [0, 1, 2, 3, 4, 5, 6, 6]},
+        {"device_ids": [0, 1]},
+        {"reshape": [2, 3], "transpose": [1, 0]},
+        {"reshape": [2, 4], "transpose": [1, 1]},
+        {"reshape": [2**40, 2**40]},
+    ],
+)
+def test_a_mesh_with_other_devices_is_damaged(order):
+    with pytest.raises(HloError, match="mesh of 8 devices"):
+        mesh_groups((4, 2), (0,), **order)
 
 
 def test_users_are_listed_once_and_control_edges_are_kept():

@@ -3,6 +3,7 @@
 Supported: jax 0.8.2 and newer.
 """
 
+from costax._jax.aot_topologies import assigned_devices as assigned_devices
 from costax._jax.aot_topologies import compile_ahead_of_time as compile_ahead_of_time
 from costax._jax.aot_topologies import compiled_cost as compiled_cost
 from costax._jax.aot_topologies import compiled_memory as compiled_memory

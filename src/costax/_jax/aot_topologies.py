@@ -47,6 +47,12 @@ def partitions(lowered: Any) -> int:
     return attributes["mhlo.num_partitions"].value if "mhlo.num_partitions" in attributes else 1
 
 
+def assigned_devices(lowered: Any) -> int | None:
+    """Return how many devices a lowered program names; None where its mesh is abstract, which names none."""
+    named = getattr(lowered._lowering, "_device_list", ())
+    return None if named is None else len(named) or partitions(lowered)
+
+
 def meshes(lowered: Any) -> tuple[Mapping[str, int], ...]:
     """Return the meshes of a lowered program as axis sizes by name; each has all devices of the program, in order."""
     sizes_by_mesh: list[Mapping[str, int]] = []

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,8 @@ from costax.errors import InputError, Missing
 from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside
-from costax.hlo.collectives import Collective, collective, kind
+from costax.hlo.collectives import Collective, by_layer, collective, sent_as
+from costax.hlo.consumers import fusions
 from costax.hlo.devices import with_devices
 from costax.hlo.dump_folder import module_in
 from costax.hlo.files import ModuleFile, read_module_file
@@ -128,11 +130,19 @@ class CompiledModule(ModuleAnalysis):
         """The collectives of one device, in the order of the module."""
         module = self.replay.module
         meshes = module.run_on.meshes or ({"devices": module.devices},)
-        return tuple(
-            collective(x.instruction, meshes, x.runs, "/".join(x.scope), x.source)
-            for x in self.executed_instructions
-            if kind(x.instruction)
-        )
+        scopes, sources, around = Scopes(module), Sources(module), fusions(module)
+        runs = {id(x.instruction): x.runs for x in self.executed_instructions}
+        found: list[Collective] = []
+        for computation in reversed(list(module.computations.values())):
+            fusion = around.get(computation.id)
+            for ins in computation.instructions:
+                opcode = sent_as(ins, computation)
+                executed = runs.get(id(ins), 0 if fusion is None else runs.get(id(fusion), 0))
+                if opcode and executed:
+                    scope, source = "/".join(scopes.layer(computation, ins)[0]), sources.of(ins)
+                    parts = [(size, ("/".join(x), "")) for size, x in scopes.served(computation, ins, fusion)]
+                    found.append(collective(ins, meshes, executed, scope, source, opcode).shared(parts))
+        return tuple(found)
 
     # Memory.
 
@@ -204,9 +214,9 @@ class CompiledModule(ModuleAnalysis):
         for x in self.executed_instructions:
             add(x.scope, "executed_flops", x.once.flops * x.runs)
             add(x.scope, "hbm_bytes", x.once.bytes * x.runs)
-        for collective_ in self.collectives:
-            scope = [part for part in collective_.scope.split("/") if part]
-            add(scope, "collective_bytes", (collective_.sent or 0) * collective_.executed)
+        for part in chain.from_iterable(map(by_layer, self.collectives)):
+            scope = [name for name in part.scope.split("/") if name]
+            add(scope, "collective_bytes", (part.sent or 0) * part.executed)
         for kernel in self.kernels():
             add(kernel.scope, "kernels", kernel.times)
         temporaries = [x for x in self.memory.alive if x.kind == TEMPORARIES]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from costax.compare.lineage import RESHARDING
 from costax.compare.owners import Caller, CallSiteIndex
 from costax.compare.stage_costs import AttributedCost
 from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.cost import ZERO, Count
-from costax.core.equation import KERNEL
+from costax.core.equation import CONDITION, KERNEL
 from costax.core.progress import stage
+from costax.hlo.collectives import sent_as
+from costax.hlo.consumers import consumers, fusions, is_resharding, served
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.loops import Conditional, Loop
 from costax.hlo.metadata import Sources
@@ -23,6 +26,7 @@ from costax.hlo.trip_counts import TripCounts
 from costax.program.call_sites import CallSite
 
 _ONCE: Final = Properties(1, 1, 1)
+_NOTHING: Final = Properties()
 
 Branches = dict[Address, dict[int, tuple[Count, Count]]]
 """For each conditional, how much of each branch XLA counts: (FLOPs, transcendentals), 0 or 1 each. A branch that the
@@ -76,6 +80,8 @@ class _ModuleWalker:
         self._origins = origins
         self._trip_counts = TripCounts(replay.module)
         self._sources = Sources(replay.module)
+        # By the id of a computation, the fusion that it is of.
+        self._fusions = fusions(replay.module)
         self.branches: Branches = {}
         self.loops: list[Loop] = []
         # By name, the scope of each conditional.
@@ -92,9 +98,11 @@ class _ModuleWalker:
     def computation(self, computation: Computation, context: _CallContext) -> Iterator[AttributedCost]:
         """Yield the costs of a computation and of those that it calls."""
         cost = self._replay.computation_costs[computation.id]
-        for ins, own in cost.own:
-            counted = own.scaled(context.times)
-            if counted.flops or counted.transcendentals or counted.bytes:
+        costs = {ins: own.scaled(context.times) for ins, own in cost.own}
+        for ins in computation.instructions:
+            counted = costs.get(ins, _NOTHING)
+            # XLA counts nothing for a collective in a fusion that only moves values.
+            if counted.flops or counted.transcendentals or counted.bytes or sent_as(ins, computation):
                 yield self._attributed(ins, computation, counted, context)
         for call in cost.calls:
             yield from self.computation(call.callee, self._inner(call, context))
@@ -111,7 +119,10 @@ class _ModuleWalker:
         # The names in the body of a loop or branch begin with the names of the function around the loop; only a call
         # starts names anew.
         caller = marks if ins.opcode == "call" else context.caller
-        return _CallContext(caller, marks, context.times.scaled(call.times), context.runs * trips)
+        # XLA for the CPU may put a loop into a function of its own: its call has the name of the loop, and runs once.
+        site = self._index.find(marks) if ins.opcode == "call" else None
+        enclosing = context.enclosing if site is not None and site.node.is_loop else marks
+        return _CallContext(caller, enclosing, context.times.scaled(call.times), context.runs * trips)
 
     def _attributed(
         self, ins: Instruction, computation: Computation, counted: Properties, context: _CallContext
@@ -119,8 +130,30 @@ class _ModuleWalker:
         origin = self._origins.get(ins.name, "")
         call_site = self._index.owner(origin, context.caller)
         evidence = "marked" if "~" in origin and origin == ins.op_name else f"carried from {origin}" if origin else ""
+        if is_resharding(ins) and not (call_site and call_site.primitive in RESHARDING and evidence != "marked"):
+            needing = self._first(consumers(ins, computation, lambda x: self._is_owned(x, context)), context)
+            if needing is not None:
+                call_site, evidence = self._owner(needing, context), f"needed by {needing.name}"
         actual = self._actual(ins, counted, context, call_site)
-        return AttributedCost(ins, computation, *counted, context.runs, call_site, evidence, actual)
+        # What the program asks for itself has its own scope.
+        is_own = call_site is not None and bool(call_site.node.traits.collective)
+        fusion = self._fusions.get(computation.id)
+        serving = () if is_own else served(ins, computation, lambda x: self._is_owned(x, context), fusion)
+        parts = [(size, self._first(found, context)) for size, found in serving]
+        sites = tuple([(size, call_site if x is None else self._owner(x, context)) for size, x in parts])
+        return AttributedCost(ins, computation, *counted, context.runs, call_site, evidence, actual, sites)
+
+    def _owner(self, ins: Instruction, context: _CallContext) -> CallSite | None:
+        return self._index.owner(self._origins.get(ins.name, ""), context.caller)
+
+    def _is_owned(self, ins: Instruction, context: _CallContext) -> bool:
+        return self._owner(ins, context) is not None
+
+    def _first(self, found: Iterable[tuple[Instruction, Computation]], context: _CallContext) -> Instruction | None:
+        """Return the instruction whose equation is the first in the program; loops around it pass the value on."""
+        owners = [(owner, ins) for ins, _ in found if (owner := self._owner(ins, context)) is not None]
+        order = min(owners, key=lambda x: (bool(x[0].node.children), x[0].address), default=None)
+        return None if order is None else order[1]
 
     def _actual(
         self, ins: Instruction, counted: Properties, context: _CallContext, call_site: CallSite | None
@@ -137,31 +170,35 @@ class _ModuleWalker:
     def _noted_trips(self, call: Call, marks: Address, context: _CallContext) -> Count:
         """Return how often the computation of a loop runs, once where that is unknown; note the loop."""
         loop = call.instruction
-        trips = self._trips(loop, marks, context)
-        if call.callee is loop.callee(0):
+        trips, condition = self._trips(loop, marks, context)
+        is_body = call.callee is loop.callee(0)
+        if is_body:
             self.loops.append(Loop(loop.name, self._scope(loop, context), self._sources.of(loop), trips))
-        return 1 if trips is None else trips
+        runs = trips if is_body else condition
+        return 1 if runs is None else runs
 
     def _scope(self, ins: Instruction, context: _CallContext) -> str:
-        owner = self._index.owner(self._origins.get(ins.name, ""), context.caller)
+        owner = self._owner(ins, context)
         return "/".join(owner.scope) if owner is not None else ""
 
-    def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> int | None:
-        """Return how often a loop runs: what the module says of it, else the equation that it stands for, else None.
+    def _trips(self, loop: Instruction, marks: Address, context: _CallContext) -> tuple[int | None, int | None]:
+        """Return how often the body and the condition of a loop run; None where that is unknown.
 
-        A loop that the compiler made, such as a product that XLA's partitioner splits into steps, stands for no loop
-        of the program, though its name is that of an equation.
+        The module says it, or the equation that the loop stands for. A loop that the compiler made, such as a product
+        that XLA's partitioner splits into steps, stands for no loop of the program, though its name is that of an
+        equation. The condition of a loop that counts is one comparison, which is taken to run as often as the body.
         """
         trips = self._trip_counts.of(loop)
         if trips is not None:
-            return trips
+            return trips, trips
         call_site = self._index.find(marks) if marks != context.enclosing else None
         if call_site is None:
-            return None
+            return None, None
         # A scan of 10 steps with unroll=4 is a loop of 2 iterations; the 2 steps that remain stand after the loop.
         unrolled = max(call_site.node.equation.params.get("unroll", 1), 1)
-        times = [child.times for child in call_site.node.children if child.loop and not child.unknown]
-        return int(max(times)) // unrolled if times else None
+        times = {x.label: int(x.times) // unrolled for x in call_site.node.children if x.loop and not x.unknown}
+        body = next((runs for name, runs in times.items() if name != CONDITION), None)
+        return body, times.get(CONDITION, body)
 
     def _note_branch_weight(self, call: Call, marks: Address, caller: Caller) -> None:
         """Note how much of a branch XLA counts. Which branch of the equation it is, its instructions say.

@@ -11,7 +11,7 @@ from costax.analysis.analysis import Analysis
 from costax.compare.causes import Delta, Pair
 from costax.compare.causes import unexplained as without_cause
 from costax.core.display import Displayed, reporter
-from costax.hlo.collectives import Collective
+from costax.hlo.collectives import Collective, by_layer
 from costax.hlo.loops import Conditional, Loop
 from costax.program.tree import Scope
 
@@ -200,9 +200,10 @@ class BaseComparison(Displayed, Generic[S]):
         depth: the number of parts of a scope; all by default.
         """
         groups: dict[tuple[str, str, str, tuple[str, ...], str], list[Collective]] = {}
-        for x in self.compiled.collectives:
-            scope = "/".join(x.scope.split("/")[:depth])
-            groups.setdefault((scope, x.direction, x.opcode, x.axes, x.link), []).append(x)
+        for whole in self.compiled.collectives:
+            for x in by_layer(whole):
+                scope = "/".join(x.scope.split("/")[:depth])
+                groups.setdefault((scope, x.direction, x.opcode, x.axes, x.link), []).append(x)
         sums = [Communication(*key, len(group), *_runs(group)) for key, group in groups.items()]
         return sorted(sums, key=lambda each: -each.sent)
 

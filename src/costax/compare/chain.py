@@ -11,7 +11,7 @@ Example: `exp(x)` of f32[8] in a scan of 10 steps. costax counts 80 transcendent
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,9 +33,11 @@ from costax.compare.causes import (
     Pair,
 )
 from costax.compare.experiment import is_work
+from costax.compare.marks import MARK
 from costax.compare.owners import Owner
 from costax.compare.passes import AFTER, BEFORE, InstructionChange, PassStep, Steps
 from costax.compare.stage_costs import AttributedCost, StageCost, opcodes
+from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.progress import stage
 from costax.hlo.replay import Properties
@@ -47,7 +49,13 @@ _NOT_XLAS: Final = {
     AFTER: "the module that XLA wrote last is not the program that it compiled",
     BEFORE: "the module that XLA wrote first is not the program that jax gave it",
 }
-LOST: Final = "some work bears the name of no equation, and no work bears that of some equations"
+LOST: Final = (
+    "some work bears the name of no equation, and no work bears that of some equations: the lowering rule of a "
+    "primitive dropped the location that jax gave it; a rule keeps it if it lowers under `ctx.name_stack`"
+)
+
+# Since jax 0.12 the names of operations in the body of a scan have this part.
+_EVALUATED: Final = "eval_jaxpr"
 
 _Costs = Mapping[CallSite | None, Sequence[AttributedCost]]
 
@@ -86,7 +94,9 @@ class _Chain:
     def deltas(self) -> Iterator[Delta]:
         links = self._links
         emitted = _by_call_site(self._first.instruction_costs)
-        refuted = self._refuted(emitted) | self._lost(emitted)
+        refuted = self._refuted(emitted)
+        strays = self._strays(emitted, refuted)
+        refuted |= self._lost(emitted, strays)
         for call_site in links.call_sites:
             yield from self._conventions(call_site)
             yield from self._emitted(call_site, emitted.get(call_site, ()), refuted.get(call_site, ""))
@@ -173,15 +183,37 @@ class _Chain:
                 refuted[call_site] = f"{opcodes(costs)}: {found.work:,} operations, alone jax makes {expected.work:,}"
         return refuted
 
-    def _lost(self, emitted: _Costs) -> dict[CallSite | None, str]:
+    def _without_operations(self, emitted: _Costs) -> list[CallSite]:
+        return [site for site in self._links.call_sites if not emitted.get(site) and self._by_rules(site).work > 1]
+
+    def _lost(self, emitted: _Costs, strays: Collection[CallSite]) -> dict[CallSite | None, str]:
         """Return the equations whose work seems to have lost its name, and what may have got it instead.
 
         jax names every operation after its equation. If some work has no name and an equation has no operations, that
         may be its work. A loop counter, which the conversion to HLO makes anew, is a single operation.
         """
-        lost = [site for site in self._links.call_sites if not emitted.get(site) and self._by_rules(site).work > 1]
+        lost = self._without_operations(emitted)
         adopting = [site for site, costs in emitted.items() if any(x.work and x.evidence != "marked" for x in costs)]
-        return dict.fromkeys([*lost, *adopting], LOST) if lost and adopting else {}
+        return dict.fromkeys([*lost, *adopting, *strays], LOST) if lost and (adopting or strays) else {}
+
+    def _strays(self, emitted: _Costs, refuted: Collection[CallSite | None]) -> list[CallSite]:
+        """Return the equations that have the work of an equation in their body, whose own mark is lost.
+
+        An operation in a body bears the marks of the loop, branch or call around it and its own:
+        `~1~/while/body/~7~/tanh`. Without its own, `~1~/while/body/tanh`, it seems to belong to the loop, whose own
+        operations, `~1~/while/body/add`, are counters of one element.
+        """
+        inside: dict[Address, set[str]] = defaultdict(set)
+        for site in [*self._without_operations(emitted), *filter(None, refuted)]:
+            for depth in range(1, len(site.address)):
+                inside[site.address[:depth]].add(site.primitive)
+
+        def is_stray(cost: AttributedCost, lost: set[str]) -> bool:
+            below = {_EVALUATED, *lost} & set(MARK.split(cost.instruction.op_name)[-1].split("/"))
+            return cost.work > 1 and bool(below)
+
+        sites = [site for site in emitted if site is not None and site.address in inside]
+        return [site for site in sites if any(is_stray(cost, inside[site.address]) for cost in emitted[site])]
 
     def _by_rules(self, call_site: CallSite) -> Pair:
         return self._counted(call_site, _by_xla(call_site))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from costax import _jax
-from costax.compare.ahead_of_time import Machine, compile_in_child
+from costax.compare.ahead_of_time import Machine, compile_in_child, of_size
 from costax.compare.dumping import OPTIONS
 from costax.core.progress import stage
 from costax.errors import InputError, TargetError
@@ -74,6 +74,31 @@ def converted(stablehlo: Lowering, name: str, machine: Machine | None = None) ->
         xla = _cleaned(_jax.xla_cost(hlo))
     meshes, devices = _jax.meshes(stablehlo.jax_stage), _jax.partitions(stablehlo.jax_stage)
     return XlaStage(hlo, xla, {}, stablehlo.seconds, meshes, stablehlo.jax_stage, devices=devices)
+
+
+def check_devices(lowered: XlaStage, devices: int, name: str, machine: Machine | None) -> None:
+    """Raise TargetError if a lowered program is not for the devices of its mesh. devices: how many the mesh has.
+
+    jax would compile the program for one device, whose count is that of no device of the mesh.
+    """
+    named = _jax.assigned_devices(lowered.jax_stage)
+    if (lowered.devices if named is None else named) >= devices and not (named is None and machine is None):
+        return
+    what = f"`{name}` is sharded over an abstract mesh of {devices} devices"
+    if machine is not None:
+        raise TargetError(
+            f"{what} inside the program alone, so jax lowers it for one device.",
+            why="jax takes the devices of a program from the shardings of its arguments and results.",
+            cure="Give an argument a sharding on that mesh: "
+            "jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, PartitionSpec())).",
+        )
+    raise TargetError(
+        f"{what}, which names no devices of this machine.",
+        why="XLA for the CPU compiles for the devices of this process.",
+        cure=f"Make the mesh of devices: start with XLA_FLAGS=--xla_force_host_platform_device_count={devices} and "
+        "use jax.make_mesh(...). Or compile for a machine that need not be present, such as "
+        f"{of_size('cuda:h100', devices)} or {of_size('tpu:v5e', devices)}.",
+    )
 
 
 @stage("compiling")

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from costax.compare.owners import Names
 from costax.compare.place import Place
 from costax.compare.waiting_work import WaitingWork
+from costax.hlo.consumers import is_resharding
 from costax.hlo.proto import decode
 from costax.hlo.records import Instruction, text
 from costax.hlo.replay import Properties
@@ -29,6 +30,8 @@ _NONE: Final = Properties()
 _NAME: Final = attrgetter("name")
 # The suffixes that XLA gives to copies: `add.3.clone.1`, `exp.remat2`.
 _COPY: Final = re.compile(r"\.(?:clone|remat).*$")
+RESHARDING: Final = frozenset({"sharding_constraint", "reshard", "device_put"})
+"""Equations by which a program asks for another sharding."""
 # How far from an instruction that only moves a value the instruction may stand that computes it.
 _MOST_STEPS: Final = 3
 
@@ -241,7 +244,8 @@ class _Step:
         if place.name and self._lineage.is_at_first:
             return place.name
         return (
-            self._lineage.of_copies(place)
+            self._asking(place)
+            or self._lineage.of_copies(place)
             or self._same(place)
             or self._copied(place)
             or self._lineage.of_opcodes(place)
@@ -252,6 +256,16 @@ class _Step:
             or self._sharing(place)
             or self._of_user(place)
         )
+
+    def _asking(self, place: Place) -> str:
+        """Return the name of the equation that asks for what the partitioner moves, such as `reshard`; "" for none.
+
+        It is a copy of the result, which later passes remove.
+        """
+        if not is_resharding(place.ins):
+            return ""
+        names = (self._now[user.name].name for user in self._users(place) if user.name in self._now)
+        return next((name for name in names if name.rpartition("/")[2] in RESHARDING), "")
 
     def _same(self, place: Place) -> str:
         """Return the origin of a removed instruction that did the same work with the same operands, in any order."""

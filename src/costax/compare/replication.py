@@ -43,6 +43,9 @@ class Repeated:
         """Return `replicated 4x over axis tensor: computed on 4 of 4 tensor shards`."""
         if not self.repeated:
             return "computed once"
+        if not self.axes and not is_whole(self.factor):
+            # 60 rows on 8 devices are 8 rows on each.
+            return f"{self.factor:.3g}x the work: in parts replicated, or padded where arrays do not divide evenly"
         times = f"replicated {self.factor:.3g}x"
         if len(self.axes) != 1:
             return f"{times} over axes {', '.join(self.axes)}" if self.axes else times

@@ -14,7 +14,7 @@ from costax.compare.ahead_of_time import Machine
 from costax.compare.base_comparison import required_bytes
 from costax.core.address import Address
 from costax.core.cost import Count
-from costax.hlo.collectives import SEND, Collective, Mesh, collective, kind
+from costax.hlo.collectives import SEND, Collective, Mesh, collective, sent_as
 from costax.hlo.library_calls import is_opaque
 from costax.hlo.loops import Conditional, Loop
 from costax.hlo.records import Computation, Instruction
@@ -33,7 +33,8 @@ class AttributedCost:
     flops, transcendentals, bytes: what XLA counts. call_site: the equation that the instruction came from, or None.
     evidence: "marked" (its name has the mark of the equation), "enclosed" (it has no mark and belongs to the body of
     the equation), or "inferred: ..." with the reason. executed: how often it runs. actual: what one run of it does:
-    what XLA counts, or, for a call of a library, the work of the library.
+    what XLA counts, or, for a call of a library, the work of the library. parts: of a collective that XLA combined
+    from several, the bytes and the equation of each.
     """
 
     instruction: Instruction
@@ -45,6 +46,7 @@ class AttributedCost:
     call_site: CallSite | None
     evidence: str
     actual: Properties
+    parts: tuple[tuple[Count, CallSite | None], ...] = ()
 
     @property
     def place(self) -> CallSite | None:
@@ -160,17 +162,19 @@ class StageCost:
     @cached_property
     def _collectives(self) -> tuple[Collective, ...]:
         schedule = Schedule(self.replay.module)
-        return tuple(self._collective(cost, schedule) for cost in self.instruction_costs if kind(cost.instruction))
+        sent = ((cost, sent_as(cost.instruction, cost.computation)) for cost in self.instruction_costs)
+        return tuple(self._collective(cost, opcode, schedule) for cost, opcode in sent if opcode)
 
-    def _collective(self, cost: AttributedCost, schedule: Schedule) -> Collective:
+    def _collective(self, cost: AttributedCost, opcode: str, schedule: Schedule) -> Collective:
         ins, site = cost.instruction, cost.call_site
-        found = collective(ins, self.meshes, cost.executed, "/".join(site.scope) if site else "")
+        found = collective(ins, self.meshes, cost.executed, _layer(site)[0], opcode=opcode)
         link = ""
         if self.machine is not None:
             link = self.machine.link(found.groups or ins.source_target_pairs)
             if found.opcode == SEND and self.machine.slices > 1:
                 link = self.machine.links[1]
-        direction = (site.direction or FORWARD) if site else ""
+        _, direction = _layer(site)
+        found = found.shared([(size, _layer(x)) for size, x in cost.parts])
         return replace(found, direction=direction, link=link, between=schedule.between(ins))
 
     @property
@@ -213,6 +217,11 @@ class StageCost:
             own = Properties(cost.flops, cost.transcendentals, cost.bytes)
             sums[k] = sums[k].plus(own) if k in sums else own
         return sums
+
+
+def _layer(site: CallSite | None) -> tuple[str, str]:
+    """Return the scope and the direction of an equation."""
+    return ("/".join(site.scope), site.direction or FORWARD) if site else ("", "")
 
 
 def opcodes(costs: Sequence[AttributedCost]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import combinations, product
 from math import prod
@@ -15,13 +15,26 @@ from costax.rules.lowered_names import COLLECTIVE_PRIMITIVES
 from costax.rules.registry import REGISTRY
 
 if TYPE_CHECKING:
-    from costax.hlo.records import Instruction
+    from costax.hlo.records import Computation, Instruction
 
 _Axis = TypeVar("_Axis")
 SEND: Final = "send"
+# How libtpu marks the fusions of an asynchronous collective.
+_DONE: Final = "AsyncCollectiveDone"
+_MEANWHILE: Final = "async_collective_fusion"
 
 Mesh = Mapping[str, int]
 """The sizes of the mesh axes by name, the slowest-varying axis first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a collective of several layers does for one of them: bytes of operands, and bytes that the device sends."""
+
+    scope: str
+    direction: str
+    bytes: Count
+    sent: Count | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +46,8 @@ class Collective:
     for a permutation. axes: the mesh axes along which the groups lie; empty where no axes fit. executed: the number of
     executions. direction: "forward", "backward", "recompute" or "update"; "" if no equation says it. link: over which
     links the bytes go: "ICI", "NVLink", "network", or two of these; "" if the machine is not known. between: the names
-    of the instructions that XLA's schedule has between the start and the end of an asynchronous collective.
+    of the instructions that XLA's schedule has between the start and the end of an asynchronous collective. shares: the
+    parts of a collective that XLA combined from those of several layers, which add up to it; () for a single layer.
     """
 
     name: str
@@ -48,6 +62,32 @@ class Collective:
     direction: str = ""
     link: str = ""
     between: tuple[str, ...] = ()
+    shares: tuple[Share, ...] = ()
+
+    def shared(self, parts: Sequence[tuple[Count, tuple[str, str]]]) -> Collective:
+        """Return the collective with the share of each layer.
+
+        parts: the bytes of each part, and the scope and the direction that it belongs to; () for a single part.
+        """
+        of_layers: dict[tuple[str, str], Count] = {}
+        for size, layer in parts:
+            of_layers[layer] = of_layers.get(layer, 0) + size
+        if len(of_layers) < 2:
+            return replace(self, scope=parts[0][1][0], direction=parts[0][1][1]) if parts else self
+        shares: list[Share] = []
+        whole, before = max(sum(of_layers.values()), 1), 0
+        for layer, size in of_layers.items():
+            # The differences of rounded sums add up to the whole.
+            sent = None if self.sent is None else self.sent * (before + size) // whole - self.sent * before // whole
+            shares.append(Share(*layer, size, sent))
+            before += size
+        return replace(self, shares=tuple(shares))
+
+
+def by_layer(whole: Collective) -> Sequence[Collective]:
+    """Return the parts of a collective, one for each layer; they add up to it."""
+    parts = [replace(whole, **{x.name: getattr(share, x.name) for x in fields(Share)}) for share in whole.shares]
+    return [replace(part, shares=()) for part in parts] or (whole,)
 
 
 def kind(ins: Instruction) -> str:
@@ -59,24 +99,51 @@ def kind(ins: Instruction) -> str:
     return opcode if opcode in COLLECTIVE_PRIMITIVES or opcode == SEND else ""
 
 
+def sent_as(ins: Instruction, computation: Computation) -> str:
+    """Return what an instruction of a computation sends as: `kind(ins)`, but for what TPUs have in fusions.
+
+    A collective that runs beside others stands in three fusions: that which starts it (`AsyncCollectiveStart`), one
+    that computes meanwhile, and that which waits for it; the first counts. Of an all-reduce in a fusion of which only
+    slices leave it, each device keeps its slice: it is a reduce-scatter.
+    """
+    opcode = kind(ins)
+    if not opcode or not computation.is_fusion:
+        return opcode
+    users = [x for user in ins.users for x in (user.users if user.opcode == "get-tuple-element" else (user,))]
+    if opcode == "all-reduce" and users and all(x.opcode == "dynamic-slice" for x in users):
+        return "reduce-scatter"
+    waits = any(x.custom_call_target == _DONE for x in users if x.opcode == "custom-call")
+    return "" if waits or computation.name.startswith(_MEANWHILE) else opcode
+
+
 def collective(
-    ins: Instruction, meshes: Sequence[Mesh], executed: Count, scope: str = "", source: str = ""
+    ins: Instruction, meshes: Sequence[Mesh], executed: Count, scope: str = "", source: str = "", opcode: str = ""
 ) -> Collective:
     """Return the collective of an instruction; `kind(ins)` must not be "".
 
-    meshes: the meshes of the program; each has all devices of the program, in order.
+    meshes: the meshes of the program; each has all devices of the program, in order. opcode: what it sends as.
     """
+    opcode = opcode or kind(ins)
     devices = max((prod(mesh.values()) for mesh in meshes), default=0)
     pairs = ins.source_target_pairs
     everyone = tuple(range(devices))
     groups = () if pairs or ins.opcode == SEND else ins.replica_groups or (everyone,)
-    operands = [Operand(leaf.dims, leaf.dtype) for x in ins.operands for leaf in x.shape.arrays()]
+    operands = [leaf for x in ins.operands for leaf in _arrays(x)]
     found = (_axes(groups, pairs, mesh) for mesh in meshes) if groups or pairs else iter(())
     axes = next((mesh_axes for mesh_axes in found if mesh_axes is not None), ())
     members = len(next(iter(groups), everyone))
     operand_bytes = sum(x.nbytes for x in operands)
-    sent = _sent(kind(ins), operands, members, pairs)
-    return Collective(ins.name, kind(ins), operand_bytes, sent, groups, axes, executed, scope, source)
+    sent = _sent(opcode, operands, members, pairs)
+    return Collective(ins.name, opcode, operand_bytes, sent, groups, axes, executed, scope, source)
+
+
+def bytes_of(ins: Instruction) -> Count:
+    """Return the bytes of the arrays of an instruction."""
+    return sum(x.nbytes for x in _arrays(ins))
+
+
+def _arrays(ins: Instruction) -> list[Operand]:
+    return [Operand(leaf.dims, leaf.dtype) for leaf in ins.shape.arrays()]
 
 
 def _sent(opcode: str, operands: Sequence[Operand], members: int, pairs: Sequence[tuple[int, int]]) -> Count | None:

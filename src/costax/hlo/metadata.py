@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from os.path import normpath
 from typing import Final
 
+from costax.core.cost import Count
+from costax.hlo.consumers import consumers, is_resharding, served
 from costax.hlo.records import Computation, Instruction, Module
 
 FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
@@ -18,8 +20,9 @@ _TRANSFORM: Final = re.compile(r"([a-z_]+)\((.*)\)", re.DOTALL)
 _FUNCTIONS: Final = frozenset({"jit", "pjit", "pmap", "xmap", "checkpoint", "remat"})
 _JOINED: Final = re.compile(r";(?=p?jit\()")
 _REMATTED: Final = "rematted_computation"
+_EVALUATED: Final = "eval_jaxpr"
 _CONTROL: Final = re.compile(
-    rf"while|body|cond|closed_call|eval_jaxpr|checkpoint|remat|branch_\d+_fun|shard_map|custom_[jv]vp_call\w*|~|.*->.*|{_REMATTED}"
+    rf"while|body|cond|closed_call|{_EVALUATED}|checkpoint|remat|branch_\d+_fun|shard_map|custom_[jv]vp_call\w*|~|.*->.*|{_REMATTED}"
 )
 # In a damaged file, nested calls could make the joined names grow without bound.
 _MAX_SCOPE_DEPTH: Final = 100
@@ -58,7 +61,12 @@ class Scopes:
         return scope
 
     def layer(self, computation: Computation, ins: Instruction) -> tuple[tuple[str, ...], str]:
-        """Return the scope of the user and the direction of an instruction, as `layer_of` reads its name."""
+        """Return the scope of the user and the direction of an instruction, as `layer_of` reads its name.
+
+        What the partitioner moves for an instruction belongs to that instruction.
+        """
+        if is_resharding(ins):
+            ins, computation = next(consumers(ins, computation, self._is_jaxs), (ins, computation))
         name = ins.op_name
         found = self._layers.get((computation.id, name))
         if found is None:
@@ -66,6 +74,17 @@ class Scopes:
             first = _JOINED.split(name, maxsplit=1)[0]
             found = self._layers[computation.id, name] = layer_of(self._whole(computation, first)[:-1])
         return found
+
+    def served(
+        self, computation: Computation, ins: Instruction, fusion: Instruction | None = None
+    ) -> list[tuple[Count, tuple[str, ...]]]:
+        """Return the bytes and the layer of each part of a combined collective; [] for other instructions."""
+        found = served(ins, computation, self._is_jaxs, fusion)
+        parts = [(size, next(iter(x), (ins, computation))) for size, x in found]
+        return [(size, self.layer(inside, first)[0]) for size, (first, inside) in parts]
+
+    def _is_jaxs(self, ins: Instruction) -> bool:
+        return split(ins.op_name)[:1] == (self._root,)
 
     def _whole(self, computation: Computation, name: str) -> tuple[str, ...]:
         parts = split(name)
@@ -97,16 +116,23 @@ def layer_of(names: Iterable[str]) -> tuple[tuple[str, ...], str]:
 
     >>> layer_of(split("jit(step)/transpose(jvp(net))/while/body/layer_1"))
     (('net', 'layer_1'), 'backward')
+    >>> layer_of(split("jit(step)/jvp()/while/body/eval_jaxpr/net/mlp/net/mlp/jit(relu)"))
+    (('net', 'mlp'), 'forward')
     """
     path: list[str] = []
     transforms: list[str] = []
-    rematted = False
+    rematted, body = False, None
     for part in names:
+        body = len(path) if part == _EVALUATED else body
         wrapped = False
         while (match := _TRANSFORM.fullmatch(part)) and match[1] not in _FUNCTIONS:
             transforms.append(match[1])
             wrapped, part = wrapped or match[1] == "jvp", match[2]
         if match is not None:
+            # jax 0.12 writes the scopes in the body of a scan twice before a function with its own derivative.
+            inside = path[body:] if body is not None else []
+            if inside and inside[: len(inside) // 2] * 2 == inside:
+                path = path[: -len(inside) // 2]
             continue
         # A transformation may contain several names, `jvp(encoder/layer_0)`, or none, `jvp()`.
         inside = [name for name in part.split("/") if name and not _CONTROL.fullmatch(name)]

@@ -195,9 +195,12 @@ class ModuleAnalysis(Displayed):
         return self._by(lambda entry: _opcode(entry.instruction))
 
     def by_scope(self, depth: int | None = None) -> dict[str, HloCost]:
-        """Return the cost of each scope in jax's operation names; "" is for instructions without a name or a scope."""
+        """Return the cost of each scope of the user; "" is for instructions without a name or a scope.
+
+        Transformations, functions and control flow, which jax's operation names contain too, are left out.
+        """
         scopes = Scopes(self.replay.module)
-        return self._by(lambda entry: "/".join(scopes.of(entry.computation, entry.instruction)[:depth]))
+        return self._by(lambda entry: "/".join(scopes.layer(entry.computation, entry.instruction)[0][:depth]))
 
     def by_source(self) -> dict[str, HloCost]:
         """Return the cost of each source line, `file:line`; "" is for instructions without a source line."""

@@ -51,7 +51,27 @@ def of_mesh(raw: Any, where: str) -> Groups:
         extents[3 * axis.index : 3 * axis.index + 3] = (slower, part, size // (slower * part))
         named.append(3 * axis.index + 1)
     order = [i for i in range(len(extents)) if i not in named] + named
-    return _cut(extents, order, prod(extents[i] for i in named), where)
+    groups = _cut(extents, order, prod(extents[i] for i in named), where)
+    devices = _devices(raw.mesh, where)
+    return tuple([tuple([devices[i] for i in group]) for group in groups]) if devices else groups
+
+
+def _devices(mesh: Any, where: str) -> Sequence[int]:
+    """Return the device at each position of a mesh; () where they are in order.
+
+    A mesh has a list of them, or an iota that is reshaped and transposed: `[2,4]T(1,0)` is 0, 4, 1, 5, 2, 6, 3, 7.
+    """
+    total = prod(axis.size for axis in mesh.axes)
+    listed = tuple(mesh.device_ids)
+    extents = tuple(mesh.order.reshape)
+    if extents and not listed:
+        order = tuple(mesh.order.transpose) or tuple(range(len(extents)))
+        if sorted(order) != list(range(len(extents))) or prod(extents) != total:
+            raise malformed(f"A mesh of {total} devices does not fit {list(extents[:8])}", where=where)
+        (listed,) = _cut(extents, order, total, where)
+    if listed and sorted(listed) != list(range(total)):
+        raise malformed(f"A mesh of {total} devices does not list each of them once", where=where)
+    return listed
 
 
 def members(raw: Any, where: str = "") -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, cast
 
 from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
 from costax.compare.replication import Repeated, Replication
-from costax.hlo.collectives import Collective
+from costax.hlo.collectives import Collective, Share
 from costax.hlo.loops import Conditional, Loop
 from costax.report.record_reader import RecordReader
 
@@ -162,7 +162,15 @@ class ComparisonReader(RecordReader):
         direction, link = (self._get(x, key, str, place) if key in x else "" for key in ("direction", "link"))
         names = self._list(x, "between", place) if "between" in x else []
         between = tuple(self._typed(each, str, place) for each in names)
-        return Collective(name, opcode, size, sent, groups, axes, executed, scope, source, direction, link, between)
+        found = Collective(name, opcode, size, sent, groups, axes, executed, scope, source, direction, link, between)
+        return replace(
+            found, shares=tuple([self._share(*each) for each in self._entries(x, "shares")] if "shares" in x else ())
+        )
+
+    def _share(self, where: str, x: Any) -> Share:
+        scope, direction = (self._get(x, key, str, where) for key in ("scope", "direction"))
+        sent = None if x.get("sent", ...) is None else self._get(x, "sent", int, where)
+        return Share(scope, direction, self._get(x, "bytes", int, where), sent)
 
     def _devices(self, group: Any, place: str) -> tuple[int, ...]:
         return tuple(self._typed(device, int, place) for device in cast(list[Any], self._typed(group, list, place)))

@@ -80,6 +80,63 @@ def test_each_collective_has_its_bytes_and_axes(target):
     }
 
 
+@EIGHT
+def test_an_fsdp_step_gathers_weights_and_scatters_gradients(target):
+    layers, rows, width, hidden = 4, 512, 128, 512
+    mesh = AbstractMesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    def array(*shape, over):
+        return jax.ShapeDtypeStruct(shape, "float32", sharding=NamedSharding(mesh, PartitionSpec(*over)))
+
+    def loss(weights, x):
+        def layer(x, pair):
+            with jax.named_scope("mlp"):
+                return jnp.tanh(x @ pair[0]) @ pair[1], None
+
+        return jnp.square(lax.scan(jax.checkpoint(layer), x, weights)[0]).sum()
+
+    def step(weights, x):
+        return jax.tree.map(lambda w, g: w - 0.1 * g, weights, jax.grad(loss)(weights, x))
+
+    weights = [array(layers, width, hidden, over=(None, "data")), array(layers, hidden, width, over=(None, "data"))]
+    jitted = jax.jit(step, out_shardings=[w.sharding for w in weights])
+    found = costax.compare(jitted, target=target)(weights, array(rows, width, over=("data",)))
+    is_exact(found)
+    # A TPU multiplies in bf16 and sends the weights as such.
+    gathered = (2 if "tpu" in target else 4) * width * hidden * 7 // 8
+    scattered = 4 * width * hidden * 7 // 8
+    assert {(x.scope, x.direction, x.opcode, *x.axes): x.sent for x in found.communication()} == {
+        ("mlp", "forward", "all-gather", "data"): layers * 2 * gathered,
+        ("mlp", "recompute", "all-gather", "data"): layers * gathered,
+        ("mlp", "backward", "all-gather", "data"): layers * gathered,
+        ("mlp", "backward", "reduce-scatter", "data"): layers * 2 * scattered,
+    }
+    assert found.replication.ratio == pytest.approx(1, rel=0.01)
+
+
+@EIGHT
+def test_a_combined_sum_of_gradients_is_split_over_its_layers(target):
+    mesh = AbstractMesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    def loss(weights, x):
+        for name, w in weights.items():
+            with jax.named_scope(name):
+                x = jnp.tanh(x @ w)
+        return x.sum()
+
+    def array(*shape, over=()):
+        return jax.ShapeDtypeStruct(shape, "float32", sharding=NamedSharding(mesh, PartitionSpec(*over)))
+
+    found = costax.compare(jax.grad(loss), target=target)(
+        {"one": array(128, 512), "two": array(512, 64)}, array(64, 128, over=("data",))
+    )
+    (combined,) = found.compiled.collectives
+    sent = {"one": 2 * 4 * 128 * 512 * 7 // 8, "two": 2 * 4 * 512 * 64 * 7 // 8}
+    assert {x.scope: x.sent for x in combined.shares} == sent
+    assert combined.sent == sum(sent.values())
+    assert {x.scope: x.sent for x in found.communication()} == sent
+
+
 @pytest.mark.parametrize("target", [pytest.param("tpu:v5e", marks=needs("tpu"))])
 def test_a_program_of_more_devices_than_the_machine_is_refused(target):
     with pytest.raises(costax.errors.TargetError, match=r"runs on 8 devices.*has 1") as caught:
