@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from costax import _jax
 from costax.analysis.budgets import Budget, check_compiled
-from costax.analysis.compiled_counts import counted_once
+from costax.analysis.compiled_counts import COMPILED, counted_once
+from costax.analysis.compiled_summary import BufferPlace, BufferSum, CompiledSummary
 from costax.core import dtypes
 from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
 from costax.core.equation import Operand
@@ -48,12 +49,13 @@ class CompiledModule(ModuleAnalysis):
 
     assignment: XLA's buffer assignment, serialised; b"" without one. path: the file that it was read from, beside which
     a dump may have the buffer assignment as text. platform: the kind of machine that a `jax.stages.Compiled` is for; ""
-    where the module itself must tell it.
+    where the module itself must tell it. reported: the sizes that XLA gave without a buffer assignment.
     """
 
     assignment: bytes = field(default=b"", repr=False)
     path: Path | None = None
     platform: str = ""
+    reported: ModuleMemory | None = field(default=None, repr=False)
 
     @property
     def analysis(self) -> ModuleCounts:
@@ -145,6 +147,8 @@ class CompiledModule(ModuleAnalysis):
         module, found = self.replay.module, None
         if self.assignment:
             found = read_assignment(self.assignment, module)
+        elif self.reported is not None:
+            found = self.reported
         elif self.path is not None:
             found = beside(self.path).memory(module)
         if found is not None and (not found.temporaries or any(x.kind == TEMPORARIES for x in found.alive)):
@@ -219,7 +223,22 @@ class CompiledModule(ModuleAnalysis):
             rest = count - sum(part[field_] for part in sums.values())
             if rest:
                 add((), field_, rest)
-        return {scope: dict(counts) for scope, counts in sums.items()}
+        return {scope: {name: counts[name] for name in COMPILED} for scope, counts in sums.items()}
+
+    @property
+    def summary(self) -> CompiledSummary:
+        """The counts by layer and the buffers alive at the peak, as a diff compares them and a record keeps them."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> CompiledSummary:
+        sums: dict[BufferPlace, BufferSum] = {}
+        for b in self.live_at_peak(None):
+            place = BufferPlace(b.scope, b.source, f"{b.dtype}[{','.join(map(str, b.shape))}]")
+            number, nbytes = sums.get(place, BufferSum())
+            sums[place] = BufferSum(number + 1, nbytes + b.nbytes)
+        source, counts = self.memory.source, self.counts_by_scope()
+        return CompiledSummary(self.name, self.extent, source, self.unknown_loops, counts, sums)
 
     def check(self, budget: Budget) -> None:
         """Raise BudgetError if the module costs more than a budget, whose fields are those of `compiled_counts`."""
