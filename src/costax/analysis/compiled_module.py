@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from costax import _jax
 from costax.analysis.budgets import Budget, check_compiled
@@ -21,12 +21,13 @@ from costax.core.printable import printable
 from costax.errors import InputError, Missing
 from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
-from costax.hlo.buffer_assignment_text import beside
+from costax.hlo.buffer_assignment_text import beside, stem_of
 from costax.hlo.collectives import Collective, collective, kind
 from costax.hlo.devices import with_devices
 from costax.hlo.dump_folder import module_in
 from costax.hlo.files import ModuleFile, read_module_file
 from costax.hlo.live_ranges import estimated_memory
+from costax.hlo.memory_report import reported_memory
 from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Sources
 from costax.hlo.module_analysis import InstructionCost, ModuleAnalysis, analyze_bytes, named_after
 from costax.hlo.module_memory import ARGUMENTS, CONSTANTS, RESULTS, TEMPORARIES, LiveBuffer, ModuleMemory
@@ -36,6 +37,9 @@ from costax.performance.hardware import Device
 from costax.performance.kernels import Kernel
 from costax.performance.memory import Buffer
 from costax.performance.protocols import MemoryUse
+
+if TYPE_CHECKING:
+    from costax.analysis.utilisation import Utilisation
 
 FUSED: Final = "XLA's own fusions, read from the module"
 UNFUSED: Final = (
@@ -140,7 +144,7 @@ class CompiledModule(ModuleAnalysis):
 
     @cached_property
     def memory(self) -> ModuleMemory:
-        """The memory of one device: XLA's buffer assignment where there is one, else an estimate by live ranges.
+        """The memory of one device: XLA's buffer assignment or report where there is one, else an estimate.
 
         Raises HloError for a damaged buffer assignment.
         """
@@ -154,6 +158,8 @@ class CompiledModule(ModuleAnalysis):
         if found is not None and (not found.temporaries or any(x.kind == TEMPORARIES for x in found.alive)):
             return found
         estimate = estimated_memory(module, self.replay.cost_model)
+        if found is None and self.path is not None:
+            found = reported_memory(stem_of(self.path), estimate)
         if found is None:
             return estimate
         # XLA's sizes, without the heap trace that tells what is alive at the peak.
@@ -244,6 +250,24 @@ class CompiledModule(ModuleAnalysis):
         """Raise BudgetError if the module costs more than a budget, whose fields are those of `compiled_counts`."""
         __tracebackhide__ = True  # pytest then shows the line of the test
         check_compiled(self, budget)
+
+    def mfu(
+        self,
+        seconds: float,
+        device: str | Device,
+        *,
+        devices: int | None = None,
+        tokens: int | None = None,
+        peak: str | None = None,
+    ) -> Utilisation:
+        """Return the share of the peak of a step that took so many seconds: HFU, because a module has no model FLOPs.
+
+        The arguments and errors are those of `Analysis.mfu`. devices: by default those that the module states; a module
+        that states no number is the program of one of `devices`.
+        """
+        from costax.analysis.module_utilisation import module_utilisation
+
+        return module_utilisation(self, seconds, device, devices=devices, tokens=tokens, peak=peak)
 
     def what_if(self, **_: Any) -> Any:
         """Raise InputError: a module does not say which of its arguments are weights."""
