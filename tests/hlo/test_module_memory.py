@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from costax.analysis.compiled_module import analyze_file
 from costax.hlo import cost_model_for, read_bytes
 from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside, memory_of_text
@@ -185,3 +187,43 @@ def test_the_heap_trace_is_replayed():
 def test_a_heap_trace_of_another_module_is_refused(events):
     with pytest.raises(HloError, match="heap trace"):
         read_assignment(assignment(*events), read_bytes(module_bytes(scanned)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("form", "suffix"), [("proto", ".pb"), ("text", ".txt")])
+def test_the_memory_usage_report_is_read_where_no_buffer_assignment_is(dumps, tmp_path, name, form, suffix):
+    folder, sizes = dumps
+    report = dumped(folder, form, name).name.removesuffix(".hlo.pb").removesuffix(".txt") + "-memory-usage-report"
+    text = dumped(folder, "text", name)
+    module = tmp_path / (report.removesuffix("-memory-usage-report") + ".txt")
+    shutil.copy(text, module)
+    assert analyze_file(module).memory.is_estimate
+    shutil.copy(folder / form / f"{report}{suffix}", tmp_path)
+    memory = analyze_file(module).memory
+    arguments, outputs, alias, temporaries = sizes[name]
+    assert (memory.source, memory.is_estimate) == ("XLA's memory usage report", False)
+    assert memory.parts["arguments"] == arguments
+    assert memory.parts["results"] == outputs - alias
+    whole = analyze_file(text).memory
+    assert memory.needed == whole.needed
+    # The report does not tell the buffers of threads from the temporaries.
+    assert memory.temporaries == temporaries + whole.parts["thread-local"]
+    assert memory.alive
+
+
+@pytest.mark.parametrize(
+    ("suffix", "contents", "fault"),
+    [
+        (".txt", b"nothing", "no line `Total bytes`"),
+        (".txt", b"Total bytes: 12 (12B)\n", "has 12 bytes"),
+        (".pb", b"\xff\xff", "report"),
+        (".pb", b"", "no memory space"),
+    ],
+)
+def test_a_damaged_memory_usage_report_is_one_clear_message(dumps, tmp_path, suffix, contents, fault):
+    folder, _ = dumps
+    module = Path(shutil.copy(dumped(folder, "text", "step"), tmp_path))
+    (tmp_path / f"{module.stem}-memory-usage-report{suffix}").write_bytes(contents)
+    with pytest.raises(HloError, match=fault) as caught:
+        analyze_file(module).memory  # noqa: B018
+    assert "memory-usage-report" in str(caught.value)

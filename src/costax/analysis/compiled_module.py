@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from costax import _jax
 from costax.analysis.budgets import Budget, check_compiled
-from costax.analysis.compiled_counts import counted_once
+from costax.analysis.compiled_counts import COMPILED, counted_once
+from costax.analysis.compiled_summary import BufferPlace, BufferSum, CompiledSummary
 from costax.core import dtypes
 from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
 from costax.core.equation import Operand
@@ -21,13 +22,14 @@ from costax.core.printable import printable
 from costax.errors import InputError, Missing
 from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
-from costax.hlo.buffer_assignment_text import beside
-from costax.hlo.collectives import Collective, by_layer, collective, sent_as
+from costax.hlo.buffer_assignment_text import beside, stem_of
+from costax.hlo.collectives import Collective, by_layer, collective, kind, sent_as
 from costax.hlo.consumers import fusions
 from costax.hlo.devices import with_devices
 from costax.hlo.dump_folder import module_in
 from costax.hlo.files import ModuleFile, read_module_file
 from costax.hlo.live_ranges import estimated_memory
+from costax.hlo.memory_report import reported_memory
 from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Sources
 from costax.hlo.module_analysis import InstructionCost, ModuleAnalysis, analyze_bytes, named_after
 from costax.hlo.module_memory import ARGUMENTS, CONSTANTS, RESULTS, TEMPORARIES, LiveBuffer, ModuleMemory
@@ -37,6 +39,9 @@ from costax.performance.hardware import Device
 from costax.performance.kernels import Kernel
 from costax.performance.memory import Buffer
 from costax.performance.protocols import MemoryUse
+
+if TYPE_CHECKING:
+    from costax.analysis.utilisation import Utilisation
 
 FUSED: Final = "XLA's own fusions, read from the module"
 UNFUSED: Final = (
@@ -50,12 +55,13 @@ class CompiledModule(ModuleAnalysis):
 
     assignment: XLA's buffer assignment, serialised; b"" without one. path: the file that it was read from, beside which
     a dump may have the buffer assignment as text. platform: the kind of machine that a `jax.stages.Compiled` is for; ""
-    where the module itself must tell it.
+    where the module itself must tell it. reported: the sizes that XLA gave without a buffer assignment.
     """
 
     assignment: bytes = field(default=b"", repr=False)
     path: Path | None = None
     platform: str = ""
+    reported: ModuleMemory | None = field(default=None, repr=False)
 
     @property
     def analysis(self) -> ModuleCounts:
@@ -148,18 +154,22 @@ class CompiledModule(ModuleAnalysis):
 
     @cached_property
     def memory(self) -> ModuleMemory:
-        """The memory of one device: XLA's buffer assignment where there is one, else an estimate by live ranges.
+        """The memory of one device: XLA's buffer assignment or report where there is one, else an estimate.
 
         Raises HloError for a damaged buffer assignment.
         """
         module, found = self.replay.module, None
         if self.assignment:
             found = read_assignment(self.assignment, module)
+        elif self.reported is not None:
+            found = self.reported
         elif self.path is not None:
             found = beside(self.path).memory(module)
         if found is not None and (not found.temporaries or any(x.kind == TEMPORARIES for x in found.alive)):
             return found
         estimate = estimated_memory(module, self.replay.cost_model)
+        if found is None and self.path is not None:
+            found = reported_memory(stem_of(self.path), estimate)
         if found is None:
             return estimate
         # XLA's sizes, without the heap trace that tells what is alive at the peak.
@@ -229,12 +239,45 @@ class CompiledModule(ModuleAnalysis):
             rest = count - sum(part[field_] for part in sums.values())
             if rest:
                 add((), field_, rest)
-        return {scope: dict(counts) for scope, counts in sums.items()}
+        return {scope: {name: counts[name] for name in COMPILED} for scope, counts in sums.items()}
+
+    @property
+    def summary(self) -> CompiledSummary:
+        """The counts by layer and the buffers alive at the peak, as a diff compares them and a record keeps them."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> CompiledSummary:
+        sums: dict[BufferPlace, BufferSum] = {}
+        for b in self.live_at_peak(None):
+            place = BufferPlace(b.scope, b.source, f"{b.dtype}[{','.join(map(str, b.shape))}]")
+            number, nbytes = sums.get(place, BufferSum())
+            sums[place] = BufferSum(number + 1, nbytes + b.nbytes)
+        source, counts = self.memory.source, self.counts_by_scope()
+        return CompiledSummary(self.name, self.extent, source, self.unknown_loops, counts, sums)
 
     def check(self, budget: Budget) -> None:
         """Raise BudgetError if the module costs more than a budget, whose fields are those of `compiled_counts`."""
         __tracebackhide__ = True  # pytest then shows the line of the test
         check_compiled(self, budget)
+
+    def mfu(
+        self,
+        seconds: float,
+        device: str | Device,
+        *,
+        devices: int | None = None,
+        tokens: int | None = None,
+        peak: str | None = None,
+    ) -> Utilisation:
+        """Return the share of the peak of a step that took so many seconds: HFU, because a module has no model FLOPs.
+
+        The arguments and errors are those of `Analysis.mfu`. devices: by default those that the module states; a module
+        that states no number is the program of one of `devices`.
+        """
+        from costax.analysis.module_utilisation import module_utilisation
+
+        return module_utilisation(self, seconds, device, devices=devices, tokens=tokens, peak=peak)
 
     def what_if(self, **_: Any) -> Any:
         """Raise InputError: a module does not say which of its arguments are weights."""

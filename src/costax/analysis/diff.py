@@ -19,7 +19,7 @@ from costax.core.size import Size
 from costax.errors import InputError
 
 if TYPE_CHECKING:
-    from costax.analysis.compiled_module import CompiledModule
+    from costax.analysis.compiled_summary import Summarised
     from costax.analysis.module_diff import ModuleDiff
 
 SIZES: Final[Mapping[str, str]] = {"params": "elements of the parameters", "param_bytes": "bytes of the parameters (B)"}
@@ -87,30 +87,31 @@ class Diff(Displayed):
 
 
 @overload
-def diff(before: CompiledModule, after: CompiledModule) -> ModuleDiff: ...
+def diff(before: Summarised, after: Summarised) -> ModuleDiff: ...
 @overload
 def diff(before: Analysis, after: Analysis) -> Diff: ...
-def diff(before: Analysis | CompiledModule, after: Analysis | CompiledModule) -> Diff | ModuleDiff:
-    """Return the difference of two analyses, or of two modules, layer by layer.
+def diff(before: Analysis | Summarised, after: Analysis | Summarised) -> Diff | ModuleDiff:
+    """Return the difference of two analyses, or of two compiled programs, layer by layer.
 
     Args:
-        before: The analysis, or the module, from which the changes are counted.
+        before: The analysis from which the changes are counted; or the module, or the comparison, whose compiled
+            program then counts.
         after: The other one.
 
     Raises InputError for a program and a module: their counts have other meanings.
     """
-    from costax.analysis.compiled_module import CompiledModule
     from costax.analysis.module_diff import ModuleDiff
 
     if isinstance(before, Analysis) and isinstance(after, Analysis):
         return Diff(before, after)
-    if isinstance(before, CompiledModule) and isinstance(after, CompiledModule):
+    if not isinstance(before, Analysis) and not isinstance(after, Analysis):
         return ModuleDiff(before, after)
-    names = (before.name, after.name) if isinstance(before, CompiledModule) else (after.name, before.name)
+    names = (before.name, after.name) if isinstance(after, Analysis) else (after.name, before.name)
     raise InputError(
         f"`{names[0]}` is a module and `{names[1]}` is a program.",
         why="A program has the work that it asks for, and a module what the compiler made of it: they do not compare.",
-        cure="Pass two modules or two programs; costax.compare(fn)(*args) explains the way from one to the other.",
+        cure="Pass two modules or two programs, or a module and a comparison, costax.compare(fn)(*args), which has the "
+        "compiled program.",
     )
 
 

@@ -23,6 +23,7 @@ from costax.core.open_symbols import check_numbers
 from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
+from costax.performance.protocols import Counted
 from costax.program.tree import RECOMPUTE
 
 MODEL: Final = "model"
@@ -118,6 +119,19 @@ def utilisation(
     peak: str | None = None,
 ) -> Utilisation:
     """Return the utilisation of a step that took so many seconds; see `Analysis.mfu`."""
+    check_step(seconds, tokens)
+    check_numbers(analysis, "MFU is a number of one step.")
+    count = device_count(analysis, devices)
+    chip = load_device(device)
+    unit, per_device = peak_of(analysis, chip, peak)
+    counts, omitted = _counts(analysis)
+    check_possible(analysis, chip, seconds, count)
+    notes = notes_on(analysis, chip, count, unit)
+    return Utilisation(analysis.name, seconds, chip, count, unit, per_device, tokens, counts, omitted, notes)
+
+
+def check_step(seconds: float, tokens: int | None) -> None:
+    """Raise InputError for a time or a number of tokens that no step has."""
     if not (isfinite(seconds) and seconds > 0):
         raise InputError(
             f"A step takes a positive number of seconds, got {seconds!r}.",
@@ -130,14 +144,6 @@ def utilisation(
             why="They are the tokens that all devices together process in one step.",
             cure="Pass batch x length, or leave `tokens` out.",
         )
-    check_numbers(analysis, "MFU is a number of one step.")
-    count = device_count(analysis, devices)
-    chip = load_device(device)
-    unit, per_device = peak_of(analysis, chip, peak)
-    counts, omitted = _counts(analysis)
-    _check_possible(analysis, chip, seconds, count)
-    notes = _notes(analysis, chip, count, unit)
-    return Utilisation(analysis.name, seconds, chip, count, unit, per_device, tokens, counts, omitted, notes)
 
 
 def device_count(analysis: Counts, devices: int | None) -> int:
@@ -159,7 +165,7 @@ def device_count(analysis: Counts, devices: int | None) -> int:
     return devices
 
 
-def peak_of(analysis: Counts, device: Device, peak: str | None = None) -> tuple[str, float]:
+def peak_of(analysis: Counted, device: Device, peak: str | None = None) -> tuple[str, float]:
     """Return (unit, FLOP/s of one of jax's devices) that MFU divides by.
 
     peak: a unit of the device or a dtype; by default the dtype with most products. Raises DeviceError if it has none.
@@ -239,7 +245,7 @@ def _counts(analysis: Counts) -> tuple[list[ConventionCount], dict[str, str]]:
     return counts, omitted
 
 
-def _check_possible(analysis: Counts, device: Device, seconds: float, devices: int) -> None:
+def check_possible(analysis: Counted, device: Device, seconds: float, devices: int) -> None:
     """Raise InputError if the products of the program alone take longer at the peaks of the devices."""
     recomputed = analysis.by_direction().get(RECOMPUTE)
     needed = 0.0
@@ -260,7 +266,8 @@ def _check_possible(analysis: Counts, device: Device, seconds: float, devices: i
     )
 
 
-def _notes(analysis: Counts, device: Device, devices: int, unit: str) -> list[str]:
+def notes_on(analysis: Counted, device: Device, devices: int, unit: str) -> list[str]:
+    """Return sentences that say what the numbers assume."""
     notes: list[str] = []
     if devices > 1:
         notes.append(f"FLOPs are of the whole program; FLOP/s and MFU are of one of {devices} devices that share it.")

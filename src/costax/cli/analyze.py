@@ -50,7 +50,8 @@ def analyze(
     """
     if hlo.is_module(target) or dumps.is_dump(target):
         hlo.check_options(hlo.OF_FILES | {"module"})
-        analysed_module = hlo.analysed(programs.path_of(target, module), options.parsed_trips(trips), save)
+        path = programs.path_of(target, module)
+        analysed_module = hlo.analysed(path, options.parsed_trips(trips), save, as_json=as_json)
         hlo.deliver(
             analysed_module, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict
         )

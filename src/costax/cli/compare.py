@@ -73,7 +73,7 @@ def compare(
     if hlo.is_module(target):
         dumps.check_target(module)
         hlo.check_options(hlo.OF_FILES)
-        analysis = hlo.analysed(target, options.parsed_trips(trips), save, compare=True)
+        analysis = hlo.analysed(target, options.parsed_trips(trips), save, as_json=as_json, compare=True)
         hlo.deliver(analysis, {"by": by, "depth": depth, "sort": sort}, as_json=as_json, save=save, strict=strict)
         return
     dumps.check_target(module)

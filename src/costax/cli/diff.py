@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from costax.cli import options, terminal
-from costax.errors import BudgetError, SymbolError
+from costax.errors import InputError, SymbolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,20 +57,23 @@ def diff(
 ) -> None:
     """Show how costs change from BEFORE to AFTER, layer by layer. Each is a TARGET or a saved record (.json).
 
-    Of two HLO files, or folders that XLA dumped into, it shows the work that runs, the bytes, what collectives send,
-    the temporaries and the kernels, and what changed of the buffers alive at the peak. Of two records of `compare` it
-    also shows which passes of the compiler acted differently.
+    Of two compiled programs it shows the work that runs, the bytes, what collectives send, the temporaries and the
+    kernels, and what changed of the buffers alive at the peak. Each is an HLO file, a folder that XLA dumped into, a
+    record of one, or a record of `compare`. Of two records of `compare` it shows the programs, and which passes of the
+    compiler acted differently; --field or --fail-on with a field of modules asks for their compiled programs.
 
     \b
     costax diff examples/conv.py:standard examples/conv.py:depthwise_separable
     costax diff before.json examples/resnet.py:resnet18 --changed
     costax diff main.json branch.json --fail-on 'flops > +1%' --fail-on 'params > +0' --markdown
     costax diff before.hlo.pb after.hlo.pb --fail-on 'executed_flops > +1%' --fail-on 'temp_bytes > +0'
+    costax diff main.json after.hlo.pb    # main.json: costax analyze before.hlo.pb --save main.json, or of compare
     """
     from costax.cli import module_diff
-    from costax.cli.programs import is_module
 
-    if is_module(before) or is_module(after):
+    compiled_fields, of_compiled = _compiled(before, after, fields, fail_on)
+    if of_compiled:
+        _check_merge()
         module_diff.show(
             before,
             after,
@@ -87,11 +92,13 @@ def diff(
     from costax.report.shown import analysis_of
 
     _check(fields)
-    asked = [thresholds.parse(text) for text in fail_on]
+    asked = [thresholds.parse(text) for text in fail_on if text not in compiled_fields]
     accounts = _accounts((before, after), options.parsed_trips(trips))
     compared = compare(*map(analysis_of, accounts))
     comparisons = [account for account in accounts if not isinstance(account, Analysis)]
     failures = thresholds.failures(compared, asked)
+    if compiled_fields:
+        failures += module_diff.failures_of((before, after), compiled_fields)
     if as_json:
         record = diff.to_record(compared, depth)
         if len(comparisons) == 2:
@@ -108,11 +115,52 @@ def diff(
         terminal.show(diff.render(table, fields=shown, depth=depth, only_changed=only_changed))
         if len(comparisons) == 2:
             terminal.show(passes.render_difference(*comparisons))
-    if failures:
-        raise BudgetError(
-            f"`{compared.after.name}` fails the thresholds of --fail-on.",
-            why="\n".join(f"  {failure}" for failure in failures),
-            cure="Reduce the costs, or change the thresholds of --fail-on.",
+    module_diff.check(compared.after.name, failures)
+
+
+def _compiled(before: str, after: str, names: Sequence[str], fail_on: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the thresholds for fields of compiled programs, and whether the whole difference is one of them.
+
+    It is if either is a module, or if both are comparisons and every field is one of compiled programs. Raises
+    InputError for such a field where a program is not compiled.
+    """
+    from costax.analysis.compiled_counts import COMPILED
+    from costax.analysis.diff import fields as of_programs
+    from costax.cli.module_diff import not_compiled, of_record
+    from costax.cli.programs import is_module
+    from costax.report.module_record import SavedModule
+
+    texts = (before, after)
+    records = {text: None if is_module(text) else of_record(text) for text in texts}
+    if any(is_module(text) or isinstance(records[text], SavedModule) for text in texts):
+        return [], True
+    own = COMPILED.keys() - of_programs()
+    chosen = [name for name in names if name in own]
+    asked = [text for text in fail_on if text.split()[:1] and re.split(r"\W", text.strip())[0] in own]
+    if not chosen and not asked:
+        return [], False
+    for text in texts:
+        if records[text] is None:
+            raise not_compiled(text, (*chosen, *asked)[0])
+    if len(asked) == len(fail_on) and all(name in COMPILED for name in names):
+        return [], True
+    if chosen:
+        raise click.BadParameter(
+            f"{', '.join(chosen)}: a table has the fields of programs or those of compiled programs, "
+            f"{', '.join(COMPILED)}.",
+            param_hint="--field",
+        )
+    return asked, False
+
+
+def _check_merge() -> None:
+    """Raise InputError for --merge and --no-merge, which do nothing for compiled programs."""
+    context = click.get_current_context()
+    if context.get_parameter_source("merge") is ParameterSource.COMMANDLINE:
+        raise InputError(
+            "--merge and --no-merge do not apply to compiled programs.",
+            why="Each layer of a module has a line of its own: XLA fuses equal layers in different ways.",
+            cure="Leave them out; --depth N sums the layers below a level.",
         )
 
 

@@ -66,8 +66,10 @@ def check_options(applicable: Collection[str], what: str = "an HLO file") -> Non
         )
 
 
-def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, compare: bool = False) -> ModuleAnalysis:
-    """Return the analysis of an HLO file. compare: also run XLA's cost analysis of it."""
+def analysed(
+    target: str, trips: Mapping[str, int], save: Sequence[str], *, as_json: bool = False, compare: bool = False
+) -> ModuleAnalysis:
+    """Return the analysis of an HLO file. as_json: for its record. compare: also run XLA's cost analysis of it."""
     # These modules do not import jax, which takes most of a second: a damaged file is reported before.
     from costax.hlo.module_analysis import analyze_module, with_xla
     from costax.report import check_file
@@ -75,8 +77,8 @@ def analysed(target: str, trips: Mapping[str, int], save: Sequence[str], *, comp
     for path in save:
         check_file(path, "ModuleAnalysis")
     analysis = analyze_module(target, trips)
-    if save:
-        # Reports have predictions and memory, too.
+    if save or as_json:
+        # Reports have predictions and memory, too, and records the kernels and temporaries of each layer.
         from costax.analysis.compiled_module import analyze_file
 
         analysis = analyze_file(target, trips)

@@ -11,6 +11,8 @@ from costax.cli import options, terminal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_OF_MODULES = ("seconds", "name", "devices", "tokens", "peak")
+
 
 @click.command(short_help="Show the MFU of a step of TARGET by every convention.")
 @options.tracing
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--peak", metavar="UNIT", help="Peak to divide by, as bf16 or fp8; by default that of most products.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 @options.save_as("Utilisation")
+@options.module_of_folder
 @options.debug
 def mfu(
     target: str,
@@ -39,23 +42,29 @@ def mfu(
     peak: str | None,
     as_json: bool,
     save: Sequence[str],
+    module: str | None,
 ) -> None:
     """Show the model FLOPs utilisation of a step of TARGET, by every convention, with what each of them leaves out.
 
-    TARGET is the whole step with the batch of all devices. It is not executed: --step is the time that you measured.
+    TARGET is the whole step with the batch of all devices. It is not executed: --step is the time that you measured. Of
+    a compiled module (an HLO file, or a folder of dumps) the table has the FLOPs that run, HFU; model FLOPs need the
+    program.
 
     \b
     costax mfu examples/gpt2.py:gpt2_train_step --step 0.08 --device a100-sxm-80 --tokens 8192
     costax mfu TARGET --step 5.667 --device tpu-v5p --devices 128
+    costax mfu module.hlo.pb --step 0.127 --device a100-sxm-40
     """
-    from costax.cli.loading import analysed
+    from costax.cli.programs import loaded
     from costax.performance.hardware import device
     from costax.report import check_file, utilisation
 
     chip = device(name)
     for path in save:
         check_file(path, "Utilisation")
-    analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
+    analysis = loaded(
+        target, inputs, options.parsed_trips(trips), on_missing or "warn", module=module, applicable=_OF_MODULES
+    )
     found = analysis.mfu(seconds, chip, devices=devices, tokens=tokens, peak=peak)
     for path in save:
         found.save(path)

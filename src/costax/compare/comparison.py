@@ -11,12 +11,14 @@ from typing import Any
 from costax import _jax
 from costax.analysis.analysis import Analysis
 from costax.analysis.budgets import Budget, check_compiled
+from costax.analysis.compiled_summary import CompiledSummary
 from costax.compare import marks
 from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.attribution import attribute
 from costax.compare.base_comparison import BaseComparison
 from costax.compare.chain import Links, deltas
 from costax.compare.compile import XlaStage, check_devices, compile_stage, converted, lower, lowering
+from costax.compare.compiled_module import as_module
 from costax.compare.dumping import Flags, dump_folder, too_large, written_flags
 from costax.compare.emitted import emitted
 from costax.compare.experiment import alone
@@ -99,6 +101,15 @@ class Comparison(BaseComparison[StageCost]):
             "temp_bytes": self.compiled.memory.get("temp", 0),
             "kernels": sum(kernel.times for kernel in self.kernels()),
         }
+
+    @property
+    def summary(self) -> CompiledSummary:
+        """The counts of the compiled program by layer, as `costax.diff` compares them with those of a module."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> CompiledSummary:
+        return as_module(self.compiled, self.target).summary
 
     def check(self, budget: Budget) -> None:
         """Raise BudgetError if the program costs more than a budget.
@@ -240,6 +251,7 @@ def _stage_cost(
         loops,
         conditionals,
         machine,
+        stage.assignment,
     )
 
 

@@ -27,7 +27,7 @@ class XlaStage:
     GPU gives none, that of the CPU client for the same HLO. memory: bytes of one device, by category; empty for a
     lowered program. seconds: how long the stage took. meshes: those that the program is sharded over. devices: how many
     devices run it. jax_stage: the `jax.stages` object. note: which options the compiler needed beyond the usual ones,
-    and why.
+    and why. assignment: XLA's buffer assignment, serialised; b"" without one.
     """
 
     hlo: bytes = field(repr=False)
@@ -38,6 +38,7 @@ class XlaStage:
     jax_stage: Any = field(default=None, repr=False)
     note: str = ""
     devices: int = 1
+    assignment: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ def compile_stage(
     seconds = time.perf_counter() - start
     xla = _cleaned(compiled.cost_analysis())
     hlo, memory = _jax.hlo_of(compiled), _jax.memory(compiled)
-    return XlaStage(hlo, xla, memory, seconds, lowered.meshes, compiled, devices=lowered.devices)
+    assignment = _jax.buffer_assignment(compiled)
+    return XlaStage(hlo, xla, memory, seconds, lowered.meshes, compiled, devices=lowered.devices, assignment=assignment)
 
 
 def _check_options(error: Exception, flags: Mapping[str, str]) -> None:

@@ -83,7 +83,7 @@ class StageCost:
     sharded over. partitions: how many devices run it. loops: the loops of the module, with their trip counts.
     conditionals: those whose branches differ in work; of each property the branch with most counts in `executed`.
     machine: that it was compiled for; None for the CPU of this one. note: which options the compiler needed beyond the
-    usual ones, and why.
+    usual ones, and why. assignment: XLA's buffer assignment, serialised; b"" without one.
     """
 
     stage: str
@@ -101,6 +101,7 @@ class StageCost:
     loops: Sequence[Loop] = field(default=(), repr=False)
     conditionals: Sequence[Conditional] = field(default=(), repr=False)
     machine: Machine | None = field(default=None, repr=False)
+    assignment: bytes = field(default=b"", repr=False)
 
     def __repr__(self) -> str:
         """Return the stage, what it counts and how long it took."""

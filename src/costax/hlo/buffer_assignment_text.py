@@ -36,6 +36,12 @@ _MOST_BYTES: Final = 2**30
 
 def beside(path: Path) -> ModuleFiles:
     """Return the files of the buffer assignment and of the live ranges that a dump has beside a module."""
+    stem = stem_of(path)
+    return ModuleFiles(*(stem.with_name(f"{stem.name}-{what}.txt") for what in ("buffer-assignment", "live-range")))
+
+
+def stem_of(path: Path) -> Path:
+    """Return the path of a module without its suffixes, with which the names of the other files of a dump begin."""
     name = path.name
     for suffix in (".xz", ".gz"):
         name = name.removesuffix(suffix)
@@ -43,7 +49,7 @@ def beside(path: Path) -> ModuleFiles:
         if name.endswith(suffix):
             name = name.removesuffix(suffix)
             break
-    return ModuleFiles(*(path.with_name(f"{name}-{what}.txt") for what in ("buffer-assignment", "live-range")))
+    return path.with_name(name)
 
 
 class ModuleFiles:

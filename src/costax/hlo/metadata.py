@@ -19,6 +19,8 @@ OUTSIDE: Final = "outside the gradient"
 _TRANSFORM: Final = re.compile(r"([a-z_]+)\((.*)\)", re.DOTALL)
 _FUNCTIONS: Final = frozenset({"jit", "pjit", "pmap", "xmap", "checkpoint", "remat"})
 _JOINED: Final = re.compile(r";(?=p?jit\()")
+MARK: Final = re.compile(r"~\d+~")
+"""A mark by which `costax.compare` names an equation: `jit(f)/~0~/layer/~12~/dot_general`."""
 _REMATTED: Final = "rematted_computation"
 _EVALUATED: Final = "eval_jaxpr"
 _CONTROL: Final = re.compile(
@@ -56,7 +58,7 @@ class Scopes:
         name = ins.op_name
         scope = self._known.get((computation.id, name))
         if scope is None:
-            path = self._whole(computation, name)[:-1]
+            path = tuple(part for part in self._whole(computation, name)[:-1] if not MARK.fullmatch(part))
             scope = self._known[computation.id, name] = path[1:] if path[:1] == (self._root,) else path
         return scope
 
@@ -135,7 +137,7 @@ def layer_of(names: Iterable[str]) -> tuple[tuple[str, ...], str]:
                 path = path[: -len(inside) // 2]
             continue
         # A transformation may contain several names, `jvp(encoder/layer_0)`, or none, `jvp()`.
-        inside = [name for name in part.split("/") if name and not _CONTROL.fullmatch(name)]
+        inside = [x for x in part.split("/") if x and not (_CONTROL.fullmatch(x) or MARK.fullmatch(x))]
         rematted = rematted or _REMATTED in part
         # The name of a backward operation of a rematerialised function has the scope twice.
         path = inside if wrapped and inside and path[: len(inside)] == inside else [*path, *inside]

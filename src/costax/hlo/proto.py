@@ -181,6 +181,8 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
     },
     # XLA's buffer assignment, which stands beside the module in an HloProto.
     "BufferAssignment": {"buffers": (1, "bytes*"), "allocations": (3, "bytes*"), "traces": (4, "bytes*")},
+    "MemoryUsageReport": {"spaces": (1, "bytes*")},
+    "MemorySpace": {"total": (1, "int")},
     "LogicalBuffer": {"id": (1, "int"), "size": (2, "int"), "defined_at": (3, "BufferLocation")},
     "BufferLocation": {"instruction_name": (2, "bytes"), "shape_index": (3, "int*"), "instruction_id": (4, "int")},
     "BufferAllocation": {

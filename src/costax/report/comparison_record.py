@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, cast
 
+from costax.analysis.compiled_summary import CompiledSummary
 from costax.compare.base_comparison import BaseComparison, required_bytes
 from costax.compare.causes import Delta
 from costax.compare.replication import Repeated, Replication
 from costax.hlo.collectives import Collective, Share
 from costax.hlo.loops import Conditional, Loop
-from costax.report.record_reader import RecordReader
+from costax.report.compiled_summary import SummaryReader, saved
 
 FAMILY: Final = "costax/comparison/"
 NEWEST: Final = 2
@@ -67,9 +68,20 @@ class SavedComparison(BaseComparison[SavedStage]):
 
     passes_record: Mapping[str, Any] | None = field(default=None, repr=False)
     replication: Replication | None = None
+    by_layer: CompiledSummary | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the program."""
+        return self.jaxpr.name
+
+    @property
+    def summary(self) -> CompiledSummary:
+        """The counts of the compiled program by layer. Raises RecordError for a record without them."""
+        return saved(self.by_layer, self.name)
 
 
-class ComparisonReader(RecordReader):
+class ComparisonReader(SummaryReader):
     """Reads one record of a comparison."""
 
     def comparison(self, record: Any) -> SavedComparison:
@@ -85,6 +97,7 @@ class ComparisonReader(RecordReader):
             xla_flags=self._flags(record) if "xla_flags" in record else {},
             passes_record=self._object(record, "passes") if record.get("passes") is not None else None,
             replication=self._replication(record) if record.get("replication") is not None else None,
+            by_layer=self.summary(record),
         )
 
     def _replication(self, record: Any) -> Replication:

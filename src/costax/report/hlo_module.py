@@ -13,6 +13,7 @@ from costax.core import units
 from costax.core.printable import printable
 from costax.errors import InputError
 from costax.hlo.module_analysis import BY, HloCost
+from costax.report import compiled_summary
 from costax.report.tables import Line, Table, short_place
 from costax.report.text import footer, one_line, rich_table
 
@@ -180,6 +181,7 @@ def to_record(module: ModuleAnalysis | SavedModule) -> dict[str, Any]:
         "by_opcode": _costs(module.by_opcode()),
         "by_source": _costs(module.by_source()),
         "by_computation": _costs(module.by_computation()),
+        **compiled_summary.of(module),
     }
 
 

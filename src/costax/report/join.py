@@ -19,6 +19,8 @@ from costax.report.tables import Line, Table, short_place
 from costax.report.text import footer, one_line, rich_table
 
 SCHEMA: Final = "costax/join/1"
+# A run that is busy for a smaller share of its time has a note.
+_BUSY: Final = 0.5
 _READABLE_LINES: Final = 40
 _LISTED: Final = 5
 
@@ -235,6 +237,12 @@ def notes(join: Join, shown: Table) -> list[str]:
         side_by_side = join.busy is not None and join.total.seconds > (1 + 1e-6) * join.busy.median
         reason = "a run, because some of them run side by side" if side_by_side else "the step that was given"
         lines.append(f"The instructions take longer than {reason}.")
+    if join.busy is not None and join.step is not None and join.busy.median < _BUSY * join.step.median:
+        idle = units.seconds(join.step.median - join.busy.median)
+        lines.append(
+            f"No instruction of the trace runs during {idle} of a run: the device waits, or the profiler does not see "
+            "all of its work, such as a sort by several threads of a CPU. The lines have the time that it sees."
+        )
     if join.timed_share < 1:
         rest = "" if join.achieved_flops == join.flops else ", and so are those of the run"
         lines.append(

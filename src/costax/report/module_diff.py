@@ -55,7 +55,7 @@ def render(
         ]
         parts.append(one_line("What changed of the buffers alive at the peak", style="bold"))
         parts.append(columns(("bytes", "array", "number", "scope", "source"), buffers))
-    sources = {m.memory.source for m in (diff.before, diff.after)}
+    sources = {program.summary.memory_source for program in (diff.before, diff.after)}
     sentences = [*_extents(diff), f"Temporaries by {' and '.join(sorted(sources))}.", *_unknown(diff)]
     parts.append(footer(sentences))
     return Group(*parts)
@@ -63,7 +63,7 @@ def render(
 
 def _extents(diff: ModuleDiff) -> list[str]:
     """Return sentences that say what the figures are of: of one device, or of all."""
-    before, after = diff.before.extent, diff.after.extent
+    before, after = diff.before.summary.extent, diff.after.summary.extent
     return [f"Of {before}."] if before == after else [f"Before: of {before}.", f"After: of {after}."]
 
 
@@ -71,8 +71,8 @@ def _unknown(diff: ModuleDiff) -> list[str]:
     """Return sentences that name the loops without a known trip count."""
     sentences = [
         f"{name}: {sentence}."
-        for name, module in (("Before", diff.before), ("After", diff.after))
-        for sentence in counted_once(module.unknown_loops)
+        for name, program in (("Before", diff.before), ("After", diff.after))
+        for sentence in counted_once(program.summary.unknown_loops)
     ]
     return [*sentences, "Set trip counts with --trips NAME=N."] if sentences else []
 

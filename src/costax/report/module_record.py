@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from costax.analysis.compiled_summary import CompiledSummary
 from costax.core.display import Displayed
 from costax.hlo.loops import Conditional, Loop
 from costax.hlo.module_analysis import HloCost
 from costax.hlo.replay import Float32, Properties
-from costax.report.record_reader import RecordReader
+from costax.report.compiled_summary import SummaryReader, saved
 
 FAMILY: Final = "costax/hlo/"
 NEWEST: Final = 1
@@ -36,6 +37,12 @@ class SavedModule(Displayed):
     opaque: Mapping[str, int]
     versions: Mapping[str, str]
     sums: Mapping[str, Mapping[str, HloCost]] = field(repr=False)
+    by_layer: CompiledSummary | None = field(default=None, repr=False)
+
+    @property
+    def summary(self) -> CompiledSummary:
+        """The counts by layer and the buffers at the peak. Raises RecordError for a record without them."""
+        return saved(self.by_layer, self.name)
 
     @property
     def unknown_loops(self) -> tuple[Loop, ...]:
@@ -68,7 +75,7 @@ class SavedModule(Displayed):
         return dict(self.sums["by_computation"])
 
 
-class ModuleRecordReader(RecordReader):
+class ModuleRecordReader(SummaryReader):
     """Reads one record of a module."""
 
     def module(self, record: Any) -> SavedModule:
@@ -79,6 +86,11 @@ class ModuleRecordReader(RecordReader):
         for key, costs in sums.items():
             if self._sum(costs) != HloCost(total, executed):
                 raise self._wrong(f"the sum of {key} is not the total")
+        summary = self.summary(record)
+        if summary is not None:
+            counts = summary.compiled_counts()
+            if (counts["executed_flops"], counts["hbm_bytes"]) != (executed.flops, executed.bytes):
+                raise self._wrong("the sum of by_layer is not the total")
         float32, opaque = self._object(record, "float32"), self._object(record, "opaque")
         return SavedModule(
             name=self._get(record, "name", str),
@@ -98,6 +110,7 @@ class ModuleRecordReader(RecordReader):
             opaque={name: self._get(opaque, name, int, "opaque.") for name in opaque},
             versions=self._versions(record),
             sums=sums,
+            by_layer=summary,
         )
 
     def _loop(self, x: Any, place: str) -> Loop:

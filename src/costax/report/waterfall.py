@@ -15,7 +15,7 @@ from rich.text import Text
 from costax.compare.causes import UNEXPLAINED
 from costax.core import units
 from costax.core.cost import Count
-from costax.report import record, sharding, text
+from costax.report import compiled_summary, record, sharding, text
 from costax.report.headlines import comparison_sentence
 from costax.report.tables import short_place
 from costax.report.text import footer, one_line
@@ -88,6 +88,7 @@ def to_record(comparison: BaseComparison[StageView]) -> dict[str, Any]:
         "xla": dict(comparison.xla),
         "replication": sharding.to_record(getattr(comparison, "replication", None)),
         "passes": saved if trail is None else _passes_record(trail),
+        **compiled_summary.of(comparison),
     }
 
 

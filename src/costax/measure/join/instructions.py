@@ -49,6 +49,13 @@ class InstructionIndex:
         self.inside: Mapping[str, Collection[str]] = self._inside()
         kernels = Counter(_kernel(name) for name in self._by_name)
         self.by_kernel: dict[str, str] = {_kernel(name): name for name in self._by_name if kernels[_kernel(name)] == 1}
+        self._callers = {
+            callee.id: (computation, ins)
+            for computation in reversed(self._executed)
+            for ins in computation.instructions
+            if ins.opcode in _CONTROL
+            for callee in ins.called
+        }
         self._costs: dict[str, Properties] = {}
         self._places: dict[str, ProgramPlace] = {}
         self._differentiated = any(place_of(ins.op_name).direction == BACKWARD for _, ins in self._by_name.values())
@@ -85,10 +92,15 @@ class InstructionIndex:
         return f"custom-call {ins.custom_call_target}" if ins.opcode == "custom-call" else ins.opcode
 
     def place(self, computation: Computation, ins: Instruction) -> ProgramPlace:
-        """Return the scope, direction and primitive of an instruction; of an unnamed fusion those of its root."""
+        """Return the scope, direction and primitive of an instruction; of an unnamed fusion those of its root.
+
+        An unnamed instruction in the body of a loop, or in a branch, has the scope and the direction of the loop.
+        """
         name = ins.op_name
         if not name and ins.opcode == "fusion" and ins.called:
             name = ins.called[0].root.op_name
+        if not name and computation.id in self._callers:
+            return self.place(*self._callers[computation.id])._replace(primitive="")
         place = self._places.get(name)
         if place is None:
             place = place_of(name)

@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from costax.analysis.compiled_module import of_analysis
 from costax.core import units
+from costax.core.printable import printable
 from costax.errors import InputError
-from costax.hlo.module_analysis import ModuleAnalysis
+from costax.hlo.module_analysis import ModuleAnalysis, analyze_replay
 from costax.measure.join.candidates import candidates_of, embedded_in
 from costax.measure.join.instructions import InstructionIndex
 from costax.measure.join.matching import chosen
 from costax.measure.join.result import Join, JoinRow, Measured, OtherModule, Spread, Unjoined
+from costax.measure.join.trip_counts import measured_trips
 from costax.measure.traces import Event, Trace, read_traces
 from costax.measure.traces.own_time import own_times, union
 from costax.measure.traces.records import ModuleName
@@ -98,6 +100,7 @@ class _Joiner:
         entry = {ins.name for ins in self.analysis.replay.module.entry.instructions}
         runs = runs_of(events, module_runs, entry, timed=self.trace.timed)
         whole = self._whole(runs)
+        self._set_trips(whole)
         measured, in_flight, busy = self._times(runs)
         index = self.index
         index.roll_up(measured)
@@ -144,6 +147,18 @@ class _Joiner:
         if self.given_step is not None:
             _check_step(self.given_step, joined)
         return joined
+
+    def _set_trips(self, runs: Sequence[TraceRun]) -> None:
+        """Give the loops of unknown length the trip counts that the trace has."""
+        found = {x.loop: x for x in measured_trips(self.analysis, runs)} if self.trace.timed else {}
+        trips = {name: round(x.trips) for name, x in found.items() if round(x.trips)}
+        if not trips:
+            return
+        self.analysis = analyze_replay(self.analysis.replay, self.analysis.hlo, trips)
+        self.index = InstructionIndex(self.analysis)
+        for name, count in trips.items():
+            mean = "" if found[name].constant else f", the mean of runs that differ ({found[name].trips:.4g})"
+            self.notes.append(f"The trip count of {printable(name)} is that of the trace: {count:,}{mean}.")
 
     def _named(self, event: Event) -> Event:
         """Return an event with the instruction of its kernel where the trace names only the kernel."""

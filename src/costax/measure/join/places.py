@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from costax.hlo.metadata import layer_of, split
-
-# `costax.compare` marks the names of equations: `jit(f)/~0~/layer/~12~/dot_general`.
-_MARK: Final = re.compile(r"~\d+~")
+from costax.hlo.metadata import MARK, layer_of, split
 
 
 class ProgramPlace(NamedTuple):
@@ -31,7 +27,7 @@ def place_of(name: str) -> ProgramPlace:
     ProgramPlace(scope=('ResNet', 'layer1_0', 'conv1'), direction='backward', primitive='conv_general_dilated')
     """
     # An instruction may have several names, joined by `;`. The first is the innermost.
-    parts = [part for part in split(name.partition(";")[0]) if not _MARK.fullmatch(part)]
+    parts = [part for part in split(name.partition(";")[0]) if not MARK.fullmatch(part)]
     *path, last = parts or [""]
     # The name of an argument, `params['w']`, is no primitive.
     primitive = last.partition("[")[0] if path or last.isidentifier() else ""
