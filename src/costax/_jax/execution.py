@@ -12,6 +12,7 @@ from jax.extend import core as _extend_core
 from costax._jax.argument_paths import donated_leaves
 from costax._jax.hlo import hlo_of
 from costax._jax.jaxprs import opened
+from costax.core.interrupts import while_compiling
 
 # Untyped, because jax's annotations are incomplete.
 _api: Any = jax
@@ -45,7 +46,9 @@ class Executable:
             traced = _api.jit(_extend_core.jaxpr_as_fun(jaxpr)).trace(*shapes)
         self._tree = traced._in_tree
         self.donated = donated_leaves(traced)
-        self._compiled = traced.lower().compile()
+        lowered = traced.lower()
+        with while_compiling():
+            self._compiled = lowered.compile()
 
     def __call__(self, values: Sequence[Any]) -> Any:
         """Start an execution; it is asynchronous, so the results may not be ready yet."""

@@ -13,15 +13,19 @@ from typing import Any, Final
 import click
 
 from costax.cli.options import DEBUG
+from costax.core.guards import ENDS_AT_ONCE, interrupted_message
 from costax.core.hints import for_a_shell
+from costax.core.interrupts import noted
 from costax.core.printable import without_controls
+from costax.core.unfinished_files import SAVED
 from costax.errors import CheckError, CostaxError
 
 CHECK_FAILED: Final = 1
 WRONG_USAGE: Final = 2
-# The exit codes of a shell for a program that a signal ends: 128 + SIGINT, 128 + SIGPIPE.
+# The exit codes of a shell for a program that a signal ends: 128 + SIGINT, SIGPIPE, SIGTERM.
 _INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
+_TERMINATED: Final = 143
 # Errors of the system that are no bug of costax, even where they name no file.
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # Longer lines of messages are cut.
@@ -40,14 +44,20 @@ class Commands(click.Group):
         if threading.current_thread() is threading.main_thread():
             # By default Python ends at once and leaves temporary folders and processes behind.
             signal.signal(signal.SIGTERM, _end)
+        SAVED.clear()
+        ends_at_once = ENDS_AT_ONCE.set(True)
         try:
-            with for_a_shell():
+            with for_a_shell(), noted():
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except SystemExit as end:
+            if end.code == _TERMINATED:
+                click.echo(interrupted_message(), err=True)
+            raise
         except KeyboardInterrupt as interrupt:
-            click.echo(f"Interrupted: {interrupt if interrupt.args else 'the command did not finish.'}", err=True)
+            click.echo(f"Interrupted: {interrupt}" if interrupt.args else interrupted_message(), err=True)
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
             # The reader of the pipe has ended, as `head` does. Without this line the flush at exit would fail again.
@@ -55,6 +65,8 @@ class Commands(click.Group):
             ctx.exit(_PIPE_CLOSED)
         except Exception as error:
             ctx.exit(_report(error, debug=ctx.meta.get(DEBUG, False)))
+        finally:
+            ENDS_AT_ONCE.reset(ends_at_once)
         return result
 
 

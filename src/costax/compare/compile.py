@@ -12,6 +12,7 @@ from typing import Any, Final
 from costax import _jax
 from costax.compare.ahead_of_time import Machine, compile_in_child, of_size
 from costax.compare.dumping import OPTIONS
+from costax.core.interrupts import while_compiling
 from costax.core.progress import stage
 from costax.errors import InputError, TargetError
 
@@ -69,7 +70,7 @@ def lowering(traced: Any, jaxpr: Any, name: str, machine: Machine | None = None)
 @stage("converting")
 def converted(stablehlo: Lowering, name: str, machine: Machine | None = None) -> XlaStage:
     """Return the HLO of a lowered program, and what XLA reports of it: the second half of `lower`, which XLA does."""
-    with _as_target_errors(f"jax does not lower `{name}` for {_device_name(machine)}"):
+    with _as_target_errors(f"jax does not lower `{name}` for {_device_name(machine)}"), while_compiling():
         hlo = _jax.hlo_of(stablehlo.jax_stage)
         # `Lowered.cost_analysis()` returns the same and would convert to HLO again, which is the slowest step.
         xla = _cleaned(_jax.xla_cost(hlo))
@@ -128,7 +129,8 @@ def compile_stage(
         # In this process XLA takes booleans as such.
         options = {name: {"true": True, "false": False}.get(text, text) for name, text in texts.items()}
         try:
-            compiled = lowered.jax_stage.compile(compiler_options=options or None)
+            with while_compiling():
+                compiled = lowered.jax_stage.compile(compiler_options=options or None)
         except _jax.XlaError as error:
             _check_options(error, flags or {})
             raise

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from costax.core.guards import guarded
 from costax.errors import InputError
 
 _MAX_BYTES: Final = 2**30
@@ -56,7 +57,11 @@ def environment_flags(folder: str, flags: Mapping[str, str]) -> str:
 def dump_folder() -> Generator[str]:
     """Return an empty folder that is deleted when the block ends, however it ends."""
     parent = str(_IN_MEMORY) if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _MAX_BYTES else None
-    with tempfile.TemporaryDirectory(prefix="costax-passes-", dir=parent, ignore_cleanup_errors=True) as folder:
+    prefix = f"costax-passes-{os.getpid()}-"
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as folder,
+        guarded(folder),
+    ):
         yield folder
 
 

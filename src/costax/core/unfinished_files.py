@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from pathlib import Path
+from typing import Final
+
+SAVED: Final[deque[str]] = deque(maxlen=100)
+"""The files that were saved last; an interrupted command names them."""
 
 
 def unfinished_name(target: Path) -> Path:

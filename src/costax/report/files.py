@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from costax.core.unfinished_files import unfinished_name
+from costax.core.unfinished_files import SAVED, unfinished_name
 from costax.errors import RecordError
 
 
@@ -25,6 +25,7 @@ def write(path: str | Path, text: str | bytes) -> None:
                 file.write(text.encode(errors="replace") if isinstance(text, str) else text)
                 file.close()
                 os.replace(unfinished, target)
+                SAVED.append(str(path))
             except BaseException:
                 unfinished.unlink()
                 raise

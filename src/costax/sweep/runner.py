@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import signal
 import tempfile
 import threading
 from collections import deque
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from costax.core.interrupts import noted
 from costax.errors import SweepError, SweepInterrupted
 from costax.sweep.conditions import conditions
 from costax.sweep.grid import Point, key_of, points_of
@@ -70,7 +70,7 @@ def sweep(
     try:
         with (
             Progress(len(points), len(points) - len(pending), shown=progress) as shown,
-            _interrupts() as interrupted,
+            noted() as interrupted,
         ):
             run = _Run(make, options, journal, shown, interrupted)
             if pending:
@@ -235,26 +235,6 @@ def _can_be_sent(*values: Any) -> bool:
     except Exception:  # pickle may raise any exception of an object's own methods
         return False
     return True
-
-
-@contextmanager
-def _interrupts() -> Generator[threading.Event]:
-    """Return a context that notes interrupts: in a callback of the garbage collector Python swallows the exception."""
-    noted = threading.Event()
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield noted
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        noted.set()
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 from costax import _jax
 from costax.compare.ahead_of_time.machines import Machine, of_size
 from costax.compare.dumping import environment_flags
+from costax.core.guards import guarded
 from costax.errors import DeviceMemoryError, InputError, TargetError
 
 TIMEOUT: Final = 1800.0
@@ -91,7 +92,10 @@ def compile_in_child(
         "compile_options": compile_options,
         "dumped": dump,
     }
-    with tempfile.TemporaryDirectory(prefix="costax-", ignore_cleanup_errors=True) as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="costax-", ignore_cleanup_errors=True) as directory,
+        guarded(directory),
+    ):
         folder = Path(directory)
         (folder / "program.mlir").write_bytes(program)
         (folder / "request.json").write_text(json.dumps(request))
