@@ -609,5 +609,3 @@ def logsumexp_pairs(rng):
         return jax.nn.logsumexp(-d, axis=1).mean()
 
     return jax.grad(energy), normal(rng, 250, 8)
-
-

@@ -47,7 +47,7 @@ def sampler(compiled, args):
 
 def measured(rounds: int) -> dict[str, dict[str, float]]:
     """Return processor seconds, those of the control, and wall seconds of each program."""
-    samplers = {name: sampler(jax.jit(fn).lower(*args).compile(), args) for name, fn, args in programs()}
+    samplers = {name: sampler(jax.jit(fn), args) for name, fn, args in programs()}
     seconds = {name: ([], [], []) for name in samplers}
     for _ in range(rounds):
         for which in (0, 1):
@@ -79,8 +79,12 @@ def report(rows: list[dict]) -> None:
     inside = sum(row["best"] <= row["processor"] <= row["worst"] for row in rows) / len(rows)
     rank = rank_correlation([row["predicted"] for row in rows], [row["processor"] for row in rows])
     print(f"\n{len(rows)} programs: median error {median(errors):.0%} (bar 25 %), ", end="")
-    print(f"nine in ten within {quantile(errors, 0.9):.0%} (bar 60 %), rank correlation {rank:.3f} (bar 0.95), ", end="")
-    print(f"inside the range {inside:.0%} (bar 80 %); the control differs by {median(noise):.0%} in the median, ", end="")
+    print(
+        f"nine in ten within {quantile(errors, 0.9):.0%} (bar 60 %), rank correlation {rank:.3f} (bar 0.95), ", end=""
+    )
+    print(
+        f"inside the range {inside:.0%} (bar 80 %); the control differs by {median(noise):.0%} in the median, ", end=""
+    )
     print(f"nine in ten by at most {quantile(noise, 0.9):.0%}")
 
 
@@ -106,8 +110,15 @@ def main() -> None:
         prediction = costax.predict(made, device)
         best, _, worst = prediction.range
         predicted = getattr(prediction, "processor_seconds", prediction.seconds)
-        rows.append({"name": name, "predicted": predicted, "best": best, "worst": worst, **{
-            key: times[name][key] for key in ("processor", "control", "wall")}})
+        rows.append(
+            {
+                "name": name,
+                "predicted": predicted,
+                "best": best,
+                "worst": worst,
+                **{key: times[name][key] for key in ("processor", "control", "wall")},
+            }
+        )
     report(rows)
     if options.save:
         Path(options.save).write_text(json.dumps(rows, indent=1))
