@@ -29,7 +29,10 @@ from costax.performance.kernels import Kernel
 
 _api: Any = jax
 
-_ROUNDS: Final = 5
+_ROUNDS: Final = 9
+# A trial with this many samples, which took so many seconds together, is not sampled again.
+_FEWEST: Final = 3
+_ENOUGH: Final = 0.3
 
 
 def calibrate(
@@ -88,8 +91,8 @@ class _Compiled:
 class Calibration:
     """A calibration in rounds; each round samples every trial once.
 
-    Trials take turns, so that other work on the machine does not disturb all samples of one trial, and the median
-    counts. A caller that compares predictions with measurements can measure between the rounds, under the same
+    Trials take turns, so that other work on the machine does not disturb all samples of one trial, and the lower
+    quartile counts. A caller that compares predictions with measurements can measure between the rounds, under the same
     disturbances.
     """
 
@@ -108,36 +111,39 @@ class Calibration:
     def round(self) -> Iterator[str]:
         """Sample every trial once, after yielding its name."""
         for compiled in self._compiled:
+            if len(compiled.seconds) >= _FEWEST and sum(compiled.seconds) > _ENOUGH:
+                continue
             yield compiled.trial.table
             compiled.seconds.append(sample(compiled.run))
-            compiled.shares.append(share(compiled.run))
+            if len(compiled.shares) < _FEWEST:
+                compiled.shares.append(share(compiled.run))
 
     def points(self) -> list[Point]:
-        """Return the trials with the medians of their samples."""
+        """Return the trials with what is typical of their samples."""
         return [
-            Point(x.trial.table, x.kernels, _typical(x.seconds, x.trial.table), x.allocated, x.arguments, median(x.shares))
+            Point(x.trial.table, x.kernels, _typical(x.seconds), x.allocated, x.arguments, median(x.shares))
             for x in self._compiled
         ]
 
     def write(self, path: Path) -> Device:
-        """Write the device file with the medians of all rounds, and return the device."""
+        """Write the device file with the rates of all rounds, and return the device."""
         path.write_text(_file(rates_of(self.points())), encoding="utf-8")
         return read(path)
 
 
-def _typical(seconds: Sequence[float], table: str) -> float:
-    """Return the median; of a routine of LAPACK the lower quartile, for its threads wait actively for each other.
+def _typical(seconds: Sequence[float]) -> float:
+    """Return the lower quartile of some samples.
 
-    On a machine with other work such a wait lasts for up to a hundred times the computation, and a median of few samples
-    may be one of them.
+    Other processes push data out of the caches, and threads wait actively for a processor that another process has, in
+    libraries of linear algebra for up to a hundred times the computation. Both only ever add time.
     """
-    ordered = sorted(seconds)
-    return ordered[len(ordered) // 4] if table.startswith("library") else median(ordered)
+    return sorted(seconds)[(len(seconds) - 1) // 4]
 
 
 def _compile(trial: Trial) -> _Compiled:
     with _jax.double_precision() if trial.double else nullcontext():
-        fn, args = trial.make()
+        fn, host = trial.make()
+        args: Any = _api.device_put(host)
         jitted = _api.jit(fn)
         compiled = jitted.lower(*args).compile()
         analysis: Any = analyze(compiled)()
@@ -176,7 +182,7 @@ def _file(rates: Mapping[str, Any]) -> str:
         f'name = "{name}"',
         'vendor = "x86"',
         f'calibrated = "{today}"',
-        f'notes = ["{os.cpu_count()} processors, jax {_api.__version__}; processor time, medians"]',
+        f'notes = ["{os.cpu_count()} processors, jax {_api.__version__}; processor time, lower quartiles"]',
     ]
     for dtype, peak in _peaks(rates).items():
         lines += _figure(f"peak.{dtype}", peak)

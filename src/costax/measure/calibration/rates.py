@@ -6,7 +6,7 @@ has beyond that is the time of its own step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -59,7 +59,7 @@ def rates_of(points: Sequence[Point]) -> dict[str, Any]:
             left = point.seconds - _others(point, known, "elementwise", start)
             rates["dispatch"]["threads"] = max(left, _LEAST * point.seconds)
         elif family == "launch":
-            rates["launch"][name] = _launch(point, rates, name, start)
+            rates["launch"][name] = _launch(point, known, name, start)
         elif family == "memory":
             found.append(_memory(point, known, start))
         elif family == "allocation":
@@ -72,17 +72,18 @@ def rates_of(points: Sequence[Point]) -> dict[str, Any]:
     return rates
 
 
-def _launch(point: Point, rates: Mapping[str, Any], name: str, start: float) -> float:
+def _launch(point: Point, known: Device, name: str, start: float) -> float:
     """Return the seconds of a launch. name: "seconds", "library" or "inlined"."""
-    kinds = {"seconds": 0.0, "library": 0.0, "inlined": 0.0}
-    for kernel in point.kernels:
-        kinds["inlined" if kernel.inlined else "library" if kernel.is_library else "seconds"] += float(kernel.times)
-    known = sum(rates["launch"].get(kind, 0.0) * count for kind, count in kinds.items() if kind != name)
-    left = point.seconds - start - known
+    count = sum(float(x.times) for x in point.kernels if _launched(x) == name)
     # A version of XLA without such launches has no kernel of that kind: they then take what any launch takes.
-    if not kinds[name]:
-        return rates["launch"].get("seconds", 0.0)
-    return max(left, _LEAST * point.seconds) / kinds[name]
+    if not count:
+        return known.rates["launch"].get("seconds", 0.0)
+    left = point.seconds - (_others(point, known, "", start) if name == "library" else start)
+    return max(left, _LEAST * point.seconds) / count
+
+
+def _launched(kernel: Kernel) -> str:
+    return "inlined" if kernel.inlined else "library" if kernel.is_library else "seconds"
 
 
 def _memory(point: Point, known: Device, start: float) -> _Rate:

@@ -39,18 +39,18 @@ class Trial:
 
 def all_trials(*, quick: bool) -> Iterator[Trial]:
     """Yield the trials, each after those that its own rates are found with. quick: fewer sizes."""
-    yield Trial("dispatch", lambda: (lambda x: x + 1, (_jnp.zeros(4),)))
-    yield Trial("argument", lambda: (lambda *xs: [x + 1 for x in xs], tuple(_jnp.zeros(4) for _ in range(_ARGUMENTS))))
-    yield Trial("start", lambda: (lambda x: x + 1, (_jnp.zeros(4),)))
+    yield Trial("dispatch", lambda: (lambda x: x + 1, (normal(4),)))
+    yield Trial("argument", lambda: (lambda *xs: [x + 1 for x in xs], tuple(normal(4) for _ in range(_ARGUMENTS))))
+    yield Trial("start", lambda: (lambda x: x + 1, (normal(4),)))
     yield Trial("launch.seconds", _loop_of_kernels)
-    yield Trial("launch.library", _chain_of_reductions)
     yield Trial("launch.inlined", _small_loop)
     for power in (14, 22) if quick else (12, 15, 18, 20, 23, 25, 27):
         yield Trial("memory", lambda power=power: _in_place(2**power))
     yield Trial("threads", lambda: (lambda x: x * 0.5 + 1.0, (normal(160, 256),)))
     for power in (16, 24) if quick else (16, 20, 23, 26):
-        yield Trial("allocation", lambda power=power: (_filled(2**power // 4), (_jnp.ones(1),)))
+        yield Trial("allocation", lambda power=power: (_filled(2**power // 4), (normal(1),)))
     yield from _elementwise(quick)
+    yield Trial("launch.library", _loop_of_reductions)
     yield from _moving(quick)
     yield from _reducing(quick)
     yield from _indexing(quick)
@@ -61,8 +61,7 @@ def all_trials(*, quick: bool) -> Iterator[Trial]:
 
 
 _ARGUMENTS: Final = 32
-_STEPS: Final = 500
-_CHAIN: Final = 40
+_STEPS: Final = 300
 # Elements of an elementwise trial: 64 KB in float32, within the second-level cache.
 _ELEMENTS: Final = (64, 256)
 _REPEATS: Final = 12
@@ -70,12 +69,14 @@ _REPEATS: Final = 12
 
 def normal(*shape: int, dtype: str = "float32") -> Any:
     """Return random normal numbers, the same in every calibration."""
-    return _jnp.asarray(_np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    numbers = _np.random.default_rng(0).standard_normal(shape)
+    # numpy has no bfloat16 of its own; jax's dtypes are numpy's. Nothing is compiled to make an array so.
+    return numbers.astype(_jnp.dtype(dtype))
 
 
-def integers(most: int, *shape: int) -> Any:
+def integers(most: int, *shape: int, dtype: str = "int32") -> Any:
     """Return random integers from 0 to `most`, the same in every calibration."""
-    return _jnp.asarray(_np.random.default_rng(0).integers(0, most, shape).astype("int32"))
+    return _np.random.default_rng(0).integers(0, most, shape).astype(dtype)
 
 
 # Starting.
@@ -85,26 +86,24 @@ def _loop_of_kernels() -> Made:
     """Return a loop of a few tiny kernels, whose results are too much for a small call."""
 
     def step(x: Any, _: Any) -> Any:
-        x = x[::-1] * 0.5 + 1.0
+        x = x * 0.5 + 1.0
         return x, x
 
-    return lambda x: _lax.scan(step, x, None, length=4 * _STEPS)[1], (normal(8),)
+    return lambda x: _lax.scan(step, x, None, length=8 * _STEPS)[1], (normal(256),)
 
 
 def _small_loop() -> Made:
     def step(x: Any, _: Any) -> Any:
         return x[::-1] * 0.5 + 1.0, None
 
-    return lambda x: _lax.scan(step, x, None, length=_STEPS * 4)[0], (normal(4),)
+    return lambda x: _lax.scan(step, x, None, length=8 * _STEPS)[0], (normal(4),)
 
 
-def _chain_of_reductions() -> Made:
-    def chain(x: Any) -> Any:
-        for _ in range(_CHAIN):
-            x = x - x.sum()
-        return x
+def _loop_of_reductions() -> Made:
+    def step(x: Any, _: Any) -> Any:
+        return x - x.sum(), None
 
-    return chain, (normal(64),)
+    return lambda x: _lax.scan(step, x, None, length=_STEPS)[0], (normal(48, 128),)
 
 
 def _in_place(nbytes: int) -> Made:
@@ -115,7 +114,7 @@ def _in_place(nbytes: int) -> Made:
     def loop(x: Any) -> Any:
         return _lax.fori_loop(0, steps, lambda _, x: x * 0.5 + 1.0, x)
 
-    return loop, (_jnp.ones((rows, min(nbytes // 4, 256)), "float32"),)
+    return loop, (_np.ones((rows, min(nbytes // 4, 256)), "float32"),)
 
 
 def _filled(elements: int) -> Callable[..., Any]:
@@ -130,8 +129,8 @@ def _repeated(operation: Callable[[Any], Any], dtype: str = "float32", *, positi
     """Return a loop of one operation; each iteration depends on the one before, by an amount that is nothing."""
 
     def make() -> Made:
-        x = normal(*_ELEMENTS, dtype=dtype if "int" not in dtype else "float32")
-        x = (_jnp.abs(x) + 0.5 if positive else x) if "int" not in dtype else integers(1000, *_ELEMENTS).astype(dtype)
+        x = integers(1000, *_ELEMENTS, dtype=dtype) if "int" in dtype else normal(*_ELEMENTS, dtype=dtype)
+        x = (_np.abs(x) + x.dtype.type(0.5)) if positive else x
         small: Any = x.dtype.type(1e-6)
 
         def loop(x: Any) -> Any:
@@ -232,11 +231,13 @@ def _reducing(quick: bool) -> Iterator[Trial]:
         yield Trial("reduce.variadic", lambda n=length: (lambda x: x.argmax(-1), (normal(98304 // n, n),)))
     for size in (2,) if quick else (2, 4):
         yield Trial("reduce.windows", lambda n=size: (lambda x: _pooled(x, n), (normal(2, 40, 40, 24),)))
+    for size in (2,) if quick else (2, 3):
+        yield Trial("reduce.strides", lambda n=size: (lambda x: _pooled(x, n, 2), (normal(2, 80, 80, 24),)))
     yield Trial("reduce.windows", lambda: (lambda x: _jnp.cumsum(x, axis=-1), (normal(100, 512),)))
 
 
-def _pooled(x: Any, size: int) -> Any:
-    return _lax.reduce_window(x, 0.0, _lax.add, (1, size, size, 1), (1, 1, 1, 1), "SAME")
+def _pooled(x: Any, size: int, stride: int = 1) -> Any:
+    return _lax.reduce_window(x, -_jnp.inf, _lax.max, (1, size, size, 1), (1, stride, stride, 1), "SAME")
 
 
 def _indexing(quick: bool) -> Iterator[Trial]:
@@ -257,8 +258,8 @@ def _sorting(quick: bool) -> Iterator[Trial]:
     if not quick:
         yield Trial("sort.rows", lambda: (_lax.sort, (integers(10**6, 2, 8192),)))
         yield Trial("sort.columns", lambda: (lambda x: _lax.sort(x, dimension=0), (normal(1024, 16),)))
-    for n in (4096,) if quick else (300, 30_000):
-        yield Trial("sort.top", lambda n=n: (lambda x: _lax.top_k(x, 16), (normal(90_000 // n, n),)))
+    yield Trial("sort.top", lambda: (lambda x: _lax.top_k(x, 8), (normal(3, 30_000),)))
+    yield Trial("sort.chosen", lambda: (lambda x: _lax.top_k(x, 40), (normal(200, 300),)))
 
 
 # Libraries.
@@ -266,13 +267,13 @@ def _sorting(quick: bool) -> Iterator[Trial]:
 
 def _definite(batch: int, n: int) -> Any:
     x = normal(batch, n, n)
-    return x @ x.swapaxes(-1, -2) / n + _jnp.eye(n)
+    return (x @ x.swapaxes(-1, -2) / n + _np.eye(n)).astype("float32")
 
 
 def _linear_algebra(quick: bool) -> Iterator[Trial]:
     for n in (512,) if quick else (32, 1024, 16_384):
         x = 65_536 // n
-        yield Trial("fft", lambda n=n, x=x: (_jnp.fft.fft, (normal(x, n).astype("complex64"),)))
+        yield Trial("fft", lambda n=n, x=x: (_jnp.fft.fft, (normal(x, n, dtype="complex64"),)))
     linalg = _lax.linalg
     routines: dict[str, Callable[[Any], Any]] = {
         "potrf": lambda a: linalg.cholesky(a, symmetrize_input=False),
@@ -323,7 +324,7 @@ def _chained(rows: int, side: int, dtype: str) -> Made:
             x = x @ w
         return x
 
-    return chain, (_jnp.ones((rows, side), dtype), _jnp.full((side, side), 1 / side, dtype))
+    return chain, (_np.ones((rows, side), dtype), _np.full((side, side), 1 / side, dtype))
 
 
 def _chained_batch(batch: int, side: int) -> Made:
@@ -332,14 +333,14 @@ def _chained_batch(batch: int, side: int) -> Made:
             x = x @ w
         return x
 
-    return chain, (_jnp.ones((batch, side, side)), _jnp.full((batch, side, side), 1 / side))
+    return chain, (_np.ones((batch, side, side), "f4"), _np.full((batch, side, side), 1 / side, "f4"))
 
 
 def _once_int(rows: int, side: int, dtype: str) -> Made:
     def multiplied(x: Any, w: Any) -> Any:
         return _lax.dot_general(x, w, (((1,), (0,)), ((), ())), preferred_element_type="int32")
 
-    return multiplied, (integers(100, rows, side).astype(dtype), integers(100, side, side).astype(dtype))
+    return multiplied, (integers(100, rows, side, dtype=dtype), integers(100, side, side, dtype=dtype))
 
 
 def _convolutions(quick: bool) -> Iterator[Trial]:

@@ -146,13 +146,17 @@ def _reduce(ins: Instruction) -> list[Step]:
 
 def _window(ins: Instruction) -> list[Step]:
     shape = _result(ins)
-    return steps.windowed(shape.dtype, shape.elements, prod(w.size for w in ins.window), len(ins.operands) // 2)
+    size, strided = prod(w.size for w in ins.window), any(w.stride > 1 for w in ins.window)
+    return steps.windowed(shape.dtype, shape.elements, size, len(ins.operands) // 2, strided=strided)
 
 
 def _select_and_scatter(ins: Instruction) -> list[Step]:
     shape = ins.operand(1).shape
     window = prod(w.size for w in ins.window)
-    return [*steps.windowed(shape.dtype, shape.elements, window, 2), *steps.scattered(shape.dtype, shape.elements, 1)]
+    return [
+        *steps.windowed(shape.dtype, shape.elements, window, 2, strided=True),
+        *steps.scattered(shape.dtype, shape.elements, 1),
+    ]
 
 
 def _gather(ins: Instruction) -> list[Step]:
@@ -220,7 +224,7 @@ def _custom_call(ins: Instruction) -> list[Step]:
         others = ins.operand(1).shape.dims[-1] if routine[1:] == "trsm" else 0
         return steps.factorisation(routine[1:], ins.operand(0).shape.dtype, dims, others)
     if target == "TopK":
-        return steps.top(ins.operand(0).shape.dtype, ins.operand(0).shape.dims)
+        return steps.top(ins.operand(0).shape.dtype, ins.operand(0).shape.dims, _result(ins).dims[-1])
     return []
 
 

@@ -148,7 +148,8 @@ def _cumulative(ins: Sequence[Operand], _: Sequence[Operand], __: Mapping[str, A
 
 
 def _window(ins: Sequence[Operand], outs: Sequence[Operand], params: Mapping[str, Any]) -> list[Step]:
-    return steps.windowed(outs[0].dtype, _count(outs[0]), prod(params["window_dimensions"]), len(outs))
+    size, strided = prod(params["window_dimensions"]), any(x > 1 for x in params.get("window_strides", ()))
+    return steps.windowed(outs[0].dtype, _count(outs[0]), size, len(outs), strided=strided)
 
 
 def _gather(ins: Sequence[Operand], outs: Sequence[Operand], _: Mapping[str, Any]) -> list[Step]:
@@ -180,8 +181,8 @@ def _sort(ins: Sequence[Operand], _: Sequence[Operand], params: Mapping[str, Any
     return steps.sorted_rows(ins[0].dtype, shape, params["dimension"], len(shape) - 1, len(ins))
 
 
-def _top(ins: Sequence[Operand], _: Sequence[Operand], __: Mapping[str, Any]) -> list[Step]:
-    return steps.top(ins[0].dtype, ins[0].shape)
+def _top(ins: Sequence[Operand], outs: Sequence[Operand], _: Mapping[str, Any]) -> list[Step]:
+    return steps.top(ins[0].dtype, ins[0].shape, outs[0].shape[-1])
 
 
 def _fft(ins: Sequence[Operand], outs: Sequence[Operand], params: Mapping[str, Any]) -> list[Step]:

@@ -97,9 +97,9 @@ def reduction(
     return [Step("reduce.rows" if minor in axes else "reduce.columns", dtype, elements, length)]
 
 
-def windowed(dtype: str, outputs: float, window: int, operands: int = 1) -> list[Step]:
-    """Return the steps of a reduction of windows. window: elements of one."""
-    return [Step("reduce.windows", dtype, outputs * window * operands, window)]
+def windowed(dtype: str, outputs: float, window: int, operands: int = 1, *, strided: bool = False) -> list[Step]:
+    """Return the steps of a reduction of windows. window: elements of one. strided: windows are not at every place."""
+    return [Step("reduce.strides" if strided else "reduce.windows", dtype, outputs * window * operands, window)]
 
 
 def gathered(dtype: str, elements: float, width: float) -> list[Step]:
@@ -126,9 +126,10 @@ def sorted_rows(dtype: str, dims: Sequence[int], axis: int, minor: int, operands
     return [Step(table, dtype, prod(dims) * log2(n), n)]
 
 
-def top(dtype: str, dims: Sequence[int]) -> list[Step]:
-    """Return the steps of finding the largest elements of each row."""
-    return [Step("sort.top", dtype, prod(dims), dims[-1] if dims else 1)]
+def top(dtype: str, dims: Sequence[int], chosen: int) -> list[Step]:
+    """Return the steps of finding the largest elements of each row: to look at all, and to keep the chosen in order."""
+    elements, n = prod(dims), dims[-1] if dims else 1
+    return [Step("sort.top", dtype, elements), Step("sort.chosen", dtype, elements / max(n, 1) * chosen)]
 
 
 def transform(dtype: str, elements: float, length: float) -> list[Step]:
