@@ -29,7 +29,7 @@ from costax.performance.kernels import Kernel
 
 _api: Any = jax
 
-_ROUNDS: Final = 9
+_ROUNDS: Final = 7
 # A trial with this many samples, which took so many seconds together, is not sampled again.
 _FEWEST: Final = 3
 _ENOUGH: Final = 0.3
@@ -91,8 +91,8 @@ class _Compiled:
 class Calibration:
     """A calibration in rounds; each round samples every trial once.
 
-    Trials take turns, so that other work on the machine does not disturb all samples of one trial, and the lower
-    quartile counts. A caller that compares predictions with measurements can measure between the rounds, under the same
+    Trials take turns, so that other work on the machine does not disturb all samples of one trial, and the median
+    counts. A caller that compares predictions with measurements can measure between the rounds, under the same
     disturbances.
     """
 
@@ -121,7 +121,7 @@ class Calibration:
     def points(self) -> list[Point]:
         """Return the trials with what is typical of their samples."""
         return [
-            Point(x.trial.table, x.kernels, _typical(x.seconds), x.allocated, x.arguments, median(x.shares))
+            Point(x.trial.table, x.kernels, _typical(x.seconds, x.trial.table), x.allocated, x.arguments, median(x.shares))
             for x in self._compiled
         ]
 
@@ -131,13 +131,13 @@ class Calibration:
         return read(path)
 
 
-def _typical(seconds: Sequence[float]) -> float:
-    """Return the lower quartile of some samples.
+def _typical(seconds: Sequence[float], table: str) -> float:
+    """Return the median of some samples; of a routine of LAPACK the lower quartile.
 
-    Other processes push data out of the caches, and threads wait actively for a processor that another process has, in
-    libraries of linear algebra for up to a hundred times the computation. Both only ever add time.
+    The threads of LAPACK wait actively for each other. Where another process has the processor of one of them, such a
+    wait lasts for up to a hundred times the computation, and the median of few samples may be one of them.
     """
-    return sorted(seconds)[(len(seconds) - 1) // 4]
+    return sorted(seconds)[(len(seconds) - 1) // 4] if table.startswith("library") else median(seconds)
 
 
 def _compile(trial: Trial) -> _Compiled:
@@ -182,7 +182,7 @@ def _file(rates: Mapping[str, Any]) -> str:
         f'name = "{name}"',
         'vendor = "x86"',
         f'calibrated = "{today}"',
-        f'notes = ["{os.cpu_count()} processors, jax {_api.__version__}; processor time, lower quartiles"]',
+        f'notes = ["{os.cpu_count()} processors, jax {_api.__version__}; processor time, medians"]',
     ]
     for dtype, peak in _peaks(rates).items():
         lines += _figure(f"peak.{dtype}", peak)

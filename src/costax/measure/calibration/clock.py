@@ -10,8 +10,8 @@ from typing import Any, Final
 from costax import _jax
 
 # A sample repeats a short program for so long.
-_LEAST: Final = 1e-3
-_MOST_CALLS: Final = 30
+_LEAST: Final = 2e-3
+_MOST_CALLS: Final = 20
 _THREADS: Final = Path("/proc/self/task")
 
 

@@ -196,23 +196,27 @@ def _elementwise(quick: bool) -> Iterator[Trial]:
 # Moving, reducing, indexing.
 
 
+# Elements of a trial that is called once: so many that the start of the program and of its threads hardly count.
+_MANY: Final = 2**19
+
+
 def _moving(quick: bool) -> Iterator[Trial]:
-    x = (256, 300)
+    x = (_MANY // 600, 600)
     yield Trial("move.slice", lambda: (lambda x: x[1:-1, 3:-5] + 1.0, (normal(*x),)))
-    yield Trial("move.concatenate", lambda: (lambda a, b: _jnp.concatenate([a + 1, b * 2], 1) + 1.0, (normal(*x),) * 2))
+    yield Trial("move.concatenate", lambda: (lambda a, b: _jnp.concatenate([a, b], 1) * 2.0, (normal(*x),) * 2))
     yield Trial("move.pad", lambda: (lambda x: _jnp.pad(x, ((2, 1), (3, 4))) * 2.0, (normal(*x),)))
     yield Trial("move.reverse", lambda: (lambda x: x[:, ::-1] + 1.0, (normal(*x),)))
-    yield Trial("move.dynamic-slice", lambda: _dynamic(_lax_slice))
-    yield Trial("move.dynamic-update-slice", lambda: _dynamic(_lax_update))
+    yield Trial("move.dynamic-slice", lambda: _dynamic(_sliced))
+    yield Trial("move.dynamic-update-slice", lambda: _dynamic(_updated))
     for side in (256,) if quick else (48, 192, 768):
-        yield Trial("move.transpose", lambda side=side: (_jnp.transpose, (normal(side, side),)))
+        yield Trial("move.transpose", lambda side=side: (_jnp.transpose, (normal(_MANY // side**2 or 1, side, side),)))
 
 
-def _lax_slice(x: Any, i: Any) -> Any:
-    return _lax.dynamic_slice(_jnp.concatenate([x, x]), (i % 7, 0), x.shape) * 0.5 + x
+def _sliced(x: Any, i: Any) -> Any:
+    return x * 0.5 + _lax.dynamic_slice(x, (i % 7, 0), (64, x.shape[1])).sum()
 
 
-def _lax_update(x: Any, i: Any) -> Any:
+def _updated(x: Any, i: Any) -> Any:
     return _lax.dynamic_update_slice(x, x[:64] * 0.5, (i % 7, 0))
 
 
@@ -221,19 +225,18 @@ def _dynamic(body: Callable[[Any, Any], Any]) -> Made:
 
 
 def _reducing(quick: bool) -> Iterator[Trial]:
-    for length in (32, 2048) if quick else (3, 24, 200, 4096):
-        yield Trial("reduce.rows", lambda n=length: (lambda x: x.sum(-1), (normal(98304 // n, n),)))
-    for length in (512,) if quick else (4, 64, 1500):
-        yield Trial("reduce.columns", lambda n=length: (lambda x: x.sum(1), (normal(98304 // n // 24, n, 24),)))
-    for length in (65536,) if quick else (4096, 262144):
-        yield Trial("reduce.all", lambda n=length: (lambda x: x.max(), (normal(n),)))
-    for length in (512,) if quick else (8, 1000):
-        yield Trial("reduce.variadic", lambda n=length: (lambda x: x.argmax(-1), (normal(98304 // n, n),)))
-    for size in (2,) if quick else (2, 4):
-        yield Trial("reduce.windows", lambda n=size: (lambda x: _pooled(x, n), (normal(2, 40, 40, 24),)))
-    for size in (2,) if quick else (2, 3):
-        yield Trial("reduce.strides", lambda n=size: (lambda x: _pooled(x, n, 2), (normal(2, 80, 80, 24),)))
-    yield Trial("reduce.windows", lambda: (lambda x: _jnp.cumsum(x, axis=-1), (normal(100, 512),)))
+    for n in (32, 2048) if quick else (3, 24, 200, 4096):
+        yield Trial("reduce.rows", lambda n=n: (lambda x: x.sum(-1), (normal(_MANY // n, n),)))
+    for n in (512,) if quick else (4, 64, 1500):
+        yield Trial("reduce.columns", lambda n=n: (lambda x: x.sum(1), (normal(_MANY // n // 24, n, 24),)))
+    yield Trial("reduce.all", lambda: (lambda x: x.max(), (normal(_MANY),)))
+    for n in (512,) if quick else (8, 1000):
+        yield Trial("reduce.variadic", lambda n=n: (lambda x: x.argmax(-1), (normal(_MANY // 2 // n, n),)))
+    for n in (2,) if quick else (2, 4):
+        yield Trial("reduce.windows", lambda n=n: (lambda x: _pooled(x, n), (normal(2, 60, 60, 24),)))
+    for n in (2,) if quick else (2, 3):
+        yield Trial("reduce.strides", lambda n=n: (lambda x: _pooled(x, n, 2), (normal(2, 100, 100, 24),)))
+    yield Trial("reduce.windows", lambda: (lambda x: _jnp.cumsum(x, axis=-1), (normal(200, 512),)))
 
 
 def _pooled(x: Any, size: int, stride: int = 1) -> Any:
@@ -242,11 +245,11 @@ def _pooled(x: Any, size: int, stride: int = 1) -> Any:
 
 def _indexing(quick: bool) -> Iterator[Trial]:
     for width in (1, 64) if quick else (1, 6, 40, 300):
-        rows = 60_000 // width
-        yield Trial("gather", lambda w=width, n=rows: (lambda t, i: t[i], (normal(n, w), integers(n, n))))
+        n = _MANY // 2 // width
+        yield Trial("gather", lambda w=width, n=n: (lambda t, i: t[i], (normal(n, w), integers(n, n))))
         yield Trial(
             "scatter",
-            lambda w=width, n=rows: (lambda t, i, g: t.at[i].add(g), (normal(n, w), integers(n, n), normal(n, w))),
+            lambda w=width, n=n: (lambda t, i, g: t.at[i].add(g), (normal(n, w), integers(n, n), normal(n, w))),
         )
 
 
@@ -344,15 +347,16 @@ def _once_int(rows: int, side: int, dtype: str) -> Made:
 
 
 def _convolutions(quick: bool) -> Iterator[Trial]:
-    for channels in (32,) if quick else (2, 8, 32, 96):
-        yield Trial("convolution", lambda c=channels: _convolution((1, 30, 30), c, c, 3))
+    for channels in (32,) if quick else (3, 16, 64, 192):
+        side = 28 if channels > 100 else 50
+        yield Trial("convolution", lambda c=channels, s=side: _convolution((1, s, s), c, c, 3))
     yield Trial("convolution", lambda: _convolution((1, 30, 30), 64, 64, 3, groups=64))
     if quick:
         return
     yield Trial("convolution", lambda: _convolution((1, 30, 30), 64, 64, 3, groups=8))
     for channels in (8, 48):
-        yield Trial("convolution", lambda c=channels: _convolution((2, 600), c, c, 5))
-        yield Trial("convolution", lambda c=channels: _convolution((1, 16, 16), c, c, 3, lhs_dilation=(2, 2)))
+        yield Trial("convolution", lambda c=channels: _convolution((2, 1500), c, c, 5))
+        yield Trial("convolution", lambda c=channels: _convolution((1, 24, 24), c, c, 3, lhs_dilation=(2, 2)))
     for channels in (4, 24):
         yield Trial("convolution", lambda c=channels: _convolution((1, 12, 12, 12), c, c, 3))
 

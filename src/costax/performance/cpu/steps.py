@@ -67,6 +67,8 @@ def elementwise(opcode: str, dtype: str, elements: float) -> list[Step]:
     opcode = _ALIKE.get(opcode, opcode)
     if elements <= 1:
         return []
+    if opcode == "remainder" and dtype[0] in "iu":
+        opcode = "divide"
     if opcode in NAMED or (opcode in ("abs", "multiply") and dtype.startswith("c")):
         return [Step(f"elementwise.{opcode}", dtype, elements)]
     return [Step("elementwise.add", dtype, elements)] if opcode in CHEAP else []
@@ -169,4 +171,4 @@ def convolution(
         kind = "fused"
     else:
         kind = "transposed" if holes else f"{min(rank, 3)}d"
-    return [Step(f"convolution.{kind}", dtype, flops, channels if fused else flops)]
+    return [Step(f"convolution.{kind}", dtype, flops, channels)]

@@ -119,10 +119,12 @@ def uses_threads(kernel: Kernel) -> bool:
         return kernel.moved >= _DIVIDED
     if of_instructions.is_divided(kernel.origin):
         return True
-    ours = kernel.origin.opcode in ("fusion", "copy") and not kernel.is_library
-    return not ours and sum(of_instructions.moved(kernel.origin)) >= _DIVIDED
+    shared = kernel.is_library or kernel.origin.opcode in _SHARED
+    return shared and sum(of_instructions.moved(kernel.origin)) >= _DIVIDED
 
 
+# Instructions that XLA computes with a library of its own.
+_SHARED: Final = ("dot", "convolution", "sort", "fft")
 # Bytes from which XLA divides a kernel among threads, for programs that are not compiled and for its libraries.
 _DIVIDED: Final = 2**17
 
