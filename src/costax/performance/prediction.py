@@ -355,8 +355,8 @@ class Prediction(Displayed):
     def _calibration(self) -> list[str]:
         """Return where the times on a calibrated CPU come from, and what they leave open."""
         sentences = [
-            f"The rates were measured on {self.device.calibrated} by costax calibrate, in processor time: the call takes "
-            f"{units.seconds(self.processor_seconds or 0.0)} of it, on as many processors as an idle machine gives."
+            f"The rates were measured on {self.device.calibrated} by costax calibrate. All threads together take "
+            f"{units.seconds(self.processor_seconds or 0.0)}; the expected time is that of an idle machine."
         ]
         names = dict.fromkeys(name for part in self.parts for name in part.timing.unmeasured)
         if names:

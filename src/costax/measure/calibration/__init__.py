@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import jax
 
@@ -26,6 +26,7 @@ from costax.measure.calibration.rates import Point, rates_of
 from costax.measure.calibration.trials import Trial, all_trials
 from costax.performance.hardware import Device, read, user_folder
 from costax.performance.kernels import Kernel
+from costax.performance.protocols import Predictable
 
 _api: Any = jax
 
@@ -121,7 +122,9 @@ class Calibration:
     def points(self) -> list[Point]:
         """Return the trials with what is typical of their samples."""
         return [
-            Point(x.trial.table, x.kernels, _typical(x.seconds, x.trial.table), x.allocated, x.arguments, median(x.shares))
+            Point(
+                x.trial.table, x.kernels, _typical(x.seconds, x.trial.table), x.allocated, x.arguments, median(x.shares)
+            )
             for x in self._compiled
         ]
 
@@ -132,12 +135,14 @@ class Calibration:
 
 
 def _typical(seconds: Sequence[float], table: str) -> float:
-    """Return the median of some samples; of a routine of LAPACK the lower quartile.
+    """Return the median of some samples; of a routine of LAPACK, and of waking threads, the lower quartile.
 
-    The threads of LAPACK wait actively for each other. Where another process has the processor of one of them, such a
-    wait lasts for up to a hundred times the computation, and the median of few samples may be one of them.
+    How long threads wait actively depends on other processes. Where one of these has the processor of a thread of
+    LAPACK, the others wait for it up to a hundred times as long as they compute, and the median of few samples may be
+    such a wait.
     """
-    return sorted(seconds)[(len(seconds) - 1) // 4] if table.startswith("library") else median(seconds)
+    patient = table.startswith(("library", "threads"))
+    return sorted(seconds)[(len(seconds) - 1) // 4] if patient else median(seconds)
 
 
 def _compile(trial: Trial) -> _Compiled:
@@ -146,7 +151,7 @@ def _compile(trial: Trial) -> _Compiled:
         args: Any = _api.device_put(host)
         jitted = _api.jit(fn)
         compiled = jitted.lower(*args).compile()
-        analysis: Any = analyze(compiled)()
+        analysis = cast("Predictable", analyze(compiled)())
         # A call of a compiled program takes a longer way through Python, and its start is measured apart.
         program = jitted if trial.table in ("dispatch", "argument") else compiled
 

@@ -5,6 +5,9 @@ compiled it to, by the code that predicts (`costax.performance.cpu`): the same c
 version of XLA and a fusion in another.
 """
 
+# pyright: basic
+# The trials are written as users write programs, without annotations.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -61,10 +64,13 @@ def all_trials(*, quick: bool) -> Iterator[Trial]:
 
 
 _ARGUMENTS: Final = 32
+_RESULTS: Final = 4
 _STEPS: Final = 300
 # Elements of an elementwise trial: 64 KB in float32, within the second-level cache.
 _ELEMENTS: Final = (64, 256)
-_REPEATS: Final = 12
+# Iterations of an elementwise trial: of a slow operation few, of a fast one so many that its start hardly counts.
+_REPEATS: Final = 96
+_FEW: Final = 2
 
 
 def normal(*shape: int, dtype: str = "float32") -> Any:
@@ -118,18 +124,25 @@ def _in_place(nbytes: int) -> Made:
 
 
 def _filled(elements: int) -> Callable[..., Any]:
-    """Return a program that allocates and writes a result at each call."""
-    return lambda x: _jnp.broadcast_to(x, (elements,))
+    """Return a program that allocates and writes some results at each call."""
+    return lambda x: [_jnp.broadcast_to(x * n, (elements,)) for n in range(_RESULTS)]
 
 
 # Elementwise operations.
 
 
-def _repeated(operation: Callable[[Any], Any], dtype: str = "float32", *, positive: bool = False) -> Callable[[], Made]:
-    """Return a loop of one operation; each iteration depends on the one before, by an amount that is nothing."""
+def _repeated(
+    operation: Callable[[Any], Any], dtype: str = "float32", *, positive: bool = False, slow: bool = False
+) -> Callable[[], Made]:
+    """Return a loop of one operation; each iteration depends on the one before, by an amount that is nothing.
+
+    slow: of an operation that branches by its operand. It runs on so many numbers that the processor cannot learn which
+    way each goes, as it would in a loop over few.
+    """
+    shape, repeats = ((1024, 256), _FEW) if slow else (_ELEMENTS, _REPEATS)
 
     def make() -> Made:
-        x = integers(1000, *_ELEMENTS, dtype=dtype) if "int" in dtype else normal(*_ELEMENTS, dtype=dtype)
+        x = integers(1000, *shape, dtype=dtype) if "int" in dtype else normal(*shape, dtype=dtype)
         x = (_np.abs(x) + x.dtype.type(0.5)) if positive else x
         small: Any = x.dtype.type(1e-6)
 
@@ -137,7 +150,7 @@ def _repeated(operation: Callable[[Any], Any], dtype: str = "float32", *, positi
             def step(_: Any, last: Any) -> Any:
                 return operation(x ^ last if "int" in dtype else x + last * small).astype(x.dtype)
 
-            return _lax.fori_loop(0, _REPEATS, step, x)
+            return _lax.fori_loop(0, repeats, step, x)
 
         return loop, (x,)
 
@@ -154,6 +167,9 @@ def _sixteen_integers(x: Any) -> Any:
     for step in range(5):
         x = (x ^ (x << 7)) + step
     return x
+
+
+_SLOW: Final = ("sine", "cosine", "power", "remainder", "cbrt", "atan2")
 
 
 def _elementwise(quick: bool) -> Iterator[Trial]:
@@ -181,12 +197,12 @@ def _elementwise(quick: bool) -> Iterator[Trial]:
         "atan2": lambda x: _jnp.arctan2(x, 1.5),
     }
     for name, operation in (plain if quick else plain | bounded).items():
-        yield Trial(f"elementwise.{name}", _repeated(operation))
+        yield Trial(f"elementwise.{name}", _repeated(operation, slow=name in _SLOW))
     for name in ("power", "log", "divide") if quick else above:
-        yield Trial(f"elementwise.{name}", _repeated(above[name], positive=True))
+        yield Trial(f"elementwise.{name}", _repeated(above[name], positive=True, slow=name in _SLOW))
     if not quick:
         yield Trial("elementwise.exponential", _repeated(_jnp.exp, "float64"), double=True)
-        yield Trial("elementwise.power", _repeated(above["power"], "float64", positive=True), double=True)
+        yield Trial("elementwise.power", _repeated(above["power"], "float64", positive=True, slow=True), double=True)
         yield Trial("elementwise.exponential", _repeated(_jnp.exp, "complex64"))
         yield Trial("elementwise.multiply", _repeated(lambda x: x * x * 0.5, "complex64"))
         yield Trial("elementwise.abs", _repeated(_jnp.abs, "complex64"))
@@ -201,11 +217,9 @@ _MANY: Final = 2**19
 
 
 def _moving(quick: bool) -> Iterator[Trial]:
-    x = (_MANY // 600, 600)
-    yield Trial("move.slice", lambda: (lambda x: x[1:-1, 3:-5] + 1.0, (normal(*x),)))
-    yield Trial("move.concatenate", lambda: (lambda a, b: _jnp.concatenate([a, b], 1) * 2.0, (normal(*x),) * 2))
-    yield Trial("move.pad", lambda: (lambda x: _jnp.pad(x, ((2, 1), (3, 4))) * 2.0, (normal(*x),)))
-    yield Trial("move.reverse", lambda: (lambda x: x[:, ::-1] + 1.0, (normal(*x),)))
+    yield Trial("move.concatenate", _repeated(lambda x: _jnp.concatenate([x[:, 7:], x[:, :7]], 1)))
+    yield Trial("move.pad", _repeated(lambda x: _jnp.pad(x[1:-1, 2:-2], ((1, 1), (2, 2)))))
+    yield Trial("move.reverse", _repeated(lambda x: x[:, ::-1]))
     yield Trial("move.dynamic-slice", lambda: _dynamic(_sliced))
     yield Trial("move.dynamic-update-slice", lambda: _dynamic(_updated))
     for side in (256,) if quick else (48, 192, 768):
@@ -227,6 +241,8 @@ def _dynamic(body: Callable[[Any, Any], Any]) -> Made:
 def _reducing(quick: bool) -> Iterator[Trial]:
     for n in (32, 2048) if quick else (3, 24, 200, 4096):
         yield Trial("reduce.rows", lambda n=n: (lambda x: x.sum(-1), (normal(_MANY // n, n),)))
+    for n in (16,) if quick else (3, 30):
+        yield Trial("reduce.pairs", lambda n=n: (_distances, (normal(_MANY // n // 100, n), normal(100, n))))
     for n in (512,) if quick else (4, 64, 1500):
         yield Trial("reduce.columns", lambda n=n: (lambda x: x.sum(1), (normal(_MANY // n // 24, n, 24),)))
     yield Trial("reduce.all", lambda: (lambda x: x.max(), (normal(_MANY),)))
@@ -237,6 +253,11 @@ def _reducing(quick: bool) -> Iterator[Trial]:
     for n in (2,) if quick else (2, 3):
         yield Trial("reduce.strides", lambda n=n: (lambda x: _pooled(x, n, 2), (normal(2, 100, 100, 24),)))
     yield Trial("reduce.windows", lambda: (lambda x: _jnp.cumsum(x, axis=-1), (normal(200, 512),)))
+
+
+def _distances(x: Any, y: Any) -> Any:
+    """Return a sum over an array that is never written: each of its elements is of a pair of smaller ones."""
+    return _jnp.abs(x[:, None] - y[None]).sum(-1)
 
 
 def _pooled(x: Any, size: int, stride: int = 1) -> Any:
@@ -320,12 +341,13 @@ def _products(quick: bool) -> Iterator[Trial]:
 
 
 def _chained(rows: int, side: int, dtype: str) -> Made:
-    count = int(max(4, min(24, 4e7 // (2 * rows * side * side))))
+    steps = int(max(2, min(100, 8e7 // (8 * rows * side * side))))
+
+    def step(_: Any, x: Any, w: Any) -> Any:
+        return x @ w @ w @ w @ w
 
     def chain(x: Any, w: Any) -> Any:
-        for _ in range(count):
-            x = x @ w
-        return x
+        return _lax.fori_loop(0, steps, lambda i, x: step(i, x, w), x)
 
     return chain, (_np.ones((rows, side), dtype), _np.full((side, side), 1 / side, dtype))
 

@@ -26,7 +26,18 @@ _FREE: Final = frozenset(
             "reshape",
             "optimization-barrier",
         ),
-        *("fusion", "call", "while", "conditional", "after-all", "add-dependency", "opt-barrier", "partition-id"),
+        # A slice in a kernel is another index, and alone it is the bytes that it copies.
+        *(
+            "slice",
+            "fusion",
+            "call",
+            "while",
+            "conditional",
+            "after-all",
+            "add-dependency",
+            "opt-barrier",
+            "partition-id",
+        ),
     }
 )
 _ROUTINE: Final = "lapack_"
@@ -39,12 +50,13 @@ def steps_of(owner: Instruction) -> tuple[list[Step], list[str]]:
     found: list[Step] = []
     unknown: list[str] = []
     library = owner.opcode == "fusion" and owner.fusion_kind == "kCustom"
+    paired = library and any(_expands(ins) for ins in _inside(owner))
     for ins in _inside(owner):
         read = _READERS.get(ins.opcode)
         if ins.opcode in ("dot", "convolution"):
             found += _contraction(ins, library)
         elif read is not None:
-            found += read(ins)
+            found += [_of_pairs(step) for step in read(ins)] if paired else read(ins)
         elif ins.opcode not in _FREE:
             shape = _result(ins)
             made = steps.elementwise(ins.opcode, shape.dtype, shape.elements)
@@ -52,6 +64,15 @@ def steps_of(owner: Instruction) -> tuple[list[Step], list[str]]:
             if not made and shape.elements > 1:
                 unknown.append(ins.custom_call_target or ins.opcode)
     return found, unknown
+
+
+def _expands(ins: Instruction) -> bool:
+    """Say whether an instruction repeats an array to more elements, such as one of two whose pairs are computed."""
+    return ins.opcode == "broadcast" and 1 < ins.operand(0).shape.elements < ins.shape.elements
+
+
+def _of_pairs(step: Step) -> Step:
+    return step._replace(table="reduce.pairs") if step.table in ("reduce.rows", "reduce.columns") else step
 
 
 def is_divided(owner: Instruction) -> bool:

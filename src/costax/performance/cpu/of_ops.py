@@ -51,13 +51,22 @@ _NAMES: Final[Mapping[str, str]] = {
 _MOVES: Final[Mapping[str, str]] = {
     "pad": "pad",
     "concatenate": "concatenate",
-    "slice": "slice",
     "rev": "reverse",
     "dynamic_slice": "dynamic-slice",
 }
 _FREE: Final = frozenset(
     {
-        *("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient", "device_put"),
+        *(
+            "broadcast_in_dim",
+            "slice",
+            "reshape",
+            "squeeze",
+            "expand_dims",
+            "copy",
+            "copy_p",
+            "stop_gradient",
+            "device_put",
+        ),
         *("optimization_barrier", "split", "name", "random_wrap", "random_unwrap", "sharding_constraint", "pvary"),
     }
 )

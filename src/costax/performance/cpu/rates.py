@@ -1,8 +1,8 @@
 """The measured rates of a calibrated CPU, and how long a step takes by them.
 
 The device file has, for each table and dtype, a rate or pairs [size, rate]; a rate is units per second of one
-processor's time. Between two sizes the rate is interpolated on logarithmic axes. A step without a table of its own takes
-the nearest one, and the range is then wide.
+processor's time. Between two sizes the rate is interpolated on logarithmic axes. A step without a table of its own
+takes the nearest one, and the range is then wide.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def check_format(device: Device) -> None:
     """Raise DeviceError for a device whose rates an earlier costax measured."""
     if device.rates and device.rates.get("format") != FORMAT:
         raise DeviceError(
-            f"The rates of {device.name} were measured on {device.calibrated or 'an unknown day'} by an earlier costax.",
+            f"An earlier costax measured the rates of {device.name}, on {device.calibrated or 'an unknown day'}.",
             why="They are of whole layers; a prediction now needs the rates of sorts, factorisations, scatters, loops "
             "and other parts of a program.",
             cure="Measure this machine again: costax calibrate.",

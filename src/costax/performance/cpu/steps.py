@@ -58,7 +58,8 @@ _ALIKE: Final[Mapping[str, str]] = {
     "sinh": "exponential",
     "tan": "sine",
 }
-MOVES: Final = frozenset({"pad", "concatenate", "slice", "reverse", "dynamic-slice", "dynamic-update-slice"})
+_PARTS: Final[Mapping[str, str]] = {"c64": "f32", "c128": "f64"}
+MOVES: Final = frozenset({"pad", "concatenate", "reverse", "dynamic-slice", "dynamic-update-slice"})
 """Instructions that copy elements to another place; in a kernel with others they hinder vector instructions."""
 
 
@@ -153,6 +154,9 @@ def factorisation(routine: str, dtype: str, dims: Sequence[int], others: float =
 def product(dtype: str, batch: float, m: float, n: float, k: float) -> list[Step]:
     """Return the steps of batch products (m, k) x (k, n); units are FLOPs."""
     flops = 2 * batch * m * n * k
+    if dtype in _PARTS:
+        # A complex product is four real ones.
+        return [step._replace(units=4 * step.units) for step in product(_PARTS[dtype], batch, m, n, k)]
     if batch > 1:
         return [Step("product.batched", dtype, flops, 2 * m * n * k)]
     return [Step(f"product.{min(m, n, k):g}", dtype, flops, flops)]

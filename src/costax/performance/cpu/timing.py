@@ -1,8 +1,8 @@
 """The time of a kernel on a calibrated CPU: its steps, the bytes that it moves, and its start.
 
-Processor time is that of all threads together; it is what a calibration measures, for on a machine with other work wall
-time depends on the neighbours. The expected seconds divide it by the number of threads that share such a step on an idle
-machine, which the calibration reads from the threads' own clocks.
+Processor time is that of all threads together; it is what a calibration measures, for on a machine with other work
+wall time depends on the neighbours. The expected seconds divide it by the number of threads that share such a step on
+an idle machine, which the calibration reads from the threads' own clocks.
 """
 
 from __future__ import annotations
@@ -119,14 +119,17 @@ def uses_threads(kernel: Kernel) -> bool:
         return kernel.moved >= _DIVIDED
     if of_instructions.is_divided(kernel.origin):
         return True
-    shared = kernel.is_library or kernel.origin.opcode in _SHARED
-    return shared and sum(of_instructions.moved(kernel.origin)) >= _DIVIDED
+    if not kernel.is_library and kernel.origin.opcode not in _SHARED:
+        return False
+    flops = max((x.units for x in steps_of(kernel)[0] if x.table.startswith(_OVERLAPPED)), default=0.0)
+    return flops >= _DIVIDED_FLOPS or sum(of_instructions.moved(kernel.origin)) >= _DIVIDED
 
 
 # Instructions that XLA computes with a library of its own.
 _SHARED: Final = ("dot", "convolution", "sort", "fft")
-# Bytes from which XLA divides a kernel among threads, for programs that are not compiled and for its libraries.
-_DIVIDED: Final = 2**17
+# Bytes and FLOPs from which XLA divides a kernel among threads, for programs that are not compiled and its libraries.
+_DIVIDED: Final = 2**18
+_DIVIDED_FLOPS: Final = 1e6
 
 
 def _unit(table: str) -> str:
