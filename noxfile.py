@@ -247,6 +247,13 @@ def prediction(session: nox.Session) -> None:
 
 
 @nox.session
+def cpu_time(session: nox.Session) -> None:
+    """Compare predicted and measured processor time of 58 programs that the calibration of a CPU has not seen."""
+    session.install(".")
+    session.run("python", "benchmarks/cpu_time.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
 def accuracy(session: nox.Session) -> None:
     """Predicted times against measured tables and published runs; fails if a median is worse than before."""
     session.install(".[examples]")

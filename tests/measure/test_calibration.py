@@ -1,141 +1,278 @@
-"""Calibration: what becomes of measured seconds, and what a calibrated device makes of a program, by hand."""
+"""Calibration: what becomes of measured seconds, and what a calibrated CPU makes of a program, by hand."""
 
 from __future__ import annotations
 
+from math import log2
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax import lax
 
 import costax
-from costax.compare.kernels import of_compiled
-from costax.measure.calibration.rates import Point, rates_of, starts_of
+from costax.errors import DeviceError
+from costax.measure.calibration.clock import sample, share
+from costax.measure.calibration.rates import Point, rates_of
+from costax.measure.calibration.trials import all_trials
+from costax.performance.cpu.rates import FORMAT
+from costax.performance.cpu.timing import steps_of
 from costax.performance.hardware import read
-from costax.performance.roofline import Roofline
 
-RATES = """
+MACHINE = f"""
 name = "a machine"
 vendor = "x86"
-calibrated = "2026-11-21"
+calibrated = "2026-12-01"
 
 [peak.fp32]
 value = 1e12
 source = "calibration"
 
-[memory.bandwidth]
-value = 1e10
-source = "calibration"
+[rates]
+format = {FORMAT}
+memory = [[1000, 1e12], [1000000, 1e12]]
 
 [rates.dispatch]
 seconds = 1e-5
-threads = 2e-5
+argument = 1e-6
 
 [rates.launch]
-seconds = 1e-6
+seconds = 1e-7
+library = 1e-6
+inlined = 1e-9
 
-[rates]
-layers = [[1, 1e9], [100, 1e11]]
-bandwidth = [[1, 1e11]]
-reading = [[1000000, 1e10]]
-transpose = [[1, 1e9]]
-packing = [[1, 1e10]]
-chained_convolution = [[1, 1e8]]
+[rates.elementwise]
+add = {{f32 = 1e12, i32 = 1e12}}
+exponential = {{f32 = 1e9}}
+power = {{f32 = 1e8}}
 
-[rates.matmul]
-fp32 = [[1, 1e11]]
+[rates.sort]
+rows = {{f32 = [[100, 1e8], [10000, 1e6]]}}
 
-[rates.convolution]
-fp32 = [[1, 1e10]]
+[rates.product]
+1 = {{f32 = [[1, 1e9]]}}
+100 = {{f32 = [[1, 1e11]]}}
+
+[rates.parallel]
+elementwise = 2.0
 
 [sources.calibration]
 title = "by hand"
 url = ""
-date = 2026-11-21
+date = 2026-12-01
 """
 
 
 @pytest.fixture
 def machine(tmp_path):
-    (tmp_path / "machine.toml").write_text(RATES)
+    (tmp_path / "machine.toml").write_text(MACHINE)
     return read(tmp_path / "machine.toml")
 
 
-def spec(*shape):
-    return jax.ShapeDtypeStruct(shape, "float32")
+def spec(*shape, dtype="float32"):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def compiled(fn, *args):
+    return costax.analyze(jax.jit(fn).lower(*args).compile())()
+
+
+def steps(program):
+    return [step for kernel in program.kernels() for step in steps_of(kernel)[0]]
+
+
+def units(program, table):
+    return sum(
+        step.units * float(kernel.times)
+        for kernel in program.kernels()
+        for step in steps_of(kernel)[0]
+        if step.table == table
+    )
+
+
+# What a kernel does.
+
+
+@pytest.mark.parametrize("read_as", ["jaxpr", "module"])
+@pytest.mark.parametrize(
+    ("fn", "args", "table", "expected"),
+    [
+        (jnp.exp, [spec(30, 40)], "elementwise.exponential", 30 * 40),
+        (lambda x: x**-1.5, [spec(30, 40)], "elementwise.power", 30 * 40),
+        (lambda x: lax.sort(x), [spec(8, 1024)], "sort.rows", 8 * 1024 * log2(1024)),
+        (lambda x: lax.sort(x, dimension=0), [spec(64, 6)], "sort.columns", 6 * 64 * log2(64)),
+        (lambda x: lax.top_k(x, 5), [spec(7, 500)], "sort.chosen", 7 * 5),
+        (jnp.fft.fft, [spec(4, 256, dtype="complex64")], "fft", 4 * 256 * log2(256)),
+        (lambda a: lax.linalg.cholesky(a, symmetrize_input=False), [spec(3, 20, 20)], "library.potrf", 3 * 20**3),
+        (lambda a: lax.linalg.lu(a)[0], [spec(20, 20)], "library.getrf", 20**3),
+        (lambda a, b: a @ b, [spec(16, 32), spec(32, 64)], "product.16", 2 * 16 * 32 * 64),
+        (lambda t, i: t[i], [spec(50, 6), spec(9, dtype="int32")], "gather", 9 * 6),
+        (lambda t, i, g: t.at[i].add(g), [spec(50, 6), spec(9, dtype="int32"), spec(9, 6)], "scatter", 9 * 6),
+        (lambda x: x.sum(1), [spec(500, 600)], "reduce.rows", 500 * 600),
+        (lambda x: x.argmax(1), [spec(500, 600)], "reduce.variadic", 500 * 600),
+    ],
+)
+def test_a_program_has_the_steps_that_one_counts_by_hand(read_as, fn, args, table, expected):
+    program = compiled(fn, *args) if read_as == "module" else costax.analyze(fn)(*args)
+    assert units(program, table) == pytest.approx(expected)
+
+
+def test_a_convolution_is_told_by_its_dimensions_and_by_who_computes_it():
+    def convolution(rank):
+        letters = "DHW"[-rank:]
+        numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+        return lambda x, w: lax.conv_general_dilated(x, w, (1,) * rank, "SAME", dimension_numbers=numbers)
+
+    for rank in (1, 2, 3):
+        args = (spec(1, *(12,) * rank, 8), spec(*(3,) * rank, 8, 16))
+        found = [x for x in steps(compiled(convolution(rank), *args)) if x.table.startswith("convolution")]
+        assert sum(x.units for x in found) == 2 * 12**rank * 3**rank * 8 * 16
+        assert {x.table for x in found} <= {f"convolution.{rank}d", "convolution.fused"}
+
+
+def test_every_iteration_of_a_scan_counts():
+    def scanned(x):
+        return lax.scan(lambda c, _: (jnp.exp(c), None), x, None, length=70)[0]
+
+    assert units(compiled(scanned, spec(400)), "elementwise.exponential") == 70 * 400
+    assert units(costax.analyze(scanned)(spec(400)), "elementwise.exponential") == 70 * 400
 
 
 # From seconds to rates.
 
 
-def points(dispatch=10e-6, threads=30e-6, launch=1e-6, layer=100e-6):
-    """What a machine would measure whose starts and layers take so long."""
-    flops = 2 * 32 * 512**2
-    yield Point("dispatch", "", 1, 1, 1, dispatch)
-    yield Point("launch", "", 1, 1, 200, dispatch + 200 * launch)
-    yield Point("threads", "", 1, flops, 1, dispatch + threads + (layer + launch))
-    yield Point("layers", "", 32, flops, 8, dispatch + threads + 8 * (layer + launch))
-    yield Point("matmul", "fp32", 1e6, 1e6, 100, dispatch + 100 * (1e-5 + launch))
-    yield Point("convolution", "fp32", 980_000, 980_000, 100, dispatch + 100 * (0.98e-4 + launch))
-    # A kernel of 40,000 bytes: 980,000 operations on 7 x 7 pixels, and as long again for its layout.
-    yield Point("packing", "fp32", 40_000, 980_000, 100, dispatch + 100 * (2 * 0.98e-4 + launch))
-    yield Point("bandwidth", "", 1000, 2000, 100, dispatch + 100 * (1e-6 + launch))
+def point(table, fn, *args, seconds):
+    return Point(table, compiled(fn, *args).kernels(), seconds, 0, len(args))
 
 
-def test_what_starting_takes_is_told_from_the_work():
-    starts = starts_of(list(points()))
-    assert starts.dispatch == pytest.approx(10e-6)
-    assert starts.launch == pytest.approx(1e-6)
-    # One layer and eight differ by seven; that a layer starts kernels belongs to the layer.
-    assert starts.threads == pytest.approx(30e-6)
+def starts():
+    yield point("dispatch", lambda x: x + 1, spec(4), seconds=20e-6)
+    yield point("start", lambda x: x + 1, spec(4), seconds=10e-6)
 
 
-def test_rates_are_those_that_the_machine_has():
-    found = rates_of(list(points()), starts_of(list(points())))
-    assert found["layers", ""] == [(32, pytest.approx(2 * 32 * 512**2 / 100e-6))]
-    assert found["matmul", "fp32"] == [(1e6, pytest.approx(1e11))]
-    assert found["bandwidth", ""] == [(1000, pytest.approx(2e9))]
-    assert found["packing", ""] == [(40_000, pytest.approx(40_000 / 0.98e-4))]
-    assert not {"dispatch", "threads", "launch"} & {table for table, _ in found}
+def test_the_rate_is_what_is_left_when_the_start_and_the_rest_are_taken_off():
+    known = point("elementwise.exponential", jnp.exp, spec(1000), seconds=10e-6 + 5e-6)
+    both = point("elementwise.power", lambda x: jnp.exp(x) + abs(x) ** 1.7, spec(1000), seconds=10e-6 + 5e-6 + 40e-6)
+    rates = rates_of([*starts(), known, both])
+    assert rates["elementwise"]["exponential"]["f32"] == [[1.0, pytest.approx(1000 / 5e-6)]]
+    assert rates["elementwise"]["power"]["f32"] == [[1.0, pytest.approx(1000 / 40e-6, rel=0.2)]]
 
 
-# What a calibrated device makes of a program.
+def test_noise_makes_no_rate_infinite():
+    rates = rates_of([*starts(), point("elementwise.exponential", jnp.exp, spec(1000), seconds=9e-6)])
+    assert rates["elementwise"]["exponential"]["f32"] == [[1.0, pytest.approx(1000 / (0.05 * 9e-6))]]
 
 
-def seconds(machine, fn, *args, **options):
-    return costax.predict(costax.analyze(fn)(*args), machine, **options)
+def test_a_sort_has_a_rate_for_each_length():
+    trials = [point("sort.rows", lax.sort, spec(4, n), seconds=10e-6 + n * 1e-6) for n in (64, 1024)]
+    found = rates_of([*starts(), *trials])["sort"]["rows"]["f32"]
+    assert found == [[64, pytest.approx(4 * 6 / 1e-6)], [1024, pytest.approx(4 * 10 / 1e-6)]]
 
 
-def test_few_rows_are_slower_than_the_unit(machine):
-    few = seconds(machine, jnp.matmul, spec(10, 64), spec(64, 64))
-    many = seconds(machine, jnp.matmul, spec(64, 10), spec(10, 128))
-    assert few.parts[0].timing.terms["matmul unit"] == pytest.approx(2 * 10 * 64 * 64 / 1e10)
-    assert many.parts[0].timing.terms["matmul unit"] == pytest.approx(2 * 64 * 10 * 128 / 6.4e10)
+def test_each_trial_measures_the_table_that_it_says():
+    for trial in all_trials(quick=True):
+        if trial.table.partition(".")[0] in ("elementwise", "move", "reduce", "sort", "fft", "product", "gather"):
+            fn, args = trial.make()
+            found = {step.table for step in steps(compiled(fn, *args))}
+            assert any(table.startswith(trial.table) for table in found), (trial.table, found)
 
 
-def test_a_program_with_products_wakes_the_threads(machine):
-    assert seconds(machine, jnp.matmul, spec(64, 64), spec(64, 64)).dispatch == pytest.approx(3e-5)
-    assert seconds(machine, jnp.add, spec(64, 64), spec(64, 64)).dispatch == pytest.approx(1e-5)
+def test_processor_time_does_not_contain_waiting():
+    import time
+
+    def run():
+        time.sleep(0.05)
+        return jnp.zeros(1)
+
+    # A thread that sleeps uses no processor.
+    assert sample(run) < 0.04
+    assert share(run) >= 1
 
 
-def test_what_was_used_a_call_ago_comes_from_afar(machine):
-    # Both operands are arguments of a program that goes through more than the group does.
-    one = seconds(machine, lambda a, b: (a + b, jnp.tanh(a).sum()), spec(512, 512), spec(512, 512))
-    (add,) = [part for part in one.parts if part.kernel.written == 4 * 512 * 512]
-    assert add.timing.terms["memory"] == pytest.approx(2 * 4 * 512 * 512 / 1e10 + 4 * 512 * 512 / 1e11)
+# What a calibrated CPU makes of a program.
 
 
-def test_a_transposed_copy_has_a_rate_of_its_own(machine):
-    comparison = costax.compare(lambda x: x.T)(spec(256, 128))
-    (copy,) = of_compiled(comparison.compiled)
-    assert copy.transposes
-    assert Roofline(machine).timing(copy).terms["memory"] == pytest.approx(2 * 4 * 256 * 128 / 1e9)
-    assert [g.transposes for g in costax.analyze(lambda x: x.T)(spec(256, 128)).kernels()] == [True]
+def processor(program, machine):
+    found = costax.predict(program, machine)
+    assert found.processor_seconds is not None
+    return found.processor_seconds - found.dispatch
 
 
-def test_chained_convolutions_go_at_the_rate_that_was_measured_for_chains(machine):
-    from costax.performance.kernels import Contraction, Kernel
+def test_a_sort_takes_n_log_n_at_the_rate_of_its_length(machine):
+    found = processor(costax.analyze(lambda x: lax.sort(x))(spec(6, 1000)), machine)
+    # Between 1e8 at 100 and 1e6 at 10,000 lies 1e7 at 1,000.
+    assert found == pytest.approx(6 * 1000 * log2(1000) / 1e7, rel=0.01)
 
-    one = Contraction("convolution", "f32", 10**6, filter_bytes=1000)
-    alone = Roofline(machine).timing(Kernel("one", (), "", (one,))).terms["matmul unit"]
-    chain = Roofline(machine).timing(Kernel("two", (), "", (one, one))).terms["matmul unit"]
-    assert alone == pytest.approx(1e6 / 1e10 + 1000 / 1e10)
-    assert chain == pytest.approx(2 * 1e6 / 1e8)
+
+def test_a_power_takes_longer_than_an_exponential_by_their_rates(machine):
+    power, exponential = (
+        processor(costax.analyze(fn)(spec(10**6)), machine) for fn in (lambda x: x**-1.5, lambda x: jnp.exp(x))
+    )
+    assert power / exponential == pytest.approx(10, rel=0.05)
+
+
+def test_a_product_goes_at_the_rate_of_its_smallest_extent(machine):
+    found = processor(costax.analyze(jnp.matmul)(spec(10, 100), spec(100, 200)), machine)
+    # Between 1e9 at 1 and 1e11 at 100 lies 1e10 at 10.
+    assert found == pytest.approx(2 * 10 * 100 * 200 / 1e10, rel=0.05)
+
+
+def test_wall_time_is_the_processor_time_over_the_threads_that_share_it(machine):
+    found = costax.predict(costax.analyze(jnp.exp)(spec(10**6)), machine)
+    assert found.seconds - found.dispatch == pytest.approx(10**6 / 1e9 / 2, rel=0.02)
+    assert found.processor_seconds - found.dispatch == pytest.approx(10**6 / 1e9, rel=0.02)
+    best, expected, worst = found.range
+    assert best <= expected <= found.processor_seconds <= worst
+
+
+def test_a_loop_on_little_data_is_one_function_without_launches(machine):
+    def small(x):
+        return lax.fori_loop(0, 1000, lambda i, x: x * 0.5 + 1.0, x)
+
+    little, much = compiled(small, spec(4)), compiled(small, spec(10_000))
+    assert not any(kernel.inlined for kernel in much.kernels())
+    if not any(kernel.inlined for kernel in little.kernels()):
+        pytest.skip("this version of XLA has no small calls")
+    launches = sum(1000 for kernel in little.kernels() if kernel.times == 1000)
+    launched = processor(little, machine)
+    assert launched < launches * 1e-7 / 10
+    assert processor(much, machine) > launches * 1e-7 / 2
+
+
+def test_what_was_not_measured_is_named_and_widens_the_range(machine):
+    unknown = costax.predict(costax.analyze(lambda x: lax.cumsum(x))(spec(1000)), machine)
+    known = costax.predict(costax.analyze(jnp.exp)(spec(1000)), machine)
+    assert any("reduce.windows (f32)" in sentence for sentence in unknown.assumptions)
+    assert not any("Not measured" in sentence for sentence in known.assumptions)
+    best, _, worst = unknown.range
+    assert (worst - unknown.dispatch) / (best - unknown.dispatch) > 50
+
+
+def test_the_rates_of_an_earlier_calibration_are_read_but_not_predicted_with(tmp_path):
+    old = MACHINE.replace(f"format = {FORMAT}\n", "layers = [[1, 1e9]]\n")
+    (tmp_path / "old.toml").write_text(old)
+    device = read(tmp_path / "old.toml")
+    assert device.peaks["fp32"].value == 1e12
+    with pytest.raises(DeviceError, match="costax calibrate"):
+        costax.predict(costax.analyze(jnp.exp)(spec(4)), device)
+    assert costax.predict(costax.analyze(jnp.exp)(spec(4)), read_new(tmp_path)).seconds > 0
+
+
+def read_new(folder: Path):
+    (folder / "new.toml").write_text(MACHINE)
+    return read(folder / "new.toml")
+
+
+def test_a_gpu_is_not_calibrated(monkeypatch, tmp_path):
+    monkeypatch.setattr("costax._jax.device", lambda: ("gpu", "NVIDIA H100"))
+    with pytest.raises(DeviceError, match="JAX_PLATFORMS=cpu"):
+        costax.calibrate(tmp_path / "gpu.toml")
+    assert not (tmp_path / "gpu.toml").exists()
+
+
+def test_random_arguments_are_the_same_in_every_calibration():
+    first, second = (next(t for t in all_trials(quick=True) if t.table == "sort.rows").make()[1][0] for _ in range(2))
+    assert np.array_equal(first, second)
+    # Sorted numbers would be sorted in a fraction of the time.
+    assert not np.array_equal(first, np.sort(first))

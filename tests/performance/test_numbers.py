@@ -106,8 +106,10 @@ CALIBRATED = """
 name = "A calibrated CPU"
 vendor = "x86"
 calibrated = "2026-11-30"
-[rates.matmul]
-fp32 = [[1e6, 1e11], [1e12, 1e11]]
+[rates]
+format = 2
+[rates.product.64]
+f32 = [[1e6, 1e11], [1e12, 1e11]]
 """
 
 

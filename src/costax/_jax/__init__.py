@@ -20,6 +20,7 @@ from costax._jax.execution import avals as avals
 from costax._jax.execution import block_until_ready as block_until_ready
 from costax._jax.execution import copy_of as copy_of
 from costax._jax.execution import device as device
+from costax._jax.execution import double_precision as double_precision
 from costax._jax.execution import example_array as example_array
 from costax._jax.execution import peak_memory as peak_memory
 from costax._jax.execution import profile as profile

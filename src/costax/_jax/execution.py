@@ -93,3 +93,8 @@ def profile(run: Callable[[], object], folder: str) -> None:
     """Run under jax's profiler, which writes its trace into a folder."""
     with _api.profiler.trace(folder):
         run()
+
+
+def double_precision() -> Any:
+    """Return a context in which jax computes with 64-bit numbers where they are asked for."""
+    return _api.enable_x64(True)

@@ -17,12 +17,13 @@ from costax.cli import options, terminal
     type=click.Path(dir_okay=False),
     help="Path of the device file; by default in your folder of device files.",
 )
-@click.option("--quick", is_flag=True, help="Measure fewer sizes: takes seconds, and is less accurate.")
+@click.option("--quick", is_flag=True, help="Measure fewer sizes: takes a third of the time, and is less accurate.")
 @options.debug
 def calibrate(path: str | None, quick: bool) -> None:
-    """Measure the speed of this machine and write it to a device file called `cpu`. This takes up to two minutes.
+    """Measure the speed of this CPU and write it to a device file called `cpu`. This takes about a minute.
 
-    Let no other program use the machine meanwhile: its load would make the figures too low.
+    Processor time is measured, so that other programs may run meanwhile; they still share caches and memory, and make
+    the figures somewhat too low.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -17,6 +17,7 @@ from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
 from costax.hlo.schedule import Schedule
 from costax.performance.contractions import Contraction, compiled_precision, compiled_sizes
+from costax.performance.cpu.small_calls import inlined_computations
 from costax.performance.kernels import CollectiveWork, Kernel, SchedulePlace
 from costax.program.tree import Scope
 
@@ -66,7 +67,7 @@ def of_module(
     kernels: list[Kernel] = []
     loops: list[Computation | None] = []
     computation_of = {x.id: c for c in module.computations.values() for x in c.instructions}
-    schedule = Schedule(module)
+    schedule, inlined = Schedule(module), inlined_computations(module)
     runs: dict[int, Count] = {}
     for cost in executed:
         runs[cost.computation.id] = max(runs.get(cost.computation.id, 0), cost.runs)
@@ -76,7 +77,8 @@ def of_module(
             continue
         calls = max(1, sum(cost.instruction is owner for cost in costs))
         places = tuple(SchedulePlace(*span, runs.get(span.computation, 1)) for span in schedule.spans(owner))
-        kernels.append(replace(_kernel(owner, costs, calls, collectives), places=places))
+        kernel = _kernel(owner, costs, calls, collectives)
+        kernels.append(replace(kernel, places=places, inlined=costs[0].computation.id in inlined))
         computation = computation_of.get(owner.id)
         loops.append(computation if computation is not module.entry and costs[0].runs > 1 else None)
     return _with_reuse_distance(kernels, loops)
@@ -149,6 +151,8 @@ def _kernel(
         opcode=owner.opcode,
         reduces=any(x.opcode in ("reduce", "reduce-window") for x in (owner, *inside)),
         source=named.source,
+        origin=owner,
+        is_library=owner.opcode == "fusion" and owner.fusion_kind == "kCustom",
     )
 
 

@@ -38,14 +38,16 @@ from costax.program.tree import Scope, joined_direction
 from costax.rules.traits import ContractionKind
 
 if TYPE_CHECKING:
+    from costax.hlo.records import Instruction
     from costax.program.trace import Parameter
 
-MATMUL_UNIT, VECTOR_UNIT, TRANSCENDENTAL_UNIT, MEMORY, LINK = (
+MATMUL_UNIT, VECTOR_UNIT, TRANSCENDENTAL_UNIT, MEMORY, LINK, LIBRARY = (
     "matmul unit",
     "vector unit",
     "transcendental unit",
     "memory",
     "link",
+    "library call",
 )
 # A program with more kernels has those of a region that runs at several places once.
 _MOST_KERNELS: Final = 100_000
@@ -98,6 +100,8 @@ class Kernel:
     and its line as `file:line`; "" where they are not known. places: where XLA's
     schedule has the kernel and the loops around it, outermost first; () without a schedule. attention: the sizes of a
     fused attention; None for any other kernel. reduces: whether it reduces elements to fewer, apart from contractions.
+    origin: the fused ops, or XLA's instruction. is_library: a library of XLA computes the fusion. inlined: it is a part
+    of a function of XLA:CPU that has many kernels, so that it is not launched.
     """
 
     name: str
@@ -122,6 +126,9 @@ class Kernel:
     places: tuple[SchedulePlace, ...] = ()
     attention: FusedAttention | None = None
     reduces: bool = False
+    origin: tuple[Op, ...] | Instruction | None = field(default=None, repr=False, compare=False)
+    is_library: bool = False
+    inlined: bool = False
 
     @property
     def matmul(self) -> dict[str, Count]:
@@ -342,6 +349,7 @@ def _kernel(
         reduces=any(op.traits.reduction or op.traits.windowed for op in ops),
         width=_width(region, last),
         uncached_bytes=min(read, sum(region.values[x].nbytes for x in fusion.reads[end] if _is_argument(region, x))),
+        origin=tuple(ops),
     )
 
 

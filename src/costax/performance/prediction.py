@@ -13,6 +13,8 @@ from costax.core.display import Displayed
 from costax.core.open_symbols import check_numbers
 from costax.errors import DeviceError
 from costax.performance import unfused_attention
+from costax.performance.cpu.rates import check_format
+from costax.performance.cpu.timing import allocation, uses_threads
 from costax.performance.efficiency.tables import program_spread
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as device_of
@@ -113,9 +115,20 @@ class Prediction(Displayed):
         """The seconds to start the program and to allocate memory for its results and temporaries."""
         rates = self.device.rates.get("dispatch", {})
         start = float(rates.get("seconds", 0.0))
-        if any(part.kernel.contractions for part in self.parts):
-            start += float(rates.get("threads", 0.0))
-        return start + Roofline(self.device).allocation(self.allocated)
+        start += float(rates.get("argument", 0.0)) * max(len(self.analysis.inputs) - 1, 0)
+        if "threads" in rates and any(uses_threads(part.kernel) for part in self.parts):
+            start += float(rates["threads"])
+        return start + allocation(self.device, self.allocated)
+
+    @property
+    def processor_seconds(self) -> float | None:
+        """Expected processor seconds of all threads together in one call; None for a device that is not calibrated.
+
+        On a machine with other work a call takes at least this long for each processor that it gets.
+        """
+        if not self.device.rates:
+            return None
+        return sum(part.timing.processor * part.kernel.times for part in self.parts) + self.dispatch
 
     @property
     def range(self) -> tuple[float, float, float]:
@@ -305,7 +318,7 @@ class Prediction(Displayed):
         device = self.device
         assumptions = [*filter(None, [self.unused_mesh, self.warning]), f"The kernels are {self.fusions}."]
         if device.rates:
-            assumptions.append(f"The rates were measured on {device.calibrated} by costax calibrate.")
+            assumptions += self._calibration
         else:
             assumptions += efficiencies(self.parts, self._spread)
             assumptions += filter(None, [unfused_attention.sentence(device, self.parts)])
@@ -337,6 +350,18 @@ class Prediction(Displayed):
         elif not self.analysis.exact:
             assumptions.append("The analysis is not exact; its bounds and estimates are taken for the work that runs.")
         return assumptions
+
+    @property
+    def _calibration(self) -> list[str]:
+        """Return where the times on a calibrated CPU come from, and what they leave open."""
+        sentences = [
+            f"The rates were measured on {self.device.calibrated} by costax calibrate. All threads together take "
+            f"{units.seconds(self.processor_seconds or 0.0)}; the expected time is that of an idle machine."
+        ]
+        names = dict.fromkeys(name for part in self.parts for name in part.timing.unmeasured)
+        if names:
+            sentences.append(f"Not measured by the calibration, so that the range is wide: {', '.join(names)}.")
+        return sentences
 
     @property
     def warning(self) -> str:
@@ -421,6 +446,7 @@ def predict(
     check_program(program, "predict")
     check_numbers(program.analysis, "A predicted time is a number.")
     chosen = device_of(device).one_of_jax()
+    check_format(chosen)
     if not chosen.peaks and not chosen.rates:
         raise DeviceError(
             f"The device file of {chosen.name} has no peak and no measured rate.",

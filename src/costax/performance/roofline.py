@@ -3,24 +3,21 @@
 The time of a kernel is its launch plus the largest of five terms: the times of the matmul unit, the vector unit, the
 transcendental unit, memory and links. Each unit reaches only a share of its peak, and less for small work. For a
 device with a table of peaks the rate is `peak * best * x / (x + x_half)` for work x, where x_half is the work that the
-unit could do during its start-up time. For a calibrated device the rate is interpolated from measurements.
+unit could do during its start-up time. A calibrated CPU has a model of its own (`costax.performance.cpu`).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from math import exp, log
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from costax.core.cost import Count
 from costax.performance.attention_time import attention_on
 from costax.performance.contractions import Contraction
+from costax.performance.cpu.timing import cpu_time
 from costax.performance.hardware import Device
-from costax.performance.hardware.arithmetic import real_products
-from costax.performance.hardware.specification import operand_class
 from costax.performance.kernels import (
     LINK,
     MATMUL_UNIT,
@@ -74,7 +71,8 @@ class Timing:
     expected: launch plus the slowest unit, or what a model of such kernels says. best: the slowest unit at its peak,
     without launch. worst: launch plus all units one after the other. Where a model of measured tables says the time,
     nine in ten of the measured kernels took longer than best, and nine in ten less than worst. terms: expected seconds
-    of each unit. sources: which tables the model's constants come from, each the end of "from ...".
+    of each unit. sources: which tables the model's constants come from, each the end of "from ...". processor: of a
+    calibrated CPU, the expected seconds of all threads together. unmeasured: what its calibration did not measure.
     """
 
     expected: float
@@ -83,6 +81,8 @@ class Timing:
     terms: Mapping[str, float]
     launch: float
     sources: tuple[str, ...] = ()
+    processor: float = 0.0
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def bound(self) -> str:
@@ -144,6 +144,8 @@ class Roofline:
 
     def timing(self, kernel: Kernel) -> Timing:
         """Return the seconds of one run of a kernel."""
+        if self.device.rates:
+            return self._calibrated(kernel)
         peaks, reached = self._terms(kernel, at_peak=True), self._terms(kernel, at_peak=False)
         launch = self.launch(kernel)
         best, expected = max(peaks.values(), default=0.0), max(reached.values(), default=0.0) + launch
@@ -158,12 +160,21 @@ class Roofline:
         sources = tuple(dict.fromkeys(part.source for part in modelled))
         return Timing(expected, min(best, expected), worst, reached, launch, sources)
 
+    def _calibrated(self, kernel: Kernel) -> Timing:
+        """Return the time on a CPU by its measured rates; the threads of the machine share some of the steps."""
+        time = cpu_time(self.device, kernel, self.working_set)
+        terms = {unit: seconds / time.share for unit, seconds in time.terms.items()}
+        if kernel.collective is not None:
+            terms[LINK] = self.collective(kernel.collective)
+        link = terms.get(LINK, 0.0)
+        expected = sum(terms.values()) + time.launch
+        best = min(time.best / time.share + link, expected)
+        return Timing(expected, best, time.worst + link, terms, time.launch, (), time.seconds + link, time.unmeasured)
+
     def _modelled(self, kernel: Kernel) -> list[Modelled]:
         """Return the times of the kernel's contractions, attention or collective by models of measured tables."""
         if kernel.collective is not None:
             return [Modelled(*collective_on(self.device, kernel.collective, self.mesh))]
-        if self.device.rates:
-            return []
         if kernel.attention is not None:
             attention = attention_on(self.device, kernel.attention, next(iter(kernel.matmul), "bf16"))
             return [Modelled(*attention)] if attention else []
@@ -179,8 +190,7 @@ class Roofline:
 
     def launch(self, kernel: Kernel) -> float:
         """Return the seconds to launch a kernel; a collective also starts its links."""
-        rates = self.device.rates.get("launch", {})
-        seconds = float(rates.get("seconds", _LAUNCH[self.device.family]))
+        seconds = _LAUNCH[self.device.family]
         # The measured tables of collectives on GPUs hold the start.
         starts = kernel.collective is not None and self.device.family != "gpu"
         return seconds + (_LINK_START if starts else 0.0)
@@ -198,61 +208,25 @@ class Roofline:
         return {unit: seconds for unit, seconds in terms.items() if seconds}
 
     def _matmul(self, kernel: Kernel, at_peak: bool) -> float:
-        chained = sum(x.kind == "convolution" for x in kernel.contractions) > 1
-        if self.device.rates and not at_peak:
-            return sum(self._measured(x, chained=chained) for x in kernel.contractions)
         return sum(self._tabulated(contraction, at_peak, float(kernel.moved)) for contraction in kernel.contractions)
 
     def _tabulated(self, contraction: Contraction, at_peak: bool, moved: float | None = None) -> float:
         unit = unit_of(self.device, contraction)
         if unit is None:
             return 0.0
-        product = None if at_peak or self.device.rates else product_on(self.device, contraction, moved)
+        product = None if at_peak else product_on(self.device, contraction, moved)
         if product is not None:
             return product.time.compute
         best = self.device.efficiency.get(f"{unit.name}_matmul") or self.device.efficiency.get("bf16_matmul")
         flops, share = float(contraction.flops) * unit.passes, best.value if best else _BEST[MATMUL_UNIT]
         return _reached(flops, unit.peak, share, _START[MATMUL_UNIT], at_peak)
 
-    def _measured(self, contraction: Contraction, *, chained: bool) -> float:
-        """Return the seconds of a contraction on a calibrated device.
-
-        chained: another convolution is fused into the same kernel. Several tables may apply; each limits the rate for
-        another reason, and the slowest counts.
-        """
-        # The tables are of real products.
-        flops = float(contraction.flops) * real_products(contraction.dtype)
-        filter_bytes = float(contraction.filter_bytes)
-        table = self._table(contraction.kind, contraction.dtype) or self._table("matmul", contraction.dtype)
-        plain, chain = self._table("plain_convolution", ""), self._table("chained_convolution", "")
-        if contraction.kind == "plain convolution" and plain:
-            return filter_bytes / interpolated(plain, filter_bytes)
-        if not table:
-            return self._tabulated(contraction, at_peak=False)
-        seconds = flops / interpolated(table, flops)
-        layers, packing = self._table("layers", ""), self._table("packing", "")
-        if contraction.kind == "matmul" and contraction.rows and layers:
-            # A matrix product with few rows leaves most of the unit idle and is bound by loading its weights.
-            seconds = max(seconds, flops / interpolated(layers, float(contraction.rows)))
-        if contraction.kind == "convolution" and filter_bytes and packing:
-            # The library first copies the filter into its own layout.
-            seconds += filter_bytes / interpolated(packing, filter_bytes)
-        if chained and contraction.kind == "convolution" and filter_bytes and chain:
-            seconds = max(seconds, flops / interpolated(chain, filter_bytes))
-        return seconds
-
     def _vector(self, dtype: str, count: Count, at_peak: bool) -> float:
-        table = self._table("vector", dtype)
-        if table and not at_peak:
-            return float(count) / interpolated(table, float(count))
         peak = self.device.vector_peak(dtype)
         # The peak counts a multiply-add as two FLOPs, but the unit starts only one elementwise operation in its place.
         return _reached(float(count), peak[1].value / 2, _BEST[VECTOR_UNIT], 0.0, at_peak) if peak else 0.0
 
     def _transcendental(self, dtype: str, count: Count, at_peak: bool) -> float:
-        table = self._table("transcendental", dtype)
-        if table and not at_peak:
-            return float(count) / interpolated(table, float(count))
         peak = self.device.vector_peak(dtype)
         return (
             _reached(float(count), peak[1].value * _TRANSCENDENTAL_SHARE, _BEST[TRANSCENDENTAL_UNIT], 0.0, at_peak)
@@ -262,18 +236,6 @@ class Roofline:
 
     def _memory(self, kernel: Kernel, at_peak: bool) -> float:
         moved = float(kernel.moved)
-        table, uncached_table = self._table("bandwidth", ""), self._table("reading", "")
-        if table and not at_peak:
-            # Arguments were used `reuse_distance` bytes ago, so they are read at the bandwidth that was measured for a
-            # working set of this size. All other bytes were written by a kernel shortly before, and are in a cache.
-            distance = float(kernel.reuse_distance or self.working_set)
-            uncached = float(min(kernel.uncached_bytes, kernel.moved)) if distance > moved and uncached_table else 0.0
-            if kernel.transposes and (order := self._table("transpose", "")):
-                return moved / interpolated(order, moved)
-            # The table was measured with an array that is updated in place. An array of n bytes moves 2 n bytes, so the
-            # bandwidth for `moved` bytes stands at the size moved / 2.
-            cached_seconds = (moved - uncached) / interpolated(table, moved / 2) if moved > uncached else 0.0
-            return cached_seconds + (uncached / interpolated(uncached_table, distance) if uncached else 0.0)
         if self.device.bandwidth is None:
             return 0.0
         best = self.device.efficiency.get("bandwidth")
@@ -282,23 +244,9 @@ class Roofline:
             share, start = share * _REDUCTION_SHARE, start + _REDUCTION_START
         return _reached(moved, self.device.bandwidth.value, share, start, at_peak)
 
-    def allocation(self, nbytes: Count) -> float:
-        """Return the seconds to allocate memory on a calibrated device; 0 if the rate was not measured."""
-        table = self._table("allocation", "")
-        return float(nbytes) / interpolated(table, float(nbytes)) if table and nbytes else 0.0
-
     def collective(self, work: CollectiveWork, *, at_peak: bool = False) -> float:
         """Return the seconds of a collective along the axes of the mesh."""
         return collective_on(self.device, work, self.mesh, at_peak=at_peak).seconds
-
-    def _table(self, name: str, dtype: str) -> Sequence[Sequence[float]]:
-        rates: Any = self.device.rates.get(name)
-        if not rates:
-            return ()
-        if not isinstance(rates, dict):
-            return rates
-        by_class = cast("Mapping[str, Sequence[Sequence[float]]]", rates)
-        return by_class.get(operand_class(dtype)) or by_class.get("fp32", ())
 
 
 def _reached(count: float, peak: float, best: float, start: float, at_peak: bool) -> float:
@@ -306,21 +254,3 @@ def _reached(count: float, peak: float, best: float, start: float, at_peak: bool
     if not count:
         return 0.0
     return count / peak if at_peak else count / (peak * best) + start
-
-
-def interpolated(table: Sequence[Sequence[float]], size: float) -> float:
-    """Return the rate at a size by log-log interpolation between measured (size, rate) pairs, sorted by size.
-
-    Below the smallest size the time is constant, so the rate falls in proportion to the size. Above the largest size
-    the rate is constant.
-
-    >>> interpolated([[1, 10], [100, 1000]], 10), interpolated([[1, 10], [100, 1000.0]], 1e6)
-    (100.0, 1000.0)
-    """
-    if size <= table[0][0]:
-        return table[0][1] * max(size, 1.0) / table[0][0]
-    for (x, a), (y, b) in pairwise(table):
-        if size <= y:
-            share = (log(size) - log(x)) / (log(y) - log(x))
-            return round(exp(log(a) + share * (log(b) - log(a))), 9)
-    return table[-1][1]

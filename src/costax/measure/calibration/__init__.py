@@ -1,6 +1,7 @@
-"""Calibration: the rates of this machine, measured with small programs in less than two minutes.
+"""Calibration: the rates of this CPU, measured with small programs in about a minute.
 
-The result is a device file with rates by size of the work.
+The result is a device file with the rate of each mechanism: units of work per second of one processor's time. On a
+machine with other work processor time stays what it is, while wall time depends on the neighbours.
 """
 
 from __future__ import annotations
@@ -8,86 +9,158 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import jax
 
 from costax import _jax
+from costax.analysis.analyze import analyze
 from costax.errors import DeviceError
-from costax.measure.calibration.rates import Point, rates_of, starts_of
-from costax.measure.calibration.trials import all_trials
+from costax.measure.calibration.clock import sample, share
+from costax.measure.calibration.rates import Point, rates_of
+from costax.measure.calibration.trials import Trial, all_trials
 from costax.performance.hardware import Device, read, user_folder
+from costax.performance.kernels import Kernel
+from costax.performance.protocols import Predictable
 
 _api: Any = jax
 
-_ROUNDS: Final = 6
-_SECONDS: Final = 0.1
-_RUNS: Final = (2, 12)
+_ROUNDS: Final = 7
+# A trial with this many samples, which took so many seconds together, is not sampled again.
+_FEWEST: Final = 3
+_ENOUGH: Final = 0.3
 
 
 def calibrate(
     path: str | Path | None = None, *, progress: Callable[[int, int, str], None] | None = None, quick: bool = False
 ) -> Device:
-    """Measure this machine, write its device file, and return the device.
+    """Measure this CPU, write its device file, and return the device.
 
     Args:
-        path: The device file to write; by default `cpu.toml` (or `gpu.toml`, `tpu.toml`) in the user's folder of
-            device files.
-        progress: A function that is called with (trials done, trials in all, name of the next trial).
-        quick: Measure fewer sizes, in a tenth of the time and less accurately.
+        path: The device file to write; by default `cpu.toml` in the user's folder of device files.
+        progress: A function that is called with (steps done, steps in all, name of the next trial).
+        quick: Measure fewer sizes, in a fifth of the time and less accurately.
 
-    Raises DeviceError before the first measurement if the file cannot be written.
+    Raises DeviceError before the first measurement if jax's device is no CPU, or if the file cannot be written.
     """
-    target = _writable(Path(path) if path is not None else user_folder() / f"{_jax.device()[0]}.toml")
-    calibration = Calibration(quick=quick)
+    platform_name, kind = _jax.device()
+    if platform_name != "cpu":
+        raise DeviceError(
+            f"costax calibrate measures CPUs, and jax's default device is {kind!r} ({platform_name}).",
+            why="The processor time of a GPU or a TPU cannot be read; predictions for them rest on the tables of their "
+            "device files.",
+            cure="Set JAX_PLATFORMS=cpu to measure the CPU, or choose a device that `costax devices` lists.",
+        )
+    target = _writable(Path(path) if path is not None else user_folder() / "cpu.toml")
     rounds = 2 if quick else _ROUNDS
-    count = rounds * len(calibration)
-    for number in range(rounds):
-        for done, what in enumerate(calibration.round(), number * len(calibration)):
-            if progress is not None:
-                progress(done, count, what)
+    trials = len(list(all_trials(quick=quick)))
+    count, done = (rounds + 1) * trials, 0
+
+    def report(what: str) -> None:
+        nonlocal done
+        if progress is not None:
+            progress(done, count, what)
+        done += 1
+
+    calibration = Calibration(quick=quick, progress=report)
+    for _ in range(rounds):
+        for what in calibration.round():
+            report(what)
     if progress is not None:
         progress(count, count, "done")
     return calibration.write(target)
 
 
-class Calibration:
-    """A calibration in rounds; each round runs every trial a few times.
+@dataclass(slots=True)
+class _Compiled:
+    """A trial that is compiled. seconds, shares: a sample of each round."""
 
-    Trials take turns, so that other work on the machine does not disturb all runs of one trial. The median of all runs
-    counts, as in a Measurement. A caller that compares predictions with measurements can measure between the rounds,
-    under the same disturbances.
+    trial: Trial
+    run: Callable[[], Any]
+    kernels: Sequence[Kernel]
+    allocated: int
+    arguments: int
+    seconds: list[float] = field(default_factory=list[float])
+    shares: list[float] = field(default_factory=list[float])
+
+
+class Calibration:
+    """A calibration in rounds; each round samples every trial once.
+
+    Trials take turns, so that other work on the machine does not disturb all samples of one trial, and the median
+    counts. A caller that compares predictions with measurements can measure between the rounds, under the same
+    disturbances.
     """
 
-    def __init__(self, *, quick: bool = False) -> None:
-        """Build the trials. quick: fewer sizes, in a tenth of the time and less accurately."""
-        self._quick = quick
-        self._trials = list(all_trials(quick=quick))
-        self._runs = [trial.make() for trial in self._trials]
-        self._seconds: list[list[float]] = [[] for _ in self._trials]
+    def __init__(self, *, quick: bool = False, progress: Callable[[str], None] | None = None) -> None:
+        """Compile the trials. quick: fewer sizes. progress: is called with the name of each."""
+        self._compiled: list[_Compiled] = []
+        for trial in all_trials(quick=quick):
+            if progress is not None:
+                progress(trial.table)
+            self._compiled.append(_compile(trial))
 
     def __len__(self) -> int:
         """The number of trials."""
-        return len(self._trials)
+        return len(self._compiled)
 
     def round(self) -> Iterator[str]:
-        """Run every trial a few times, after yielding its name."""
-        for trial, run, seconds in zip(self._trials, self._runs, self._seconds, strict=True):
-            yield f"{trial.table} {trial.dtype}".strip()
-            seconds += _timed(run, quick=self._quick)
+        """Sample every trial once, after yielding its name."""
+        for compiled in self._compiled:
+            if len(compiled.seconds) >= _FEWEST and sum(compiled.seconds) > _ENOUGH:
+                continue
+            yield compiled.trial.table
+            compiled.seconds.append(sample(compiled.run))
+            if len(compiled.shares) < _FEWEST:
+                compiled.shares.append(share(compiled.run))
+
+    def points(self) -> list[Point]:
+        """Return the trials with what is typical of their samples."""
+        return [
+            Point(
+                x.trial.table, x.kernels, _typical(x.seconds, x.trial.table), x.allocated, x.arguments, median(x.shares)
+            )
+            for x in self._compiled
+        ]
 
     def write(self, path: Path) -> Device:
-        """Write the device file with the medians of all rounds, and return the device."""
-        points = [
-            Point(trial.table, trial.dtype, trial.size, trial.work, trial.steps, median(seconds))
-            for trial, seconds in zip(self._trials, self._seconds, strict=True)
-        ]
-        path.write_text(_file(points, _jax.device()), encoding="utf-8")
+        """Write the device file with the rates of all rounds, and return the device."""
+        path.write_text(_file(rates_of(self.points())), encoding="utf-8")
         return read(path)
+
+
+def _typical(seconds: Sequence[float], table: str) -> float:
+    """Return the median of some samples; of a routine of LAPACK, and of waking threads, the lower quartile.
+
+    How long threads wait actively depends on other processes. Where one of these has the processor of a thread of
+    LAPACK, the others wait for it up to a hundred times as long as they compute, and the median of few samples may be
+    such a wait.
+    """
+    patient = table.startswith(("library", "threads"))
+    return sorted(seconds)[(len(seconds) - 1) // 4] if patient else median(seconds)
+
+
+def _compile(trial: Trial) -> _Compiled:
+    with _jax.double_precision() if trial.double else nullcontext():
+        fn, host = trial.make()
+        args: Any = _api.device_put(host)
+        jitted = _api.jit(fn)
+        compiled = jitted.lower(*args).compile()
+        analysis = cast("Predictable", analyze(compiled)())
+        # A call of a compiled program takes a longer way through Python, and its start is measured apart.
+        program = jitted if trial.table in ("dispatch", "argument") else compiled
+
+    def run() -> Any:
+        # 64-bit arguments would be cast, and the program compiled again, outside of the context.
+        with _jax.double_precision() if trial.double else nullcontext():
+            return program(*args)
+
+    return _Compiled(trial, run, analysis.kernels(), int(analysis.memory_use().allocated), len(args))
 
 
 def _writable(path: Path) -> Path:
@@ -104,47 +177,54 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def _timed(run: Callable[[], Any], *, quick: bool) -> list[float]:
-    """Return the seconds of a few runs after one run that does not count, because it compiles."""
-    _jax.block_until_ready(run())
-    seconds: list[float] = []
-    start = time.perf_counter()
-    least, most = (1, 2) if quick else _RUNS
-    while len(seconds) < least or (len(seconds) < most and time.perf_counter() - start < _SECONDS):
-        begin = time.perf_counter()
-        _jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - begin)
-    return seconds
-
-
-def _file(points: Sequence[Point], kind: tuple[str, str]) -> str:
-    starts = starts_of(points)
-    rates = rates_of(points, starts)
+def _file(rates: Mapping[str, Any]) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    name = _processor() if kind[0] == "cpu" else kind[1]
+    name = _processor()
     today = datetime.date.today().isoformat()
     lines = [
-        f"# {name}, as `costax calibrate` measured it. Rates are [size of the work, work per second].",
+        f"# {name}, as `costax calibrate` measured it. Rates are units per second of one processor's time, or pairs of",
+        "# [size, such units]; docs/prediction.md says what each table is.",
         f'name = "{name}"',
-        f'vendor = "{"x86" if kind[0] == "cpu" else "measured"}"',
+        'vendor = "x86"',
         f'calibrated = "{today}"',
-        f'notes = ["{os.cpu_count()} processors, jax {_api.__version__}, other work on the machine counts"]',
+        f'notes = ["{os.cpu_count()} processors, jax {_api.__version__}; processor time, medians"]',
     ]
-    for (table, dtype), pairs in rates.items():
-        if table == "matmul":
-            lines += _figure(f"peak.{dtype}", max(rate for _, rate in pairs))
-    lines += _figure("memory.bandwidth", max(rate for _, rate in rates["bandwidth", ""][-3:]))
-    if memory and kind[0] == "cpu":
+    for dtype, peak in _peaks(rates).items():
+        lines += _figure(f"peak.{dtype}", peak)
+    lines += _figure("memory.bandwidth", rates["memory"][-1][1])
+    if memory:
         lines += _figure("memory.capacity", memory)
-    lines += ["", "[rates.dispatch]", f"seconds = {starts.dispatch:.3g}"]
-    lines += [f"threads = {starts.threads:.3g}", "", "[rates.launch]", f"seconds = {starts.launch:.3g}"]
-    lines += ["", "[rates]"]
-    lines += [f"{table} = {_pairs(pairs)}" for (table, dtype), pairs in rates.items() if not dtype]
-    for table in dict.fromkeys(table for table, dtype in rates if dtype):
-        lines += ["", f"[rates.{table}]"]
-        lines += [f"{dtype} = {_pairs(pairs)}" for (t, dtype), pairs in rates.items() if t == table]
+    lines += _table("rates", rates)
     lines += ["", "[sources.calibration]", 'title = "costax calibrate, on this machine"', 'url = ""', f"date = {today}"]
     return "\n".join(lines) + "\n"
+
+
+def _peaks(rates: Mapping[str, Any]) -> dict[str, float]:
+    """Return the best rates of products by unit; where threads share a product, of all of them together."""
+    best: dict[str, float] = {}
+    for table in rates.get("product", {}).values():
+        for dtype, pairs in table.items():
+            if dtype in _UNITS:
+                unit = _UNITS[dtype]
+                best[unit] = max(best.get(unit, 0.0), *(rate for _, rate in pairs))
+    return {unit: rate * rates.get("parallel", {}).get("product", 1.0) for unit, rate in best.items()}
+
+
+_UNITS: Final = {"f32": "fp32", "f64": "fp64"}
+
+
+def _table(name: str, entries: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table and of the tables in it."""
+    lines = ["", f"[{name}]"]
+    lines += [f"{key} = {_value(entry)}" for key, entry in entries.items() if not isinstance(entry, dict)]
+    for key, entry in entries.items():
+        if isinstance(entry, dict):
+            lines += _table(f"{name}.{key}", entry)  # pyright: ignore[reportUnknownArgumentType]
+    return lines
+
+
+def _value(entry: Any) -> str:
+    return f"{entry:.4g}" if isinstance(entry, int | float) else _pairs(entry)
 
 
 def _figure(table: str, value: float) -> list[str]:

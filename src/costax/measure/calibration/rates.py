@@ -1,84 +1,154 @@
-"""Rates from measured seconds: work per second by size, without the time to start a program or a kernel."""
+"""Rates from measured seconds: what is left of a trial when everything but the step that it measures is taken off.
+
+A trial is predicted with the rates that are known so far, by the code that predicts any program; what its measured time
+has beyond that is the time of its own step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from statistics import median
+from typing import Any, Final, NamedTuple
 
-from costax.performance.roofline import interpolated
+from costax.performance.cpu.rates import FORMAT
+from costax.performance.cpu.timing import allocation, cpu_time, steps_of, uses_threads
+from costax.performance.hardware import Device
+from costax.performance.kernels import Kernel
+
+# At least this share of a trial is the step that it measures: noise may make the rest longer than the whole.
+_LEAST: Final = 0.05
+# A product or a convolution loads its operands while it computes.
+_WITH_MEMORY: Final = ("product", "convolution")
 
 
 class Point(NamedTuple):
-    """A measured point of a table of rates.
+    """A measured trial. kernels: of its program. allocated: bytes. arguments: of the program. share: of the threads."""
 
-    table, dtype: the table. size: the key in the table. work: operations or bytes of one step. steps: how many steps
-    the program runs. seconds: of all steps.
-    """
+    table: str
+    kernels: Sequence[Kernel]
+    seconds: float
+    allocated: int = 0
+    arguments: int = 1
+    share: float = 1.0
 
+
+class _Rate(NamedTuple):
     table: str
     dtype: str
     size: float
-    work: float
-    steps: int
-    seconds: float
+    value: float
 
 
-class Starts(NamedTuple):
-    """Start-up seconds: of a program, of the threads of its matrix products, of each kernel."""
-
-    dispatch: float
-    threads: float
-    launch: float
-
-
-def starts_of(points: Sequence[Point]) -> Starts:
-    """Return the start-up times from the trials that measure them."""
-    dispatch = next(p.seconds for p in points if p.table == "dispatch")
-    launch = next(max(p.seconds - dispatch, 0) / p.steps for p in points if p.table == "launch")
-    # The program with one layer and the one with eight differ by seven layers. The time of the program with one layer,
-    # less a layer and the dispatch, is the time to wake the threads.
-    one = next(p for p in points if p.table == "threads")
-    eight = next(p for p in points if p.table == "layers" and p.size == 32)
-    layer = (eight.seconds - one.seconds) / (eight.steps - one.steps)
-    return Starts(dispatch, max(one.seconds - dispatch - layer, 0.0), launch)
-
-
-Pairs = list[tuple[float, float]]
-# Tables whose programs run a few kernels one after the other, without a loop, so that each call wakes the threads.
-_THREADED: Final = ("layers", "reading", "chained_convolution")
-
-
-def _step(point: Point, starts: Starts) -> float:
-    """Return the seconds of one step without start-up times, which a prediction adds again.
-
-    Noise may make the start-up longer than the whole measurement, so a twentieth of the time (half of it for the
-    launch) always counts as work.
-    """
-    start = starts.dispatch + (starts.threads if point.table in _THREADED else 0.0)
-    one = max(point.seconds - start, point.seconds / 20) / point.steps
-    return max(one - starts.launch, one / 2) if point.steps > 1 else one
-
-
-def rates_of(points: Sequence[Point], starts: Starts) -> dict[tuple[str, str], Pairs]:
-    """Return sorted (size, work per second) pairs by table and dtype."""
-    rates: dict[tuple[str, str], Pairs] = {}
+def rates_of(points: Sequence[Point]) -> dict[str, Any]:
+    """Return the tables of rates of a device file, from trials in the order of `all_trials`."""
+    rates: dict[str, Any] = {"format": FORMAT, "launch": {}}
+    found: list[_Rate] = []
+    # The start of a compiled program, as trials are called, which is longer than that of a jitted function.
+    start = 0.0
     for point in points:
-        if point.table not in ("dispatch", "threads", "launch"):
-            pair = (point.size, point.work / _step(point, starts))
-            rates.setdefault((point.table, point.dtype), []).append(pair)
-    rates = {key: sorted(pairs) for key, pairs in rates.items()}
-    images = rates["convolution", "fp32"]
-    if packing := rates.pop(("packing", "fp32"), None):
-        # A convolution of a tiny image takes longer than its operations: the filter is copied to another layout first.
-        rates["packing", ""] = [(nbytes, _packing_rate(nbytes, rate, images)) for nbytes, rate in packing]
+        known = Device("cpu", "cpu", "measured", rates=rates, calibrated="now")
+        family, _, name = point.table.partition(".")
+        if family == "dispatch":
+            rates["dispatch"] = {"seconds": point.seconds}
+        elif family == "argument":
+            extra = max(point.seconds - rates["dispatch"]["seconds"], 0.0)
+            rates["dispatch"]["argument"] = extra / max(point.arguments - 1, 1)
+        elif family == "start":
+            start = point.seconds
+        elif family == "threads":
+            left = point.seconds - _others(point, known, "elementwise", start)
+            rates["dispatch"]["threads"] = max(left, _LEAST * point.seconds)
+        elif family == "launch":
+            rates["launch"][name] = _launch(point, known, name, start)
+        elif family == "memory":
+            found.append(_memory(point, known, start))
+        elif family == "allocation":
+            left = max(point.seconds - _others(point, known, "", start), _LEAST * point.seconds)
+            found.append(_Rate("allocation", "", point.allocated, point.allocated / left))
+        else:
+            found += _step(point, known, start)
+        rates.update(_tables(found))
+    rates["parallel"] = _shares(points)
     return rates
 
 
-def _packing_rate(filter_bytes: float, rate: float, images: Pairs) -> float:
-    """Return the bytes of a filter that are copied per second, from a convolution of a 7 x 7 image.
+def _launch(point: Point, known: Device, name: str, start: float) -> float:
+    """Return the seconds of a launch. name: "seconds", "library" or "inlined"."""
+    count = sum(float(x.times) for x in point.kernels if _launched(x) == name)
+    # A version of XLA without such launches has no kernel of that kind: they then take what any launch takes.
+    if not count:
+        return known.rates["launch"].get("seconds", 0.0)
+    left = point.seconds - (_others(point, known, "", start) if name == "library" else start)
+    return max(left, _LEAST * point.seconds) / count
 
-    rate: FLOP/s of that convolution. images: FLOP/s of convolutions of large images, whose copy takes no time.
-    """
-    flops = 2 * 49 * filter_bytes / 4
-    seconds = flops / rate
-    return filter_bytes / max(seconds - flops / interpolated(images, flops), seconds / 5)
+
+def _launched(kernel: Kernel) -> str:
+    return "inlined" if kernel.inlined else "library" if kernel.is_library else "seconds"
+
+
+def _memory(point: Point, known: Device, start: float) -> _Rate:
+    """Return the bandwidth of an array that is read and written in place, by its bytes."""
+    largest = max(point.kernels, key=lambda kernel: float(kernel.moved * kernel.times))
+    launches = sum(cpu_time(known, kernel, without="memory").launch * float(kernel.times) for kernel in point.kernels)
+    left = max(point.seconds - start - launches, _LEAST * point.seconds)
+    moved = float(largest.moved)
+    return _Rate("memory", "", moved / 2, moved * float(largest.times) / left)
+
+
+def _others(point: Point, known: Device, table: str, start: float) -> float:
+    """Return the predicted seconds of everything in a trial but the steps of a table."""
+    dispatch = known.rates["dispatch"]
+    start += dispatch.get("argument", 0.0) * max(point.arguments - 1, 0)
+    start += dispatch.get("threads", 0.0) if any(uses_threads(kernel) for kernel in point.kernels) else 0.0
+    start += allocation(known, point.allocated) if table else 0.0
+    for kernel in point.kernels:
+        time = cpu_time(known, kernel, without=table or " ")
+        seconds = time.seconds
+        if table.startswith(_WITH_MEMORY) and _measures(kernel, table):
+            seconds -= time.terms.get("memory", 0.0)
+        start += seconds * float(kernel.times)
+    return start
+
+
+def _measures(kernel: Kernel, table: str) -> bool:
+    return any(step.table.startswith(table) for step in steps_of(kernel)[0])
+
+
+def _step(point: Point, known: Device, start: float) -> list[_Rate]:
+    units: dict[tuple[str, str, float], float] = {}
+    for kernel in point.kernels:
+        for step in steps_of(kernel)[0]:
+            if step.table.startswith(point.table):
+                key = (step.table, step.dtype, step.size)
+                units[key] = units.get(key, 0.0) + step.units * float(kernel.times)
+    if not units:
+        return []
+    left = max(point.seconds - _others(point, known, point.table, start), _LEAST * point.seconds)
+    # A trial has one size; where XLA splits it into several, the largest one counts.
+    (table, dtype, size), _ = max(units.items(), key=lambda item: item[1])
+    return [_Rate(table, dtype, size, sum(units.values()) / left)]
+
+
+def _tables(found: Sequence[_Rate]) -> dict[str, Any]:
+    """Return nested tables of [size, rate] pairs by size; of rates of one size the median."""
+    tables: dict[str, Any] = {}
+    grouped: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for rate in found:
+        grouped.setdefault((rate.table, rate.dtype), {}).setdefault(max(rate.size, 1.0), []).append(rate.value)
+    for (table, dtype), sizes in grouped.items():
+        entry = [[size, median(values)] for size, values in sorted(sizes.items())]
+        place = tables
+        path = [*table.split("."), *([dtype] if dtype else [])]
+        for name in path[:-1]:
+            place = place.setdefault(name, {})
+        place[path[-1]] = entry
+    return tables
+
+
+def _shares(points: Sequence[Point]) -> dict[str, float]:
+    """Return how many threads share the steps of each family, of the trials that are long enough to tell."""
+    shares: dict[str, list[float]] = {}
+    for point in points:
+        if point.seconds > 1e-3:
+            shares.setdefault(point.table.partition(".")[0], []).append(point.share)
+    return {family: median(values) for family, values in shares.items()}

@@ -1,235 +1,402 @@
-"""The small programs that a calibration times: matrix products, convolutions, memory traffic, start-up.
+"""The small programs that a calibration times: one mechanism each, at a few sizes.
 
-A trial repeats its step inside one program, so that the start of the program hardly counts. A repeated step would find
-its weights in the cache, where a model reads them from memory; trials of this kind have layers with separate weights.
+None of them is a layer or a part of a model. Which table a trial measures is not written here but read from what XLA
+compiled it to, by the code that predicts (`costax.performance.cpu`): the same convolution is a call of a library in one
+version of XLA and a fusion in another.
 """
+
+# pyright: basic
+# The trials are written as users write programs, without annotations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-
-from costax import _jax
-from costax.hlo.read import read_bytes
 
 _api: Any = jax
 _jnp: Any = jnp
 _lax: Any = lax
+_np: Any = np
 
-_DTYPES: Final[Mapping[str, str]] = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
+Made = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A program to time.
 
-    table, dtype, size: the place of the point in the tables of rates. work: operations or bytes of one step. steps: how
-    many steps the program runs. make: returns a function that runs the program.
+    table: of the steps that it measures, or their first parts. make: returns the function and its arguments. double:
+    with 64-bit numbers.
     """
 
     table: str
-    dtype: str
-    size: float
-    work: float
-    steps: int
-    make: Callable[[], Callable[[], Any]]
+    make: Callable[[], Made]
+    double: bool = False
 
 
 def all_trials(*, quick: bool) -> Iterator[Trial]:
-    """Yield the trials. quick: fewer sizes, and a tenth of the work of each."""
-    steady = _STEADY / 10 if quick else _STEADY
-    yield Trial("dispatch", "", 1, 1, 1, _dispatch)
-    chain, kernels = _launches()
-    yield Trial("launch", "", 1, 1, kernels, lambda: chain)
-    for dtype in ("fp32",) if quick else _DTYPES:
-        if dtype != "fp64" or _api.config.jax_enable_x64:
-            for n in (64, 512) if quick else (16, 32, 64, 128, 256, 512, 1024):
-                yield _product(n, dtype, steady)
-    yield _layers("threads", 1, 32, 512, 1)
-    for rows in (32,) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 512):
-        yield _layers("layers", rows, rows, 512, 8)
-    for n, count in () if quick else ((512, 8), (512, 16), (512, 24), (1024, 8), (1024, 16), (1024, 32)):
-        yield _layers("reading", 4 * n * n * count, 1, n, count)
-    for side, channels in ((28, 32),) if quick else ((14, 32), (28, 32), (28, 64), (56, 32), (56, 64), (112, 32)):
-        yield _convolution("convolution", side, channels, steady)
-    for channels in () if quick else (64, 128, 256, 512):
-        yield _convolution("packing", 7, channels, steady)
-    for channels in () if quick else (64, 128, 256, 512):
-        yield _chain(7, channels, 3)
-    for channels in () if quick else (128, 256, 512):
-        # XLA:CPU compiles a convolution of 2 x 2 images to a plain loop, whose time is proportional to the filter.
-        yield _convolution("plain_convolution", 2, channels, steady)
-    for side, channels in () if quick else ((7, 96), (14, 96), (28, 96), (56, 96)):
-        yield _convolution("depthwise", side, channels, steady, groups=channels)
-    for power in (14, 22) if quick else (10, 13, 16, 18, 20, 22, 23, 24, 25, 26, 27):
-        # An array of n elements that is updated in place moves 8 n bytes: 4 n are read and 4 n are written.
-        yield _pointwise("bandwidth", "", 2**power, 2 * 2**power, 2**power // 4, lambda x: x * 0.5 + 1.0, steady)
-    for power in () if quick else (6, 7, 8, 9, 10, 11):
-        yield Trial("transpose", "", 8 * 4**power, 8 * 4**power, 1, _transposition(2**power))
-    for power in (14, 22) if quick else (16, 18, 20, 22, 24, 26):
-        yield Trial("allocation", "", 2**power, 2**power, 1, _allocation(2**power // 4))
-    for power in (16,) if quick else (8, 11, 14, 17, 20):
-        yield _pointwise("transcendental", "fp32", 4 * 2**power, 4 * 2**power, 2**power, _transcendentals, steady)
-    for power in (16,) if quick else (8, 11, 14, 17, 20):
-        yield _pointwise("vector", "fp32", 32 * 2**power, 32 * 2**power, 2**power, _arithmetic, steady)
+    """Yield the trials, each after those that its own rates are found with. quick: fewer sizes."""
+    yield Trial("dispatch", lambda: (lambda x: x + 1, (normal(4),)))
+    yield Trial("argument", lambda: (lambda *xs: [x + 1 for x in xs], tuple(normal(4) for _ in range(_ARGUMENTS))))
+    yield Trial("start", lambda: (lambda x: x + 1, (normal(4),)))
+    yield Trial("launch.seconds", _loop_of_kernels)
+    yield Trial("launch.inlined", _small_loop)
+    for power in (14, 22) if quick else (12, 15, 18, 20, 23, 25, 27):
+        yield Trial("memory", lambda power=power: _in_place(2**power))
+    yield Trial("threads", lambda: (lambda x: x * 0.5 + 1.0, (normal(160, 256),)))
+    for power in (16, 24) if quick else (16, 20, 23, 26):
+        yield Trial("allocation", lambda power=power: (_filled(2**power // 4), (normal(1),)))
+    yield from _elementwise(quick)
+    yield Trial("launch.library", _loop_of_reductions)
+    yield from _moving(quick)
+    yield from _reducing(quick)
+    yield from _indexing(quick)
+    yield from _sorting(quick)
+    yield from _linear_algebra(quick)
+    yield from _products(quick)
+    yield from _convolutions(quick)
 
 
-def _dispatch() -> Callable[[], Any]:
-    def increment(x: Any) -> Any:
-        return x + 1
-
-    compiled = _api.jit(increment)
-    x = _jnp.zeros(4)
-    return lambda: compiled(x)
-
-
-def _launches() -> tuple[Callable[[], Any], int]:
-    """Return a program of many small kernels that depend on each other, and the number of kernels."""
-
-    def chain(x: Any) -> Any:
-        for _ in range(200):
-            x = x - x.sum()
-        return x
-
-    x = _jnp.zeros(4)
-    compiled = _api.jit(chain).lower(x).compile()
-    entry = read_bytes(_jax.hlo_of(compiled)).entry
-    kernels = sum(ins.opcode not in ("parameter", "constant", "bitcast", "tuple") for ins in entry.instructions)
-    return lambda: compiled(x), kernels
+_ARGUMENTS: Final = 32
+_RESULTS: Final = 4
+_STEPS: Final = 300
+# Elements of an elementwise trial: 64 KB in float32, within the second-level cache.
+_ELEMENTS: Final = (64, 256)
+# Iterations of an elementwise trial: of a slow operation few, of a fast one so many that its start hardly counts.
+_REPEATS: Final = 96
+_FEW: Final = 2
 
 
-# Operations or bytes of a trial, which take a CPU a few milliseconds.
-_STEADY: Final = 2e8
+def normal(*shape: int, dtype: str = "float32") -> Any:
+    """Return random normal numbers, the same in every calibration."""
+    numbers = _np.random.default_rng(0).standard_normal(shape)
+    # numpy has no bfloat16 of its own; jax's dtypes are numpy's. Nothing is compiled to make an array so.
+    return numbers.astype(_jnp.dtype(dtype))
 
 
-def _looped(
-    table: str, dtype: str, size: float, work: float, step: Callable[[Any], Any], start: Any, steady: float
-) -> Trial:
-    """Return a trial that repeats a step in a loop inside one program, until `steady` operations or bytes are done."""
-    steps = int(min(max(steady / work, 2), 1000))
+def integers(most: int, *shape: int, dtype: str = "int32") -> Any:
+    """Return random integers from 0 to `most`, the same in every calibration."""
+    return _np.random.default_rng(0).integers(0, most, shape).astype(dtype)
 
-    def once(_: Any, x: Any) -> Any:
-        return step(x)
+
+# Starting.
+
+
+def _loop_of_kernels() -> Made:
+    """Return a loop of a few tiny kernels, whose results are too much for a small call."""
+
+    def step(x: Any, _: Any) -> Any:
+        x = x * 0.5 + 1.0
+        return x, x
+
+    return lambda x: _lax.scan(step, x, None, length=8 * _STEPS)[1], (normal(256),)
+
+
+def _small_loop() -> Made:
+    def step(x: Any, _: Any) -> Any:
+        return x[::-1] * 0.5 + 1.0, None
+
+    return lambda x: _lax.scan(step, x, None, length=8 * _STEPS)[0], (normal(4),)
+
+
+def _loop_of_reductions() -> Made:
+    def step(x: Any, _: Any) -> Any:
+        return x - x.sum(), None
+
+    return lambda x: _lax.scan(step, x, None, length=_STEPS)[0], (normal(48, 128),)
+
+
+def _in_place(nbytes: int) -> Made:
+    """Return a loop that reads and writes an array again and again."""
+    steps = max(2, min(4000, 2**25 // nbytes))
+    rows = max(nbytes // 4 // 256, 1)
 
     def loop(x: Any) -> Any:
-        return _lax.fori_loop(0, steps, once, x)
+        return _lax.fori_loop(0, steps, lambda _, x: x * 0.5 + 1.0, x)
 
-    def make() -> Callable[[], Any]:
-        x = start()
-        compiled = _api.jit(loop)
-        return lambda: compiled(x)
-
-    return Trial(table, dtype, size, work, steps, make)
+    return loop, (_np.ones((rows, min(nbytes // 4, 256)), "float32"),)
 
 
-def _product(n: int, dtype: str, steady: float) -> Trial:
-    def step(x: Any) -> Any:
-        return (x[0] @ x[1], x[1])
-
-    def start() -> Any:
-        return (_jnp.ones((n, n), _DTYPES[dtype]), _jnp.full((n, n), 1 / n, _DTYPES[dtype]))
-
-    return _looped("matmul", dtype, 2 * n**3, 2 * n**3, step, start, steady)
+def _filled(elements: int) -> Callable[..., Any]:
+    """Return a program that allocates and writes some results at each call."""
+    return lambda x: [_jnp.broadcast_to(x * n, (elements,)) for n in range(_RESULTS)]
 
 
-def _convolution(table: str, side: int, channels: int, steady: float, *, groups: int = 1) -> Trial:
-    inner = channels // groups
-    flops, kernel = 2 * 9 * side**2 * channels * inner, 4 * 9 * channels * inner
-
-    def step(x: Any) -> Any:
-        return (_convolved(x[0], x[1], groups), x[1])
-
-    def start() -> Any:
-        return (_jnp.ones((1, side, side, channels)), _jnp.full((3, 3, inner, channels), 1 / (9 * inner)))
-
-    size, work = (kernel, kernel) if table == "plain_convolution" else (flops, flops)
-    return _looped(table, "fp32", kernel if table == "packing" else size, work, step, start, steady)
+# Elementwise operations.
 
 
-def _layers(table: str, size: float, rows: int, n: int, count: int) -> Trial:
-    """Return a trial of layers with separate weights, as in a model; a step is a layer."""
+def _repeated(
+    operation: Callable[[Any], Any], dtype: str = "float32", *, positive: bool = False, slow: bool = False
+) -> Callable[[], Made]:
+    """Return a loop of one operation; each iteration depends on the one before, by an amount that is nothing.
 
-    def layers(x: Any, weights: Sequence[Any]) -> Any:
-        for weight in weights:
-            x = _jnp.maximum(x @ weight, 0.0)
-        return x
+    slow: of an operation that branches by its operand. It runs on so many numbers that the processor cannot learn which
+    way each goes, as it would in a loop over few.
+    """
+    shape, repeats = ((1024, 256), _FEW) if slow else (_ELEMENTS, _REPEATS)
 
-    def make() -> Callable[[], Any]:
-        x = _jnp.ones((rows, n))
-        weights = [_jnp.full((n, n), 1 / n) for _ in range(count)]
-        compiled = _api.jit(layers)
-        return lambda: compiled(x, weights)
+    def make() -> Made:
+        x = integers(1000, *shape, dtype=dtype) if "int" in dtype else normal(*shape, dtype=dtype)
+        x = (_np.abs(x) + x.dtype.type(0.5)) if positive else x
+        small: Any = x.dtype.type(1e-6)
 
-    work = 4 * n * n if table == "reading" else 2 * rows * n * n
-    return Trial(table, "", size, work, count, make)
+        def loop(x: Any) -> Any:
+            def step(_: Any, last: Any) -> Any:
+                return operation(x ^ last if "int" in dtype else x + last * small).astype(x.dtype)
 
+            return _lax.fori_loop(0, repeats, step, x)
 
-def _chain(side: int, channels: int, count: int) -> Trial:
-    """Return a trial of convolutions that XLA fuses into one kernel, as before a mean; a step is one convolution."""
-
-    def chain(x: Any, kernels: Sequence[Any]) -> Any:
-        for kernel in kernels:
-            x = _jnp.maximum(_convolved(x, kernel), 0.0)
-        return x.mean((1, 2))
-
-    def make() -> Callable[[], Any]:
-        x = _jnp.ones((1, side, side, channels))
-        kernels = [_jnp.full((3, 3, channels, channels), 1 / (9 * channels)) for _ in range(count)]
-        compiled = _api.jit(chain)
-        return lambda: compiled(x, kernels)
-
-    kernel = 4 * 9 * channels**2
-    return Trial("chained_convolution", "", kernel, 2 * side**2 * kernel / 4, count, make)
-
-
-def _convolved(x: Any, kernel: Any, groups: int = 1) -> Any:
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return _lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=groups)
-
-
-def _transposition(n: int) -> Callable[[], Callable[[], Any]]:
-    def make() -> Callable[[], Any]:
-        x = _jnp.ones((n, n))
-        compiled = _api.jit(_jnp.transpose)
-        return lambda: compiled(x)
+        return loop, (x,)
 
     return make
 
 
-def _pointwise(
-    table: str, dtype: str, size: float, work: float, elements: int, step: Callable[[Any], Any], steady: float
-) -> Trial:
-    def start() -> Any:
-        # Rows of 256 elements, as usual in a model.
-        return _jnp.ones((max(elements // 256, 1), min(elements, 256)), "float32")
-
-    return _looped(table, dtype, size, work, step, start, steady)
-
-
-def _allocation(elements: int) -> Callable[[], Callable[[], Any]]:
-    """Return a program that allocates and writes a result at each call."""
-
-    def filled(x: Any) -> Any:
-        return _jnp.broadcast_to(x, (elements,))
-
-    def make() -> Callable[[], Any]:
-        x = _jnp.ones(1)
-        compiled = _api.jit(filled)
-        return lambda: compiled(x)
-
-    return make
-
-
-def _transcendentals(x: Any) -> Any:
-    return _jnp.tanh(x) + _jnp.exp(-x) + _jnp.log(x + 2.0) + _lax.rsqrt(x + 3.0)
-
-
-def _arithmetic(x: Any) -> Any:
-    for step in range(16):
+def _sixteen(x: Any) -> Any:
+    for step in range(8):
         x = x * 0.5 + float(step)
     return x
+
+
+def _sixteen_integers(x: Any) -> Any:
+    for step in range(5):
+        x = (x ^ (x << 7)) + step
+    return x
+
+
+_SLOW: Final = ("sine", "cosine", "power", "remainder", "cbrt", "atan2")
+
+
+def _elementwise(quick: bool) -> Iterator[Trial]:
+    yield Trial("elementwise.add", _repeated(_sixteen))
+    if not quick:
+        yield Trial("elementwise.add", _repeated(_sixteen, "float64"), double=True)
+        yield Trial("elementwise.add", _repeated(_sixteen, "complex64"))
+    yield Trial("elementwise.add", _repeated(_sixteen_integers, "int32"))
+    yield Trial("elementwise.convert", _repeated(lambda x: x.astype("bfloat16").astype("float32")))
+    if not quick:
+        yield Trial("elementwise.convert", _repeated(lambda x: x.astype("float16").astype("float32")))
+        yield Trial("elementwise.convert", _repeated(lambda x: x.astype("int8").astype("float32")))
+        yield Trial("elementwise.convert", _repeated(lambda x: x.astype("int32").astype("float32")))
+    plain = {"exponential": _jnp.exp, "tanh": _jnp.tanh, "sine": _jnp.sin, "floor": _jnp.floor}
+    bounded = {"logistic": _api.nn.sigmoid, "erf": _lax.erf, "exponential-minus-one": _jnp.expm1, "cosine": _jnp.cos}
+    above = {
+        "power": lambda x: x**-1.5,
+        "log": _jnp.log,
+        "sqrt": _jnp.sqrt,
+        "rsqrt": _lax.rsqrt,
+        "divide": lambda x: 1.5 / x,
+        "remainder": lambda x: x % 0.7,
+        "log-plus-one": _jnp.log1p,
+        "cbrt": _jnp.cbrt,
+        "atan2": lambda x: _jnp.arctan2(x, 1.5),
+    }
+    for name, operation in (plain if quick else plain | bounded).items():
+        yield Trial(f"elementwise.{name}", _repeated(operation, slow=name in _SLOW))
+    for name in ("power", "log", "divide") if quick else above:
+        yield Trial(f"elementwise.{name}", _repeated(above[name], positive=True, slow=name in _SLOW))
+    if not quick:
+        yield Trial("elementwise.exponential", _repeated(_jnp.exp, "float64"), double=True)
+        yield Trial("elementwise.power", _repeated(above["power"], "float64", positive=True, slow=True), double=True)
+        yield Trial("elementwise.exponential", _repeated(_jnp.exp, "complex64"))
+        yield Trial("elementwise.multiply", _repeated(lambda x: x * x * 0.5, "complex64"))
+        yield Trial("elementwise.abs", _repeated(_jnp.abs, "complex64"))
+        yield Trial("elementwise.divide", _repeated(lambda x: x // 7, "int32"))
+
+
+# Moving, reducing, indexing.
+
+
+# Elements of a trial that is called once: so many that the start of the program and of its threads hardly count.
+_MANY: Final = 2**19
+
+
+def _moving(quick: bool) -> Iterator[Trial]:
+    yield Trial("move.concatenate", _repeated(lambda x: _jnp.concatenate([x[:, 7:], x[:, :7]], 1)))
+    yield Trial("move.pad", _repeated(lambda x: _jnp.pad(x[1:-1, 2:-2], ((1, 1), (2, 2)))))
+    yield Trial("move.reverse", _repeated(lambda x: x[:, ::-1]))
+    yield Trial("move.dynamic-slice", lambda: _dynamic(_sliced))
+    yield Trial("move.dynamic-update-slice", lambda: _dynamic(_updated))
+    for side in (256,) if quick else (48, 192, 768):
+        yield Trial("move.transpose", lambda side=side: (_jnp.transpose, (normal(_MANY // side**2 or 1, side, side),)))
+
+
+def _sliced(x: Any, i: Any) -> Any:
+    return x * 0.5 + _lax.dynamic_slice(x, (i % 7, 0), (64, x.shape[1])).sum()
+
+
+def _updated(x: Any, i: Any) -> Any:
+    return _lax.dynamic_update_slice(x, x[:64] * 0.5, (i % 7, 0))
+
+
+def _dynamic(body: Callable[[Any, Any], Any]) -> Made:
+    return lambda x: _lax.fori_loop(0, 50, lambda i, x: body(x, i), x), (normal(96, 200),)
+
+
+def _reducing(quick: bool) -> Iterator[Trial]:
+    for n in (32, 2048) if quick else (3, 24, 200, 4096):
+        yield Trial("reduce.rows", lambda n=n: (lambda x: x.sum(-1), (normal(_MANY // n, n),)))
+    for n in (16,) if quick else (3, 30):
+        yield Trial("reduce.pairs", lambda n=n: (_distances, (normal(_MANY // n // 100, n), normal(100, n))))
+    for n in (512,) if quick else (4, 64, 1500):
+        yield Trial("reduce.columns", lambda n=n: (lambda x: x.sum(1), (normal(_MANY // n // 24, n, 24),)))
+    yield Trial("reduce.all", lambda: (lambda x: x.max(), (normal(_MANY),)))
+    for n in (512,) if quick else (8, 1000):
+        yield Trial("reduce.variadic", lambda n=n: (lambda x: x.argmax(-1), (normal(_MANY // 2 // n, n),)))
+    for n in (2,) if quick else (2, 4):
+        yield Trial("reduce.windows", lambda n=n: (lambda x: _pooled(x, n), (normal(2, 60, 60, 24),)))
+    for n in (2,) if quick else (2, 3):
+        yield Trial("reduce.strides", lambda n=n: (lambda x: _pooled(x, n, 2), (normal(2, 100, 100, 24),)))
+    yield Trial("reduce.windows", lambda: (lambda x: _jnp.cumsum(x, axis=-1), (normal(200, 512),)))
+
+
+def _distances(x: Any, y: Any) -> Any:
+    """Return a sum over an array that is never written: each of its elements is of a pair of smaller ones."""
+    return _jnp.abs(x[:, None] - y[None]).sum(-1)
+
+
+def _pooled(x: Any, size: int, stride: int = 1) -> Any:
+    return _lax.reduce_window(x, -_jnp.inf, _lax.max, (1, size, size, 1), (1, stride, stride, 1), "SAME")
+
+
+def _indexing(quick: bool) -> Iterator[Trial]:
+    for width in (1, 64) if quick else (1, 6, 40, 300):
+        n = _MANY // 2 // width
+        yield Trial("gather", lambda w=width, n=n: (lambda t, i: t[i], (normal(n, w), integers(n, n))))
+        yield Trial(
+            "scatter",
+            lambda w=width, n=n: (lambda t, i, g: t.at[i].add(g), (normal(n, w), integers(n, n), normal(n, w))),
+        )
+
+
+def _sorting(quick: bool) -> Iterator[Trial]:
+    for n in (1024,) if quick else (32, 512, 16_384):
+        yield Trial("sort.rows", lambda n=n: (lambda x: _lax.sort(x), (normal(32768 // n, n),)))
+    for n in (1024,) if quick else (64, 4096):
+        yield Trial("sort.pairs", lambda n=n: (lambda x: _jnp.argsort(x, axis=-1), (normal(16384 // n, n),)))
+    if not quick:
+        yield Trial("sort.rows", lambda: (_lax.sort, (integers(10**6, 2, 8192),)))
+        yield Trial("sort.columns", lambda: (lambda x: _lax.sort(x, dimension=0), (normal(1024, 16),)))
+    yield Trial("sort.top", lambda: (lambda x: _lax.top_k(x, 8), (normal(3, 30_000),)))
+    yield Trial("sort.chosen", lambda: (lambda x: _lax.top_k(x, 40), (normal(200, 300),)))
+
+
+# Libraries.
+
+
+def _definite(batch: int, n: int) -> Any:
+    x = normal(batch, n, n)
+    return (x @ x.swapaxes(-1, -2) / n + _np.eye(n)).astype("float32")
+
+
+def _linear_algebra(quick: bool) -> Iterator[Trial]:
+    for n in (512,) if quick else (32, 1024, 16_384):
+        x = 65_536 // n
+        yield Trial("fft", lambda n=n, x=x: (_jnp.fft.fft, (normal(x, n, dtype="complex64"),)))
+    linalg = _lax.linalg
+    routines: dict[str, Callable[[Any], Any]] = {
+        "potrf": lambda a: linalg.cholesky(a, symmetrize_input=False),
+        "getrf": linalg.lu,
+        "geqrf": lambda a: linalg.qr(a, full_matrices=False),
+        "syevd": lambda a: linalg.eigh(a, symmetrize_input=False),
+        "gesdd": lambda a: linalg.svd(a, full_matrices=False),
+        "geev": linalg.eig,
+    }
+    for name in ("potrf",) if quick else routines:
+        for n, batch in ((64, 8),) if quick else ((6, 128), (48, 8), (192, 1)):
+            if name in ("geev", "gesdd") and n > 100:
+                n = 128
+            fn = routines[name]
+            yield Trial(f"library.{name}", lambda fn=fn, n=n, batch=batch: (fn, (_definite(batch, n),)))
+    for n, batch, columns in ((64, 8, 8),) if quick else ((6, 128, 4), (48, 8, 16), (256, 1, 64)):
+        yield Trial("library.trsm", lambda n=n, b=batch, c=columns: _solve(n, b, c))
+
+
+def _solve(n: int, batch: int, columns: int) -> Made:
+    def solve(a: Any, b: Any) -> Any:
+        return _lax.linalg.triangular_solve(a, b, left_side=True, lower=True)
+
+    return solve, (_definite(batch, n), normal(batch, n, columns))
+
+
+# Products and convolutions.
+
+
+def _products(quick: bool) -> Iterator[Trial]:
+    sides = {1: (16, 128, 1024), 4: (16, 128, 1024), 16: (16, 128, 512), 64: (64, 256, 1024), 256: (256, 768)}
+    for rows in (1, 64) if quick else sides:
+        for side in (128, 512) if quick else sides[rows]:
+            yield Trial("product", lambda m=rows, n=side: _chained(m, n, "float32"))
+    if not quick:
+        yield Trial("product", lambda: _chained(64, 256, "float64"), double=True)
+        yield Trial("product", lambda: _once_int(64, 256, "int8"))
+        yield Trial("product", lambda: _chained(64, 128, "int32"))
+    for side, batch in ((16, 64),) if quick else ((4, 512), (12, 128), (48, 32), (160, 8)):
+        yield Trial("product.batched", lambda n=side, b=batch: _chained_batch(b, n))
+
+
+def _chained(rows: int, side: int, dtype: str) -> Made:
+    steps = int(max(2, min(100, 8e7 // (8 * rows * side * side))))
+
+    def step(_: Any, x: Any, w: Any) -> Any:
+        return x @ w @ w @ w @ w
+
+    def chain(x: Any, w: Any) -> Any:
+        return _lax.fori_loop(0, steps, lambda i, x: step(i, x, w), x)
+
+    return chain, (_np.ones((rows, side), dtype), _np.full((side, side), 1 / side, dtype))
+
+
+def _chained_batch(batch: int, side: int) -> Made:
+    def chain(x: Any, w: Any) -> Any:
+        for _ in range(8):
+            x = x @ w
+        return x
+
+    return chain, (_np.ones((batch, side, side), "f4"), _np.full((batch, side, side), 1 / side, "f4"))
+
+
+def _once_int(rows: int, side: int, dtype: str) -> Made:
+    def multiplied(x: Any, w: Any) -> Any:
+        return _lax.dot_general(x, w, (((1,), (0,)), ((), ())), preferred_element_type="int32")
+
+    return multiplied, (integers(100, rows, side, dtype=dtype), integers(100, side, side, dtype=dtype))
+
+
+def _convolutions(quick: bool) -> Iterator[Trial]:
+    for channels in (32,) if quick else (3, 16, 64, 192):
+        side = 28 if channels > 100 else 50
+        yield Trial("convolution", lambda c=channels, s=side: _convolution((1, s, s), c, c, 3))
+    yield Trial("convolution", lambda: _convolution((1, 30, 30), 64, 64, 3, groups=64))
+    if quick:
+        return
+    yield Trial("convolution", lambda: _convolution((1, 30, 30), 64, 64, 3, groups=8))
+    for channels in (8, 48):
+        yield Trial("convolution", lambda c=channels: _convolution((2, 1500), c, c, 5))
+        yield Trial("convolution", lambda c=channels: _convolution((1, 24, 24), c, c, 3, lhs_dilation=(2, 2)))
+    for channels in (4, 24):
+        yield Trial("convolution", lambda c=channels: _convolution((1, 12, 12, 12), c, c, 3))
+
+
+def _convolution(image: Sequence[int], inner: int, outer: int, side: int, groups: int = 1, **options: Any) -> Made:
+    rank = len(image) - 1
+    letters = "DHW"[-rank:]
+    numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+
+    def convolved(x: Any, kernel: Any) -> Any:
+        return _lax.conv_general_dilated(
+            x,
+            kernel,
+            (1,) * rank,
+            "SAME" if not options else [(1, 2)] * rank,
+            dimension_numbers=numbers,
+            feature_group_count=groups,
+            **options,
+        )
+
+    return convolved, (normal(*image, inner), normal(*(side,) * rank, inner // groups, outer))

@@ -68,7 +68,7 @@ def device(name: str | Device) -> Device:
         raise DeviceError(
             "There is no device file for the CPU of this machine.",
             why="The speed of a CPU depends on the whole machine, so costax measures it and has no table for it.",
-            cure="Run `costax calibrate` once. It takes less than two minutes.",
+            cure="Run `costax calibrate` once. It takes about a minute.",
         )
     names = [*known, *(alias for d in known.values() for alias in d.aliases)]
     matches = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)

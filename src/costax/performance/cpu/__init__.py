@@ -1,0 +1,1 @@
+"""Time on a calibrated CPU: kernels as steps, and the measured rates of the steps."""
