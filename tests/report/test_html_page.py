@@ -675,3 +675,15 @@ def test_the_page_of_a_prediction_has_its_device_first(visit, tmp_path):
     assert held(tmp_path / "p.html")["devices"]["rtx4090"]["range"][1] == prediction.range[1]
     page.select_option("#device", "tpu-v5e")
     assert "v5e" in page.inner_text("#cards")
+
+
+def test_predictions_of_compiled_programs_have_pages_too(tmp_path):
+    shapes = [costax.spec("f32[64,64]")] * 3, costax.spec("f32[32,64]")
+    compared = costax.compare(step, passes=False)(*shapes)
+    module = costax.analyze(jax.jit(step).lower(*shapes).compile())()
+    for program in (compared, module):
+        prediction = costax.predict(program, device="rtx4090")
+        prediction.save(tmp_path / "p.html")
+        devices = held(tmp_path / "p.html")["devices"]
+        assert next(iter(devices)) == "rtx4090"
+        assert devices["rtx4090"]["range"][1] == prediction.range[1]

@@ -8,7 +8,6 @@ from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from costax.analysis.analysis import Analysis
 from costax.core.printable import printable
 from costax.errors import ExtraError
 from costax.report import notes
@@ -60,9 +59,12 @@ def module_as_html(module: ModuleAnalysis, prediction: Prediction | None = None,
 
 def prediction_as_html(prediction: Prediction, **_: Any) -> str:
     """Return the report of the program of a prediction, with its device first. Raises ExtraError without plotly."""
-    if not isinstance(prediction.analysis, Analysis):
-        return module_as_html(prediction.analysis, prediction)  # type: ignore[arg-type]
-    return page(prediction.analysis, contents(prediction.analysis, prediction), headline(prediction))
+    from costax.analysis.compiled_module import ModuleCounts
+
+    program: Any = prediction.analysis
+    if isinstance(program, ModuleCounts):
+        return module_as_html(program.module, prediction)
+    return page(program, contents(program, prediction), headline(prediction))
 
 
 def as_html(account: Shown, **_: Any) -> str:
