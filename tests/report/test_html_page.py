@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import xml.etree.ElementTree
 from pathlib import Path
 
 import jax
@@ -149,13 +150,13 @@ def visit(browser):
     asked: list[str] = []
     pages = []
 
-    def opened(path: Path, **options):
-        page = browser.new_page(viewport={"width": 1200, "height": 900}, **options)
+    def opened(path: Path, link: str = "", width: int = 1200, **options):
+        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
         pages.append(page)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + link)
         page.wait_for_selector("html[data-ready=true]")
         return page
 
@@ -369,3 +370,320 @@ def test_the_page_of_formulas_says_what_evaluate_says(visit, tmp_path):
         total = analysis.evaluate(b=b, s=s).total
         shown_ = [page.get_attribute(f"#layers tbody tr:first-child td:nth-child({i})", "title") for i in (2, 3, 4)]
         assert shown_ == [f"{count:,}" for count in (total.flops, total.macs, total.transcendentals)]
+
+
+@pytest.fixture(scope="module")
+def with_symbols(tmp_path_factory) -> tuple[Path, Analysis]:
+    """The page of a program with symbols, with a loop whose body needs most at another step for other sizes."""
+
+    def net(w, x):
+        def body(c, _):
+            with jax.named_scope("attention"):
+                scores = jax.nn.softmax(c @ c.swapaxes(1, 2))
+            with jax.named_scope("mlp"):
+                return jnp.tanh(scores @ c @ w) @ w.T, None
+
+        return jax.lax.scan(body, x, length=3)[0].sum()
+
+    path = tmp_path_factory.mktemp("symbols") / "net.html"
+    analysis = costax.analyze(net, params_argnums=0)(costax.spec("f32[16,64]"), costax.spec("f32[b,s,16]"))
+    analysis.save(path)
+    return path, analysis
+
+
+# The texts of a page with the colour of the letters and that of what is behind them.
+_TEXTS = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const solid = (text) => text && text !== "none" && text !== "transparent" && (rgb(text)[3] ?? 1) === 1;
+  const behind = (node) => {
+    const rect = node.closest && node.closest("g.slice, g.point");
+    if (rect && node.tagName === "text") return getComputedStyle(rect.querySelector("rect")).fill;
+    for (let up = node; up; up = up.parentElement) {
+      const back = getComputedStyle(up).backgroundColor;
+      if (solid(back)) return back;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return [...document.querySelectorAll("body *:not(script):not(style)")]
+    .filter((node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()))
+    .filter((node) => node.getClientRects().length && !node.closest("option, .hidden"))
+    .map((node) => {
+      const style = getComputedStyle(node);
+      const ink = node.namespaceURI.endsWith("svg") ? style.fill : style.color;
+      return [node.textContent.trim().slice(0, 40), rgb(ink).slice(0, 3), rgb(behind(node)).slice(0, 3)];
+    });
+}"""
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """The contrast of two colours by WCAG 2.2: from 1 for equal ones to 21 for black and white."""
+
+    def luminance(colour: list[float]) -> float:
+        parts = [x / 255 for x in colour]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+        return sum(share * x for share, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_contrast_of_colours_is_that_of_the_standard():
+    assert contrast([0, 0, 0], [255, 255, 255]) == pytest.approx(21)
+    # Grey #767676 on white is the example at the limit of 4.5 in the guides to WCAG.
+    assert contrast([0x76] * 3, [255] * 3) == pytest.approx(4.54, abs=0.01)
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_a_contrast_of_4_5(saved, with_symbols, visit, scheme):
+    for path in (saved, with_symbols[0]):
+        page = visit(path, color_scheme=scheme)
+        page.click("#unfold")
+        page.focus("#icicle .slice")
+        for way in page.eval_on_selector_all("#colour option", "all => all.map((each) => each.value)"):
+            page.select_option("#colour", way)
+            texts = page.evaluate(_TEXTS)
+            assert len(texts) > 60
+            faint = {text: (ink, back) for text, ink, back in texts if contrast(ink, back) < 4.5}
+            assert faint == {}
+        # A negative control: the test sees a box whose text is too faint.
+        page.eval_on_selector("#icicle .slice text", "text => text.setAttribute('fill', '#cc8800')")
+        page.eval_on_selector("#icicle .slice rect", "rect => rect.setAttribute('fill', '#E69F00')")
+        assert any(contrast(ink, back) < 4.5 for _, ink, back in page.evaluate(_TEXTS))
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_nothing_is_cut_at_the_right_edge(saved, with_symbols, visit, width):
+    outside = """() => [...document.querySelectorAll("body *:not(script):not(style)")]
+      .filter((node) => node.getClientRects().length && !node.closest(".hidden, #tip, .stack thead"))
+      .filter((node) => node.getBoundingClientRect().right > window.innerWidth + 1)
+      .map((node) => node.outerHTML.slice(0, 90))"""
+    scrolled = """() => [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1)
+      .map((box) => box.getAttribute("aria-label"))"""
+    # The text of a box of the icicle stays in it.
+    over = """() => [...document.querySelectorAll("#icicle .slice text")].filter((text) =>
+      text.getBBox().x + text.getBBox().width > text.parentNode.querySelector("rect").getBBox().x
+        + text.parentNode.querySelector("rect").getBBox().width + 1).map((text) => text.textContent)"""
+    for path in (saved, with_symbols[0]):
+        page = visit(path, width=width)
+        page.click("#unfold")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(outside) == []
+        assert page.evaluate(scrolled) == []
+        assert page.evaluate(over) == []
+
+
+@needs_browser
+def test_the_colour_of_a_layer_says_what_bounds_it(saved, visit):
+    page = visit(saved)
+    data = held(saved)
+    analysis = costax.compare(step, params_argnums=0)([costax.spec("f32[64,64]")] * 3, costax.spec("f32[32,64]")).jaxpr
+    bounds: dict[str, float] = {}
+    for part in costax.predict(analysis, device="h100-sxm").parts:
+        if "mlp" in part.kernel.scope and "block_0" in part.kernel.scope:
+            bounds[part.timing.bound] = bounds.get(part.timing.bound, 0.0) + part.seconds
+    most = max(bounds, key=bounds.get)
+    share = round(100 * bounds[most] / sum(bounds.values()))
+    label = page.get_attribute("#icicle .slice[aria-label^='block_0/mlp']", "aria-label")
+    assert label.endswith(f"{share} % of its time bound by {most}")
+    keys = page.eval_on_selector_all(
+        "#icicle-key .key", "keys => keys.map(key => [key.innerText, getComputedStyle(key.firstChild).backgroundColor])"
+    )
+    fill = page.eval_on_selector(
+        "#icicle .slice[aria-label^='block_0/mlp'] rect", "rect => getComputedStyle(rect).fill"
+    )
+    assert [most, fill] in keys
+    page.select_option("#colour", "direction")
+    used = {text.strip() for text in page.inner_text("#icicle-key").splitlines()}
+    assert used <= {*data["directions"], "no operations"}
+    assert used & {"forward", "backward"}
+
+
+@needs_browser
+def test_the_arrow_keys_walk_the_icicle_and_enter_zooms(saved, visit):
+    page = visit(saved)
+    page.focus("#icicle .slice[tabindex='0']")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    where = page.evaluate("document.activeElement.getAttribute('aria-label')").partition(",")[0]
+    assert "block" in where
+    assert where.split("/")[-1] in page.inner_text("#tip")
+    page.keyboard.press("Enter")
+    assert shown(page) == f"Icicle shows {where}"
+    # The zoomed layer has the focus, and the layers around it stand above the picture.
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(where)
+    page.click("#icicle .around button")
+    assert page.locator("#icicle .around button").count() == 0
+
+
+@needs_browser
+def test_the_waterfall_has_a_labelled_row_for_each_step(saved, visit):
+    page = visit(saved)
+    bars = held(saved)["waterfall"]
+    texts = page.eval_on_selector_all(
+        "#waterfall .point", "rows => rows.map(row => [...row.querySelectorAll('text')].map(text => text.textContent))"
+    )
+    assert [" ".join(lines[:-1]) for lines in texts] == [bar["label"] for bar in bars]
+    for bar, (*_, number) in zip(bars, texts, strict=True):
+        if bar["sum"]:
+            assert number == f"{bar['flops']:,}"
+        elif bar["flops"]:
+            assert number[0] == "+-"[bar["flops"] < 0]
+    # A bar reaches from the count before it to the count after it, on one scale for all.
+    sizes = page.eval_on_selector_all(
+        "#waterfall .step", "rows => rows.map(row => Number(row.querySelectorAll('rect')[1].getAttribute('width')))"
+    )
+    flops = [abs(bar["flops"]) for bar in bars if not bar["sum"]]
+    largest = max(range(len(flops)), key=lambda i: flops[i])
+    for size, count in zip(sizes, flops, strict=True):
+        assert size == pytest.approx(max(3, sizes[largest] * count / flops[largest]), rel=0.01)
+    page.focus("#waterfall .step")
+    page.keyboard.press("Enter")
+    assert page.get_attribute("#waterfall .step", "aria-pressed") == "true"
+
+
+@needs_browser
+def test_a_link_restores_what_the_page_shows(saved, visit):
+    page = visit(saved)
+    page.uncheck("#merge")
+    page.select_option("#weight", label="traffic")
+    page.select_option("#device", "tpu-v5e")
+    page.select_option("#colour", "direction")
+    page.locator("#icicle .slice[aria-label^='block_1/attention']").click()
+    link = page.evaluate("location.hash")
+    # A link to a section does not replace them.
+    page.click("nav a >> text=Memory")
+    assert page.evaluate("location.hash") == link
+    again = visit(saved, link)
+    assert again.evaluate("document.getElementById('weight').selectedOptions[0].text") == "traffic"
+    assert [again.input_value(f"#{name}") for name in ("device", "colour")] == ["tpu-v5e", "direction"]
+    assert not again.is_checked("#merge")
+    assert again.inner_text("#icicle .around b") == "attention"
+    assert again.inner_text("#cards") == page.inner_text("#cards")
+    # What a page does not have is left out of account.
+    hostile = visit(saved, "#zoom=<img src=x onerror=alert(1)>&weight=none&device=__proto__&at.b=1")
+    assert hostile.locator("#icicle .around button").count() == 0
+    assert hostile.input_value("#device") == "h100-sxm"
+    assert hostile.locator("img").count() == 0
+
+
+_PICTURES = {
+    "icicle": "attention",
+    "waterfall": "= XLA, compiled",
+    "roofline": "FLOP/s, predicted",
+    "memory-chart": "bytes alive",
+}
+
+
+@needs_browser
+def test_a_picture_is_saved_as_svg_and_png(saved, visit, tmp_path):
+    page = visit(saved)
+    for picture, text in _PICTURES.items():
+        for form in ("svg", "png"):
+            with page.expect_download() as download:
+                page.click(f"button[data-picture='{picture}'][data-format='{form}']")
+            assert download.value.suggested_filename == f"step-costax-{picture}.{form}"
+            download.value.save_as(tmp_path / f"x.{form}")
+        tree = xml.etree.ElementTree.parse(tmp_path / "x.svg")
+        assert tree.getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert text in {"".join(each.itertext()) for each in tree.iter("{http://www.w3.org/2000/svg}text")}
+        image = (tmp_path / "x.png").read_bytes()
+        assert image.startswith(b"\x89PNG")
+        width = int.from_bytes(image[16:20], "big")
+        assert width == pytest.approx(2 * float(tree.getroot().get("width")), abs=2)
+
+
+@needs_browser
+def test_sliders_start_at_usual_sizes_and_drive_the_memory(with_symbols, visit):
+    path, analysis = with_symbols
+    page = visit(path)
+    assert [page.input_value(f"#number-{name}") for name in "bs"] == ["8", "1024"]
+    for b, s in ((8, 1024), (2, 16), (64, 512)):
+        for name, size in (("b", b), ("s", s)):
+            page.fill(f"#number-{name}", str(size))
+            page.press(f"#number-{name}", "Enter")
+        peak = analysis.evaluate(b=b, s=s).peak_bytes
+        assert f"({peak:,} B)" in page.inner_text("#peak")
+        assert f"{peak:,}" in page.inner_text("#cards")
+        assert any(f"[{b},{s},16]" in cells[0] for cells in rows(page, "alive"))
+    link = page.evaluate("location.hash")
+    assert f"({peak:,} B)" in visit(path, link).inner_text("#peak")
+
+
+def test_formulas_of_the_memory_hold_at_other_sizes(with_symbols):
+    _, analysis = with_symbols
+    timeline = analysis.memory_formulas.timeline()
+    for b, s in ((1, 2), (8, 1024), (3, 17), (100, 8)):
+        expected = [moment.nbytes for moment in analysis.evaluate(b=b, s=s).memory_timeline()]
+        sizes = [m.nbytes if isinstance(m.nbytes, int) else m.nbytes(b=b, s=s) for m in timeline]
+        assert sizes == expected
+
+
+@needs_browser
+def test_equal_arrays_share_a_line_and_no_byte_is_lost(saved, visit):
+    page = visit(saved)
+    page.select_option("#account", "framework")
+    lines = rows(page, "alive")
+    assert any(re.search(r" x \d+$", cells[0]) for cells in lines)
+    listed = [
+        int(text.replace(",", ""))
+        for text in page.eval_on_selector_all("#alive tbody td:nth-child(2)", "cells => cells.map(cell => cell.title)")
+    ]
+    assert sum(listed) == sum(buffer["nbytes"] for buffer in held(saved)["memory"]["framework"]["alive"])
+    assert listed == sorted(listed, reverse=True)
+
+
+@needs_browser
+def test_bytes_are_binary_on_the_whole_page(saved, with_symbols, visit):
+    for path in (saved, with_symbols[0]):
+        text = visit(path).inner_text("body")
+        assert re.search(r"\d [KMG]iB\b", text)
+        # Rates are decimal, as on data sheets, and so are the names of devices.
+        assert re.findall(r"\d ?[kMGT]B\b(?!/s)", text.replace("80GB", "")) == []
+
+
+def test_the_cards_are_few_and_none_is_zero(saved, tmp_path):
+    labels = [card["label"] for card in held(saved)["cards"]]
+    assert labels[:4] == ["FLOPs", "MACs", "parameters", "predicted time per call"]
+    assert len(labels) == 6
+    costax.analyze(jnp.sin)(costax.spec("f32[8]")).save(tmp_path / "sin.html")
+    cards = held(tmp_path / "sin.html")["cards"]
+    assert [card["label"] for card in cards][:2] == ["transcendentals", "predicted time per call"]
+    assert all(card.get("amount", 1) for card in cards)
+
+
+@needs_browser
+def test_a_program_without_layers_has_no_empty_pictures(visit, tmp_path):
+    costax.analyze(jnp.sin)(costax.spec("f32[8]")).save(tmp_path / "sin.html")
+    page = visit(tmp_path / "sin.html")
+    visible = [name for name in ("icicle", "roofline", "memory-chart") if page.is_visible(f"#{name}")]
+    assert visible == []
+    assert "names no layers" in page.inner_text("footer")
+    assert page.inner_text("#others tbody td:last-child") == "100.0"
+
+
+@needs_browser
+def test_the_page_of_a_prediction_has_its_device_first(visit, tmp_path):
+    shapes = [costax.spec("f32[64,64]")] * 3, costax.spec("f32[32,64]")
+    prediction = costax.predict(costax.analyze(step)(*shapes), device="rtx4090")
+    prediction.save(tmp_path / "p.html")
+    page = visit(tmp_path / "p.html")
+    assert page.input_value("#device") == "rtx4090"
+    assert "RTX 4090" in page.inner_text("#cards")
+    assert "per call (best" in page.inner_text(".hero")
+    assert held(tmp_path / "p.html")["devices"]["rtx4090"]["range"][1] == prediction.range[1]
+    page.select_option("#device", "tpu-v5e")
+    assert "v5e" in page.inner_text("#cards")
+
+
+def test_predictions_of_compiled_programs_have_pages_too(tmp_path):
+    shapes = [costax.spec("f32[64,64]")] * 3, costax.spec("f32[32,64]")
+    compared = costax.compare(step, passes=False)(*shapes)
+    module = costax.analyze(jax.jit(step).lower(*shapes).compile())()
+    for program in (compared, module):
+        prediction = costax.predict(program, device="rtx4090")
+        prediction.save(tmp_path / "p.html")
+        devices = held(tmp_path / "p.html")["devices"]
+        assert next(iter(devices)) == "rtx4090"
+        assert devices["rtx4090"]["range"][1] == prediction.range[1]

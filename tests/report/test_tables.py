@@ -140,6 +140,46 @@ def test_a_table_by_module_has_the_classes_shapes_and_parameters_of_the_modules(
     assert any({"total", "676", "5.12", "10.5"} <= set(line.split()) for line in lines)
 
 
+def test_the_class_and_the_output_of_a_layer_stand_beside_it():
+    linen = pytest.importorskip("flax.linen")
+
+    class Block(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.LayerNorm()(linen.Dense(16)(x))
+
+    class Stack(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            for i in range(3):
+                x = Block(name=f"block_{i}")(x)
+            return x
+
+    analysis = costax.analyze(Stack())(costax.spec("f32[8,16]"))
+    shown = table(analysis, columns=("type", "output"))
+    assert shown.columns[:2] == ("type", "output")
+    # The three equal blocks share a line, and so do the layers in them.
+    cells = {line.label: line.cells[:2] for line in shown.lines}
+    assert cells["block_0..2 x 3"] == ("Block", "[8, 16]")
+    assert cells["Dense_0"] == ("Dense", "[8, 16]")
+    assert cells["LayerNorm_0"] == ("LayerNorm", "[8, 16]")
+    assert all(line.cells[:2] == ("", "") for line in shown.lines if line.label.startswith("("))
+    assert len({len(line.cells) for line in (*shown.lines, shown.total)}) == 1
+    # Without the columns the table is the same but for them.
+    assert [line.cells[2:] for line in shown.lines] == [line.cells for line in table(analysis).lines]
+    assert table(analysis, columns=("output",), merge=False).lines[0].cells[0] in ("", "[8, 16]")
+
+
+def test_wrong_columns_are_one_message():
+    analysis = two_layers()
+    with pytest.raises(InputError, match="columns must be one of type, output, got 'shape'"):
+        table(analysis, columns=("shape",))
+    with pytest.raises(InputError, match="A table by primitive has no column 'type'"):
+        table(analysis, "primitive", columns=("type",))
+    with pytest.raises(InputError, match="are not known"):
+        table(analysis, columns=("type",))
+
+
 def test_sorting_orders_siblings():
     assert [x.label for x in table(two_layers(), "primitive", sort="name").lines] == ["add", "dot_general", "tanh"]
     assert table(two_layers(), "primitive", sort="transcendentals").lines[0].label == "tanh"

@@ -298,6 +298,7 @@ class Analysis(Counts):
         sort: str | None = None,
         direction: str | None = None,
         merge: bool = True,
+        columns: Sequence[str] = (),
     ) -> Any:
         """Return the table of the program, which `print` and a notebook show.
 
@@ -308,6 +309,7 @@ class Analysis(Counts):
             sort: "order", "macs", "flops", "transcendentals", "ops", "bytes", "params" or "name".
             direction: Only this part of a training step: "forward", "backward", "recompute" or "update".
             merge: Whether equal layers share one line.
+            columns: What stands beside each layer that is a module: "type", its class, and "output", its shape.
 
         Raises:
             InputError: One of the choices does not exist.
@@ -320,7 +322,8 @@ class Analysis(Counts):
         <BLANKLINE>
          total           96     192         0     272 B     100.0
         """
-        return reporter("table")(self, by=by, depth=depth, sort=sort, top=top, direction=direction, merge=merge)
+        view = {"top": top, "direction": direction, "merge": merge, "columns": columns}
+        return reporter("table")(self, by=by, depth=depth, sort=sort, **view)
 
     def plot_breakdown(self, **choice: Any) -> Any:
         """Draw the parts of a count with matplotlib; see `costax.report.plots.plot_breakdown`.

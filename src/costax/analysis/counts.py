@@ -185,12 +185,17 @@ class Counts(Displayed):
 
     @cached_property
     def _memory(self) -> MemoryProfile:
-        from costax._jax import argument_shards, donated
-        from costax.performance.memory import memory_profile
-
         if self._traced is not self:
             return self._traced._memory
         check_numbers(self, "Which arrays are alive at the peak depends on their sizes.", only_sizes=True)
+        return self.memory_formulas
+
+    @cached_property
+    def memory_formulas(self) -> MemoryProfile:
+        """The memory profile also where sizes are symbols: then only its timeline and lifetimes without fusion hold."""
+        from costax._jax import argument_shards, donated
+        from costax.performance.memory import memory_profile
+
         names = [path for path, _ in self.inputs]
         donated_inputs = donated(self.program.traced) if self.program is not None else ()
         # jax may put constants before the arguments; they are never donated.

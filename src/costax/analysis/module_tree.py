@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from costax.analysis.counts import Counts
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core.cost import Cost
 from costax.core.size import Size
 from costax.errors import InputError
+
+if TYPE_CHECKING:
+    from costax.program.frameworks import Modules
 
 
 @dataclass(slots=True)
@@ -42,17 +46,11 @@ def module_tree(analysis: Counts) -> ModuleNode:
 
     A program that calls no modules has the root alone. Raises InputError for an analysis from a record.
     """
-    program = analysis.program
-    if program is None:
-        raise InputError(
-            f"The modules of `{analysis.name}` are not known.",
-            why="A record has no classes of modules.",
-            cure='Analyse the program again, or use by="scope".',
-        )
+    modules = called_modules(analysis)
     scopes = {node.scope: node for _, node in scope_tree(analysis).walk()}
-    kinds, outputs = program.modules.kinds, program.modules.outputs
+    kinds, outputs = modules.kinds, modules.outputs
     root = _module(scopes[()], analysis.name, kinds.get((), ""), outputs.get((), ""))
-    nodes = {(): root}
+    nodes: dict[tuple[str, ...], ModuleNode] = {(): root}
     # A module is called before the modules inside it, so that each parent exists before its children.
     for scope in kinds:
         if scope:
@@ -66,6 +64,17 @@ def module_tree(analysis: Counts) -> ModuleNode:
         inside = sum((child.params for child in node.children), Size())
         node.own_params = Size(node.params.elements - inside.elements, node.params.nbytes - inside.nbytes)
     return root
+
+
+def called_modules(analysis: Counts) -> Modules:
+    """Return the classes and the outputs of the modules of a program by scope. Raises InputError for a record."""
+    if analysis.program is None:
+        raise InputError(
+            f"The modules of `{analysis.name}` are not known.",
+            why="A record has no classes of modules.",
+            cure='Analyse the program again, or use by="scope" without columns.',
+        )
+    return analysis.program.modules
 
 
 def _module(node: ScopeNode, name: str, kind: str, output: str) -> ModuleNode:

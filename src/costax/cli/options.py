@@ -173,10 +173,14 @@ def _as_view(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def gathered(*args: Any, **kwargs: Any) -> Any:
-        view = {name: kwargs.pop(name) for name in ("merge", "top", "direction")}
+        view = {name: kwargs.pop(name) for name in ("merge", "top", "direction", "columns")}
         return function(*args, view=view, **kwargs)
 
     return gathered
+
+
+def _columns(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.replace(" ", "").split(",")))
 
 
 # The lines of the table: `view`, which holds arguments of `report.tables.table`.
@@ -192,6 +196,13 @@ view: Decorator = _chain(
         "--direction",
         type=click.Choice(["forward", "backward", "recompute", "update"]),
         help="Show only this part of a training step.",
+    ),
+    click.option(
+        "--columns",
+        metavar="NAME,...",
+        default="",
+        callback=_columns,
+        help="Show beside each layer its class, its output, or both: type,output.",
     ),
     _as_view,
 )

@@ -124,6 +124,7 @@ FORMATS: Final[Mapping[str, Format]] = {
         {
             **dict.fromkeys(_BOTH, "html.page.as_html"),
             "ModuleAnalysis": "html.page.module_as_html",
+            "Prediction": "html.page.prediction_as_html",
             "Join": "html.join.as_html",
         },
     ),

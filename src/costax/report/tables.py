@@ -13,7 +13,7 @@ from typing import Final
 
 from costax.analysis import views
 from costax.analysis.analysis import Analysis
-from costax.analysis.module_tree import module_tree
+from costax.analysis.module_tree import called_modules, module_tree
 from costax.analysis.scope_tree import ScopeNode, scope_tree
 from costax.core import units
 from costax.core.cost import MAC, Cost, Count
@@ -21,7 +21,7 @@ from costax.core.display import Displayed
 from costax.core.polynomial import magnitude
 from costax.core.size import Size
 from costax.errors import InputError
-from costax.program.tree import DIRECTIONS
+from costax.program.tree import DIRECTIONS, Scope
 
 BY: Final = ("scope", "module", "primitive", "source", "dtype", "direction")
 MOST_LINES: Final = 150
@@ -36,10 +36,12 @@ SORTS: Final[Mapping[str, Callable[[Cost], Count]]] = {
     "bytes": lambda cost: cost.bytes_unfused,
 }
 SORT_KEYS: Final = (*SORTS, "params", "name")
+COLUMNS: Final = ("type", "output")
 _MEANING: Final[Mapping[str, str]] = {
     "by": "what each line of the table stands for",
     "sort": "the key by which the lines are sorted",
     "direction": "the part of a training step that the table shows",
+    "columns": "what stands beside each layer: the class of its module, and the shape of its output",
 }
 
 
@@ -79,6 +81,7 @@ def table(
     merge: bool = True,
     top: int | None = None,
     direction: str | None = None,
+    columns: Sequence[str] = (),
     most_lines: int = MOST_LINES,
 ) -> Table:
     """Return the table of an analysis by scope, module, primitive, source, dtype or direction.
@@ -87,12 +90,20 @@ def table(
     depth: the number of levels of scopes or modules, by default as many as fit in `most_lines`. sort: one of
     `SORT_KEYS`; by default scopes stay in program order, and other lines are sorted by FLOPs. merge: equal layers share
     one line, which is their sum. top: the number of lines per level, the costliest; the other lines are summed in one.
-    direction: leave out the other directions.
-    Raises InputError for an unknown `by`, `sort` or `direction`, or for the modules of a record.
+    direction: leave out the other directions. columns: of `COLUMNS`, beside each scope that is a module.
+    Raises InputError for an unknown `by`, `sort`, `direction` or column, or for the modules of a record.
     """
     _check("by", by, BY)
     if sort is not None:
         _check("sort", sort, SORT_KEYS if by == "scope" else [key for key in SORT_KEYS if key != "params"])
+    for column in columns:
+        _check("columns", column, COLUMNS)
+    if columns and by not in ("scope", "module"):
+        raise InputError(
+            f"A table by {by} has no column {columns[0]!r}.",
+            why="Only a layer has a class and an output.",
+            cure='Use by="scope".',
+        )
     if direction is not None:
         _check("direction", direction, DIRECTIONS)
         analysis = views.selected(analysis, direction)
@@ -101,9 +112,10 @@ def table(
     if by != "scope":
         return replace(_flat(_topmost(analysis, by, top, sort), by, sort), direction=direction)
     shown = views.merged(analysis) if merge else analysis
+    described = _described(analysis, columns, merge=merge) if columns else {}
     if top is not None:
         shown = views.top(shown, top, _by_cost(sort, analysis))
-    by_scope = _by_scope(shown, depth, sort or "order", most_lines)
+    by_scope = _by_scope(shown, depth, sort or "order", most_lines, (columns, described))
     return replace(by_scope, merged=shown.rows is not analysis.rows, direction=direction)
 
 
@@ -172,7 +184,25 @@ def _kinds(total: Cost) -> list[tuple[Cost, str]]:
     return [(part, kind) for part in total.by_dtype().values() for (kind, _), _ in part.items()]
 
 
-def _by_scope(analysis: Analysis, depth: int | None, sort: str, most_lines: int) -> Table:
+# The headings of the columns beside the layers, and their texts by scope.
+_Beside = tuple[Sequence[str], Mapping[Scope, tuple[str, ...]]]
+
+
+def _described(analysis: Analysis, columns: Sequence[str], *, merge: bool) -> dict[Scope, tuple[str, ...]]:
+    """Return the texts of the columns beside each scope that is a module; equal layers that differ in them say so."""
+    modules = called_modules(analysis)
+    texts: Mapping[str, Mapping[Scope, str]] = {"type": modules.kinds, "output": modules.outputs}
+    names = views.merged_names(analysis) if merge else {}
+    described: dict[Scope, tuple[str, ...]] = {}
+    for scope in modules.kinds:
+        own = tuple(texts[column].get(scope, "") for column in columns)
+        name = names.get(scope, scope)
+        before = described.setdefault(name, own)
+        described[name] = tuple(a if a == b else "various" for a, b in zip(before, own, strict=True))
+    return described
+
+
+def _by_scope(analysis: Analysis, depth: int | None, sort: str, most_lines: int, beside: _Beside) -> Table:
     measures = _measures(analysis, with_params=analysis.parameters is not None, with_traffic=False)
     root = scope_tree(analysis)
     _prune(root, measures)
@@ -182,18 +212,28 @@ def _by_scope(analysis: Analysis, depth: int | None, sort: str, most_lines: int)
     if depth is None:
         depth = _fitting(levels, full, most_lines)
     lines: list[Line] = []
-    _lines_below(root, 0, depth, measures, lines)
-    total = measures.line(0, "total", root.total, root.params)
-    return Table("scope", measures.headings, tuple(lines), total, min(depth, full), full)
+    _lines_below(root, 0, depth, measures, lines, beside)
+    total = _beside(measures.line(0, "total", root.total, root.params), beside, ())
+    return Table("scope", (*beside[0], *measures.headings), tuple(lines), total, min(depth, full), full)
 
 
-def _lines_below(node: ScopeNode, level: int, depth: int, measures: _Measures, lines: list[Line]) -> None:
+def _lines_below(
+    node: ScopeNode, level: int, depth: int, measures: _Measures, lines: list[Line], beside: _Beside
+) -> None:
     if measures.holds(node.own, node.own_params):
-        lines.append(measures.line(level, "(own)" if level else "(no scope)", node.own, node.own_params))
+        own = measures.line(level, "(own)" if level else "(no scope)", node.own, node.own_params)
+        lines.append(_beside(own, beside, None))
     for child in node.children:
-        lines.append(measures.line(level, child.name, child.total, child.params))
+        lines.append(_beside(measures.line(level, child.name, child.total, child.params), beside, child.scope))
         if level + 1 < depth and child.children:
-            _lines_below(child, level + 1, depth, measures, lines)
+            _lines_below(child, level + 1, depth, measures, lines, beside)
+
+
+def _beside(line: Line, beside: _Beside, scope: Scope | None) -> Line:
+    """Return a line with the columns beside its layer; None for a line that is not a layer."""
+    columns, described = beside
+    texts = None if scope is None else described.get(scope)
+    return replace(line, cells=(*(texts or ("",) * len(columns)), *line.cells))
 
 
 def _by_module(analysis: Analysis, depth: int | None, most_lines: int) -> Table:

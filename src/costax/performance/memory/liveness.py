@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from costax.core.cost import Count
+from costax.core.polynomial import Polynomial, magnitude, maximum
 from costax.performance.memory.compiler import CompilerModel
 from costax.performance.memory.fusion import Fusion, fused, unfused
 from costax.performance.memory.instruction_fusion import instruction_fused
@@ -181,7 +182,7 @@ class _RegionLiveness:
         # Bytes of the temporaries alive that can lie there.
         small = self._on_chip(alive, on_chip) if on_chip else 0
         sizes: dict[int, Count] = {}
-        peak, moment, peak_place, padding = now, -1, -1, 0
+        entered, peak, moment, peak_place, padding = now, now, -1, -1, 0
         # By value: the place at which it is allocated, and the one at which it is freed. What is alive at the peak
         # follows from them: copying the set at every new peak would take time quadratic in the results.
         born, freed = dict.fromkeys(alive, -2), dict[int, int]()
@@ -205,7 +206,8 @@ class _RegionLiveness:
                 small += self._on_chip(new, on_chip)
                 during -= min(on_chip, small - self._on_chip(overwritten, on_chip) + inside)
             sizes[number] = during - base
-            if during > peak:
+            # Of formulas the larger one is the peak at the sizes at which formulas are sorted.
+            if magnitude(during) > magnitude(peak):
                 peak, moment, peak_place, padding = during, number, place, inside_padding
                 extra, missing = allocated, overwritten
             alive.update(new)
@@ -225,6 +227,9 @@ class _RegionLiveness:
         # 1,024 + 512 bytes, less the 212 of padding of the second, are 1,324.
         unneeded = padding if self.whole and self.analysis.compiled else 0
         by_op = _by_op(sizes, len(region.ops), now - base)
+        if isinstance(peak, Polynomial) and not self.whole:
+            # At other sizes another op of the body of a loop or branch may need most.
+            peak = maximum(*dict.fromkeys([entered, *(size + base for size in by_op)]))
         return LiveRanges(region, fusion, by_op, peak - base - unneeded, moment, at_peak, self.inner, last, padding)
 
     def _on_chip(self, arrays: Iterable[int], most: Count) -> Count:
@@ -351,9 +356,11 @@ class _RegionLiveness:
             # A workspace comes with a table of pointers or a status word, whose buffer is padding but for a word.
             return workspace, model.alignment - model.word if workspace and model else 0
         inner = [self.analysis.live_ranges(region) for region in op.regions]
-        largest = max(inner, key=lambda live_ranges: live_ranges.peak)
+        largest = max(inner, key=lambda live_ranges: magnitude(live_ranges.peak))
         self.inner[number] = largest
-        if not op.loop or not model:
+        if not model:
+            return maximum(0, *(live_ranges.peak for live_ranges in inner)), 0
+        if not op.loop:
             return max(largest.peak, 0), largest.padding
         unit = model.alignment
         # XLA's loops need small buffers of their own, one alignment unit each. A scan: the table of pointers of the

@@ -183,6 +183,25 @@ class MemoryProfile:
             for number, (size, op) in enumerate(zip(live_ranges.sizes, live_ranges.region.ops, strict=True))
         ]
 
+    def lifetimes(self) -> list[tuple[int, int, Buffer]]:
+        """Return the arrays of the outermost program without fusion, each with the first and last step it is alive at.
+
+        Steps are those of `timeline`; sizes may be formulas.
+        """
+        live_ranges = self._unfused
+        region = live_ranges.region
+        results, end = set(region.outputs), len(region.ops)
+        kept = {x for x in region.inputs if x not in region.donated}
+        return [
+            (
+                max(value.op, 0),
+                end if number in kept or value.kind == "constant" else live_ranges.last.get(number, max(value.op, 0)),
+                _buffer(live_ranges, number, (), is_result=number in results),
+            )
+            for number, value in enumerate(region.values)
+            if value.nbytes and value.kind != "outer"
+        ]
+
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
         """Return the n largest buffers alive at the peak, the largest first; None: all.
 
@@ -245,21 +264,24 @@ def _live_buffers(live_ranges: LiveRanges, scope: tuple[str, ...]) -> Iterator[B
         # What is alive around a loop, its carry included, is listed with the program outside.
         if not value.nbytes or value.kind == "outer" or (scope and value.kind == "carry"):
             continue
-        producer = region.ops[value.op] if value.op >= 0 else None
-        path = "/".join(scope + producer.scope) if producer else ""
-        name = producer.name if producer else value.kind
-        source = _jax.source(producer.equation) if producer else value.name
-        yield Buffer(
-            value.nbytes,
-            value.operand.dtype,
-            value.operand.shape,
-            path,
-            name,
-            source,
-            _why_alive(live_ranges, number, scope, is_result=number in results),
-        )
+        yield _buffer(live_ranges, number, scope, is_result=number in results)
     if live_ranges.moment in live_ranges.inner:
         yield from _live_buffers(live_ranges.inner[live_ranges.moment], scope + region.ops[live_ranges.moment].scope)
+
+
+def _buffer(live_ranges: LiveRanges, number: int, scope: tuple[str, ...], *, is_result: bool) -> Buffer:
+    region = live_ranges.region
+    value = region.values[number]
+    producer = region.ops[value.op] if value.op >= 0 else None
+    return Buffer(
+        value.nbytes,
+        value.operand.dtype,
+        value.operand.shape,
+        "/".join(scope + producer.scope) if producer else "",
+        producer.name if producer else value.kind,
+        _jax.source(producer.equation) if producer else value.name,
+        _why_alive(live_ranges, number, scope, is_result=is_result),
+    )
 
 
 def _why_alive(live_ranges: LiveRanges, number: int, scope: tuple[str, ...], *, is_result: bool) -> str:

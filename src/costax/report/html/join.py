@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
-from importlib.resources import files
 from typing import Any, Final
 
 from costax.core import units
 from costax.measure.join.result import BY, Join, Sum
 from costax.report import join as report
-from costax.report.html.page import PAGE, POLICY, plotly_script
+from costax.report.html.page import filled, save_buttons
 from costax.report.join_tree import JoinNode, join_tree
 
 # The longest instructions have a box of their own; the others of a layer share one.
@@ -19,18 +17,8 @@ _LINES: Final = 300
 
 
 def as_html(join: Join, **_: Any) -> str:
-    """Return the page of a join. Raises ExtraError if plotly is not installed."""
-    web = files("costax.report.html") / "web"
-    embedded = json.dumps(_data(join), separators=(",", ":")).replace("<", "\\u003c")
-    return PAGE.format(
-        title=escape(f"{join.name} - costax join"),
-        policy=POLICY,
-        style=(web / "page.css").read_text(),
-        body=_body(join),
-        data=embedded,
-        plotly=plotly_script(),
-        script=(web / "join.js").read_text(),
-    )
+    """Return the page of a join."""
+    return filled(f"{join.name} - costax join", _body(join), _data(join), "join.js", plotly="")
 
 
 def _data(join: Join) -> dict[str, Any]:
@@ -59,7 +47,7 @@ def _add(boxes: list[dict[str, Any]], node: JoinNode, parent: str, boxed: set[st
         own = Sum().plus(row)
         if row.name in boxed:
             scope = "/".join(row.place.scope)
-            label = f"{scope}<br>{row.opcode} {row.source}".strip()
+            label = f"{scope}\n{row.opcode} {row.source}".strip()
             boxes.append(_box(str(len(boxes)), number, row.name, label, own, by_roofline))
         else:
             rest = rest.joined(own)
@@ -111,16 +99,17 @@ def _body(join: Join) -> str:
         cards=cards,
         notes=note_lines,
         options=options,
+        save=save_buttons("icicle"),
     )
 
 
-_BODY: Final = """<header class='top'><div><h1>{name}</h1><p class='dim'>{origin}</p><p class='dim'>{versions}</p></div>
-<button id='theme' type='button'>Dark</button></header>
+_BODY: Final = """<header class='top'><h1>{name}</h1><button id='theme' type='button'>Dark</button></header>
+<p class='dim'>{origin}</p><p class='dim'>{versions}</p>
 <main><div id='cards' class='cards'>{cards}</div>
 <p id='status' class='hidden' role='status' aria-live='polite'></p>
 <section id='time-section' aria-label='Measured time'><div class='bar'><h2>Measured time</h2>
-<button id='out' type='button'>Zoom out</button></div>
-<div id='icicle' class='chart' role='img' aria-label='Icicle of the measured time by layer'></div></section>
+<button id='out' type='button'>Zoom out</button>{save}</div>
+<div id='icicle'></div><div id='icicle-key' class='legend'></div></section>
 <section id='table-section' aria-label='Table'><div class='bar'><h2>Table</h2>
 <label>by <select id='by'>{options}</select></label></div>
 <div class='scroll' tabindex='0' role='region' aria-label='table of measured time'>

@@ -5,49 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from costax.core import units
 from costax.core.printable import printable
 from costax.errors import CostaxError
 from costax.report.hlo_module import gaps
-from costax.report.html.sections import DEVICES, device_section, thinned
+from costax.report.html.sections import LayerTimes, alive, predicted, thinned
 from costax.report.tables import short_place
 
 if TYPE_CHECKING:
     from costax.analysis.compiled_module import CompiledModule
     from costax.performance.compiled_kernels import ExecutedInstruction
+    from costax.performance.prediction import Prediction
 
 _COLUMNS: Final = (("executed FLOPs", "count"), ("transc.", "count"), ("HBM bytes", "bytes"))
 TABLES: Final = ("opcode", "source", "direction", "computation")
 _LINES: Final = 200
-_ALIVE: Final = 20
+_ALIVE: Final = 1000
 
 Amounts = tuple[int, int, int]
 
 
-def contents(module: CompiledModule) -> dict[str, Any]:
-    """Return the data of the page of a module."""
+def contents(module: CompiledModule, prediction: Prediction | None = None) -> dict[str, Any]:
+    """Return the data of the page of a module. prediction: shown before those of the common devices."""
     notes = [f"The kernels are {module.kernel_source}.", *gaps(module)]
     devices: dict[str, Any] = {}
     try:
-        from costax.performance.prediction import predict
-
-        devices = {name: device_section(predict(module, name)) for name in DEVICES}
+        devices = predicted(module, prediction)
     except CostaxError as error:
         notes.append(f"No prediction: {error.what}")
     columns: list[dict[str, Any]] = [{"name": name, "format": form, "everywhere": True} for name, form in _COLUMNS]
     if devices:
         columns.append({"name": "seconds", "format": "seconds", "everywhere": False, "device": True})
-    times = [_seconds(device["parts"]) for device in devices.values()]
-    tree = _tree("", _by_layer(module.executed_instructions), times)
+    times = LayerTimes(devices)
+    tree = _tree("", _by_layer(module.executed_instructions), {scope: times.of(scope) for scope in times.scopes}, times)
     data: dict[str, Any] = {
-        "cards": _cards(module),
+        "cards": _cards(module, bool(devices)),
         "notes": notes,
         "columns": columns,
         "trees": {"merged": tree, "full": tree},
         "tables": {by: _table(module, by) for by in TABLES},
         "memory": {"fused": _memory(module)},
     }
-    return {**data, "devices": devices} if devices else data
+    return {**data, "devices": devices, "bounds": times.bounds} if devices else data
 
 
 def inputs(module: CompiledModule) -> str:
@@ -57,20 +55,21 @@ def inputs(module: CompiledModule) -> str:
     return f"{shown} and {len(arguments) - 6} more" if len(arguments) > 6 else shown
 
 
-def _cards(module: CompiledModule) -> list[dict[str, Any]]:
+def _cards(module: CompiledModule, timed: bool) -> list[dict[str, Any]]:
     counts, memory = module.compiled_counts(), module.memory
     estimate = ", an estimate" if memory.is_estimate else ""
     labels = (
         ("executed FLOPs", counts["executed_flops"], "count"),
-        ("transcendentals", module.executed.transcendentals, "count"),
         ("HBM bytes", counts["hbm_bytes"], "bytes"),
         ("sent by collectives", counts["collective_bytes"], "bytes"),
-        ("kernels", counts["kernels"], "count"),
         (f"peak memory{estimate}", memory.needed, "bytes"),
-        (f"temporaries{estimate}", memory.temporaries, "bytes"),
+        ("kernels", counts["kernels"], "count"),
     )
     cards: list[dict[str, Any]] = [{"label": x, "amount": n, "format": form} for x, n, form in labels if n]
-    cards.append({"label": "exact", "value": "yes" if module.exact else "no", "exact": " ".join(gaps(module)[:1])})
+    if timed:
+        cards.insert(1, {"label": "predicted time per call", "format": "seconds", "device": True})
+    if not module.exact:
+        cards.append({"label": "exact", "value": "no", "exact": " ".join(gaps(module)[:1])})
     return cards
 
 
@@ -89,31 +88,32 @@ def _by_layer(executed: Sequence[ExecutedInstruction]) -> dict[tuple[str, ...], 
     return sums
 
 
-def _seconds(parts: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
-    sums: dict[tuple[str, ...], float] = {}
-    for part in parts:
-        scope = tuple(name for name in part["scope"].split("/") if name)
-        sums[scope] = sums.get(scope, 0.0) + part["seconds"]
-    return sums
-
-
 def _tree(
-    name: str, layers: Mapping[tuple[str, ...], Amounts], times: Sequence[Mapping[tuple[str, ...], float]]
+    name: str,
+    layers: Mapping[tuple[str, ...], Amounts],
+    seconds: Mapping[tuple[str, ...], list[float]],
+    times: LayerTimes,
 ) -> dict[str, Any]:
-    """Return a node of the icicle with its children. layers, times: by the scope below the node."""
-    names = dict.fromkeys(scope[0] for part in (layers, *times) for scope in part if scope)
+    """Return a node of the icicle with its children; see `costax.report.html.data`. layers, seconds: below the node."""
+
+    def entry(name: str, amounts: Amounts, parts: Sequence[float]) -> dict[str, Any]:
+        bounds = {"b": times.dominant(parts)} if times.bounds else {}
+        return {"n": printable(name), "t": [*amounts, *times.per_device(parts)], **bounds}
 
     def below(part: Mapping[tuple[str, ...], Any], child: str) -> dict[tuple[str, ...], Any]:
         return {scope[1:]: value for scope, value in part.items() if scope[:1] == (child,)}
 
-    children = [_tree(x, below(layers, x), [below(part, x) for part in times]) for x in names]
-    own = [*layers.get((), (0, 0, 0)), *(part.get((), 0.0) for part in times)]
-    if children and any(own):
-        children.insert(0, {"n": "(own)", "t": own})
-    total = own
-    for child in children[1:] if children and children[0]["n"] == "(own)" else children:
-        total = list(_plus(total, child["t"]))
-    return {"n": printable(name), "t": total, **({"c": children} if children else {})}
+    names = dict.fromkeys(scope[0] for part in (layers, seconds) for scope in part if scope)
+    children = [_tree(x, below(layers, x), below(seconds, x), times) for x in names]
+    own = entry("(own)", layers.get((), (0, 0, 0)), seconds.get((), times.of(("",))))
+    amounts: Amounts = (0, 0, 0)
+    for each in layers.values():
+        amounts = _plus(amounts, each)
+    parts = [sum(column) for column in zip(times.of(("",)), *seconds.values(), strict=True)]
+    whole = entry(name, amounts, parts)
+    if children:
+        whole["c"] = [own, *children] if any(own["t"]) else children
+    return whole
 
 
 def _table(module: CompiledModule, by: str) -> list[dict[str, Any]]:
@@ -139,15 +139,5 @@ def _memory(module: CompiledModule) -> dict[str, Any]:
     return {
         "peak": memory.needed,
         "timeline": thinned(moments),
-        "alive": [
-            {
-                "nbytes": b.nbytes,
-                "dtype": b.dtype,
-                "shape": list(b.shape),
-                "scope": printable(b.scope),
-                "primitive": b.primitive,
-                "why": f"{printable(b.why)}, {units.short_bytes(b.nbytes)}",
-            }
-            for b in module.live_at_peak(_ALIVE)
-        ],
+        "alive": alive(module.live_at_peak(_ALIVE)),
     }

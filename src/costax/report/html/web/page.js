@@ -1,36 +1,8 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const $ = (id) => document.getElementById(id);
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-      else if (value === true) node.setAttribute(name, "");
-      else if (value !== false && value != null) node.setAttribute(name, value);
-    }
-    node.append(...children);
-    return node;
-  };
-
-  // Numbers with three significant digits and a prefix.
-  const scaled = (x, base, prefixes, unit) => {
-    if (x === 0) return `0${unit ? " " + unit : ""}`;
-    let power = 0;
-    let value = Math.abs(x);
-    while (Number(value.toPrecision(3)) >= base && power < prefixes.length - 1) { value /= base; power += 1; }
-    const text = power === 0 && Number.isInteger(x) ? String(value) : String(Number(value.toPrecision(3)));
-    return `${x < 0 ? "-" : ""}${text} ${prefixes[power]}${unit}`.trim();
-  };
-  const short = (x) => scaled(x, 1000, ["", "k", "M", "G", "T", "P", "E", "Z", "Y"], "");
-  const bytes = (x) => scaled(x, 1024, ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi"], "B");
-  const seconds = (x) => {
-    if (!x) return "0 s";
-    const [factor, unit] = x >= 1 ? [1, "s"] : x >= 1e-3 ? [1e3, "ms"] : x >= 1e-6 ? [1e6, "us"] : [1e9, "ns"];
-    return `${Number((x * factor).toPrecision(3))} ${unit}`;
-  };
+  const { $, make, announce, short, bytes, seconds, exactly, palette, neutral, colour, legend, more, fewer } = costax;
+  const data = JSON.parse($("data").textContent);
   const formats = { count: short, bytes, seconds };
-  const exactly = (x) => (Number.isSafeInteger(x) ? x.toLocaleString("en-US") : short(x));
 
   // Formulas: integers, fractions, names, functions, + - * ^, as costax writes them.
   const known = {};
@@ -83,92 +55,92 @@
   };
   const value = (x) => (typeof x === "string" ? compiled(x)() : x);
 
-  // Theme: that of the system, until the user selects one.
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // The pictures and numbers to draw again when the theme, the width, a symbol or a selection changes.
   const drawings = [];
-  const setTheme = (dark) => {
-    document.documentElement.dataset.theme = dark ? "dark" : "light";
-    $("theme").textContent = dark ? "Light" : "Dark";
-    drawings.forEach((draw) => draw());
-  };
-  const layout = (more) => ({
-    paper_bgcolor: colour("--back"), plot_bgcolor: colour("--back"), font: { color: colour("--text"), size: 13 },
-    margin: { l: 70, r: 20, t: 20, b: 60 }, hoverlabel: { align: "left" }, ...more,
-  });
+  const redraw = () => drawings.forEach((draw) => draw());
   const axis = (title, more) => ({
     title: { text: title }, gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"),
     automargin: true, ...more,
   });
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["sendDataToCloud"] };
-  // The palette of Okabe and Ito, which colour-blind readers can distinguish.
-  const palette = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"];
-  const draw = (id, traces, more) => Plotly.react($(id), traces, layout(more), config);
-  const announce = (text) => { $("status").textContent = text; };
+  const plot = (id, traces, more) => Plotly.react($(id), traces, {
+    paper_bgcolor: colour("--back"), plot_bgcolor: colour("--back"), font: { color: colour("--text"), size: 13 },
+    margin: { l: 60, r: 12, t: 20, b: 50 }, hoverlabel: { align: "left" }, ...more,
+  }, { responsive: true, displayModeBar: false });
 
   // Layers: the tree, merged or not, as nodes with parents.
   let whole = [];
-  let merged = true;
   const flatten = () => {
     const nodes = [];
     const visit = (node, parent, path) => {
-      const id = String(nodes.length);
-      const entry = { id, parent, name: node.n, path, raw: node.t, children: [], depth: parent ? parent.depth + 1 : 0 };
+      const entry = { ...node, parent, name: node.n, path, children: [], depth: parent ? parent.depth + 1 : 0 };
       nodes.push(entry);
       if (parent) parent.children.push(entry);
       (node.c || []).forEach((child) => visit(child, entry, path ? `${path}/${child.n}` : child.n));
     };
-    visit(merged ? data.trees.merged : data.trees.full, null, "");
+    visit($("merge").checked ? data.trees.merged : data.trees.full, null, "");
     return nodes;
   };
   const timed = data.columns.findIndex((column) => column.device);
   const machine = () => (data.devices ? Object.keys(data.devices).indexOf($("device").value) : 0);
-  const amount = (node, column) => value(node.raw[column === timed ? timed + machine() : column]);
+  const amount = (node, column) => value(node.t[column === timed ? timed + machine() : column]);
+  const weight = () => Number($("weight").value);
+
+  // An account of memory without a peak holds formulas, and its peak depends on the symbols.
+  const peakOf = ({ peak, timeline }) => (peak == null ? timeline.reduce((most, moment) => Math.max(most, value(moment[1])), 0) : peak);
 
   // Cards.
   const drawCards = () => {
     $("cards").replaceChildren(...data.cards.map((card) => {
-      const number = card.amount == null ? null : value(card.amount);
+      const device = card.device && data.devices[$("device").value];
+      const number = device ? device.range[1] : card.account ? peakOf(data.memory[card.account]) : card.amount == null ? null : value(card.amount);
       const shown = number == null ? card.value : formats[card.format](number);
       const formula = typeof card.amount === "string" ? card.amount : "";
-      const exact = formula ? `${exactly(number)} = ${formula}` : card.exact || (number == null ? "" : exactly(number));
+      const exact = formula ? `${exactly(number)} = ${formula}` : device ? `on ${device.name}` : card.exact || (number == null ? "" : exactly(number));
       return make("div", { class: "card" }, make("div", { class: "label" }, card.label),
         make("div", { class: "value" }, shown), make("div", { class: "exact" }, exact));
     }));
   };
 
-  // Icicle.
-  let root = "0";
-  const weight = () => Number($("weight").value);
+  // Icicle. Its colour says what bounds most of the time of a layer, or the direction of most of its operations.
+  const hues = (names) => names.map((name, i) => [name, palette[i % palette.length]]);
+  const dominant = (node) => {
+    if ($("colour").value === "bound") return node.b[machine()];
+    if (!data.directions) return null;
+    const each = node.d.map(value);
+    const sum = each.reduce((a, b) => a + b, 0);
+    const most = each.indexOf(Math.max(...each));
+    return sum > 0 ? [most, Math.round((100 * each[most]) / sum)] : null;
+  };
+  let root = null;
   const drawIcicle = () => {
     const column = weight();
     const format = formats[data.columns[column].format];
     const total = amount(whole[0], column) || 1;
-    draw("icicle", [{
-      type: "icicle", branchvalues: "total", level: root,
-      ids: whole.map((node) => node.id), labels: whole.map((node) => node.name),
-      parents: whole.map((node) => (node.parent ? node.parent.id : "")),
-      values: whole.map((node) => amount(node, column)),
-      text: whole.map((node) => `${format(amount(node, column))}, ${((100 * amount(node, column)) / total).toFixed(1)} %`),
-      customdata: whole.map((node) => node.path || node.name), textinfo: "label+text",
-      hovertemplate: "%{customdata}<br>%{text}<extra></extra>", tiling: { orientation: "v" },
-      marker: { colors: whole.map((node) => palette[hue(node)]), line: { width: 1, color: colour("--back") } },
-      pathbar: { visible: true, thickness: 26 },
-    }], { margin: { l: 5, r: 5, t: 30, b: 5 } });
-    $("icicle").setAttribute("aria-label",
-      `Icicle of ${data.columns[column].name} by layer; the table of layers holds the same numbers.`);
+    const bound = $("colour").value === "bound";
+    const names = (bound ? data.bounds : data.directions) || [];
+    const fill = (node) => { const most = dominant(node); return most ? palette[most[0] % palette.length] : neutral; };
+    const detail = (node) => `${format(amount(node, column))}, ${((100 * amount(node, column)) / total).toFixed(1)} %`;
+    const reason = (node) => {
+      const most = dominant(node);
+      return most && (bound ? `${most[1]} % of its time bound by ${names[most[0]]}` : `${most[1]} % of its operations ${names[most[0]]}`);
+    };
+    costax.icicle($("icicle"), {
+      root, weight: (node) => Math.max(0, amount(node, column)), fill, zoom, detail: (node) => [detail(node), format(amount(node, column))],
+      describe: (node) => [node.path || node.name, `${data.columns[column].name}: ${detail(node)}`, reason(node)],
+    });
+    const drawn = whole.filter((node) => amount(node, column) > 0).map(dominant);
+    const used = new Set(drawn.filter(Boolean).map((most) => most[0]));
+    legend("icicle-key", [...hues(names).filter((_, i) => used.has(i)), ...(drawn.every(Boolean) ? [] : [[bound ? "takes no time" : "no operations", neutral]])]);
   };
-  const hue = (node) => {
-    let top = node;
-    while (top.parent && top.parent.parent && top.depth > 2) top = top.parent;
-    return top.parent ? top.parent.children.indexOf(top) % palette.length : 7;
-  };
-  const zoom = (id) => {
-    root = id;
+  const zoom = (node) => {
+    root = node;
     drawIcicle();
-    announce(`Icicle shows ${whole[Number(id)].path || whole[0].name}`);
+    keep();
+    announce(`Icicle shows ${node.path || node.name}`);
   };
 
-  // Table of layers.
+  // Table of layers. A narrow screen shows only the column of the weight.
+  const extra = (column) => (column === weight() ? "" : data.columns[column].minor ? "extra minor" : "extra");
   const open = new Set();
   let order = { column: -1, descending: true };
   const sorted = (nodes) => {
@@ -203,8 +175,9 @@
     $("share").textContent = `% ${data.columns[column].name}`;
     $("matches").textContent = query ? `${hits.size} match${hits.size === 1 ? "" : "es"}` : "";
     $("layers").tFoot.replaceChildren(make("tr", {}, make("td", {}, "total"),
-      ...data.columns.map((c, i) => make("td", {}, formats[c.format](amount(whole[0], i)))), make("td", {}, "100.0")));
+      ...data.columns.map((c, i) => make("td", { class: extra(i) }, formats[c.format](amount(whole[0], i)))), make("td", {}, "100.0")));
     [...$("layers").tHead.rows[0].cells].forEach((cell, i) => {
+      cell.className = i > 0 && i <= data.columns.length ? extra(i - 1) : "";
       const active = i - 1 === order.column && (i > 0 || !order.descending);
       cell.setAttribute("aria-sort", active ? (order.descending ? "descending" : "ascending") : "none");
     });
@@ -214,12 +187,12 @@
       ? make("button", { class: "twist", "aria-expanded": String(unfolded), "aria-label": `${unfolded ? "fold" : "unfold"} ${node.path}`,
         onclick: () => { toggle(node); } }, unfolded ? "\u25be" : "\u25b8")
       : make("span", { class: "twist" });
-    const name = make("button", { title: "Show in the icicle", onclick: () => zoom(node.id) }, node.name);
-    const first = make("td", { style: `padding-left:${0.5 + 1.2 * (node.depth - 1)}rem` }, twist, name);
+    const name = make("button", { title: "Show in the icicle", onclick: () => zoom(node) }, node.name);
+    const first = make("td", { style: `--depth:${node.depth - 1}` }, make("div", { class: "name" }, twist, name));
     const share = (100 * amount(node, column)) / total;
     return make("tr", { class: hit ? "hit" : null, "data-path": node.path }, first,
-      ...data.columns.map((c, i) => make("td", { title: exactly(amount(node, i)) }, formats[c.format](amount(node, i)))),
-      make("td", {}, share.toFixed(1), make("span", { class: "share", style: `width:${Math.max(0, share) * 0.6}px` })));
+      ...data.columns.map((c, i) => make("td", { class: extra(i), title: exactly(amount(node, i)) }, formats[c.format](amount(node, i)))),
+      make("td", {}, share.toFixed(1), make("span", { class: "share", style: `width:${Math.max(0, share) * 0.5}px` })));
   };
   const toggle = (node) => {
     if (open.has(node.path)) open.delete(node.path); else open.add(node.path);
@@ -246,34 +219,30 @@
     let shown = [...whole[0].children];
     while (shown.length && shown.length < 12) {
       const next = shown.filter((node) => node.children.length && !open.has(node.path))
-        .sort((a, b) => amount(b, 0) - amount(a, 0))[0];
+        .sort((a, b) => amount(b, weight()) - amount(a, weight()))[0];
       if (!next) break;
       open.add(next.path);
       shown = shown.concat(next.children);
     }
   };
   const load = () => {
+    const path = root ? root.path : "";
     whole = flatten();
-    root = "0";
+    root = whole.find((node) => node.path === path) || whole[0];
     unfoldSome();
-    drawIcicle();
-    drawLayers();
   };
 
   // Other tables.
-  const startSimple = () => {
-    const shown = () => data.tables[$("by").value];
-    const drawTable = () => {
-      const total = value(data.trees.full.t[weight()]) || 1;
-      $("others").tHead.replaceChildren(make("tr", {}, make("th", { scope: "col" }, $("by").value),
-        ...data.columns.filter((c) => c.everywhere).map((c) => make("th", { scope: "col" }, c.name)), make("th", { scope: "col" }, "%")));
-      const column = data.columns[weight()].everywhere ? weight() : 0;
-      $("others").tBodies[0].replaceChildren(...shown().map((entry) => make("tr", {}, make("td", {}, entry.n),
-        ...entry.t.map((x, i) => make("td", { title: exactly(value(x)) }, formats[data.columns[i].format](value(x)))),
-        make("td", {}, ((100 * value(entry.t[column])) / total).toFixed(1)))));
-    };
-    $("by").addEventListener("change", drawTable);
-    return drawTable;
+  const drawTable = () => {
+    const everywhere = data.columns.filter((c) => c.everywhere);
+    const column = data.columns[weight()].everywhere ? weight() : 0;
+    const total = value(data.trees.full.t[column]) || 1;
+    const hidden = (i) => (i === column ? "" : data.columns[i].minor ? "extra minor" : "extra");
+    $("others").tHead.replaceChildren(make("tr", {}, make("th", { scope: "col" }, $("by").value),
+      ...everywhere.map((c, i) => make("th", { scope: "col", class: hidden(i) }, c.name)), make("th", { scope: "col" }, `% ${data.columns[column].name}`)));
+    $("others").tBodies[0].replaceChildren(...data.tables[$("by").value].map((entry) => make("tr", {}, make("td", {}, entry.n),
+      ...entry.t.map((x, i) => make("td", { class: hidden(i), title: exactly(value(x)) }, formats[data.columns[i].format](value(x)))),
+      make("td", {}, ((100 * value(entry.t[column])) / total).toFixed(1)))));
   };
 
   // Roofline.
@@ -285,132 +254,195 @@
     const most = Math.max(...points.map((part) => part.seconds), 1e-12);
     const low = Math.min(...x, device.ridge || 1) / 2;
     const high = Math.max(...x, device.ridge || 1) * 4;
-    const bounds = [...new Set(points.map((part) => part.bound))].sort();
-    const traces = bounds.map((bound, i) => {
+    const traces = hues(data.bounds).map(([bound, fill], i) => {
       const chosen = points.map((_, j) => j).filter((j) => points[j].bound === bound);
       return {
         type: "scatter", mode: "markers", name: `bound by ${bound}`, x: chosen.map((j) => x[j]), y: chosen.map((j) => y[j]),
         marker: {
-          color: palette[i], symbol: ["circle", "diamond", "square", "triangle-up"][i % 4], opacity: 0.75,
+          color: fill, symbol: ["circle", "diamond", "square", "triangle-up"][i % 4], opacity: 0.75,
           size: chosen.map((j) => 5 + 25 * Math.sqrt(points[j].seconds / most)), line: { width: 1, color: colour("--back") },
         },
         text: chosen.map((j) => `${points[j].name}<br>${points[j].scope || "(no scope)"}<br>${seconds(points[j].seconds)} in ${points[j].times} run${points[j].times === 1 ? "" : "s"}`),
         hovertemplate: "%{text}<br>%{x:.3s} FLOP/B, %{y:.3s}FLOP/s<extra></extra>",
       };
-    });
+    }).filter((trace) => trace.x.length);
     if (device.bandwidth && device.peak) {
       const line = (name, xs, ys, dash) => ({ type: "scatter", mode: "lines", name, x: xs, y: ys, hoverinfo: "name", line: { color: colour("--text"), width: 2, dash } });
       traces.push(line(`memory, ${short(device.bandwidth)}B/s`, [low, device.ridge], [low * device.bandwidth, device.peak], "dot"));
       traces.push(line(`${device.unit}, ${short(device.peak)}FLOP/s`, [device.ridge, Math.max(high, device.ridge * 4)], [device.peak, device.peak], "solid"));
     }
-    draw("roofline", traces, {
-       legend: { orientation: "h", y: -0.22 },
+    $("roofline-picture").hidden = !points.length;
+    if (points.length) plot("roofline", traces, {
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       xaxis: axis("FLOPs per byte", { type: "log", exponentformat: "power" }), yaxis: axis("FLOP/s, predicted", { type: "log", exponentformat: "SI" }),
     });
     const [best, expected, worst] = device.range.map(seconds);
-    $("predicted").replaceChildren(`${device.name}: ${expected} per call, between ${best} and ${worst}. `,
-      device.mfu == null ? "" : `MFU ${(100 * device.mfu).toFixed(1)} % of the ${device.unit} peak. `,
-      make("span", { class: "dim" }, device.assumptions.join(" ")));
+    $("predicted").replaceChildren(`${device.name}: ${expected} per call, between ${best} and ${worst}.`,
+      device.mfu ? ` MFU ${Number((100 * device.mfu).toPrecision(3))} % of the ${device.unit} peak.` : "");
+    $("assumptions").replaceChildren(...device.assumptions.map((line) => make("p", {}, line)));
   };
 
   // Waterfall.
+  let step = -1;
   const drawWaterfall = () => {
     const field = $("quantity").value;
-    const steps = data.waterfall;
-    const running = [];
-    let sum = 0;
-    steps.forEach((step) => { sum = step.sum ? step[field] : sum + step[field]; running.push(sum); });
-    const low = Math.min(...running);
-    const high = Math.max(...running);
-    const pad = (high - low) * 0.15 || Math.max(high * 0.1, 1);
-    draw("waterfall", [{
-      type: "waterfall", x: steps.map((_, i) => i), y: steps.map((step) => step[field]),
-      measure: steps.map((step, i) => (i === 0 ? "absolute" : step.sum ? "total" : "relative")),
-      customdata: steps.map((step) => [step.label, `${step.sum ? "" : step[field] >= 0 ? "+" : ""}${exactly(step[field])}`]),
-      hovertemplate: "%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
-      textposition: "outside", cliponaxis: false,
-      text: steps.map((step) => `${step.sum ? "" : step[field] > 0 ? "+" : ""}${short(step[field])}`),
-      increasing: { marker: { color: palette[1] } }, decreasing: { marker: { color: palette[0] } },
-      totals: { marker: { color: colour("--dim") } }, connector: { line: { color: colour("--line") } },
-    }], {
-      showlegend: false,
-      xaxis: axis("", { tickvals: steps.map((_, i) => i), ticktext: steps.map((step) => step.label), tickangle: 30 }),
-      yaxis: axis(field === "flops" ? "FLOPs" : "transcendentals", { range: [Math.max(0, low - pad), high + pad], exponentformat: "SI" }),
+    const unit = field === "flops" ? "FLOPs" : field;
+    costax.waterfall($("waterfall"), {
+      rows: data.waterfall.map((row) => ({ label: row.label, sum: row.sum, value: row[field] })), unit, chosen: step, choose: showDeltas,
     });
+    legend("waterfall-key", [[`more ${unit}`, more], [`fewer ${unit}`, fewer], [`${unit} at this point of the chain`, colour("--text")]]);
   };
   const showDeltas = (number) => {
-    const step = data.waterfall[number];
+    step = number;
+    const { label, deltas, more } = data.waterfall[number];
     $("step").value = String(number);
-    $("deltas").tBodies[0].replaceChildren(...(step.deltas || []).map((delta) => make("tr", {},
-      make("td", {}, delta.count > 1 ? `${delta.equation} x ${delta.count}` : delta.equation), make("td", { title: exactly(delta.flops) }, short(delta.flops)),
-      make("td", { title: exactly(delta.transcendentals) }, short(delta.transcendentals)),
+    $("deltas").tBodies[0].replaceChildren(...deltas.map((delta) => make("tr", {},
+      make("td", {}, delta.count > 1 ? `${delta.equation} x ${delta.count}` : delta.equation), make("td", { title: exactly(delta.flops), "data-label": "FLOPs" }, short(delta.flops)),
+      make("td", { title: exactly(delta.transcendentals), "data-label": "transc." }, short(delta.transcendentals)),
       make("td", { class: "text" }, delta.scope), make("td", { class: "text" }, delta.source), make("td", { class: "text" }, delta.evidence))));
-    $("behind").textContent = step.more ? `${step.more} more are in the JSON record.` : "";
-    announce(`${(step.deltas || []).length} kinds of difference: ${step.label}`);
+    $("behind").textContent = more ? `${more} more are in the JSON record.` : "";
+    drawWaterfall();
+    announce(`${deltas.length} kinds of difference: ${label}`);
   };
 
-  // Memory.
+  // Memory. Texts that differ only in their numbers share a line: "block_0" and "block_11" make "block_0..11".
+  const joined = (texts) => {
+    const numbers = texts.map((text) => text.match(/\d+/g) || []);
+    let at = -1;
+    return texts[0].replace(/\d+/g, (first) => {
+      at += 1;
+      const each = numbers.map((own) => Number(own[at]));
+      const [low, high] = [Math.min(...each), Math.max(...each)];
+      return low === high ? first : `${low}..${high}`;
+    });
+  };
+  const grouped = (buffers) => {
+    const groups = new Map();
+    buffers.forEach((buffer) => {
+      const key = [buffer.array, buffer.primitive, buffer.scope, buffer.why].join("\n").replace(/(?<=\n.*)\d+/gs, "#");
+      groups.set(key, [...(groups.get(key) || []), buffer]);
+    });
+    return [...groups.values()].map((members) => ({
+      array: members[0].array, count: members.length, nbytes: members.reduce((sum, { nbytes }) => sum + nbytes, 0),
+      primitive: members[0].primitive, scope: joined(members.map(({ scope }) => scope)), why: joined(members.map(({ why }) => why)),
+    })).sort((a, b) => b.nbytes - a.nbytes);
+  };
+  const ALIVE = 20;
+  const ticks = (high) => {
+    const unit = 1024 ** Math.max(0, Math.floor(Math.log2(Math.max(high, 1)) / 10));
+    const rough = high / unit / 5;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const size = unit * power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+    return Array.from({ length: Math.floor(high / size) + 1 }, (_, i) => i * size);
+  };
   const drawMemory = () => {
     const chosen = data.memory[$("account").value];
-    draw("memory-chart", [{
-      type: "scatter", mode: "lines", x: chosen.timeline.map((moment) => moment[0]), y: chosen.timeline.map((moment) => moment[1]),
+    const sizes = chosen.timeline.map((moment) => value(moment[1]));
+    const peak = peakOf(chosen);
+    const moment = chosen.timeline[sizes.indexOf(peak)];
+    const alive = chosen.alive.filter((buffer) => buffer.from == null || (moment && buffer.from <= moment[0] && moment[0] <= buffer.to))
+      .map((buffer) => ({ ...buffer, array: `${buffer.dtype}[${buffer.shape.map(value).join(",")}]`, nbytes: value(buffer.nbytes) }));
+    const at = ticks(sizes.reduce((a, b) => Math.max(a, b), peak));
+    $("memory-picture").hidden = sizes.length < 2;
+    if (sizes.length > 1) plot("memory-chart", [{
+      type: "scatter", mode: "lines", x: chosen.timeline.map((each) => each[0]), y: sizes,
       line: { shape: "hv", width: 1, color: palette[0] }, fill: "tozeroy",
-      text: chosen.timeline.map((moment) => `${moment[3]}<br>${moment[2] || "(no scope)"}<br>${bytes(moment[1])}`),
+      text: chosen.timeline.map((each, i) => `${each[3]}<br>${each[2] || "(no scope)"}<br>${bytes(sizes[i])}`),
       hovertemplate: "step %{x}<br>%{text}<extra></extra>",
-    }], { xaxis: axis("equation, in program order"), yaxis: axis("live bytes", { tickformat: ".3s", ticksuffix: "B", rangemode: "tozero" }) });
-    $("peak").textContent = `Peak ${bytes(chosen.peak)} (${exactly(chosen.peak)} B). Arrays alive at the peak, largest first:`;
-    $("alive").tBodies[0].replaceChildren(...chosen.alive.map((buffer) => make("tr", {}, make("td", {}, `${buffer.dtype}[${buffer.shape.join(",")}]`),
-      make("td", { title: exactly(buffer.nbytes) }, bytes(buffer.nbytes)), make("td", { class: "text" }, buffer.primitive),
-      make("td", { class: "text" }, buffer.scope), make("td", { class: "text" }, buffer.why))));
+    }], { xaxis: axis("equation, in program order"), yaxis: axis("bytes alive", { tickvals: at, ticktext: at.map(bytes), rangemode: "tozero" }) });
+    const lines = grouped(alive);
+    const hidden = lines.slice(ALIVE);
+    const rest = hidden.length ? [{ array: `${hidden.length} others`, count: 1, nbytes: hidden.reduce((sum, { nbytes }) => sum + nbytes, 0), primitive: "", scope: "", why: "" }] : [];
+    $("peak").textContent = `Peak ${bytes(peak)} (${exactly(peak)} B). Arrays alive at the peak, largest first; equal ones share a line:`;
+    $("alive").tBodies[0].replaceChildren(...[...lines.slice(0, ALIVE), ...rest].map((line) => make("tr", {},
+      make("td", {}, line.count > 1 ? `${line.array} x ${line.count}` : line.array),
+      make("td", { title: exactly(line.nbytes) }, bytes(line.nbytes)), ...[line.primitive, line.scope, line.why].map((text) => make("td", { class: "text" }, text)))));
   };
 
   // Sliders.
-  const startSliders = (redraw) => {
+  const sliders = {};
+  const startSliders = () => {
     data.symbols.forEach((symbol) => {
       const low = Math.max(1, symbol.least);
       const top = Math.max(symbol.value * 16, low * 1024, 4096);
-      const log = (x) => Math.log2(x);
-      const range = make("input", { type: "range", min: log(low), max: log(top), step: 0.01, value: log(symbol.value), id: `slide-${symbol.name}`, "aria-label": symbol.name });
-      const number = make("input", { type: "number", min: low, value: symbol.value, id: `number-${symbol.name}`, "aria-label": `${symbol.name}, exactly` });
-      const set = (x) => { point[symbol.name] = Math.max(low, Math.round(x)); redraw(); };
-      range.addEventListener("input", () => { set(2 ** Number(range.value)); number.value = point[symbol.name]; });
-      number.addEventListener("change", () => { set(Number(number.value) || low); number.value = point[symbol.name]; range.value = log(point[symbol.name]); });
+      const range = make("input", { type: "range", min: Math.log2(low), max: Math.log2(top), step: 0.01, id: `slide-${symbol.name}`, "aria-label": symbol.name });
+      const number = make("input", { type: "number", min: low, id: `number-${symbol.name}`, "aria-label": `${symbol.name}, exactly` });
+      const set = (x) => {
+        point[symbol.name] = Math.max(low, Math.round(x) || low);
+        number.value = point[symbol.name];
+        if (Math.round(2 ** Number(range.value)) !== point[symbol.name]) range.value = Math.log2(point[symbol.name]);
+      };
+      const moved = (x) => { set(x); redraw(); keep(); };
+      range.addEventListener("input", () => moved(2 ** Number(range.value)));
+      number.addEventListener("change", () => moved(Number(number.value)));
+      set(symbol.value);
+      sliders[symbol.name] = set;
       $("sliders").append(make("div", { class: "slider" }, make("label", { for: range.id }, symbol.name), range, number));
     });
-    const drawFormulas = () => $("formulas").tBodies[0].replaceChildren(...data.formulas.map((entry) => make("tr", {},
-      make("td", {}, entry.name), make("td", {}, formats[entry.format](value(entry.formula))), make("td", { class: "text" }, make("code", {}, String(entry.formula))))));
-    drawings.push(drawFormulas);
-    drawFormulas();
+    drawings.push(() => $("formulas").tBodies[0].replaceChildren(...data.formulas.map((entry) => make("tr", {},
+      make("td", {}, entry.name), make("td", {}, formats[entry.format](value(entry.formula))), make("td", { class: "text" }, make("code", {}, String(entry.formula)))))));
   };
 
-  // Start.
+  // The selections of the page stand in its address, so that a link shows the same: `#weight=MACs&zoom=net/attention`.
+  const keep = () => {
+    const state = new URLSearchParams();
+    if (root !== whole[0]) state.set("zoom", root.path);
+    if (weight() !== first) state.set("weight", data.columns[weight()].name);
+    if (!$("merge").checked) state.set("merge", "no");
+    ["colour", "device", "account", "quantity", "by"].forEach((id) => { if ($(id) && $(id).selectedIndex > 0) state.set(id, $(id).value); });
+    (data.symbols || []).forEach(({ name, value }) => { if (point[name] !== value) state.set(`at.${name}`, point[name]); });
+    history.replaceState(null, "", `#${state}`);
+  };
+  const restore = () => {
+    const state = new URLSearchParams(location.hash.slice(1));
+    const column = data.columns.findIndex(({ name }) => name === state.get("weight"));
+    $("weight").value = String(column < 0 ? first : column);
+    $("merge").checked = state.get("merge") !== "no";
+    ["colour", "device", "account", "quantity", "by"].forEach((id) => {
+      if ($(id)) $(id).selectedIndex = Math.max(0, [...$(id).options].findIndex((option) => option.value === state.get(id)));
+    });
+    (data.symbols || []).forEach(({ name, value }) => sliders[name](Number(state.get(`at.${name}`)) || value));
+    load();
+    const path = state.get("zoom");
+    root = whole.find((node) => node.path === path) || whole[0];
+  };
+
+  // Start. The first weight is the first count that is not zero.
   data.columns.forEach((column, i) => $("weight").append(make("option", { value: i }, column.name)));
+  if (data.bounds) $("colour").append(make("option", { value: "bound" }, "what bounds it"));
+  if (data.directions) $("colour").append(make("option", { value: "direction" }, "direction"));
   startLayers();
-  const drawTable = startSimple();
   drawings.push(drawCards, drawIcicle, drawLayers, drawTable);
-  $("weight").addEventListener("change", () => { drawIcicle(); drawLayers(); drawTable(); announce(`Weight: ${data.columns[weight()].name}`); });
-  $("merge").addEventListener("change", () => { merged = $("merge").checked; load(); });
-  $("out").addEventListener("click", () => zoom(whole[Number(root)].parent ? whole[Number(root)].parent.id : "0"));
-  if (data.devices) { drawings.push(drawRoofline); $("device").addEventListener("change", () => drawings.forEach((again) => again())); }
-  if (data.memory) { drawings.push(drawMemory); $("account").addEventListener("change", drawMemory); }
-  if (data.waterfall) { drawings.push(drawWaterfall); $("quantity").addEventListener("change", drawWaterfall); $("step").addEventListener("change", () => showDeltas(Number($("step").value))); }
-  if (data.symbols) startSliders(() => drawings.forEach((again) => again()));
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  $("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme !== "dark"));
-  dark.addEventListener("change", () => setTheme(dark.matches));
-  whole = flatten();
-  unfoldSome();
-  setTheme(dark.matches);
-  $("icicle").on("plotly_icicleclick", (event) => {
-    const next = event.nextLevel == null ? "0" : String(event.nextLevel);
-    root = next === "" ? "0" : next;
-    announce(`Icicle shows ${whole[Number(root)].path || whole[0].name}`);
-  });
+  if (data.symbols) startSliders();
+  const first = Math.max(0, data.columns.findIndex((_, i) => value(data.trees.full.t[i]) > 0));
+  const on = (id, event, ...actions) => { if ($(id)) $(id).addEventListener(event, () => { actions.forEach((act) => act()); keep(); }); };
+  on("weight", "change", drawIcicle, drawLayers, drawTable, () => announce(`Weight: ${data.columns[weight()].name}`));
+  on("merge", "change", load, drawIcicle, drawLayers);
+  on("colour", "change", drawIcicle);
+  on("by", "change", drawTable);
+  on("device", "change", redraw);
+  on("account", "change", drawMemory);
+  $("out").addEventListener("click", () => zoom(root.parent || root));
+  if (data.devices) drawings.push(drawRoofline);
+  if (data.memory) drawings.push(drawMemory);
   if (data.waterfall) {
-    const first = data.waterfall.findIndex((step) => !step.sum);
-    data.waterfall.forEach((step, i) => { if (!step.sum) $("step").append(make("option", { value: i }, `${step.label} (${step.stage})`)); });
-    $("waterfall").on("plotly_click", (event) => { const i = event.points[0].x; if (!data.waterfall[i].sum) showDeltas(i); });
-    if (first >= 0) showDeltas(first);
+    drawings.push(drawWaterfall);
+    on("quantity", "change", drawWaterfall);
+    on("step", "change", () => showDeltas(Number($("step").value)));
+    data.waterfall.forEach((row, i) => { if (!row.sum) $("step").append(make("option", { value: i }, `${row.label} (${row.stage})`)); });
+  }
+  // A link to a section must not replace the selections in the address.
+  document.querySelectorAll("nav a").forEach((link) => link.addEventListener("click", (event) => {
+    event.preventDefault();
+    document.querySelector(link.getAttribute("href")).scrollIntoView();
+  }));
+  window.addEventListener("hashchange", () => { restore(); redraw(); });
+  restore();
+  costax.start(redraw);
+  if (data.waterfall) {
+    const size = (row) => (row.sum ? -1 : Math.abs(row.flops) + Math.abs(row.transcendentals));
+    const largest = data.waterfall.reduce((best, row, i) => (size(row) > size(data.waterfall[best]) ? i : best), 0);
+    if (!data.waterfall[largest].sum) showDeltas(largest);
   }
   document.documentElement.dataset.ready = "true";
 })();
