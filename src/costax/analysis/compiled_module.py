@@ -23,7 +23,7 @@ from costax.errors import InputError, Missing
 from costax.hlo.backend import backend_of
 from costax.hlo.buffer_assignment import read_assignment
 from costax.hlo.buffer_assignment_text import beside, stem_of
-from costax.hlo.collectives import Collective, by_layer, collective, kind, sent_as
+from costax.hlo.collectives import Collective, by_layer, collective, sent_as
 from costax.hlo.consumers import fusions
 from costax.hlo.devices import with_devices
 from costax.hlo.dump_folder import module_in
