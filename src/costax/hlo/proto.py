@@ -88,7 +88,6 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "ragged_dot_dimension_numbers": (90, "RaggedDotDimensionNumbers"),
         "iota_groups": (92, "bytes"),
         "mesh_groups": (93, "bytes"),
-        "frontend_attributes": (68, "bytes"),
     },
     "Shape": {
         "element_type": (2, "int"),
