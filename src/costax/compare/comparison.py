@@ -17,7 +17,7 @@ from costax.compare.ahead_of_time import TIMEOUT, Machine
 from costax.compare.attribution import attribute
 from costax.compare.base_comparison import BaseComparison
 from costax.compare.chain import Links, deltas
-from costax.compare.compile import XlaStage, check_devices, compile_stage, converted, lower, lowering
+from costax.compare.compile import XlaStage, compile_stage, converted, lower, lowering
 from costax.compare.compiled_module import as_module
 from costax.compare.dumping import Flags, dump_folder, too_large, written_flags
 from costax.compare.emitted import emitted
@@ -159,14 +159,13 @@ def compare_program(
     live = analysis.live
     marked_program = marks.mark(live)
     lowered, lowered_replay, marked = _lowered(program, live, marked_program.jaxpr, machine)
-    check_devices(lowered, analysis.devices, program.name, machine)
     sites = tuple(call_sites(analysis.tree, marked_program.marks)) if analysis.tree else ()
     index, tpu = CallSiteIndex(sites), machine is not None and machine.platform == "tpu"
     first = ModuleCost.of(lowered_replay)
     flags = written_flags(xla_flags or {})
     steps, trail, note = None, None, ""
     with dump_folder() if passes else nullcontext("") as folder:
-        compiled = compile_stage(lowered, program.name, machine, timeout, folder, flags)
+        compiled = compile_stage(lowered, program.name, machine, timeout, folder, flags, analysis.devices)
         note = too_large(folder) if passes else ""
         if passes and not note:
             steps = Steps(first, index)

@@ -78,7 +78,7 @@ def converted(stablehlo: Lowering, name: str, machine: Machine | None = None) ->
     return XlaStage(hlo, xla, {}, stablehlo.seconds, meshes, stablehlo.jax_stage, devices=devices)
 
 
-def check_devices(lowered: XlaStage, devices: int, name: str, machine: Machine | None) -> None:
+def _check_devices(lowered: XlaStage, devices: int, name: str, machine: Machine | None) -> None:
     """Raise TargetError if a lowered program is not for the devices of its mesh. devices: how many the mesh has.
 
     jax would compile the program for one device, whose count is that of no device of the mesh.
@@ -111,12 +111,15 @@ def compile_stage(
     timeout: float,
     dump: str = "",
     flags: Mapping[str, str] | None = None,
+    devices: int = 1,
 ) -> XlaStage:
     """Return the program of a lowered stage after optimisation.
 
     timeout: seconds that an ahead-of-time compiler may take. dump: a folder where XLA writes the module after every
-    pass; "" for none. flags: options of XLA. Raises TargetError if XLA does not compile the program.
+    pass; "" for none. flags: options of XLA. devices: of the mesh of the program. Raises TargetError if XLA does not
+    compile the program for them.
     """
+    _check_devices(lowered, devices, name, machine)
     if machine is not None:
         built = compile_in_child(lowered.jax_stage, machine, name, timeout, dump, flags)
         xla = _cleaned(_jax.xla_cost(built.hlo) if built.cost is None else built.cost)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _Axis = TypeVar("_Axis")
 SEND: Final = "send"
-# How libtpu marks the fusions of an asynchronous collective.
+ASYNC_START: Final = "AsyncCollectiveStart"
+"""The target of the call by which libtpu marks a fusion that starts a collective."""
+# Its marks of the fusions that wait for it and that compute meanwhile.
 _DONE: Final = "AsyncCollectiveDone"
 _MEANWHILE: Final = "async_collective_fusion"
 

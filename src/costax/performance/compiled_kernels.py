@@ -12,7 +12,7 @@ from math import prod
 from typing import Final
 
 from costax.core.cost import Count
-from costax.hlo.collectives import SEND, Collective
+from costax.hlo.collectives import ASYNC_START, SEND, Collective
 from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
 from costax.hlo.schedule import Schedule
@@ -134,7 +134,7 @@ def _kernel(
     # The kernel has the scope of the equation with most work in it.
     by_work = sorted(costs, key=lambda cost: -cost.work)
     named = next((cost for cost in by_work if cost.owned), by_work[0])
-    collective = collectives.get(owner.name)
+    collective = collectives.get(owner.name) or _fused_collective(costs, inside, collectives)
     return Kernel(
         owner.name if owner.opcode != "custom-call" else owner.custom_call_target,
         named.scope,
@@ -154,6 +154,18 @@ def _kernel(
         origin=owner,
         is_library=owner.opcode == "fusion" and owner.fusion_kind == "kCustom",
     )
+
+
+def _fused_collective(
+    costs: Sequence[ExecutedInstruction], inside: Sequence[Instruction], collectives: Mapping[str, Collective]
+) -> Collective | None:
+    """Return the collective that a fusion of a TPU waits for; None without one, or where it only starts one.
+
+    What it starts runs beside the fusions after it, which the compiler has chosen to hide it.
+    """
+    if any(x.opcode == "custom-call" and x.custom_call_target == ASYNC_START for x in inside):
+        return None
+    return next((collectives[x.instruction.name] for x in costs if x.instruction.name in collectives), None)
 
 
 def contracts(ins: Instruction, flops: int) -> bool:
