@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import pytest
 
@@ -244,9 +245,9 @@ def test_a_trace_of_another_program_is_refused(tmp_path, module):
     )
 
     path = written(tmp_path, "other.hlo.pb", _jax.hlo_from_text(other))
-    with pytest.raises(TraceError, match="25% of the instruction names") as caught:
+    with pytest.raises(TraceError, match="25% of the instructions") as caught:
         costax.join(path, written(tmp_path, "t.trace.json.gz", traces.chrome_json("gpu")))
-    assert "only if 50% of the names agree" in str(caught.value)
+    assert "only if 50% of the instructions agree" in str(caught.value)
     assert "dot.2" in str(caught.value)
 
 
@@ -264,3 +265,25 @@ def test_a_run_at_the_end_of_the_trace_that_was_cut_off_is_left_out(tmp_path, mo
     assert found.runs == 2
     assert found.by_instruction()["loop_fusion.3"].executions == 3
     assert "1 of 3 runs" in str(found)
+
+
+def test_names_that_agree_by_chance_do_not_make_it_the_program(tmp_path):
+    # Three of four names agree, and the fourth has most of the time.
+    events = [
+        {"ph": "X", "pid": 1, "tid": 1, "ts": at, "dur": us, "name": name, "args": {"hlo_op": name, "hlo_module": "m"}}
+        for at, (name, us) in enumerate((("loop_fusion.3", 1), ("tanh.5", 1), ("dot.2", 1), ("convolution.9", 90)))
+    ]
+    trace = written(tmp_path, "host.trace.json", json.dumps({"traceEvents": events}).encode())
+    program = written(tmp_path, "program.hlo.pb", traces.step_module())
+    with pytest.raises(TraceError, match="3% of the instructions"):
+        costax.join(program, trace)
+    # The trace embeds its module: instructions of the same names and other shapes are other instructions.
+    larger = written(
+        tmp_path,
+        "larger.hlo.pb",
+        _jax.hlo_from_text(traces.STEP.replace("128", "64").replace("[64", "[32").replace("64]", "32]")),
+    )
+    profile = written(tmp_path, "host.xplane.pb", traces.gpu_xplane())
+    assert costax.join(program, profile).coverage > 0
+    with pytest.raises(TraceError, match="the names agree, and the instructions do not"):
+        costax.join(larger, profile)

@@ -16,6 +16,7 @@ from costax.measure.traces.records import Event, ModuleName
 # Names such as `fusion.3` and `copy.1` occur in most modules: of two unrelated modules, a third of the names may agree.
 # Of a module and its own trace nearly all do; some kernels of libraries have names of their own.
 LEAST_MATCH: Final = 0.5
+_HOLDERS: Final = ("while", "conditional", "call")
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,28 @@ class Candidate:
         """What its instructions are: name, opcode and shape."""
         return frozenset((ins.name, ins.opcode, str(ins.shape)) for ins in _instructions(self.analysis.replay.module))
 
-    def match(self, events: Iterable[Event]) -> float:
-        """Return the share of the instructions that events name and that this module has."""
-        named = {event.instruction for event in events if event.instruction}
-        return len(named & self.names) / len(named) if named else 0.0
+    def match(self, events: Iterable[Event], own: Candidate | None = None) -> float:
+        """Return the share of the instructions that events name and that this module has, by number or by time.
+
+        The smaller share counts. own: the module that the trace embeds for these events; what is there another
+        instruction of the same name does not count.
+        """
+        times: Counter[str] = Counter()
+        for event in events:
+            if event.instruction:
+                times[event.instruction] += 0 if event.in_flight else event.duration
+        has = self.names if own is None else {name for name, _, _ in self.content & own.content}
+        found = times.keys() & has
+        # A loop has the time of what runs in it.
+        leaves = {name: time for name, time in times.items() if name not in self.holders}
+        whole = sum(leaves.values())
+        by_time = sum(leaves.get(name, 0) for name in found) / whole if whole else 1.0
+        return min(len(found) / len(times), by_time) if times else 0.0
+
+    @cached_property
+    def holders(self) -> frozenset[str]:
+        """The names of the instructions that run other ones."""
+        return frozenset(ins.name for ins in _instructions(self.analysis.replay.module) if ins.opcode in _HOLDERS)
 
 
 def _instructions(module: Module) -> Iterable[Instruction]:
@@ -91,11 +110,11 @@ def chosen(
     # XLA runs to tune a kernel has the names of one or two instructions of the program, and a name of its own.
     for by_name in (True, False):
         for name in ranked:
-            fitting = _fitting(name, named[name], available, by_name=by_name)
+            fitting = _fitting(name, named[name], available, embedded.get(name), by_name=by_name)
             if fitting:
                 candidate = _only(fitting, name, embedded)
                 return candidate, [name, *_same(candidate, name, ranked, named, embedded)]
-    raise _foreign(available, named, ranked)
+    raise _foreign(available, named, ranked, embedded)
 
 
 def _shown(name: ModuleName) -> str:
@@ -118,13 +137,16 @@ def _wanted(available: list[Candidate], wanted: str) -> list[Candidate]:
 
 
 def _fitting(
-    name: ModuleName, events: list[Event], available: Sequence[Candidate], *, by_name: bool
+    name: ModuleName, events: list[Event], available: Sequence[Candidate], own: Candidate | None, *, by_name: bool
 ) -> list[Candidate]:
-    """Return the candidates for a module of the trace: of the same program, else of the same name, or any."""
+    """Return the candidates for a module of the trace: of the same program, else of the same name, or any.
+
+    own: the module that the trace embeds for it.
+    """
     program = [c for c in available if name.program and c.name == name]
     same = [c for c in available if c.name.name == name.name and not (name.program and c.name.program)]
     for group in (program, same) if by_name else (list(available),):
-        matches = {id(c): c.match(events) for c in group}
+        matches = {id(c): c.match(events, own) for c in group}
         best = max(matches.values(), default=0.0)
         if best >= LEAST_MATCH:
             return [c for c in group if matches[id(c)] == best]
@@ -170,18 +192,24 @@ def _same(
 
 
 def _foreign(
-    available: Sequence[Candidate], named: Mapping[ModuleName, list[Event]], ranked: Sequence[ModuleName]
+    available: Sequence[Candidate],
+    named: Mapping[ModuleName, list[Event]],
+    ranked: Sequence[ModuleName],
+    embedded: Mapping[ModuleName, Candidate],
 ) -> TraceError:
-    best = max(((c.match(named[name]), c, name) for name in ranked[:20] for c in available), key=lambda item: item[0])
+    matches = ((c.match(named[name], embedded.get(name)), c, name) for name in ranked[:20] for c in available)
+    best = max(matches, key=lambda item: item[0])
     share, candidate, name = best
     traced = ", ".join(map(_shown, ranked[:5]))
     names = Counter(event.instruction for event in named[name] if event.instruction not in candidate.names)
     missing = ", ".join(instruction for instruction, _ in names.most_common(5))
+    missing = f"; not in the program: {missing}" if missing else "; the names agree, and the instructions do not"
     return TraceError(
-        f"The trace is of another program: `{candidate.name}` has {share:.0%} of the instruction names of the nearest "
-        f"module of the trace, {_shown(name)}.",
-        where=f"modules of the trace: {traced}{' ...' if len(ranked) > 5 else ''}; not in the program: {missing}",
-        why=f"Names such as fusion.3 occur in most modules; costax joins only if {LEAST_MATCH:.0%} of the names agree.",
+        f"The trace is of another program: `{candidate.name}` has {share:.0%} of the instructions of the nearest "
+        f"module of the trace, {_shown(name)}, by number or by time.",
+        where=f"modules of the trace: {traced}{' ...' if len(ranked) > 5 else ''}{missing}",
+        why="Names such as fusion.3 occur in most modules; costax joins only if "
+        f"{LEAST_MATCH:.0%} of the instructions agree.",
         cure="Pass the module that ran: dump it in the profiled process with XLA_FLAGS=--xla_dump_to=DIR "
         "--xla_dump_hlo_as_proto, and pass its file ...after_optimizations.hlo.pb.",
     )
