@@ -131,7 +131,7 @@ def symbols(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def fuzz(session: nox.Session) -> None:
-    """Fuzz the readers of HLO files and of traces with atheris, ten minutes each, or seconds: `nox -s fuzz -- 60`."""
+    """Fuzz every reader with atheris, ten minutes each, or a number of seconds: `nox -s fuzz -- 60`."""
     session.install(".[test]")
     # atheris has wheels for some versions of Python on Linux; elsewhere pip would build libFuzzer.
     installed = subprocess.run(
@@ -143,8 +143,16 @@ def fuzz(session: nox.Session) -> None:
     corpus = Path(session.create_tmp()) / "seeds"
     session.run("python", "tests/fuzz/seeds.py", str(corpus), env={"JAX_PLATFORMS": "cpu"})
     limits = (f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-verbosity=1")
-    session.run("python", "tests/fuzz/fuzz_hlo.py", *limits, str(corpus / "hlo"))
-    session.run("python", "tests/fuzz/fuzz_traces.py", *limits, str(corpus / "traces"))
+    for kind in ("hlo", "traces", "records", "formulas", "devices"):
+        fuzzer, seeds = f"tests/fuzz/fuzz_{kind}.py", str(corpus / kind)
+        session.run("python", fuzzer, *limits, seeds, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """10,000 analyses and 200 comparisons in one process: memory stays flat; `nox -s soak -- --analyses 1000`."""
+    session.install(".[test]")
+    session.run("python", "-W", "ignore", "tests/soak/soak.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session

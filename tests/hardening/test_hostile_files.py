@@ -3,13 +3,16 @@
 The limits are of the processor time and the memory of this process, because a clock measures other processes too.
 """
 
+import contextlib
 import copy
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +21,15 @@ from click.testing import CliRunner
 
 import costax
 from costax.cli import main
-from costax.errors import CostaxError, InputError, TripsError, UnitError
+from costax.errors import CostaxError, DeviceError, InputError, TripsError, UnitError
+from costax.performance.hardware.device_file import read
 from costax.report import load_any, plain_text
+from costax.report.device import render
+from costax.report.text import plain
 
 pytestmark = pytest.mark.once
 
+DEVICES = Path(costax.__file__).parent / "performance" / "hardware" / "devices"
 DIGITS = "9" * 5000
 FORMULAS = {
     "a tower": "9^99999999999",
@@ -188,3 +195,27 @@ def test_output_to_a_full_disk_is_told_as_what_it_is(tmp_path, record):
     assert b"No space left" in done.stderr
     assert b"itself failed" not in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+HOSTILE_VALUES = ("true", '""', '"x"', "[]", "[1]", "{}", "[[1, 2]]", "nan", "inf", "1e308", "5e-324", "-1", "9" * 400)
+
+
+def test_every_value_of_a_device_file_may_be_anything(tmp_path):
+    """One message, or a device that can be shown and that predicts a finite time."""
+    analysis = costax.analyze(lambda x: x @ x)(costax.spec("bf16[64,64]"))
+    lines = (DEVICES / "h100-sxm.toml").read_text().splitlines()
+    file, refused = tmp_path / "x.toml", 0
+    values = [row for row, line in enumerate(lines) if "=" in line and not line.startswith("#")]
+    for row, value in itertools.product(values, HOSTILE_VALUES):
+        changed = [*lines]
+        changed[row] = f"{lines[row].partition('=')[0]}= {value}"
+        file.write_text("\n".join(changed))
+        try:
+            device = read(file)
+        except DeviceError:
+            refused += 1
+            continue
+        assert plain(render(device))
+        with contextlib.suppress(CostaxError):
+            assert 0 <= costax.predict(analysis, device).seconds < float("inf"), (lines[row], value)
+    assert refused > len(values) * 4

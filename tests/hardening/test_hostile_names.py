@@ -1,6 +1,7 @@
 """Names with control characters, terminal escapes, formulas and markup, in every exporter and message."""
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -95,9 +96,22 @@ def test_tables_and_exports_are_safe(path, tmp_path):
     assert all(not cell.startswith("-") or cell.lstrip("-").isdigit() for row in rows for cell in row)
     page = report.as_format("html")(analysis)
     assert "<script>alert" not in page
-    json.loads(report.as_format("speedscope")(analysis))
-    assert report.as_format("pprof")(analysis)
+    check_strings(json.loads(report.as_format("speedscope")(analysis)))
+    profile = gzip.decompress(report.as_format("pprof")(analysis))
+    assert not any(text in profile for text in (b"\x1b]", b"\x1b[", b"line\n", b"carriage\r", "\u202e".encode()))
     assert not CONTROL.search(analysis._repr_html_().replace("\t", ""))
+
+
+def check_strings(value):
+    """Check every text of a JSON value: a viewer may print it on a terminal."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for entry in value:
+            check_strings(entry)
+    elif isinstance(value, str):
+        assert not CONTROL.search(value)
+        assert "\n" not in value
 
 
 def _harmless(path, tmp_path):
@@ -146,6 +160,54 @@ def test_scopes_of_a_program_print_no_control_character():
     assert not CONTROL.search(str(costax.predict(analysis, "h100-sxm")))
     assert not CONTROL.search(str(costax.compare(fn)(costax.spec("f32[8]"))))
     assert sum(1 for line in str(analysis).splitlines() if line.startswith("b")) == 0
+
+
+@pytest.fixture(scope="module")
+def module():
+    """Return a compiled module, whose names `...name` stand for hostile ones of the same length."""
+
+    def functionname(argumentname):
+        with jax.named_scope("scope-namename"):
+            return jnp.sort(jnp.tanh(argumentname @ argumentname), axis=0)
+
+    compiled = jax.jit(functionname).lower(jax.ShapeDtypeStruct((8, 8), "float32")).compile()
+    return compiled.runtime_executable().hlo_modules()[0].as_serialized_hlo_module_proto()
+
+
+@pytest.mark.parametrize(
+    "hostile", [b"\x1b]0;xy\x07", b"\x1b[2J\nab", b"x\r\n=1+1", b"<script", b"\xc2\x9b31m==", b"[/bold]"]
+)
+def test_names_of_a_module_are_safe(hostile, module, tmp_path):
+    path, before = tmp_path / "module.pb", tmp_path / "before.pb"
+    assert len(hostile) == 7, "the length of a text stands before it in the file"
+    changed = module.replace(b"namename", hostile + b"e").replace(b"ionname", hostile).replace(b"entname", hostile)
+    assert changed != module
+    path.write_bytes(changed)
+    before.write_bytes(module)
+    commands = [
+        *(
+            ["analyze", path],
+            ["analyze", path, "--by", "opcode"],
+            ["analyze", path, "--by", "source"],
+            ["memory", path],
+        ),
+        *(["predict", path, "--device", "h100-sxm"], ["diff", before, path], ["fits", path, "--device", "h100-sxm"]),
+        *(["analyze", path, "--format", form] for form in ("markdown", "csv")),
+    ]
+    for command in commands:
+        result = CliRunner().invoke(main, list(map(str, command)))
+        assert result.exit_code in (0, 1, 2), result.output
+        assert "costax itself failed" not in result.output
+        assert not CONTROL.search(result.output), command
+    for name in ("speedscope", "perfetto"):
+        file = tmp_path / f"x.{name}.json"
+        result = CliRunner().invoke(main, ["predict", str(path), "--device", "h100-sxm", "--save", str(file)])
+        assert result.exit_code == 0, result.output
+        check_strings(json.loads(file.read_text()))
+    file = tmp_path / "costs.pbtxt"
+    result = CliRunner().invoke(main, ["predict", str(path), "--device", "h100-sxm", "--save", str(file)])
+    assert result.exit_code == 0, result.output
+    assert all(line.startswith(("# ", "costs {")) for line in file.read_text().splitlines())
 
 
 def test_numbers_of_a_csv_stay_numbers():

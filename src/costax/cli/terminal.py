@@ -27,7 +27,7 @@ _INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
 _TERMINATED: Final = 143
 # Errors of the system that are no bug of costax, even where they name no file.
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 # Longer lines of messages are cut.
 _LONGEST: Final = 2000
 
@@ -47,6 +47,9 @@ class Commands(click.Group):
         SAVED.clear()
         ends_at_once = ENDS_AT_ONCE.set(True)
         try:
+            # Python has no stream where a shell closed it, as `>&-` does.
+            if not sys.stdout:
+                raise OSError(errno.EBADF, "standard output is closed")
             with for_a_shell(), noted():
                 result = super().invoke(ctx)
             sys.stdout.flush()

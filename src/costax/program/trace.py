@@ -298,6 +298,7 @@ def _from_traced(
     own = list(paths) if len(paths) == _jax.leaf_count(traced) else _jax.argument_paths(traced)
     # jax may put constants before the arguments; constants have no path.
     own = [""] * (len(avals) - len(own)) + own
+    _check_extents(avals, own)
     inputs = tuple((path, _jax.operand(aval)) for path, aval in zip(own, avals, strict=True))
     return Program(
         name or str(getattr(traced, "fun_name", "")), jaxpr, inputs, _parameters(inputs, is_parameter, tied), traced
@@ -455,6 +456,17 @@ def _takes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _check_extents(avals: Sequence[Any], paths: Sequence[str]) -> None:
+    """Refuse negative extents, which jax traces, and which would make negative counts."""
+    for aval, path in zip(avals, paths, strict=True):
+        if any(isinstance(extent, int) and extent < 0 for extent in getattr(aval, "shape", ())):
+            raise InputError(
+                f"An argument has a negative extent: {_argument_text(path, aval)}.",
+                why="No array has this shape, and the counts would be negative.",
+                cure="Correct the shape of the argument.",
+            )
 
 
 def _argument_text(path: str, leaf: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from costax.analysis.analysis import Analysis
 from costax.core.cost import Cost, Count
 from costax.core.open_symbols import check_numbers
+from costax.core.printable import printable
 
 _WIDTHS: Final = "A flame graph draws each count as a width, which is a number."
 # The weights by name: the unit in pprof, the unit in speedscope (which has none for counts), the count.
@@ -77,15 +78,15 @@ def prediction_as_perfetto(prediction: Any) -> str:
     """
     start = prediction.dispatch * 1e6
     events: list[dict[str, Any]] = [
-        {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": prediction.device.name}},
-        {"ph": "M", "name": "thread_name", "pid": 1, "tid": 1, "args": {"name": prediction.analysis.name}},
+        {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": printable(prediction.device.name)}},
+        {"ph": "M", "name": "thread_name", "pid": 1, "tid": 1, "args": {"name": printable(prediction.analysis.name)}},
     ]
     if start:
         events.append({"ph": "X", "name": "(dispatch)", "pid": 1, "tid": 1, "ts": 0.0, "dur": start})
     for part in prediction.parts:
         kernel = part.kernel
         details = {
-            "scope": "/".join(kernel.scope),
+            "scope": printable("/".join(kernel.scope)),
             "bound by": part.timing.bound,
             "runs": kernel.times,
             "FLOPs": kernel.flops * kernel.times,
@@ -93,7 +94,7 @@ def prediction_as_perfetto(prediction: Any) -> str:
         }
         length = part.seconds * 1e6
         events.append(
-            {"ph": "X", "name": kernel.name, "cat": kernel.direction or "forward", "pid": 1, "tid": 1}
+            {"ph": "X", "name": printable(kernel.name), "cat": kernel.direction or "forward", "pid": 1, "tid": 1}
             | {"ts": start, "dur": length, "args": details}
         )
         start += length
@@ -118,7 +119,7 @@ def as_speedscope(analysis: Analysis) -> str:
 def _speedscope(analysis: Analysis, frames: dict[StackFrame, int], profiles: list[dict[str, Any]]) -> str:
     record = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
-        "name": analysis.name,
+        "name": printable(analysis.name),
         "exporter": f"costax {analysis.versions.get('costax', '')}".rstrip(),
         "activeProfileIndex": 0,
         "shared": {"frames": [_frame(frame) for frame in frames]},
@@ -128,15 +129,15 @@ def _speedscope(analysis: Analysis, frames: dict[StackFrame, int], profiles: lis
 
 
 def _frame(frame: StackFrame) -> dict[str, Any]:
-    place = {"file": frame.file, "line": frame.line} if frame.file else {}
-    return {"name": frame.name, **place}
+    place = {"file": printable(frame.file), "line": frame.line} if frame.file else {}
+    return {"name": printable(frame.name), **place}
 
 
 def _profile(name: str, unit: str, samples: list[tuple[list[int], Count]]) -> dict[str, Any]:
     weighty = [(stack, weight) for stack, weight in samples if weight]
     return {
         "type": "sampled",
-        "name": name,
+        "name": printable(name),
         "unit": unit,
         "startValue": 0,
         "endValue": sum(weight for _, weight in weighty),
@@ -173,7 +174,7 @@ def as_pprof(analysis: Analysis) -> bytes:
         message += _field(5, _field(1, number) + _field(2, name) + _field(3, name) + _field(4, file))
     default = _number(strings, next(iter(WEIGHTS)))
     for text in strings:
-        message += _field(6, text.encode(errors="replace"))
+        message += _field(6, printable(text).encode())
     message += _field(14, default)
     return gzip.compress(bytes(message), mtime=0)
 

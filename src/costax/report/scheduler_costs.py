@@ -12,6 +12,7 @@ from collections import defaultdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from costax.core.printable import printable
 from costax.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def as_pbtxt(prediction: Prediction) -> str:
             "'h100-sxm'), or costax predict TARGET --device h100-sxm --xla --save costs.pbtxt.",
         )
     head = (
-        f"# {prediction.analysis.name} on {prediction.device.id}, predicted by costax {version('costax')}: "
+        f"# {printable(prediction.analysis.name)} on {prediction.device.id}, predicted by costax {version('costax')}: "
         f"microseconds of one run. The kernels are {prediction.fusions}.\n"
     )
     return head + "".join(f"costs {{ name: {json.dumps(name)} cost_us: {cost:.6g} }}\n" for name, cost in costs.items())

@@ -58,7 +58,7 @@ class _DeviceReader:
             id=self.path.stem,
             name=self.text("name"),
             vendor=self.text("vendor"),
-            aliases=tuple(self.document.get("aliases", ())),
+            aliases=self.texts("aliases"),
             peaks=self.figures("peak"),
             bandwidth=self.optional(memory, "bandwidth", "memory"),
             capacity=self.optional(memory, "capacity", "memory"),
@@ -68,15 +68,15 @@ class _DeviceReader:
             power=self.figures("power"),
             clock=self.optional(self.document, "clock", ""),
             efficiency=efficiency,
-            notes=tuple(self.document.get("notes", ())),
+            notes=self.texts("notes"),
             jax_devices=self.count(self.document, "jax_devices"),
             cores=self.count(self.document, "cores"),
-            compile_for=self.document.get("compile_for", ""),
-            units=self.document.get("units", ""),
+            compile_for=self.optional_text(self.document, "compile_for"),
+            units=self.optional_text(self.document, "units"),
             rates=self.rates("rates", self.table("rates")),
             calibrated=str(self.document.get("calibrated", "")),
             kind=self.family(),
-            device_kinds=tuple(self.document.get("device_kinds", ())),
+            device_kinds=self.texts("device_kinds"),
             network=self.network(self.table("network")),
             compiler=self.compiler(self.table("compile")),
         )
@@ -92,6 +92,20 @@ class _DeviceReader:
         if not isinstance(text, str) or not text:
             refuse(self.path, f"has no text for the key {key!r}")
         return text
+
+    def optional_text(self, table: Mapping[str, Any], key: str) -> str:
+        """Return the text of a key, "" where the table does not have it."""
+        text = table.get(key, "")
+        if not isinstance(text, str):
+            refuse(self.path, f"has a value for {key!r} that is not a text")
+        return text
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        entries = self.document.get(key, [])
+        texts: list[Any] = cast("list[Any]", entries) if isinstance(entries, list) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            refuse(self.path, f"has a value for {key!r} that is not a list of texts")
+        return tuple(texts)
 
     def table(self, key: str) -> Mapping[str, Any]:
         table = self.document.get(key, {})
@@ -116,7 +130,7 @@ class _DeviceReader:
         for name, entry in table.items():
             if isinstance(entry, dict):
                 self.rates(f"{key}.{name}", cast("Mapping[str, Any]", entry))
-            elif not (_is_number(entry, 0) or _is_curve(entry)):
+            elif not ((_is_number(entry, 0) and entry <= _LARGEST) or _is_curve(entry)):
                 refuse(self.path, f"has a value for {key}.{name} that is neither a number nor a list of [size, rate]")
         return table
 
@@ -131,14 +145,16 @@ class _DeviceReader:
         value = table.get("value")
         if not _is_number(value) or not value > 0:
             refuse(self.path, f"has no positive `value` in [{key}]")
+        if not _SMALLEST <= value <= _LARGEST:
+            refuse(self.path, f"has a `value` in [{key}] that no device has, {value!s:.40}")
         name: Any = table.get("source")
         if name not in self.sources:
             refuse(self.path, f"has a `source` in [{key}] that is not in its [sources]")
         source = self.sources[name]
         return Figure(
             value,
-            source.get("title", ""),
-            source.get("url", ""),
+            self.optional_text(source, "title"),
+            self.optional_text(source, "url"),
             str(source.get("date", "")),
             table.get("unverified", False) is True,
         )
@@ -149,9 +165,8 @@ class _DeviceReader:
             return None
         if "hosts_of" not in entry:
             refuse(self.path, "has no `hosts_of` in [network]: how many chips the fast links join")
-        return Network(
-            entry.get("kind", ""), self.count(entry, "hosts_of"), self.figure(entry.get("send"), "network.send")
-        )
+        kind, send = self.optional_text(entry, "kind"), self.figure(entry.get("send"), "network.send")
+        return Network(kind, self.count(entry, "hosts_of"), send)
 
     def compiler(self, entry: Mapping[str, Any]) -> CompilerFacts | None:
         """Read what a compiler is told; the target in `compile_for` says which compiler it is."""
@@ -176,7 +191,8 @@ class _DeviceReader:
         if topology not in _TOPOLOGIES:
             refuse(self.path, f"has the topology {topology!r} in [link]; the topologies are {', '.join(_TOPOLOGIES)}")
         send = self.figure(entry.get("send"), "link.send")
-        return Link(entry.get("kind", ""), topology, self.count(entry, "axes"), self.count(entry, "links"), send)
+        kind = self.optional_text(entry, "kind")
+        return Link(kind, topology, self.count(entry, "axes"), self.count(entry, "links"), send)
 
 
 def _is_number(value: object, least: float = float("-inf")) -> TypeGuard[float]:
@@ -186,7 +202,9 @@ def _is_number(value: object, least: float = float("-inf")) -> TypeGuard[float]:
 def _is_curve(value: object) -> bool:
     points: list[Any] = cast("list[Any]", value) if isinstance(value, list) else []
     pairs = all(isinstance(point, list) and len(point) == 2 for point in points)  # pyright: ignore[reportUnknownArgumentType]
-    if not points or not pairs or not all(_is_number(x, 0) and x for point in points for x in point):
+    if not points or not pairs:
+        return False
+    if not all(_is_number(x, _SMALLEST) and x <= _LARGEST for point in points for x in point):
         return False
     return all(then[0] < now[0] for then, now in pairwise(points))
 
@@ -196,6 +214,9 @@ PEAKS: Final = (
     *("fp8", "fp8_fp16acc", "fp4", "int8", "int4", "int32"),
 )
 """The units of [peak]."""
+# Figures have the units of their keys: FLOP/s, bytes, B/s, W, Hz. Others would make a time of 0 or infinity.
+_SMALLEST: Final = 1e-9
+_LARGEST: Final = 1e30
 _TOPOLOGIES: Final = ("switch", "torus", "mesh", "pair", "bus")
 FAMILIES: Final = ("cpu", "gpu", "tpu", "neuron")
 _TABLES: Final = {"peak", "memory", "link", "sources", "compiler", "compile", "peak_per_core_per_cycle", "family"}
