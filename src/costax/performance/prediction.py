@@ -139,7 +139,8 @@ class Prediction(Displayed):
         time of all units one after the other. Worst also launches every kernel from the host.
         """
         worst = sum(part.timing.worst * part.kernel.times for part in self.parts) + self.dispatch
-        best = min(self._best, self.seconds)
+        # A calibrated CPU starts a program in half of the typical time at best.
+        best = min(self._best + (self.dispatch / 2 if self.device.rates else 0.0), self.seconds)
         low, high = self._spread
         worst = max(worst, self.seconds * high) + self._host
         return min(best, self.seconds * low), self.seconds, worst

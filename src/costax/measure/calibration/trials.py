@@ -47,7 +47,7 @@ def all_trials(*, quick: bool) -> Iterator[Trial]:
     yield Trial("start", lambda: (lambda x: x + 1, (normal(4),)))
     yield Trial("launch.seconds", _loop_of_kernels)
     yield Trial("launch.inlined", _small_loop)
-    for power in (14, 22) if quick else (12, 15, 18, 20, 23, 25, 27):
+    for power in (14, 22) if quick else (12, 15, 18, 20, 23, 24, 25, 27):
         yield Trial("memory", lambda power=power: _in_place(2**power))
     yield Trial("threads", lambda: (lambda x: x * 0.5 + 1.0, (normal(160, 256),)))
     for power in (16, 24) if quick else (16, 20, 23, 26):
@@ -328,7 +328,7 @@ def _solve(n: int, batch: int, columns: int) -> Made:
 
 
 def _products(quick: bool) -> Iterator[Trial]:
-    sides = {1: (16, 128, 1024), 4: (16, 128, 1024), 16: (16, 128, 512), 64: (64, 256, 1024), 256: (256, 768)}
+    sides = {1: (32, 128, 1024), 4: (32, 128, 1024), 16: (32, 128, 512), 64: (64, 256, 1024), 256: (256, 768)}
     for rows in (1, 64) if quick else sides:
         for side in (128, 512) if quick else sides[rows]:
             yield Trial("product", lambda m=rows, n=side: _chained(m, n, "float32"))

@@ -50,7 +50,7 @@ def steps_of(owner: Instruction) -> tuple[list[Step], list[str]]:
     found: list[Step] = []
     unknown: list[str] = []
     library = owner.opcode == "fusion" and owner.fusion_kind == "kCustom"
-    paired = library and any(_expands(ins) for ins in _inside(owner))
+    paired = library and _expands(owner)
     for ins in _inside(owner):
         read = _READERS.get(ins.opcode)
         if ins.opcode in ("dot", "convolution"):
@@ -66,9 +66,11 @@ def steps_of(owner: Instruction) -> tuple[list[Step], list[str]]:
     return found, unknown
 
 
-def _expands(ins: Instruction) -> bool:
-    """Say whether an instruction repeats an array to more elements, such as one of two whose pairs are computed."""
-    return ins.opcode == "broadcast" and 1 < ins.operand(0).shape.elements < ins.shape.elements
+def _expands(owner: Instruction) -> bool:
+    """Say whether a fusion reduces an array that is larger than every array that it reads, as of distances of pairs."""
+    sizes = [x.operand(0).shape.first().elements for x in _inside(owner) if x.opcode == "reduce"]
+    largest = max((x.shape.first().elements for x in owner.operands), default=0)
+    return max(sizes, default=0) > 2 * largest
 
 
 def _of_pairs(step: Step) -> Step:

@@ -83,8 +83,9 @@ _ROUTINES: Final[Mapping[str, str]] = {
     "hessenberg": "gehrd",
     "tridiagonal": "sytrd",
 }
-# Operations of the unsigned integers that one random word takes: twenty rounds of four, and the keys.
-_THREEFRY: Final = 60
+# Operations of one random word by threefry: twenty rounds of an addition, a rotation (three operations) and an
+# exclusive or, and five additions of three words of keys. jax draws each word by a block of its own.
+_THREEFRY: Final = 20 * 5 + 5 * 3
 
 
 def steps_of(ops: Sequence[Op]) -> tuple[list[Step], list[str]]:

@@ -110,9 +110,18 @@ def _product_rate(tables: Mapping[str, Any], smallest: float, step: Step) -> tup
     extents = sorted((float(name), name) for name in tables if name != "batched")
     if not extents:
         return 0.0, False
-    points = [[extent, _value(tables[name], step.dtype, step.size)[0]] for extent, name in extents]
-    measured = all(_value(tables[name], step.dtype, step.size)[1] for _, name in extents)
-    return interpolated(points, smallest), measured
+    # A dtype that was measured at one extent only has the rate of that.
+    own = [(extent, name) for extent, name in extents if step.dtype in tables[name]]
+    found = [(extent, _least_time(tables[name], step)) for extent, name in own or extents]
+    return interpolated([[extent, rate] for extent, (rate, _) in found], smallest), all(x for _, (_, x) in found)
+
+
+def _least_time(table: Any, step: Step) -> tuple[float, bool]:
+    """Return the rate of a product in a table; one that is smaller than all in it takes the time of the smallest."""
+    rate, measured = _value(table, step.dtype, step.size)
+    entry = table.get(step.dtype) or next(iter(table.values()))
+    smallest = 0.0 if isinstance(entry, int | float) else float(entry[0][0])
+    return rate * min(1.0, step.size / smallest) if smallest else rate, measured
 
 
 def _entry(rates: Mapping[str, Any], path: Sequence[str]) -> Any:

@@ -29,6 +29,7 @@ from costax.performance.kernels import (
 
 # Between these factors lies the time to move bytes: whether they are in a cache depends on what ran before.
 _MEMORY_SPREAD: Final = (0.4, 2.0)
+_UNCOMPILED_SPREAD: Final = (0.5, 2.0)
 _LAUNCH_SPREAD: Final = (0.5, 2.0)
 _OVERLAPPED: Final = ("product", "convolution")
 _LIBRARY: Final = ("sort", "fft", "library")
@@ -95,6 +96,9 @@ def cpu_time(device: Device, kernel: Kernel, working_set: Count = 0, *, without:
         # Nothing tells how long an unknown library call takes; it reads and writes its arrays at least once.
         high += UNKNOWN[1] * max(memory, launch)
     largest = max(families, key=lambda name: families[name], default="elementwise")
+    if not isinstance(kernel.origin, Instruction):
+        # The fusions, copies and rewrites of the compiler are not known.
+        low, high = low * _UNCOMPILED_SPREAD[0], high * _UNCOMPILED_SPREAD[1]
     shares = device.rates.get("parallel", {})
     return CpuTime(dict(terms), launch, low, high, tuple(dict.fromkeys(unmeasured)), float(shares.get(largest, 1.0)))
 
