@@ -17,6 +17,8 @@ from costax.performance.kernels import Kernel
 
 # At least this share of a trial is the step that it measures: noise may make the rest longer than the whole.
 _LEAST: Final = 0.05
+# The fewest launches that tell how long one takes.
+_LAUNCHES: Final = 100
 # A product or a convolution loads its operands while it computes.
 _WITH_MEMORY: Final = ("product", "convolution")
 
@@ -75,9 +77,12 @@ def rates_of(points: Sequence[Point]) -> dict[str, Any]:
 def _launch(point: Point, known: Device, name: str, start: float) -> float:
     """Return the seconds of a launch. name: "seconds", "library" or "inlined"."""
     count = sum(float(x.times) for x in point.kernels if _launched(x) == name)
-    # A version of XLA without such launches has no kernel of that kind: they then take what any launch takes.
-    if not count:
-        return known.rates["launch"].get("seconds", 0.0)
+    # A version of XLA without such launches has few kernels of that kind: they then take what any launch takes. XLA of
+    # jax 0.12 compiles the whole loop into one function; then no trial measures a launch, and each is a part of it.
+    if count < _LAUNCHES:
+        if name != "seconds":
+            return known.rates["launch"].get("seconds", 0.0)
+        count = sum(float(x.times) for x in point.kernels)
     left = point.seconds - (_others(point, known, "", start) if name == "library" else start)
     return max(left, _LEAST * point.seconds) / count
 
