@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from costax.analysis.other_tools.conventions import CONVENTIONS, Reason
 from costax.analysis.utilisation import (
@@ -20,9 +20,6 @@ from costax.hlo.metadata import RECOMPUTE
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
 
-if TYPE_CHECKING:
-    from costax.analysis.compiled_module import CompiledModule
-
 _PROGRAM: Final = "costax mfu path/to/file.py:name gives the number"
 _OMITTED: Final = {
     MODEL: "a module has what the compiler made of the program, with recomputed work, padding and what several devices "
@@ -35,7 +32,7 @@ _OMITTED: Final = {
 
 
 def module_utilisation(
-    module: CompiledModule,
+    module: Any,
     seconds: float,
     device: str | Device,
     *,
@@ -43,7 +40,7 @@ def module_utilisation(
     tokens: int | None = None,
     peak: str | None = None,
 ) -> Utilisation:
-    """Return the utilisation of a step of a module that took so many seconds; see `CompiledModule.mfu`."""
+    """Return the utilisation of a step that took so many seconds. module: a CompiledModule; see its method `mfu`."""
     check_step(seconds, tokens)
     counts, chip = module.analysis, load_device(device)
     copies = _device_count(module, devices)
@@ -65,7 +62,7 @@ def module_utilisation(
     return Utilisation(module.name, seconds, chip, copies, unit, per_device, tokens, found, _OMITTED, notes)
 
 
-def _device_count(module: CompiledModule, devices: int | None) -> int:
+def _device_count(module: Any, devices: int | None) -> int:
     """Return how many devices run a module. Raises InputError for another number than the module states."""
     stated = module.replay.module.run_on.count
     if devices is None:
@@ -85,7 +82,7 @@ def _device_count(module: CompiledModule, devices: int | None) -> int:
     return devices
 
 
-def _notes(module: CompiledModule, device: Device) -> list[str]:
+def _notes(module: Any, device: Device) -> list[str]:
     notes = [
         f"The FLOPs are those that run, work on integers included, of {module.extent}: their share of the peak is HFU."
     ]
