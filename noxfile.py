@@ -144,8 +144,8 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", "tests/fuzz/seeds.py", str(corpus), env={"JAX_PLATFORMS": "cpu"})
     limits = (f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-verbosity=1")
     for kind in ("hlo", "traces", "records", "formulas", "devices"):
-        fuzzer, seeds = f"tests/fuzz/fuzz_{kind}.py", str(corpus / kind)
-        session.run("python", fuzzer, *limits, seeds, env={"JAX_PLATFORMS": "cpu"})
+        fuzzer = str(Path("tests", "fuzz", f"fuzz_{kind}.py"))
+        session.run("python", fuzzer, *limits, str(corpus / kind), env={"JAX_PLATFORMS": "cpu"})
 
 
 @nox.session

@@ -97,14 +97,14 @@ class _DeviceReader:
         """Return the text of a key, "" where the table does not have it."""
         text = table.get(key, "")
         if not isinstance(text, str):
-            refuse(self.path, f"has a value for {key!r} that is not a text")
+            refuse(self.path, f"has a value of the wrong type for {key!r}, which is a text")
         return text
 
     def texts(self, key: str) -> tuple[str, ...]:
         entries = self.document.get(key, [])
         texts: list[Any] = cast("list[Any]", entries) if isinstance(entries, list) else [None]
         if not all(isinstance(text, str) for text in texts):
-            refuse(self.path, f"has a value for {key!r} that is not a list of texts")
+            refuse(self.path, f"has a value of the wrong type for {key!r}, which is a list of texts")
         return tuple(texts)
 
     def table(self, key: str) -> Mapping[str, Any]:
