@@ -252,6 +252,13 @@ def test_what_was_not_measured_is_named_and_widens_the_range(machine):
     assert widths[0] > 20 > widths[1]
 
 
+def test_threads_that_wait_actively_for_each_other_are_named(machine):
+    large, small = (costax.predict(costax.analyze(lax.linalg.cholesky)(spec(n, n)), machine) for n in (256, 32))
+    named = [any("wait actively for each other in potrf" in text for text in x.assumptions) for x in (large, small)]
+    assert named == [True, False]
+    assert large.range[2] > 10 * large.seconds
+
+
 def test_the_rates_of_an_earlier_calibration_are_read_but_not_predicted_with(tmp_path):
     old = MACHINE.replace(f"format = {FORMAT}\n", "layers = [[1, 1e9]]\n")
     (tmp_path / "old.toml").write_text(old)

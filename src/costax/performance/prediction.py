@@ -362,6 +362,12 @@ class Prediction(Displayed):
         names = dict.fromkeys(name for part in self.parts for name in part.timing.unmeasured)
         if names:
             sentences.append(f"Not measured by the calibration, so that the range is wide: {', '.join(names)}.")
+        waiting = dict.fromkeys(name for part in self.parts for name in part.timing.waiting)
+        if waiting:
+            sentences.append(
+                f"The threads of LAPACK wait actively for each other in {', '.join(waiting)}: where other processes "
+                "run, these take up to 20 times as long, which the range includes."
+            )
         return sentences
 
     @property

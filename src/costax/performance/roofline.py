@@ -73,6 +73,7 @@ class Timing:
     nine in ten of the measured kernels took longer than best, and nine in ten less than worst. terms: expected seconds
     of each unit. sources: which tables the model's constants come from, each the end of "from ...". processor: of a
     calibrated CPU, the expected seconds of all threads together. unmeasured: what its calibration did not measure.
+    waiting: its routines whose threads wait actively for each other.
     """
 
     expected: float
@@ -83,6 +84,7 @@ class Timing:
     sources: tuple[str, ...] = ()
     processor: float = 0.0
     unmeasured: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
     @property
     def bound(self) -> str:
@@ -169,7 +171,9 @@ class Roofline:
         link = terms.get(LINK, 0.0)
         expected = sum(terms.values()) + time.launch
         best = min(time.best / time.share + link, expected)
-        return Timing(expected, best, time.worst + link, terms, time.launch, (), time.seconds + link, time.unmeasured)
+        processor = time.seconds + link
+        found = time.unmeasured, time.waiting
+        return Timing(expected, best, time.worst + link, terms, time.launch, (), processor, *found)
 
     def _modelled(self, kernel: Kernel) -> list[Modelled]:
         """Return the times of the kernel's contractions, attention or collective by models of measured tables."""

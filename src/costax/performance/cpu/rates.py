@@ -33,12 +33,8 @@ _SPREAD: Final[Mapping[str, tuple[float, float]]] = {
     "product": (0.6, 1.7),
     "convolution": (0.6, 1.7),
 }
-THREADED: Final = 64
-"""Rows of a matrix from which the threads of LAPACK share a factorisation.
-
-They wait actively for each other: where another process has the processor of one of them, the processor time of the
-others grows many times.
-"""
+# Of routines whose threads wait actively for each other: where another process has the processor of one of them, the
+# processor time of the others grows many times.
 _THREADED_SPREAD: Final = (0.4, 20.0)
 UNKNOWN: Final = (0.1, 10.0)
 """The range of a step for which nothing like it was measured."""
@@ -87,7 +83,7 @@ def seconds_of(device: Device, step: Step) -> StepTime:
         # Nothing is known of it: as many units as additions a second.
         rate, measured = _value(_entry(device.rates, ("elementwise", "add")), step.dtype, 1.0)[0] or 1e9, False
     low, high = _SPREAD.get(family, UNKNOWN) if measured else UNKNOWN
-    if family == "library" and step.size >= THREADED:
+    if step.is_threaded:
         low, high = _THREADED_SPREAD
     seconds = step.units / rate
     return StepTime(seconds, seconds * low, seconds * high, measured)

@@ -25,6 +25,14 @@ class Step(NamedTuple):
     units: float
     size: float = 1.0
 
+    @property
+    def is_threaded(self) -> bool:
+        """Whether the threads of LAPACK share it: a factorisation of a matrix with so many rows."""
+        return self.table.startswith("library.") and self.size >= _THREADED
+
+
+# Rows of a matrix from which OpenBLAS divides a factorisation, of which jaxlib has the routines of LAPACK.
+_THREADED: Final = 64
 
 # Elementwise operations that take about as long as an addition, in HLO's names.
 CHEAP: Final = frozenset(

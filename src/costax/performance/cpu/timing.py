@@ -40,7 +40,8 @@ class CpuTime:
     """Processor seconds of one run of a kernel.
 
     terms: by unit. best, worst: of all. unmeasured: tables that the calibration lacks, and instructions without a step.
-    share: how many threads share the work on an idle machine.
+    share: how many threads share the work on an idle machine. waiting: routines whose threads wait actively for each
+    other, so that they take many times as long on a busy machine.
     """
 
     terms: dict[str, float]
@@ -49,6 +50,7 @@ class CpuTime:
     worst: float
     unmeasured: tuple[str, ...] = field(default=())
     share: float = 1.0
+    waiting: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -100,7 +102,9 @@ def cpu_time(device: Device, kernel: Kernel, working_set: Count = 0, *, without:
         # The fusions, copies and rewrites of the compiler are not known.
         low, high = low * _UNCOMPILED_SPREAD[0], high * _UNCOMPILED_SPREAD[1]
     shares = device.rates.get("parallel", {})
-    return CpuTime(dict(terms), launch, low, high, tuple(dict.fromkeys(unmeasured)), float(shares.get(largest, 1.0)))
+    share = float(shares.get(largest, 1.0))
+    waiting = tuple(step.table.rpartition(".")[2] for step in steps if step.is_threaded)
+    return CpuTime(dict(terms), launch, low, high, tuple(dict.fromkeys(unmeasured)), share, waiting)
 
 
 def launch_of(device: Device, kernel: Kernel, steps: Sequence[Step]) -> float:
