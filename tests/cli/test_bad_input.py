@@ -443,7 +443,10 @@ def test_a_fault_of_costax_asks_for_a_report(program, monkeypatch):
 
 
 def test_an_interrupt_ends_with_the_shells_code(program):
-    assert refused("analyze", f"{program}:interrupted", code=130) == "Interrupted: the command did not finish.\n"
+    assert (
+        refused("analyze", f"{program}:interrupted", code=130)
+        == "Interrupted: the command did not finish. Nothing was written.\n"
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
@@ -459,5 +462,5 @@ def test_ctrl_c_leaves_no_traceback(tmp_path):
         assert process.stderr.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=60)
-    assert (process.returncode, message) == (130, "Interrupted: the command did not finish.\n")
+    assert (process.returncode, message) == (130, "Interrupted: the command did not finish. Nothing was written.\n")
     assert not (tmp_path / "a.json").exists()
