@@ -313,3 +313,32 @@ def test_another_tools_answer_is_printed_by_the_command_line():
     told = json.loads(CliRunner().invoke(main, [*target, "--as", "torch", "--json"]).stdout)
     assert (told["count"], told["unit"], told["ours"]) == (192, "FLOPs", 192)
     assert CliRunner().invoke(main, [*target, "--as", "flopper"]).exit_code == 2
+
+
+def test_parameters_are_named_by_the_number_of_their_argument(program):
+    inputs = ("--input", "f32[8,3]", "--input", "f32[4,8]")
+    record = json.loads(ran("analyze", f"{program}:product", *inputs, "--params", "0", "--json"))
+    assert record["params"] == 8 * 3
+    assert json.loads(ran("analyze", f"{program}:product", *inputs, "--params", "0,1", "--json"))["params"] == 24 + 32
+    assert json.loads(ran("analyze", f"{program}:product", *inputs, "--json"))["params"] is None
+    # Of a target that says it already, the option is the newer word.
+    assert json.loads(ran("analyze", f"{program}:target", "--params", "1", "--json"))["params"] == 32
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("x", "list of numbers"), ("", "list of numbers"), ("-1", "list of numbers"), ("7", "--params has 7")],
+)
+def test_numbers_of_no_argument_are_refused(program, value, words):
+    result = run("analyze", f"{program}:product", "--input", "f32[8,3]", "--input", "f32[4,8]", "--params", value)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_module_has_no_parameters_to_name(tmp_path):
+    path = tmp_path / "module.hlo.txt"
+    path.write_text("HloModule m\n\nENTRY main {\n  ROOT p = f32[4] parameter(0)\n}\n")
+    for command in (["analyze"], ["predict", "--device", "l4"]):
+        result = run(*command, str(path), "--params", "0")
+        assert result.exit_code == 2
+        assert "--params does not apply to an HLO file" in result.stderr

@@ -40,7 +40,8 @@ def check_options(applicable: Collection[str], what: str = "an HLO file") -> Non
     context = click.get_current_context()
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in applicable or not parameter.expose_value:
+        # --params is kept in the context, and the command gets no value of it.
+        if name in applicable or (not parameter.expose_value and name != "params"):
             continue
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             continue

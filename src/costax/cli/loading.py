@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_missing: str, **options: Any) -> Analysis:
     """Load and analyse a target. What the program prints during import and tracing goes to standard error."""
+    import click
+
     from costax.analysis.analyze import UncountedWarning
     from costax.analysis.analyze import analyze as analyze_function
     from costax.analysis.symbolic import target_at
+    from costax.cli.options import PARAMS
     from costax.program.targets import load_target
 
+    context = click.get_current_context(silent=True)
+    if context is not None and PARAMS in context.meta:
+        options["params_argnums"] = context.meta[PARAMS]
     with shown(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         # Tables and records list the uncounted primitives themselves.
         warnings.simplefilter("ignore", UncountedWarning)

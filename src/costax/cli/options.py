@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Final, Protocol, TypeVar
@@ -25,6 +26,19 @@ class Decorator(Protocol):
 
 # The key of --debug in `Context.meta`, which all contexts of one invocation share.
 DEBUG: Final = "costax.debug"
+
+
+PARAMS: Final = "costax.params"
+"""The key of --params in `Context.meta`."""
+
+
+def _remember_params(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    numbers = value.split(",")
+    if not all(re.fullmatch(r" *[0-9]{1,9} *", number) for number in numbers):
+        raise click.BadParameter(f"{value!r} is not a list of numbers of arguments, such as 0 or 0,2.")
+    context.meta[PARAMS] = tuple(map(int, numbers))
 
 
 def _chain(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
@@ -55,7 +69,7 @@ symbol_values: Decorator = click.option(
     "b=8,s=2048. Repeat for more.",
 )
 
-# TARGET and how it is traced: `target`, `inputs`, `trips`, `on_missing`.
+# TARGET and how it is traced: `target`, `inputs`, `trips`, `on_missing`; --params is kept in `Context.meta`.
 tracing: Decorator = _chain(
     click.argument("target"),
     click.option(
@@ -67,6 +81,13 @@ tracing: Decorator = _chain(
         "needs none.",
     ),
     symbol_values,
+    click.option(
+        "--params",
+        metavar="N,...",
+        expose_value=False,
+        callback=_remember_params,
+        help="Positional arguments that are parameters, counted from 0, for functions that belong to no framework.",
+    ),
     click.option(
         "--on-missing",
         type=click.Choice(["raise", "warn"]),

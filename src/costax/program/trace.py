@@ -21,6 +21,7 @@ import numpy as np
 from costax import _jax
 from costax._jax import pytrees
 from costax.core.equation import Operand
+from costax.core.hints import hint
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.progress import stage
 from costax.errors import CostaxError, InputError, TargetError
@@ -357,7 +358,8 @@ def _check_argument_numbers(fn: Any, args: Sequence[Any], numbers: int | Sequenc
     for number in () if numbers is None else (numbers,) if isinstance(numbers, int) else numbers:
         if not -len(args) <= number < len(args):
             raise InputError(
-                f"params_argnums has {number}, but `{_name(fn)}` got {len(args)} positional arguments.",
+                f"{hint('params_argnums', '--params')} has {number}, but `{_name(fn)}` got {len(args)} positional "
+                "arguments.",
                 why="costax would find no parameters.",
                 cure="Number the positional arguments from 0, and pass the parameters by position.",
             )
