@@ -17,8 +17,8 @@ from costax.hlo.module_memory import TEMPORARIES, ModuleMemory
 from costax.hlo.proto import decode
 
 SOURCE: Final = "XLA's memory usage report"
-# Each memory space has a part with a total.
-_TOTAL: Final = re.compile(r"^Total bytes: (\d{1,18}) ", re.MULTILINE)
+# Each memory space has a part with a total. The XLA of jax 0.8 has one for all: "Total bytes used".
+_TOTAL: Final = re.compile(r"^Total bytes(?: used)?: (\d{1,18}) ", re.MULTILINE)
 _MOST_BYTES: Final = 2**28
 
 
