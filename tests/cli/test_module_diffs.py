@@ -51,6 +51,8 @@ def shapes(layers: int):
 def folder(tmp_path_factory):
     """For 5 and for 6 layers: the module, its record and the record of the comparison of its program."""
     folder = tmp_path_factory.mktemp("diffs")
+    # jax traces its own functions once for each shape: in another test's trace they have that test's lines.
+    jax.clear_caches()
     for layers in (5, 6):
         compiled = jax.jit(step).lower(*shapes(layers)).compile()
         costax.analyze(compiled)().save(folder / f"stage{layers}.json")
@@ -120,6 +122,7 @@ def test_the_difference_by_level_is_that_of_the_modules(folder):
 
 
 def test_programs_comparisons_and_modules_from_python(folder):
+    jax.clear_caches()
     compared = costax.compare(step, passes=False)(*shapes(5))
     module = costax.analyze(jax.jit(step).lower(*shapes(5)).compile())()
     found = costax.diff(compared, module)
