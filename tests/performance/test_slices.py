@@ -55,6 +55,9 @@ def test_a_device_is_taken_as_it_is():
         ("9" * 5000 + "xh100", "between 1 and"),
         ("h1000:8", "There is no device 'h1000:8'"),
         ("v5e-", "There is no device"),
+        # Gigabytes, not a number of GPUs.
+        ("h100-80", "There is no device"),
+        ("rtx4090-24", "There is no device"),
         ("v5e:2x", "There is no device"),
     ],
 )

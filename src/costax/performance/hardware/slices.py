@@ -62,7 +62,8 @@ def _several(name: str) -> Slice | None:
         return _of_chips(kind, chips, name)
     if times and (kind := _known(times["name"])):
         return _of_chips(kind, int(times["count"][:_DIGITS]), name)
-    if numbered and (kind := _known(numbered["name"])):
+    # The number behind a GPU is that of its gigabytes: a100-40.
+    if numbered and (kind := _known(numbered["name"])) and kind.family == "tpu":
         count = int(numbered["count"][:_DIGITS])
         if count % kind.cores:
             raise DeviceError(
