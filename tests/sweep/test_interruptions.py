@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 import costax
 import studies
 from costax.errors import SweepError
-from costax.sweep import grid, journal
+from costax.sweep import grid, journal, runner
 
 pytestmark = pytest.mark.once
 
@@ -70,6 +72,24 @@ def test_a_signal_ends_a_sweep_with_all_its_processes(number, tmp_path):
     if number == signal.SIGINT:
         assert f"of 400 points are in '{out}'; run the same sweep again to go on." in message
         assert "Traceback" not in message
+
+
+def test_the_folder_of_claims_goes_while_processes_still_claim(tmp_path):
+    for i in range(20):
+        claims = tmp_path / str(i)
+        claims.mkdir()
+
+        def claim(claims=claims):
+            for k in range(50):
+                with contextlib.suppress(OSError):
+                    (claims / str(k)).mkdir()
+
+        threads = [threading.Thread(target=f) for f in (claim, *[functools.partial(runner._remove, str(claims))] * 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not claims.exists()
 
 
 def test_a_factory_that_exits_is_a_failed_point():

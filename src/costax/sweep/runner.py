@@ -8,6 +8,7 @@ import pickle
 import shutil
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -264,5 +265,16 @@ def _end_with_parent(claims: str) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        shutil.rmtree(claims, ignore_errors=True)
+        _remove(claims)
         os._exit(1)
+
+
+def _remove(claims: str, seconds: float = 10) -> None:
+    """Remove the folder of claims while the processes of the sweep still make folders in it.
+
+    One try may fail: a folder that appears between the listing of its contents and its removal keeps it alive.
+    """
+    deadline = time.monotonic() + seconds
+    while Path(claims).exists() and time.monotonic() < deadline:
+        shutil.rmtree(claims, ignore_errors=True)
+        time.sleep(0.01)
