@@ -1,6 +1,8 @@
-"""What holds for every test: no width of the terminal in which pytest runs, no lines of progress."""
+"""What holds for every test: no width of the terminal in which pytest runs, no lines of progress, whole files."""
 
 import os
+
+import pytest
 
 # readline, which pytest loads, sets both in the environment of C, from which every process that a test starts
 # and every worker of pytest-xdist would have them.
@@ -10,3 +12,28 @@ for _name in ("COLUMNS", "LINES"):
 
 # On a loaded machine a stage takes seconds, and its line would stand in the output that a test compares.
 os.environ["COSTAX_QUIET"] = "1"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give pytest-xdist whole files, so that one process alone makes the fixtures of a file; a group stays a group.
+
+    With a test at a time, its controller takes a third as long as trivial tests themselves.
+    """
+    if config.option.dist != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class FilesAndGroups(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope = super()._split_scope(nodeid)
+            return nodeid.partition("::")[0] if scope == nodeid else scope
+
+    config.option.loadscopereorder = False  # `pytest_collection_modifyitems` has ordered them
+    return FilesAndGroups(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files with slow tests first: at the end, a process that has no more work waits for the others."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
