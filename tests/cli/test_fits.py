@@ -17,6 +17,7 @@ def run(*arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_the_command_says_whether_a_program_fits():
     assert run("fits", f"{EXAMPLES}/resnet.py:resnet50", "--device", "l4").exit_code == 0
     done = run("fits", f"{EXAMPLES}/llama.py:llama2_7b", "--device", "tpu-v5e", "--json")

@@ -94,6 +94,7 @@ def test_a_command_fits_every_width_and_breaks_no_number(run, name):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("name", SLOW)
 def test_a_command_that_compiles_fits_too(run, name):
     assert max(map(len, run(60, *COMMANDS[name]).splitlines())) <= 60
@@ -122,6 +123,7 @@ def test_without_a_width_a_pipe_gets_whole_lines(run):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_real_terminal_of_this_width(tmp_path, width):
     record = tmp_path / "record.json"
