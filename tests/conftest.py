@@ -1,6 +1,7 @@
 """What holds for every test: no width of the terminal in which pytest runs, no lines of progress, whole files."""
 
 import os
+from collections import Counter
 
 import pytest
 
@@ -34,6 +35,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Put the files with slow tests first: at the end, a process that has no more work waits for the others."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Put files that take long first: at the end, a process that has no more work waits for the others."""
+    tests = Counter(item.path for item in items)
+    slow = {item.path for item in items for name in ("slow", "browser") if item.get_closest_marker(name)}
+    items.sort(key=lambda item: 0 if item.path in slow else 1 if tests[item.path] > 50 else 2)
