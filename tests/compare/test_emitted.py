@@ -373,7 +373,7 @@ def counting_names(module: Module, times) -> set[str]:
 SHORT = [each for each in programs(devices=jax.device_count()) if not each.long_to_compile]
 
 
-@pytest.mark.parametrize("program", parameters(SHORT, compiled=True))
+@pytest.mark.parametrize("program", parameters(SHORT))
 def test_the_count_of_a_program_is_at_least_that_of_its_hlo(program: Program):
     fn, args = made(program)
     stage = jax.jit(fn).lower(*args)
