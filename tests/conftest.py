@@ -4,6 +4,7 @@ import os
 from collections import Counter
 
 import pytest
+from hypothesis import settings
 
 # readline, which pytest loads, sets both in the environment of C, from which every process that a test starts
 # and every worker of pytest-xdist would have them.
@@ -13,6 +14,11 @@ for _name in ("COLUMNS", "LINES"):
 
 # On a loaded machine a stage takes seconds, and its line would stand in the output that a test compares.
 os.environ["COSTAX_QUIET"] = "1"
+
+
+# Nor is an example wrong that took long there.
+settings.register_profile("costax", deadline=None)
+settings.load_profile("costax")
 
 
 @pytest.hookimpl(optionalhook=True)

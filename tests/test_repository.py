@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import shutil
 import tomllib
@@ -43,17 +44,26 @@ def modules(package: Path) -> dict[str, Path]:
     return names
 
 
+@functools.cache
+def named(text: str) -> list[tuple[str, str, int]]:
+    """What a text imports, by the longest name that it may have, and by that of a module; and the line."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative imports are not read: {ast.unparse(node)}"
+            found += [(f"{node.module}.{alias.name}", str(node.module), node.lineno) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            literal = [str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+            found += [(name, name, node.lineno) for name in literal]
+    return found
+
+
 def imports(path: Path, known: dict[str, Path]) -> Iterator[tuple[str, int]]:
     """Every costax module that a file imports anywhere: in functions, for type checkers, and by a literal name."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: relative imports are not read"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from ((name if name in known else str(node.module), node.lineno) for name in names)
-        elif isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
-            yield from ((str(arg.value), node.lineno) for arg in node.args[:1] if isinstance(arg, ast.Constant))
+    for name, module, line in named(path.read_text()):
+        yield (name if name in known else module), line
 
 
 def graph(package: Path) -> dict[str, list[tuple[str, int]]]:
