@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from math import log2
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +16,10 @@ from jax import lax
 
 import costax
 from costax.errors import DeviceError
-from costax.measure.calibration.clock import sample, share
+from costax.measure.calibration.clock import processor_seconds, sample, share
 from costax.measure.calibration.rates import Point, rates_of
 from costax.measure.calibration.trials import all_trials
+from costax.performance.cpu import timing
 from costax.performance.cpu.rates import FORMAT
 from costax.performance.cpu.timing import steps_of
 from costax.performance.hardware import read
@@ -226,6 +230,84 @@ def test_wall_time_is_the_processor_time_over_the_threads_that_share_it(machine)
     assert found.processor_seconds - found.dispatch == pytest.approx(10**6 / 1e9, rel=0.02)
     best, expected, worst = found.range
     assert best <= expected <= found.processor_seconds <= worst
+
+
+def test_the_processor_time_has_what_other_threads_take_at_this_moment():
+    done, end = threading.Event(), threading.Event()
+    taken = []
+
+    def work():
+        start = time.thread_time()
+        while time.thread_time() - start < 0.003:
+            pass
+        taken.append(time.thread_time() - start)
+        done.set()
+        end.wait()
+
+    before = processor_seconds()
+    thread = threading.Thread(target=work)
+    thread.start()
+    done.wait()
+    # The clock of the process has the time of a running thread only since the last tick of the system.
+    found = processor_seconds() - before
+    end.set()
+    thread.join()
+    assert found >= taken[0]
+
+
+def test_threads_without_work_wait_for_the_calibrated_time_at_most(monkeypatch):
+    def kernel(times, *, shared=False):
+        return SimpleNamespace(times=times, shared=shared)
+
+    monkeypatch.setattr(timing, "uses_threads", lambda kernel: kernel.shared)
+    shared, alone = kernel(1, shared=True), kernel(1)
+    # Two processors. A shared kernel leaves none of their time over; one that runs alone leaves as much as it takes.
+    assert timing.waiting([(alone, 5.0, 5.0)], 3.0, 2) == 0
+    assert timing.waiting([(alone, 5.0, 5.0), (shared, 8.0, 4.0)], 3.0, 2) == 0
+    assert timing.waiting([(shared, 8.0, 4.0), (alone, 1.0, 1.0), (alone, 1.0, 1.0)], 3.0, 2) == 2
+    assert timing.waiting([(shared, 8.0, 4.0), (alone, 5.0, 5.0)], 3.0, 2) == 3
+    assert timing.waiting([(shared, 8.0, 4.0), (alone, 5.0, 5.0), (shared, 8.0, 4.0), (alone, 1.0, 1.0)], 3.0, 2) == 4
+    # Ten iterations: a shared kernel, two seconds alone, and so on.
+    loop = [(kernel(10, shared=True), 8.0, 4.0), (kernel(10), 2.0, 2.0)]
+    assert timing.waiting(loop, 3.0, 2) == 20
+    assert timing.waiting(loop[::-1], 3.0, 2) == 18
+    # Two of four processors share a kernel.
+    assert timing.waiting([(shared, 2.0, 1.0)], 3.0, 4) == 2
+
+
+def test_a_prediction_of_processor_time_has_the_waiting(tmp_path):
+    waits = MACHINE.replace("argument = 1e-6", "argument = 1e-6\nwaiting = 2e-4\nprocessors = 2")
+    (tmp_path / "waits.toml").write_text(waits)
+
+    def program(x, y):
+        return jnp.exp(x), lax.sort(y)
+
+    args = spec(1000, 1000), spec(4, 10_000)
+    (tmp_path / "machine.toml").write_text(MACHINE)
+    without = costax.predict(compiled(program, *args), read(tmp_path / "machine.toml"))
+    found = costax.predict(compiled(program, *args), read(tmp_path / "waits.toml"))
+    assert without.waiting == 0
+    assert 0 < found.waiting <= 4e-4
+    assert found.processor_seconds == pytest.approx(without.processor_seconds + found.waiting)
+    assert found.seconds == without.seconds
+
+
+@pytest.mark.parametrize("side", [3, 7])
+def test_a_depthwise_convolution_of_a_library_is_one_product_for_each_result(side):
+    def convolved(x, k):
+        return lax.conv_general_dilated(
+            x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=16
+        )
+
+    found = steps(costax.analyze(convolved)(spec(2, 10, 12, 16), spec(side, side, 1, 16)))
+    assert found == [("convolution.depthwise", "f32", 2 * 10 * 12 * 16, side * side)]
+
+
+def test_a_qr_factorisation_of_a_jaxpr_has_the_routines_of_the_module():
+    program = jnp.linalg.qr
+    names = {step.table for step in steps(compiled(program, spec(30, 20))) if step.table.startswith("library")}
+    assert names == {step.table for step in steps(costax.analyze(program)(spec(30, 20)))} & names
+    assert names == {"library.geqrf", "library.orgqr"}
 
 
 def test_a_loop_on_little_data_is_one_function_without_launches(machine):

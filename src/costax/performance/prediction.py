@@ -14,7 +14,7 @@ from costax.core.open_symbols import check_numbers
 from costax.errors import DeviceError
 from costax.performance import unfused_attention
 from costax.performance.cpu.rates import check_format
-from costax.performance.cpu.timing import allocation, uses_threads
+from costax.performance.cpu.timing import allocation, uses_threads, waiting
 from costax.performance.efficiency.tables import program_spread
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as device_of
@@ -128,7 +128,16 @@ class Prediction(Displayed):
         """
         if not self.device.rates:
             return None
-        return sum(part.timing.processor * part.kernel.times for part in self.parts) + self.dispatch
+        return sum(part.timing.processor * part.kernel.times for part in self.parts) + self.dispatch + self.waiting
+
+    @cached_property
+    def waiting(self) -> float:
+        """Processor seconds in which other threads wait actively for their next part, while one thread works alone."""
+        rates = self.device.rates.get("dispatch", {})
+        if "waiting" not in rates:
+            return 0.0
+        kernels = [(part.kernel, part.timing.processor, part.timing.expected) for part in self.parts]
+        return waiting(kernels, float(rates["waiting"]), float(rates["processors"]))
 
     @property
     def range(self) -> tuple[float, float, float]:
@@ -138,7 +147,7 @@ class Prediction(Displayed):
         without measurements takes at best the time of its slowest unit at the peak, without a start, and at worst the
         time of all units one after the other. Worst also launches every kernel from the host.
         """
-        worst = sum(part.timing.worst * part.kernel.times for part in self.parts) + self.dispatch
+        worst = sum(part.timing.worst * part.kernel.times for part in self.parts) + self.dispatch + self.waiting
         # A calibrated CPU starts a program in half of the typical time at best.
         best = min(self._best + (self.dispatch / 2 if self.device.rates else 0.0), self.seconds)
         low, high = self._spread

@@ -7,6 +7,7 @@ machine with other work processor time stays what it is, while wall time depends
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,7 +152,7 @@ def _compile(trial: Trial) -> _Compiled:
         args: Any = _api.device_put(host)
         jitted = _api.jit(fn)
         compiled = jitted.lower(*args).compile()
-        analysis = cast("Predictable", analyze(compiled)())
+        analysis = cast("Predictable", analyze(jitted)(*args) if trial.traced else analyze(compiled)())
         # A call of a compiled program takes a longer way through Python, and its start is measured apart.
         program = jitted if trial.table in ("dispatch", "argument") else compiled
 
@@ -216,7 +217,12 @@ _UNITS: Final = {"f32": "fp32", "f64": "fp64"}
 def _table(name: str, entries: Mapping[str, Any]) -> list[str]:
     """Return the lines of a table and of the tables in it."""
     lines = ["", f"[{name}]"]
-    lines += [f"{key} = {_value(entry)}" for key, entry in entries.items() if not isinstance(entry, dict)]
+    # A key that is the name of a table with a part, such as "product.batched", has quotes.
+    lines += [
+        f"{json.dumps(key) if '.' in key else key} = {_value(entry)}"
+        for key, entry in entries.items()
+        if not isinstance(entry, dict)
+    ]
     for key, entry in entries.items():
         if isinstance(entry, dict):
             lines += _table(f"{name}.{key}", entry)  # pyright: ignore[reportUnknownArgumentType]

@@ -6,12 +6,13 @@ has beyond that is the time of its own step.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from statistics import median
 from typing import Any, Final, NamedTuple
 
 from costax.performance.cpu.rates import FORMAT
-from costax.performance.cpu.timing import allocation, cpu_time, steps_of, uses_threads
+from costax.performance.cpu.timing import allocation, cpu_time, launch_name, steps_of, uses_threads
 from costax.performance.hardware import Device
 from costax.performance.kernels import Kernel
 
@@ -19,6 +20,8 @@ from costax.performance.kernels import Kernel
 _LEAST: Final = 0.05
 # The fewest launches that tell how long one takes.
 _LAUNCHES: Final = 100
+# A trial that takes so many seconds of processor time tells how many threads share it.
+_TELLING: Final = 1e-3
 # A product or a convolution loads its operands while it computes.
 _WITH_MEMORY: Final = ("product", "convolution")
 
@@ -60,7 +63,12 @@ def rates_of(points: Sequence[Point]) -> dict[str, Any]:
         elif family == "threads":
             left = point.seconds - _others(point, known, "elementwise", start)
             rates["dispatch"]["threads"] = max(left, _LEAST * point.seconds)
+        elif family == "waiting":
+            # What other threads take beyond the busiest, which alone does all but the short kernel that they share.
+            rates["dispatch"]["waiting"] = point.seconds * (1 - 1 / point.share)
+            rates["dispatch"]["processors"] = os.cpu_count() or 1
         elif family == "launch":
+            rates["launch"][name] = 0.0
             rates["launch"][name] = _launch(point, known, name, start)
         elif family == "memory":
             found.append(_memory(point, known, start))
@@ -75,20 +83,17 @@ def rates_of(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def _launch(point: Point, known: Device, name: str, start: float) -> float:
-    """Return the seconds of a launch. name: "seconds", "library" or "inlined"."""
-    count = sum(float(x.times) for x in point.kernels if _launched(x) == name)
+    """Return the seconds of a launch. name: as `launch_name` returns it."""
+    count = sum(float(x.times) for x in point.kernels if launch_name(x) == name)
     # A version of XLA without such launches has few kernels of that kind: they then take what any launch takes. XLA of
     # jax 0.12 compiles the whole loop into one function; then no trial measures a launch, and each is a part of it.
     if count < _LAUNCHES:
         if name != "seconds":
             return known.rates["launch"].get("seconds", 0.0)
         count = sum(float(x.times) for x in point.kernels)
-    left = point.seconds - (_others(point, known, "", start) if name == "library" else start)
+    # Those of larger arrays come when the rates of what they compute are known.
+    left = point.seconds - (_others(point, known, "", start) if name in ("divided", "library", "shared") else start)
     return max(left, _LEAST * point.seconds) / count
-
-
-def _launched(kernel: Kernel) -> str:
-    return "inlined" if kernel.inlined else "library" if kernel.is_library else "seconds"
 
 
 def _memory(point: Point, known: Device, start: float) -> _Rate:
@@ -119,13 +124,19 @@ def _measures(kernel: Kernel, table: str) -> bool:
     return any(step.table.startswith(table) for step in steps_of(kernel)[0])
 
 
-def _step(point: Point, known: Device, start: float) -> list[_Rate]:
+def _units(point: Point) -> dict[tuple[str, str, float], float]:
+    """Return the units of the steps that a trial measures, by table, dtype and size."""
     units: dict[tuple[str, str, float], float] = {}
     for kernel in point.kernels:
         for step in steps_of(kernel)[0]:
             if step.table.startswith(point.table):
                 key = (step.table, step.dtype, step.size)
                 units[key] = units.get(key, 0.0) + step.units * float(kernel.times)
+    return units
+
+
+def _step(point: Point, known: Device, start: float) -> list[_Rate]:
+    units = _units(point)
     if not units:
         return []
     left = max(point.seconds - _others(point, known, point.table, start), _LEAST * point.seconds)
@@ -151,9 +162,11 @@ def _tables(found: Sequence[_Rate]) -> dict[str, Any]:
 
 
 def _shares(points: Sequence[Point]) -> dict[str, float]:
-    """Return how many threads share the steps of each family, of the trials that are long enough to tell."""
+    """Return how many threads share the steps of each table and of its family, of trials long enough to tell."""
     shares: dict[str, list[float]] = {}
     for point in points:
-        if point.seconds > 1e-3:
-            shares.setdefault(point.table.partition(".")[0], []).append(point.share)
-    return {family: median(values) for family, values in shares.items()}
+        if point.seconds > _TELLING and point.table != "waiting":
+            tables = {table for table, _, _ in _units(point)} or {point.table}
+            for name in {point.table.partition(".")[0], *tables}:
+                shares.setdefault(name, []).append(point.share)
+    return {name: median(values) for name, values in shares.items()}

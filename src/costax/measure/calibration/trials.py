@@ -32,12 +32,13 @@ class Trial:
     """A program to time.
 
     table: of the steps that it measures, or their first parts. make: returns the function and its arguments. double:
-    with 64-bit numbers.
+    with 64-bit numbers. traced: its steps are those of the equations, of what XLA expands into many instructions.
     """
 
     table: str
     make: Callable[[], Made]
     double: bool = False
+    traced: bool = False
 
 
 def all_trials(*, quick: bool) -> Iterator[Trial]:
@@ -49,13 +50,18 @@ def all_trials(*, quick: bool) -> Iterator[Trial]:
     yield Trial("launch.inlined", _small_loop)
     for power in (14, 22) if quick else (12, 15, 18, 20, 23, 24, 25, 27):
         yield Trial("memory", lambda power=power: _in_place(2**power))
-    yield Trial("threads", lambda: (lambda x: x * 0.5 + 1.0, (normal(160, 256),)))
+    yield Trial("threads", lambda: (lambda x: x * 0.5 + 1.0, (normal(*_DIVIDED),)))
+    yield Trial("waiting", _divided_and_alone)
     for power in (16, 24) if quick else (16, 20, 23, 26):
         yield Trial("allocation", lambda power=power: (_filled(2**power // 4), (normal(1),)))
     yield from _elementwise(quick)
-    yield Trial("launch.library", _loop_of_reductions)
+    yield Trial("launch.divided", _loop_of_divided)
+    yield Trial("launch.library", lambda: _loop_of_reductions(48, 128))
     yield from _moving(quick)
     yield from _reducing(quick)
+    yield Trial("launch.shared", lambda: _loop_of_reductions(*_DIVIDED))
+    for words in (2**16,) if quick else (2**6, 2**11, 2**16, 2**20):
+        yield Trial("random", lambda n=words: _words(n), traced=True)
     yield from _indexing(quick)
     yield from _sorting(quick)
     yield from _linear_algebra(quick)
@@ -66,6 +72,8 @@ def all_trials(*, quick: bool) -> Iterator[Trial]:
 _ARGUMENTS: Final = 32
 _RESULTS: Final = 4
 _STEPS: Final = 300
+# An array that XLA and its libraries divide among threads.
+_DIVIDED: Final = (512, 256)
 # Elements of an elementwise trial: 64 KB in float32, within the second-level cache.
 _ELEMENTS: Final = (64, 256)
 # Iterations of an elementwise trial: of a slow operation few, of a fast one so many that its start hardly counts.
@@ -105,11 +113,25 @@ def _small_loop() -> Made:
     return lambda x: _lax.scan(step, x, None, length=8 * _STEPS)[0], (normal(4),)
 
 
-def _loop_of_reductions() -> Made:
+def _loop_of_divided() -> Made:
+    return lambda x: _lax.fori_loop(0, _STEPS, lambda _, x: x * 0.5 + 1.0, x), (normal(*_DIVIDED),)
+
+
+def _loop_of_reductions(rows: int, columns: int) -> Made:
     def step(x: Any, _: Any) -> Any:
         return x - x.sum(), None
 
-    return lambda x: _lax.scan(step, x, None, length=_STEPS)[0], (normal(48, 128),)
+    return lambda x: _lax.scan(step, x, None, length=_STEPS)[0], (normal(rows, columns),)
+
+
+def _divided_and_alone() -> Made:
+    """Return a kernel that threads share, and work of one thread after it that is longer than the others wait."""
+
+    def program(x: Any, y: Any) -> Any:
+        x = x * 0.5 + 1.0
+        return x, _lax.fori_loop(0, 60 * _STEPS, lambda _, y: y[::-1] * 0.5 + x[0, 0], y)
+
+    return program, (normal(*_DIVIDED), normal(64))
 
 
 def _in_place(nbytes: int) -> Made:
@@ -167,6 +189,20 @@ def _sixteen_integers(x: Any) -> Any:
     for step in range(5):
         x = (x ^ (x << 7)) + step
     return x
+
+
+def _words(count: int) -> Made:
+    """Return a program that draws random words, in a loop if they are few."""
+    draws = max(1, 2**14 // count)
+
+    def draw(key: Any) -> Any:
+        def step(key: Any, _: Any) -> Any:
+            bits = _api.random.bits(key, (count,))
+            return _api.random.wrap_key_data(bits[:2]), None
+
+        return _api.random.bits(_lax.scan(step, key, None, length=draws - 1)[0] if draws > 1 else key, (count,))
+
+    return lambda data: draw(_api.random.wrap_key_data(data)), (integers(1000, 2, dtype="uint32"),)
 
 
 _SLOW: Final = ("sine", "cosine", "power", "remainder", "cbrt", "atan2")
@@ -375,6 +411,7 @@ def _convolutions(quick: bool) -> Iterator[Trial]:
     yield Trial("convolution", lambda: _convolution((1, 30, 30), 64, 64, 3, groups=64))
     if quick:
         return
+    yield Trial("convolution", lambda: _convolution((1, 30, 30), 64, 64, 7, groups=64))
     yield Trial("convolution", lambda: _convolution((1, 30, 30), 64, 64, 3, groups=8))
     for channels in (8, 48):
         yield Trial("convolution", lambda c=channels: _convolution((2, 1500), c, c, 5))

@@ -267,9 +267,7 @@ def _contraction(ins: Instruction, library: bool) -> list[Step]:
     if ins.opcode == "dot":
         return steps.product(dtype, batch, m, n, k)
     holes = any(w.base_dilation > 1 for w in ins.window)
-    return steps.convolution(
-        dtype, 2 * batch * m * n * k, len(ins.window), fused=library, groups=int(batch), holes=holes, channels=min(n, k)
-    )
+    return steps.convolution(dtype, (batch, m, n, k), len(ins.window), fused=library, holes=holes)
 
 
 _READERS: Final[Mapping[str, Callable[[Instruction], list[Step]]]] = {

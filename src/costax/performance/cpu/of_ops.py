@@ -83,9 +83,6 @@ _ROUTINES: Final[Mapping[str, str]] = {
     "hessenberg": "gehrd",
     "tridiagonal": "sytrd",
 }
-# Operations of one random word by threefry: twenty rounds of an addition, a rotation (three operations) and an
-# exclusive or, and five additions of three words of keys. jax draws each word by a block of its own.
-_THREEFRY: Final = 20 * 5 + 5 * 3
 
 
 def steps_of(ops: Sequence[Op]) -> tuple[list[Step], list[str]]:
@@ -139,8 +136,7 @@ def _contraction(op: Op, ins: Sequence[Operand], params: Mapping[str, Any]) -> l
     holes = any(x > 1 for x in params["lhs_dilation"])
     # XLA's library takes the convolutions of images without holes.
     fused = rank == 2 and not holes
-    flops = 2 * batch * m * n * k
-    return steps.convolution(ins[0].dtype, flops, rank, fused=fused, groups=int(batch), holes=holes, channels=min(n, k))
+    return steps.convolution(ins[0].dtype, (batch, m, n, k), rank, fused=fused, holes=holes)
 
 
 def _reduce(ins: Sequence[Operand], outs: Sequence[Operand], params: Mapping[str, Any]) -> list[Step]:
@@ -206,7 +202,12 @@ def _solve(ins: Sequence[Operand], _: Sequence[Operand], __: Mapping[str, Any]) 
 
 
 def _random(_: Sequence[Operand], outs: Sequence[Operand], __: Mapping[str, Any]) -> list[Step]:
-    return [Step("elementwise.add", "u32", _THREEFRY * _count(outs[0]))]
+    # XLA expands threefry into a loop over its rounds, whose kernels pass all words through memory.
+    return [Step("random", "u32", _count(outs[0]), _count(outs[0]))]
+
+
+def _qr(ins: Sequence[Operand], _: Sequence[Operand], __: Mapping[str, Any]) -> list[Step]:
+    return [step for name in ("geqrf", "orgqr") for step in steps.factorisation(name, ins[0].dtype, ins[0].shape)]
 
 
 def _minor(operand: Operand) -> int:
@@ -233,5 +234,6 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "sort": _sort,
     "top_k": _top,
     "fft": _fft,
+    "qr": _qr,
     "triangular_solve": _solve,
 }

@@ -16,7 +16,7 @@ from costax.errors import DeviceError
 from costax.performance.cpu.steps import Step
 from costax.performance.hardware import Device
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The number of the format of the rates in a device file that `costax calibrate` writes."""
 
 # What a step takes at best and at worst, over what is expected, by the first part of its table: how far two programs
@@ -27,6 +27,7 @@ _SPREAD: Final[Mapping[str, tuple[float, float]]] = {
     "move": (0.4, 2.0),
     "gather": (0.5, 2.0),
     "scatter": (0.5, 2.0),
+    "random": (0.5, 2.0),
     "sort": (0.5, 1.4),
     "fft": (0.6, 1.7),
     "library": (0.5, 2.0),
@@ -69,8 +70,7 @@ def check_format(device: Device) -> None:
     if device.rates and device.rates.get("format") != FORMAT:
         raise DeviceError(
             f"An earlier costax measured the rates of {device.name}, on {device.calibrated or 'an unknown day'}.",
-            why="They are of whole layers; a prediction now needs the rates of sorts, factorisations, scatters, loops "
-            "and other parts of a program.",
+            why="They are in other units, and lack the rates of some parts of a program that a prediction now needs.",
             cure="Measure this machine again: costax calibrate.",
         )
 

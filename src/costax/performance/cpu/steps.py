@@ -171,14 +171,21 @@ def product(dtype: str, batch: float, m: float, n: float, k: float) -> list[Step
 
 
 def convolution(
-    dtype: str, flops: float, rank: int, *, fused: bool, groups: int = 1, holes: bool = False, channels: float = 1
+    dtype: str, sizes: tuple[float, float, float, float], rank: int, *, fused: bool, holes: bool = False
 ) -> list[Step]:
-    """Return the steps of a convolution; units are FLOPs.
+    """Return the steps of a convolution; units are FLOPs, of a depthwise one in a library sums of its taps.
 
-    rank: dimensions of the image. fused: by XLA into a kernel of its library. holes: of a transposed convolution.
+    sizes: groups, positions, output features of a group, and products summed for each. rank: dimensions of the image.
+    fused: by XLA into a kernel of its library. holes: of a transposed convolution.
     """
+    groups, m, n, k = sizes
+    flops, channels = 2 * groups * m * n * k, min(n, k)
     if groups > 1:
-        kind = "depthwise" if fused else "grouped"
+        if fused:
+            # XLA's library has no such convolution: it computes a product for each output, whose start takes longer
+            # than its few taps.
+            return [Step("convolution.depthwise", dtype, groups * m * n, k)]
+        kind = "grouped"
     elif fused:
         kind = "fused"
     else:

@@ -75,13 +75,13 @@ def cpu_time(device: Device, kernel: Kernel, working_set: Count = 0, *, without:
     terms: dict[str, float] = defaultdict(float)
     low = high = 0.0
     unmeasured = list(unknown)
-    families: dict[str, float] = defaultdict(float)
+    tables: dict[str, float] = defaultdict(float)
     for step in steps:
         if without and step.table.startswith(without):
             continue
         time = seconds_of(device, step)
         terms[_unit(step.table)] += time.seconds
-        families[step.table.partition(".")[0]] += time.seconds
+        tables[step.table] += time.seconds
         low, high = low + time.low, high + time.high
         if not time.measured:
             unmeasured.append(f"{step.table} ({step.dtype})")
@@ -91,29 +91,40 @@ def cpu_time(device: Device, kernel: Kernel, working_set: Count = 0, *, without:
     memory = max(memory - arithmetic, 0.0)
     if memory:
         terms[MEMORY] = memory
-    launch = launch_of(device, kernel, steps)
+    launch = launch_of(device, kernel)
     low += memory * _MEMORY_SPREAD[0] + launch * _LAUNCH_SPREAD[0]
     high += memory * _MEMORY_SPREAD[1] + launch * _LAUNCH_SPREAD[1]
     if unknown:
         # Nothing tells how long an unknown library call takes; it reads and writes its arrays at least once.
         high += UNKNOWN[1] * max(memory, launch)
-    largest = max(families, key=lambda name: families[name], default="elementwise")
+    largest = max(tables, key=lambda name: tables[name], default="elementwise")
     if not isinstance(kernel.origin, Instruction):
         # The fusions, copies and rewrites of the compiler are not known.
         low, high = low * _UNCOMPILED_SPREAD[0], high * _UNCOMPILED_SPREAD[1]
     shares = device.rates.get("parallel", {})
-    share = float(shares.get(largest, 1.0))
+    share = float(shares.get(largest, shares.get(largest.partition(".")[0], 1.0)))
     waiting = tuple(step.table.rpartition(".")[2] for step in steps if step.is_threaded)
     return CpuTime(dict(terms), launch, low, high, tuple(dict.fromkeys(unmeasured)), share, waiting)
 
 
-def launch_of(device: Device, kernel: Kernel, steps: Sequence[Step]) -> float:
-    """Return the seconds to start a kernel; a kernel in a small call is a part of its function."""
-    rates = device.rates.get("launch", {})
+def launch_name(kernel: Kernel) -> str:
+    """Return the name of the rate of starting a kernel; a kernel in a small call is a part of its function."""
     if kernel.inlined:
-        return float(rates.get("inlined", 0.0))
-    library = kernel.is_library and not any(step.table.startswith(_OVERLAPPED) for step in steps)
-    return float(rates.get("library" if library else "seconds", 0.0))
+        return "inlined"
+    if kernel.is_library and not any(step.table.startswith(_OVERLAPPED) for step in steps_of(kernel)[0]):
+        return "shared" if uses_threads(kernel) else "library"
+    return (
+        "divided" if isinstance(kernel.origin, Instruction) and of_instructions.is_divided(kernel.origin) else "seconds"
+    )
+
+
+def launch_of(device: Device, kernel: Kernel) -> float:
+    """Return the seconds to start a kernel."""
+    rates = device.rates.get("launch", {})
+    name = launch_name(kernel)
+    return float(
+        rates.get(name, rates.get("library" if name == "shared" else "seconds", 0.0) if name != "inlined" else 0)
+    )
 
 
 def uses_threads(kernel: Kernel) -> bool:
@@ -131,6 +142,28 @@ def uses_threads(kernel: Kernel) -> bool:
         return False
     flops = max((x.units for x in steps_of(kernel)[0] if x.table.startswith(_OVERLAPPED)), default=0.0)
     return flops >= _DIVIDED_FLOPS or sum(of_instructions.moved(kernel.origin)) >= _DIVIDED
+
+
+def waiting(kernels: Sequence[tuple[Kernel, float, float]], most: float, processors: float) -> float:
+    """Return the processor seconds in which threads that have no work wait actively for some.
+
+    A thread looks for its next part for a while before it sleeps, and that is processor time. kernels: in the order in
+    which they run, each with its processor seconds and its seconds. most: seconds that all threads but one wait
+    together for a part that does not come.
+    """
+    total = idle = 0.0
+    shared = 0.0  # how often the last kernel that threads share runs
+    for kernel, processor, seconds in kernels:
+        times = float(kernel.times)
+        # While a kernel runs, so much time of all processors has no work.
+        rest = max(processors * seconds - processor, 0.0)
+        if uses_threads(kernel):
+            # In a loop what lies before the first such kernel follows the last one of the iteration before.
+            total += min(idle / (shared or times), most) * (shared or times - 1)
+            idle, shared = rest * times, times
+        else:
+            idle += rest * times
+    return total + min(idle / shared, most) * shared if shared else 0.0
 
 
 # Instructions that XLA computes with a library of its own.
