@@ -1,6 +1,16 @@
 """Realistic programs of kinds that `sample.py` lacks, written before the memory models of the TPU and the CPU."""
 
-from kinds import layers, models, numerics, sequences, sharded, training
+from kinds import layers, models, numerics, sequences, sharded, training, unseen_learning, unseen_science
 from kinds.registry import PROGRAMS
 
-__all__ = ["PROGRAMS", "layers", "models", "numerics", "sequences", "sharded", "training"]
+__all__ = [
+    "PROGRAMS",
+    "layers",
+    "models",
+    "numerics",
+    "sequences",
+    "sharded",
+    "training",
+    "unseen_learning",
+    "unseen_science",
+]

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
+from costax.performance.memory.merged_products import reads_parts_in_place
 from costax.performance.memory.recomputation import CodeDuplication, costly_to_recompute, reduces_last_axis
+from costax.performance.memory.softmax import softmax_results
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind
 
@@ -27,13 +29,19 @@ class Fusion:
     buffers: the values that have a buffer. reads: by op, the buffers that it reads, through everything that is fused
     into it. overwritable: by op, those of `reads` that it reads at the same index as it writes its result, so that the
     result may overwrite them. limited: whether XLA's limit on code duplication decided about some buffer; then the
-    buffers depend on the order in which XLA fuses, which costax does not replay.
+    buffers depend on the order in which XLA fuses, which costax does not replay. many_lookups: whether one kernel would
+    gather from more arrays of computed indices than XLA is seen to put into one.
     """
 
     buffers: set[int]
     reads: list[tuple[int, ...]]
     overwritable: list[frozenset[int]]
     limited: bool = False
+    many_lookups: bool = False
+
+
+# A bilinear interpolation gathers four times; XLA for an H100 stores what `map_coordinates` under vmap gathers.
+_MOST_LOOKUPS = 3
 
 
 def unfused(region: Region) -> Fusion:
@@ -50,6 +58,8 @@ def fused(region: Region, model: CompilerModel) -> Fusion:
     recomputing compared with those of a buffer, because the comparison needs to know where the kernels end.
     """
     kept = _unfusible(region, model)
+    if model.kind == "gpu":
+        kept |= softmax_results(region, kept)
     kept |= costly_to_recompute(region, kept, model)
     duplicated = CodeDuplication(region, kept, model).values_to_keep()
     kept |= duplicated
@@ -65,7 +75,25 @@ def fused(region: Region, model: CompilerModel) -> Fusion:
     sources = _source_buffers(region, kept, [set() for _ in region.values], model)
     buffers = {x for x in range(len(region.values)) if sources[x] == (x,)}
     reads = [tuple(dict.fromkeys(s for x in op.inputs if x is not None for s in sources[x])) for op in region.ops]
-    return Fusion(buffers, reads, _overwritable(region, sources, reads), limited=bool(duplicated))
+    return Fusion(
+        buffers,
+        reads,
+        _overwritable(region, sources, reads),
+        limited=bool(duplicated),
+        many_lookups=_most_lookups(region, _consuming_kernels(region, buffers)) > _MOST_LOOKUPS,
+    )
+
+
+def _most_lookups(region: Region, kernels: list[set[int]]) -> int:
+    """Return how many gathers with indices that are computed the kernel has that has most."""
+    counts: dict[int, int] = {}
+    for op in region.ops:
+        inputs = [x for x in op.inputs if x is not None]
+        gathers = op.traits.partial and op.traits.computed_where_used and len(inputs) > 1 and not op.inserted
+        if gathers and kernels[inputs[1]]:
+            for kernel in kernels[op.outputs[0]]:
+                counts[kernel] = counts.get(kernel, 0) + 1
+    return max(counts.values(), default=0)
 
 
 def _overwritable(region: Region, sources: list[tuple[int, ...]], reads: list[tuple[int, ...]]) -> list[frozenset[int]]:
@@ -127,6 +155,8 @@ def _unfusible(region: Region, model: CompilerModel) -> set[int]:
             kept.update(x for x in _buffer_operands(op) if x is not None and not _fuses_into_dot(region, op, x, model))
         elif op.traits.in_place and op.inputs[0] is not None:
             kept.add(op.inputs[0])
+        elif reads_parts_in_place(op):
+            kept.update(x for x in op.inputs if x is not None)
     # The slice of an array that a scan goes through ("slice") is read from that array; a scalar is part of the code.
     return {x for x in kept if region.values[x].kind != "constant" or region.values[x].nbytes > model.inline_bytes}
 
@@ -150,6 +180,8 @@ def _fuses_into_dot(region: Region, op: Op, x: int, model: CompilerModel) -> boo
     ):
         return False
     producer = region.ops[value.op]
+    if reads_parts_in_place(producer):
+        return True
     read = sum(region.values[y].nbytes for y in dict.fromkeys(producer.inputs) if y is not None)
     # A transpose or broadcast is fused; a slice is not, because it reads a larger array than the operand.
     moves_all = producer.traits.moves and not producer.traits.partial and value.nbytes >= read

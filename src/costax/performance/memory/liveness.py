@@ -81,7 +81,7 @@ class LivenessAnalysis:
 
         A function of a very large program is taken as it is written: the values of its callers name its own.
         """
-        rewritten = self.rewritten(region) if held is None else region
+        rewritten = self.rewritten(region, whole) if held is None else region
         liveness = _RegionLiveness(self, rewritten, whole, held or frozenset())
         if self.model is None or held is not None:
             return liveness.live_ranges(liveness.kernels)
@@ -92,8 +92,8 @@ class LivenessAnalysis:
         distinct = {tuple(order): order for order in orders}
         return min((liveness.live_ranges(order) for order in distinct.values()), key=lambda ranges: ranges.peak)
 
-    def rewritten(self, region: Region) -> Region:
-        """Return a region with what the compiler inserts into it."""
+    def rewritten(self, region: Region, whole: bool) -> Region:
+        """Return a region with what the compiler inserts into it. whole: it is the whole program."""
         if self.model is None:
             return region
         region = simplified(region)
@@ -101,8 +101,10 @@ class LivenessAnalysis:
             # A TPU multiplies ragged operands as they are.
             region = with_expanded_groups(region, self.model)
         if self.model.largest_merged:
-            region = with_merged_products(region, self.model.largest_merged)
-        return rewritten_for_cpu(region) if self.model.kind == "cpu" else with_shared_initial_values(region)
+            region = with_merged_products(region, self.model)
+        if self.model.kind == "cpu":
+            return rewritten_for_cpu(region)
+        return with_shared_initial_values(region, self.model) if whole else region
 
     def fusion(self, region: Region) -> Fusion:
         """Return which values of a region have a buffer."""
@@ -114,6 +116,19 @@ class LivenessAnalysis:
     def limited(self) -> bool:
         """Say whether XLA's limit on code duplication decided about a buffer of some region."""
         return any(live_ranges.fusion.limited for live_ranges in self._by_region.values())
+
+    def dropped(self, region: Region) -> set[int]:
+        """Return the arguments of a program that are no arguments of the compiled one, because nothing reads them.
+
+        Example: the gradient of `ragged_dot(x, w, sizes).sum()` by w does not read w. Source: jax.jit, keep_unused.
+        """
+        read = {x for op in region.ops for x in op.inputs} | set(region.outputs)
+        return {x for x in region.inputs if region.values[x].kind == "argument" and x not in read | region.donated}
+
+    @property
+    def many_lookups(self) -> bool:
+        """Say whether a kernel of some region gathers from many arrays."""
+        return any(live_ranges.fusion.many_lookups for live_ranges in self._by_region.values())
 
     def size(self, value: Value) -> Count:
         """Return the bytes that a temporary takes, tiles and alignment included."""
@@ -275,6 +290,7 @@ class _RegionLiveness:
         arguments = {x for x in self.fusion.buffers if region.values[x].kind in kept and x not in region.donated}
         if not self.analysis.compiled:
             return arguments
+        arguments -= self.analysis.dropped(region)
         results = {x for x in region.outputs if x is not None and region.values[x].kind == "computed"}
         return arguments | (results - self._aliased())
 

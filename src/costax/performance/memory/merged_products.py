@@ -1,7 +1,8 @@
 """Merged products: products that share an operand become one, whose result is kept and sliced.
 
 `x @ q`, `x @ k` and `x @ v` become `x @ concatenate(q, k, v)`: one array of all results, alive until the last slice of
-it is read. Source: XLA, dot_merger.cc.
+it is read. Triton reads the parts of the concatenation where they are, if they are few and whole tiles; otherwise the
+concatenation is an array too. Source: XLA, dot_merger.cc, triton_tiling_propagation.cc.
 """
 
 from __future__ import annotations
@@ -11,40 +12,47 @@ from dataclasses import replace
 from math import prod
 
 from costax.core.equation import Operand
+from costax.performance.memory.compiler import CompilerModel
+from costax.performance.memory.dot_kind import free_extents
 from costax.program.regions import Op, Region, Value
 from costax.rules.traits import MOVEMENT, ContractionKind, Traits
 
 _SLICE = MOVEMENT.but(partial=True)
 _CONCATENATION = Traits(fuses=True, reads_once=True, operations=0.0)
+# The kernel of the product reads the parts where they are, and computes none of them.
+_PARTS_IN_PLACE = _CONCATENATION.but(partial=True)
+# Source: XLA, triton_tiling_propagation.cc, kMinConcatFragmentSize, and triton_fusion_analysis.h,
+# kMaxParameterPerDotOperand.
+_WHOLE_TILE, _MOST_PARTS = 64, 4
 
 
-def with_merged_products(region: Region, largest: int) -> Region:
+def with_merged_products(region: Region, model: CompilerModel) -> Region:
     """Return the region with merged products; the region itself if nothing is merged.
 
-    largest: a product whose operands and result have more bytes is merged only with a smaller one.
+    A product whose operands and result have more bytes than `largest_merged` is merged only with a smaller one.
     """
-    groups = [group for group in _groups(region, largest) if len(group) > 1]
+    groups = [group for group in _groups(region, model.largest_merged) if len(group) > 1]
     if not groups:
         return region
-    merged = _with_groups(region, groups)
+    merged = _with_groups(region, groups, model)
     if merged is not None:
         return merged
     # Two groups whose products depend on each other crosswise cannot both be merged.
     chosen: list[list[int]] = []
     for group in groups:
-        attempt = _with_groups(region, [*chosen, group])
+        attempt = _with_groups(region, [*chosen, group], model)
         if attempt is not None:
             chosen, merged = [*chosen, group], attempt
     return merged or region
 
 
-def _with_groups(region: Region, groups: list[list[int]]) -> Region | None:
+def _with_groups(region: Region, groups: list[list[int]], model: CompilerModel) -> Region | None:
     """Return the region with some groups of products merged; None if they then depend on themselves."""
     values = [replace(value) for value in region.values]
     numbers = {number for group in groups for number in group}
     ops = [op for number, op in enumerate(region.ops) if number not in numbers]
     for group in groups:
-        ops += _merged([region.ops[number] for number in group], values)
+        ops += _merged([region.ops[number] for number in group], values, model)
     order = _in_order(ops, values)
     return replace(region, values=values, ops=order) if len(order) == len(ops) else None
 
@@ -97,16 +105,24 @@ def _nbytes(region: Region, number: int) -> int:
     return sum(int(region.values[x].nbytes) for x in (*op.inputs, *op.outputs) if x is not None)
 
 
-def _merged(products: list[Op], values: list[Value]) -> list[Op]:
+def reads_parts_in_place(op: Op) -> bool:
+    """Say whether an op is a concatenation that the kernel of a merged product reads part by part."""
+    return op.inserted is _PARTS_IN_PLACE
+
+
+def _merged(products: list[Op], values: list[Value], model: CompilerModel) -> list[Op]:
     """Return the ops of one product in place of several: a concatenation, the product, a slice for each result."""
     first = products[0]
     shared = 0 if all(op.inputs[0] == first.inputs[0] for op in products) else 1
     others = [x for op in products if (x := op.inputs[1 - shared]) is not None]
     together = _together(others, values)
     result = _together([op.outputs[0] for op in products], values)
+    tiled = all(free_extents(op)[1 - shared] % _WHOLE_TILE == 0 for op in products)
+    fits = len(products) <= _MOST_PARTS and values[together].operand.dtype in model.product_dtypes
+    joined = _PARTS_IN_PLACE if tiled and fits else _CONCATENATION
     inputs = (first.inputs[0], together) if shared == 0 else (together, first.inputs[1])
     ops = [
-        replace(first, name="concatenate", inputs=tuple(others), outputs=(together,), inserted=_CONCATENATION),
+        replace(first, name="concatenate", inputs=tuple(others), outputs=(together,), inserted=joined),
         replace(first, inputs=inputs, outputs=(result,)),
     ]
     return ops + [replace(op, name="slice", inputs=(result,), inserted=_SLICE) for op in products]

@@ -136,7 +136,8 @@ class MemoryProfile:
         """The fused estimate in three parts, in bytes: arguments, results beyond donated arguments, temporaries."""
         values, region = self._region.values, self._region
         stored = self._compiler.stored
-        arguments = sum(stored(values[x]) for x in region.inputs)
+        dropped = self._compiler.dropped(region)
+        arguments = sum(stored(values[x]) for x in region.inputs if x not in dropped)
         results = sum(stored(values[x]) for x in region.outputs if x is not None)
         donated = sum(stored(values[x]) for x in region.donated)
         results = max(results - donated, 0)
@@ -167,10 +168,13 @@ class MemoryProfile:
 
         "temporaries in on-chip memory": a TPU keeps some of them there, and costax does not know which. "slices of
         slices" stands for values that a compiler would have to recompute too often, as in an associative
-        scan: which of them it stores instead depends on the order in which it fuses.
+        scan: which of them it stores instead depends on the order in which it fuses. "many gathers in one kernel": a
+        compiler may store what some of them read, as in an interpolation.
         """
         names = {op.name for op in _operations(self._region) if op.traits.unmodelled or _is_dilated(op)}
         notes = ["slices of slices"] if self._fused and self._compiler.limited else []
+        if self._compiler.many_lookups:
+            notes.append("many gathers in one kernel")
         if self._model.on_chip and self._off_chip.fused_estimate > _DOUBTFUL * self.fused_estimate:
             notes.append("temporaries in on-chip memory")
         return (*sorted(names), *notes)

@@ -10,27 +10,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 from costax.core.equation import Operand
 from costax.performance.memory.compiler import CompilerModel
 from costax.program.regions import Op, Region, Value
-from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKind, Function
+from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKind, Function, Traits
 
 _CAST = ELEMENTWISE.but(function=Function.CONVERT)
 _TRANSPOSE = MOVEMENT.but(permutes=True)
 _EXPANSION = MOVEMENT.but(repeats=True)
 _NARROW = ("bf16", "f16")
+# Smaller draws are no part of any peak.
+_LARGE_DRAW = 1 << 10
+# A loop that copies what it carries: it needs its result once more.
+CIPHER_LOOP = NO_TRAITS.but(series_arrays=1)
 
 
 def rewritten_for_cpu(region: Region) -> Region:
     """Return the region with casts and transposes around its contractions; the region itself where none is needed."""
     kinds = (ContractionKind.PRODUCT, ContractionKind.CONVOLUTION)
-    if not any(op.traits.contraction in kinds or op.loop for op in region.ops):
+    if not any(op.traits.contraction in kinds or op.loop or _is_threefry(op, region) for op in region.ops):
         return region
     rewriter = _Rewriter(region)
     for op in region.ops:
-        if op.loop and not op.has_condition:
+        if _is_threefry(op, region):
+            rewriter.add_threefry(op)
+        elif op.loop and not op.has_condition:
             rewriter.add_scan(op)
         else:
             rewriter.add(op, contraction=op.traits.contraction in kinds)
@@ -41,8 +48,9 @@ def with_expanded_groups(region: Region, model: CompilerModel) -> Region:
     """Return the region with the operands of ragged products written once for each group, masked to its rows.
 
     jax lowers a ragged product to a batched one. Where the rows are contracted, as in the gradient of the weights, both
-    operands are written for each group; otherwise the left one. Example: f32[1024,256] x f32[1024,512] in 4 groups
-    are 4 * 1024 * (256 + 512) * 4 bytes. Source: jax, _src/lax/lax.py, _ragged_dot_general_impl.
+    operands are written for each group; otherwise the left one, whose groups are contracted with its inner axis, so
+    that dot_decomposer.cc transposes it. Equal arrays are one. Example: f32[1024,256] x f32[1024,512] in 4 groups are
+    4 * 1024 * (256 + 512) * 4 bytes. Source: jax, _src/lax/lax.py, _ragged_dot_general_impl.
     """
     if not any(op.traits.contraction is ContractionKind.RAGGED for op in region.ops):
         return region
@@ -55,19 +63,26 @@ def with_expanded_groups(region: Region, model: CompilerModel) -> Region:
     return rewriter.region
 
 
-def with_shared_initial_values(region: Region) -> Region:
-    """Return the region with one op that fills the stacked results of all its scans of one shape, before the first.
+def with_shared_initial_values(region: Region, model: CompilerModel) -> Region:
+    """Return a program with one op that fills the stacked results of all its scans of one shape, before the first.
 
-    A scan writes its stacked results into an array of zeros. XLA for GPUs fuses the broadcasts that make these arrays
-    into one kernel (seen in dumps for an H100), so that those of all scans are alive from the first scan on. Example:
-    nothing but the last of six checkpointed blocks needs its recomputed activations now, and all six have their memory.
+    A scan writes its stacked results into an array of zeros. The zeros of one shape are one broadcast after common
+    subexpressions are gone, copy insertion makes a copy for each loop, and copy_fusion.cc puts all copies into the
+    kernel that fills the first, if they are at most `most_sources`; so those of all scans are alive from the first scan
+    on. copy_fusion.cc does that for the entry computation alone, so the body of a loop is left as it is. (XLA after
+    August 2026 fills arrays from 1 MiB apart again.) Example: nothing but the last of six checkpointed blocks needs its
+    recomputed activations now, and all six have their memory.
     """
     scans = [op for op in region.ops if op.loop and not op.has_condition]
     by_shape: dict[Operand, list[tuple[int, int]]] = {}
     for scan, op in enumerate(scans):
         for x in op.outputs[len(op.carried) :]:
             by_shape.setdefault(region.values[x].operand, []).append((scan, x))
-    shared = [pairs for pairs in by_shape.values() if len({scan for scan, _ in pairs}) > 1]
+    shared = [
+        pairs
+        for pairs in by_shape.values()
+        if len({scan for scan, _ in pairs}) > 1 and len(pairs) <= model.most_sources
+    ]
     if not shared:
         return region
     rewriter = _Rewriter(region)
@@ -84,6 +99,14 @@ def with_shared_initial_values(region: Region) -> Region:
         added = tuple(zeros[x] for x in op.outputs if x in zeros)
         rewriter.append(replace(op, inputs=(*op.inputs, *added)) if added else op)
     return rewriter.region
+
+
+def _is_threefry(op: Op, region: Region) -> bool:
+    """Say whether an op draws more than a few random numbers with the default generator."""
+    if op.name != "random_bits" or op.inserted or op.inputs[0] is None:
+        return False
+    large = int(region.values[op.outputs[0]].nbytes) >= _LARGE_DRAW
+    return large and region.values[op.inputs[0]].operand.dtype == "key<fry>"
 
 
 class _Rewriter:
@@ -104,6 +127,19 @@ class _Rewriter:
             if source is not None and x is not None and self.region.values[x].operand.dtype in _NARROW:
                 inputs[source] = self._insert(op, x, _CAST, "convert", "cast", "f32")
         self.append(replace(op, inputs=tuple(inputs)))
+
+    def add_threefry(self, op: Op) -> None:
+        """Add a draw of random numbers: a loop over the rounds of the cipher, whose two words the drawn ones join.
+
+        The loop carries both words of each block and copies them in each round. Source: jax, _src/prng.py, where the
+        loop over the rounds is rolled on a CPU alone. Example: 1,000 numbers take 4 * 4 * 1,000 bytes in the loop.
+        """
+        x = op.outputs[0]
+        words = 2 * prod(map(int, self.region.values[x].operand.shape))
+        self.region.values.append(Value(Operand((words,), "u32"), "computed", 4 * words))
+        joined = len(self.region.values) - 1
+        self.append(replace(op, name="threefry2x32", outputs=(joined,), inserted=CIPHER_LOOP))
+        self.append(replace(op, inputs=(joined,), inserted=ELEMENTWISE))
 
     def add(self, op: Op, *, contraction: bool) -> None:
         if not contraction:
@@ -146,15 +182,27 @@ class _Rewriter:
             times = groups if position == 0 or rows_contracted else 1
             if times == 1 and dtype == like.dtype:
                 continue
-            width = 2 if dtype != like.dtype else 1
-            operand = Operand((times, *like.shape) if times > 1 else like.shape, dtype)
-            nbytes = self.region.values[x].nbytes * times * width
-            self.region.values.append(Value(operand, "computed", nbytes))
-            inputs[position] = len(self.region.values) - 1
             # The rows of other groups are zero: the sizes of the groups are read too.
-            read = tuple(y for y in (x, op.inputs[2]) if y is not None)
-            self.append(replace(op, name="expand", inputs=read, outputs=(inputs[position],), inserted=_EXPANSION))
+            inputs[position] = self._grown(op, (x, op.inputs[2]), "expand", times, dtype, _EXPANSION)
+            if position == 0 and not rows_contracted:
+                # The groups and the inner axis are contracted together, so the rows come first.
+                inputs[0] = self._grown(op, (inputs[0],), "transpose", 1, dtype, _TRANSPOSE)
         self.append(replace(op, inputs=tuple(inputs)))
+
+    def _grown(self, op: Op, read: tuple[int | None, ...], name: str, times: int, dtype: str, traits: Traits) -> int:
+        """Insert an op whose result has as many elements as its first operand, times a number; return the result."""
+        x = read[0]
+        assert x is not None
+        key = (name, times, dtype, read)
+        if (x, key) not in self._inserted:
+            like = self.region.values[x]
+            nbytes = like.nbytes * times * (2 if dtype != like.operand.dtype else 1)
+            shape = (times, *like.operand.shape) if times > 1 else like.operand.shape
+            self.region.values.append(Value(Operand(shape, dtype), "computed", nbytes))
+            result = self._inserted[x, key] = len(self.region.values) - 1
+            inputs = tuple(y for y in read if y is not None)
+            self.append(replace(op, name=name, inputs=inputs, outputs=(result,), inserted=traits))
+        return self._inserted[x, key]
 
     def _insert(self, op: Op, x: int, traits: Any, name: str, key: object, dtype: str) -> int:
         if (x, key) not in self._inserted:

@@ -16,6 +16,7 @@ from costax.core import dtypes
 from costax.core.cost import Count
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
+from costax.performance.memory.rewrites import CIPHER_LOOP
 from costax.performance.memory.simplifications import is_scatter
 from costax.program.regions import Op, Region
 from costax.rules.traits import ContractionKind, Implementation
@@ -29,6 +30,8 @@ def workspace_bytes(op: Op, region: Region, model: CompilerModel) -> Count:
             # The transposes are ops of their own, and no product is split.
             return 0
         return _cublas_workspace(op, model) + _transposed_operands(op, region, model) + _partial_sums(op, model)
+    if contraction is ContractionKind.RAGGED:
+        return _ragged_partial_sums(op, model) if model.kind == "gpu" else 0
     if contraction is ContractionKind.CONVOLUTION:
         if model.kind != "gpu":
             return 0
@@ -38,6 +41,8 @@ def workspace_bytes(op: Op, region: Region, model: CompilerModel) -> Count:
     if library is Implementation.SORT and "k" in op.equation.params:
         return _sorted_rows(op, model) if model.kind == "gpu" else 0
     results = sum(_aligned(region.values[x].nbytes, model) for x in op.outputs)
+    if op.inserted is CIPHER_LOOP:
+        return op.traits.series_arrays * results
     match library:
         case Implementation.WINDOW_SCATTER:
             # The position of the maximum of each window is found first: an array of 4-byte integers for each axis.
@@ -91,23 +96,24 @@ def _transposed_operands(op: Op, region: Region, model: CompilerModel) -> Count:
     return copied
 
 
-# XLA has a kernel for so few results (topk_specializer.cc), and sorts longer rows in parts, one after the other
-# (topk_splitter.cc). The size of a part is inferred from XLA's memory for an H100, not read in its source.
-_TOP_K_OF_KERNEL, _SPLIT_ROWS = 16, 1 << 17
+# XLA has a kernel for so few results of rows that are not shorter, if they are no larger share of the row. Source:
+# topk_specializer.cc, SmallBufferOptimization.
+_TOP_K_OF_KERNEL, _LEAST_ROW, _TOP_K_SHARE, _TOP_K_DTYPES = 16, 1024, 0.85, ("f32", "bf16")
 
 
 def _sorted_rows(op: Op, model: CompilerModel) -> Count:
     """Return the bytes of the values and their indices that are sorted for the k largest of each row.
 
-    Example: 100 of each row of f32[256,400000] are found in 3 parts of 133,334 elements, a part taking
-    256 * 133,334 * (4 + 4) bytes.
+    Source: XLA, topk_decomposer.cc: whole rows are sorted, both arrays. topk_splitter.cc makes several rows of a single
+    long one, which are sorted together and take the same memory.
+    Example: 100 of each row of f32[256,400000] take 256 * 400000 * (4 + 4) bytes.
     """
     aval = op.equation.invars[0].aval
-    length = aval.shape[op.equation.params.get("axis", -1)]
-    if op.equation.params["k"] <= _TOP_K_OF_KERNEL:
+    k, length = op.equation.params["k"], aval.shape[op.equation.params.get("axis", -1)]
+    short = k <= _TOP_K_OF_KERNEL and length >= _LEAST_ROW and k < _TOP_K_SHARE * length
+    if short and _dtype(op.equation.invars[0]) in _TOP_K_DTYPES:
         return 0
-    part = -(-length // max(length // _SPLIT_ROWS, 1))
-    elements = prod(aval.shape) // max(length, 1) * part
+    elements = prod(aval.shape)
     return _aligned(elements * aval.dtype.itemsize, model) + _aligned(elements * 4, model)
 
 
@@ -148,6 +154,38 @@ def _partial_sums(op: Op, model: CompilerModel) -> Count:
     m = prod(n for axis, n in enumerate(left) if axis not in (*contracted[0], *batched[0]))
     n = prod(n for axis, n in enumerate(right) if axis not in (*contracted[1], *batched[1]))
     k = left[contracted[0][0]]
+    return _partial_sums_of(b, m, n, k, width, out, model)
+
+
+def _ragged_partial_sums(op: Op, model: CompilerModel) -> Count:
+    """Return the bytes of the partial sums of a ragged product, which jax lowers to one over groups.
+
+    Where the rows are contracted (the gradient of the weights) the groups are a batch axis; where the groups are one of
+    the axes of the weights, they are contracted together with the inner axis. Source: jax, _src/lax/lax.py,
+    _ragged_dot_general_impl.
+    Example: f32[1024,256] x f32[1024,512] in 4 groups is split into 4 parts: 4 * 4 * 256 * 512 * 4 bytes.
+    """
+    left, right, sizes = (var.aval.shape for var in op.equation.invars)
+    numbers = op.equation.params["ragged_dot_dimension_numbers"]
+    contracted, batched = numbers.dot_dimension_numbers
+    rows, groups = numbers.lhs_ragged_dimensions[0], sizes[-1]
+    grouped = tuple(numbers.rhs_group_dimensions)
+    width, out = _width(op.equation.invars[0]), _width(op.equation.outvars[0])
+    if not dtypes.is_floating(_dtype(op.equation.invars[0])) or width > 4 or rows in batched[0]:
+        return 0
+    b = prod(left[axis] for axis in batched[0])
+    m = prod(n for axis, n in enumerate(left) if axis not in (*contracted[0], *batched[0]))
+    n = prod(n for axis, n in enumerate(right) if axis not in (*contracted[1], *batched[1], *grouped))
+    k = prod(left[axis] for axis in contracted[0])
+    by_group = rows in contracted[0]
+    return _partial_sums_of(b * groups if by_group else b, m, n, k if by_group else k * groups, width, out, model)
+
+
+def _partial_sums_of(b: int, m: int, n: int, k: int, width: int, out: int, model: CompilerModel) -> Count:
+    """Return the bytes of the partial sums of (b, m, k) x (b, k, n), and of the padded operands.
+
+    width, out: bytes of an element of the operands and of the result.
+    """
     if 1 in (m, n) or not (b and k):
         return 0
     splits = (2**power for power in range(model.most_parts.bit_length()))
