@@ -161,6 +161,7 @@ class _RegionLiveness:
         self.last: dict[int, int] = {}
         # What a loop reads or writes is a part of the tuple that the loop carries, and shares no memory with a result.
         self.looped = {x for op in region.ops if op.loop for x in (*op.inputs, *op.outputs) if x is not None}
+        self.aliased = self._aliased_values()
         self.reusing: set[int] = set()
         self._sizes: dict[int, Count] = {}
         self._workspaces: dict[int, Count] = {}
@@ -297,6 +298,23 @@ class _RegionLiveness:
     def _donated(self) -> set[int]:
         return set(self.region.donated) & self.fusion.buffers
 
+    def _aliased_values(self) -> set[int]:
+        """Return the values that lie in one buffer with others: what is updated in place, and what a loop carries.
+
+        Example: `d = exp(x); d = d.at[i].add(-1)`. The update lies in the buffer of `exp(x)`, which therefore does not
+        overwrite x although x dies with it: two arrays are alive.
+        """
+        if not self.analysis.compiled:
+            return set()
+        aliased: set[int] = set()
+        for op in self.region.ops:
+            if op.traits.in_place:
+                aliased.update(x for x in (op.inputs[0], *op.outputs) if x is not None)
+            elif op.loop:
+                aliased.update(x for x in (op.inputs[i] for i in op.carried) if x is not None)
+                aliased.update(op.outputs)
+        return {x for x in aliased if self.region.values[x].kind == "computed"}
+
     def _aliased(self) -> set[int]:
         """Return the results that are written into the buffer of a donated argument of the same shape and dtype."""
         values = self.region.values
@@ -405,7 +423,8 @@ class _RegionLiveness:
         """Return the dying operands that a new result of the same size overwrites.
 
         A loop overwrites its carry. Any other op overwrites an operand that it reads at the index that it writes:
-        without a compiler only updates in place do.
+        without a compiler only updates in place do. XLA shares no buffer of several values with an operand that dies;
+        see `aliased`. Source: XLA, heap_simulator.cc, HeapSimulator::RunComputation.
         """
         in_place = op.traits.in_place or op.loop
         if not (in_place or self.analysis.compiled):
@@ -418,8 +437,12 @@ class _RegionLiveness:
             if op.loop
             else [x for x in dying if x in self.fusion.overwritable[number]]
         )
+        if not in_place:
+            candidates = [x for x in candidates if x not in self.aliased]
         overwritten: list[int] = []
         for x in new:
+            if not in_place and x in self.aliased:
+                continue
             size = self._size(x)
             operand = next((y for y in candidates if y not in overwritten and self._size(y) == size), None)
             if operand is not None:

@@ -8,11 +8,14 @@ these is an op with a result of its own, which may be fused, and which takes mem
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from typing import Any
 
+from costax.core.dtypes import bits
 from costax.core.equation import Operand
 from costax.performance.memory.compiler import CompilerModel
 from costax.program.regions import Op, Region, Value
@@ -55,9 +58,16 @@ def with_expanded_groups(region: Region, model: CompilerModel) -> Region:
     if not any(op.traits.contraction is ContractionKind.RAGGED for op in region.ops):
         return region
     rewriter = _Rewriter(region)
+    # By sizes of the groups and shape: how many operands are masked alike. XLA for CPUs stores a mask of several.
+    masks = Counter[object]()
+    if model.kind == "cpu":
+        for op in region.ops:
+            if op.traits.contraction is ContractionKind.RAGGED:
+                expanded = op.inputs[: 2 if _contracts_rows(op) else 1]
+                masks.update((op.inputs[2], region.values[x].operand.shape) for x in expanded if x is not None)
     for op in region.ops:
         if op.traits.contraction is ContractionKind.RAGGED:
-            rewriter.expand(op, widen=model.kind == "cpu")
+            rewriter.expand(op, masks, widen=model.kind == "cpu")
         else:
             rewriter.append(op)
     return rewriter.region
@@ -167,11 +177,14 @@ class _Rewriter:
         traits, name = (_CAST, "convert") if narrow else (_TRANSPOSE, "transpose")
         self.append(replace(op, name=name, inputs=(wide,), outputs=(result,), inserted=traits))
 
-    def expand(self, op: Op, *, widen: bool) -> None:
-        """Add a ragged product and the arrays that it reads. widen: 16-bit numbers are cast to float32."""
+    def expand(self, op: Op, masks: Mapping[object, int], *, widen: bool) -> None:
+        """Add a ragged product and the arrays that it reads.
+
+        masks: how many operands are masked alike, by sizes of the groups and shape. widen: 16-bit numbers are cast to
+        float32.
+        """
         groups = op.equation.invars[2].aval.shape[-1]
-        numbers = op.equation.params["ragged_dot_dimension_numbers"]
-        rows_contracted = numbers.lhs_ragged_dimensions[0] in numbers.dot_dimension_numbers[0][0]
+        rows_contracted = _contracts_rows(op)
         inputs = list(op.inputs)
         for position in (0, 1):
             x = inputs[position]
@@ -183,11 +196,24 @@ class _Rewriter:
             if times == 1 and dtype == like.dtype:
                 continue
             # The rows of other groups are zero: the sizes of the groups are read too.
-            inputs[position] = self._grown(op, (x, op.inputs[2]), "expand", times, dtype, _EXPANSION)
+            several = masks.get((op.inputs[2], like.shape), 0) > 1
+            mask = self._mask(op, times, like.shape) if several else op.inputs[2]
+            inputs[position] = self._grown(op, (x, mask), "expand", times, dtype, _EXPANSION)
             if position == 0 and not rows_contracted:
                 # The groups and the inner axis are contracted together, so the rows come first.
                 inputs[0] = self._grown(op, (inputs[0],), "transpose", 1, dtype, _TRANSPOSE)
         self.append(replace(op, inputs=tuple(inputs)))
+
+    def _mask(self, op: Op, groups: int, shape: tuple[Any, ...]) -> int:
+        """Insert the mask of the rows of each group, one for all arrays of a shape; return its number."""
+        sizes = op.inputs[2]
+        assert sizes is not None
+        if (sizes, shape) not in self._inserted:
+            operand = Operand((groups, *shape), "bool")
+            self.region.values.append(Value(operand, "computed", operand.nbytes))
+            result = self._inserted[sizes, shape] = len(self.region.values) - 1
+            self.append(replace(op, name="mask", inputs=(sizes,), outputs=(result,), inserted=NO_TRAITS))
+        return self._inserted[sizes, shape]
 
     def _grown(self, op: Op, read: tuple[int | None, ...], name: str, times: int, dtype: str, traits: Traits) -> int:
         """Insert an op whose result has as many elements as its first operand, times a number; return the result."""
@@ -196,7 +222,8 @@ class _Rewriter:
         key = (name, times, dtype, read)
         if (x, key) not in self._inserted:
             like = self.region.values[x]
-            nbytes = like.nbytes * times * (2 if dtype != like.operand.dtype else 1)
+            elements = like.nbytes // (bits(like.operand.dtype) // 8)
+            nbytes = elements * times * (bits(dtype) // 8)
             shape = (times, *like.operand.shape) if times > 1 else like.operand.shape
             self.region.values.append(Value(Operand(shape, dtype), "computed", nbytes))
             result = self._inserted[x, key] = len(self.region.values) - 1
@@ -227,6 +254,12 @@ class _Rewriter:
         for x in op.outputs:
             self.region.values[x].op = number
         self.region.ops.append(op)
+
+
+def _contracts_rows(op: Op) -> bool:
+    """Say whether a ragged product sums over the rows, as the gradient of its weights does."""
+    numbers = op.equation.params["ragged_dot_dimension_numbers"]
+    return numbers.lhs_ragged_dimensions[0] in numbers.dot_dimension_numbers[0][0]
 
 
 def _product_orders(op: Op) -> tuple[object, object, object]:
