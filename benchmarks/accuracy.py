@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import eager_programs
 import efficiency
 from published_programs import PROGRAMS
 
@@ -139,6 +140,20 @@ class Run:
         return self.best <= self.published <= self.worst
 
 
+EAGER = {"eager images": eager_programs.images, "eager vision transformer": eager_programs.vision_transformer}
+"""Programs of a framework that runs one operation after the other."""
+
+
+def of_operations(operations: Sequence[tuple[costax.Analysis, int]], device: costax.Device) -> costax.Prediction:
+    """Return the prediction of operations that run one after the other, each a number of times."""
+    parts: list[Any] = []
+    for analysis, times in operations:
+        for part in costax.predict(analysis, device).parts:
+            kernel = dataclasses.replace(part.kernel, times=part.kernel.times * times)
+            parts.append(dataclasses.replace(part, kernel=kernel))
+    return dataclasses.replace(costax.predict(operations[0][0], device), parts=parts)
+
+
 def runs() -> Iterator[Run]:
     """Predict every published run on a device that costax knows."""
     known = costax.devices()
@@ -146,15 +161,18 @@ def runs() -> Iterator[Run]:
         if row["device"] not in known:
             print(f"skipped: costax has no device {row['device']}", file=sys.stderr)
             continue
-        analysis = PROGRAMS[row["program"]](**row["arguments"])
-        mesh = {name: row["arguments"][name] for name in ("tensor", "shards") if name in row["arguments"]}
+        mesh = {name: row["arguments"][name] for name in ("replicas", "tensor", "shards") if name in row["arguments"]}
         # Published figures are of whole chips, also where jax sees one as two devices.
         device = dataclasses.replace(costax.device(row["device"]), jax_devices=1)
         if "network" in row:
             # The network of the cloud that ran it, in bytes per second of one GPU.
             card = Figure(row["network"], url=row["link"])
             device = dataclasses.replace(device, network=Network("network of the cloud", 8, card))
-        best, expected, worst = costax.predict(analysis, device, mesh=mesh).range
+        if row["program"] in EAGER:
+            prediction = of_operations(EAGER[row["program"]](**row["arguments"]), device)
+        else:
+            prediction = costax.predict(PROGRAMS[row["program"]](**row["arguments"]), device, mesh=mesh)
+        best, expected, worst = prediction.range
         yield Run(row["device"], row["name"], row["link"], row["seconds"], best, expected, worst)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 import costax
+from costax.performance.attention_time import has_warp_groups
 from costax.performance.efficiency import attention, products
 from costax.performance.efficiency.attention import Heads
 from costax.performance.efficiency.products import Hardware
@@ -213,17 +214,23 @@ def fit_attention() -> dict[str, object]:
             low, high = quantiles(measured[~inside] / seconds(values[device], chosen(sizes, ~inside), known))
             devices[device] = {"values": values[device], "low": low, "high": high}
             print(kind, device, values[device], low, high, flush=True)
-        ratios: list[float] = []
-        for left_out in values:
-            others = transferred({name: x for name, x in values.items() if name != left_out})
-            sizes, measured, _ = measured_attention(left_out, kind)
-            ratios += list(measured / seconds(others, sizes, hardware(left_out, "bf16")))
-        low, high = quantiles(ratios)
-        kinds[kind] = {
-            "devices": devices,
-            "transfer": {"values": transferred(values), "low": low, "high": high, "devices": len(values)},
-        }
+        kinds[kind] = {"devices": devices, "transfer": transferred_attention(kind, values)}
     return kinds
+
+
+def transferred_attention(kind: str, values: dict[str, tuple[float, ...]]) -> dict[str, object]:
+    """Return the constants of devices without a table: those of devices whose kernels multiply in the same way."""
+    transfer: dict[str, object] = {}
+    for group in ("warps", "warp groups"):
+        ours = {name: x for name, x in values.items() if has_warp_groups(costax.device(name)) == (group != "warps")}
+        ratios: list[float] = []
+        for left_out in ours:
+            others = transferred({name: x for name, x in ours.items() if name != left_out})
+            sizes, measured, _ = measured_attention(left_out, kind)
+            ratios += list(measured / ATTENTION[kind][0](others, sizes, hardware(left_out, "bf16")))
+        low, high = quantiles(ratios)
+        transfer[group] = {"values": transferred(ours), "low": low, "high": high, "devices": len(ours)}
+    return transfer
 
 
 def write_products() -> None:

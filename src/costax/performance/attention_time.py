@@ -18,6 +18,17 @@ _BACKWARD: Final = 5 / 2 / 0.85
 _DECODED: Final = 1
 
 
+# The bytes of shared memory that the kernels of Hopper and of Blackwell for data centres need. Theirs multiply by warp
+# groups from shared memory; kernels of other GPUs multiply by warps from registers. Source: FlashAttention-3.
+_OF_WARP_GROUPS: Final = 200 << 10
+
+
+def has_warp_groups(device: Device) -> bool:
+    """Say whether the attention kernels of a GPU multiply by warp groups, from a large shared memory."""
+    shared = device.on_chip.get("smem_per_sm")
+    return shared is not None and shared.value >= _OF_WARP_GROUPS
+
+
 class AttentionTime(NamedTuple):
     """Seconds of a fused attention. low, high: measured over expected, as quantiles. source: end of "from ..."."""
 
@@ -34,12 +45,15 @@ def attention_on(device: Device, sizes: FusedAttention, dtype: str) -> Attention
     if hardware is None:
         return None
     kind = "decode" if int(sizes.queries) <= _DECODED and not sizes.backward else "prefill"
-    constants = attention_constants(device.id, kind)
+    constants = attention_constants(device.id, kind, warp_groups=has_warp_groups(device))
     heads = Heads(*(float(x) for x in sizes[:6]))
     if kind == "decode":
         seconds = float(attention.decode(constants.values, heads, hardware))
     else:
-        seconds = float(attention.prefill(constants.values, heads, hardware, causal=sizes.causal))
+        # What keeps attention below the peak (exponentials, waiting) does not slow down where the products do.
+        share, *others = constants.values
+        share = min(share * hardware.reference / hardware.peak, max(share, 1.0))
+        seconds = float(attention.prefill((share, *others), heads, hardware, causal=sizes.causal))
     low, high = constants.low, constants.high
     if sizes.backward:
         # The backward pass was not measured.

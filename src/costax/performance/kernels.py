@@ -30,6 +30,7 @@ from costax.core.cost import (
 from costax.core.polynomial import Polynomial
 from costax.performance.attention_sizes import FusedAttention, fused_attention
 from costax.performance.contractions import Contraction, precision, sizes_of
+from costax.performance.joined_kernels import Joint, joints
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import XLA_GPU_H100
 from costax.performance.memory.fusion import Fusion, fused
@@ -101,7 +102,8 @@ class Kernel:
     schedule has the kernel and the loops around it, outermost first; () without a schedule. attention: the sizes of a
     fused attention; None for any other kernel. reduces: whether it reduces elements to fewer, apart from contractions.
     origin: the fused ops, or XLA's instruction. is_library: a library of XLA computes the fusion. inlined: it is a part
-    of a function of XLA:CPU that has many kernels, so that it is not launched.
+    of a function of XLA:CPU that has many kernels, so that it is not launched. joint: how it is a part of a kernel that
+    XLA joins on a GPU; None for one that stays alone.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Kernel:
     origin: tuple[Op, ...] | Instruction | None = field(default=None, repr=False, compare=False)
     is_library: bool = False
     inlined: bool = False
+    joint: Joint | None = field(default=None, repr=False, compare=False)
 
     @property
     def matmul(self) -> dict[str, Count]:
@@ -179,6 +182,7 @@ class _KernelBuilder:
 
     def __init__(self) -> None:
         self._fusions: dict[int, Fusion] = {}
+        self._joints: dict[int, dict[int, tuple[int, float, float]]] = {}
         self._numbers: dict[int, int] = {}
 
     def kernels(self, region: Region, place: _Place) -> Iterator[Kernel]:
@@ -220,6 +224,9 @@ class _KernelBuilder:
             self._fusions[id(region)] = fused(region, XLA_GPU_H100)
         fusion = self._fusions[id(region)]
         kernel_ops = _ops_by_kernel(region, fusion)
+        if id(region) not in self._joints:
+            self._joints[id(region)] = joints(region, fusion, kernel_ops)
+        joined, here = self._joints[id(region)], object()
         parameters = _with_casts(region, place.parameters)
         for number, op in enumerate(region.ops):
             scope, direction = place.scope + op.scope, joined_direction(place.direction, op.direction)
@@ -227,6 +234,9 @@ class _KernelBuilder:
                 yield from _inner_places(op, _Place(scope, direction, place.times, parameters))
             elif number in kernel_ops:
                 kernel = _kernel(region, fusion, kernel_ops[number], number, scope, direction, place.times)
+                if number in joined:
+                    first, read, written = joined[number]
+                    kernel = replace(kernel, joint=Joint((here, first), read, written))
                 yield _with_weights(kernel, region, fusion.reads[number], parameters)
 
 

@@ -18,6 +18,7 @@ from costax.performance.cpu.timing import allocation, uses_threads, waiting
 from costax.performance.efficiency.tables import program_spread
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as device_of
+from costax.performance.joined_kernels import joined
 from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
 from costax.performance.numbers import check_arithmetic, unusual_products
 from costax.performance.overlap import between, hidden_seconds
@@ -478,6 +479,8 @@ def predict(
     working_set = allocated + arguments
     roofline = Roofline(chosen, mesh, working_set)
     kernels = program.kernels()
+    if chosen.family == "gpu":
+        kernels = joined(kernels)
     check_arithmetic(chosen, kernels, program.analysis.name)
     parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in kernels]
     products = sum(part.seconds for part in parts if part.kernel.contractions)

@@ -10,7 +10,7 @@ from costax.performance.efficiency import products
 from costax.performance.efficiency.products import Hardware, ProductTime
 from costax.performance.efficiency.tables import constants, hardware_of
 from costax.performance.hardware import Device
-from costax.performance.precision import unit_of
+from costax.performance.precision import Unit, unit_of
 
 # Unit of the peaks -> the unit whose measured table describes it: products of the same tiles on the same cores.
 _TABLES: Final = {"fp8": "fp8", "int8": "fp8", "fp4": "fp8", "int4": "fp8"}
@@ -53,11 +53,10 @@ def product_on(device: Device, contraction: Contraction, moved: float | None = N
     table = _TABLES.get(unit.name, "bf16")
     # The tables have 16- and 8-bit operands, and no convolutions.
     same = contraction.kind == "matmul" and unit.name in ("bf16", "fp16", "fp8") and unit.passes == 1
-    best = device.efficiency.get(f"{unit.name}_matmul") or device.efficiency.get("bf16_matmul")
     time = products.product(
         *(device.id, table, hardware, (batch, m, n, k), (operand, result)),
         corrected=same,
-        best=best.value if best else None,
+        best=_best_share(device, unit, table),
         moved=moved if contraction.kind != "matmul" else None,
     )
     found = constants(device.id, table)
@@ -66,15 +65,34 @@ def product_on(device: Device, contraction: Contraction, moved: float | None = N
     return ProductOnDevice(time, low, high, found.source + of_table, found.measured and unit.name != "fp32")
 
 
+def full_rate(device: Device) -> float | None:
+    """Return the FLOP/s of 16-bit products that the multiprocessors are built for; None if the file has none.
+
+    A GeForce halves the rate of products that are summed in float32, but not the bandwidth of its caches.
+    """
+    names = ("fp16_fp16acc", "bf16", "fp16")
+    return next((device.peaks[name].value for name in names if name in device.peaks), None)
+
+
+def _best_share(device: Device, unit: Unit, table: str) -> float | None:
+    """Return the share of the peak of the best product that anybody measured, where no table tells more."""
+    own = device.efficiency.get(f"{unit.name}_matmul")
+    if constants(device.id, table).measured:
+        # Their table has products on these units; of the float32 units it says nothing.
+        return own.value if own and unit.name == "fp32" else None
+    other = own or device.efficiency.get("bf16_matmul") or device.efficiency.get("fp16_matmul")
+    return other.value if other else None
+
+
 def hardware_for(device: Device, peak: float) -> Hardware | None:
     """Return what the models of kernels need of a device; None if its file lacks it. peak: FLOP/s of the unit."""
     known = hardware_of(device.id)
     processors = device.on_chip.get("sms") or device.on_chip.get("cus")
     count = float(processors) if processors else known.get("multiprocessors", 0.0)
-    cache, reference = device.on_chip.get("l2"), device.peaks.get("bf16") or device.peaks.get("fp16")
+    cache, reference = device.on_chip.get("l2"), full_rate(device)
     if not count or cache is None or reference is None or device.bandwidth is None:
         return None
-    return Hardware(peak, reference.value, device.bandwidth.value, cache.value, count)
+    return Hardware(peak, reference, device.bandwidth.value, cache.value, count)
 
 
 def _widths(dtype: str) -> tuple[float, float]:

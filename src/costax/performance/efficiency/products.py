@@ -172,7 +172,7 @@ def product(
 
     unit: whose constants to take. sizes: (batch, m, n, k). widths: bytes of an element of operand and result.
     corrected: by the measurements nearby, if the device has some; only for a product on that unit itself. best: the
-    largest share of the peak that anybody measured, for a device without a table. moved: for a convolution,
+    largest share of the peak that anybody measured, for a unit without a table; else None. moved: for a convolution,
     see `formula`.
     """
     batch, m, n, k = sizes
@@ -180,7 +180,7 @@ def product(
         # The library computes the transposed product, so that the short side is the rows of the table.
         m, n = n, m
     found = constants(device, unit)
-    values = found.values if found.measured else on_device(found.values, best)
+    values = on_device(found.values, best)
     tiles = _TILES if moved is None or k > max(m, n) else _TILES_OF_CONVOLUTIONS
     total, compute, memory = formula(values, [batch], [m], [n], [k], hardware, widths, moved, tiles)
     factor = 1.0

@@ -43,10 +43,14 @@ def constants(device: str, unit: str) -> Constants:
 
 
 @cache
-def attention_constants(device: str, kind: str) -> Constants:
-    """Return the constants of attention on a device. kind: "prefill" or "decode"."""
+def attention_constants(device: str, kind: str, *, warp_groups: bool) -> Constants:
+    """Return the constants of attention on a device.
+
+    kind: "prefill" or "decode". warp_groups: whether the kernels of a device without a table multiply by warp groups.
+    """
     table: Any = data()["attention"][kind]
-    return _constants(device, table["devices"].get(device), table["transfer"])
+    others = table["transfer"]["warp groups" if warp_groups else "warps"]
+    return _constants(device, table["devices"].get(device), others)
 
 
 def _constants(device: str, own: Any, others: Any) -> Constants:
