@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
@@ -45,6 +47,15 @@ def _shard(stacked, shards: int):
     return jax.ShapeDtypeStruct(tuple(shape), stacked.dtype)
 
 
+def _rotated(x):
+    """Rotary position embedding, (batch, length, heads, size): in float32, as MaxText and PyTorch compute it."""
+    length, size = x.shape[1], x.shape[-1] // 2
+    angle = jnp.arange(length)[:, None] * jnp.exp(-jnp.arange(size) / size)
+    sin, cos = jnp.sin(angle)[:, None], jnp.cos(angle)[:, None]
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
+
+
 def _fused_attention(p: dict[str, Any], x, layer):
     """The attention of `language_models` with a fused kernel instead of plain softmax."""
     import language_models as models
@@ -61,8 +72,10 @@ def _fused_attention(p: dict[str, Any], x, layer):
         v = jnp.pad(v, ((0, 0), (0, 0), (0, 0), (0, k.shape[-1] - v.shape[-1])))
         mixed = fused(q, k, v)[..., : both.shape[-1] - layer.head]
         return jnp.einsum("bsnd,ndw->bsw", mixed, p["out"])
-    q, k = jnp.einsum("bsw,wnd->bsnd", x, p["q"]), jnp.einsum("bsw,wkd->bskd", x, p["k"])
-    v = k if layer.shared_kv else jnp.einsum("bsw,wkd->bskd", x, p["v"])
+    q = checkpoint_name(jnp.einsum("bsw,wnd->bsnd", x, p["q"]), "query_proj")
+    k = checkpoint_name(jnp.einsum("bsw,wkd->bskd", x, p["k"]), "key_proj")
+    v = k if layer.shared_kv else checkpoint_name(jnp.einsum("bsw,wkd->bskd", x, p["v"]), "value_proj")
+    q, k = _rotated(q), _rotated(k)
     size = min(q.shape[-1], 256)
     # Heads of 512 are two of 256 for the primitive.
     q, k, v = (a.reshape(*a.shape[:2], -1, size) for a in (q, k, v))
@@ -76,12 +89,47 @@ def _fused_attention(p: dict[str, Any], x, layer):
     return jnp.einsum("bsnd,ndw->bsw", fused(q, k, v).reshape(b, s, layer.heads, -1), p["out"])
 
 
-@cache
-def training(model: str, length: int, batch: int, recompute: str = "", shards: int = 1) -> costax.Analysis:
-    """A training step of a language model on one device, without the optimizer.
+def _dropped(p, rows, weights, chosen, layer, *, length: int, capacity: float):
+    """Experts with a fixed number of rows for each sequence, as MaxText has them without `sparse_matmul`."""
+    places = int(length * layer.chosen * capacity / layer.experts)
+    rows = rows.reshape(-1, length, rows.shape[-1])
+    chosen, weights = (a.reshape(-1, length, layer.chosen) for a in (chosen, weights))
+    one_hot = jax.nn.one_hot(chosen, layer.experts, dtype=rows.dtype)
+    position = jnp.cumsum(one_hot.sum(2), 1).astype(jnp.int32)
+    dispatch = one_hot.sum(2)[..., None] * jax.nn.one_hot(position, places, dtype=rows.dtype)
+    given = jnp.einsum("gsec,gsw->gecw", dispatch, rows)
+    up, gate = (jnp.einsum("gecw,ewf->gecf", given, p[name]) for name in ("up", "gate"))
+    out = jnp.einsum("gecf,efw->gecw", jax.nn.silu(gate) * up, p["down"])
+    combine = dispatch * (one_hot * weights[..., None]).sum(2)[..., None]
+    return jnp.einsum("gsec,gecw->gsw", combine, out).reshape(-1, rows.shape[-1])
 
-    recompute: "full", "mlp" for the feed-forward part alone, or "" for nothing. shards: devices that share the weights
-    (FSDP): each layer gathers them, and scatters their gradients.
+
+def _adam(weight, gradient, state):
+    """AdamW in float32, of one array. state: the weight in float32 and the two moments."""
+    exact, mean, square = state
+    gradient = gradient.astype(jnp.float32)
+    mean, square = 0.9 * mean + 0.1 * gradient, 0.95 * square + 0.05 * gradient * gradient
+    exact = exact - 3e-4 * (mean * jax.lax.rsqrt(square + 1e-16) + 0.1 * exact)
+    return exact.astype(weight.dtype), (exact, mean, square)
+
+
+@cache
+def training(
+    model: str,
+    length: int,
+    batch: int,
+    recompute: str = "",
+    shards: int = 1,
+    replicas: int = 1,
+    saved: str = "",
+    capacity: float = 0.0,
+) -> costax.Analysis:
+    """A training step of a language model on one device. AdamW updates the weights of the layers that it has.
+
+    recompute: "full", "mlp" for the feed-forward part alone, or "" for nothing. saved: what is kept of it, as MaxText
+    names it. shards: devices that share the weights (FSDP): each layer gathers them, and scatters their gradients.
+    replicas: how many such groups sum their gradients. capacity: of the experts, over an even share of the tokens;
+    each gets as many rows, by products with one-hot matrices. 0: experts get the tokens that chose them.
     """
     import language_models
     import published_models
@@ -102,20 +150,37 @@ def training(model: str, length: int, batch: int, recompute: str = "", shards: i
 
     language_models.attention = gathered(_ATTENTION)
     language_models.feed_forward = gathered(_FEED_FORWARD)
+    policy = jax.checkpoint_policies.save_only_these_names(*saved.split())
     if recompute == "full":
-        language_models.attention = jax.checkpoint(language_models.attention, static_argnums=2)
+        language_models.attention = jax.checkpoint(language_models.attention, policy=policy, static_argnums=2)
     if recompute:
         language_models.feed_forward = jax.checkpoint(language_models.feed_forward, static_argnums=2)
+    language_models.DISPATCH["dropped"] = partial(_dropped, length=length, capacity=capacity)
     try:
         sizes = published_models.MODELS[model]
+        if capacity:
+            layers = [(n, tuple(replace(x, dispatch="dropped") for x in group)) for n, group in sizes.groups]
+            sizes = replace(sizes, groups=tuple(layers))
         params = language_models.parameters(sizes)
         groups = [[{n: _shard(w, shards) for n, w in p.items()} for p in group] for group in params["groups"]]
         params = {**params, "groups": groups}
-        step = jax.value_and_grad(partial(language_models.loss, model=sizes))
+        gradient = jax.value_and_grad(partial(language_models.loss, model=sizes))
+
+        exact = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), groups)
+
+        def step(params, state, tokens):
+            value, found = gradient(params, tokens)
+            found = jax.lax.psum(found, "replicas") if replicas > 1 else found
+            leaves, tree = jax.tree.flatten(params["groups"])
+            parts = zip(leaves, jax.tree.leaves(found["groups"]), *map(jax.tree.leaves, state), strict=True)
+            updated = [_adam(weight, ours, rest) for weight, ours, *rest in parts]
+            others = {name: x for name, x in found.items() if name != "groups"}
+            return value, others, jax.tree.unflatten(tree, updated)
+
         if shards > 1:
-            mesh = AbstractMesh((shards,), ("shards",))
-            step = jax.shard_map(step, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)
-        return costax.analyze(step)(params, costax.spec(f"i32[{batch},{length}]"))
+            mesh = AbstractMesh((replicas, shards), ("replicas", "shards"))
+            step = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P()), out_specs=P(), check_vma=False)
+        return costax.analyze(step)(params, [exact] * 3, costax.spec(f"i32[{batch},{length}]"))
     finally:
         language_models.attention, language_models.feed_forward = attention, feed_forward
 

@@ -24,7 +24,7 @@ from costax.performance.numbers import check_arithmetic, unusual_products
 from costax.performance.overlap import between, hidden_seconds
 from costax.performance.precision import Unit, unit_of
 from costax.performance.protocols import Counted, Predictable, check_program
-from costax.performance.roofline import SUSTAINED_FROM, KernelTime, Roofline
+from costax.performance.roofline import KernelTime, Roofline
 from costax.performance.sources import efficiencies
 from costax.program.tree import RECOMPUTE
 
@@ -483,10 +483,6 @@ def predict(
         kernels = joined(kernels)
     check_arithmetic(chosen, kernels, program.analysis.name)
     parts = [KernelTime(kernel, roofline.timing(kernel)) for kernel in kernels]
-    products = sum(part.seconds for part in parts if part.kernel.contractions)
-    if chosen.family == "gpu" and products > SUSTAINED_FROM and len(parts) > 1:
-        roofline = Roofline(chosen, mesh, working_set, sustained=True)
-        parts = [KernelTime(part.kernel, roofline.timing(part.kernel)) for part in parts]
     parts = [replace(part, hidden=seconds) for part, seconds in zip(parts, hidden_seconds(parts), strict=True)]
     return Prediction(
         program.analysis,

@@ -17,16 +17,12 @@ _TABLES: Final = {"fp8": "fp8", "int8": "fp8", "fp4": "fp8", "int4": "fp8"}
 
 
 class ProductOnDevice(NamedTuple):
-    """The time of a product. low, high: measured over expected, as quantiles. source: where that is from.
-
-    throttles: whether the time is that of a product alone, which is shorter than in a program that computes for long.
-    """
+    """The time of a product. low, high: measured over expected, as quantiles. source: where that is from."""
 
     time: ProductTime
     low: float
     high: float
     source: str
-    throttles: bool
 
 
 def product_on(device: Device, contraction: Contraction, moved: float | None = None) -> ProductOnDevice | None:
@@ -62,7 +58,7 @@ def product_on(device: Device, contraction: Contraction, moved: float | None = N
     found = constants(device.id, table)
     low, high = (found.low, found.high) if same else products.wider(found.low, found.high)
     of_table = "" if same else f", scaled from {table} products to {contraction.kind}s on {unit}"
-    return ProductOnDevice(time, low, high, found.source + of_table, found.measured and unit.name != "fp32")
+    return ProductOnDevice(time, low, high, found.source + of_table)
 
 
 def full_rate(device: Device) -> float | None:

@@ -29,7 +29,7 @@ from costax.performance.kernels import (
 )
 from costax.performance.link_time import collective_on
 from costax.performance.precision import unit_of
-from costax.performance.product_time import ProductOnDevice, product_on
+from costax.performance.product_time import product_on
 
 # The share of the peak that large work reaches, for devices whose file has no measured share, and the start-up time of
 # each unit in seconds. Source: Calculon's steps for the A100 (matrix 0.9, memory 0.9).
@@ -50,11 +50,6 @@ _START: Final[Mapping[str, float]] = {
 # test data): 1,130 reductions reach 0.72 of what 1,017 loops reach, and the small ones take 3.6 us, loops 2.6 us.
 _REDUCTION_SHARE: Final = 0.75
 _REDUCTION_START: Final = 1e-6
-# How much longer products take in a program that computes for at least SUSTAINED_FROM seconds than alone, as the tables
-# have them: the power of the board limits the clock. Source: training steps of Llama models on H100 and H200, published
-# with JAX-Toolbox, MaxText and gpu-recipes, take 1.10 to 1.19 times the sum of their kernels.
-SUSTAINED: Final = 1.1
-SUSTAINED_FROM: Final = 0.1
 # Seconds to launch a kernel. The GPU figure is that of XLA's cost model; a TPU runs a whole program without launches.
 _LAUNCH: Final[Mapping[str, float]] = {"gpu": 1e-6, "tpu": 2e-7, "cpu": 3e-6, "neuron": 2e-7}
 # Seconds to start a collective.
@@ -130,19 +125,15 @@ class Roofline:
         device: Device,
         mesh: Mapping[str, int] | None = None,
         working_set: Count = 0,
-        *,
-        sustained: bool = False,
     ) -> None:
         """Prepare a roofline.
 
         mesh: the sizes of the mesh axes by name, for collectives. working_set: the bytes that one call touches. An
         argument was used a whole call ago, so it comes from the cache level (or memory) that holds this many bytes.
-        sustained: the program computes for so long that the power of a GPU limits its clock.
         """
         self.device = device
         self.mesh: dict[str, int] = dict(mesh or {})
         self.working_set = working_set
-        self.sustained = sustained
 
     def timing(self, kernel: Kernel) -> Timing:
         """Return the seconds of one run of a kernel."""
@@ -183,14 +174,7 @@ class Roofline:
             attention = attention_on(self.device, kernel.attention, next(iter(kernel.matmul), "bf16"))
             return [Modelled(*attention)] if attention else []
         products = [product_on(self.device, x, float(kernel.moved)) for x in kernel.contractions]
-        return [self._sustained(x) for x in products if x] if all(products) else []
-
-    def _sustained(self, product: ProductOnDevice) -> Modelled:
-        slow, why = 1.0, ""
-        # The matrix units take the power that limits the clock, not the float32 units.
-        if self.sustained and product.throttles:
-            slow, why = SUSTAINED, f", {SUSTAINED - 1:.0%} slower under sustained load"
-        return Modelled(product.time.total * slow, product.low, product.high, product.source + why)
+        return [Modelled(x.time.total, x.low, x.high, x.source) for x in products if x] if all(products) else []
 
     def launch(self, kernel: Kernel) -> float:
         """Return the seconds to launch a kernel; a collective also starts its links."""
