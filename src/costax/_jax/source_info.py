@@ -13,6 +13,7 @@ import jax
 from jax._src import source_info_util as _sources
 
 from costax._jax.jaxprs import Eqn
+from costax.core.source_lines import LibraryLine, is_installed
 
 # Untyped, because jax's annotations are incomplete.
 _api: Any = jax
@@ -31,34 +32,48 @@ def name_stack_parts(stack: Any) -> list[tuple[bool, str]]:
     return [(isinstance(part, _sources.Transform), part.name) for part in stack.stack]
 
 
-def source(eqn: Eqn) -> str:
-    """Return the user's file and line of an equation as `path:line`, or "" without a user frame."""
+def source(eqn: Eqn, own: str = "") -> str:
+    """Return the user's file and line of an equation as `path:line`.
+
+    It is the innermost frame outside installed packages and the standard library, else a `LibraryLine`: the innermost
+    one of a library other than jax, or "" if there is none. own: the folder or file of an installed package that is the
+    user's, too. Frames outside the function or body that the equation stands in do not count: they may be those of
+    another program, because jax caches traces.
+    """
     traceback = eqn.source_info.traceback
     if traceback is None:
         return ""
+    library = ""
     codes, instructions = traceback.raw_frames()
     for code, instruction in zip(codes, instructions, strict=True):
-        line = _lines.get((id(code), instruction))
-        if line is None:
+        known = _lines.get((id(code), instruction))
+        if known is None:
             # The key is the code's id, because hashing code objects is slow. Keep the code alive: ids can be reused.
-            line = _lines[id(code), instruction] = (_user_line(code, instruction), code)
-        if line[0]:
-            return line[0]
-    return ""
+            known = _lines[id(code), instruction] = (_line(code, instruction), code)
+        line = known[0]
+        if line is None:
+            break
+        if line and (not isinstance(line, LibraryLine) or (own and line.startswith(own))):
+            return str(line)
+        library = library or line
+    return library
 
 
-_lines: dict[tuple[int, int], tuple[str, Any]] = {}
+_lines: dict[tuple[int, int], tuple[str | None, Any]] = {}
+# Before jax 0.10 a traceback has the frames outside a traced function, too, below one of these.
+_TRACES = ("trace_to_jaxpr", "trace_to_jaxpr_dynamic")
 
 
-def _user_line(code: Any, instruction: int) -> str:
+def _line(code: Any, instruction: int) -> str | None:
+    """Return the line of a frame, "" for one of jax, None for that which traces the function above it."""
     if not is_user_file(code.co_filename):
-        return ""
-    line = _frames.xla_client.Traceback.code_addr2line(code, instruction)
-    return f"{code.co_filename}:{line}"
+        return None if code.co_name in _TRACES and code.co_filename.endswith("partial_eval.py") else ""
+    line = f"{code.co_filename}:{_frames.xla_client.Traceback.code_addr2line(code, instruction)}"
+    return LibraryLine(line) if is_installed(code.co_filename) else line
 
 
 def is_user_file(filename: str) -> bool:
-    """Say whether a file belongs to the user, that is neither to jax, nor to costax, nor to torch and torchax."""
+    """Say whether a file belongs to neither jax, costax, torch nor torchax, but to the user or to another library."""
     return _sources.is_user_filename(filename) and not filename.startswith((_OWN_FILES, *_torch_files()))
 
 

@@ -207,7 +207,7 @@ def analyze_program(
     jaxpr = _jax.without_dead_code(program.jaxpr)
     choices = branches or {}
     devices = _jax.device_count(program.traced, program.jaxpr)
-    tree, findings = walk(jaxpr, table, trips, branches=choices, loops_once=loops_once)
+    tree, findings = walk(jaxpr, table, trips, branches=choices, loops_once=loops_once, own_package=program.own_package)
     _check_findings(findings, trips, on_missing)
     check_used(findings.choices, findings.used_branches, choices)
     return Analysis(
@@ -216,7 +216,7 @@ def analyze_program(
         inputs=program.inputs,
         unknowns=tuple(findings.unknowns.values()),
         uncounted=(*findings.missing.values(), *findings.foreign.values()),
-        choices=branch_choices(tree, _jax.source),
+        choices=branch_choices(tree, program.source_of),
         parameters=parameters.by_scope(program, jaxpr, tree),
         per_device=tree.total.divided(max(devices, findings.devices)),
         devices=max(devices, findings.devices),
@@ -225,7 +225,7 @@ def analyze_program(
         tree=tree,
         program=program,
         live=jaxpr,
-        source_of=_jax.source,
+        source_of=program.source_of,
         dead_part=lambda: (
             walk(program.jaxpr, table, trips, branches=choices, loops_once=loops_once)[0].total - tree.total
         ),

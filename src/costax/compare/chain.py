@@ -40,6 +40,7 @@ from costax.compare.stage_costs import AttributedCost, StageCost, opcodes
 from costax.core.address import Address
 from costax.core.conventions import as_xla
 from costax.core.progress import stage
+from costax.core.source_lines import nearest_line
 from costax.hlo.replay import Properties
 from costax.program.call_sites import CallSite
 from costax.program.tree import Node
@@ -312,11 +313,11 @@ class _Chain:
 
     def _line(self, call_site: CallSite) -> str:
         """Return the user's file and line of a call site; where jax kept none, that of the nearest call around it."""
-        source = self._links.source
-        line, address = source(call_site), call_site.address[:-1]
-        while not line and address:
-            line = source(self._by_address[address]) if address in self._by_address else ""
-            address = address[:-1]
+        address = call_site.address
+        line = self._links.source(call_site)
+        while address := address[:-1]:
+            if caller := self._by_address.get(address):
+                line = nearest_line(line, self._links.source(caller))
         return line
 
 

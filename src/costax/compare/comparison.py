@@ -60,7 +60,7 @@ class Comparison(BaseComparison[StageCost]):
         if self.compiled.devices == 1:
             return None
         sites = {cost.call_site for cost in self.lowered.instruction_costs}
-        sources = {site: _source(site) for site in sites if site is not None}
+        sources = {site: self.jaxpr.source_of(site.node.equation) for site in sites if site is not None}
         return replication(self.lowered, self.compiled, self.jaxpr.total.flops, sources)
 
     @property
@@ -178,7 +178,11 @@ def compare_program(
     before = _stage_cost("lowered", lowered, lowered_replay, index, before_origins)
     after = _stage_cost("compiled", compiled, compiled_replay, index, after_origins, machine)
     stablehlo = None if steps is None else _emitted(lowered, index)
-    links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), _source)
+
+    def source(site: CallSite) -> str:
+        return program.source_of(site.node.equation)
+
+    links = Links(sites, stablehlo, before, after, steps, lambda chosen: alone(chosen, machine), source)
     found = deltas(links)
     after = replace(after, note=" ".join(filter(None, (after.note, note))))
     if after.devices > analysis.devices:
@@ -252,7 +256,3 @@ def _stage_cost(
         machine,
         stage.assignment,
     )
-
-
-def _source(call_site: CallSite) -> str:
-    return _jax.source(call_site.node.equation)

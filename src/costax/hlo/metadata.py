@@ -9,6 +9,7 @@ from os.path import normpath
 from typing import Final
 
 from costax.core.cost import Count
+from costax.core.source_lines import is_installed
 from costax.hlo.consumers import consumers, is_resharding, served
 from costax.hlo.records import Computation, Instruction, Module
 
@@ -162,13 +163,8 @@ class Sources:
         source = self._known.get(metadata.stack_frame_id)
         if source is None:
             frames = self._module.stack(metadata.stack_frame_id)
-            own = (frame for frame in frames if not _is_installed(frame.file))
+            own = (frame for frame in frames if not is_installed(frame.file))
             frame = next(own, frames[0] if frames else None)
             source = f"{normpath(frame.file)}:{frame.line}" if frame else ""
             self._known[metadata.stack_frame_id] = source
         return source
-
-
-def _is_installed(file: str) -> bool:
-    # The module may come from another machine, so only the path can be examined.
-    return any(part in file for part in ("site-packages/", "dist-packages/", "site-packages\\"))

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn, cast
 
 from costax._jax.spec import spec
 from costax.core.progress import stage
+from costax.core.source_lines import is_installed
 from costax.errors import CostaxError, InputError, TargetError
 from costax.program import frameworks
 from costax.program.trace import Target
@@ -311,14 +312,8 @@ def _definition_line(value: Any) -> str:
 def _user_line(error: BaseException) -> str:
     """Return the innermost `file:line` of the traceback outside of installed packages and the standard library."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if Path(f.filename).is_file() and not _is_installed(f.filename)]
+    own = [f for f in frames if Path(f.filename).is_file() and not is_installed(f.filename)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
-
-
-def _is_installed(filename: str) -> bool:
-    path = Path(filename).resolve()
-    libraries = (Path(inspect.__file__).resolve().parent, Path(__file__).resolve().parent)
-    return "site-packages" in path.parts or any(path.is_relative_to(library) for library in libraries)
 
 
 def _error_text(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from costax.core.equation import Operand
 from costax.core.hints import hint
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.progress import stage
+from costax.core.source_lines import is_installed
 from costax.errors import CostaxError, InputError, TargetError
 from costax.program import frameworks
 
@@ -51,7 +52,8 @@ class Program:
 
     traced: the `jax.stages.Traced` that jax can lower; None for a plain jaxpr. modules: the modules
     that it calls, by scope. conditions: constraints on the symbols. undecided: differences that the trace compared with
-    0 and could not decide; it assumed that they are not 0.
+    0 and could not decide; it assumed that they are not 0. own_package: the folder or file of the installed package
+    that defines the target, whose lines are the user's; "" if it is not installed.
     """
 
     name: str
@@ -62,6 +64,11 @@ class Program:
     modules: frameworks.Modules = field(default_factory=frameworks.Modules)
     conditions: tuple[Condition, ...] = ()
     undecided: tuple[Any, ...] = ()
+    own_package: str = ""
+
+    def source_of(self, eqn: Any) -> str:
+        """Return the user's `file:line` of an equation, or of a library if it has none."""
+        return _jax.source(eqn, self.own_package)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,7 @@ def trace(
         conditions=conditions_of(scope),
         undecided=tuple(undecided.values()),
         modules=modules,
+        own_package=frameworks.own_package(fn),
     )
 
 
@@ -489,5 +497,5 @@ def _described(leaf: Any) -> str:
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
     """Return the innermost frame of the user's own files, or else of the library that the user calls."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _jax.is_user_file(frame.filename)]
-    own = [frame for frame in frames if not frameworks.is_library_file(frame.filename)] or frames
+    own = [frame for frame in frames if not is_installed(frame.filename)] or frames
     return own[-1] if own else None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from costax.core.cost import ZERO, Cost, Count
+from costax.core.source_lines import nearest_line
 from costax.rules.traits import NO_TRAITS, ContractionKind, Traits
 
 Scope = tuple[str, ...]
@@ -214,7 +215,7 @@ def choices(root: Node, source: Callable[[Any], str]) -> tuple[Choice, ...]:
         if id(node) in seen or node.times == 0:
             return
         seen.add(id(node))
-        line = (source(node.equation) if node.equation is not None else "") or line
+        line = nearest_line(source(node.equation) if node.equation is not None else "", line)
         how, place = node.choice or (0, "")
         if isinstance(how, str):
             branches = [child for child, body in zip(node.children, node.bodies, strict=True) if body.choice]
@@ -264,14 +265,16 @@ def _gather(node: Node, fold: Callable[[Node], dict[Row, Cost]], source: Callabl
     for child in node.children:
         if child.equation is not None and not child.children:
             # Almost every node is a leaf, which needs no table of its own.
-            line = source(child.equation) or line_of_node
+            line = nearest_line(source(child.equation), line_of_node)
             parts.setdefault(Row(child.scope, child.direction, child.label, line), []).append(child.total)
             continue
         for row, cost in fold(child).items():
             # The arithmetic of a combiner belongs to the primitive that combines, and to its line: the additions of a
             # `reduce` are in the row of `reduce`. An equation without a source line (from a cached trace) gets the line
             # of its caller.
-            primitive, line = (node.label, line_of_node) if child.fused else (row.primitive, row.source or line_of_node)
+            primitive, line = (
+                (node.label, line_of_node) if child.fused else (row.primitive, nearest_line(row.source, line_of_node))
+            )
             key = Row(child.scope + row.scope, joined_direction(child.direction, row.direction), primitive, line)
             parts.setdefault(key, []).append(cost)
     return {row: costs[0] if len(costs) == 1 else Cost.sum(costs) for row, costs in parts.items()}

@@ -65,16 +65,18 @@ def walk(
     *,
     branches: Mapping[str, int | str] | None = None,
     loops_once: bool = False,
+    own_package: str = "",
 ) -> tuple[Node, Findings]:
     """Return the tree of the costs of a jaxpr, and the findings.
 
     rules: by primitive name. trips: the trip counts of loops whose length is not in the program, by path
     (`solver/while`) or pattern. The trip count of any other such loop is a symbol with the name of its path, or 1 if
     `loops_once`. branches: which branch is counted, by path or pattern: "max", "min", "mean" or an index.
+    own_package: the installed package whose lines are the user's.
     Raises RuleError if a rule raises or returns something that is no cost or no list of bodies.
     """
     walker = _Walker(rules, trips or {}, branches or {}, loops_once=loops_once)
-    frame = CallFrame(jaxpr, rules=rules)
+    frame = CallFrame(jaxpr, rules=rules, own_package=own_package)
     return Node("program", children=walker.equations(frame)), walker.findings
 
 

@@ -25,6 +25,7 @@ from costax.core import dtypes
 from costax.core.cost import Count
 from costax.core.equation import Body, Equation
 from costax.core.polynomial import Polynomial, at_least
+from costax.core.source_lines import nearest_line
 from costax.errors import Uncountable, Undecided
 from costax.rules.array_values import constant, evaluate, evaluates, is_evaluable
 from costax.rules.known_blocks import KnownBlock
@@ -67,6 +68,7 @@ class CallFrame:
         "input_arrays",
         "input_values",
         "jaxpr",
+        "own_package",
         "parent",
         "path",
         "path_used",
@@ -83,8 +85,12 @@ class CallFrame:
         body: Body | None = None,
         axis_sizes: Mapping[str, int] | None = None,
         rules: Rules | None = None,
+        own_package: str = "",
     ) -> None:
-        """Take an open or closed jaxpr, and its caller: path, frame, equation and the body that the equation runs."""
+        """Take an open or closed jaxpr, and its caller: path, frame, equation and the body that the equation runs.
+
+        own_package: the installed package whose lines are the user's, as `costax._jax.source` takes it.
+        """
         self.jaxpr: _jax.Jaxpr = _jax.opened(jaxpr)
         # Constants that are operands of the caller are no values: jax 0.12 keeps the tracers that they were.
         constants = () if body is not None and body.constants else _jax.constants(jaxpr)
@@ -104,6 +110,7 @@ class CallFrame:
         self.path_used: bool = False
         inherited = parent.rules if parent is not None else None
         self.rules: Rules = rules or inherited or REGISTRY
+        self.own_package: str = parent.own_package if parent is not None else own_package
 
     def known(self, atom: Any) -> int | None:
         """Return the value of an atom if it is an integer scalar that the program determines, else None."""
@@ -177,7 +184,8 @@ class CallFrame:
 
     def source(self, eqn: Any) -> str:
         """Return the user's file and line of an equation, or of the nearest call around it that has one."""
-        return _jax.source(eqn) or (self.parent.source(self.eqn) if self.parent is not None else "")
+        line = _jax.source(eqn, self.own_package)
+        return line if self.parent is None else nearest_line(line, self.parent.source(self.eqn))
 
     def _definition(self, var: Any) -> Any:
         if self._definitions is None:

@@ -5,6 +5,8 @@ costax imports none of these libraries. An object can only be a module of a libr
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 from collections import Counter
@@ -16,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from costax import _jax
 from costax._jax import pytrees
+from costax.core.source_lines import is_installed
 from costax.program.frameworks import equinox, haiku, linen, nnx, plain, pytorch
 from costax.program.frameworks.bound import Bound, arguments, class_of, is_optax
 from costax.program.frameworks.kinds import Modules, collected
@@ -30,8 +33,8 @@ __all__ = [
     "arguments",
     "bind",
     "collected",
-    "is_library_file",
     "is_module",
+    "own_package",
     "scope_context",
     "without_values",
 ]
@@ -39,6 +42,8 @@ __all__ = [
 # Each returns None for a target of another library. The order matters: `plain.bind` accepts every target.
 _ADAPTERS = (linen.bind, haiku.bind, nnx.bind, equinox.bind, pytorch.bind, plain.bind)
 _LIBRARIES = ("flax", "equinox", "haiku", "optax", "torch", "torchax")
+# More decorators than any target has; an object of the user may have every attribute, `__wrapped__` too.
+_DEEPEST = 100
 _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 _NEXT = count()
 
@@ -64,10 +69,30 @@ def scope_context(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ab
     return _apart(libraries, fn, args, kwargs) if libraries else None
 
 
-def is_library_file(filename: str) -> bool:
-    """Return whether a file belongs to one of the libraries."""
-    folders = [folder for name in _LIBRARIES if name in sys.modules for folder in sys.modules[name].__path__]
-    return filename.startswith(tuple(f"{folder}{os.sep}" for folder in folders))
+def own_package(fn: Any) -> str:
+    """Return the folder or file of the installed package that defines a target: it is the user's own, or "".
+
+    A target of a framework or of jax has no such package: the user's lines are those that call it.
+    """
+    # A bound method of a module is the module's: flax defines `model.apply`, and the user the class of `model`.
+    for _ in range(_DEEPEST):
+        inner = _wrapped(fn)
+        if getattr(fn, "__self__", None) is not None or inner is None:
+            break
+        fn = inner
+    owner = getattr(fn, "__self__", None)
+    fn = fn if owner is None else owner
+    defined = fn if inspect.isfunction(fn) or inspect.isclass(fn) else class_of(fn)
+    name = str(getattr(defined, "__module__", "")).partition(".")[0]
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None or name in _LIBRARIES or not (is_installed(file) and _jax.is_user_file(file)):
+        return ""
+    return f"{os.path.dirname(file)}{os.sep}" if hasattr(sys.modules[name], "__path__") else file
+
+
+def _wrapped(fn: Any) -> Any:
+    """Return the function that a partial or a decorated function calls; None for any other target."""
+    return fn.func if isinstance(fn, functools.partial) else getattr(fn, "__wrapped__", None)
 
 
 def is_module(leaf: Any) -> bool:
