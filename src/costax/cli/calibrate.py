@@ -49,4 +49,4 @@ def calibrate(path: str | None, quick: bool) -> None:
         )
     terminal.show(render(device))
     file = path or user_folder() / f"{device.id}.toml"
-    click.echo(f"Measured in {time.perf_counter() - start:.0f} s; the device file is {file}.")
+    terminal.show(f"Measured in {time.perf_counter() - start:.0f} s; the device file is {file}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from costax.cli import options
+from costax.cli import options, terminal
 
 
 @click.command(short_help="Explain what a PRIMITIVE costs, or a term that costax prints.")
@@ -22,12 +22,13 @@ def explain(primitive: str) -> None:
 
     term = glossary.term(primitive)
     if term is not None:
-        click.echo(f"{term}: {glossary.TERMS[term]}")
+        terminal.show(f"{term}: {glossary.TERMS[term]}")
         return
     from costax.analysis.explain import explain as explanation_of
 
     other = glossary.primitive(primitive)
     if other is not None:
-        click.echo(f"`{primitive}` does its work in the primitive {other}.\n")
+        terminal.show(f"`{primitive}` does its work in the primitive {other}.")
+        click.echo()
 
-    click.echo(str(explanation_of(primitive)))
+    terminal.show(str(explanation_of(primitive)))

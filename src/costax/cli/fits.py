@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from costax.cli import options
+from costax.cli import options, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,9 +99,9 @@ def fits(
     if as_json:
         click.echo(json.dumps({**_record(fit), "refused": refused or None}, indent=1))
     elif refused:
-        click.echo(f"no: the compiler rejects the program.\n{refused}\n\nThe fused estimate:\n{fit}")
+        terminal.show(f"no: the compiler rejects the program.\n{refused}\n\nThe fused estimate:\n{fit}")
     else:
-        click.echo(str(fit))
+        terminal.show(str(fit))
     context.exit(1 if refused else _EXIT_CODES[fit.answer])
 
 

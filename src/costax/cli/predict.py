@@ -129,12 +129,15 @@ def predict(
     else:
         terminal.show(prediction.render(estimate, depth=depth, by=by))
         if unknown_energy:
-            click.echo(f"\n{unknown_energy}")
+            click.echo()
+            terminal.show(unknown_energy)
         if energy_per_call is not None:
-            click.echo(f"\n{energy_per_call}")
+            click.echo()
+            terminal.show(str(energy_per_call))
         if run is not None and (calls != 1 or run.devices != 1 or carbon is not None or price is not None):
             plural = "" if run.devices == 1 else "s"
-            click.echo(f"\nA run of {calls:g} calls on {run.devices} device{plural}:\n{run}")
+            click.echo()
+            terminal.show(f"A run of {calls:g} calls on {run.devices} device{plural}:\n{run}")
 
 
 def parsed_mesh(text: str) -> dict[str, int]:

@@ -102,7 +102,8 @@ def sweep(
     else:
         terminal.show(shown)
         for law in laws:
-            click.echo(f"\n{results.fit(law)}")
+            click.echo()
+            terminal.show(str(results.fit(law)))
     if strict and results.errors:
         point, error = next(iter(results.errors.items()))
         raise CheckError(

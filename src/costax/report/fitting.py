@@ -6,12 +6,16 @@ number, such as a formula, leaves no room for the name beside it, each line of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
+
+from costax.core.display import Displayed
+from costax.report.folding import folded
 
 # Characters that a name keeps: in the first column of a table, and in the others.
 _NAME: Final = 24
@@ -21,19 +25,39 @@ _FIRST_TO_GO: Final = (
     *("transc.", "OPs", "kernels", "eqns", "per run", "runs", "link", "FLOPs/B", "FLOP/s a device", "output"),
     *("traffic", "bytes"),
 )
-# A column in percent ranks the lines, and stays as long as the first count does.
-_STAYS: Final = ("%", "MFU")
+# The first of them go also where a name would fold otherwise.
+_MINOR: Final = ("per run", "runs", "FLOPs/B", "kernels", "eqns", "link")
+# A column in percent ranks the lines, and the scope of a kernel says where it is: they stay as long as the first count.
+_STAYS: Final = ("%", "MFU", "scope")
 # Columns of a diff belong together in threes: before, after, ratio.
 _OF_A_DIFF: Final = ("after", "ratio")
 
 
 def fitted(renderable: RenderableType, width: int) -> RenderableType:
     """Return what rich prints with every table at most so many characters wide."""
+    if isinstance(renderable, Displayed):
+        renderable = renderable.__rich__()
     if isinstance(renderable, Group):
         return Group(*(fitted(part, width) for part in renderable.renderables))
-    if not isinstance(renderable, Table) or _natural(renderable) <= width:
+    if isinstance(renderable, str):
+        return fitted(Text(renderable), width)
+    if isinstance(renderable, Text):
+        return folded(renderable, width)
+    if not isinstance(renderable, Table):
         return renderable
-    return _table(renderable, width) if renderable.box is not None else _paragraph(renderable)
+    if renderable.title:
+        # rich would fold the title to the width of the table.
+        title = folded(Text(str(renderable.title), style=renderable.title_style or ""), width)
+        return Group(title, fitted(_untitled(renderable), width))
+    if _natural(renderable) <= width:
+        return renderable
+    return _table(renderable, width) if renderable.box is not None else folded(_paragraph(renderable), width)
+
+
+def _untitled(table: Table) -> Table:
+    untitled = copy.copy(table)
+    untitled.title = None
+    return untitled
 
 
 def _natural(table: Table) -> int:
@@ -52,16 +76,27 @@ def _table(table: Table, width: int) -> RenderableType:
         needed = sum(widths[id(c)] for c in kept if _is_number(c)) + spacing * len(kept)
         return needed + sum(min(widths[id(c)], _NAME if c is columns[0] else _OTHER_NAME) for c in texts)
 
-    kept = columns
+    # A column that few people need goes before a name folds.
+    kept = _without_minor(columns, lambda kept: sum(widths[id(c)] for c in kept) + spacing * len(kept) <= width)
     while least(kept) > width and len(kept) > 2:
         gone = _next_to_go(kept)
         kept = [column for column in kept if all(column is not c for c in gone)]
     if least(kept) > width:
-        return _vertical(table)
+        return _vertical(table, width)
     room = width - spacing * len(kept) - sum(widths[id(c)] for c in kept if _is_number(c))
     shown = _copy(table, kept, _shares(kept, widths, room, columns[0]))
     left_out = [_heading(c) for c in columns if all(c is not k for k in kept)]
-    return shown if not left_out else Group(shown, Text(_left_out(left_out), style="dim"))
+    return shown if not left_out else Group(shown, folded(Text(_left_out(left_out), style="dim"), width))
+
+
+def _without_minor(columns: Sequence[Column], fits: Callable[[Sequence[Column]], bool]) -> Sequence[Column]:
+    """Return the columns without so many minor ones as make the others fit; all of them if that is not enough."""
+    kept = columns
+    for name in _MINOR:
+        if fits(kept):
+            return kept
+        kept = [column for column in kept if _heading(column) != name]
+    return kept if fits(kept) else columns
 
 
 def _next_to_go(kept: Sequence[Column]) -> Sequence[Column]:
@@ -89,9 +124,6 @@ def _shares(kept: Sequence[Column], widths: dict[int, int], room: int, first: Co
 
 def _copy(table: Table, kept: Sequence[Column], shares: dict[int, int]) -> Table:
     copied = Table(
-        title=table.title,
-        title_justify=table.title_justify,
-        title_style=table.title_style,
         box=table.box,
         show_footer=table.show_footer,
         show_header=table.show_header,
@@ -111,26 +143,32 @@ def _copy(table: Table, kept: Sequence[Column], shares: dict[int, int]) -> Table
             style=column.style,
         )
     for row, cells in zip(table.rows, _rows(kept), strict=True):
-        copied.add_row(*cells, style=row.style)
+        shown = (_cell(cell, shares.get(id(column))) for column, cell in zip(kept, cells, strict=True))
+        copied.add_row(*shown, style=row.style)
     return copied
 
 
-def _vertical(table: Table) -> RenderableType:
+def _cell(cell: Any, share: int | None) -> Any:
+    """Return a cell of a table, folded to the width of its column if that is one of text."""
+    return cell if share is None else folded(cell if isinstance(cell, Text) else Text(_plain(cell)), share)
+
+
+def _vertical(table: Table, width: int) -> RenderableType:
     """Return each line of a table as a paragraph: its name, and below it a line for each number that is not 0."""
     columns = list(table.columns)
-    parts: list[RenderableType] = [Text(str(table.title), style="bold")] if table.title else []
+    parts: list[RenderableType] = []
     lines = list(_rows(columns))
     if table.show_footer:
         lines.append([column.footer for column in columns])
     for name, *cells in lines:
-        parts.append(Text(_plain(name), style="bold"))
+        parts.append(folded(Text(_plain(name), style="bold"), width))
         for column, cell in zip(columns[1:], cells, strict=True):
             if _plain(cell) not in ("", "0", "0 B", "0.0", "-"):
-                parts.append(Text(f"    {_heading(column)}  {_plain(cell)}"))
+                parts.append(folded(Text(f"    {_heading(column)}  {_plain(cell)}"), width))
     return Group(Text(), *parts, Text())
 
 
-def _paragraph(grid: Table) -> RenderableType:
+def _paragraph(grid: Table) -> Text:
     """Return each row of a grid as a line of text, which folds."""
     return Text("\n".join("  ".join(filter(None, map(_plain, row))) for row in _rows(list(grid.columns))))
 
