@@ -71,10 +71,14 @@ _RENDERERS: Final[Mapping[str, str]] = {
 
 
 class Format(NamedTuple):
-    """A file format: its suffix, and for each class of value the function (`module.function`) of its contents."""
+    """A file format: its suffix, and for each class of value the function (`module.function`) of its contents.
+
+    beside: the function of further files with the same stem, by their suffix; {} for a format of one file.
+    """
 
     suffix: str
     contents: Mapping[str, str]
+    beside: Mapping[str, str] = {}
 
 
 _BOTH = ("Analysis", "BaseComparison")
@@ -89,6 +93,19 @@ FORMATS: Final[Mapping[str, Format]] = {
         },
     ),
     "perfetto": Format(".perfetto.json", {"Prediction": "flamegraph.prediction_as_perfetto"}),
+    "model-explorer": Format(
+        ".model_explorer.json",
+        {
+            **dict.fromkeys(_BOTH, "model_explorer.as_graph"),
+            "Prediction": "model_explorer.prediction_as_graph",
+            "Join": "model_explorer.join_as_graph",
+        },
+        {
+            **dict.fromkeys(_BOTH, "model_explorer.overlays"),
+            "Prediction": "model_explorer.prediction_overlays",
+            "Join": "model_explorer.join_overlays",
+        },
+    ),
     "json": Format(
         ".json",
         {
@@ -178,7 +195,14 @@ def save(value: Any, path: str | Path, **choice: Any) -> None:
     choice: the options of the table, for formats that contain one. An interrupted write leaves no file behind.
     Raises RecordError if no format of this class of value has the suffix, or if the file cannot be written.
     """
-    write(path, as_format(check_file(path, _type(value)), _type(value))(value, **choice))
+    kind = _type(value)
+    name = check_file(path, kind)
+    contents = as_format(name, kind)(value, **choice)
+    form = FORMATS[name]
+    further = next((_function(form.beside[c])(value) for c in _classes(kind) if c in form.beside), {})
+    write(path, contents)
+    for suffix, text in further.items():
+        write(str(path)[: -len(form.suffix)] + suffix, text)
 
 
 def check_file(path: str | Path, kind: type[Any] | str = "Analysis") -> str:
