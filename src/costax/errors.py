@@ -5,9 +5,13 @@ Each class also derives from the fitting built-in exception: `except TypeError` 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 class CostaxError(Exception):
@@ -155,6 +159,25 @@ class TripsError(CostaxError, ValueError):
     """A trip count for a loop that the program does not have, or one that is not a non-negative integer."""
 
 
+def install_command(extra: str) -> str:
+    """Return the line that adds an extra to costax from where this costax was installed: an index, a clone, a URL.
+
+    pip notes the origin of a package that is not from an index in `direct_url.json` (PEP 610).
+    """
+    try:
+        origin = json.loads(distribution("costax").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        origin = {}
+    url, vcs = str(origin.get("url", "")), origin.get("vcs_info", {})
+    if "dir_info" in origin:
+        editable = "-e " if origin["dir_info"].get("editable") else ""
+        return f"pip install {editable}'{url2pathname(urlsplit(url).path)}[{extra}]'"
+    if not url:
+        return f"pip install 'costax[{extra}]'"
+    revision = f"@{vcs['requested_revision']}" if vcs.get("requested_revision") else ""
+    return f"pip install 'costax[{extra}] @ {vcs['vcs'] + '+' if vcs else ''}{url}{revision}'"
+
+
 class ExtraError(CostaxError, ImportError):
     """A missing package that one of costax's extras installs."""
 
@@ -163,7 +186,7 @@ class ExtraError(CostaxError, ImportError):
         super().__init__(
             f"{what} needs {package}, which is not installed.",
             why=f"costax installs {package} only with an extra, because counting does not need it.",
-            cure=f"pip install 'costax[{extra or package}]'",
+            cure=install_command(extra or package),
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from costax.core.unfinished_files import unfinished_name
-from costax.errors import SweepError
+from costax.errors import SweepError, install_command
 from costax.sweep.conditions import Conditions, differences
 from costax.sweep.grid import key_of
 from costax.sweep.worker import Result
@@ -240,6 +240,6 @@ def _arrow() -> tuple[Any, Any]:
         raise SweepError(
             "pyarrow is not installed.",
             why="It writes and reads Parquet files.",
-            cure="pip install 'costax[sweep]', or write the results to a .jsonl file.",
+            cure=f"{install_command('sweep')}, or write the results to a .jsonl file.",
         ) from error
     return cast(Any, pyarrow), cast(Any, pyarrow).parquet

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from costax.core.display import Displayed
 from costax.core.polynomial.parse import parse_polynomial
-from costax.errors import SweepError
+from costax.errors import SweepError, install_command
 from costax.sweep.journal import flat
 from costax.sweep.worker import MEASURED, Result
 
@@ -66,7 +66,7 @@ class Sweep(Displayed):
             raise SweepError(
                 "pandas is not installed.",
                 why="to_pandas() returns a pandas DataFrame.",
-                cure="pip install 'costax[sweep]'",
+                cure=install_command("sweep"),
             ) from error
         return cast(Any, pandas).DataFrame(self.rows)
 

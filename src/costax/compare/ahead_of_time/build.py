@@ -19,7 +19,7 @@ from costax import _jax
 from costax.compare.ahead_of_time.machines import Machine, of_size
 from costax.compare.dumping import environment_flags
 from costax.core.guards import guarded
-from costax.errors import DeviceMemoryError, InputError, TargetError
+from costax.errors import DeviceMemoryError, InputError, TargetError, install_command
 
 TIMEOUT: Final = 1800.0
 """The default time limit of a compiler, in seconds."""
@@ -43,8 +43,8 @@ class Built:
 
 # For each platform: the extra of costax, and the modules that it may install.
 _EXTRAS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "tpu": ("costax[tpu]", ("libtpu",)),
-    "cuda": ("costax[cuda]", ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")),
+    "tpu": ("tpu", ("libtpu",)),
+    "cuda": ("cuda", ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")),
 }
 _ENVIRONMENT: Final[Mapping[str, str]] = {
     # jax shall start the CPU backend only; the plugin is used to describe a machine and to compile.
@@ -122,7 +122,7 @@ def _check(machine: Machine, devices: int, name: str) -> None:
         raise TargetError(
             f"The compiler for {machine.name!r} is not installed.",
             why="costax compiles with the compiler of that machine, which runs on any CPU.",
-            cure=f"pip install '{extra}'",
+            cure=install_command(extra),
         )
     if devices > machine.devices:
         raise TargetError(
@@ -173,7 +173,7 @@ def _raise_crashed(machine: Machine, name: str, status: int, log: str) -> NoRetu
         f"The compiler for {machine.name!r} {how} while it compiled `{name}`.",
         why=f"Its last output: {_last_output(log)}",
         cure=f"Compare for another machine, or for the CPU. If a smaller program crashes too, the plugin may not match "
-        f"this jax: pip install --upgrade '{_EXTRAS[machine.platform][0]}'",
+        f"this jax: {install_command(_EXTRAS[machine.platform][0]).replace('install', 'install --upgrade', 1)}",
     )
 
 

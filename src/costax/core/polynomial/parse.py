@@ -11,7 +11,7 @@ from costax.core.polynomial.algebra import Polynomial, apply_function, operation
 from costax.core.polynomial.atoms import FUNCTIONS, Terms
 from costax.core.polynomial.bounds import maximum, minimum
 from costax.core.polynomial.division import floordiv
-from costax.errors import SymbolError
+from costax.errors import SymbolError, install_command
 
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<number>[0-9]+)|(?P<name>[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*)|\"(?P<quoted>[^\"]+)\"|(?P<sign>\*\*|//|[-+*/%^(),]))",
@@ -223,7 +223,7 @@ def to_sympy(count: Polynomial) -> Any:
         raise SymbolError(
             "sympy is not installed.",
             why="to_sympy() returns an expression of sympy.",
-            cure="pip install 'costax[sympy]'",
+            cure=install_command("sympy"),
         ) from error
     api: Any = sympy
 

@@ -19,13 +19,12 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 
-from costax.errors import TargetError
+from costax.errors import TargetError, install_command
 from costax.program.frameworks.kinds import performed
 
 # Untyped, because the annotations of jax are incomplete.
 _numpy: Any = jnp
 _LOCK: Final = threading.Lock()
-_INSTALL: Final = "Install versions that work together: pip install 'costax[torch]'."
 
 
 def load() -> ModuleType:
@@ -45,13 +44,13 @@ def load() -> ModuleType:
         raise TargetError(
             f"The target is a program of torch, but the package {error.name} is not installed.",
             why="costax traces torch programs with torchax, which runs torch's operations on JAX arrays.",
-            cure=_INSTALL,
+            cure=f"Install versions that work together: {install_command('torch')}",
         ) from error
     except Exception as error:
         raise TargetError(
             f"torchax {version('torchax')} cannot be imported with torch {torch.__version__}: {error}",
             why="costax traces torch programs with torchax, which runs torch's operations on JAX arrays.",
-            cure=_INSTALL,
+            cure=f"Install versions that work together: {install_command('torch')}",
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
