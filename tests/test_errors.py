@@ -46,9 +46,9 @@ def test_every_error_has_a_natural_base():
 )
 def test_an_extra_is_installed_from_where_costax_came_from(monkeypatch, origin, line):
     """The records are those of pip, as PEP 610 defines them; without one the package is from an index."""
-    monkeypatch.setattr(errors, "distribution", lambda name: SimpleNamespace(read_text=lambda file: origin))
+    monkeypatch.setattr(errors.metadata, "distribution", lambda name: SimpleNamespace(read_text=lambda file: origin))
     assert install_command("html") == line
-    assert str(ExtraError("plotly", "The HTML report", "html")).endswith(line)
+    assert str(ExtraError("pandas", "A data frame", "html")).endswith(line)
 
 
 def test_this_costax_is_not_from_an_index():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -165,8 +165,8 @@ def install_command(extra: str) -> str:
     pip notes the origin of a package that is not from an index in `direct_url.json` (PEP 610).
     """
     try:
-        origin = json.loads(distribution("costax").read_text("direct_url.json") or "{}")
-    except (PackageNotFoundError, ValueError):
+        origin = json.loads(metadata.distribution("costax").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
         origin = {}
     url, vcs = str(origin.get("url", "")), origin.get("vcs_info", {})
     if "dir_info" in origin:

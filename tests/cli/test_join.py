@@ -72,7 +72,6 @@ def test_the_program_may_be_a_file_a_folder_or_text(profile, tmp_path):
 
 
 def test_the_page_and_the_flame_graph_have_the_measured_seconds(profile, tmp_path):
-    pytest.importorskip("plotly", reason="the HTML page needs plotly: costax[html]")
     done = run("--trace", profile, "--save", tmp_path / "j.html", "--save", tmp_path / "j.speedscope.json")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "j.html").read_text()

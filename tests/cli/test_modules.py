@@ -106,7 +106,6 @@ def test_what_if_says_what_a_module_does_not_know(modules):
 
 
 def test_a_module_is_saved_in_every_format(modules, tmp_path):
-    pytest.importorskip("plotly", reason="the HTML report needs plotly: costax[html]")
     names = [tmp_path / f"module.{suffix}" for suffix in ("json", "md", "csv", "html")]
     ran("show", modules / "after.hlo.pb", *(x for name in names for x in ("--save", name)))
     record = json.loads(names[0].read_text())

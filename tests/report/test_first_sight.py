@@ -12,6 +12,8 @@ import pytest
 
 import costax
 import costax.errors
+import traces
+from traces import written
 
 X = jax.ShapeDtypeStruct((64, 64), jnp.float32)
 BYTES = 64 * 64 * 4
@@ -29,8 +31,12 @@ def analysis():
     return costax.analyze(layers, params_argnums=1)(X, X)
 
 
+def sweep_of(width):
+    return layers, (costax.spec(f"f32[8,{width}]"), costax.spec(f"f32[{width},{width}]"))
+
+
 @pytest.fixture(scope="module")
-def results(analysis):
+def results(analysis, tmp_path_factory):
     prediction = analysis.predict("h100-sxm")
     module = costax.analyze(jax.jit(layers).lower(X, X).compile())()
     return {
@@ -48,6 +54,11 @@ def results(analysis):
         "CompiledModule": module,
         "Table": analysis.table(),
         "rules": costax.rules(),
+        "devices": costax.devices(),
+        "Device": costax.device("h100-sxm"),
+        "Sweep": costax.sweep(sweep_of, {"width": [16, 32, 64]}, workers=1, progress=False),
+        "Measurement": costax.measure(jnp.tanh)(jnp.ones((8, 8))),
+        "Join": costax.join(None, written(tmp_path_factory.mktemp("trace"), "host.xplane.pb", traces.gpu_xplane())),
         "by_scope": analysis.by_scope(),
         "by_source": analysis.by_source(),
         "kernels": analysis.kernels(),
@@ -79,6 +90,25 @@ def test_the_repr_has_the_numbers_of_the_program(analysis):
     # two products of 64^3 multiply-accumulates
     assert "layers: 524 kMACs, 1.05 MFLOPs, 4.1 k parameters." in repr(analysis)
     assert f"flops={2 * 2 * 64**3}" in repr(analysis.total)
+
+
+def test_the_repr_is_the_answer_in_a_sentence(analysis, results):
+    """Not the head of the table: what people ask for stands in it, with its numbers."""
+    products, spent = 2 * 64**3, 2 * (2 * 64**3) + 64**2
+    expected = {
+        "Utilisation": rf"MFU {analysis.mfu(1.0, 'h100-sxm').mfu():.1%} of 495 TFLOP/s \(tf32\)\.",
+        "Answer": rf"fvcore reports {products:,} \w+; costax {products:,} \w+",
+        "Energy": r"J\] per call on NVIDIA H100",
+        "Sweep": r"> 3 points over width, 3 programs\.",
+        "Fit": r"> yes: layers needs",
+        "Measurement": r"latency [\d.]+ [mun]?s",
+        "Join": r"one run [\d.]+ us",
+    }
+    assert analysis.macs * 2 <= spent
+    for name, pattern in expected.items():
+        assert re.search(pattern, repr(results[name])), (name, repr(results[name]))
+    law = results["Sweep"].fit("macs ~ width^2")
+    assert repr(law) == "<costax.ScalingLaw> macs = 16*width^2: 3 points, residuals 0.00%"
 
 
 def test_the_repr_of_a_long_formula_is_short():

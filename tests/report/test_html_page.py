@@ -18,10 +18,7 @@ from costax import report
 from costax.analysis.analysis import Analysis
 from costax.core.cost import Cost
 from costax.core.size import Size
-from costax.errors import ExtraError
 from costax.program.tree import Row
-
-pytest.importorskip("plotly", reason="the HTML report needs plotly: costax[html]")
 
 # One process of pytest-xdist runs all of them: they share the page and the browser.
 pytestmark = pytest.mark.xdist_group("HTML page")
@@ -128,10 +125,52 @@ def test_names_cannot_end_the_data(tmp_path):
     assert held(tmp_path / "a.html")["trees"]["full"]["c"][0]["n"] == "</script><b>"
 
 
-def test_without_plotly_the_error_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
-    with pytest.raises(ExtraError, match=r"pip install 'costax\[html\]'"):
-        Analysis("f", Cost()).save(tmp_path / "a.html")
+def test_the_page_is_small_and_draws_everything_itself(tmp_path):
+    """A library for charts took 4.8 MB of each page."""
+    Analysis("f", Cost()).save(tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert len(page) < 100_000
+    assert "plotly" not in page.lower()
+
+
+@needs_browser
+def test_a_mark_of_the_roofline_is_where_its_numbers_are(saved, visit):
+    """The place of each mark, read back from its pixels by the ticks beside it, is FLOP/s and FLOPs per byte."""
+    page = visit(saved)
+    device = held(saved)["devices"]["h100-sxm"]
+    parts = [part for part in device["parts"] if part["flops"] and part["bytes"] and part["seconds"]]
+    marks = page.eval_on_selector_all(
+        "#roofline .point",
+        "marks => marks.map(mark => { const box = mark.getBBox(); "
+        "return [mark.ariaLabel, box.x + box.width / 2, box.y + box.height / 2]; })",
+    )
+    assert len(marks) == len(parts)
+    labels = [label for label, _, _ in marks]
+    for (label, x, y), (other, u, v) in itertools.pairwise(marks):
+        (a, b), (c, d) = (numbers_of(text) for text in (label, other))
+        assert (x < u) == (a < c) or a == pytest.approx(c, rel=0.01)
+        assert (y > v) == (b < d) or b == pytest.approx(d, rel=0.01)
+    assert all("bound by" in label for label in labels)
+
+
+def numbers_of(label):
+    """FLOPs per byte and FLOP/s in the label of a mark."""
+    found = re.search(r"([\d.]+) ?(\w?) FLOP/B, ([\d.]+) ?(\w?)FLOP/s", label)
+    scale = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+    return float(found[1]) * scale[found[2]], float(found[3]) * scale[found[4]]
+
+
+@needs_browser
+def test_the_memory_is_read_step_by_step_with_the_keyboard(saved, visit):
+    page = visit(saved)
+    timeline = held(saved)["memory"][page.input_value("#account")]["timeline"]
+    chart = page.locator("#memory-chart [role=slider]")
+    chart.press("End")
+    assert f"step {timeline[-1][0]}: {timeline[-1][3]}" in page.inner_text("#tip")
+    chart.press("Home")
+    chart.press("ArrowRight")
+    assert f"step {timeline[1][0]}: {timeline[1][3]}" in page.inner_text("#tip")
+    assert chart.get_attribute("aria-valuenow") == "1"
 
 
 @pytest.fixture(scope="module")

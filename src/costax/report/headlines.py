@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from costax.analysis.utilisation import HARDWARE, MODEL
 from costax.core import units
 from costax.core.cost import Count
 from costax.core.polynomial import Polynomial
@@ -15,12 +16,16 @@ from costax.report.shown import analysis_of
 if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
     from costax.analysis.diff import Diff
+    from costax.analysis.other_tools.conventions import Answer
+    from costax.analysis.utilisation import Utilisation
     from costax.analysis.what_if import WhatIf
     from costax.compare.base_comparison import BaseComparison, StageView
     from costax.compare.passes import PassTrail
     from costax.hlo.module_analysis import ModuleAnalysis
+    from costax.performance.energy import Energy
     from costax.performance.prediction import Prediction
     from costax.report.tables import Table
+    from costax.sweep.results import Sweep
 
 # A headline names so many causes of a difference, the largest ones.
 _CAUSES: Final = 2
@@ -172,13 +177,48 @@ def _table(table: Table) -> str:
     return f"{len(table.lines)} lines by {table.heading}: {columns}.\n{largest}{more}."
 
 
+def _utilisation(found: Utilisation) -> str:
+    several = "" if found.devices == 1 else f"{found.devices} x "
+    where = f"{several}{found.device.name}, {units.seconds(found.seconds)} a step"
+    conventions = [count.convention for count in found.counts]
+    model = f"MFU {found.mfu():.1%}" if MODEL in conventions else ""
+    # Without recomputed work the two are the same.
+    recomputes = HARDWARE in conventions and not (model and found.hfu == found.mfu())
+    shares = ", ".join(filter(None, [model, f"HFU {found.hfu:.1%}" if recomputes else ""]))
+    return f"{printable(found.name)} on {where}: {shares} of {units.rate(found.peak, 'FLOP/s')} ({found.unit})."
+
+
+def _answer(answer: Answer) -> str:
+    reasons = f", {len(answer.reasons)} differences with their reasons" if answer.reasons else ""
+    from costax.report.other_tools import ours_as
+
+    count, ours = units.exact(answer.count), units.exact(answer.ours)
+    return f"{answer.tool} reports {count} {answer.unit}; costax {ours} {ours_as(answer)}{reasons}."
+
+
+def _energy(energy: Energy) -> str:
+    call = f"{energy.joules.text('J')} per call on {energy.prediction.device.name}"
+    token = f", {energy.per_token.text('J')} per token" if energy.per_token else ""
+    return f"{printable(energy.prediction.analysis.name)}: {call}{token}."
+
+
+def _sweep(sweep: Sweep) -> str:
+    failed = f", {len(sweep.errors)} of them failed" if sweep.errors else ""
+    names = dict.fromkeys(name for result in sweep.results for name in result["point"])
+    return f"{len(sweep)} points over {', '.join(map(printable, names))}, {sweep.programs} programs{failed}."
+
+
 _HEADLINES: Final[Mapping[str, Callable[[Any], str]]] = {
     "Analysis": _analysis,
+    "Answer": _answer,
     "BaseComparison": _comparison,
     "Diff": _diff,
+    "Energy": _energy,
     "ModuleAnalysis": _module,
     "PassTrail": _passes,
     "Prediction": _prediction,
+    "Sweep": _sweep,
     "Table": _table,
+    "Utilisation": _utilisation,
     "WhatIf": _what_if,
 }

@@ -31,7 +31,7 @@ class Columns(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScalingLaw:
     """A fitted scaling law.
 
@@ -59,6 +59,10 @@ class ScalingLaw:
             for coefficient, term in zip(self.coefficients, terms, strict=True)
         ]
         return f"{target} = {' + '.join(texts)}"
+
+    def __repr__(self) -> str:
+        """Return the formula, the number of points and the root mean square of the residuals."""
+        return f"<costax.ScalingLaw> {self.formula}: {len(self.residuals)} points, residuals {self.rms:.2%}"
 
     def __str__(self) -> str:
         """Return the formula, the root mean square of the residuals and the points with the largest residuals."""

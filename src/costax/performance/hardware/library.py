@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from costax.core.listing import Entries
 from costax.errors import DeviceError
 from costax.performance.hardware.device_file import read, refuse
 from costax.performance.hardware.specification import Device
@@ -37,7 +38,7 @@ def devices() -> dict[str, Device]:
     known, faults = _read_all()
     for error in faults.values():
         warnings.warn(f"A device file was left out: {error.what}", DeviceFileWarning, stacklevel=2)
-    return known
+    return Entries(known)
 
 
 def device(name: str | Device) -> Device:

@@ -18,7 +18,7 @@ _LINES: Final = 300
 
 def as_html(join: Join, **_: Any) -> str:
     """Return the page of a join."""
-    return filled(f"{join.name} - costax join", _body(join), _data(join), "join.js", plotly="")
+    return filled(f"{join.name} - costax join", _body(join), _data(join), "join.js")
 
 
 def _data(join: Join) -> dict[str, Any]:

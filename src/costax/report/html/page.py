@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from html import escape
-from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from costax.core.printable import printable
-from costax.errors import ExtraError
 from costax.report import notes
 from costax.report.headlines import headline
 from costax.report.html.data import contents
@@ -41,7 +39,7 @@ class Heading(NamedTuple):
 
 
 def module_as_html(module: ModuleAnalysis, prediction: Prediction | None = None, **_: Any) -> str:
-    """Return the report of a module as one page. Raises ExtraError if plotly is not installed."""
+    """Return the report of a module as one page."""
     from costax.analysis.compiled_module import CompiledModule, of_analysis
     from costax.report.html import module_data
 
@@ -58,7 +56,7 @@ def module_as_html(module: ModuleAnalysis, prediction: Prediction | None = None,
 
 
 def prediction_as_html(prediction: Prediction, **_: Any) -> str:
-    """Return the report of the program of a prediction, with its device first. Raises ExtraError without plotly."""
+    """Return the report of the program of a prediction, with its device first."""
     from costax.analysis.compiled_module import ModuleCounts
 
     program: Any = prediction.analysis
@@ -68,7 +66,7 @@ def prediction_as_html(prediction: Prediction, **_: Any) -> str:
 
 
 def as_html(account: Shown, **_: Any) -> str:
-    """Return the report of an analysis or a comparison as one page. Raises ExtraError if plotly is not installed."""
+    """Return the report of an analysis or a comparison as one page."""
     return page(account, contents(account))
 
 
@@ -90,8 +88,8 @@ def _title(heading: Heading) -> str:
     return f"{heading.name} - costax"
 
 
-def filled(title: str, body: str, data: Mapping[str, Any], script: str, plotly: str | None = None) -> str:
-    """Return a page. data: for its script, a file of this package. plotly: its JavaScript, by default as installed."""
+def filled(title: str, body: str, data: Mapping[str, Any], script: str) -> str:
+    """Return a page. data: for its script, a file of this package."""
     web = files("costax.report.html") / "web"
     return PAGE.format(
         title=escape(title),
@@ -100,19 +98,9 @@ def filled(title: str, body: str, data: Mapping[str, Any], script: str, plotly: 
         body=body,
         # The browser would end the element at a `</script>` inside a JSON string.
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        plotly=plotly_script() if plotly is None else plotly,
-        charts=(web / "charts.js").read_text(),
+        charts=(web / "charts.js").read_text() + (web / "axes.js").read_text(),
         script=(web / script).read_text(),
     )
-
-
-def plotly_script() -> str:
-    """Return the JavaScript of plotly. Raises ExtraError if plotly is not installed."""
-    try:
-        offline: Any = import_module("plotly.offline")
-    except ImportError as error:
-        raise ExtraError("plotly", "The HTML report", "html") from error
-    return offline.get_plotlyjs()
 
 
 PAGE: Final = """<!DOCTYPE html>
@@ -128,7 +116,6 @@ PAGE: Final = """<!DOCTYPE html>
 <body>
 {body}
 <script id="data" type="application/json">{data}</script>
-<script>{plotly}</script>
 <script>{charts}</script>
 <script>{script}</script>
 </body>
@@ -215,8 +202,7 @@ _FORMULAS: Final = """<div class="bar"><h2>Formulas</h2></div>
 <th scope="col" class="text">formula</th></tr></thead><tbody></tbody></table></div>"""
 
 _ROOFLINE: Final = """<div class="bar"><h2>Roofline</h2></div>
-<p id="predicted"></p><div id="roofline-picture"><div id="roofline" class="chart" role="img"
-aria-label="Roofline: FLOP/s over FLOPs per byte, one mark for each kernel"></div>
+<p id="predicted"></p><div id="roofline-picture"><div id="roofline"></div><div id="roofline-key" class="legend"></div>
 <div class="bar"><span class="note">Each mark is a kernel; its area is its share of the time.</span>{save}</div></div>
 <details><summary>What the prediction assumes</summary><div id="assumptions" class="note"></div></details>"""
 
@@ -233,8 +219,7 @@ _WATERFALL: Final = """<div class="bar"><h2>From the jaxpr to XLA</h2>
 
 _MEMORY: Final = """<div class="bar"><h2>Memory</h2><label>estimate <select id="account">
 {options}</select></label></div>
-<div id="memory-picture"><div id="memory-chart" class="chart" role="img"
-aria-label="Bytes alive at each equation; the table below lists the arrays alive at the peak"></div>
+<div id="memory-picture"><div id="memory-chart"></div>
 <div class="bar">{save}</div></div>
 <p id="peak"></p><div class="scroll" tabindex="0" role="region" aria-label="table of arrays alive at the peak">
 <table id="alive" class="stack"><thead><tr><th scope="col">array</th><th scope="col">bytes</th>

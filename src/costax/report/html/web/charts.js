@@ -228,9 +228,8 @@ const costax = (() => {
   });
   const savePicture = async (id, format) => {
     const box = $(id);
-    const svg = box.querySelector("svg.picture");
-    const vector = svg ? pictured(box) : await Plotly.toImage(box, { format: "svg", width: box.clientWidth, height: box.clientHeight });
-    const size = svg ? [Number(svg.getAttribute("width")), Number(svg.getAttribute("height"))] : [box.clientWidth, box.clientHeight];
+    const vector = pictured(box);
+    const size = ["width", "height"].map((name) => Number(box.querySelector("svg.picture").getAttribute(name)));
     const file = `${document.title.replace(/[^\w.]+/g, "-")}-${id}.${format}`;
     make("a", { href: format === "svg" ? vector : await asPng(vector, ...size), download: file }).click();
     announce(`Saved ${file}`);
@@ -253,5 +252,5 @@ const costax = (() => {
     setTheme(dark.matches);
   };
 
-  return { $, make, announce, short, bytes, seconds, exactly, signed, palette, neutral, colour, legend, more, fewer, icicle, waterfall, start };
+  return { $, make, shape, words, canvas, tipped, widthOf, announce, short, bytes, seconds, exactly, signed, palette, neutral, colour, legend, more, fewer, icicle, waterfall, start };
 })();

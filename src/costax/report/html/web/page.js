@@ -58,14 +58,6 @@
   // The pictures and numbers to draw again when the theme, the width, a symbol or a selection changes.
   const drawings = [];
   const redraw = () => drawings.forEach((draw) => draw());
-  const axis = (title, more) => ({
-    title: { text: title }, gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"),
-    automargin: true, ...more,
-  });
-  const plot = (id, traces, more) => Plotly.react($(id), traces, {
-    paper_bgcolor: colour("--back"), plot_bgcolor: colour("--back"), font: { color: colour("--text"), size: 13 },
-    margin: { l: 60, r: 12, t: 20, b: 50 }, hoverlabel: { align: "left" }, ...more,
-  }, { responsive: true, displayModeBar: false });
 
   // Layers: the tree, merged or not, as nodes with parents.
   let whole = [];
@@ -252,30 +244,33 @@
     const x = points.map((part) => part.flops / part.bytes);
     const y = points.map((part) => (part.flops * part.times) / part.seconds);
     const most = Math.max(...points.map((part) => part.seconds), 1e-12);
-    const low = Math.min(...x, device.ridge || 1) / 2;
-    const high = Math.max(...x, device.ridge || 1) * 4;
-    const traces = hues(data.bounds).map(([bound, fill], i) => {
-      const chosen = points.map((_, j) => j).filter((j) => points[j].bound === bound);
-      return {
-        type: "scatter", mode: "markers", name: `bound by ${bound}`, x: chosen.map((j) => x[j]), y: chosen.map((j) => y[j]),
-        marker: {
-          color: fill, symbol: ["circle", "diamond", "square", "triangle-up"][i % 4], opacity: 0.75,
-          size: chosen.map((j) => 5 + 25 * Math.sqrt(points[j].seconds / most)), line: { width: 1, color: colour("--back") },
-        },
-        text: chosen.map((j) => `${points[j].name}<br>${points[j].scope || "(no scope)"}<br>${seconds(points[j].seconds)} in ${points[j].times} run${points[j].times === 1 ? "" : "s"}`),
-        hovertemplate: "%{text}<br>%{x:.3s} FLOP/B, %{y:.3s}FLOP/s<extra></extra>",
-      };
-    }).filter((trace) => trace.x.length);
-    if (device.bandwidth && device.peak) {
-      const line = (name, xs, ys, dash) => ({ type: "scatter", mode: "lines", name, x: xs, y: ys, hoverinfo: "name", line: { color: colour("--text"), width: 2, dash } });
-      traces.push(line(`memory, ${short(device.bandwidth)}B/s`, [low, device.ridge], [low * device.bandwidth, device.peak], "dot"));
-      traces.push(line(`${device.unit}, ${short(device.peak)}FLOP/s`, [device.ridge, Math.max(high, device.ridge * 4)], [device.peak, device.peak], "solid"));
-    }
+    const low = Math.min(...x, device.ridge || Infinity) / 2;
+    const high = Math.max(...x, device.ridge || 0) * 4;
+    const shapes = ["circle", "diamond", "square", "triangle"];
+    const kinds = hues(data.bounds);
+    const roofs = device.bandwidth && device.peak ? [
+      { name: `memory, ${short(device.bandwidth)}B/s`, points: [[low, low * device.bandwidth], [device.ridge, device.peak]], dash: "2 4" },
+      { name: `${device.unit}, ${short(device.peak)}FLOP/s`, points: [[device.ridge, device.peak], [high, device.peak]] },
+    ] : [];
     $("roofline-picture").hidden = !points.length;
-    if (points.length) plot("roofline", traces, {
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-      xaxis: axis("FLOPs per byte", { type: "log", exponentformat: "power" }), yaxis: axis("FLOP/s, predicted", { type: "log", exponentformat: "SI" }),
-    });
+    if (points.length) {
+      costax.scatter($("roofline"), {
+        label: "Roofline: FLOP/s over FLOPs per byte, one mark for each kernel",
+        x: { title: "FLOPs per byte", range: [low, high] },
+        y: { title: "FLOP/s, predicted", range: [Math.min(...y) / 2, 2 * Math.max(...y, device.peak || 0)] },
+        lines: roofs,
+        points: points.map((part, i) => {
+          const kind = Math.max(0, data.bounds.indexOf(part.bound));
+          return {
+            x: x[i], y: y[i], radius: 3 + 12 * Math.sqrt(part.seconds / most), fill: kinds[kind][1], mark: shapes[kind % shapes.length],
+            lines: [part.name, part.scope || "(no scope)", `bound by ${part.bound}`, `${seconds(part.seconds)} in ${part.times} run${part.times === 1 ? "" : "s"}`, `${short(x[i])} FLOP/B, ${short(y[i])}FLOP/s`],
+          };
+        }),
+      });
+      const present = kinds.filter(([bound]) => points.some((part) => part.bound === bound));
+      legend("roofline-key", present.map(([bound, fill]) => [`bound by ${bound}`, fill]));
+      $("roofline-key").append(...roofs.map((roof) => make("span", { class: "key" }, `${roof.dash ? "\u00b7\u00b7\u00b7" : "\u2014"} ${roof.name}`)));
+    }
     const [best, expected, worst] = device.range.map(seconds);
     $("predicted").replaceChildren(`${device.name}: ${expected} per call, between ${best} and ${worst}.`,
       device.mfu ? ` MFU ${Number((100 * device.mfu).toPrecision(3))} % of the ${device.unit} peak.` : "");
@@ -344,12 +339,12 @@
       .map((buffer) => ({ ...buffer, array: `${buffer.dtype}[${buffer.shape.map(value).join(",")}]`, nbytes: value(buffer.nbytes) }));
     const at = ticks(sizes.reduce((a, b) => Math.max(a, b), peak));
     $("memory-picture").hidden = sizes.length < 2;
-    if (sizes.length > 1) plot("memory-chart", [{
-      type: "scatter", mode: "lines", x: chosen.timeline.map((each) => each[0]), y: sizes,
-      line: { shape: "hv", width: 1, color: palette[0] }, fill: "tozeroy",
-      text: chosen.timeline.map((each, i) => `${each[3]}<br>${each[2] || "(no scope)"}<br>${bytes(sizes[i])}`),
-      hovertemplate: "step %{x}<br>%{text}<extra></extra>",
-    }], { xaxis: axis("equation, in program order"), yaxis: axis("bytes alive", { tickvals: at, ticktext: at.map(bytes), rangemode: "tozero" }) });
+    if (sizes.length > 1) costax.stairs($("memory-chart"), {
+      label: "Bytes alive at each equation; the table below lists the arrays alive at the peak",
+      x: { title: "equation, in program order" }, y: { title: "bytes alive", text: bytes, ticks: at, high: 1.05 * Math.max(...at, peak) },
+      fill: palette[0],
+      steps: chosen.timeline.map((each, i) => ({ x: each[0], y: sizes[i], lines: [`step ${each[0]}: ${each[3]}`, each[2] || "(no scope)", bytes(sizes[i])] })),
+    });
     const lines = grouped(alive);
     const hidden = lines.slice(ALIVE);
     const rest = hidden.length ? [{ array: `${hidden.length} others`, count: 1, nbytes: hidden.reduce((sum, { nbytes }) => sum + nbytes, 0), primitive: "", scope: "", why: "" }] : [];
