@@ -23,6 +23,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
+    # The file next to this one.
+    "docstrings",
 ]
 html_theme = "furo"
 html_title = "costax"

@@ -1,19 +1,26 @@
-"""Pages that are generated from the code: rules, other tools, versions."""
+"""Pages that are generated from the code: commands, results, rules, other tools, versions."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
+
 import costax
+import costax.errors
 from costax.analysis.explain import family, kind
 from costax.analysis.other_tools.conventions import CONVENTIONS
 from costax.analysis.other_tools.tools import TOOLS
+from costax.cli.app import main as command_line
 from costax.report.formats import escaped, grid
 from costax.rules.examples import cases
 
@@ -25,7 +32,7 @@ MANY = 8
 def write_all(folder: Path) -> None:
     """Write every generated page that has changed; Sphinx does not read an unchanged page again."""
     folder.mkdir(exist_ok=True)
-    for page in (contents, rules, tools, compatibility):
+    for page in (contents, commands, results, rules, tools, compatibility):
         name = page.__name__
         text = "\n".join(page()) + "\n"
         path = folder / f"{name}.md"
@@ -35,15 +42,97 @@ def write_all(folder: Path) -> None:
 
 def contents() -> Iterator[str]:
     """Yield the part of the table of contents that lists the pages of this folder; `index.md` lists the others."""
-    elsewhere = {"index", "start", "counting", "devices", "architecture", "contributing", "changelog"}
+    index = (Path(__file__).parent / "index.md").read_text(encoding="utf-8")
+    elsewhere = {"index", *re.findall(r"^[a-z]+$", index, re.MULTILINE)}
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.md") if path.stem not in elsewhere)
     yield "```{toctree}"
     yield ":maxdepth: 1"
+    yield ":hidden:"
     yield ":caption: Explanations"
     yield ""
     # Absolute paths, since another page includes this one.
     yield from (f"/{name}" for name in names)
     yield "```"
+
+
+def commands() -> Iterator[str]:
+    """Yield the page of the command line: of each command its usage, its help, its examples and its options."""
+    yield "# The command line\n"
+    yield from (f"{plain(paragraph)}\n" for paragraph in paragraphs(inspect.cleandoc(command_line.help or "")))
+    yield "`costax COMMAND --help` prints the same. [Recipes](../guides/recipes.md) say which command answers what.\n"
+    for name, command in command_line.commands.items():
+        with click.Context(command_line, info_name="costax") as parent, click.Context(command, parent, name) as context:
+            yield f"## {name}\n"
+            yield f"    {' '.join(command.get_usage(context).removeprefix('Usage: ').split())}\n"
+            for block in inspect.cleandoc(command.help or "").split("\n\n"):
+                # click does not wrap the lines after this character; they are examples.
+                if block.startswith("\b\n"):
+                    yield "".join(f"    {line}\n" for line in block.splitlines()[1:])
+                else:
+                    yield from (f"{plain(paragraph)}\n" for paragraph in paragraphs(block))
+            for option in command.params:
+                record = option.get_help_record(context)
+                if record and record[1] and record[1] != "Show tracebacks.":
+                    yield f"`{record[0]}`\n: {plain(record[1])}\n"
+
+
+def results() -> Iterator[str]:
+    """Yield the page of the classes that public functions, methods and attributes return and that are not public."""
+    yield """# What results are made of
+
+Public functions return values of these classes, or hold them in their attributes. None of them needs to be imported.
+
+```{eval-rst}"""
+    yield from (f".. autoclass:: {cls.__module__}.{cls.__qualname__}" for cls in returned())
+    yield "```"
+
+
+def returned() -> list[type]:
+    """Return the classes of costax in the annotations of public names that have no place on the pages of the API."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    described = {*vars(costax.errors), *re.findall(r"^\.\. auto\w+:: (?:[\w.]*\.)?(\w+)$", pages, re.MULTILINE)}
+    found: dict[str, type] = {}
+    for name in costax.__all__:
+        for annotation, home in annotations(getattr(costax, name)):
+            for word in re.findall(r"\b[A-Z]\w+", annotation):
+                value = home.get(word)
+                if inspect.isclass(value) and value.__module__.startswith("costax.") and word not in described:
+                    found[word] = value
+    return [found[word] for word in sorted(found)]
+
+
+def annotations(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the annotations of what a function returns, or of the public members of a class, with their modules."""
+    if not inspect.isclass(value):
+        yield from annotation_of(value)
+        return
+    hidden = getattr(value, "internals", frozenset[str]())
+    for base in value.__mro__:
+        for name, member in vars(base).items():
+            if not name.startswith("_") and name not in hidden:
+                yield from annotation_of(member)
+        for name, annotation in vars(base).get("__annotations__", {}).items():
+            if not name.startswith("_") and name not in hidden:
+                yield str(annotation), names_of(base.__module__)
+
+
+def annotation_of(member: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the annotation of what a function, a method or a property returns, with its module."""
+    if isinstance(member, property | functools.cached_property):
+        member = member.fget if isinstance(member, property) else member.func
+    member = inspect.unwrap(getattr(member, "__func__", member)) if callable(member) else member
+    if inspect.isfunction(member) and "return" in member.__annotations__:
+        yield str(member.__annotations__["return"]), names_of(member.__module__)
+
+
+def names_of(module: str) -> dict[str, Any]:
+    """Return the names of a module, with those that it imports for the checker of types alone."""
+    found = dict(vars(import_module(module)))
+    source = inspect.getsource(import_module(module))
+    for home, names in re.findall(r"^    from (costax[\w.]*) import ([\w, ]+)$", source, re.MULTILINE):
+        for name, _, alias in (imported.partition(" as ") for imported in names.split(", ")):
+            found[alias or name] = vars(import_module(home)).get(name)
+    return found
 
 
 def rules() -> Iterator[str]:

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Analysis(Counts):
-    """The costs of a program after the dead-code elimination of `jit`. See `Counts` for the fields.
-
-    The methods answer questions about the counts. Each calls a function of `Counts` in a module of its own.
-    """
+    """The costs of a program after the dead-code elimination of `jit`; `costax.analyze` returns it."""
 
     # Conventions of other tools.
 

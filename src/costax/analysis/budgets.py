@@ -43,11 +43,26 @@ _MOST_BITS: Final = 4096
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Budget:
-    """Upper limits for the costs of a program. A limit is a number or a text such as "4 GFLOP" or "2 GiB".
+    """Upper limits for the costs of a program, each a number, a text such as "4 GFLOP" or "2 GiB", or None.
 
-    None sets no limit. uncounted: the number of equations without a rule plus the number of loops of unknown length.
-    peak_bytes: the framework peak. executed_flops, hbm_bytes, temp_bytes, kernels: of a compiled program, a module or a
-    comparison, which has collective_bytes too. A program at its limit is within its budget.
+    A program at its limit is within its budget. The last four are of one device, of a compiled program: a module or a
+    comparison.
+
+    Args:
+        macs: Multiply-accumulates, those on padding included.
+        flops: Floating-point operations, 2 for a MAC.
+        transcendentals: Elements of exp, log, tanh, pow ...
+        ops: Operations on all dtypes.
+        bytes_unfused: Bytes read and written if every equation goes to memory.
+        collective_bytes: Bytes that devices send in collectives.
+        params: Elements of the parameters.
+        param_bytes: Bytes of the parameters.
+        peak_bytes: The framework peak, in bytes.
+        uncounted: Equations without a rule, plus loops of unknown length.
+        executed_flops: FLOPs that run, loops by their trip counts.
+        hbm_bytes: Bytes that the kernels read and write.
+        temp_bytes: Bytes of temporaries.
+        kernels: Kernels, each counted as often as it runs.
     """
 
     macs: int | str | None = None

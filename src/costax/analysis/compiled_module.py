@@ -176,7 +176,11 @@ class CompiledModule(ModuleAnalysis):
         return replace(found, alive=estimate.alive, timeline=estimate.timeline, alive_source=estimate.source)
 
     def memory_use(self, device: Device | None = None) -> MemoryUse:
-        """Return the bytes of memory that one device needs, for the device that the module is compiled for."""
+        """Return the bytes of memory that one device needs, for the device that the module is compiled for.
+
+        Args:
+            device: Not used: the module is compiled for its device.
+        """
         memory = self.memory
         results, temporaries = memory.parts.get(RESULTS, 0), memory.temporaries
         parts = {name: size for name, size in memory.parts.items() if size or name in (ARGUMENTS, TEMPORARIES)}
@@ -184,12 +188,20 @@ class CompiledModule(ModuleAnalysis):
         return MemoryUse(memory.needed, parts, memory.source + whole, results + temporaries)
 
     def live_at_peak(self, n: int | None = 10) -> list[Buffer]:
-        """Return the `n` largest buffers that are alive at the peak, the largest first; None: all."""
+        """Return the `n` largest buffers that are alive at the peak, the largest first; None: all.
+
+        Args:
+            n: How many; None for all.
+        """
         scopes, sources = Scopes(self.replay.module), Sources(self.replay.module)
         return [_buffer(x, scopes, sources) for x in self.memory.alive[:n]]
 
     def live_by_scope(self, depth: int | None = None) -> dict[str, int]:
-        """Return the bytes alive at the peak of each scope, of all kinds of buffers."""
+        """Return the bytes alive at the peak of each scope, of all kinds of buffers.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         return self._live(lambda b: "/".join([x for x in b.scope.split("/") if x][:depth]))
 
     def live_by_source(self) -> dict[str, int]:
@@ -215,7 +227,11 @@ class CompiledModule(ModuleAnalysis):
         }
 
     def counts_by_scope(self, depth: int | None = None) -> dict[str, dict[str, Count]]:
-        """Return the same counts of each scope of at most `depth` parts; they sum to those of the module."""
+        """Return the same counts of each scope of at most `depth` parts; they sum to those of the module.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         sums: dict[str, Counter[str]] = {}
 
         def add(scope: Iterable[str], field: str, count: Count) -> None:
@@ -257,7 +273,11 @@ class CompiledModule(ModuleAnalysis):
         return CompiledSummary(self.name, self.extent, source, self.unknown_loops, counts, sums)
 
     def check(self, budget: Budget) -> None:
-        """Raise BudgetError if the module costs more than a budget, whose fields are those of `compiled_counts`."""
+        """Raise BudgetError if the module costs more than a budget, whose fields are those of `compiled_counts`.
+
+        Args:
+            budget: The limits.
+        """
         __tracebackhide__ = True  # pytest then shows the line of the test
         check_compiled(self, budget)
 
@@ -272,8 +292,15 @@ class CompiledModule(ModuleAnalysis):
     ) -> Utilisation:
         """Return the share of the peak of a step that took so many seconds: HFU, because a module has no model FLOPs.
 
-        The arguments and errors are those of `Analysis.mfu`. devices: by default those that the module states; a module
-        that states no number is the program of one of `devices`.
+        The arguments and errors are those of `Analysis.mfu`.
+
+        Args:
+            seconds: Time of one step, measured.
+            device: As `costax.predict` takes it.
+            devices: How many ran the step; by default those that the module states. A module that states no number is
+                the program of one of them.
+            tokens: That all of them processed in the step.
+            peak: The peak to divide by, as for `Analysis.mfu`.
         """
         from costax.analysis.module_utilisation import module_utilisation
 

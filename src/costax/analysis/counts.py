@@ -32,24 +32,25 @@ _K = TypeVar("_K")
 class Counts(Displayed):
     """The costs of a program, its memory and its kernels. `Analysis` adds methods that answer questions.
 
-    The counts belong to the jaxpr after the dead-code elimination of `jit`.
+    The counts belong to the jaxpr after the dead-code elimination of `jit`. They are polynomials if shapes contain
+    symbols, or if the program does not fix the length of a loop. `rows` has one cost for each scope, direction,
+    primitive and source line, and every table is a sum of rows.
 
-    `rows` has one cost for each (scope, direction, primitive, source line), and every table is a sum of rows.
-    Numbers are for the whole program, all devices together; `per_device` is for one device, and so are the memory and
-    the kernels. `devices`: those of the meshes in the program, of its arguments' shardings too. `even_share`: XLA's
-    partitioner splits the program, or a part of it, so `per_device` is an even share of the total: one device does at
-    least so much. How much several devices repeat, and which collectives are added, is known after partitioning. An
-    analysis that was loaded from a record has `saved_rows`, but no `tree`, `program` or sources.
+    name: of the program. total: the cost of all devices together. per_device: that of one device, as are the memory
+    and the kernels. devices: those of the meshes in the program, and of its arguments' shardings. even_share:
+    whether XLA's partitioner splits the program or a part of it. Then `per_device` is an even share of the total, the
+    least that one device does; a comparison knows what several devices repeat, and which collectives are added.
 
-    `unknowns`: loops whose trip count the program does not fix. `uncounted`: primitives whose work is not counted.
-    `choices`: conditionals whose branch the program does not fix.
+    inputs: the name, shape and dtype of each argument. parameters: elements and bytes of the parameters by scope and
+    dtype; None if nobody said which arguments they are. unknowns: loops whose trip count the program does not fix.
+    uncounted: primitives whose work is not counted. choices: conditionals whose branch the program does not fix.
+    versions: of costax, jax and jaxlib. tree: the equations and their bodies; None in a loaded record.
 
-    If shapes contain symbols, or the program does not fix the length of a loop, counts are polynomials. `conditions`:
-    constraints on the symbols under which the polynomials hold. `exact_by`: the source of the polynomials, "tracing"
-    or "interpolation" through analyses at concrete sizes. `reason`: why tracing failed, for "interpolation". `point`:
-    the values that `evaluate` has set. `retrace`: analyses the program with values for its symbols, for questions that
-    need its equations. `extents`: the sizes in the program that depend on symbols. `concrete`: analyses
-    the program at concrete sizes.
+    conditions: constraints on the symbols under which the polynomials hold. exact_by: the source of the polynomials,
+    "tracing" or "interpolation" through analyses at concrete sizes. reason: why tracing failed, for "interpolation".
+    point: the values that `evaluate` has set. retrace: analyses the program with values for its symbols, for questions
+    that need its equations. extents: the sizes in the program that depend on symbols. concrete: analyses the program
+    at concrete sizes. saved_rows: the rows of a loaded record, which has no `tree`, `program` or sources.
     """
 
     internals: ClassVar[frozenset[str]] = Displayed.internals | {
@@ -121,7 +122,11 @@ class Counts(Displayed):
     # Sums.
 
     def by_scope(self, depth: int | None = None) -> dict[str, Cost]:
-        """Return the cost of each scope path of at most `depth` parts; the costs sum to the total."""
+        """Return the cost of each scope path of at most `depth` parts; the costs sum to the total.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         return self._by(lambda row: "/".join(row.scope[:depth]))
 
     def by_primitive(self) -> dict[str, Cost]:
@@ -129,7 +134,11 @@ class Counts(Displayed):
         return self._by(lambda row: row.primitive)
 
     def by_scope_and_primitive(self, depth: int | None = None) -> dict[tuple[str, str], Cost]:
-        """Return the cost of each primitive in each scope."""
+        """Return the cost of each primitive in each scope.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         return self._by(lambda row: ("/".join(row.scope[:depth]), row.primitive))
 
     def by_source(self) -> dict[str, Cost]:
@@ -164,7 +173,11 @@ class Counts(Displayed):
         return None if self.parameters is None else sum((s.nbytes for s in self.parameters.values()), 0)
 
     def params_by_scope(self, depth: int | None = None) -> dict[str, Size]:
-        """Return the parameters of each scope. A parameter belongs to the scope of its first use."""
+        """Return the parameters of each scope. A parameter belongs to the scope of its first use.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         sizes: dict[str, Size] = Entries()
         for (scope, _), size in (self.parameters or {}).items():
             key = "/".join(scope[:depth])
@@ -289,11 +302,20 @@ class Counts(Displayed):
         return self.memory.fused_estimate
 
     def memory_timeline(self, *, fused: bool = False) -> list[TimelinePoint]:
-        """Return the live buffers at each step of the program."""
+        """Return the live buffers at each step of the program.
+
+        Args:
+            fused: With fusion, as the compiled program is expected to run.
+        """
         return Items(self.memory.timeline(fused=fused))
 
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
-        """Return the `n` largest live buffers at the peak: scope, shape, source line, and why each is still alive."""
+        """Return the `n` largest live buffers at the peak: scope, shape, source line, and why each is still alive.
+
+        Args:
+            n: How many.
+            fused: Those at the peak of the fused estimate, else at the framework peak.
+        """
         return Items(self.memory.live_at_peak(n, fused=fused))
 
     def saved_residuals(self) -> list[Residual]:

@@ -68,7 +68,11 @@ class Diff(Displayed):
         return Layer("total", self.before.total, self.after.total, _params(self.before), _params(self.after))
 
     def layers(self, depth: int | None = None) -> list[Layer]:
-        """Return the layers of both programs in program order, with paths of at most `depth` parts."""
+        """Return the layers of both programs in program order, with paths of at most `depth` parts.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         first, second = self._paths
         costs = [_costs(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]
         sizes = [_sizes(a, cut, depth) for a, cut in ((self.before, first), (self.after, second))]

@@ -67,7 +67,13 @@ class Utilisation(Displayed):
     notes: Sequence[str] = ()
 
     def count(self, convention: str) -> ConventionCount:
-        """Return the count of a convention. Raises InputError for one that gives no number for this program."""
+        """Return the count of a convention.
+
+        Args:
+            convention: The name of a convention; see `counts`.
+
+        Raises InputError for one that gives no number for this program.
+        """
         found = next((count for count in self.counts if count.convention == convention), None)
         if found is None:
             raise InputError(
@@ -78,19 +84,35 @@ class Utilisation(Displayed):
         return found
 
     def flops(self, convention: str = MODEL) -> int:
-        """Return the FLOPs of a step, all devices together."""
+        """Return the FLOPs of a step, all devices together.
+
+        Args:
+            convention: The name of a convention; see `counts`.
+        """
         return self.count(convention).flops
 
     def flops_per_second(self, convention: str = MODEL) -> float:
-        """Return the FLOP/s of all devices together."""
+        """Return the FLOP/s of all devices together.
+
+        Args:
+            convention: The name of a convention; see `counts`.
+        """
         return self.flops(convention) / self.seconds
 
     def flops_per_second_per_device(self, convention: str = MODEL) -> float:
-        """Return the FLOP/s of one device."""
+        """Return the FLOP/s of one device.
+
+        Args:
+            convention: The name of a convention; see `counts`.
+        """
         return self.flops_per_second(convention) / self.devices
 
     def mfu(self, convention: str = MODEL) -> float:
-        """Return the share of the peak, 1.0 for all of it: the same of one device and of all of them."""
+        """Return the share of the peak, 1.0 for all of it: the same of one device and of all of them.
+
+        Args:
+            convention: The name of a convention; see `counts`.
+        """
         return self.flops_per_second_per_device(convention) / self.peak
 
     @property

@@ -183,7 +183,11 @@ class BaseComparison(Displayed, Generic[S]):
         return self._passed(lambda delta: delta.pass_name)
 
     def by_pass_and_scope(self, depth: int | None = None) -> dict[tuple[str, Scope], Pair]:
-        """Return what each pass changed in each scope. depth: the number of parts of a scope; all by default."""
+        """Return what each pass changed in each scope.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         return self._passed(lambda delta: (delta.pass_name, delta.scope[:depth]))
 
     def _passed(self, key: Callable[[Delta], _Key]) -> dict[_Key, Pair]:
@@ -197,7 +201,8 @@ class BaseComparison(Displayed, Generic[S]):
     def communication(self, depth: int | None = None) -> list[Communication]:
         """Return what one device sends, by layer, direction, kind of collective, mesh axes and link; most bytes first.
 
-        depth: the number of parts of a scope; all by default.
+        Args:
+            depth: Levels of scopes; by default all.
         """
         groups: dict[tuple[str, str, str, tuple[str, ...], str], list[Collective]] = {}
         for whole in self.compiled.collectives:

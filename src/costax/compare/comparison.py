@@ -116,6 +116,9 @@ class Comparison(BaseComparison[StageCost]):
 
         `executed_flops`, `hbm_bytes`, `collective_bytes`, `temp_bytes` and `kernels` are those of the compiled program,
         of one device; the other fields are those of the analysis.
+
+        Args:
+            budget: The limits.
         """
         __tracebackhide__ = True  # pytest then shows the line of the test
         check_compiled(self, budget, self.jaxpr)
@@ -126,7 +129,11 @@ class Comparison(BaseComparison[StageCost]):
         return self.jaxpr.name
 
     def memory_use(self, device: Device | None = None) -> MemoryUse:
-        """Return the bytes of memory that one device needs, by XLA's buffer assignment for `target`."""
+        """Return the bytes of memory that one device needs, by XLA's buffer assignment for `target`.
+
+        Args:
+            device: Not used: XLA's numbers are those of `target`.
+        """
         sizes = {name: self.compiled.memory.get(name, 0) for name in ("argument", "output", "temp", "alias")}
         results = sizes["output"] - sizes["alias"]
         parts = {"arguments": sizes["argument"], "results": results, "temporaries": sizes["temp"]}

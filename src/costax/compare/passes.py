@@ -191,9 +191,11 @@ class PassTrail(Displayed):
     def by_pass(self, scope: str | None = None) -> dict[str, Properties]:
         """Return the change of each pass, all its runs together, in the order of its first run.
 
-        scope: only what it did to this scope and those inside. Where no scope begins so, to those that have the names
-        in the middle: `layer_3` stands for `jvp(Model)/layer_3/mlp` too. Raises InputError for a scope that no pass
-        changed.
+        Args:
+            scope: Only what it did to this scope and those inside. Where no scope begins so, to those that have the
+                names in the middle: `layer_3` stands for `jvp(Model)/layer_3/mlp` too.
+
+        Raises InputError for a scope that no pass changed.
         """
         chosen = self._inside(scope)
         return _summed(
@@ -202,6 +204,10 @@ class PassTrail(Displayed):
 
     def by_scope(self, name: str | None = None, depth: int | None = None) -> dict[str, Properties]:
         """Return the change of each scope, by one pass or by all; it adds up to that of the pass.
+
+        Args:
+            name: The pass; by default all together.
+            depth: Levels of scopes; by default all.
 
         Raises InputError for a pass that is not in the trail.
         """
@@ -216,8 +222,12 @@ class PassTrail(Displayed):
     def changes(self, name: str, scope: str | None = None) -> list[InstructionChange]:
         """Return the instructions that a pass changed, those with the largest change first.
 
-        scope: only those of this scope, as `by_pass` takes it, with their part of the cost; the costs add up to
-        `by_pass(scope)[name]`. Raises InputError for a pass or a scope that the trail does not have.
+        Args:
+            name: The pass.
+            scope: Only those of this scope, as `by_pass` takes it, with their part of the cost; the costs add up to
+                `by_pass(scope)[name]`.
+
+        Raises InputError for a pass or a scope that the trail does not have.
         """
         chosen = self._inside(scope)
         return _parts(self[name].runs, lambda owner: _scope(owner) in chosen)

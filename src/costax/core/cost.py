@@ -46,6 +46,8 @@ _OPS: Final = (ARITHMETIC, TRANSCENDENTAL, INTEGER, COMPARE, SELECT, CONVERT)
 class Cost(Displayed):
     """An immutable sparse vector of counts over (kind, dtype).
 
+    counts: the number of operations of each kind on each dtype, such as {("mac", "bf16"): 96}.
+
     >>> step = Cost.arithmetic("f32", 10) + Cost.macs_of("f32", 4)
     >>> (step * 3).flops, step.macs, step.ops
     (54, 4, 18)
@@ -62,47 +64,94 @@ class Cost(Displayed):
 
     @classmethod
     def of(cls, kind: str, dtype: str, count: Count) -> Cost:
-        """Return `count` units of one kind."""
+        """Return `count` units of one kind.
+
+        Args:
+            kind: Such as "mac", "arithmetic" or "compare".
+            dtype: In which the work is done, such as "f32".
+            count: How many.
+        """
         return cls({(kind, dtype): count})
 
     @classmethod
     def macs_of(cls, dtype: str, macs: Count, padding: Count = 0) -> Cost:
-        """Return multiply-accumulates; `padding` of them touch only padding."""
+        """Return multiply-accumulates; `padding` of them touch only padding.
+
+        Args:
+            dtype: In which the work is done, such as "f32".
+            macs: How many, those on padding included.
+            padding: How many of them touch only padding.
+        """
         return cls({(MAC, dtype): macs, (PADDING_MAC, dtype): padding})
 
     @classmethod
     def arithmetic(cls, dtype: str, count: Count) -> Cost:
-        """Return elementary arithmetic: FLOPs on a floating dtype, integer OPs on the others."""
+        """Return elementary arithmetic: FLOPs on a floating dtype, integer OPs on the others.
+
+        Args:
+            dtype: In which the work is done, such as "f32".
+            count: How many.
+        """
         return cls({(ARITHMETIC if dtypes.is_floating(dtype) else INTEGER, dtype): count})
 
     @classmethod
     def transcendental(cls, dtype: str, count: Count) -> Cost:
-        """Return transcendental operations."""
+        """Return transcendental operations.
+
+        Args:
+            dtype: In which the work is done, such as "f32".
+            count: How many.
+        """
         return cls({(TRANSCENDENTAL, dtype): count})
 
     @classmethod
     def integer(cls, dtype: str, count: Count) -> Cost:
-        """Return integer or logical operations."""
+        """Return integer or logical operations.
+
+        Args:
+            dtype: In which the work is done, such as "f32".
+            count: How many.
+        """
         return cls({(INTEGER, dtype): count})
 
     @classmethod
     def compare(cls, dtype: str, count: Count) -> Cost:
-        """Return comparisons of operands of this dtype."""
+        """Return comparisons of operands of this dtype.
+
+        Args:
+            dtype: Of the operands.
+            count: How many.
+        """
         return cls({(COMPARE, dtype): count})
 
     @classmethod
     def select(cls, dtype: str, count: Count) -> Cost:
-        """Return selections of values of this dtype."""
+        """Return selections of values of this dtype.
+
+        Args:
+            dtype: Of the values.
+            count: How many.
+        """
         return cls({(SELECT, dtype): count})
 
     @classmethod
     def convert(cls, dtype: str, count: Count) -> Cost:
-        """Return conversions to this dtype."""
+        """Return conversions to this dtype.
+
+        Args:
+            dtype: Of the result.
+            count: How many.
+        """
         return cls({(CONVERT, dtype): count})
 
     @classmethod
     def sent(cls, dtype: str, nbytes: Count) -> Cost:
-        """Return bytes that each device sends in a collective."""
+        """Return bytes that each device sends in a collective.
+
+        Args:
+            dtype: Of the elements.
+            nbytes: How many bytes.
+        """
         return cls({(BYTES_SENT, dtype): nbytes})
 
     # Algebra.
@@ -128,6 +177,9 @@ class Cost(Displayed):
 
     def divided(self, parts: int) -> Cost:
         """Return the cost of one of equal parts, each count rounded up.
+
+        Args:
+            parts: How many.
 
         >>> Cost.macs_of("f32", 10).divided(4).macs
         3
@@ -162,7 +214,11 @@ class Cost(Displayed):
 
     @staticmethod
     def sum(costs: Iterable[Cost]) -> Cost:
-        """Add many costs in one pass."""
+        """Add many costs in one pass.
+
+        Args:
+            costs: Any number of costs; none give the cost 0.
+        """
         counts: dict[tuple[str, str], Count] = {}
         for cost in costs:
             for key, count in cost._counts.items():
@@ -176,7 +232,11 @@ class Cost(Displayed):
         return self._counts.items()
 
     def of_kind(self, kind: str) -> Count:
-        """Return the count of one kind over all dtypes."""
+        """Return the count of one kind over all dtypes.
+
+        Args:
+            kind: Such as "mac", "arithmetic" or "compare".
+        """
         return sum(count for (k, _), count in self._counts.items() if k == kind)
 
     def by_dtype(self) -> dict[str, Cost]:

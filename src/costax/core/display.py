@@ -41,6 +41,9 @@ class Displayed:
     def save(self, path: str | Path) -> None:
         """Write the value to a file in the format of its suffix.
 
+        Args:
+            path: The file; the suffix selects the format, such as .json, .html or .csv.
+
         Raises RecordError if this type of value has no format with that suffix, or if the file cannot be written.
         """
         reporter("save")(self, path)

@@ -18,7 +18,9 @@ KERNEL: Final = "kernel"
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """An array that an equation reads or writes: its shape and the short name of its dtype.
+    """An array that an equation reads or writes.
+
+    shape: an extent for each axis, an integer or a polynomial. dtype: its short name, such as "bf16".
 
     >>> x = Operand((4, 8), "bf16")
     >>> x.size, x.nbytes, str(x)
@@ -43,12 +45,12 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """One primitive applied to operands.
+    """One primitive applied to operands. Only body rules receive `known`, `values` and `runs`.
 
-    `params` are jax's parameters of the primitive. `axis_sizes` has the size of every mesh axis that is manual at this
-    equation (inside `shard_map`). Only body rules receive the rest: `known[i]` is the value of input i if it is an
-    integer scalar that the program fixes, else None; `values[i]` is its value, a scalar or an array, in every run of
-    the equation, else None (see `costax.rules.runs`); `runs` are these runs, in a kernel whose grid is known.
+    name: of the primitive. inputs, outputs: the shape and dtype of each. params: jax's parameters of the primitive.
+    axis_sizes: the size of every mesh axis that is manual at this equation (inside `shard_map`). known: for each input
+    its value if it is an integer scalar that the program fixes, else None. values: for each input its value, a scalar
+    or an array, in every run of the equation, else None. runs: these runs, in a kernel whose grid is known.
     """
 
     name: str

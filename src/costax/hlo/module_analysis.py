@@ -198,6 +198,9 @@ class ModuleAnalysis(Displayed):
         """Return the cost of each scope of the user; "" is for instructions without a name or a scope.
 
         Transformations, functions and control flow, which jax's operation names contain too, are left out.
+
+        Args:
+            depth: Levels of scopes; by default all.
         """
         scopes = Scopes(self.replay.module)
         return self._by(lambda entry: "/".join(scopes.layer(entry.computation, entry.instruction)[0][:depth]))

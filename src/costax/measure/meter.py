@@ -208,8 +208,12 @@ class Meter:
     def tick(self, tokens: int | None = None, step: int | None = None) -> Reading:
         """Take note of the end of a step, and return what the last steps took.
 
-        The first tick starts the clock, so that the first step, which compiles, is left out. tokens: that all devices
-        together processed in the step. step: what the loop calls it, for the writers; by default the ticks are counted.
+        The first tick starts the clock, so that the first step, which compiles, is left out.
+
+        Args:
+            tokens: That all devices together processed in the step.
+            step: What the loop calls it, for the writers; by default the ticks are counted.
+
         Raises InputError if tokens is not a positive number.
         """
         now = self._clock()

@@ -183,7 +183,11 @@ class Prediction(Displayed):
     # Sums.
 
     def by_scope(self, depth: int | None = None) -> dict[str, float]:
-        """Return the seconds of each scope path of at most `depth` parts; with `dispatch` they sum to `seconds`."""
+        """Return the seconds of each scope path of at most `depth` parts; with `dispatch` they sum to `seconds`.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
 
         def scope(part: KernelTime) -> str:
             return "/".join(part.kernel.scope[:depth])
@@ -432,8 +436,12 @@ class Prediction(Displayed):
     def energy(self, technology: str = "7nm", *, power: float | None = None, idle: float | None = None) -> Energy:
         """Return the energy of one call in joules, as a range.
 
-        technology: the process node, such as "7nm". power, idle: watts at full load and at rest, instead of those of
-        the device file. Raises DeviceError if the power of the device or the technology is not known.
+        Args:
+            technology: The process node, such as "7nm".
+            power: Watts at full load, instead of those of the device file.
+            idle: Watts at rest, likewise.
+
+        Raises DeviceError if the power of the device or the technology is not known.
         """
         from costax.performance.energy import energy
 

@@ -75,7 +75,11 @@ class Program:
 class Target:
     """A program with its arguments, which a factory of the command line may return.
 
-    fn: anything that `costax.analyze` accepts. params_argnums: the positional arguments that are parameters.
+    Args:
+        fn: Anything that `costax.analyze` accepts.
+        args: Its positional arguments: arrays, shapes, or texts such as "f32[8,128]", in any pytree.
+        kwargs: Its keyword arguments.
+        params_argnums: The positional arguments that are parameters.
     """
 
     fn: Any

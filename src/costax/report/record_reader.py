@@ -147,7 +147,7 @@ class RecordReader:
             raise RecordError(
                 f"{self.origin} was written by a newer costax: its schema is {schema}.",
                 why=f"This costax reads schemas up to {family}{newest}; a newer schema may use fields differently.",
-                cure="Upgrade: pip install --upgrade costax.",
+                cure="Install a newer costax: git pull and `pip install .` in its clone.",
             )
         if number not in map(str, range(1, newest + 1)):
             raise self._wrong(f"the schema {_brief(schema)} does not exist")

@@ -116,6 +116,9 @@ class Traits:
     def but(self, **changes: Any) -> Traits:
         """Return the same traits with some of them changed.
 
+        Args:
+            changes: The traits to change, by name.
+
         >>> ELEMENTWISE.but(operations=20.0).elementwise
         True
         """

@@ -71,7 +71,13 @@ class Sweep(Displayed):
         return cast(Any, pandas).DataFrame(self.rows)
 
     def column(self, name: str) -> list[Any]:
-        """Return one column for all points that did not fail. Raises SweepError if there is no such column."""
+        """Return one column for all points that did not fail.
+
+        Args:
+            name: Of a parameter of the grid, or of a count.
+
+        Raises SweepError if there is no such column.
+        """
         rows = [row for row in self.rows if row["error"] is None]
         known = list(dict.fromkeys(key for row in rows for key in row if key not in _OWN))
         if name not in known:
@@ -88,8 +94,13 @@ class Sweep(Displayed):
         """Return the Pareto front: the points that no other point dominates.
 
         A point dominates another one if it is at most as large in every column and smaller in one. A minus before a
-        name reverses the order: `pareto("flops", "-width")` prefers few FLOPs and a large width. Raises SweepError for
-        a column that does not exist or has values without an order.
+        name reverses the order: `pareto("flops", "-width")` prefers few FLOPs and a large width.
+
+        Args:
+            names: The columns, of which less is better, or more where a minus stands before the name: `pareto("flops",
+                "-width")`.
+
+        Raises SweepError for a column that does not exist or has values without an order.
         """
         if not names:
             raise SweepError(
@@ -113,9 +124,15 @@ class Sweep(Displayed):
     def fit(self, law: str) -> ScalingLaw:
         """Fit a scaling law such as "flops ~ depth*width^2" by least squares of the logarithms.
 
-        A number as an exponent is fixed, a name is fitted: "flops ~ width^a". A law may be a sum:
-        "params ~ depth*width^2 + vocab*width". Raises SweepError for a law that cannot be read, a column that is not
-        positive, or points that do not determine the law.
+        A number as an exponent is fixed, a name is fitted: "flops ~ width^a". A law may be a sum: "params ~
+        depth*width^2 + vocab*width".
+
+        Args:
+            law: A count, `~`, and a sum of products of columns. A number as an exponent is fixed, a name is fitted:
+                "flops ~ width^a".
+
+        Raises SweepError for a law that cannot be read, a column that is not positive, or points that do not determine
+        the law.
         """
         from costax.sweep.scaling_laws import fitted
 

@@ -42,7 +42,9 @@ def operation(function: _F) -> _F:
 
 
 class Polynomial:
-    """An immutable polynomial; the module's docstring says of what it consists.
+    """An immutable polynomial in the sizes and trip counts of a program. Calling it gives its value: p(b=8, s=2048).
+
+    terms: the coefficient of each monomial, none of them 0.
 
     >>> b, s = symbol("b"), symbol("s")
     >>> 3 * s * (s + 1) * b - s * b, (s * s + s) // 2, s // 2, -(-s // 8)
@@ -204,6 +206,9 @@ class Polynomial:
     def value(self, values: Mapping[str, Any]) -> Any:
         """Substitute a value for each symbol: an integer, an array, or another polynomial. Values are not checked.
 
+        Args:
+            values: The value of each symbol.
+
         Raises KeyError for a symbol without a value.
         """
         # Divide by the common denominator at the end: integers stay integers, and arrays need no fractions.
@@ -231,8 +236,14 @@ class Polynomial:
     def evaluate_many(self, *args: Mapping[str, Any], exact: bool = False, **kwargs: Any) -> Any:
         """Return the values at many points, as a numpy array: `p.evaluate_many(b=[1, 8], s=[512, 1024])`.
 
-        The values of the symbols broadcast against each other. exact: the result holds Python integers; by default it
-        holds doubles, which are exact up to 2^53. Raises SymbolError as a call does.
+        The values of the symbols broadcast against each other.
+
+        Args:
+            args: Mappings from symbols to arrays, for names that are not identifiers.
+            exact: Return Python integers of any size; by default doubles, which are exact up to 2^53.
+            kwargs: An array of integers for each other symbol.
+
+        Raises SymbolError as a call does.
         """
         return _OPERATIONS["evaluate_many"](self, *args, exact=exact, **kwargs)
 
@@ -243,6 +254,9 @@ class Polynomial:
 
     def degree(self, name: str) -> int:
         """Return the degree in a symbol: floordiv(p, q) has the degree of p / q, a logarithm has degree 0.
+
+        Args:
+            name: The symbol.
 
         >>> (symbol("s") ** 2 * symbol("b") + symbol("s") // 2).degree("s")
         2
@@ -266,7 +280,11 @@ class Polynomial:
         return texts.text(self.terms, texts.grouped) if spec == "," else format(str(self), spec)
 
     def text(self, number: Callable[[Any], str]) -> str:
-        """Return the text; `number` formats the absolute value of each coefficient."""
+        """Return the text; `number` formats the absolute value of each coefficient.
+
+        Args:
+            number: Formats the absolute value of a coefficient.
+        """
         return texts.text(self.terms, number)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -275,7 +275,11 @@ class Join(Displayed):
         return flops / self.seconds / self.peak[1] if self.peak and self.seconds else None
 
     def by_scope(self, depth: int | None = None) -> dict[str, Sum]:
-        """Return the sum of each scope path of at most `depth` parts; "" is for instructions without a scope."""
+        """Return the sum of each scope path of at most `depth` parts; "" is for instructions without a scope.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         return self._by(lambda row: "/".join(row.place.scope[:depth]))
 
     def by_direction(self) -> dict[str, Sum]:
@@ -312,7 +316,11 @@ class Join(Displayed):
         return whole
 
     def by_scope_and_direction(self, depth: int | None = None) -> dict[str, dict[str, Sum]]:
-        """Return the sums of each scope path of at most `depth` parts, by direction."""
+        """Return the sums of each scope path of at most `depth` parts, by direction.
+
+        Args:
+            depth: Levels of scopes; by default all.
+        """
         sums: dict[str, dict[str, Sum]] = {scope: {} for scope in self.by_scope(depth)}
         for row in self.rows:
             parts, direction = sums["/".join(row.place.scope[:depth])], row.place.direction

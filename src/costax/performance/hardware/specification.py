@@ -141,14 +141,20 @@ class Device(Displayed):
         return "tpu" if self.vendor == "Google" else "cpu" if self.calibrated or self.vendor == "x86" else "gpu"
 
     def way(self, dtype: str) -> Way | None:
-        """Return how the device computes products of a dtype; None if it cannot, or if the file lacks the rate."""
+        """Return how the device computes products of a dtype; None if it cannot, or if the file lacks the rate.
+
+        Args:
+            dtype: The dtype of a contraction, such as `bf16` or `i8*i8->i32`.
+        """
         return way(self.family, self.vendor, self.peaks, dtype)
 
     def matmul_peak(self, dtype: str) -> tuple[str, Figure] | None:
         """Return (unit, FLOP/s) for contractions of a dtype at jax's default precision; None if unknown.
 
-        dtype: the dtype of a contraction in costax, such as `bf16` or `i8*i8->i32`. float32 runs as tf32 on GPUs that
-        have it, and in one bfloat16 pass on TPUs. A dtype without a unit gets the rate of what is computed instead.
+        Args:
+            dtype: The dtype of a contraction in costax, such as `bf16` or `i8*i8->i32`. float32 runs as tf32 on GPUs
+                that have it, and in one bfloat16 pass on TPUs. A dtype without a unit gets the rate of what is computed
+                instead.
         """
         found = self.way(dtype)
         if found is None:
@@ -191,7 +197,11 @@ class Device(Displayed):
         )
 
     def vector_peak(self, dtype: str) -> tuple[str, Figure] | None:
-        """Return (unit, FLOP/s) for elementwise arithmetic in a dtype; None if unknown."""
+        """Return (unit, FLOP/s) for elementwise arithmetic in a dtype; None if unknown.
+
+        Args:
+            dtype: Such as "f32".
+        """
         for unit in ("fp64",) if operand_class(dtype) == "fp64" else ("fp32",):
             if unit in self.peaks:
                 return unit, self.peaks[unit]
