@@ -26,6 +26,10 @@ extensions = [
     # The file next to this one.
     "docstrings",
 ]
+# Options and quotation marks are shown as one types them: "--save", not an en dash.
+smartquotes = False
+# Docstrings have code in single backticks.
+default_role = "code"
 html_theme = "furo"
 html_title = "costax"
 html_static_path = ["_static"]

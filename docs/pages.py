@@ -242,9 +242,9 @@ def compatibility() -> Iterator[str]:
     yield "# Compatibility\n"
     yield f"Python {project['requires-python'].removeprefix('>=')} and newer, jax {floor} and newer; no upper bounds.\n"
     rows = [
-        ("jax " + floor, "the oldest Python with wheels", "every test"),
+        ("jax " + floor, "the oldest Python with wheels", "the tests of what reads jax and XLA"),
         ("newest jax of Python " + project["requires-python"].removeprefix(">="), "", "every test"),
-        ("newest jax of all", "Python " + newest, "every test"),
+        ("newest jax of all", "Python " + newest, "the tests of what reads jax and XLA"),
     ]
     yield from grid(("jax", "Python", "what CI runs"), rows, numeric_from=3)
     yield "\n## Requirements\n"

@@ -19,9 +19,10 @@ def budget(
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return a decorator that checks the cost of a function before the first call with each set of argument shapes.
 
+    A call over the budget raises BudgetError and does not run the function.
+
     Args:
-        params_argnums: The positional arguments that are parameters. A call over the budget raises BudgetError and
-            does not run the function.
+        params_argnums: The positional arguments that are parameters.
         limits: The fields of `Budget`.
 
     Raises UnitError for a limit that is not a number.

@@ -20,13 +20,14 @@ from costax.errors import CostaxError, InputError
 def cost_estimate(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Return a function that takes the arguments of `fn` and returns its `pl.CostEstimate`. Nothing is executed.
 
+    The arguments of the function are those of `fn`, as arrays, traced values or shapes, so it works inside `jax.jit`:
+    `pl.pallas_call(kernel, ..., cost_estimate=costax.cost_estimate(reference)(x, y))(x, y)`. FLOPs and
+    transcendentals are those of the Analysis. `bytes_accessed` has the bytes of all operands and results, each once,
+    and `remote_bytes_transferred` those that collectives and remote copies send.
+
     Args:
         fn: What the kernel computes, such as its reference in plain jax, or a function that calls the kernel.
-        options: As for `costax.analyze`. Arguments of the function: those of `fn`, as arrays, traced values or
-            shapes, so that it works inside `jax.jit`: `pl.pallas_call(kernel, ...,
-            cost_estimate=costax.cost_estimate(reference)(x, y))(x, y)`. flops, transcendentals: those of the
-            Analysis. bytes_accessed: the bytes of all operands and results, each once. remote_bytes_transferred:
-            the bytes that collectives and remote copies send.
+        options: As for `costax.analyze`.
 
     Raises InputError if a count is a symbol, MissingRuleError for a primitive without a rule.
 
