@@ -17,14 +17,24 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", show, priority=600)
     app.connect("autodoc-process-signature", hide_signature)
     app.connect("autodoc-skip-member", hide_internals)
+    app.connect("doctree-read", show_dashes)
 
 
 def show(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Show a property as its docstring says, since napoleon takes what precedes a colon for a type; list the fields."""
     if what in {"property", "attribute"} and isinstance(value, property) and value.__doc__:
         lines[:] = [*inspect.cleandoc(value.__doc__).splitlines(), ""]
-    elif what == "class" and value.__module__.startswith("costax."):
+    elif what == "class" and value.__module__.startswith("costax.") and "Args:\n" not in (value.__doc__ or ""):
         lines[:] = with_fields(value)
+
+
+def show_dashes(app: Any, document: Any) -> None:
+    """Write the dash behind the name of a parameter, which Sphinx leaves to its typography of quotation marks."""
+    # The tests of this module run without docutils.
+    from docutils import nodes
+
+    for text in [text for text in document.findall(nodes.Text) if text == " -- "]:
+        text.parent.replace(text, nodes.Text(" – "))
 
 
 def is_result(cls: type) -> bool:

@@ -58,7 +58,8 @@ def contents() -> Iterator[str]:
 def commands() -> Iterator[str]:
     """Yield the page of the command line: of each command its usage, its help, its examples and its options."""
     yield "# The command line\n"
-    yield from (f"{plain(paragraph)}\n" for paragraph in paragraphs(inspect.cleandoc(command_line.help or "")))
+    about = paragraphs(inspect.cleandoc(command_line.help or ""))
+    yield from (f"{plain(options_as_code(paragraph))}\n" for paragraph in about)
     yield "`costax COMMAND --help` prints the same. [Recipes](../guides/recipes.md) say which command answers what.\n"
     for name, command in command_line.commands.items():
         with click.Context(command_line, info_name="costax") as parent, click.Context(command, parent, name) as context:
@@ -69,11 +70,20 @@ def commands() -> Iterator[str]:
                 if block.startswith("\b\n"):
                     yield "".join(f"    {line}\n" for line in block.splitlines()[1:])
                 else:
-                    yield from (f"{plain(paragraph)}\n" for paragraph in paragraphs(block))
+                    yield from (f"{plain(options_as_code(paragraph))}\n" for paragraph in paragraphs(block))
             for option in command.params:
                 record = option.get_help_record(context)
                 if record and record[1] and record[1] != "Show tracebacks.":
-                    yield f"`{record[0]}`\n: {plain(record[1])}\n"
+                    yield f"`{record[0]}`\n: {plain(options_as_code(record[1]))}\n"
+
+
+def options_as_code(text: str) -> str:
+    """Return help text with its options as code.
+
+    >>> options_as_code("as XLA_FLAGS=--xla_dump_to=DIR writes it, or --save FILE")
+    'as `XLA_FLAGS=--xla_dump_to=DIR` writes it, or `--save` FILE'
+    """
+    return re.sub(r"(?<![\w`-])((?:[A-Z_]+=)?--[a-z][\w-]*(?:=\w+)?)", r"`\1`", text)
 
 
 def results() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import functools
 import importlib.util
 import inspect
@@ -85,6 +86,13 @@ def test_every_class_that_users_construct_lists_what_it_takes():
         missing[cls.__name__] = [name for name in names if not re.search(rf"^ +{name}: ", text, re.MULTILINE)]
     assert {"Budget", "Target", "Body", "Traits", "Operand", "Equation"} <= set(missing)
     assert {name: names for name, names in missing.items() if names} == {}
+
+
+@pytest.mark.parametrize("name", ["docstrings", "pages"])
+def test_the_examples_of_the_modules_that_make_pages_run(name):
+    tried = doctest.testmod(of_docs(name))
+    assert tried.attempted > 0
+    assert tried.failed == 0
 
 
 def test_what_public_names_return_has_a_page():
