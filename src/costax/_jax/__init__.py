@@ -98,6 +98,7 @@ from costax._jax.stages import is_exported as is_exported
 from costax._jax.stages import is_jitted as is_jitted
 from costax._jax.stages import is_lowered as is_lowered
 from costax._jax.stages import is_traced as is_traced
+from costax._jax.stages import is_tracer as is_tracer
 from costax._jax.stages import jitted as jitted
 from costax._jax.stages import lower as lower
 from costax._jax.stages import memory as memory

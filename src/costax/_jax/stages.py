@@ -25,6 +25,11 @@ def is_jitted(fn: object) -> bool:
     return isinstance(fn, _JITTED)
 
 
+def is_tracer(value: object) -> bool:
+    """Say whether a value stands for an array of a function that jax traces."""
+    return isinstance(value, _api.core.Tracer)
+
+
 def jitted(fn: Callable[..., Any], static: Mapping[str, Any]) -> Any:
     """Return `jax.jit(fn)`; a jitted function keeps its own static and donated arguments."""
     return fn if isinstance(fn, _JITTED) and not static else _api.jit(fn, **static)

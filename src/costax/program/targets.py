@@ -23,6 +23,7 @@ from costax.core.progress import stage
 from costax.core.source_lines import is_installed
 from costax.errors import CostaxError, InputError, TargetError
 from costax.program import frameworks
+from costax.program.results import check_computes
 from costax.program.trace import Target
 
 _GRAMMAR: Final = "Write package.module:name or path/to/file.py:name, for example examples/resnet.py:resnet18."
@@ -222,6 +223,7 @@ def _called(factory: Any, name: str) -> Any:
             why="costax needs the shape and dtype of each argument.",
             cure=f"Pass one --input 'f32[8,128]' for each argument, or use a factory without arguments. {_FACTORY}",
         )
+    check_computes(factory, name)
     try:
         return _made(factory)
     except CostaxError:

@@ -27,6 +27,7 @@ from costax.core.progress import stage
 from costax.core.source_lines import is_installed
 from costax.errors import CostaxError, InputError, TargetError
 from costax.program import frameworks
+from costax.program.results import arrays_of, check_computes
 
 # The longest time in seconds for a trace with symbols. After that, formulas are interpolated from concrete sizes.
 _PATIENCE = 10.0
@@ -121,6 +122,7 @@ def trace(
     if _jax.is_exported(fn):
         name, args, kwargs = fn.fun_name, *_of_exported(fn, args, kwargs)
         fn = fn.call
+    check_computes(fn, name)
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
     try:
@@ -234,7 +236,7 @@ def _close_over_static(bound: frameworks.Bound, static: Mapping[str, Any]) -> _C
             *(opened.closed(leaves) for opened, leaves in zip(positional, args, strict=True)),
             **{name: named[name].closed(leaves) for name, leaves in kwargs.items()},
         )
-        return [x for x in pytrees.leaves(out) if pytrees.is_array(x) or isinstance(x, (bool, int, float, complex))]
+        return arrays_of(out, _name(bound.function))
 
     # The argument numbers in `static` are those of the caller. An eager target has other arguments, and its static
     # leaves are constants already.
