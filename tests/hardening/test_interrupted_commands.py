@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from costax.core.unfinished_files import SAVED
-from costax.report.files import write
+from costax.core.unfinished_files import SAVED, write
 
 pytestmark = [
     pytest.mark.once,

@@ -22,9 +22,9 @@ import costax
 from costax import report
 from costax.analysis.analysis import Analysis
 from costax.core.cost import FIELDS, KINDS, Cost
+from costax.core.unfinished_files import write
 from costax.errors import MissingRuleError, RecordError
 from costax.program.tree import DIRECTIONS, Row
-from costax.report.files import write
 from costax.report.record import from_record, to_record
 
 # The result is the same for every version of jax.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from costax.cli import terminal
-from costax.errors import CheckError
+from costax.errors import CheckError, RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,19 +25,28 @@ def deliver(
     strict: bool,
     shown: Any = None,
 ) -> None:
-    """Save, print and check an analysis or a comparison. Raises CheckError if `strict` and a number is not exact.
+    """Save, print and check an analysis or a comparison.
+
+    Raises CheckError if `strict` and a number is not exact, RecordError for a file that cannot be written.
 
     table: the options of the table. form: the format to print, one of `report.FORMATS`; None prints tables.
     shown: what rich prints in their place.
     """
     from costax import report
 
+    unsaved: RecordError | None = None
     for path in save:
-        report.save(account, path, **table)
+        try:
+            report.save(account, path, **table)
+        except RecordError as error:
+            # The work of the command, such as a long compile, is shown all the same.
+            unsaved = unsaved or error
     if form is not None:
         terminal.write(report.as_format(form, type(account))(account, **table))
     else:
         terminal.show(report.renderable(account, **table) if shown is None else shown)
+    if unsaved is not None:
+        raise unsaved
     if strict:
         check_exact(report.analysis_of(account), compared=hasattr(account, "compiled"))
         check_explained(account)

@@ -19,7 +19,7 @@ from costax.compare.base_comparison import BaseComparison
 from costax.compare.chain import Links, deltas
 from costax.compare.compile import XlaStage, compile_stage, converted, lower, lowering
 from costax.compare.compiled_module import as_module
-from costax.compare.dumping import Flags, dump_folder, too_large, written_flags
+from costax.compare.dumping import Flags, dump_folder, unreadable, written_flags
 from costax.compare.emitted import emitted
 from costax.compare.experiment import alone
 from costax.compare.kernels import of_compiled
@@ -173,7 +173,7 @@ def compare_program(
     steps, trail, note = None, None, ""
     with dump_folder() if passes else nullcontext("") as folder:
         compiled = compile_stage(lowered, program.name, machine, timeout, folder, flags, analysis.devices)
-        note = too_large(folder) if passes else ""
+        note = unreadable(folder) if passes else ""
         if passes and not note:
             steps = Steps(first, index)
             trail = passes_of(dumped_versions(folder, tpu=tpu, own=True), steps)

@@ -15,6 +15,8 @@ from costax.core.guards import guarded
 from costax.errors import InputError
 
 _MAX_BYTES: Final = 2**30
+# With fewer free bytes when XLA is done, one of its modules may not have fitted.
+_LEAST_ROOM: Final = 2**15
 # Memory-backed storage of Linux: dumps are written and read once, so they need no disk.
 _IN_MEMORY: Final = Path("/dev/shm")
 
@@ -65,12 +67,19 @@ def dump_folder() -> Generator[str]:
         yield folder
 
 
-def too_large(folder: str) -> str:
-    """Say why the dumped modules are not read; "" if they are not too large."""
-    nbytes = sum(path.stat().st_size for path in Path(folder).iterdir())
-    if nbytes <= _MAX_BYTES:
-        return ""
-    return (
-        f"The passes were not read: the modules that XLA wrote after them take {nbytes / 2**30:.1f} GiB, and costax "
-        "reads up to 1 GiB. Those of a smaller program can be read: fewer layers, or a scan over layers."
-    )
+def unreadable(folder: str) -> str:
+    """Say why the dumped modules are not read: they are too large, or did not fit the disk; "" if they are fine."""
+    sizes = [path.stat().st_size for path in Path(folder).iterdir()]
+    nbytes = sum(sizes)
+    if nbytes > _MAX_BYTES:
+        return (
+            f"The passes were not read: the modules that XLA wrote after them take {nbytes / 2**30:.1f} GiB, and "
+            "costax reads up to 1 GiB. Those of a smaller program can be read: fewer layers, or a scan over layers."
+        )
+    # XLA goes on after a module that it could not write, and leaves a part of it.
+    if shutil.disk_usage(folder).free < max([_LEAST_ROOM, *sizes]):
+        return (
+            f"The passes were not read: {str(Path(folder).parent)!r}, where XLA writes its modules after them, has no "
+            "room. Set TMPDIR to a folder on a disk with room."
+        )
+    return ""

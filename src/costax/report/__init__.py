@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from costax.core.regular_files import read_regular
+from costax.core.unfinished_files import write
 from costax.errors import InputError, RecordError
-from costax.report.files import write
 from costax.report.shown import analysis_of
 
 if TYPE_CHECKING:

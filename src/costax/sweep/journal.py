@@ -80,13 +80,18 @@ class Journal:
         self._file.close()
         self._file = None
         if complete and self._is_table:
-            write_table(cast(Path, self.path), self.conditions, self.results.values())
+            try:
+                write_table(cast(Path, self.path), self.conditions, self.results.values())
+            except OSError as error:
+                why = f"All results are kept in {str(self.lines)!r}; the same sweep again makes the table of them."
+                raise _unwritable(cast(Path, self.path), error, why) from error
             self.lines.unlink()
 
     def _open(self) -> None:
         lines = self.lines
         try:
-            self._file = lines.open("ab")
+            # Without a buffer: what did not fit the disk must not be written again when the file is closed.
+            self._file = lines.open("ab", buffering=0)
         except OSError as error:
             raise _unwritable(lines, error, "Results would be lost when the sweep ends.") from error
         try:
@@ -99,16 +104,21 @@ class Journal:
             if lines.stat().st_size:
                 self._read_lines(lines)
             if not lines.stat().st_size:
-                self._write({"schema": SCHEMA, **self.conditions})
+                try:
+                    self._write({"schema": SCHEMA, **self.conditions})
+                except SweepError:
+                    lines.unlink()
+                    raise
         except BaseException:
             self._file.close()
             self._file = None
             raise
 
     def _write(self, entry: Mapping[str, Any]) -> None:
+        rest = (json.dumps(entry) + "\n").encode()
         try:
-            self._file.write((json.dumps(entry) + "\n").encode())
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             kept = f"Points in the file: {len(self.results)}."
             raise _unwritable(self.lines, error, kept) from error

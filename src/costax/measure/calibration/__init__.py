@@ -21,7 +21,8 @@ import jax
 
 from costax import _jax
 from costax.analysis.analyze import analyze
-from costax.errors import DeviceError
+from costax.core.unfinished_files import unfinished_name, write
+from costax.errors import DeviceError, RecordError
 from costax.measure.calibration.clock import sample, share
 from costax.measure.calibration.rates import Point, rates_of
 from costax.measure.calibration.trials import Trial, all_trials
@@ -35,6 +36,8 @@ _ROUNDS: Final = 7
 # A trial with this many samples, which took so many seconds together, is not sampled again.
 _FEWEST: Final = 3
 _ENOUGH: Final = 0.3
+# Bytes that the disk must have before the first measurement: more than a device file takes.
+_ROOM: Final = 2**16
 
 
 def calibrate(
@@ -130,8 +133,11 @@ class Calibration:
         ]
 
     def write(self, path: Path) -> Device:
-        """Write the device file with the rates of all rounds, and return the device."""
-        path.write_text(_file(rates_of(self.points())), encoding="utf-8")
+        """Write the device file with the rates of all rounds, and return the device. Raises DeviceError."""
+        try:
+            write(path, _file(rates_of(self.points())))
+        except RecordError as error:
+            raise _unwritable(error.what) from error
         return read(path)
 
 
@@ -165,17 +171,30 @@ def _compile(trial: Trial) -> _Compiled:
 
 
 def _writable(path: Path) -> Path:
-    """Return a path after creating its folder and file. Raises DeviceError if that fails."""
+    """Return a path after creating its folder. Raises DeviceError if a device file cannot be written there.
+
+    The file itself is written when all is measured, so that an interrupt leaves the one that is there.
+    """
+    if path.exists() and not path.is_file():
+        raise _unwritable(f"{str(path)!r} cannot be written: it is no regular file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        trial = unfinished_name(path)
+        try:
+            trial.write_bytes(bytes(_ROOM))
+        finally:
+            trial.unlink(missing_ok=True)
     except OSError as error:
-        raise DeviceError(
-            f"{str(path)!r} cannot be written: {error.strerror or error}.",
-            why="The measured rates are written to a device file.",
-            cure="Choose another path: costax calibrate --file FILE.toml.",
-        ) from error
+        raise _unwritable(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error
     return path
+
+
+def _unwritable(what: str) -> DeviceError:
+    return DeviceError(
+        what,
+        why="The measured rates are written to a device file.",
+        cure="Choose another path: costax calibrate --file FILE.toml.",
+    )
 
 
 def _file(rates: Mapping[str, Any]) -> str:
