@@ -1,5 +1,5 @@
 """The command line as `python -m costax.cli`."""
 
-from costax.cli.app import main
+from costax.__main__ import run
 
-main(prog_name="costax")
+run()

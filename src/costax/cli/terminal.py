@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -22,18 +23,36 @@ from costax.errors import CheckError, CostaxError
 
 CHECK_FAILED: Final = 1
 WRONG_USAGE: Final = 2
-# The exit codes of a shell for a program that a signal ends: 128 + SIGINT, SIGPIPE, SIGTERM.
-_INTERRUPTED: Final = 130
+# The exit codes of a shell for a program that a signal ends: 128 + SIGINT, SIGPIPE.
+INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
-_TERMINATED: Final = 143
+# By default Python ends at once at these signals, and leaves temporary folders and processes behind.
+_ENDING: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Errors of the system that are no bug of costax, even where they name no file.
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+_NOWHERE: Final = """The current directory does not exist any more.
+costax looks there for the files of its arguments and of the program.
+Change to a directory that exists, such as `cd ~`."""
 # Longer lines of messages are cut.
 _LONGEST: Final = 2000
 
 
 class Commands(click.Group):
     """A group whose commands report an error as a message on standard error and an exit code, without a traceback."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments. An interrupt here ends the command like one while it runs."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt as interrupt:
+            _say_interrupted(interrupted_message())
+            raise click.exceptions.Exit(INTERRUPTED) from interrupt
+        except BrokenPipeError as error:
+            _drop_output()
+            raise click.exceptions.Exit(_PIPE_CLOSED) from error
+        except OSError as error:
+            # --help and --version print here.
+            raise click.exceptions.Exit(_report(error, debug=False)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Exit codes: 0 success, 1 a check failed, 2 wrong usage."""
@@ -42,8 +61,13 @@ class Commands(click.Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
         if threading.current_thread() is threading.main_thread():
-            # By default Python ends at once and leaves temporary folders and processes behind.
-            signal.signal(signal.SIGTERM, _end)
+            for number in _ENDING:
+                # `nohup` lets a command ignore SIGHUP.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, _end)
+        if not sys.stderr:
+            # Progress and what the program prints go there; a shell closed it, as `2>&-` does.
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         SAVED.clear()
         ends_at_once = ENDS_AT_ONCE.set(True)
         try:
@@ -56,15 +80,14 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except SystemExit as end:
-            if end.code == _TERMINATED:
-                click.echo(interrupted_message(), err=True)
+            if end.code in [128 + number for number in _ENDING]:
+                _say_interrupted(interrupted_message())
             raise
         except KeyboardInterrupt as interrupt:
-            click.echo(f"Interrupted: {interrupt}" if interrupt.args else interrupted_message(), err=True)
-            ctx.exit(_INTERRUPTED)
+            _say_interrupted(f"Interrupted: {interrupt}" if interrupt.args else interrupted_message())
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError:
-            # The reader of the pipe has ended, as `head` does. Without this line the flush at exit would fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             ctx.exit(_PIPE_CLOSED)
         except Exception as error:
             ctx.exit(_report(error, debug=ctx.meta.get(DEBUG, False)))
@@ -73,19 +96,43 @@ class Commands(click.Group):
         return result
 
 
+def _drop_output() -> None:
+    """Let what is left of the output go: the reader of its pipe has ended, and the flush at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(message: str, *, nl: bool = True) -> None:
+    """Print on standard error, whose pipe may be closed or whose disk may be full: the exit code is the same."""
+    with suppress(OSError):
+        click.echo(message, err=True, nl=nl)
+
+
 def _end(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
+def _say_interrupted(message: str) -> None:
+    """Print the last line of an interrupted command, which no second Ctrl-C interrupts. Its terminal may be gone."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        _tell(message)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
 def _report(error: Exception, *, debug: bool) -> int:
     if debug:
-        click.echo(without_controls("".join(traceback.format_exception(error))), err=True, nl=False)
+        _tell(without_controls("".join(traceback.format_exception(error))), nl=False)
     elif isinstance(error, CostaxError):
-        click.echo(_cut(f"{type(error).__name__}: {error}"), err=True)
+        _tell(_cut(f"{type(error).__name__}: {error}"))
     elif isinstance(error, OSError) and (error.filename is not None or error.errno in _NO_ROOM):
-        click.echo(_cut(_system_error(error)), err=True)
+        _tell(_cut(_system_error(error)))
+    elif isinstance(error, FileNotFoundError) and _is_nowhere():
+        _tell(_NOWHERE)
     else:
-        click.echo(_cut(_internal_error(error)), err=True)
+        _tell(_cut(_internal_error(error)))
     return CHECK_FAILED if isinstance(error, CheckError) else WRONG_USAGE
 
 
@@ -97,6 +144,14 @@ def _system_error(error: OSError) -> str:
         "The command did not finish.\n"
         "Check the path, your permissions, and the room on the disk."
     )
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _cut(message: str) -> str:

@@ -65,7 +65,7 @@ def _in_collector(frame: FrameType | None) -> bool:
 
 @contextmanager
 def while_compiling() -> Generator[None]:
-    """Mark a call of XLA that may take long: the process of a command ends at SIGINT and SIGTERM as the system does it.
+    """Mark a call of XLA that may take long: the process of a command ends at SIGINT, SIGTERM and SIGHUP at once.
 
     Elsewhere KeyboardInterrupt is raised at the end of the block. Python would raise it in jax's C++ code when the
     compiler returns, and some versions of jax then crash at the end of the process.
@@ -75,7 +75,7 @@ def while_compiling() -> Generator[None]:
         yield
     elif ENDS_AT_ONCE.get() and os.name == "posix":
         # A signal that is ignored, as in a process that a shell started in the background, stays so.
-        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if callable(signal.getsignal(n))]
         with guarded(), _handled_by(signal.SIG_DFL, numbers):
             yield
     elif handler is not signal.default_int_handler and _NOTED.get() is None:

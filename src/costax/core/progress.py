@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import Final, ParamSpec, TextIO, TypeVar
@@ -43,16 +43,20 @@ class _Line:
             stages, now = list(self.stages), time.monotonic()
             if stages and now - self.begun > _DELAY:
                 text = ", ".join(f"{name} {now - begun:.1f} s" for name, begun in stages)
-                self.stream.write(f"{_CLEAR}{text}")
-                self.stream.flush()
+                self.write(f"{_CLEAR}{text}")
                 self.written = True
+
+    def write(self, text: str) -> None:
+        # A closed pipe or a full disk must not end the work whose progress it is.
+        with suppress(OSError):
+            self.stream.write(text)
+            self.stream.flush()
 
     def close(self) -> None:
         self.done.set()
         self.thread.join()
         if self.written:
-            self.stream.write(_CLEAR)
-            self.stream.flush()
+            self.write(_CLEAR)
 
 
 class _Announcements(_Line):
@@ -65,8 +69,7 @@ class _Announcements(_Line):
             for name, begun in list(self.stages):
                 if now - begun > _LONG and begun not in announced:
                     announced.add(begun)
-                    self.stream.write(f"costax: {name} ...\n")
-                    self.stream.flush()
+                    self.write(f"costax: {name} ...\n")
 
 
 _LINE: ContextVar[_Line | None] = ContextVar("line", default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, Self
 
 # Seconds between two lines.
@@ -23,6 +24,8 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
+        # Python without a console has no standard error.
+        shown = shown and bool(sys.stderr)
         self._lines = shown and not sys.stderr.isatty()
         if shown and not self._lines:
             from rich.console import Console
@@ -66,4 +69,6 @@ class Progress:
         return f"{self.done} of {self.total} points{failed}, {rate:.3g} points/s"
 
     def _say(self, text: str) -> None:
-        print(f"sweep: {text}", file=sys.stderr, flush=True)
+        # A closed pipe or a full disk behind standard error must not end the sweep.
+        with suppress(OSError):
+            print(f"sweep: {text}", file=sys.stderr, flush=True)
