@@ -248,3 +248,25 @@ run()
 """
     done = command(code=code)
     assert (done.returncode, done.stderr) == (130, INTERRUPTED)
+
+
+IN_JAXLIB = """
+import signal, sys, time
+from costax.cli import terminal
+from costax.core.interrupts import noted
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, terminal._end)
+module = {"__name__": "jaxlib.mlir"}
+try:
+    with noted():
+        exec(f"import signal; signal.raise_signal(signal.{sys.argv[1]}); passed = True", module)
+        time.sleep(5)
+except (KeyboardInterrupt, SystemExit) as end:
+    print(type(end).__name__, module.get("passed"))
+"""
+
+
+@pytest.mark.parametrize(("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "SystemExit")])
+def test_a_signal_in_the_import_of_jaxlib_acts_after_it(name, raised):
+    assert command(name, code=IN_JAXLIB).stdout == f"{raised} True\n"

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -16,7 +17,7 @@ import click
 from costax.cli.options import DEBUG
 from costax.core.guards import ENDS_AT_ONCE, interrupted_message
 from costax.core.hints import for_a_shell
-from costax.core.interrupts import noted
+from costax.core.interrupts import noted, postponed
 from costax.core.printable import without_controls
 from costax.core.unfinished_files import SAVED
 from costax.errors import CheckError, CostaxError
@@ -107,8 +108,9 @@ def _tell(message: str, *, nl: bool = True) -> None:
         click.echo(message, err=True, nl=nl)
 
 
-def _end(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
+def _end(number: int, frame: FrameType | None) -> None:
+    if not postponed(number, frame):
+        raise SystemExit(128 + number)
 
 
 def _say_interrupted(message: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from costax.core.guards import ENDS_AT_ONCE, guarded
 
-# Seconds after which an interrupt that Python would lose is sent again.
+# Seconds after which an interrupt that cannot be raised is sent again.
 _RETRY: Final = 0.02
 _NOTED: ContextVar[threading.Event | None] = ContextVar("noted", default=None)
 
@@ -28,9 +28,8 @@ _NOTED: ContextVar[threading.Event | None] = ContextVar("noted", default=None)
 def noted() -> Generator[threading.Event]:
     """Return an event that is set at Ctrl-C, while Ctrl-C raises KeyboardInterrupt as always.
 
-    Python prints and drops an exception that is raised in a callback of the garbage collector, and jax has one. An
-    interrupt that arrives in such a callback is sent again soon after. In a thread other than the main thread, and
-    where the user has another handler, nothing changes.
+    An interrupt that arrives where it cannot be raised is sent again soon after (`postponed`). In a thread other than
+    the main thread, and where the user has another handler, nothing changes.
     """
     outer, own = _NOTED.get(), threading.Event()
     main = threading.current_thread() is threading.main_thread()
@@ -40,9 +39,7 @@ def noted() -> Generator[threading.Event]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         own.set()
-        if _in_collector(frame):
-            threading.Timer(_RETRY, signal.raise_signal, (number,)).start()
-        else:
+        if not postponed(number, frame):
             signal.default_int_handler(number, frame)
 
     token = _NOTED.set(own)
@@ -54,10 +51,16 @@ def noted() -> Generator[threading.Event]:
         _NOTED.reset(token)
 
 
-def _in_collector(frame: FrameType | None) -> bool:
+def postponed(number: int, frame: FrameType | None) -> bool:
+    """Send a signal again soon if its handler must not raise an exception in a frame; say whether that is so.
+
+    Python prints and drops an exception that is raised in a callback of the garbage collector, and jax has one. The
+    process aborts at an exception that is raised while jaxlib is imported: its C++ code calls Python's.
+    """
     callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
-        if frame.f_code in callbacks:
+        if frame.f_code in callbacks or str(frame.f_globals.get("__name__")).partition(".")[0] == "jaxlib":
+            threading.Timer(_RETRY, signal.raise_signal, (number,)).start()
             return True
         frame = frame.f_back
     return False
