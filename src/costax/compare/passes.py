@@ -318,6 +318,9 @@ def dumped_versions(
     """Return the versions of one module of a folder, as `read_passes` chooses it. own: as in DumpedVersions."""
     dumps = _dumps(Path(folder))
     chosen = _chosen(dumps, module, str(folder))
+    if own:
+        # XLA numbers the modules of a process; the record of a program must not depend on what else it compiled.
+        return DumpedVersions(re.sub(r"^module_\d+\.", "", chosen), dumps[chosen], (), tpu, own)
     return DumpedVersions(chosen, dumps[chosen], tuple(dumps), tpu, own)
 
 

@@ -181,7 +181,7 @@ def measure(
         seconds: The time after which no run starts, if `iterations` is None. The other options are those of
             `costax.analyze`.
 
-    Raises InputError if the arguments do not fit, DeviceError for an unknown device.
+    Raises InputError if the arguments do not fit or are traced, DeviceError for an unknown device.
     """
     count: Any = iterations
     if count is not None and (not isinstance(count, int) or count < 1):
@@ -194,6 +194,12 @@ def measure(
 
     def call(*args: Any, **kwargs: Any) -> Measurement:
         args, kwargs = with_specs(args, kwargs, static_argnums, static_argnames)
+        if any(map(_jax.is_tracer, pytrees.leaves((args, kwargs)))):
+            raise InputError(
+                "An argument has no value yet: jax traces the function that calls costax.measure.",
+                why="costax.measure runs the program with its arguments.",
+                cure="Call it outside of jax.jit, jax.grad and jax.vmap, or pass shapes: jax.ShapeDtypeStruct.",
+            )
         program = trace(
             fn,
             args,
