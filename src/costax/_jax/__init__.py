@@ -13,6 +13,7 @@ from costax._jax.aot_topologies import portable_program as portable_program
 from costax._jax.argument_paths import argument_count as argument_count
 from costax._jax.argument_paths import argument_paths as argument_paths
 from costax._jax.argument_paths import leaf_count as leaf_count
+from costax._jax.compilation_cache import compiled as compiled
 from costax._jax.cudnn import assumed_present as assumed_present
 from costax._jax.equal_lowerings import differ_in_names_alone as differ_in_names_alone
 from costax._jax.execution import Executable as Executable

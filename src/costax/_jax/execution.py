@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend import core as _extend_core
 
 from costax._jax.argument_paths import donated_leaves
+from costax._jax.compilation_cache import compiled
 from costax._jax.hlo import hlo_of
 from costax._jax.jaxprs import opened
 from costax.core.interrupts import while_compiling
@@ -48,7 +49,7 @@ class Executable:
         self.donated = donated_leaves(traced)
         lowered = traced.lower()
         with while_compiling():
-            self._compiled = lowered.compile()
+            self._compiled = compiled(lowered)
 
     def __call__(self, values: Sequence[Any]) -> Any:
         """Start an execution; it is asynchronous, so the results may not be ready yet."""

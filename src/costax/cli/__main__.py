@@ -1,5 +1,5 @@
 """The command line as `python -m costax.cli`."""
 
-from costax.__main__ import run
+from costax.cli.app import main
 
-run()
+main(prog_name="costax")

@@ -133,7 +133,7 @@ def compile_stage(
         options = {name: {"true": True, "false": False}.get(text, text) for name, text in texts.items()}
         try:
             with while_compiling():
-                compiled = lowered.jax_stage.compile(compiler_options=options or None)
+                compiled = _jax.compiled(lowered.jax_stage, options, anew=bool(dump))
         except _jax.XlaError as error:
             _check_options(error, flags or {})
             raise
