@@ -8,7 +8,7 @@ import pytest
 import costax
 from costax.compare import experiment, marks
 from costax.compare.causes import Pair
-from costax.compare.dumping import OPTIONS, environment_flags
+from costax.compare.dumping import dump_options, environment_flags
 from costax.hlo.read import read_bytes
 from costax.program.call_sites import call_sites
 from hlo_oracle import from_text
@@ -37,7 +37,7 @@ def test_options_of_the_environment_come_before_those_of_a_comparison(monkeypatc
     assert environment_flags("", {}) == "--xla_a=1 --xla_b=2"
     flags = environment_flags("DIR", {"xla_b": "3"}).split()
     assert flags[:3] == ["--xla_a=1", "--xla_b=2", "--xla_dump_to=DIR"]
-    assert f"--xla_dump_hlo_pass_re={OPTIONS['xla_dump_hlo_pass_re']}" in flags
+    assert f"--xla_dump_hlo_pass_re={dump_options('DIR')['xla_dump_hlo_pass_re']}" in flags
     monkeypatch.delenv("XLA_FLAGS")
     assert environment_flags("", {"xla_b": "3"}) == "--xla_b=3"
 

@@ -141,6 +141,23 @@ def test_a_file_in_a_directory_that_is_gone_cannot_be_written(nowhere):
         write("out.json", "{}")
 
 
+DUMPS = "--xla_dump_hlo_module_re=none --xla_dump_hlo_pipeline_re=none --xla_dump_max_hlo_modules=1 "
+DUMPS += "--xla_dump_compress_protos --xla_dump_hlo_as_text --xla_dump_hlo_pass_re=none"
+
+
+def test_dumps_that_the_user_asks_xla_for_take_no_pass_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={tmp_path} {DUMPS}")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    code = """
+import costax, jax, jax.numpy as jnp
+found = costax.compare(lambda x: jnp.tanh(x @ x) * 1 + x, jax.ShapeDtypeStruct((8, 8), "float32"))
+print(len(found.passes.steps), found.compiled.note, not found.unexplained)
+"""
+    done = command(code=code)
+    assert done.stdout.split()[1:] == ["True"], done.stderr
+    assert int(done.stdout.split()[0]) > 1
+
+
 # A command that sends signals to itself; it needs no jax.
 COMMAND = """
 import os, signal, sys, tempfile, time

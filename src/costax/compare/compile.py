@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from costax import _jax
 from costax.compare.ahead_of_time import Machine, compile_in_child, of_size
-from costax.compare.dumping import OPTIONS
+from costax.compare.dumping import dump_options
 from costax.core.interrupts import while_compiling
 from costax.core.progress import stage
 from costax.errors import InputError, TargetError
@@ -128,7 +128,7 @@ def compile_stage(
         return XlaStage(built.hlo, xla, memory, built.seconds, lowered.meshes, note=built.note, devices=devices)
     start = time.perf_counter()
     with _as_target_errors(f"XLA does not compile `{name}`"):
-        texts = {**({"xla_dump_to": dump, **OPTIONS} if dump else {}), **(flags or {})}
+        texts = {**dump_options(dump), **(flags or {})}
         # In this process XLA takes booleans as such.
         options = {name: {"true": True, "false": False}.get(text, text) for name, text in texts.items()}
         try:

@@ -20,12 +20,24 @@ _LEAST_ROOM: Final = 2**15
 # Memory-backed storage of Linux: dumps are written and read once, so they need no disk.
 _IN_MEMORY: Final = Path("/dev/shm")
 
-OPTIONS: Final[Mapping[str, str]] = {
+_OPTIONS: Final[Mapping[str, str]] = {
     # Only with ".*" does XLA leave out the passes that changed nothing.
     "xla_dump_hlo_pass_re": ".*",
     "xla_dump_hlo_as_proto": "true",
     # The code that a CPU runs is dumped too unless no emitter matches.
     "xla_dump_emitter_re": "none",
+}
+# What the user's own XLA_FLAGS may have set for dumps of theirs: with it, modules would be left out of the folder.
+_RESET: Final[Mapping[str, str]] = {
+    "xla_dump_hlo_module_re": ".*",
+    "xla_dump_hlo_pipeline_re": ".*",
+    "xla_dump_max_hlo_modules": "-1",
+    "xla_dump_compress_protos": "false",
+    "xla_dump_hlo_as_text": "false",
+    "xla_dump_hlo_as_long_text": "false",
+    "xla_dump_hlo_as_html": "false",
+    "xla_dump_hlo_as_dot": "false",
+    "xla_dump_hlo_as_url": "false",
 }
 Flags = Mapping[str, str | bool | int | float]
 """Options of XLA by name, such as `{"xla_cpu_enable_fast_math": True}`."""
@@ -43,13 +55,22 @@ def written_flags(flags: Flags) -> dict[str, str]:
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in flags.items()}
 
 
+def dump_options(folder: str) -> dict[str, str]:
+    """Return the options with which XLA writes the modules into a folder; none for ""."""
+    if not folder:
+        return {}
+    own = os.environ.get("XLA_FLAGS", "")
+    reset = {name: value for name, value in _RESET.items() if re.search(rf"--{name}\b", own)}
+    return {"xla_dump_to": folder, **_OPTIONS, **reset}
+
+
 def environment_flags(folder: str, flags: Mapping[str, str]) -> str:
     """Return options as XLA_FLAGS, for a compiler in another process, after those that are set already.
 
     folder: where XLA writes the modules; "" for none.
     """
     # The compilers of other machines have no emitters of the CPU.
-    dumping = {"xla_dump_to": folder, **OPTIONS} if folder else {}
+    dumping = dump_options(folder)
     dumping.pop("xla_dump_emitter_re", None)
     own = " ".join(f"--{name}={value}" for name, value in {**dumping, **flags}.items())
     return f"{os.environ.get('XLA_FLAGS', '')} {own}".strip()
