@@ -136,6 +136,22 @@ def test_a_current_directory_that_is_gone_is_named(nowhere, target):
     assert done.stderr.startswith("The current directory does not exist any more.")
 
 
+def test_memory_that_is_used_up_is_no_bug_of_costax(tmp_path):
+    (tmp_path / "program.py").write_text("def fn(x):\n    raise MemoryError\n")
+    done = CliRunner().invoke(main, ["analyze", f"{tmp_path / 'program.py'}:fn", "--input", "f32[4]"])
+    assert (done.exit_code, "bug of costax" in done.stderr) == (2, False)
+
+
+def test_memory_that_is_used_up_inside_of_costax_is_told_as_that(monkeypatch):
+    def used_up(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(main.commands["rules"], "invoke", used_up)
+    done = CliRunner().invoke(main, ["rules"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("The memory of this machine")
+
+
 def test_a_file_in_a_directory_that_is_gone_cannot_be_written(nowhere):
     with pytest.raises(RecordError, match=r"'out.json' cannot be written"):
         write("out.json", "{}")

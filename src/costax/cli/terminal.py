@@ -34,6 +34,9 @@ _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 _NOWHERE: Final = """The current directory does not exist any more.
 costax looks there for the files of its arguments and of the program.
 Change to a directory that exists, such as `cd ~`."""
+_NO_MEMORY: Final = """The memory of this machine, or what `ulimit -v` leaves of it, is used up.
+The command did not finish.
+Close other programs, raise the limit, or choose a smaller program: fewer layers, a scan over layers."""
 # Longer lines of messages are cut.
 _LONGEST: Final = 2000
 
@@ -133,6 +136,8 @@ def _report(error: Exception, *, debug: bool) -> int:
         _tell(_cut(_system_error(error)))
     elif isinstance(error, FileNotFoundError) and _is_nowhere():
         _tell(_NOWHERE)
+    elif isinstance(error, MemoryError):
+        _tell(_NO_MEMORY)
     else:
         _tell(_cut(_internal_error(error)))
     return CHECK_FAILED if isinstance(error, CheckError) else WRONG_USAGE

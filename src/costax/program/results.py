@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from costax import _jax
 from costax._jax import pytrees
@@ -29,9 +29,12 @@ def check_computes(fn: Any, name: str) -> None:
     """Raise InputError for an async function or a generator function, without a call."""
     if _jax.is_jitted(fn):
         fn = inspect.unwrap(fn)
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    function = fn if inspect.isroutine(fn) else getattr(type(fn), "__call__", fn)  # noqa: B004
+    function: Any = fn
+    while isinstance(function, functools.partial):
+        function = cast("Any", function).func
+    if not inspect.isroutine(function):
+        kind_of_callable: Any = type(function)
+        function = getattr(kind_of_callable, "__call__", function)  # noqa: B004
     kind = next((kind for kind, applies in _LAZY if applies(function)), "")
     if kind:
         code = getattr(function, "__code__", None)
@@ -75,12 +78,13 @@ def _parts(value: Any) -> Iterator[Any]:
     """Yield what an object that is no container of jax holds: attributes, or the variables of a function's closure."""
     if isinstance(value, type | ModuleType):
         return
+    holder: Any = value
     if isinstance(value, functools.partial):
-        yield from (value.args, value.keywords)
-    yield from list(getattr(value, "__dict__", {}).values())
-    for base in type(value).__mro__:
+        yield from (holder.args, holder.keywords)
+    yield from list(getattr(holder, "__dict__", {}).values())
+    for base in type(holder).__mro__:
         slots = vars(base).get("__slots__", ())
-        yield from (getattr(value, name, None) for name in ((slots,) if isinstance(slots, str) else slots))
-    for cell in getattr(value, "__closure__", None) or ():
+        yield from (getattr(holder, name, None) for name in ((slots,) if isinstance(slots, str) else slots))
+    for cell in getattr(holder, "__closure__", None) or ():
         # An empty cell has no contents.
         yield getattr(cell, "cell_contents", None)
