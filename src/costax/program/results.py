@@ -33,8 +33,7 @@ def check_computes(fn: Any, name: str) -> None:
     while isinstance(function, functools.partial):
         function = cast("Any", function).func
     if not inspect.isroutine(function):
-        kind_of_callable: Any = type(function)
-        function = getattr(kind_of_callable, "__call__", function)  # noqa: B004
+        function = getattr(cast("Any", type(function)), "__call__", function)  # noqa: B004
     kind = next((kind for kind, applies in _LAZY if applies(function)), "")
     if kind:
         code = getattr(function, "__code__", None)
