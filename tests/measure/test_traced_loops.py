@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jax import lax
 
 import costax
+from costax.report.join import to_record
 from traces import FIRST, STEP, TRIPS, N, chrome_json, csv_table, written
 
 # The condition of the loop looks at the data, so that the module does not say how often it runs.
@@ -39,6 +41,19 @@ def test_the_trip_count_of_a_loop_is_that_of_the_trace(program, tmp_path, kind):
     assert f"The trip count of while.1 is that of the trace: {TRIPS}." in found.notes
     # Who sets it is right.
     assert costax.join(program, trace, trips={"while.1": 7}).analysis.executed.transcendentals == 7 * N * N
+
+
+@pytest.mark.once
+def test_a_loop_that_runs_differently_often_is_not_exact(program, tmp_path):
+    shown = json.loads(gzip.decompress(chrome_json("gpu")))
+    last = max(i for i, event in enumerate(shown["traceEvents"]) if event.get("name") == "tanh.5")
+    del shown["traceEvents"][last]
+    found = costax.join(program, written(tmp_path, "host.trace.json", json.dumps(shown).encode()))
+    mean = (TRIPS + TRIPS - 1) / 2
+    assert found.analysis.mean_trips == {"while.1": mean}
+    assert not found.analysis.exact
+    assert not to_record(found)["exact"]
+    assert f"Not exact: while.1 ran differently often; its body counts {mean} times, rounded." in str(found)
 
 
 @pytest.mark.once

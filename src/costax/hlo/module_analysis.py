@@ -90,7 +90,8 @@ class ModuleAnalysis(Displayed):
     name: the name of the module. replay: the replay of XLA's cost analysis. instruction_costs: each instruction with a
     cost. loops: every while loop that runs. hlo: the serialised module. xla: XLA's own cost dictionary, None unless
     `costax.compare` made the analysis. versions: of jaxlib, whose cost model counts, and of costax. conditionals: those
-    whose branches differ in executed work; of each property the branch with most counts.
+    whose branches differ in executed work; of each property the branch with most counts. mean_trips: loops that ran
+    differently often in a trace, whose `trips` is this mean, rounded.
     """
 
     name: str
@@ -101,6 +102,7 @@ class ModuleAnalysis(Displayed):
     xla: Mapping[str, float] | None = None
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     conditionals: tuple[Conditional, ...] = field(default=(), repr=False)
+    mean_trips: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
 
     @property
     def total(self) -> Properties:
@@ -139,9 +141,10 @@ class ModuleAnalysis(Displayed):
     def exact(self) -> bool:
         """Say whether `executed` is exact.
 
-        Every trip count and the work of every library call are known, and no conditional has branches that differ.
+        Every trip count and the work of every library call are known, no trip count is a mean, and no conditional has
+        branches that differ.
         """
-        return not self.unknown_loops and not self.opaque and not self.conditionals
+        return not (self.unknown_loops or self.mean_trips or self.opaque or self.conditionals)
 
     @property
     def is_optimized(self) -> bool:

@@ -273,7 +273,11 @@ def notes(join: Join, shown: Table) -> list[str]:
 def _gaps(join: Join) -> list[str]:
     from costax.report.hlo_module import gaps
 
-    return gaps(join.analysis)[:_LISTED]
+    means = [
+        f"{name} ran differently often; its body counts {mean:.4g} times, rounded."
+        for name, mean in join.analysis.mean_trips.items()
+    ]
+    return [*means, *gaps(join.analysis)][:_LISTED]
 
 
 def _some(listed: Sequence[str]) -> str:

@@ -154,10 +154,11 @@ class _Joiner:
         trips = {name: round(x.trips) for name, x in found.items() if round(x.trips)}
         if not trips:
             return
-        self.analysis = analyze_replay(self.analysis.replay, self.analysis.hlo, trips)
+        means = {name: found[name].trips for name in trips if not found[name].constant}
+        self.analysis = replace(analyze_replay(self.analysis.replay, self.analysis.hlo, trips), mean_trips=means)
         self.index = InstructionIndex(self.analysis)
         for name, count in trips.items():
-            mean = "" if found[name].constant else f", the mean of runs that differ ({found[name].trips:.4g})"
+            mean = f", the mean of executions that differ ({means[name]:.4g})" if name in means else ""
             self.notes.append(f"The trip count of {printable(name)} is that of the trace: {count:,}{mean}.")
 
     def _named(self, event: Event) -> Event:

@@ -13,7 +13,7 @@ from costax.measure.traces.runs import TraceRun
 
 
 class MeasuredTrips(NamedTuple):
-    """The trip count of a loop in a trace: its name, the mean over its executions, whether all runs have the same."""
+    """The trip count of a loop in a trace: its name, the mean over its executions, whether all have the same."""
 
     loop: str
     trips: float
@@ -42,7 +42,7 @@ def measured_trips(analysis: ModuleAnalysis, runs: Sequence[TraceRun]) -> list[M
             # A run in which the loop is not reached, or whose body has no event, tells nothing.
             each = [trips / times for trips, times in zip(inside, around, strict=True) if times]
             if any(inside) and each:
-                found.append(MeasuredTrips(ins.name, fmean(each), len(set(each)) == 1))
+                found.append(MeasuredTrips(ins.name, fmean(each), len(set(each)) == 1 and each[0].is_integer()))
     return found
 
 
