@@ -164,11 +164,13 @@ def install_command(extra: str) -> str:
 
     pip notes the origin of a package that is not from an index in `direct_url.json` (PEP 610).
     """
+    origin: dict[str, Any]
     try:
         origin = json.loads(metadata.distribution("costax").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, ValueError):
         origin = {}
-    url, vcs = str(origin.get("url", "")), origin.get("vcs_info", {})
+    url: str = origin.get("url", "")
+    vcs: dict[str, str] = origin.get("vcs_info", {})
     if "dir_info" in origin:
         editable = "-e " if origin["dir_info"].get("editable") else ""
         return f"pip install {editable}'{url2pathname(urlsplit(url).path)}[{extra}]'"

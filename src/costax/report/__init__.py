@@ -199,7 +199,8 @@ def save(value: Any, path: str | Path, **choice: Any) -> None:
     name = check_file(path, kind)
     contents = as_format(name, kind)(value, **choice)
     form = FORMATS[name]
-    further = next((_function(form.beside[c])(value) for c in _classes(kind) if c in form.beside), {})
+    beside = [form.beside[c] for c in _classes(kind) if c in form.beside]
+    further: dict[str, str] = _function(beside[0])(value) if beside else {}
     write(path, contents)
     for suffix, text in further.items():
         write(str(path)[: -len(form.suffix)] + suffix, text)

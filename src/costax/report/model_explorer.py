@@ -23,6 +23,7 @@ from costax.report.graph_node import GraphNode, counts, namespace
 from costax.report.shown import analysis_of
 
 if TYPE_CHECKING:
+    from costax.performance.kernels import Kernel
     from costax.report.shown import Shown
 
 _NUMBERS: Final = "An overlay of Model Explorer colours each node by a number."
@@ -93,7 +94,7 @@ def _timed(prediction: Any) -> list[GraphNode]:
     for node in reversed(nodes):
         places[id(node.equation)].append(node)
     for number, part in enumerate(prediction.parts):
-        kernel = part.kernel
+        kernel: Kernel = part.kernel
         ops = kernel.origin if isinstance(kernel.origin, tuple) else ()
         at = next((places[id(op.equation)] for op in reversed(ops) if places.get(id(op.equation))), None)
         if at is None:
