@@ -11,7 +11,8 @@ import pytest
 
 import costax
 from costax.performance.contractions import Contraction
-from costax.performance.efficiency import collectives
+from costax.performance.efficiency import attention, collectives
+from costax.performance.efficiency.tables import attention_constants
 from costax.performance.kernels import CollectiveWork
 from costax.performance.link_time import collective_on
 from costax.performance.product_time import product_on
@@ -89,6 +90,35 @@ def test_products_that_are_not_in_the_data_file(device):
         for m, n, k, measured in table
     ]
     assert median(abs(x - 1) for x in bare) > 0.15
+
+
+def attention_errors(device, share_of_l2=None):
+    """Errors of the attention with many queries that no constant was fitted to; at another share of L2 if given."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import efficiency
+
+    sizes, measured, inside = efficiency.measured_attention(device, "prefill")
+    known = efficiency.hardware(device, "bf16")
+    values = list(attention_constants(device, "prefill", warp_groups=False).values)
+    if share_of_l2 is not None:
+        values[attention.PREFILL.index("cache_share")] = share_of_l2
+    predicted = attention.prefill(values, efficiency.chosen(sizes, ~inside), known)
+    return [abs(x - 1) for x in predicted / measured[~inside]]
+
+
+@needs_oracles
+@pytest.mark.parametrize("device", PUBLISHED)
+def test_attention_that_no_constant_was_fitted_to(device):
+    found = attention_errors(device)
+    assert len(found) > 30
+    assert median(found) < 0.15
+
+
+@needs_oracles
+def test_an_l40s_finds_the_queries_and_keys_of_attention_in_its_large_cache():
+    # A negative control: with an L2 in which nothing fits, the bar of 15 % is missed.
+    assert median(attention_errors("l40s")) < 0.10
+    assert median(attention_errors("l40s", share_of_l2=1e-6)) > 0.15
 
 
 @needs_oracles

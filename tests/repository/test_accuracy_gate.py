@@ -1,4 +1,4 @@
-"""`nox -s accuracy` fails if a figure is worse than in the last release: falsified records and models are noticed."""
+"""`nox -s accuracy` fails if a figure is worse than in the last release: false records and models are noticed."""
 
 from __future__ import annotations
 

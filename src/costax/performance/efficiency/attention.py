@@ -16,8 +16,12 @@ from costax.performance.efficiency.products import Hardware
 # numpy's types do not say what a function of a number or of an array returns.
 np: Any = numpy
 
-PREFILL: Final = ("share", "start", "narrow", "bandwidth_share", "overlap", "block")
-"""share: of the peak; narrow: what heads of 128 lose; start, block: seconds of the kernel and of a block of queries."""
+PREFILL: Final = (
+    *("share", "start", "narrow", "bandwidth_share", "overlap", "block"),
+    *("cache_share", "cache_speed"),
+)
+"""share: of the peak; narrow: what heads of 128 lose; start, block: seconds of the kernel and of a block of queries.
+cache_share, cache_speed: operands and results below this share of L2 move at this multiple of the bandwidth."""
 DECODE: Final = (
     *("bandwidth_share", "single_share", "start", "split", "overlap", "single", "group", "query"),
     *("wide", "cache_share", "cache_speed", "reuse", "size"),
@@ -45,7 +49,7 @@ class Heads(NamedTuple):
 
 def prefill(values: Any, sizes: Heads, hardware: Hardware, *, causal: bool = True) -> Any:
     """Return the seconds of attention with many queries. values: the constants in the order of `PREFILL`."""
-    share, start, narrow, bandwidth_share, overlap, block = values
+    share, start, narrow, bandwidth_share, overlap, block, cached, speed = values
     one = hardware.peak / hardware.multiprocessors * share
     times: list[Any] = []
     for rows in (64, 128):
@@ -58,7 +62,8 @@ def prefill(values: Any, sizes: Heads, hardware: Hardware, *, causal: bool = Tru
         times.append(np.maximum(waves * mean, longest))
     compute = np.minimum(*times)
     nbytes = 4 * sizes.batch * sizes.size * (sizes.queries * sizes.heads + sizes.keys * sizes.kv_heads)
-    memory = nbytes / (hardware.bandwidth * bandwidth_share)
+    hot = 1 / (1 + (nbytes / (cached * hardware.cache)) ** 4)
+    memory = nbytes * ((1 - hot) + hot / speed) / (hardware.bandwidth * bandwidth_share)
     return (compute**overlap + memory**overlap) ** (1 / overlap) + start
 
 
