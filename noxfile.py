@@ -261,7 +261,7 @@ def cpu_time(session: nox.Session) -> None:
 
 @nox.session
 def accuracy(session: nox.Session) -> None:
-    """Predicted times against measured tables and published runs; fails if a median is worse than before."""
+    """Predictions against measured tables, XLA and published runs; fails if a figure is worse than before."""
     session.install(".[examples]")
     session.run("python", "benchmarks/accuracy.py", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
 

@@ -1,12 +1,14 @@
-"""The accuracy of predicted times against measured tables and published runs, and against the last release.
+"""The accuracy of predictions against measured tables, XLA and published runs, and against the last release.
 
-    python benchmarks/accuracy.py             # prints every bar; fails if a median is 2 points worse than recorded
+    python benchmarks/accuracy.py             # prints every bar; fails if a figure is worse than recorded
     python benchmarks/accuracy.py --record    # writes the figures as those of a release
     python benchmarks/accuracy.py --page      # also writes docs/published.md
-    python benchmarks/accuracy.py tables      # a part alone: tables, products, collectives, attention or published
+    python benchmarks/accuracy.py tables      # a part alone: tables, products, collectives, attention, memory, energy
+                                              # or published
 
 The rows of the tables are those that are not in costax's data files (`benchmarks/efficiency.py` says which); they stand
-in ../shared/oracles, and their bars are left out where this folder is missing.
+in ../shared/oracles, and their bars are left out where this folder is missing. Processor time on a calibrated CPU is
+measured, not computed: `benchmarks/cpu_time.py` prints its bars.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +27,9 @@ from typing import Any
 
 import eager_programs
 import efficiency
+import memory
 import numpy as np
+import training_runs
 from published_programs import PROGRAMS
 
 import costax
@@ -39,14 +44,65 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "benchmarks" / "accuracy.json"
 PUBLISHED = ROOT / "benchmarks" / "published.json"
 PAGE = ROOT / "docs" / "published.md"
-# By how many points a median may worsen.
-ALLOWED = 2.0
-PARTS = ("tables", "products", "collectives", "attention", "published")
+PARTS = ("tables", "products", "collectives", "attention", "memory", "energy", "published")
+# By how many points a figure may worsen; a count, by none.
+ALLOWED = {"median error": 2.0, "nine in ten": 5.0, "bias": 2.0, "outside": 2.0, "off by 25 %": 2.0}
+
+
+class Row:
+    """Predictions of a kind, with figures that must not become worse: the nearer to 0, the better.
+
+    name: what was predicted. figures: per cent, or counts. bars: the largest figures that are asked for.
+    """
+
+    name: str
+
+    @property
+    def count(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def figures(self) -> dict[str, float]:
+        raise NotImplementedError
+
+    @property
+    def bars(self) -> dict[str, float]:
+        raise NotImplementedError
+
+    @property
+    def held(self) -> dict[str, bool]:
+        """Whether each bar holds."""
+        return {kind: abs(self.figures[kind]) <= bar for kind, bar in self.bars.items()}
+
+    def line(self, last: Record) -> str:
+        """Return the line of the table: the figures with their bars, and those of the last release."""
+        cells = [self._cell(kind) for kind in self.figures]
+        before = last.get(self.name)
+        old = "new" if before is None else ", ".join(_text(kind, x) for kind, x in before.items())
+        return f"| {self.name} | {self.count} | {' | '.join([*cells, '', ''][:3])} | {old} |"
+
+    def _cell(self, kind: str) -> str:
+        text = _text(kind, self.figures[kind])
+        text = text if kind in ("median error", "nine in ten", "bias") else f"{text} {kind}"
+        if kind not in self.bars:
+            return text
+        unit = " %" if kind in ALLOWED else ""
+        return f"{text} (bar {self.bars[kind]:g}{unit}{'' if self.held[kind] else ': not met'})"
+
+
+Record = Mapping[str, Mapping[str, float]]
+"""The figures by row and kind, as accuracy.json has them."""
+
+
+def _text(kind: str, figure: float) -> str:
+    if kind not in ALLOWED:
+        return f"{figure:g}"
+    return f"{figure:+.1f} %" if kind == "bias" else f"{figure:.0f} %" if kind == "nine in ten" else f"{figure:.1f} %"
 
 
 @dataclass(frozen=True)
-class Errors:
-    """Errors of predictions in per cent. name: what was predicted.
+class Errors(Row):
+    """Errors of predictions. ratios: predicted over true.
 
     bar: the median that is asked for. most: what nine in ten must not exceed. bias: the largest median of either sign.
     """
@@ -58,67 +114,103 @@ class Errors:
     bias: float | None = None
 
     @property
-    def figure(self) -> float:
-        """The median error, which must not become worse."""
-        return 100 * median(abs(x - 1) for x in self.ratios)
+    def count(self) -> int:
+        return len(self.ratios)
 
     @property
-    def nine_in_ten(self) -> float:
-        return 100 * sorted(abs(x - 1) for x in self.ratios)[max(0, round(0.9 * len(self.ratios)) - 1)]
+    def figures(self) -> dict[str, float]:
+        errors = sorted(100 * abs(x - 1) for x in self.ratios)
+        nine = errors[max(0, round(0.9 * len(errors)) - 1)]
+        return {"median error": median(errors), "nine in ten": nine, "bias": 100 * (median(self.ratios) - 1)}
 
     @property
-    def middle(self) -> float:
-        return 100 * (median(self.ratios) - 1)
-
-    def line(self, last: Mapping[str, float]) -> str:
-        median_, nine = _against(self.figure, self.bar, ".1f"), _against(self.nine_in_ten, self.most, ".0f")
-        bias = _against(self.middle, self.bias, "+.1f")
-        return f"| {self.name} | {len(self.ratios)} | {median_} | {nine} | {bias} | {_before(self.name, last)} |"
+    def bars(self) -> dict[str, float]:
+        asked = {"median error": self.bar, "nine in ten": self.most, "bias": self.bias}
+        return {kind: bar for kind, bar in asked.items() if bar is not None}
 
 
 @dataclass(frozen=True)
-class Outside:
-    """How many runs, in per cent, took less than best or more than worst."""
+class Outside(Row):
+    """How many of some true values, in per cent, lie below the lower or above the upper end of their range."""
 
     name: str
     inside: Sequence[bool]
     bar: float | None = None
 
     @property
-    def figure(self) -> float:
-        """The share outside, which must not become worse."""
-        return 100 * (1 - sum(self.inside) / len(self.inside))
+    def count(self) -> int:
+        return len(self.inside)
 
-    def line(self, last: Mapping[str, float]) -> str:
-        figure = _against(self.figure, self.bar, ".1f")
-        return f"| {self.name} | {len(self.inside)} | {figure} | | | {_before(self.name, last)} |"
+    @property
+    def figures(self) -> dict[str, float]:
+        return {"outside": 100 * (1 - sum(self.inside) / len(self.inside))}
 
-
-def _against(figure: float, bar: float | None, digits: str) -> str:
-    """Return a figure with its bar."""
-    text = f"{figure:{digits}} %"
-    if bar is None:
-        return text
-    return f"{text} (bar {bar:g} %{'' if abs(figure) <= bar else ': not met'})"
+    @property
+    def bars(self) -> dict[str, float]:
+        return {} if self.bar is None else {"outside": self.bar}
 
 
-def _before(name: str, last: Mapping[str, float]) -> str:
-    return f"{last[name]:.1f} %" if name in last else "new"
+@dataclass(frozen=True)
+class Bytes(Row):
+    """Estimates of memory against XLA's buffer assignment. rows: those of `memory.compare_kinds`.
 
-
-def worse(figures: Mapping[str, float], last: Mapping[str, float]) -> list[str]:
-    """Return a line for each figure that is more than `ALLOWED` points above that of the last release, or missing.
-
-    A figure is missing if the last release has it, and others of its kind are here: "collectives, l40s".
+    bar: the median error. most: the share of the programs that may be off by more than 25 %.
     """
-    kinds = {name.partition(",")[0] for name in figures}
+
+    name: str
+    rows: Sequence[tuple[str, int, int, tuple[str, ...]]]
+    bar: float
+    most: float
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        found = memory.figures(list(self.rows))
+        far = 100 * (1 - found["within 25 %"])
+        return {
+            "median error": 100 * found["median error"],
+            "off by 25 %": far,
+            "silently below": found["silently below"],
+        }
+
+    @property
+    def bars(self) -> dict[str, float]:
+        return {"median error": self.bar, "off by 25 %": self.most, "silently below": 0}
+
+
+def recorded(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
+    """Return the figures of some rows as accuracy.json has them."""
+    return {row.name: {kind: round(float(x), 2) for kind, x in row.figures.items()} for row in rows}
+
+
+def worse(rows: Sequence[Row], last: Record) -> list[str]:
+    """Return a line for each figure that is worse than in the last release.
+
+    That is: it is further from 0 by more than `ALLOWED`; or it misses a bar that held; or it is missing, although other
+    rows of its kind are here, as "collectives, h100-sxm" is of "collectives, l40s".
+    """
     found: list[str] = []
+    bars = {row.name: row.bars for row in rows}
+    figures = recorded(rows)
     for name, before in last.items():
-        if name in figures and figures[name] > before + ALLOWED:
-            found.append(f"{name}: {figures[name]:.1f} %, {before:.1f} % in the last release")
-        elif name not in figures and name.partition(",")[0] in kinds:
-            found.append(f"{name}: missing, {before:.1f} % in the last release")
+        for kind, old in before.items():
+            if kind not in figures.get(name, {}):
+                if name in figures or _kind(name) in map(_kind, figures):
+                    found.append(f"{name}, {kind}: missing, {_text(kind, old)} in the last release")
+                continue
+            new, bar = figures[name][kind], bars[name].get(kind)
+            if abs(new) > abs(old) + ALLOWED.get(kind, 0):
+                found.append(f"{name}, {kind}: {_text(kind, new)}, {_text(kind, old)} in the last release")
+            elif bar is not None and abs(old) <= bar < abs(new):
+                found.append(f"{name}, {kind}: {_text(kind, new)}, and the bar of {bar:g} held in the last release")
     return found
+
+
+def _kind(name: str) -> str:
+    return name.partition(",")[0]
 
 
 def products() -> Iterator[Errors]:
@@ -137,6 +229,10 @@ def products() -> Iterator[Errors]:
                 assert found is not None
                 ratios.append(found.time.total / seconds)
             yield Errors(f"products, {unit}, {name}", ratios, 8, 20, 3)
+            # The measurements nearby hide a false constant of the formula, which convolutions and float32 take alone.
+            values = efficiency.recorded_products(unit)[name]
+            alone = efficiency.formula(values, table, efficiency.hardware(name, unit), unit)
+            yield Errors(f"products, {unit}, {name}, formula alone", list(alone / table[:, 3]))
             kept = efficiency.kept_in_cache(name, table)
             if kept.any():
                 others = [ratio for ratio, cached in zip(ratios, kept, strict=True) if not cached]
@@ -231,6 +327,27 @@ def runs() -> Iterator[Run]:
         yield Run(row["device"], row["name"], row["link"], row["seconds"], best, expected, worst)
 
 
+def bytes_of_programs() -> Iterator[Bytes]:
+    """Memory by compiler: of programs that no rule of the models was made on, or of those that one was made on."""
+    apart, made_on = memory.compare_kinds(seen=False), memory.compare_kinds(seen=True)
+    for target, rows in apart.items():
+        bar, most = (12, 20) if target.startswith("tpu") else (8, 10)
+        if rows:
+            yield Bytes(f"memory, {target}", rows, bar, most)
+        else:
+            yield Bytes(f"memory, {target}, programs of the model", made_on[target], bar, most)
+
+
+def energy_of_runs() -> Iterator[Errors | Outside]:
+    """Device hours and kWh of published training runs."""
+    found = [training_runs.row(run) for run in training_runs.RUNS]
+    hours = [(row.run.hours, row.hours) for row in found]
+    kwh = [(row.run.kwh, row.kwh) for row in found if row.run.kwh is not None]
+    for name, pairs in (("hours", hours), ("kWh", kwh)):
+        yield Errors(f"energy, {name} of training runs", [x.expected / true for true, x in pairs])
+        yield Outside(f"energy, {name} outside [low, high]", [x.low <= true <= x.high for true, x in pairs])
+
+
 def published(page: bool) -> Iterator[Errors | Outside]:
     found: list[Run] = []
     for run in runs():
@@ -304,30 +421,38 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
-    last: dict[str, float] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    os.environ.update(memory.ENVIRONMENT)
+    last: dict[str, dict[str, float]] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     print("| what | rows | median error | nine in ten within | bias | last release |\n|---|---|---|---|---|---|")
-    now: dict[str, float] = {}
+    rows: list[Row] = []
     for source in sources(options.parts, page=options.page):
-        for errors in source():
-            print(errors.line(last), flush=True)
-            now[errors.name] = round(errors.figure, 2)
+        for row in source():
+            print(row.line(last), flush=True)
+            rows.append(row)
+    held = [(row.name, kind, holds) for row in rows for kind, holds in row.held.items()]
+    print(f"\n{sum(holds for *_, holds in held)} of {len(held)} bars hold. Not met:")
+    print(*(f"  {name}: {kind}" for name, kind, holds in held if not holds), sep="\n")
     if options.record:
         kept = last if options.parts else {}
-        RECORD.write_text(json.dumps({**kept, **now}, indent=1) + "\n", encoding="utf-8")
-    elif found := worse(now, last):
-        sys.exit(f"Figures that are missing, or worse by more than {ALLOWED:g} points:\n" + "\n".join(found))
+        RECORD.write_text(json.dumps({**kept, **recorded(rows)}, indent=1) + "\n", encoding="utf-8")
+    elif found := worse(rows, last):
+        sys.exit("Figures that are missing, or worse than in the last release:\n" + "\n".join(found))
 
 
-def sources(parts: Sequence[str], *, page: bool = False) -> list[Callable[[], Iterable[Errors | Outside]]]:
+def sources(parts: Sequence[str], *, page: bool = False) -> list[Callable[[], Iterable[Row]]]:
     """Return what computes the figures of some parts; of all if none is named."""
     tables = {"products": products, "collectives": collective_times, "attention": attention_times}
-    wanted = set(parts) or {"tables", "published"}
-    found: list[Callable[[], Iterable[Errors | Outside]]] = []
+    wanted = set(filter(None, parts)) or {"tables", "memory", "energy", "published"}
+    found: list[Callable[[], Iterable[Row]]] = []
     named = [name for name in tables if name in wanted or "tables" in wanted]
     if named and efficiency.ORACLES.is_dir():
         found += [tables[name] for name in named]
     elif named:
         print(f"skipped: the measured tables are not in {efficiency.ORACLES.relative_to(ROOT.parent)}", file=sys.stderr)
+    if "memory" in wanted:
+        found.append(bytes_of_programs)
+    if "energy" in wanted:
+        found.append(energy_of_runs)
     if "published" in wanted:
         found.append(lambda: published(page))
     return found
