@@ -26,24 +26,30 @@ class Operations:
 
     def __init__(self, *, train: bool = False, exact: bool = False) -> None:
         """Prepare an empty record. train: also the gradient of each. exact: float32 without TF32."""
-        self.runs: Counter[tuple[Callable[..., Any], tuple[tuple[Shape, Any], ...]]] = Counter()
+        self.runs: Counter[tuple[Callable[..., Any], bool, tuple[tuple[Shape, Any], ...]]] = Counter()
         self.train, self.exact = train, exact
 
     def run(
-        self, operation: Callable[..., Any], *operands: jax.ShapeDtypeStruct, result: Any = None
+        self, operation: Callable[..., Any], *operands: jax.ShapeDtypeStruct, result: Any = None, alone: bool = False
     ) -> jax.ShapeDtypeStruct:
-        """Record one run of an operation, and return the shape of its result, which jax finds if it is not given."""
-        self.runs[operation, tuple((x.shape, x.dtype) for x in operands)] += 1
+        """Record one run of an operation, and return the shape of its result, which jax finds if it is not given.
+
+        alone: without its gradient, also in training.
+        """
+        self.runs[operation, self.train and not alone, tuple((x.shape, x.dtype) for x in operands)] += 1
         return jax.eval_shape(operation, *operands) if result is None else result
 
     def analyses(self) -> list[tuple[costax.Analysis, int]]:
         """Return the analysis of each operation, and how often it runs."""
         with jax.default_matmul_precision("highest" if self.exact else "default"):
-            return [(self._analysis(operation, shapes), times) for (operation, shapes), times in self.runs.items()]
+            return [(self._analysis(*run), times) for run, times in self.runs.items()]
 
-    def _analysis(self, operation: Callable[..., Any], shapes: tuple[tuple[Shape, Any], ...]) -> costax.Analysis:
+    @staticmethod
+    def _analysis(
+        operation: Callable[..., Any], gradient: bool, shapes: tuple[tuple[Shape, Any], ...]
+    ) -> costax.Analysis:
         operands = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-        if not self.train:
+        if not gradient:
             return costax.analyze(operation)(*operands)
 
         def both(cotangent, *operands):
@@ -63,6 +69,11 @@ def _convolution(stride: int, padding: int, groups: int = 1):
         )
 
     return convolution
+
+
+def _other_layout(x):
+    """The array with channels last, from channels first, or the other way."""
+    return jnp.moveaxis(x, -1, 1)
 
 
 def _norm_of_batch(x, scale):
@@ -107,8 +118,10 @@ def _linear(x, w, bias):
 class _Network:
     """The operations of a convolutional network of torchvision."""
 
-    def __init__(self, dtype: Any, *, train: bool, exact: bool) -> None:
+    def __init__(self, dtype: Any, *, train: bool, exact: bool, converted: bool) -> None:
+        """converted: arrays have channels first, and tensor cores want them last: the library converts them."""
         self.ops, self.dtype, self.train = Operations(train=train, exact=exact), dtype, train
+        self.converted = converted
 
     def array(self, *shape: int, dtype: Any = None) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype or self.dtype)
@@ -116,6 +129,11 @@ class _Network:
     def conv(self, x, features: int, size: int = 1, stride: int = 1, groups: int = 1, act: Any = None):
         w = self.array(size, size, x.shape[-1] // groups, features)
         y = self.ops.run(_convolution(stride, size // 2, groups), x, w)
+        if self.converted:
+            # The convolution converts x and y; its gradient of x, and that of w, convert as many bytes again. Source:
+            # NVIDIA, Convolutional Layers User's Guide, "Tensor layouts in memory".
+            for array in (x, y) * (3 if self.train else 1):
+                self.ops.run(_other_layout, array, alone=True)
         norm = _norm_by_batch if self.train else _norm_of_batch
         y = self.ops.run(norm, y, self.array(4, features, dtype=jnp.float32))
         return self.ops.run(act, y) if act else y
@@ -158,10 +176,19 @@ class _Network:
 
 @cache
 def images(
-    model: str, batch: int, image: int = 224, dtype: str = "fp16", train: bool = False, exact: bool = False
+    model: str,
+    batch: int,
+    image: int = 224,
+    dtype: str = "fp16",
+    train: bool = False,
+    exact: bool = False,
+    converted: bool = False,
 ) -> list[tuple[costax.Analysis, int]]:
-    """A convolutional network on images, channels last. Training has no optimizer."""
-    network = _Network(DTYPES[dtype], train=train, exact=exact)
+    """A convolutional network on images. Training has no optimizer.
+
+    exact: float32 without TF32. converted: the program has channels first, and runs on tensor cores.
+    """
+    network = _Network(DTYPES[dtype], train=train, exact=exact, converted=converted)
     if model == "mobilenet_v2":
         network.mobilenet_v2(batch, image)
     else:

@@ -207,10 +207,9 @@ def decoder(
     gated: bool = True,
     tensor: int = 1,
     dtype: str = "fp16",
-    step: bool = False,
     causal: bool = True,
 ) -> costax.Analysis:
-    """One device's share of a prompt, or of a training step, with `tensor` devices that split every layer."""
+    """One device's share of a prompt, with `tensor` devices that split every layer."""
     size, stored, act = width // heads, DTYPES[dtype], jnp.float16 if dtype == "fp8" else DTYPES[dtype]
     ours, kv, inner = heads // tensor, max(1, kv_heads // tensor), hidden // tensor
 
@@ -251,19 +250,94 @@ def decoder(
     def forward(params, tokens):
         x, _ = jax.lax.scan(block, params["embed"][tokens], params["layers"])
         # A prompt needs the logits of its last token alone.
-        return (x if step else x[:, -1]) @ params["head"]
+        return x[:, -1] @ params["head"]
 
-    def loss(params, tokens):
-        logits = jax.nn.log_softmax(forward(params, tokens).astype(jnp.float32))
-        return -logits[..., 0].mean()
-
-    fn = jax.value_and_grad(loss) if step else forward
+    fn = forward
     if tensor > 1:
         mesh = AbstractMesh((tensor,), ("tensor",))
         fn = jax.shard_map(fn, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)
     # PyTorch multiplies float32 without TF32 by default.
     with jax.default_matmul_precision("highest" if dtype == "fp32" else "default"):
         return costax.analyze(fn)(params, costax.spec(f"i32[{batch},{length}]"))
+
+
+@cache
+def megatron(
+    *, layers: int, width: int, heads: int, hidden: int, vocab: int, batch: int, length: int, tensor: int
+) -> costax.Analysis:
+    """A training step of Megatron-LM on one of `tensor` devices, as Korthikanti et al. (2022) describe it.
+
+    Between the products each device has its part of the tokens (sequence parallelism). The core of the attention, which
+    no kernel fuses, is computed again in the backward pass ("selective recomputation"). Dropout reads its masks here,
+    which stands for drawing them. AdamW updates the weights of the layers.
+    """
+    size, ours, inner = width // heads, heads // tensor, hidden // tensor
+    half = jnp.float16
+
+    def array(*shape, dtype=half):
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    weights = {
+        "qkv": array(layers, width, 3 * ours * size),
+        "out": array(layers, ours * size, width),
+        "up": array(layers, width, inner),
+        "down": array(layers, inner, width),
+    }
+    norms = {"scale": array(layers, 2, width), "bias": array(layers, 2, width)}
+    ends = {"embed": array(vocab, width), "head": array(width, vocab // tensor)}
+    masks = {
+        "core": array(layers, batch, ours, length, length, dtype=jnp.bool_),
+        "hidden": array(layers, 2, length // tensor, batch, width, dtype=jnp.bool_),
+    }
+
+    def norm(x, scale, bias):
+        wide = x.astype(jnp.float32)
+        mean = wide.mean(-1, keepdims=True)
+        y = (wide - mean) * jax.lax.rsqrt(((wide - mean) ** 2).mean(-1, keepdims=True) + 1e-5)
+        return (y * scale + bias).astype(half)
+
+    def dropout(x, mask):
+        return jnp.where(mask, x / 0.9, 0).astype(x.dtype)
+
+    @jax.checkpoint
+    def core(q, k, v, mask):
+        scores = jnp.einsum("qbnd,kbnd->bnqk", q, k).astype(jnp.float32) / size**0.5
+        i, j = jnp.arange(length)[:, None], jnp.arange(length)[None, :]
+        share = jax.nn.softmax(jnp.where(i >= j, scores, -1e4)).astype(half)
+        return jnp.einsum("bnqk,kbnd->qbnd", dropout(share, mask), v)
+
+    def gathered(x):
+        return jax.lax.all_gather(x, "tensor", axis=0, tiled=True)
+
+    def scattered(x):
+        return jax.lax.psum_scatter(x, "tensor", scatter_dimension=0, tiled=True)
+
+    def block(x, layer):
+        p, n, mask = layer
+        y = gathered(norm(x, n["scale"][0], n["bias"][0]))
+        q, k, v = jnp.split((y @ p["qkv"]).reshape(length, batch, 3 * ours, size), 3, axis=2)
+        mixed = core(q, k, v, mask["core"]).reshape(length, batch, ours * size)
+        x = x + dropout(scattered(mixed @ p["out"]), mask["hidden"][0])
+        y = gathered(norm(x, n["scale"][1], n["bias"][1]))
+        x = x + dropout(scattered(jax.nn.gelu(y @ p["up"]) @ p["down"]), mask["hidden"][1])
+        return x, None
+
+    def loss(weights, norms, ends, masks, tokens):
+        x, _ = jax.lax.scan(block, ends["embed"][tokens], (weights, norms, masks))
+        logits = (gathered(x) @ ends["head"]).astype(jnp.float32)
+        total = jax.lax.psum(jnp.exp(logits).sum(-1), "tensor")
+        return (jnp.log(total) - logits[..., 0]).mean()
+
+    def step(weights, state, norms, ends, masks, tokens):
+        value, found = jax.value_and_grad(loss, argnums=(0, 1, 2))(weights, norms, ends, masks, tokens)
+        updated = {name: _adam(w, found[0][name], [part[name] for part in state]) for name, w in weights.items()}
+        return value, found[1:], updated
+
+    exact = {name: array(*w.shape, dtype=jnp.float32) for name, w in weights.items()}
+    mesh = AbstractMesh((tensor,), ("tensor",))
+    step = jax.shard_map(step, mesh=mesh, in_specs=(P(),) * 6, out_specs=P(), check_vma=False)
+    tokens = array(length // tensor, batch, dtype=jnp.int32)
+    return costax.analyze(step)(weights, [exact] * 3, norms, ends, masks, tokens)
 
 
 def _module(model, batch: int, image: int, dtype: str, *, train: bool = False) -> costax.Analysis:
@@ -346,7 +420,8 @@ def vision_transformer(batch: int, patch: int, width: int, depth: int, heads: in
 
 PROGRAMS = {
     "training": training,
-    "decoder": lambda **sizes: decoder(**sizes),
+    "decoder": decoder,
+    "megatron": megatron,
     "images": images,
     "vision transformer": vision_transformer,
 }
