@@ -159,10 +159,23 @@ def as_json(recorded: dict[str, dict[str, list[int]]]) -> str:
     return "{\n" + ",\n".join(blocks) + "\n}\n"
 
 
-def compare_kinds(seen: bool | None = None) -> dict[str, list[tuple[str, int, int, tuple[str, ...]]]]:
+def parts() -> dict[str, list[str]]:
+    """Return the names of the programs of `kinds` by what they are to the rules of the models.
+
+    "made on": every second program, looked at when the rules were made. "kept apart": the others. "fresh": written
+    after the rules, and tried once before any rule was changed for them; README.md has the figures of that first try.
+    """
+    from kinds import PROGRAMS
+
+    fresh = [name for name, make in PROGRAMS.items() if make.__module__ == "kinds.fresh"]
+    older = [name for name in PROGRAMS if name not in set(fresh)]
+    return {"made on": older[::2], "kept apart": older[1::2], "fresh": fresh}
+
+
+def compare_kinds(part: str | None = None) -> dict[str, list[tuple[str, int, int, tuple[str, ...]]]]:
     """Return by target (name, estimate, XLA's bytes, doubts) of the programs of `kinds` that memory.json has.
 
-    seen: those, every second one, that the rules of the models were made on, or the others; None: all.
+    part: the key of `parts`; None: all programs.
     """
     import jax
     from kinds import PROGRAMS
@@ -172,9 +185,8 @@ def compare_kinds(seen: bool | None = None) -> dict[str, list[tuple[str, int, in
 
     recorded = json.loads(KINDS.read_text())
     rows: dict[str, list[tuple[str, int, int, tuple[str, ...]]]] = {target: [] for target in recorded}
-    for number, (name, make) in enumerate(PROGRAMS.items()):
-        if seen is not None and seen != (number % 2 == 0):
-            continue
+    for name in PROGRAMS if part is None else parts()[part]:
+        make = PROGRAMS[name]
         with jax.enable_x64(name.endswith("f64")):
             analysis = costax.analyze(costax.Target(*make()))()
             for target, known in recorded.items():
@@ -217,11 +229,11 @@ def main() -> None:
         record_kinds(options.record_kinds)
     print("| programs | number | median error | within 25 % | silently below |")
     print("|---|---|---|---|---|")
-    for seen in (True, False):
-        for target, found in compare_kinds(seen).items():
+    for part in parts():
+        for target, found in compare_kinds(part).items():
             if not found:
                 continue
-            print(summary(f"kinds, {target}, {'made on' if seen else 'kept apart'}", found))
+            print(summary(f"kinds, {target}, {part}", found))
             for name, estimate, truth, doubts in sorted(found, key=lambda row: row[1] / max(row[2], 1)):
                 if options.all:
                     print(f"{estimate / max(truth, 1) - 1:+.0%} {name}: {estimate:,} B, XLA {truth:,} B", *doubts)

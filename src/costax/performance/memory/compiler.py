@@ -168,8 +168,9 @@ XLA_CPU: Final = replace(
 
 # A kernel launch takes XLA's cost model 1 us. Source: XLA, gpu_performance_model.h, kKernelLaunchOverhead.
 _LAUNCH_SECONDS: Final = 1e-6
-# Of the VMEM of a TPU, XLA leaves so many bytes to the kernels themselves. Source: libtpu's flag
-# xla_tpu_scoped_vmem_limit_kib.
+# Of the VMEM of a TPU, XLA leaves so many bytes to the kernels themselves: the default of libtpu's flag
+# xla_tpu_scoped_vmem_limit_kib for a v5e in 2025. libtpu is closed, so its source cannot be read; a public cost model
+# of Pallas kernels of 2026 has 32 MiB for v5e to v7x.
 _SCOPED_VMEM: Final = 16 << 20
 
 

@@ -129,7 +129,8 @@ class _Rewriter:
         """Add a scan. What it slices is cast to float32 before it.
 
         XLA for CPUs computes a slice of 16-bit numbers in float32 (float_normalization.cc) and moves the cast of the
-        whole array, which no iteration changes, out of the loop (while_loop_invariant_code_motion.cc).
+        whole array, which no iteration changes, out of the loop (while_loop_invariant_code_motion.cc, which
+        cpu_compiler.cc runs without a limit on arrays that grow).
         """
         inputs, body = list(op.inputs), op.regions[0]
         for number, source in zip(body.inputs, body.sources, strict=False):

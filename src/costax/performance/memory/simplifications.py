@@ -11,8 +11,10 @@ from costax.rules.traits import MOVEMENT, ContractionKind, Function
 def simplified(region: Region) -> Region:
     """Return the region without sums of scattered gradients, written zeros and transposed products.
 
-    `a + scatter_add(zeros, i, u)` is `scatter_add(a, i, u)`, so that the gradients of several lookups share one array.
-    Source: XLA, algebraic_simplifier.cc, HandleAdd.
+    `a + scatter_add(zeros, i, u)` is `scatter_add(a, i, u)`, if nothing else reads the scatter, so that the gradients
+    of several lookups share one array. Source: XLA, algebraic_simplifier.cc, HandleAdd, which adds `a` to any first
+    operand; for other arrays than zeros that saves nothing. It joins two scatters of one shape to one, or one after
+    the other, which takes the same memory.
 
     `dynamic_update_slice(zeros, u, i)` is computed where it is used, each element being u or zero: the gradient of a
     slice is no array. Source: XLA, gpu_fusible.cc and cpu_instruction_fusion.cc, for which it is an ordinary fusible
