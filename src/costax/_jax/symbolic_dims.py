@@ -14,11 +14,13 @@ import jax
 from jax import export as _export
 from jax._src import core as _core
 from jax._src.export import shape_poly as _shapes
+from jax._src.export import shape_poly_decision as _decisions
 
 from costax.core import polynomial
 from costax.core.polynomial import Polynomial
 
 _internals: Any = _shapes
+_decision_internals: Any = _decisions
 _core_internals: Any = _core
 _SHARED: Final[Any] = _export.SymbolicScope()
 _NUMBERS: Final = {"floordiv": polynomial.floordiv, "max": polynomial.maximum, "min": polynomial.minimum}
@@ -45,13 +47,22 @@ def is_symbolic(dimension: object) -> bool:
 
 
 def scope_of(constraints: Sequence[str]) -> Any:
-    """Return the scope of specs with constraints such as `s >= 2`. Raises ValueError for an invalid constraint."""
+    """Return the scope of specs with constraints such as `s >= 2`.
+
+    Raises ValueError for an invalid constraint, and for constraints that no sizes fulfil.
+    """
     return _scope(tuple(sorted(set(constraints)))) if constraints else _SHARED
 
 
 @lru_cache(maxsize=256)
 def _scope(constraints: tuple[str, ...]) -> Any:
-    return _export.SymbolicScope(constraints)
+    return _satisfiable(_export.SymbolicScope(constraints))
+
+
+def _satisfiable(scope: Any) -> Any:
+    """Return a scope. Raises ValueError if no sizes fulfil its constraints: jax finds that out amid the trace."""
+    _decision_internals._DecisionByElimination.build(scope)
+    return scope
 
 
 def dimension(count: Any, scope: Any) -> Any:
@@ -151,9 +162,9 @@ def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
 
 
 def joined_scope(scopes: Sequence[Any]) -> Any:
-    """Return one scope with the constraints of several scopes."""
+    """Return one scope with the constraints of several scopes. Raises ValueError if no sizes fulfil all of them."""
     texts = [str(c.debug_str) for scope in scopes for c in scope._explicit_constraints]
-    return scopes[0] if len(scopes) == 1 else scope_of(texts)
+    return _satisfiable(scopes[0]) if len(scopes) == 1 else scope_of(texts)
 
 
 def moved_to_scope(leaf: Any, scope: Any) -> Any:

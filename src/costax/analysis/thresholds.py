@@ -135,7 +135,7 @@ def parse(written: str, names: Sequence[str] | None = None) -> Threshold:
         )
     percent = _PERCENT.fullmatch(match["limit"])
     field, relative = match["field"], bool(match["relative"])
-    limit = Fraction(percent["number"]) if percent else Fraction(units.parse(match["limit"], UNITS.get(field, "B")))
+    limit = Fraction(percent["number"]) if percent else units.parse_exact(match["limit"], UNITS.get(field, "B"))
     return Threshold(
         written.strip(),
         field,

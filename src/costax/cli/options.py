@@ -24,6 +24,30 @@ class Decorator(Protocol):
         ...
 
 
+_MOST: Final = 10**15
+"""The largest number of an option: of no device, step or run there is a larger one, and no product overflows."""
+
+
+class FiniteRange(click.FloatRange):
+    """A number of seconds, watts, money or the like: not NaN, and small enough that products of figures are finite."""
+
+    def __init__(self, *, positive: bool = False) -> None:
+        """Accept the numbers from 0 on; positive: those above 0."""
+        super().__init__(min=0, max=_MOST, min_open=positive)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Every comparison with NaN is false, so click's own check accepts it."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail("nan is not a number.", param, ctx)
+        return number
+
+
+def at_least_one() -> click.IntRange:
+    """Return the type of a number of devices, examples or tokens."""
+    return click.IntRange(min=1, max=_MOST)
+
+
 # The key of --debug in `Context.meta`, which all contexts of one invocation share.
 DEBUG: Final = "costax.debug"
 
@@ -122,7 +146,7 @@ compile_target: Decorator = _chain(
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(positive=True),
         default=1800.0,
         show_default=True,
         metavar="SECONDS",
@@ -253,7 +277,7 @@ def parsed_branches(texts: Sequence[str]) -> dict[str, int | str]:
     branches: dict[str, int | str] = {}
     for text in texts:
         place, _, how = text.rpartition("=")
-        branches[place or "*"] = int(how) if how.isdecimal() else how
+        add_once(branches, place or "*", int(how) if how.isdecimal() else how, "--branches")
     return branches
 
 
@@ -263,16 +287,26 @@ def parsed_trips(texts: Sequence[str]) -> dict[str, int]:
     for text in (part for written in texts for part in written.split(",")):
         place, equals, number = text.strip().rpartition("=")
         try:
-            trips[place] = units.parse(number, "")
+            value = units.parse_exact(number, "") if place and equals else None
         except UnitError:
-            equals = ""
-        if not (place and equals):
+            value = None
+        # A fraction is refused, because rounded it would be another program: n=1.5 that of n=2.
+        if value is None or value.denominator != 1:
             raise TripsError(
                 f"--trips and --at must be NAME=N, got {text!r}.",
                 why="NAME is a loop as the tables name it, or a size; N is its value, a whole number.",
                 cure="Use for example --trips 'solver/while=40' or --at b=8,s=2048.",
             )
+        add_once(trips, place, int(value), "--trips or --at")
     return trips
+
+
+def add_once(values: dict[str, Any], name: str, value: Any, option: str) -> None:
+    """Add the value that an option gives to a name. Raises click's BadParameter if the name has another value."""
+    if values.setdefault(name, value) != value:
+        raise click.BadParameter(
+            f"{name!r} has two values, {values[name]} and {value}. Only one of them can count.", param_hint=option
+        )
 
 
 def parsed_flags(texts: Sequence[str]) -> dict[str, str]:

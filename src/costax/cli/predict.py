@@ -31,18 +31,18 @@ _OF_MODULES = (
     help="With --xla: compile for this machine, as cuda:h100:8; by default for one of --device.",
 )
 @options.xla_flags
-@click.option("--examples", type=click.IntRange(min=1), help="Examples per call; adds examples per second.")
-@click.option("--tokens", type=click.IntRange(min=1), help="Tokens per call; adds tokens per second.")
+@click.option("--examples", type=options.at_least_one(), help="Examples per call; adds examples per second.")
+@click.option("--tokens", type=options.at_least_one(), help="Tokens per call; adds tokens per second.")
 @click.option("--energy", is_flag=True, help="Also show the energy of a call in joules, as a range.")
 @click.option(
-    "--power", type=click.FloatRange(min=0, min_open=True), help="Watts of the device at full load; by default its TDP."
+    "--power", type=options.FiniteRange(positive=True), help="Watts of the device at full load; by default its TDP."
 )
-@click.option("--carbon", type=click.FloatRange(min=0), metavar="G", help="Grams of CO2 per kWh of your electricity.")
-@click.option("--price", type=click.FloatRange(min=0), help="Price of the device per hour, in your currency.")
-@click.option("--calls", type=click.FloatRange(min=0), default=1.0, help="Number of calls of a run.")
+@click.option("--carbon", type=options.FiniteRange(), metavar="G", help="Grams of CO2 per kWh of your electricity.")
+@click.option("--price", type=options.FiniteRange(), help="Price of the device per hour, in your currency.")
+@click.option("--calls", type=options.FiniteRange(), default=1.0, help="Number of calls of a run.")
 @click.option(
     "--devices",
-    type=click.IntRange(min=1),
+    type=options.at_least_one(),
     help="Number of devices that run the calls at the same time; by default those of the program.",
 )
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes.")
@@ -147,5 +147,5 @@ def parsed_mesh(text: str) -> dict[str, int]:
         axis, equals, number = part.strip().partition("=")
         if not (axis and equals and number.isascii() and number.isdigit() and int(number) > 0):
             raise click.BadParameter(f"{part!r} must be AXIS=N, such as data=8.", param_hint="--mesh")
-        sizes[axis] = int(number)
+        options.add_once(sizes, axis, int(number), "--mesh")
     return sizes

@@ -83,7 +83,9 @@ def sweep(
     from costax.program.targets import load_attribute
     from costax.sweep.runner import sweep as run
 
-    grid = dict(map(parsed_grid, grids))
+    grid: dict[str, list[Any]] = {}
+    for name, values in map(parsed_grid, grids):
+        options.add_once(grid, name, values, "--grid")
     load_attribute(target)
     results = run(
         Factory(target),

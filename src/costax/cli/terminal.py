@@ -15,9 +15,10 @@ from typing import Any, Final
 import click
 
 from costax.cli.options import DEBUG
+from costax.core.foreign import message_of
 from costax.core.guards import ENDS_AT_ONCE, interrupted_message
 from costax.core.hints import for_a_shell
-from costax.core.interrupts import noted, postponed
+from costax.core.interrupts import Terminated, noted, postponed
 from costax.core.printable import without_controls
 from costax.core.unfinished_files import SAVED
 from costax.errors import CheckError, CostaxError
@@ -84,7 +85,7 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except SystemExit as end:
-            if end.code in [128 + number for number in _ENDING]:
+            if isinstance(end, Terminated):
                 _say_interrupted(interrupted_message())
             raise
         except KeyboardInterrupt as interrupt:
@@ -93,7 +94,7 @@ class Commands(click.Group):
         except BrokenPipeError:
             _drop_output()
             ctx.exit(_PIPE_CLOSED)
-        except Exception as error:
+        except BaseException as error:
             ctx.exit(_report(error, debug=ctx.meta.get(DEBUG, False)))
         finally:
             ENDS_AT_ONCE.reset(ends_at_once)
@@ -113,7 +114,7 @@ def _tell(message: str, *, nl: bool = True) -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     if not postponed(number, frame):
-        raise SystemExit(128 + number)
+        raise Terminated(128 + number)
 
 
 def _say_interrupted(message: str) -> None:
@@ -127,7 +128,7 @@ def _say_interrupted(message: str) -> None:
             signal.signal(signal.SIGINT, before)
 
 
-def _report(error: Exception, *, debug: bool) -> int:
+def _report(error: BaseException, *, debug: bool) -> int:
     if debug:
         _tell(without_controls("".join(traceback.format_exception(error))), nl=False)
     elif isinstance(error, CostaxError):
@@ -167,11 +168,11 @@ def _cut(message: str) -> str:
     return "\n".join(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in lines)
 
 
-def _internal_error(error: Exception) -> str:
+def _internal_error(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     line = " ".join(["costax", *map(_quoted, sys.argv[1:])])
     return (
-        f"costax itself failed: {type(error).__name__}: {error} ({last.filename}:{last.lineno})\n"
+        f"costax itself failed: {type(error).__name__}: {message_of(error)} ({last.filename}:{last.lineno})\n"
         "This is a bug of costax, not of your program.\n"
         f"Please report it with the output of this command: {line} --debug"
     )

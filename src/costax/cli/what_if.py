@@ -45,7 +45,9 @@ def what_if(
 
     if is_module(target):
         of_file(target, {}).what_if()
-    shares = dict(_share(text) for text in sparsity)
+    shares: dict[str, float] = {}
+    for scope, share in map(_share, sparsity):
+        options.add_once(shares, scope, share, "--sparsity")
     analysis = analysed(target, inputs, options.parsed_trips(trips), on_missing or "warn")
     change = analysis.what_if(
         weights=weights, activations=activations, sparsity=shares, fuse_multiply_add=fuse_multiply_add

@@ -24,6 +24,10 @@ _RETRY: Final = 0.02
 _NOTED: ContextVar[threading.Event | None] = ContextVar("noted", default=None)
 
 
+class Terminated(SystemExit):
+    """The end of a command by a signal; a program of the user that calls `sys.exit` raises SystemExit itself."""
+
+
 @contextmanager
 def noted() -> Generator[threading.Event]:
     """Return an event that is set at Ctrl-C, while Ctrl-C raises KeyboardInterrupt as always.

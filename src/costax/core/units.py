@@ -117,11 +117,22 @@ def share(part: Count, whole: Count) -> str:
 def parse(text: str, unit: str) -> int:
     """Return the count that a text such as "4 GFLOP", "2 GiB" or "1,000" stands for, rounded to an integer.
 
-    unit: "FLOP", "MAC", "OP" or "B"; it is optional in the text, and may have a plural s.
-    Raises UnitError if the text is not a number of this unit.
+    Otherwise as `parse_exact`.
 
     >>> parse("3.6 GFLOP", "FLOP"), parse("2 GiB", "B"), parse("1.5k", "MAC"), parse("4 GFLOPs", "FLOP")
     (3600000000, 2147483648, 1500, 4000000000)
+    """
+    return round(parse_exact(text, unit))
+
+
+def parse_exact(text: str, unit: str) -> Fraction:
+    """Return the number that a text such as "4 GFLOP", "2 GiB" or "1,000" stands for.
+
+    unit: "FLOP", "MAC", "OP" or "B"; it is optional in the text, and may have a plural s.
+    Raises UnitError if the text is not a number of this unit.
+
+    >>> parse_exact("1.5k", ""), parse_exact("1.5", "")
+    (Fraction(1500, 1), Fraction(3, 2))
     """
     stripped = text.strip()
     negative = stripped.startswith("-")
@@ -129,12 +140,12 @@ def parse(text: str, unit: str) -> int:
     factor = _factor(match["suffix"], unit) if match else None
     if match is None or factor is None:
         raise UnitError(
-            f"{text[:_LONGEST]!r} is not a number of {unit}.",
-            why=f"costax reads a number, a prefix (k M G T ... or Ki Mi Gi ...) and {unit}.",
+            f"{text[:_LONGEST]!r} is not a number{unit and f' of {unit}'}.",
+            why=f"costax reads a number and a prefix (k M G T ... or Ki Mi Gi ...){unit and f', and {unit}'}.",
             cure=f'Write for example "4 G{unit}", "2.5 M{unit}" or "1,000".',
         )
-    count = round(Fraction(Decimal(match["number"].replace(",", "").replace("_", ""))) * factor)
-    return -count if negative else count
+    number = Fraction(Decimal(match["number"].replace(",", "").replace("_", ""))) * factor
+    return -number if negative else number
 
 
 def _factor(suffix: str, unit: str) -> int | None:

@@ -18,7 +18,7 @@ from typing import Final
 from costax.core import units
 from costax.core.cost import BYTES_SENT
 from costax.core.display import Displayed
-from costax.errors import DeviceError
+from costax.errors import DeviceError, InputError
 from costax.performance.hardware.specification import operand_class
 from costax.performance.hardware.technologies import technology as table_of
 from costax.performance.kernels import LINK, MATMUL_UNIT, MEMORY
@@ -34,6 +34,8 @@ _IDLE: Final = 0.2
 _TRANSCENDENTAL: Final = 4
 # Picojoules per byte over a link.
 _LINK_BYTE: Final = 10.0
+# No power, price, or number of calls or devices is larger.
+_MOST: Final = 10**15
 _SECONDS_OF_AN_HOUR: Final = 3600
 _JOULES_OF_A_KWH: Final = 3.6e6
 # Power usage effectiveness that publications of training runs give: none, 1.1 (LLaMA), 1.2 (BLOOM).
@@ -106,8 +108,12 @@ class Energy(Displayed):
 
         The range of a training step is that of published training runs, whose hours include exchange between devices,
         evaluations and restarts; that of any other program is the range of the prediction.
+
+        Raises InputError for a number that no run has, such as NaN.
         """
-        return Run(self, calls, devices or self.devices, carbon_intensity, price, overhead)
+        devices = self.devices if devices is None else devices
+        _check(calls=calls, devices=devices, carbon_intensity=carbon_intensity, price=price, overhead=overhead)
+        return Run(self, calls, devices, carbon_intensity, price, overhead)
 
 
 @dataclass(frozen=True, repr=False)
@@ -182,8 +188,9 @@ def energy(
 
     technology: the process node of the table of picojoules, "45nm" or "7nm". power, idle: watts at full load and at
     rest; they replace those of the device file. Raises DeviceError if the power of the device or the technology is not
-    known.
+    known, and InputError for a power that no device has, such as NaN.
     """
+    _check(power=power, idle=idle)
     device = prediction.device
     table = table_of(technology)
     figure = device.power.get("tdp")
@@ -220,6 +227,17 @@ def _in_training(prediction: Predicted) -> Range | None:
         return None
     reached, at_the_peak = utilisation(), prediction.model_flops / prediction.peak[1]
     return Range(at_the_peak / reached.most, at_the_peak / reached.median, at_the_peak / reached.least)
+
+
+def _check(**figures: float | None) -> None:
+    """Raise InputError for a figure that is negative, not a number, or so large that products overflow."""
+    for name, value in figures.items():
+        if value is not None and not 0 <= value <= _MOST:
+            raise InputError(
+                f"{name} must be a number from 0 to {_MOST:g}, got {value}.",
+                why="Energy, time and price are multiplied by it.",
+                cure=f"Pass the number of the device or of the run, for example {name}=700.",
+            )
 
 
 def _utilisation(prediction: Predicted) -> dict[str, float]:

@@ -19,6 +19,8 @@ from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
 from costax._jax.spec import spec
+from costax.core.foreign import message_of, representation
+from costax.core.interrupts import Terminated
 from costax.core.progress import stage
 from costax.core.source_lines import is_installed
 from costax.errors import CostaxError, InputError, TargetError
@@ -146,7 +148,7 @@ def _from_module(location: str) -> ModuleType:
 def _imported(load: Callable[[], Any], location: str) -> Any:
     try:
         return load()
-    except CostaxError:
+    except (CostaxError, KeyboardInterrupt, Terminated):
         raise
     except SyntaxError as error:
         raise TargetError(
@@ -155,7 +157,7 @@ def _imported(load: Callable[[], Any], location: str) -> Any:
             why="costax imports the file to find the target in it.",
             cure="Correct the line, or choose another file.",
         ) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         raise TargetError(
             f"Importing {location!r} raised {_error_text(error)}.",
@@ -226,9 +228,9 @@ def _called(factory: Any, name: str) -> Any:
     check_computes(factory, name)
     try:
         return _made(factory)
-    except CostaxError:
+    except (CostaxError, KeyboardInterrupt, Terminated):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise TargetError(
             f"`{name}()` raised {_error_text(error)}.",
             where=_user_line(error) or _definition_line(factory),
@@ -319,12 +321,12 @@ def _user_line(error: BaseException) -> str:
 
 
 def _error_text(error: BaseException) -> str:
-    text = str(error).strip()
+    text = message_of(error)
     return f"{type(error).__name__}: {text}".removesuffix(".") if text else type(error).__name__
 
 
 def _brief(value: Any) -> str:
-    text = " ".join(repr(value).split())
+    text = " ".join(representation(value).split())
     return f"{text if len(text) <= 60 else text[:57] + '...'} of type {type(value).__name__}"
 
 

@@ -21,7 +21,9 @@ import numpy as np
 from costax import _jax
 from costax._jax import pytrees
 from costax.core.equation import Operand
+from costax.core.foreign import message_of, representation
 from costax.core.hints import hint
+from costax.core.interrupts import Terminated
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.progress import stage
 from costax.core.source_lines import is_installed
@@ -134,9 +136,9 @@ def trace(
             static = {name: value for name, value in static.items() if value != ()}
             closed = _close_over_static(bound, static)
             traced, paths = _traced(fn, args, kwargs, bound, closed)
-    except CostaxError:
+    except (CostaxError, Terminated):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
     program = _from_traced(traced, bound.parameters, name, paths, _tied(bound))
     return replace(
@@ -291,7 +293,8 @@ def _traced(
         except Exception as error:
             with _jax.assumed_present():
                 traced = jitted.trace(*closed.args, **closed.kwargs)
-            what = f"costax added no scopes for the layers of `{_name(fn)}`: tracing with them failed ({error})."
+            failed = f"tracing with them failed ({message_of(error)})"
+            what = f"costax added no scopes for the layers of `{_name(fn)}`: {failed}."
             warnings.warn(what, ScopesWarning, stacklevel=5)
     numbers, names = _jax.static_arguments(jitted, len(closed.args))
     dynamic = (
@@ -370,6 +373,12 @@ def _no_arguments(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
 
 def _check_argument_numbers(fn: Any, args: Sequence[Any], numbers: int | Sequence[int] | None) -> None:
     for number in () if numbers is None else (numbers,) if isinstance(numbers, int) else numbers:
+        if not isinstance(number, int) or isinstance(number, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                f"params_argnums must be an integer or integers, got {numbers!r}.",
+                why="They are the numbers of the positional arguments that are parameters.",
+                cure="Pass for example params_argnums=0, or params_argnums=(0, 2).",
+            )
         if not -len(args) <= number < len(args):
             raise InputError(
                 f"{hint('params_argnums', '--params')} has {number}, but `{_name(fn)}` got {len(args)} positional "
@@ -394,7 +403,7 @@ def _of_exported(
 
 
 def _not_callable(fn: Any) -> TargetError:
-    text = " ".join(repr(fn).split())
+    text = " ".join(representation(fn).split())
     return TargetError(
         f"costax cannot analyse {text if len(text) <= 80 else text[:77] + '...'} of type {type(fn).__name__}.",
         why="costax traces a callable to a jaxpr.",
@@ -421,7 +430,7 @@ _ABOUT_SHAPES = re.compile(
 )
 
 
-def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> CostaxError:
+def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: BaseException) -> CostaxError:
     """Return the error for a function that raised an exception while jax traced it.
 
     The arguments are blamed where they do not fit the signature, or where a library says that their shapes do not fit.
@@ -457,7 +466,7 @@ def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], err
 def _exception_text(error: BaseException) -> str:
     """Return the class, message and notes of an exception, without the note of jax about its tracebacks."""
     notes = [note for note in getattr(error, "__notes__", ()) if "removed its internal frames" not in note]
-    message = str(error).strip()
+    message = message_of(error)
     return "\n".join([f"{type(error).__name__}: {message}" if message else type(error).__name__, *notes])
 
 
@@ -496,7 +505,7 @@ def _argument_text(path: str, leaf: Any) -> str:
 def _described(leaf: Any) -> str:
     shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
     if shape is None or dtype is None:
-        return type(leaf).__name__ if frameworks.is_module(leaf) else repr(leaf)
+        return type(leaf).__name__ if frameworks.is_module(leaf) else representation(leaf)
     return str(_jax.operand(frameworks.abstract(leaf)))
 
 

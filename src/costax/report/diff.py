@@ -12,6 +12,7 @@ from rich.table import Table
 from costax.analysis.diff import SIZES, Change, Diff, Layer
 from costax.core import units
 from costax.core.cost import FIELDS
+from costax.report.record import written
 from costax.report.text import footer, one_line
 
 HEADINGS: Final = {
@@ -57,7 +58,7 @@ def render(
 
 
 def to_record(diff: Diff, depth: int | None = None) -> dict[str, Any]:
-    """Return the diff as a dictionary for JSON, with every field of every layer."""
+    """Return the diff as a dictionary for JSON, with every field of every layer; formulas are strings."""
     names = (*FIELDS, *SIZES)
 
     def line(layer: Layer) -> dict[str, Any]:
@@ -67,13 +68,15 @@ def to_record(diff: Diff, depth: int | None = None) -> dict[str, Any]:
             **{name: {"before": c.before, "after": c.after, "delta": c.delta} for name, c in changes.items()},
         }
 
-    return {
-        "schema": "costax/diff/1",
-        "before": diff.before.name,
-        "after": diff.after.name,
-        "total": line(diff.total),
-        "layers": [line(layer) for layer in diff.layers(depth)],
-    }
+    return written(
+        {
+            "schema": "costax/diff/1",
+            "before": diff.before.name,
+            "after": diff.after.name,
+            "total": line(diff.total),
+            "layers": [line(layer) for layer in diff.layers(depth)],
+        }
+    )
 
 
 def _line(layer: Layer, fields: Sequence[str]) -> list[str]:

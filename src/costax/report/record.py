@@ -20,7 +20,7 @@ SCHEMA: Final = "costax/analysis/2"
 
 def to_record(analysis: Analysis) -> dict[str, Any]:
     """Return the record of an analysis: plain dictionaries, lists, strings and integers."""
-    return _written(
+    return written(
         {
             "schema": SCHEMA,
             "name": analysis.name,
@@ -97,14 +97,14 @@ def _symbols(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _written(value: Any) -> Any:
-    """Return a record in which every polynomial is a string, such as "2*b*s^2"."""
+def written(value: Any) -> Any:
+    """Return a record for JSON, in which every polynomial is a string, such as "2*b*s^2"."""
     if isinstance(value, Polynomial):
         return str(value)
     if isinstance(value, dict):
-        return {key: _written(part) for key, part in cast("dict[str, Any]", value).items()}
+        return {key: written(part) for key, part in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_written(part) for part in cast("list[Any]", value)]
+        return [written(part) for part in cast("list[Any]", value)]
     return value
 
 

@@ -412,7 +412,8 @@ class _RegionLiveness:
         function = op.regions[0]
         operands = [None if source is None else op.inputs[source] for source in function.sources]
         # An operand that is passed twice stays alive during the call.
-        may_free = {x for x in dying if operands.count(x) == 1}
+        passed = Counter(operands)
+        may_free = {x for x in dying if passed[x] == 1}
         arguments = {number: x for number, x in zip(function.inputs, operands, strict=True) if x in may_free}
         computed = [x for x in dict.fromkeys(function.outputs) if x is not None and x not in function.inputs]
         allocated = [r for r, x in zip(computed, op.outputs, strict=True) if x in alive or x in self.reusing]
