@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import costax
 from costax.analysis.counts import Counts
-from costax.core.display import Displayed
+from costax.core.display import Printed
 
 
 def setup(app: Any) -> None:
@@ -18,6 +20,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-signature", hide_signature)
     app.connect("autodoc-skip-member", hide_internals)
     app.connect("doctree-read", show_dashes)
+    app.connect("build-finished", check_parameters)
 
 
 def show(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
@@ -39,7 +42,9 @@ def show_dashes(app: Any, document: Any) -> None:
 
 def is_result(cls: type) -> bool:
     """Return whether costax makes the values of a class, and users only read them."""
-    return issubclass(cls, Displayed) or cls.__name__ not in costax.__all__
+    if "Args:\n" in (cls.__doc__ or ""):
+        return False
+    return issubclass(cls, Printed) or cls.__name__ not in costax.__all__
 
 
 def hide_signature(app: Any, what: str, name: str, value: Any, *_: Any) -> tuple[str, None] | None:
@@ -94,3 +99,50 @@ def split(text: str, names: list[str]) -> tuple[str, dict[str, str]]:
         for listed, sentence in zip(rest[::2], rest[1::2], strict=True):
             said |= dict.fromkeys(re.split(r",\s+", listed), " ".join(sentence.split()))
     return "\n\n".join(prose), said
+
+
+def check_parameters(app: Any, error: Exception | None) -> None:
+    """Warn of each public function and method whose parameters do not all stand in a list on its built page."""
+    if error is not None or app.builder.name != "html":
+        return
+    from sphinx.util import logging
+
+    folder = Path(app.outdir)
+    built = [*folder.glob("api/*.html"), folder / "generated" / "results.html"]
+    pages = "".join(page.read_text(encoding="utf-8") for page in built)
+    for name, parameters in undescribed(pages).items():
+        logging.getLogger(__name__).warning("%s is built without its parameters: %s", name, ", ".join(parameters))
+
+
+def undescribed(pages: str) -> dict[str, list[str]]:
+    """Return the public functions and methods without an entry in HTML pages ([""]), or without these parameters."""
+    entries = dict(re.findall(r'<dt class="sig[^>]*id="([^"]+)">(.*?)(?=<dt class="sig|</section>|\Z)', pages, re.DOTALL))
+    missing: dict[str, list[str]] = {}
+    for places, function in public_functions():
+        entry = next((entries[place] for place in places if place in entries), None)
+        if entry is None:
+            missing[places[0]] = [""]
+            continue
+        listed = re.findall(r"<strong>\*{0,2}(\w+)</strong>", entry)
+        names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls", "_")]
+        absent = [name for name in names if name not in listed]
+        if absent:
+            missing[places[0]] = absent
+    return missing
+
+
+def public_functions() -> Iterator[tuple[list[str], Any]]:
+    """Yield each public function, and each method of a public class, with the names that its entry may have."""
+    for name in costax.__all__:
+        value = getattr(costax, name)
+        if not inspect.isclass(value):
+            yield [f"costax.{name}", f"{value.__module__}.{value.__qualname__}"], value
+            continue
+        homes = [f"costax.{name}", *(f"{base.__module__}.{base.__qualname__}" for base in value.__mro__)]
+        for member in dir(value):
+            method = inspect.getattr_static(value, member)
+            method = getattr(method, "__func__", method)
+            own = inspect.isfunction(method) and method.__module__.startswith("costax.")
+            former = "ormer name" in (method.__doc__ or "")
+            if own and not former and not member.startswith("_") and member not in getattr(value, "internals", ()):
+                yield [f"{home}.{member}" for home in homes], method

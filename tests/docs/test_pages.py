@@ -156,3 +156,25 @@ def test_pip_takes_the_installed_costax_for_an_extra():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Requirement already satisfied: costax[html]" in done.stdout
+
+
+def built(functions, without=None):
+    """Pages as Sphinx builds them, with an entry for each function."""
+    return "".join(
+        f'<dt class="sig sig-object py" id="{places[0]}"><em>f</em></dt><dd><ul>'
+        + "".join(f"<li><strong>{name}</strong></li>" for name in inspect.signature(function).parameters)
+        + "</ul></dd>\n"
+        for places, function in functions
+        if places[0] != without
+    )
+
+
+def test_the_build_notices_a_function_that_is_built_without_its_parameters():
+    docstrings = of_docs("docstrings")
+    functions = list(docstrings.public_functions())
+    names = {places[0] for places, _ in functions}
+    assert {"costax.analyze", "costax.Analysis.by_scope", "costax.Prediction.by_scope", "costax.Meter.tick"} <= names
+    assert docstrings.undescribed(built(functions)) == {}
+    assert docstrings.undescribed(built(functions, without="costax.Meter.tick")) == {"costax.Meter.tick": [""]}
+    lost = docstrings.undescribed(built(functions).replace("<strong>tokens</strong>", "tokens"))
+    assert lost["costax.Meter.tick"] == ["tokens"]

@@ -136,7 +136,8 @@ def test_figures_are_of_the_size_that_such_figures_have(device: Device):
 def test_unverified_figures_are_marked():
     assert costax.device("a10g").unverified == ["peak.fp64", "peak.int8", "clock", "power.tdp"]
     assert all(figure.unverified for figure in costax.device("h100-nvl").peaks.values())
-    assert not costax.device("h100-sxm").unverified
+    # measured on an H200, which has the same multiprocessors
+    assert costax.device("h100-sxm").unverified == ["efficiency.fp32_matmul"]
 
 
 def test_devices_that_can_be_compiled_for_name_the_target():

@@ -20,7 +20,7 @@ from costax.analysis.compiled_module import CompiledModule, of_module_at
 from costax.analysis.ready import Ready
 from costax.analysis.symbolic import analyze_symbols, symbolic_arguments
 from costax.core.cost import Cost, Count
-from costax.core.listing import Entries
+from costax.core.listing import Entries, shown
 from costax.core.polynomial import Polynomial, at_least, rational
 from costax.core.polynomial.symbol_values import Condition
 from costax.errors import InputError, MissingRuleError, TripsError
@@ -213,11 +213,11 @@ def analyze_program(
     return Analysis(
         name=program.name,
         total=tree.total,
-        inputs=program.inputs,
+        inputs=shown(program.inputs),
         unknowns=tuple(findings.unknowns.values()),
         uncounted=(*findings.missing.values(), *findings.foreign.values()),
         choices=branch_choices(tree, program.source_of),
-        parameters=parameters.by_scope(program, jaxpr, tree),
+        parameters=shown(parameters.by_scope(program, jaxpr, tree)),
         per_device=tree.total.divided(max(devices, findings.devices)),
         devices=max(devices, findings.devices),
         even_share=devices > 1 and not _is_of_shards(tree, devices),

@@ -13,6 +13,7 @@ from costax.analysis.compiled_counts import COMPILED, Compiled, check_known
 from costax.analysis.counts import Counts
 from costax.core import units
 from costax.core.cost import Cost, Count
+from costax.core.display import Printed
 from costax.core.polynomial import Polynomial
 from costax.errors import BudgetError, UnitError
 
@@ -42,7 +43,7 @@ _MOST_BITS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Budget:
+class Budget(Printed):
     """Upper limits for the costs of a program, each a number, a text such as "4 GFLOP" or "2 GiB", or None.
 
     A program at its limit is within its budget. The last four are of one device, of a compiled program: a module or a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jax
@@ -11,6 +11,8 @@ import jax
 from costax._jax import pytrees
 from costax.analysis.analyze import analyze
 from costax.core.cost import Count
+from costax.core.display import Printed
+from costax.core.listing import listed, shown
 from costax.errors import InputError
 from costax.performance.memory import Residual
 
@@ -25,7 +27,7 @@ POLICIES: Final = (
 
 
 @dataclass(frozen=True)
-class Saved:
+class Saved(Printed):
     """The residuals of a gradient under one policy, and the FLOPs of the gradient.
 
     residuals: the arrays that the forward pass saves for the backward pass, without arguments of the function, which
@@ -33,7 +35,7 @@ class Saved:
     """
 
     policy: str
-    residuals: Sequence[Residual]
+    residuals: Sequence[Residual] = field(repr=False)
     flops: Count
 
     @property
@@ -41,6 +43,7 @@ class Saved:
         """Bytes of all residuals."""
         return sum(residual.nbytes for residual in self.residuals)
 
+    @listed
     def by_scope(self, depth: int | None = None) -> dict[str, Count]:
         """Return the bytes that each scope saves; scope paths have at most `depth` parts."""
         sums: dict[str, Count] = {}
@@ -66,7 +69,7 @@ def saved_by_policy(
 
     def call(*args: Any) -> dict[str, Saved]:
         plain = {WITHOUT: fn, **{name: _api.checkpoint(fn, policy=policy) for name, policy in by_name.items()}}
-        return {name: _saved(name, function, args) for name, function in plain.items()}
+        return shown({name: _saved(name, function, args) for name, function in plain.items()})
 
     return call
 

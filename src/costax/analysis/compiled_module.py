@@ -18,6 +18,7 @@ from costax.analysis.compiled_summary import BufferPlace, BufferSum, CompiledSum
 from costax.core import dtypes
 from costax.core.cost import ARITHMETIC, BYTES_SENT, INTEGER, MAC, TRANSCENDENTAL, Cost, Count
 from costax.core.equation import Operand
+from costax.core.listing import listed, shown
 from costax.core.printable import printable
 from costax.errors import InputError, Missing
 from costax.hlo.backend import backend_of
@@ -96,6 +97,7 @@ class CompiledModule(ModuleAnalysis):
         """None: the counts of a module are what one device executes."""
         return
 
+    @listed
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions, and the other instructions that run as one kernel each.
 
@@ -187,6 +189,7 @@ class CompiledModule(ModuleAnalysis):
         whole = f", of {self.extent}" if self.unsplit else ""
         return MemoryUse(memory.needed, parts, memory.source + whole, results + temporaries)
 
+    @listed
     def live_at_peak(self, n: int | None = 10) -> list[Buffer]:
         """Return the `n` largest buffers that are alive at the peak, the largest first; None: all.
 
@@ -196,6 +199,7 @@ class CompiledModule(ModuleAnalysis):
         scopes, sources = Scopes(self.replay.module), Sources(self.replay.module)
         return [_buffer(x, scopes, sources) for x in self.memory.alive[:n]]
 
+    @listed
     def live_by_scope(self, depth: int | None = None) -> dict[str, int]:
         """Return the bytes alive at the peak of each scope, of all kinds of buffers.
 
@@ -226,6 +230,7 @@ class CompiledModule(ModuleAnalysis):
             "kernels": sum(kernel.times for kernel in self.kernels()),
         }
 
+    @listed
     def counts_by_scope(self, depth: int | None = None) -> dict[str, dict[str, Count]]:
         """Return the same counts of each scope of at most `depth` parts; they sum to those of the module.
 
@@ -270,7 +275,7 @@ class CompiledModule(ModuleAnalysis):
             number, nbytes = sums.get(place, BufferSum())
             sums[place] = BufferSum(number + 1, nbytes + b.nbytes)
         source, counts = self.memory.source, self.counts_by_scope()
-        return CompiledSummary(self.name, self.extent, source, self.unknown_loops, counts, sums)
+        return CompiledSummary(self.name, self.extent, source, self.unknown_loops, counts, shown(sums))
 
     def check(self, budget: Budget) -> None:
         """Raise BudgetError if the module costs more than a budget, whose fields are those of `compiled_counts`.

@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 from costax.analysis.compiled_counts import COMPILED
 from costax.core.cost import Count
+from costax.core.display import Printed
+from costax.core.listing import listed
 from costax.hlo.loops import Loop
 
 
@@ -28,7 +30,7 @@ class BufferSum(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CompiledSummary:
+class CompiledSummary(Printed):
     """The counts of a compiled program by layer, and its buffers alive at the peak; of one device.
 
     name: of the module. extent: what the figures are of, such as "one of 8 devices". memory_source: the origin of
@@ -41,8 +43,8 @@ class CompiledSummary:
     extent: str
     memory_source: str
     unknown_loops: Sequence[Loop] = ()
-    by_scope: Mapping[str, Mapping[str, Count]] = field(default_factory=dict[str, Mapping[str, Count]])
-    buffers: Mapping[BufferPlace, BufferSum] = field(default_factory=dict[BufferPlace, BufferSum])
+    by_scope: Mapping[str, Mapping[str, Count]] = field(default_factory=dict[str, Mapping[str, Count]], repr=False)
+    buffers: Mapping[BufferPlace, BufferSum] = field(default_factory=dict[BufferPlace, BufferSum], repr=False)
 
     @property
     def summary(self) -> CompiledSummary:
@@ -54,6 +56,7 @@ class CompiledSummary:
         sums = self.counts_by_scope(0).get("", {})
         return {name: sums.get(name, 0) for name in COMPILED}
 
+    @listed
     def counts_by_scope(self, depth: int | None = None) -> dict[str, dict[str, Count]]:
         """Return the counts of each scope of at most `depth` parts; they sum to those of the program."""
         sums: dict[str, Counter[str]] = {}

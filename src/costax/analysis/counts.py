@@ -11,7 +11,7 @@ from costax.analysis.exactness import EXACT, exactness
 from costax.core.cost import ZERO, Cost, Count
 from costax.core.display import Displayed
 from costax.core.equation import Operand
-from costax.core.listing import Entries, Items
+from costax.core.listing import Entries, Items, listed
 from costax.core.open_symbols import check_numbers
 from costax.core.polynomial import Atom, Polynomial
 from costax.core.polynomial.symbol_values import Condition
@@ -84,6 +84,7 @@ class Counts(Displayed):
     retrace: Callable[[Mapping[str, Any]], Any] | None = field(default=None, repr=False)
 
     @cached_property
+    @listed
     def rows(self) -> Mapping[Row, Cost]:
         """The cost of each (scope, direction, primitive, source line); the costs sum to `total`."""
         if self.saved_rows is not None:

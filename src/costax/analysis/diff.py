@@ -15,6 +15,7 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.changes import Change, merged_names
 from costax.core.cost import FIELDS, ZERO, Cost, Count
 from costax.core.display import Displayed
+from costax.core.listing import listed
 from costax.core.size import Size
 from costax.errors import InputError
 
@@ -67,6 +68,7 @@ class Diff(Displayed):
         """The whole programs as one layer."""
         return Layer("total", self.before.total, self.after.total, _params(self.before), _params(self.after))
 
+    @listed
     def layers(self, depth: int | None = None) -> list[Layer]:
         """Return the layers of both programs in program order, with paths of at most `depth` parts.
 

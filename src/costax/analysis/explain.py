@@ -20,6 +20,8 @@ from costax.analysis.analyze import analyze, rules
 from costax.core import units
 from costax.core.conventions import XlaCounts, as_xla
 from costax.core.cost import Cost
+from costax.core.display import Printed
+from costax.core.listing import shown
 from costax.errors import TargetError
 from costax.rules.examples import Case, Differs, cases
 from costax.rules.registry import Rule
@@ -52,7 +54,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Explanation:
+class Explanation(Printed):
     """A rule and its worked examples. `str()` returns the page that `costax explain` prints."""
 
     rule: Rule
@@ -90,7 +92,7 @@ def explain(primitive: str) -> Explanation:
             why=f"costax has rules for {len(table)} primitives.",
             cure=f"Did you mean {' or '.join(matches)}?" if matches else "`costax rules` lists them all.",
         )
-    return Explanation(table[primitive], tuple(_run(case) for case in cases() if case.primitive == primitive))
+    return Explanation(table[primitive], shown(tuple(_run(case) for case in cases() if case.primitive == primitive)))
 
 
 def kind(rule: Rule) -> str:

@@ -11,6 +11,7 @@ from costax.analysis.compiled_counts import COMPILED
 from costax.analysis.compiled_summary import BufferSum, Summarised
 from costax.core.cost import Count
 from costax.core.display import Displayed
+from costax.core.listing import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class ModuleDiff(Displayed):
         """The whole modules as one layer."""
         return ModuleLayer("total", self.before.summary.compiled_counts(), self.after.summary.compiled_counts())
 
+    @listed
     def layers(self, depth: int | None = None) -> list[ModuleLayer]:
         """Return the layers of both modules in program order, with paths of at most `depth` parts."""
         before, after = (program.summary.counts_by_scope(depth) for program in (self.before, self.after))

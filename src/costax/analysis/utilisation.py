@@ -19,6 +19,7 @@ from costax.analysis.other_tools.model_flops import FORMULAS
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.core.dtypes import bits, short_name
+from costax.core.listing import shown
 from costax.core.open_symbols import check_numbers
 from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device
@@ -149,7 +150,7 @@ def utilisation(
     counts, omitted = _counts(analysis)
     check_possible(analysis, chip, seconds, count)
     notes = notes_on(analysis, chip, count, unit)
-    return Utilisation(analysis.name, seconds, chip, count, unit, per_device, tokens, counts, omitted, notes)
+    return Utilisation(analysis.name, seconds, chip, count, unit, per_device, tokens, shown(counts), omitted, notes)
 
 
 def check_step(seconds: float, tokens: int | None) -> None:

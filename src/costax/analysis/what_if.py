@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from costax.analysis.model_size import model_size, width
 from costax.core import dtypes, units
 from costax.core.cost import Count
 from costax.core.display import Displayed
+from costax.core.listing import listed
 from costax.core.polynomial import Polynomial
 from costax.errors import InputError
 from costax.performance.hardware import Device
@@ -49,6 +50,8 @@ class WhatIf(Displayed):
     sparsity: the share of weights that are zero, by scope pattern. fuse_multiply_add: count a multiply-accumulate as
     one operation instead of two.
     """
+
+    internals: ClassVar[frozenset[str]] = Displayed.internals | {"groups", "memory_use"}
 
     analysis: Counts
     weights: str | None = None
@@ -165,6 +168,7 @@ class WhatIf(Displayed):
         """None: without a compiled program, one device executes what `per_device` counts."""
         return None
 
+    @listed
     def kernels(self) -> list[Kernel]:
         """Return the kernels of the analysis with the bytes and the dtypes that they would have.
 

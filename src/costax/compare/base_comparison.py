@@ -11,6 +11,7 @@ from costax.analysis.analysis import Analysis
 from costax.compare.causes import Delta, Pair
 from costax.compare.causes import unexplained as without_cause
 from costax.core.display import Displayed, reporter
+from costax.core.listing import listed
 from costax.hlo.collectives import Collective, by_layer
 from costax.hlo.loops import Conditional, Loop
 from costax.program.tree import Scope
@@ -178,10 +179,12 @@ class BaseComparison(Displayed, Generic[S]):
         """The deltas that no evidence explains."""
         return without_cause(self.deltas)
 
+    @listed
     def by_pass(self) -> dict[str, Pair]:
         """Return the FLOPs and transcendentals that each pass of the compiler changed, in the order of first runs."""
         return self._passed(lambda delta: delta.pass_name)
 
+    @listed
     def by_pass_and_scope(self, depth: int | None = None) -> dict[tuple[str, Scope], Pair]:
         """Return what each pass changed in each scope.
 

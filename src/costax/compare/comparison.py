@@ -30,6 +30,7 @@ from costax.compare.repeated_work import replication
 from costax.compare.replication import Replication
 from costax.compare.stage_costs import StageCost
 from costax.core.cost import Count
+from costax.core.listing import listed, shown
 from costax.core.open_symbols import check_numbers
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.gc_pause import gc_paused
@@ -82,6 +83,7 @@ class Comparison(BaseComparison[StageCost]):
         """FLOPs that one of several devices executes; None for a program on one device."""
         return self.compiled.executed.flops if self.compiled.devices > 1 else None
 
+    @listed
     def kernels(self) -> list[Kernel]:
         """Return XLA's fusions and other instructions that run as one kernel each."""
         return of_compiled(self.compiled)
@@ -250,7 +252,7 @@ def _stage_cost(
     return StageCost(
         name,
         replay,
-        costs,
+        shown(costs),
         stage.xla,
         branches,
         stage.memory,

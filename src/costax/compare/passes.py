@@ -21,6 +21,7 @@ from costax.compare.lineage import Lineage
 from costax.compare.owners import Caller, Owner, Owners, OwnersByName, callers, costs_by_owner
 from costax.compare.place import Place
 from costax.core.display import Displayed
+from costax.core.listing import listed, shown
 from costax.core.progress import stage
 from costax.errors import InputError
 from costax.hlo.files import module_of
@@ -111,6 +112,10 @@ class PassStep(NamedTuple):
     attributed: float = 1.0
     number: int = 0
 
+    def __repr__(self) -> str:
+        """Return the pass, and what it changed."""
+        return f"PassStep({self.name!r}, {self.cost}, {len(self.changes)} instructions)"
+
     @property
     def cause(self) -> str:
         """What the pass does, in plain words."""
@@ -188,6 +193,7 @@ class PassTrail(Displayed):
     versions: int
     modules: tuple[str, ...] = ()
 
+    @listed
     def by_pass(self, scope: str | None = None) -> dict[str, Properties]:
         """Return the change of each pass, all its runs together, in the order of its first run.
 
@@ -202,6 +208,7 @@ class PassTrail(Displayed):
             (step.name, cost) for step in self.steps for inside, cost in step.scopes.items() if inside in chosen
         )
 
+    @listed
     def by_scope(self, name: str | None = None, depth: int | None = None) -> dict[str, Properties]:
         """Return the change of each scope, by one pass or by all; it adds up to that of the pass.
 
@@ -336,7 +343,9 @@ def passes_of(versions: DumpedVersions, steps: Steps | None = None) -> PassTrail
             steps.begin(first)
         for dump, version in costs:
             steps.add(dump.pipeline, dump.name, version)
-    return PassTrail(versions.name, before, steps.version.total, steps.found, len(versions.dumps), versions.modules)
+    return PassTrail(
+        versions.name, before, steps.version.total, shown(steps.found), len(versions.dumps), versions.modules
+    )
 
 
 class Steps:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from costax.compare.ahead_of_time import Machine
 from costax.compare.base_comparison import required_bytes
 from costax.core.address import Address
 from costax.core.cost import Count
+from costax.core.display import Printed
+from costax.core.listing import listed
 from costax.hlo.collectives import SEND, Collective, Mesh, collective, sent_as
 from costax.hlo.library_calls import is_opaque
 from costax.hlo.loops import Conditional, Loop
@@ -48,6 +50,12 @@ class AttributedCost:
     actual: Properties
     parts: tuple[tuple[Count, CallSite | None], ...] = ()
 
+    def __repr__(self) -> str:
+        """Return the instruction, what XLA counts for it, and the layer of its equation."""
+        layer = "/".join(self.call_site.scope) if self.call_site else ""
+        counts = f"flops={self.flops}, transcendentals={self.transcendentals}, bytes={self.bytes}"
+        return f"AttributedCost({self.instruction.name!r}, {counts}, scope={layer!r}, {self.evidence})"
+
     @property
     def place(self) -> CallSite | None:
         """The former name of `call_site`."""
@@ -73,7 +81,7 @@ class AttributedCost:
 
 
 @dataclass(frozen=True, repr=False)
-class StageCost:
+class StageCost(Printed):
     """What XLA counts for one stage, `lowered` or `compiled`, by instruction. Of a sharded program it is one device's.
 
     instruction_costs: of every instruction at each of its call sites. xla: XLA's own dictionary, where an absent key is
@@ -85,6 +93,8 @@ class StageCost:
     machine: that it was compiled for; None for the CPU of this one. note: which options the compiler needed beyond the
     usual ones, and why. assignment: XLA's buffer assignment, serialised; b"" without one.
     """
+
+    internals: ClassVar[frozenset[str]] = Printed.internals | {"assignment", "charges", "machine", "replay"}
 
     stage: str
     replay: Replay = field(repr=False)
@@ -199,14 +209,17 @@ class StageCost:
         """Say whether the program fits the memory of one device; None where the size of the memory is not known."""
         return self.held <= self.memory["device"] if "device" in self.memory else None
 
+    @listed
     def by_scope(self, depth: int | None = None) -> dict[str, Properties]:
         """Return what XLA counts for each scope; "" has the instructions without a scope."""
         return self._by(lambda cost: "/".join(cost.call_site.scope[:depth]) if cost.call_site else "")
 
+    @listed
     def by_equation(self) -> dict[Address, Properties]:
         """Return what XLA counts for each equation, by address; () has the instructions without an equation."""
         return self._by(lambda cost: cost.call_site.address if cost.call_site else ())
 
+    @listed
     def by_opcode(self) -> dict[str, Properties]:
         """Return what XLA counts for each opcode."""
         return self._by(lambda cost: cost.opcode)

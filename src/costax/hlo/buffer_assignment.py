@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from costax.core.listing import shown
 from costax.hlo.errors import malformed
 from costax.hlo.module_memory import (
     ARGUMENTS,
@@ -75,9 +76,9 @@ def read_assignment(serialized: bytes, module: Module) -> ModuleMemory:
         parts,
         sum(x.size for x in by_kind[ARGUMENTS] if x.is_aliased or x.maybe_live_out),
         len(allocations),
-        sorted(alive, key=lambda buffer: -buffer.nbytes),
+        shown(sorted(alive, key=lambda buffer: -buffer.nbytes)),
         live_temporaries if traced else None,
-        timeline,
+        shown(timeline),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from costax.core.listing import shown
 from costax.hlo.buffer_assignment import SOURCE, Finder
 from costax.hlo.errors import malformed
 from costax.hlo.module_memory import (
@@ -111,7 +112,9 @@ def memory_of_text(text: str, live_ranges: str, module: Module, where: str = "")
     ]
     alive: list[LiveBuffer] = sorted([*others, *temporaries], key=lambda buffer: -buffer.nbytes)
     # XLA's live ranges are those of values, not of the buffers that share memory: their sum is not that of the heap.
-    return ModuleMemory(SOURCE, False, parts, aliased, allocations, alive, alive_source="XLA's live ranges of values")
+    return ModuleMemory(
+        SOURCE, False, parts, aliased, allocations, shown(alive), alive_source="XLA's live ranges of values"
+    )
 
 
 def _kind(attributes: str) -> str:

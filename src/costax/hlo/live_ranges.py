@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from costax.core.listing import shown
 from costax.hlo.cost_model import CostModel
 from costax.hlo.module_memory import ARGUMENTS, CONSTANTS, RESULTS, TEMPORARIES, LiveBuffer, ModuleMemory, Moment
 from costax.hlo.opcodes import elementwise, opcodes
@@ -329,9 +330,9 @@ class _LiveRanges:
             parts,
             aliased,
             None,
-            alive,
+            shown(alive),
             sum(b.nbytes for b in live),
-            moments,
+            shown(moments),
         )
 
 

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import ClassVar, Final, NamedTuple, TypeVar
 
 from costax.core.display import Displayed
+from costax.core.listing import listed, shown
 from costax.errors import HloError, TripsError
 from costax.hlo.cost_model import cost_model_for
 from costax.hlo.dense_ids import with_dense_ids
@@ -93,6 +94,10 @@ class ModuleAnalysis(Displayed):
     whose branches differ in executed work; of each property the branch with most counts. mean_trips: loops that ran
     differently often in a trace, whose `trips` is this mean, rounded.
     """
+
+    internals: ClassVar[frozenset[str]] = Displayed.internals | {
+        *("analysis", "assignment", "executed_instructions", "hlo", "kernel_source", "lines", "memory_use", "replay"),
+    }
 
     name: str
     replay: Replay = field(repr=False)
@@ -193,10 +198,12 @@ class ModuleAnalysis(Displayed):
         warnings.warn("ModuleAnalysis.lines is now called instruction_costs.", DeprecationWarning, stacklevel=2)
         return self.instruction_costs
 
+    @listed
     def by_opcode(self) -> dict[str, HloCost]:
         """Return the cost of each opcode; a custom call is named by its target."""
         return self._by(lambda entry: _opcode(entry.instruction))
 
+    @listed
     def by_scope(self, depth: int | None = None) -> dict[str, HloCost]:
         """Return the cost of each scope of the user; "" is for instructions without a name or a scope.
 
@@ -208,11 +215,13 @@ class ModuleAnalysis(Displayed):
         scopes = Scopes(self.replay.module)
         return self._by(lambda entry: "/".join(scopes.layer(entry.computation, entry.instruction)[0][:depth]))
 
+    @listed
     def by_source(self) -> dict[str, HloCost]:
         """Return the cost of each source line, `file:line`; "" is for instructions without a source line."""
         sources = Sources(self.replay.module)
         return self._by(lambda entry: sources.of(entry.instruction))
 
+    @listed
     def by_computation(self) -> dict[str, HloCost]:
         """Return the cost of each computation, without the computations that it runs."""
         return self._by(lambda entry: entry.computation.name)
@@ -255,7 +264,7 @@ def analyze_replay(replayed: Replay, hlo: bytes, trips: Mapping[str, int] | None
     """Return the analysis of a replayed module. hlo: the serialised module. trips: as for `analyze_module`."""
     module = replayed.module
     loops = _Loops(replayed, trips or {})
-    instruction_costs = tuple(_instruction_costs(replayed, loops))
+    instruction_costs = shown(tuple(_instruction_costs(replayed, loops)))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}
     return ModuleAnalysis(
         module.name,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from costax.core.display import Printed
 from costax.hlo.records import Computation, Instruction
 
 ARGUMENTS: Final[str] = "arguments"
@@ -48,7 +49,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class ModuleMemory:
+class ModuleMemory(Printed):
     """The bytes of memory that one device needs for a module.
 
     source: the origin of the numbers, such as "XLA's buffer assignment". is_estimate: they are not XLA's. parts: bytes

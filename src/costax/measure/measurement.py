@@ -20,6 +20,7 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.analyze import analyze_program
 from costax.core.display import Displayed
 from costax.core.hints import hint
+from costax.core.listing import shown
 from costax.core.open_symbols import check_numbers, given
 from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device
@@ -244,7 +245,7 @@ def measured(
         analysis,
         compiled,
         first,
-        latencies,
+        shown(latencies),
         runs.in_flight(seconds / 4),
         platform,
         kind,

@@ -20,6 +20,7 @@ from costax.analysis.analysis import Analysis
 from costax.analysis.analyze import analyze
 from costax.analysis.utilisation import MODEL, convention_flops, device_count, peak_of
 from costax.core import units
+from costax.core.display import Printed, reporter
 from costax.core.open_symbols import check_numbers
 from costax.errors import InputError
 from costax.measure.measurement import known_device
@@ -139,6 +140,18 @@ class Reading(NamedTuple):
         named = {name: getattr(self, name) for name in _SCALARS}
         return {name: float(value) for name, value in named.items() if value is not None}
 
+    def __repr__(self) -> str:
+        """Return the line that `str()` returns, with the name of the class."""
+        return f"<costax.Reading> {self}."
+
+    def __rich__(self) -> Any:
+        """Return the table of the numbers for rich."""
+        return reporter("renderable")(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table of the numbers, for a notebook."""
+        return reporter("notebook_html")(self)
+
     def __str__(self) -> str:
         """Return one line, such as `step 120: 512 ms +- 2%, 16 k tokens/s a device, MFU 43.2% (model), HFU 51.0%`."""
         if self.step_seconds is None:
@@ -174,7 +187,7 @@ def _is_positive(count: Any) -> bool:
         return False
 
 
-class Meter:
+class Meter(Printed):
     """Measures the steps of a training loop; see `costax.meter`. work: of one step."""
 
     def __init__(
@@ -204,6 +217,13 @@ class Meter:
         self._ticks = 0
         self._left_out = warm_up
         self._last: float | None = None
+
+    def __repr__(self) -> str:
+        """Return the work of a step, and how many steps have been timed."""
+        model = units.short(round(self.work.model_flops), "FLOPs")
+        each = "" if self.work.devices == 1 else f" on each of {self.work.devices} devices"
+        timed = f"{len(self._intervals)} steps timed" if self._intervals else "no step timed yet"
+        return f"<costax.Meter> {model} a step{each} ({self.work.convention}), {timed}.\ntick() returns the reading."
 
     def tick(self, tokens: int | None = None, step: int | None = None) -> Reading:
         """Take note of the end of a step, and return what the last steps took.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from costax.core.cost import Count
 from costax.core.display import Displayed
@@ -41,6 +41,8 @@ class Fit(Displayed):
     unmodelled: primitives whose workspace is unknown, so that the compiled program may need more than `needed`.
     available: how many devices there are, as jax counts them; None where nobody said.
     """
+
+    internals: ClassVar[frozenset[str]] = Displayed.internals | {"doubts"}
 
     analysis: Counted
     device: Device

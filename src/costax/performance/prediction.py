@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from costax.core import units
 from costax.core.cost import Count
 from costax.core.display import Displayed
+from costax.core.listing import listed, shown
 from costax.core.open_symbols import check_numbers
 from costax.errors import DeviceError
 from costax.performance import unfused_attention
@@ -172,6 +173,7 @@ class Prediction(Displayed):
         return sum(max(part.timing.best - part.hidden, 0.0) * part.kernel.times for part in self.parts)
 
     @property
+    @listed
     def collectives(self) -> list[CollectiveTime]:
         """The time of each collective, and how much of it the computation between its start and its end hides."""
         return [
@@ -182,6 +184,7 @@ class Prediction(Displayed):
 
     # Sums.
 
+    @listed
     def by_scope(self, depth: int | None = None) -> dict[str, float]:
         """Return the seconds of each scope path of at most `depth` parts; with `dispatch` they sum to `seconds`.
 
@@ -194,6 +197,7 @@ class Prediction(Displayed):
 
         return self._by(scope)
 
+    @listed
     def by_direction(self) -> dict[str, float]:
         """Return the seconds of each direction: forward, backward, recompute and update."""
 
@@ -202,6 +206,7 @@ class Prediction(Displayed):
 
         return self._by(direction)
 
+    @listed
     def by_opcode(self) -> dict[str, float]:
         """Return the seconds of each HLO opcode; "" for kernels of a program that is not compiled."""
 
@@ -210,6 +215,7 @@ class Prediction(Displayed):
 
         return self._by(opcode)
 
+    @listed
     def by_source(self) -> dict[str, float]:
         """Return the seconds of each source line, `file:line`; "" where it is not known."""
 
@@ -218,6 +224,7 @@ class Prediction(Displayed):
 
         return self._by(source)
 
+    @listed
     def by_bound(self) -> dict[str, float]:
         """Return the seconds of the kernels that each unit bounds, the largest first; a unit may be "launch"."""
 
@@ -328,6 +335,7 @@ class Prediction(Displayed):
         return {name: rate / self.devices for name, rate in self.throughput.items() if name != "calls"}
 
     @property
+    @listed
     def assumptions(self) -> list[str]:
         """The assumptions behind the numbers, one sentence each."""
         device = self.device
@@ -495,7 +503,7 @@ def predict(
     return Prediction(
         program.analysis,
         chosen,
-        parts,
+        shown(parts),
         dict(mesh or {}),
         program.kernel_source,
         examples,

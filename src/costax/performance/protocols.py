@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from costax.core.cost import Cost, Count
+from costax.core.display import Printed
 from costax.core.equation import Operand
 from costax.errors import InputError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryUse:
+class MemoryUse(Printed):
     """The bytes that one device needs to run a program.
 
     needed: bytes at the peak. parts: `needed` by kind of buffer, such as "arguments". source: the origin of the

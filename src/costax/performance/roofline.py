@@ -105,6 +105,12 @@ class KernelTime:
     timing: Timing
     hidden: float = 0.0
 
+    def __repr__(self) -> str:
+        """Return the name and the layer of the kernel, its seconds and what bounds it."""
+        kernel = self.kernel
+        where = "/".join(kernel.scope)
+        return f"KernelTime({kernel.name!r}, scope={where!r}, seconds={self.seconds:.3g}, bound={self.timing.bound!r})"
+
     @property
     def group(self) -> Kernel:
         """The former name of `kernel`, deprecated."""

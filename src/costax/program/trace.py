@@ -20,6 +20,7 @@ import numpy as np
 
 from costax import _jax
 from costax._jax import pytrees
+from costax.core.display import Printed
 from costax.core.equation import Operand
 from costax.core.foreign import message_of, representation
 from costax.core.hints import hint
@@ -75,7 +76,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Target(Printed):
     """A program with its arguments, which a factory of the command line may return.
 
     Args:
@@ -89,6 +90,11 @@ class Target:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     params_argnums: int | Sequence[int] | None = None
+
+    def __repr__(self) -> str:
+        """Return the name of the function and the number of its arguments."""
+        parameters = "" if self.params_argnums is None else f", params_argnums={self.params_argnums}"
+        return f"Target({_name(self.fn)}, {len(self.args)} arguments, kwargs={list(self.kwargs)}{parameters})"
 
 
 @stage("tracing")

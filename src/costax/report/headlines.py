@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from costax.analysis.utilisation import HARDWARE, MODEL
 from costax.core import units
 from costax.core.cost import Count
 from costax.core.polynomial import Polynomial
@@ -178,6 +177,9 @@ def _table(table: Table) -> str:
 
 
 def _utilisation(found: Utilisation) -> str:
+    # It imports jax, which showing a record does not need.
+    from costax.analysis.utilisation import HARDWARE, MODEL
+
     several = "" if found.devices == 1 else f"{found.devices} x "
     where = f"{several}{found.device.name}, {units.seconds(found.seconds)} a step"
     conventions = [count.convention for count in found.counts]

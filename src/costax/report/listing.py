@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from rich.table import Table
+from rich.text import Text
 
 from costax.core import units
 from costax.core.cost import FIELDS, Cost, Count
@@ -34,6 +35,37 @@ def render(entries: Any) -> Table:
     heading = [*([""] if keyed else []), *(names or ["value"])]
     lines = [[*([_text(key)] if keyed else []), *_cells(value, names)] for key, value in pairs]
     return columns(heading, lines)
+
+
+def of_fields(value: Any) -> Table:
+    """Return what rich prints of one value: a line for each field that has one."""
+    names = _names(value)
+    known = [(name, getattr(value, name)) for name in names]
+    lines = [[name.replace("_", " "), _text(field)] for name, field in known if field not in (None, "")]
+    return columns(["", ""], lines)
+
+
+def of_profile(profile: Any) -> Table:
+    """Return what rich prints of a memory profile: its two peaks, and the parts of the estimate."""
+    sizes = {"framework peak": profile.framework_peak, "fused estimate": profile.fused_estimate}
+    parts = {f"  {name}": size for name, size in profile.parts.items()}
+    return columns(["", "bytes"], [[name, units.exact(size)] for name, size in (sizes | parts).items()])
+
+
+def of_reading(reading: Any) -> Table:
+    """Return what rich prints of a reading of a meter: its numbers that are known."""
+    lines = [[name.replace("_", " "), f"{number:,.4g}"] for name, number in reading.scalars().items()]
+    return columns(["", f"step {reading.step}"], lines)
+
+
+def of_meter(meter: Any) -> Table:
+    """Return what rich prints of a meter: the work of one step."""
+    return of_fields(meter.work)
+
+
+def page(value: Any) -> Text:
+    """Return what rich prints of a value whose text is a page, such as an explanation."""
+    return Text(str(value))
 
 
 def _cost(cost: Cost) -> Table:

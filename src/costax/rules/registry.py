@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from costax.core.cost import ZERO, Cost, Count
+from costax.core.display import Printed
 from costax.core.equation import Body, Equation
 from costax.errors import RuleCollisionError
 from costax.rules.traits import NO_TRAITS, UNDECLARED, Traits
@@ -36,7 +37,7 @@ def no_traffic(eqn: Equation) -> tuple[Count, Count]:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Rule:
+class Rule(Printed):
     """A rule, and the file and line of its definition.
 
     traffic: returns (bytes read, bytes written). law: the docstring. free: the reason why a primitive costs nothing.

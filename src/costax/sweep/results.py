@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from costax.core.display import Displayed
+from costax.core.listing import listed
 from costax.core.polynomial.parse import parse_polynomial
 from costax.errors import SweepError, install_command
 from costax.sweep.journal import flat
@@ -37,6 +38,7 @@ class Sweep(Displayed):
         return iter(self.rows)
 
     @cached_property
+    @listed
     def rows(self) -> Sequence[dict[str, Any]]:
         """One row for each point: its values, the counts (integers or polynomials), `error` and `seconds`."""
         return [_read(flat(result)) for result in self.results]

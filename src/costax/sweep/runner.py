@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from costax.core.interrupts import noted
+from costax.core.listing import shown
 from costax.errors import SweepError, SweepInterrupted
 from costax.sweep.conditions import conditions
 from costax.sweep.grid import Point, key_of, points_of
@@ -89,7 +90,7 @@ def sweep(
 
 def _ordered(journal: Journal, points: Sequence[Point]) -> Sweep:
     keys = map(key_of, points)
-    return Sweep(tuple(journal.results[key] for key in keys if key in journal.results))
+    return Sweep(shown(tuple(journal.results[key] for key in keys if key in journal.results)))
 
 
 class _Run:

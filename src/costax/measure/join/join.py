@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from costax.analysis.compiled_module import of_analysis
 from costax.core import units
+from costax.core.listing import shown
 from costax.core.printable import printable
 from costax.errors import InputError
 from costax.hlo.module_analysis import ModuleAnalysis, analyze_replay
@@ -127,15 +128,15 @@ class _Joiner:
         joined = self._with_hardware(
             Join(
                 self.analysis,
-                rows,
+                shown(rows),
                 runs=len(whole),
                 devices=len({run.device for run in whole}),
                 processes=self.trace.processes,
                 step=step,
                 busy=Spread.of(busy) if busy else None,
-                unjoined=self._unjoined(events, groups),
-                untimed=untimed,
-                waiting=waiting,
+                unjoined=shown(self._unjoined(events, groups)),
+                untimed=shown(untimed),
+                waiting=shown(waiting),
                 joined=expected - len(untimed) - len(waiting),
                 expected=expected,
                 others=self._others(groups),

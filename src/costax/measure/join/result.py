@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from costax.core.display import Displayed
+from costax.core.listing import listed
 from costax.hlo.module_analysis import ModuleAnalysis
 from costax.hlo.replay import Properties
 from costax.measure.join.places import ProgramPlace
@@ -183,6 +184,8 @@ class Join(Displayed):
     device; "" where the trace does not say it.
     """
 
+    internals: ClassVar[frozenset[str]] = Displayed.internals | {"tables"}
+
     analysis: ModuleAnalysis
     rows: Sequence[JoinRow] = field(repr=False)
     runs: int
@@ -274,6 +277,7 @@ class Join(Displayed):
     def _share(self, flops: int) -> float | None:
         return flops / self.seconds / self.peak[1] if self.peak and self.seconds else None
 
+    @listed
     def by_scope(self, depth: int | None = None) -> dict[str, Sum]:
         """Return the sum of each scope path of at most `depth` parts; "" is for instructions without a scope.
 
@@ -282,22 +286,27 @@ class Join(Displayed):
         """
         return self._by(lambda row: "/".join(row.place.scope[:depth]))
 
+    @listed
     def by_direction(self) -> dict[str, Sum]:
         """Return the sum of each direction: forward, backward, recompute; "" is outside of a gradient."""
         return self._by(lambda row: row.place.direction)
 
+    @listed
     def by_primitive(self) -> dict[str, Sum]:
         """Return the sum of each primitive of jax; "" is for instructions without a name of jax."""
         return self._by(lambda row: row.place.primitive)
 
+    @listed
     def by_source(self) -> dict[str, Sum]:
         """Return the sum of each source line, `file:line`; "" is for instructions without a source line."""
         return self._by(lambda row: row.source)
 
+    @listed
     def by_opcode(self) -> dict[str, Sum]:
         """Return the sum of each opcode; a custom call is named by its target."""
         return self._by(lambda row: row.opcode)
 
+    @listed
     def by_instruction(self) -> dict[str, Sum]:
         """Return the sum of each instruction name, which is unique in a compiled module."""
         return self._by(lambda row: row.name)
@@ -315,6 +324,7 @@ class Join(Displayed):
             whole = whole.plus(row)
         return whole
 
+    @listed
     def by_scope_and_direction(self, depth: int | None = None) -> dict[str, dict[str, Sum]]:
         """Return the sums of each scope path of at most `depth` parts, by direction.
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeGuard, cast
 
+from costax.core.listing import shown
 from costax.core.regular_files import read_regular
 from costax.errors import DeviceError
 from costax.performance.hardware.specification import CompilerFacts, Device, Figure, Link, Network
@@ -62,15 +63,15 @@ class _DeviceReader:
             name=self.text("name"),
             vendor=self.text("vendor"),
             aliases=self.texts("aliases"),
-            peaks=self.figures("peak"),
+            peaks=shown(self.figures("peak")),
             bandwidth=self.optional(memory, "bandwidth", "memory"),
             capacity=self.optional(memory, "capacity", "memory"),
             usable=self.optional(memory, "usable", "memory"),
-            on_chip=self.figures("on_chip"),
+            on_chip=shown(self.figures("on_chip")),
             link=self.link(link) if link else None,
             power=self.figures("power"),
             clock=self.optional(self.document, "clock", ""),
-            efficiency=efficiency,
+            efficiency=shown(efficiency),
             notes=self.texts("notes"),
             jax_devices=self.count(self.document, "jax_devices"),
             cores=self.count(self.document, "cores"),

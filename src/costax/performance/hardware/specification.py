@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from costax.core.display import Displayed
+from costax.core.listing import listed
 from costax.performance.hardware.arithmetic import Way, arithmetic_class, way
 
 
@@ -207,6 +208,7 @@ class Device(Displayed):
                 return unit, self.peaks[unit]
         return None
 
+    @listed
     def figures(self) -> dict[str, Figure]:
         """Return every figure by name, such as `peak.bf16` or `memory.bandwidth`."""
         figures = {f"peak.{name}": figure for name, figure in self.peaks.items()}

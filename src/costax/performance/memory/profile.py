@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from costax import _jax
 from costax.core.cost import Count
+from costax.core.display import Printed
 from costax.core.equation import Operand
+from costax.core.listing import listed
 from costax.performance.memory.compiler import XLA_GPU_H100, CompilerModel
 from costax.performance.memory.liveness import LivenessAnalysis, LiveRanges
 from costax.program.regions import Op, Region, program
@@ -60,8 +62,10 @@ class TimelinePoint:
     source: str
 
 
-class MemoryProfile:
+class MemoryProfile(Printed):
     """The memory of a program. `memory_profile` computes it; `Analysis.memory` holds it."""
+
+    internals: ClassVar[frozenset[str]] = Printed.internals | {"compiled_by", "model", "region"}
 
     def __init__(self, region: Region, model: CompilerModel = XLA_GPU_H100) -> None:
         """Take the region of the whole program, and the compiler of the fused estimate."""
@@ -179,6 +183,7 @@ class MemoryProfile:
             notes.append("temporaries in on-chip memory")
         return (*sorted(names), *notes)
 
+    @listed
     def timeline(self, *, fused: bool = False) -> list[TimelinePoint]:
         """Return the bytes alive at each operation of the outermost program; for a loop, the most that it needs."""
         live_ranges = self._fused if fused else self._unfused
@@ -187,6 +192,7 @@ class MemoryProfile:
             for number, (size, op) in enumerate(zip(live_ranges.sizes, live_ranges.region.ops, strict=True))
         ]
 
+    @listed
     def lifetimes(self) -> list[tuple[int, int, Buffer]]:
         """Return the arrays of the outermost program without fusion, each with the first and last step it is alive at.
 
@@ -206,6 +212,7 @@ class MemoryProfile:
             if value.nbytes and value.kind != "outer"
         ]
 
+    @listed
     def live_at_peak(self, n: int | None = 10, *, fused: bool = False) -> list[Buffer]:
         """Return the n largest buffers alive at the peak, the largest first; None: all.
 
