@@ -116,7 +116,9 @@ def check_parameters(app: Any, error: Exception | None) -> None:
 
 def undescribed(pages: str) -> dict[str, list[str]]:
     """Return the public functions and methods without an entry in HTML pages ([""]), or without these parameters."""
-    entries = dict(re.findall(r'<dt class="sig[^>]*id="([^"]+)">(.*?)(?=<dt class="sig|</section>|\Z)', pages, re.DOTALL))
+    entries = dict(
+        re.findall(r'<dt class="sig[^>]*id="([^"]+)">(.*?)(?=<dt class="sig|</section>|\Z)', pages, re.DOTALL)
+    )
     missing: dict[str, list[str]] = {}
     for places, function in public_functions():
         entry = next((entries[place] for place in places if place in entries), None)
