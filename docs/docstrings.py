@@ -54,7 +54,8 @@ def hide_signature(app: Any, what: str, name: str, value: Any, *_: Any) -> tuple
 
 def hide_internals(app: Any, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
     """Leave out the names that tab completion leaves out."""
-    home = getattr(getattr(value, "fget", value), "__module__", "")
+    # A cached property has its function in `func`, and any other property in `fget`.
+    home = getattr(getattr(value, "fget", getattr(value, "func", value)), "__module__", "")
     of_analysis = name in Counts.internals and home in {"costax.analysis.counts", "costax.analysis.analysis"}
     return True if name == "internals" or of_analysis else None
 

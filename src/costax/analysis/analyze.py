@@ -117,7 +117,7 @@ def analyze(
     BranchError if `trips` or `branches` do not fit the program, SymbolicError if no formula exists.
 
     >>> import jax.numpy as jnp
-    >>> analyze(jnp.matmul)(jax.ShapeDtypeStruct((4, 8), "float32"), jax.ShapeDtypeStruct((8, 3), "float32")).total.macs
+    >>> analyze(jnp.matmul)("f32[4,8]", "f32[8,3]").macs
     96
     """
     if on_missing not in ("raise", "warn"):

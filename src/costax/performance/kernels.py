@@ -30,7 +30,7 @@ from costax.core.cost import (
 from costax.core.polynomial import Polynomial
 from costax.performance.attention_sizes import FusedAttention, fused_attention
 from costax.performance.contractions import Contraction, precision, sizes_of
-from costax.performance.joined_kernels import Joint, joints
+from costax.performance.joints import Joint, joints
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import XLA_GPU_H100
 from costax.performance.memory.fusion import Fusion, fused

@@ -192,10 +192,18 @@ def _utilisation(found: Utilisation) -> str:
 
 def _answer(answer: Answer) -> str:
     reasons = f", {len(answer.reasons)} differences with their reasons" if answer.reasons else ""
-    from costax.report.other_tools import ours_as
-
     count, ours = units.exact(answer.count), units.exact(answer.ours)
     return f"{answer.tool} reports {count} {answer.unit}; costax {ours} {ours_as(answer)}{reasons}."
+
+
+def ours_as(answer: Answer) -> str:
+    """Return what costax's number is: of a tool that counts products alone it is 2 x MACs, and not all FLOPs."""
+    # It imports jax, which showing a record does not need.
+    from costax.analysis.other_tools.tools import TOOLS
+
+    if answer.unit != "FLOPs":
+        return "MACs"
+    return "2 x MACs" if answer.tool in TOOLS else "FLOPs"
 
 
 def _energy(energy: Energy) -> str:

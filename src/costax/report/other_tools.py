@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from costax.analysis.other_tools.tools import TOOLS
+from costax.report.headlines import ours_as
 from costax.report.text import one_line
 
 if TYPE_CHECKING:
@@ -28,10 +28,3 @@ def render(answer: Answer) -> Group:
     table.add_row(f"= {answer.tool}", f"{answer.count:,}", answer.version, style="bold")
     notes = [one_line(note) for note in answer.notes]
     return Group(table, *notes)
-
-
-def ours_as(answer: Answer) -> str:
-    """Return what costax's number is: of a tool that counts products alone it is 2 x MACs, and not all FLOPs."""
-    if answer.unit != "FLOPs":
-        return "MACs"
-    return "2 x MACs" if answer.tool in TOOLS else "FLOPs"
