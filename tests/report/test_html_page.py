@@ -153,6 +153,25 @@ def test_a_mark_of_the_roofline_is_where_its_numbers_are(saved, visit):
     assert all("bound by" in label for label in labels)
 
 
+@needs_browser
+def test_the_marks_of_the_roofline_are_one_stop_of_tab_and_arrow_keys_walk_them(saved, visit):
+    page = visit(saved)
+    marks = page.locator("#roofline .point")
+    assert marks.count() > 2
+    assert page.locator("#roofline .point[tabindex='0']").count() == 1
+    page.focus("#roofline .point[tabindex='0']")
+    seen = []
+    for _ in range(marks.count()):
+        seen.append(page.evaluate("document.activeElement.getAttribute('aria-label')"))
+        assert page.inner_text("#tip").splitlines()[0] == seen[-1].partition(",")[0]
+        page.keyboard.press("ArrowRight")
+    intensities = [numbers_of(label)[0] for label in seen]
+    assert intensities == pytest.approx(sorted(intensities), rel=0.01)
+    assert sorted(seen) == sorted(page.eval_on_selector_all("#roofline .point", "all => all.map(x => x.ariaLabel)"))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.point')") is None
+
+
 def numbers_of(label):
     """FLOPs per byte and FLOP/s in the label of a mark."""
     found = re.search(r"([\d.]+) ?(\w?) FLOP/B, ([\d.]+) ?(\w?)FLOP/s", label)

@@ -54,13 +54,25 @@
     triangle: (x, y, r) => shape("path", { d: `M${x} ${y - r}L${x + r} ${y + r}L${x - r} ${y + r}Z` }),
   };
 
-  // Points and lines over two logarithmic axes. points: {x, y, radius, fill, mark, lines}; lines: {points, dash}.
+  // Points and lines over two logarithmic axes. One point is a stop of Tab; arrow keys move between them, from left to
+  // right. points: {x, y, radius, fill, mark, lines}; lines: {points, dash}.
   const scatter = (box, { label, x, y, points, lines, height = 420 }) => {
     const axes = framed(box, {
       height, across: { title: x.title, text: short, scale: logarithmic(...x.range) }, up: { title: y.title, text: short, scale: logarithmic(...y.range) },
     });
     const within = (value, low, high) => Math.min(Math.max(value, low), high);
-    box.replaceChildren(canvas(axes.width, height, { role: "group", "aria-label": label }, ...axes.frame,
+    const drawn = new Map();
+    const ordered = [...points].sort((a, b) => a.x - b.x || a.y - b.y);
+    const onkeydown = (event) => {
+      const at = ordered.findIndex((point) => drawn.get(point) === event.target);
+      const to = { ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1, Home: 0, End: ordered.length - 1 }[event.key];
+      if (to == null || at < 0 || !ordered[to]) return;
+      event.preventDefault();
+      event.target.setAttribute("tabindex", -1);
+      drawn.get(ordered[to]).setAttribute("tabindex", 0);
+      drawn.get(ordered[to]).focus();
+    };
+    box.replaceChildren(canvas(axes.width, height, { role: "group", "aria-label": `${label}; arrow keys move between the marks`, onkeydown }, ...axes.frame,
       ...lines.map((line) => shape("polyline", {
         points: line.points.map(([a, b]) => `${within(axes.atX(a), axes.left, axes.right)},${within(axes.atY(b), axes.top, axes.bottom)}`).join(" "),
         fill: "none", stroke: colour("--text"), "stroke-width": 2, "stroke-dasharray": line.dash || null,
@@ -71,7 +83,10 @@
         mark.setAttribute("fill", point.fill);
         mark.setAttribute("fill-opacity", 0.75);
         mark.setAttribute("stroke", colour("--back"));
-        return tipped(shape("g", { class: "point", role: "img", tabindex: 0, "aria-label": point.lines.join(", ") }, mark), () => point.lines);
+        const tabindex = point === ordered[0] ? 0 : -1;
+        const node = shape("g", { class: "point", role: "img", tabindex, "aria-label": point.lines.join(", ") }, mark);
+        drawn.set(point, node);
+        return tipped(node, () => point.lines);
       })));
   };
 
