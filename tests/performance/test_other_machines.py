@@ -77,6 +77,23 @@ def test_a_module_without_a_sign_says_that_its_machine_is_not_known(tmp_path):
     assert predicted.assumptions[0].startswith("It is not known for which machine the module was compiled")
 
 
+def test_kernels_by_the_rule_of_a_gpu_say_so_on_other_machines():
+    program = costax.analyze(lambda x: jnp.tanh(x @ x))(jax.ShapeDtypeStruct((64, 64), "float32"))
+    said = {
+        name: " ".join(costax.predict(program, name).assumptions)
+        for name in ("v5e", "h100-sxm", "t4", "mi300x", "m4-max")
+    }
+    assert all("The kernels are chosen by the producer-consumer rule of XLA for an H100." in x for x in said.values())
+    rules = "XLA for a TPU fuses by other rules"
+    assert rules in said["v5e"]
+    assert '`costax.compare(fn, target="tpu:v5e")`' in said["v5e"]
+    assert "no model of the compiler for" in said["m4-max"]
+    assert not any("fuses by other rules" in said[name] for name in ("h100-sxm", "t4", "mi300x"))
+    # XLA's own kernels are those of the machine that they were compiled for, and nothing is said.
+    compared = costax.compare(lambda x: jnp.tanh(x @ x))(jax.ShapeDtypeStruct((64, 64), "float32"))
+    assert rules not in " ".join(costax.predict(compared, "v5e").assumptions)
+
+
 def test_nothing_is_said_of_the_same_machine_or_without_xla(lowered):
     analysis = costax.analyze(lambda x: x @ x)(SHAPE)
     assert not costax.predict(analysis, "h100-sxm").warning

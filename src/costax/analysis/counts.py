@@ -242,7 +242,7 @@ class Counts(Displayed):
     def kernel_source(self) -> str:
         """The origin of the kernels, as the end of a sentence "The kernels are ..."."""
         share = f", each split evenly over {self.devices} devices" if self.even_share else ""
-        return f"chosen by a producer-consumer rule{share}"
+        return f"chosen by the producer-consumer rule of XLA for an H100{share}"
 
     @property
     def compiled_for(self) -> None:

@@ -21,6 +21,7 @@ from costax.performance.hardware import Device
 from costax.performance.hardware import device as device_of
 from costax.performance.joined_kernels import joined
 from costax.performance.kernels import LINK, MEMORY, CollectiveWork, Kernel
+from costax.performance.memory.compiler import compiler_model
 from costax.performance.numbers import check_arithmetic, unusual_products
 from costax.performance.overlap import between, hidden_seconds
 from costax.performance.precision import Unit, unit_of
@@ -340,6 +341,7 @@ class Prediction(Displayed):
         """The assumptions behind the numbers, one sentence each."""
         device = self.device
         assumptions = [*filter(None, [self.unused_mesh, self.warning]), f"The kernels are {self.fusions}."]
+        assumptions += filter(None, [self._other_rules])
         if device.rates:
             assumptions += self._calibration
         else:
@@ -409,6 +411,21 @@ class Prediction(Displayed):
             f"The module was compiled for {_MACHINES[made_for]}; XLA for {device} makes other fusions and other "
             f"dtypes{example}: the program takes another time on {name}. Compile it for {device}, or predict the "
             "program itself."
+        )
+
+    @property
+    def _other_rules(self) -> str:
+        """That the compiler of the device chooses kernels by other rules than the prediction; else ""."""
+        device = self.device
+        if self.compiled_for is not None or device.vendor in ("NVIDIA", "AMD"):
+            return ""
+        if compiler_model(device) is None:
+            return f"costax has no model of the compiler for {device.name}: its kernels may be others."
+        target = f'target="{device.compile_for}"' if device.compile_for else ""
+        compared = f"costax.compare(fn{', ' if target else ''}{target})"
+        return (
+            f"XLA for {_MACHINES[device.family]} fuses by other rules, which change the bytes and the number of the "
+            f"kernels; `{compared}` has the kernels that it makes."
         )
 
     @property
