@@ -27,6 +27,8 @@ from typing import Any
 
 import eager_programs
 import efficiency
+import jax
+import jax.numpy as jnp
 import memory
 import numpy as np
 import training_runs
@@ -245,6 +247,17 @@ def products() -> Iterator[Errors]:
         yield Errors(f"products, {name} from the other tables", list(seconds / table[:, 3]), 15)
 
 
+def products_on_tpus() -> Iterator[Errors]:
+    """Products of n x n on TPUs: those of the microbenchmarks that the start and the overlap were fitted to."""
+    for name, rates in efficiency.TPU_PRODUCTS.items():
+        ratios: list[float] = []
+        for n, rate in rates.items():
+            operand = jax.ShapeDtypeStruct((n, n), "bfloat16")
+            found = costax.predict(costax.analyze(jnp.matmul)(operand, operand), name)
+            ratios.append(found.seconds * rate * 1e12 / (2 * n**3))
+        yield Errors(f"products, bf16, {name}, fitted", ratios)
+
+
 def collective_times() -> Iterator[Errors]:
     """Collectives of sizes that are not in the data file, by device."""
     sizes = {size for size, _ in collectives.tables()["h100-sxm"]["all-reduce"][8]}
@@ -449,6 +462,8 @@ def sources(parts: Sequence[str], *, page: bool = False) -> list[Callable[[], It
         found += [tables[name] for name in named]
     elif named:
         print(f"skipped: the measured tables are not in {efficiency.ORACLES.relative_to(ROOT.parent)}", file=sys.stderr)
+    if wanted & {"tables", "products"}:
+        found.append(products_on_tpus)
     if "memory" in wanted:
         found.append(bytes_of_programs)
     if "energy" in wanted:

@@ -34,6 +34,14 @@ GPUS = ("a100-sxm-80", "h100-sxm", "h200-sxm", "b200", "gb200", "l40s")
 UNITS = {"bf16": "bfloat16", "fp8": "fp8"}
 # What device files may lack: multiprocessors. Source: NVIDIA's data sheets.
 MULTIPROCESSORS = {"a100-sxm-80": 108, "h100-sxm": 132, "h200-sxm": 132, "b200": 148, "gb200": 152, "l40s": 142}
+# TFLOP/s of products of n x n in bfloat16 on a device of jax. Source: Google, tpu-recipes, microbenchmarks.
+TPU_PRODUCTS = {
+    "tpu-v7x": {
+        **{128: 2.590, 256: 18.286, 512: 105.08, 1024: 349.73, 2048: 679.28, 4096: 892.94},
+        **{16384: 950.13, 32768: 956.38},
+    },
+    "tpu-v6e": {8192: 827.5},
+}
 # Where the fit starts, and the bounds of each constant.
 START = (0.85, 0.03, 2e-6, 0.8e-6, 0.8, 0.017, 2.3, 0.1, 4, 4, 1.5e-6)
 LEAST = np.array((0.3, 0, 0.3e-6, 0, 0.4, 0.004, 0.8, 0.005, 0.5, 1, 0))

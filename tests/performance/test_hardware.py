@@ -136,8 +136,9 @@ def test_figures_are_of_the_size_that_such_figures_have(device: Device):
 def test_unverified_figures_are_marked():
     assert costax.device("a10g").unverified == ["peak.fp64", "peak.int8", "clock", "power.tdp"]
     assert all(figure.unverified for figure in costax.device("h100-nvl").peaks.values())
-    # measured on an H200, which has the same multiprocessors
+    # Measured on an H200.
     assert costax.device("h100-sxm").unverified == ["efficiency.fp32_matmul"]
+    assert not costax.device("h200-sxm").unverified
 
 
 def test_devices_that_can_be_compiled_for_name_the_target():

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
+import jax
 import pytest
 
 import costax
@@ -71,6 +72,26 @@ def test_devices_without_a_table_have_a_wider_range():
     known, other = (product_on(costax.device(name), one) for name in ("h100", "mi300x"))
     assert other.high / other.low > known.high / known.low
     assert "other GPUs" in other.source
+
+
+# Google, tpu-recipes, microbenchmarks for Ironwood, TFLOP/s of one core for products of n x n; and one for a v6e.
+TPU_PRODUCTS = {
+    "tpu-v7x": {
+        **{128: 2.590, 256: 18.286, 512: 105.08, 1024: 349.73, 2048: 679.28, 4096: 892.94},
+        **{16384: 950.13, 32768: 956.38},
+    },
+    "tpu-v6e": {8192: 827.5},
+}
+
+
+@pytest.mark.parametrize(("device", "n"), [(name, n) for name, rates in TPU_PRODUCTS.items() for n in rates])
+def test_products_on_a_tpu_take_the_measured_time_at_every_size(device, n):
+    operand = jax.ShapeDtypeStruct((n, n), "bfloat16")
+    prediction = costax.predict(costax.analyze(lambda x, y: x @ y)(operand, operand), device)
+    measured = 2 * n**3 / (TPU_PRODUCTS[device][n] * 1e12)
+    assert prediction.seconds == pytest.approx(measured, rel=0.2)
+    # A negative control: at the peak, without a start, the small ones take a fifth and less.
+    assert n > 512 or prediction.range[0] < 0.2 * measured
 
 
 @needs_oracles
