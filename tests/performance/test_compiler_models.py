@@ -232,6 +232,47 @@ def test_a_mechanism_of_xla_for_gpus_takes_the_bytes_that_xla_takes(fn, shapes, 
     assert memory(fn, *shapes).fused_estimate == pytest.approx(xla, rel=1e-4)
 
 
+def contracted_twice(a, b):
+    return lax.dot_general(a, b, (((0, 1), (0, 1)), ((), ())))
+
+
+@pytest.mark.parametrize(
+    ("fn", "shapes"),
+    [
+        pytest.param(
+            lambda a, b, c: contracted_twice(a @ b, c),
+            ("f32[4,512,512]", "f32[512,384]", "f32[4,512,384]"),
+            id="the left operand is transposed where several axes are contracted",
+        ),
+        pytest.param(
+            lambda a, b, c: (a @ b).T @ c,
+            ("f32[2048,512]", "f32[512,384]", "f32[2048,384]"),
+            id="no operand is transposed where one axis is",
+        ),
+        pytest.param(
+            lambda a, b, c, d: ((a * b) @ c, contracted_twice(a * b, d)),
+            ("f32[4,512,512]", "f32[4,512,512]", "f32[512,384]", "f32[4,512,384]"),
+            id="a cheap value is computed for a product with merged axes and for a transpose",
+        ),
+        pytest.param(
+            lambda a, b, c: (jnp.tanh(a) * b, jnp.tanh(a) + c),
+            ("f32[1024,1024]", "f32[1024,1024]", "f32[1024,1024]"),
+            id="an expensive value of two kernels is computed once",
+        ),
+        pytest.param(
+            lambda a, b, c: (-a * b, -a + c),
+            ("f32[1024,1024]", "f32[1024,1024]", "f32[1024,1024]"),
+            id="a cheap value of two kernels is computed in both",
+        ),
+    ],
+)
+def test_a_cpu_transposes_and_stores_what_xla_transposes_and_stores(fn, shapes):
+    arguments = [jax.ShapeDtypeStruct(f32(shape).shape, f32(shape).dtype) for shape in shapes]
+    used = jax.jit(fn).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+    found = memory(fn, *shapes, model=XLA_CPU)
+    assert found.parts["temporaries"] == pytest.approx(used, rel=0.01, abs=256)
+
+
 def test_ragged_products_of_a_cpu_store_their_masks_and_their_operands_in_both_orders():
     def loss(w, x, sizes):
         hidden = jnp.tanh(lax.ragged_dot(x, w, sizes))

@@ -113,9 +113,24 @@ def _fused_edges(region: Region, calls: LibraryCalls) -> set[tuple[int, int]]:
         if len(users[x]) > 1 and _not_to_duplicate(region, op, x, users, edges)
     }
     edges = {(number, x) for number, x in edges if x not in forbidden}
-    # Again from the consumers backwards: what is evaluated more than once depends on where the kernels end.
+    # Again from the consumers backwards: what is evaluated more than once, and in how many kernels, depends on where
+    # the kernels end. By op: the kernels that compute it, each as the number of its last op.
+    kernels: list[frozenset[int]] = [frozenset()] * len(region.ops)
+    results = set(region.outputs)
     for number in range(len(region.ops) - 1, -1, -1):
         op = region.ops[number]
+        computing = frozenset[int]()
+        for x in op.outputs:
+            readers = users[x]
+            inside = [kernels[user] for user in readers if (user, x) in edges]
+            computing = computing.union(*inside)
+            if len(inside) < len(readers) or x in results or not inside:
+                computing |= {number}
+            if len(computing) > 1 and _expensive(op):
+                # An expensive op is not computed twice. Source: instruction_fusion.cc, ShouldFuse.
+                edges.difference_update([(user, x) for user in readers])
+                computing = frozenset({number})
+        kernels[number] = computing
         for x in dict.fromkeys(op.inputs):
             if x is None or (number, x) not in edges:
                 continue
@@ -181,7 +196,8 @@ def _not_to_duplicate(region: Region, op: Op, x: int, users: list[list[int]], ed
     """Say whether a value is computed once although some consumer could compute it itself.
 
     That is so if computing it reads more elements than it has, from several arrays, and not all consumers can take it.
-    Source: ComputeGloballyUnfusible.
+    A product takes an operand whose axes it merges: the kernel then ends with the reshape. Source:
+    ComputeGloballyUnfusible.
     """
     values = region.values
     rank = len(values[x].operand.shape)
@@ -189,7 +205,7 @@ def _not_to_duplicate(region: Region, op: Op, x: int, users: list[list[int]], ed
     wide = [y for y in inputs if _true_rank(values[y].operand.shape) >= rank and not _is_broadcast(region, y)]
     if len(wide) <= 1 or sum(values[y].operand.size for y in inputs) <= values[x].operand.size:
         return False
-    if any((user, x) not in edges for user in users[x]):
+    if any((user, x) not in edges and not _merges_axes(region.ops[user], x) for user in users[x]):
         return True
     # On all paths: what lies between the value and a consumer must be fused too.
     # By value: whether everything between it and x is fused.
@@ -204,6 +220,17 @@ def _not_to_duplicate(region: Region, op: Op, x: int, users: list[list[int]], ed
         if number in pending and not whole:
             return True
         status.update(dict.fromkeys(between.outputs, whole))
+    return False
+
+
+def _merges_axes(op: Op, x: int) -> bool:
+    """Say whether a product reads an operand through a reshape, which makes several of its axes one."""
+    if op.traits.contraction is not ContractionKind.PRODUCT:
+        return False
+    contracted, batched = op.equation.params["dimension_numbers"]
+    for y, var, ours, shared in zip(op.inputs, op.equation.invars, contracted, batched, strict=True):
+        if x == y and (len(ours) > 1 or len(var.aval.shape) - len(ours) - len(shared) > 1):
+            return True
     return False
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from math import prod
 from typing import Any
 
 from costax.core.dtypes import bits
 from costax.core.equation import Operand
+from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
 from costax.program.regions import Op, Region, Value
 from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKind, Function, Traits
@@ -266,18 +266,22 @@ def _contracts_rows(op: Op) -> bool:
 def _product_orders(op: Op) -> tuple[object, object, object]:
     """Return how each operand of a product is transposed, and the result; None where it is not.
 
-    (batch, m, k) and (batch, k, m) are no transposes, for the product itself reads both. Batch axes must come first.
+    The operands of a product are (batch, m, k) and (batch, k, n); others are transposed (XLA, dot_decomposer.cc,
+    CanonicalizeDot). Exchanging two last axes is a part of the product (transpose_folding.cc), unless one of them
+    consists of several axes of the operand. Axes of one element move for nothing.
+    Example: the gradient of the weights of f32[4,512,640] @ f32[640,384] contracts the first two axes of both; one
+    operand is brought to (384, 4 * 512), the other is (4 * 512, 640) already.
     """
     contracted, batched = op.equation.params["dimension_numbers"]
     orders: list[object] = []
-    for var, ours, shared in zip(op.equation.invars, contracted, batched, strict=True):
-        rank = len(var.aval.shape)
-        axes = [axis for axis in range(rank) if axis not in shared]
-        summed = [axis in ours for axis in axes]
-        # The contracted axes and the others must not alternate: at most one change between them.
-        changes = sum(a != b for a, b in pairwise(summed))
-        plain = sorted(shared) == list(range(len(shared))) and changes <= 1
-        orders.append(None if plain else (tuple(shared), tuple(ours)))
+    for position, (var, ours, shared) in enumerate(zip(op.equation.invars, contracted, batched, strict=True)):
+        shape = var.aval.shape
+        free = [axis for axis in range(len(shape)) if axis not in (*ours, *shared)]
+        leading = sorted(shared) == list(range(len(shared)))
+        inner = (*free, *sorted(ours)) if position == 0 else (*sorted(ours), *free)
+        order = [axis for axis in (*sorted(shared), *inner) if shape[axis] != 1]
+        folded = leading and len(ours) == 1 and len(free) <= 1
+        orders.append(None if folded or dot_kind.depth(op) == 1 or order == sorted(order) else (*shared, *inner))
     return orders[0], orders[1], None
 
 
