@@ -1,7 +1,7 @@
 """Symbolic dimensions: conversions between jax's and costax's polynomials.
 
 In jax a scope contains symbols and their constraints, and the dimensions of one call must have the same scope. Specs
-without constraints share one scope. costax moves the arguments of a call into one scope before it traces.
+without constraints share one scope. costax moves the arguments of a call into a scope of their own before it traces.
 """
 
 from __future__ import annotations
@@ -163,8 +163,19 @@ def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
 
 def joined_scope(scopes: Sequence[Any]) -> Any:
     """Return one scope with the constraints of several scopes. Raises ValueError if no sizes fulfil all of them."""
-    texts = [str(c.debug_str) for scope in scopes for c in scope._explicit_constraints]
-    return _satisfiable(scopes[0]) if len(scopes) == 1 else scope_of(texts)
+    return _satisfiable(scopes[0]) if len(scopes) == 1 else fresh_scope(scopes)
+
+
+def fresh_scope(scopes: Sequence[Any]) -> Any:
+    """Return a new scope with the constraints of some scopes. Raises ValueError if no sizes fulfil all of them.
+
+    Dimensions of two scopes are never equal, so a trace in a new scope takes no function from jax's caches. One that
+    jax traced before would not compare sizes again, and costax would not learn which sizes it treats differently; and
+    what costax traces reaches no other trace of the user.
+    """
+    # In their order: jax adds `8*floordiv(s, 8) == s` behind `mod(s, 8) == 0`, and drops the second that it reads.
+    texts = dict.fromkeys(str(c.debug_str) for scope in scopes for c in scope._explicit_constraints)
+    return _satisfiable(_export.SymbolicScope(tuple(texts)))
 
 
 def moved_to_scope(leaf: Any, scope: Any) -> Any:
@@ -172,7 +183,10 @@ def moved_to_scope(leaf: Any, scope: Any) -> Any:
     shape = _shape(leaf)
     if not any(is_symbolic(extent) and extent.scope is not scope for extent in shape):
         return leaf
-    extents = tuple(dimension(count(extent), scope) for extent in shape)
+    # jax reads back what it prints.
+    extents = tuple(
+        _export.symbolic_shape(str(extent), scope=scope)[0] if is_symbolic(extent) else extent for extent in shape
+    )
     return leaf.update(shape=extents) if hasattr(leaf, "update") else jax.ShapeDtypeStruct(extents, leaf.dtype)
 
 

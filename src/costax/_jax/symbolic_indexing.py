@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from types import EllipsisType, SimpleNamespace
 from typing import Any, Final, cast
@@ -29,15 +30,18 @@ from jax._src.export import shape_poly_decision as _shape_poly_decision
 from jax._src.lax import convolution as _convolution
 from jax._src.lax import slicing as _slicing
 from jax._src.lax import utils as _lax_utils
+from jax._src.numpy import einsum as _einsum_module
 from jax._src.numpy import indexing as _indexing
 from jax._src.numpy import lax_numpy as _lax_numpy
 
 from costax._jax.symbolic_dims import count, is_symbolic
+from costax._jax.symbolic_einsum import contract_path
 from costax._jax.versions import VERSION
 from costax.core.polynomial import Polynomial, at_least
 
 _module: Any = _indexing
 _numpy: Any = _lax_numpy
+_einsum: Any = _einsum_module
 _internals: Any = _core
 _shapes: Any = _shape_poly
 _Decision: Any = vars(_shape_poly_decision)["_DecisionByElimination"]
@@ -57,30 +61,41 @@ _users = 0
 _STATIC_SLICES: Final = VERSION >= (0, 9)
 
 
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a trace with symbols assumed about sizes, as polynomials by their text.
+
+    undecided: the program compared them with 0. jax says that they are not 0, but for some sizes they are. orders:
+    where they are at least 0, einsums contract their operands in the order of the trace.
+    """
+
+    undecided: dict[str, Any] = field(default_factory=dict[str, Any])
+    orders: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
 class _ThreadState(threading.local):
     # Whether this thread traces with symbols.
     active: bool = False
-    # Differences that the program compared with 0, by their text. jax says "not equal", but for some sizes they are 0.
-    undecided: dict[str, Any]
+    decisions: Decisions
     # The time at which jax gives up on a comparison: its decision procedure may take exponential time.
     deadline: float = 0.0
 
     def __init__(self) -> None:
-        self.undecided = {}
+        self.decisions = Decisions()
 
 
 _STATE: Final = _ThreadState()
 
 
 @contextmanager
-def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
+def traced_as_plain(patience: float) -> Generator[Decisions]:
     """Return a context in which static indexing and ranges are traced with symbols as they are with numbers.
 
-    patience: seconds after which jax gives up on comparisons of dimensions. Yields a dictionary to which the trace adds
-    the differences that the program compared with 0: jax says that they are not 0, but for some sizes they are.
+    patience: seconds after which jax gives up on comparisons of dimensions. Yields the decisions, to which the trace
+    adds what it assumes.
     """
     global _users
-    outer = _STATE.active, _STATE.deadline, _STATE.undecided
+    outer = _STATE.active, _STATE.deadline, _STATE.decisions
     with _LOCK:
         _users += 1
         if _users == 1:
@@ -91,15 +106,16 @@ def traced_as_plain(patience: float) -> Generator[dict[str, Any]]:
                 (_convolutions, "operator", _patched_operator),
                 (_Decision, "_bounds_for_sorted_terms", _patched_bounds),
                 (_Dimension, "__eq__", _patched_eq),
+                (_einsum, "_poly_einsum_handlers", _patched_handlers),
             ):
                 original = getattr(module, name)
                 _ORIGINALS.append((module, name, original))
                 setattr(module, name, patched(original))
-    _STATE.active, _STATE.deadline, _STATE.undecided = True, time.monotonic() + patience, {}
+    _STATE.active, _STATE.deadline, _STATE.decisions = True, time.monotonic() + patience, Decisions()
     try:
-        yield _STATE.undecided
+        yield _STATE.decisions
     finally:
-        _STATE.active, _STATE.deadline, _STATE.undecided = outer
+        _STATE.active, _STATE.deadline, _STATE.decisions = outer
         with _LOCK:
             _users -= 1
             if not _users:
@@ -168,6 +184,21 @@ def _patched_eq(original: Any) -> Any:
     return equal
 
 
+def _patched_handlers(original: Any) -> Any:
+    """Return jax's functions for the order of an einsum by the class of a dimension."""
+    unpatched = original[_Dimension]
+
+    def record(difference: Polynomial) -> None:
+        _STATE.decisions.orders[str(difference)] = difference
+
+    patched = contract_path(unpatched, record)
+
+    def path(*operands: Any, **kwargs: Any) -> Any:
+        return (patched if _STATE.active else unpatched)(*operands, **kwargs)
+
+    return {**original, _Dimension: path}
+
+
 def _is_user_comparison(frame: Any) -> bool:
     """Say whether the user's code compares: not code of jax or costax, and not the look-up in a dictionary."""
     code = frame.f_code
@@ -184,7 +215,7 @@ def _record_undecided(one: Any, other: Any) -> None:
         return
     difference = count(one) - count(other) if is_symbolic(other) or isinstance(other, int) else 1
     if isinstance(difference, Polynomial) and not (at_least(difference, 1) or at_least(-difference, 1)):
-        _STATE.undecided[str(difference)] = difference
+        _STATE.decisions.undecided[str(difference)] = difference
 
 
 def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -24,6 +24,9 @@ from costax.program.trace import Target, conditions_of, in_one_scope
 # swapped fails, and no size is so small that another formula could agree by chance.
 _CHECKED: Final = ((6, 10, 12, 8, 9), (15, 22, 31, 18, 27), (3, 4, 5, 6, 7))
 
+# Where no point of these is admitted, the first one is taken so many times larger.
+_FACTORS: Final = (4, 16, 64)
+
 # The largest size at which a comparison of the program is tested for another outcome.
 _TRIED: Final = 66
 
@@ -141,12 +144,14 @@ class _Check:
 
     def at_some_sizes(self) -> str:
         """Return how the counts at concrete sizes differ from the formulas, or "" if they agree."""
-        for indices in _CHECKED:
-            values = self._sizes(indices)
-            if self._admitted(values) and not self._equalities(values):
-                difference = self._compared(values)
-                if difference is not None:
-                    return difference
+        admitted = [v for v in map(self._sizes, _CHECKED) if self._admitted(v)]
+        # Where a condition compares symbols, or one with a number, it may hold at larger sizes only.
+        larger = ([n * factor for n in _CHECKED[0]] for factor in _FACTORS)
+        points = admitted or [v for v in map(self._sizes, larger) if self._admitted(v)]
+        for values in points:
+            difference = None if self._equalities(values) else self._compared(values)
+            if difference is not None:
+                return difference
         return ""
 
     def where_undecided(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from costax.core.equation import Operand
 from costax.core.foreign import message_of, representation
 from costax.core.hints import hint
 from costax.core.interrupts import Terminated
+from costax.core.polynomial import Polynomial
 from costax.core.polynomial.symbol_values import Condition
 from costax.core.progress import stage
 from costax.core.source_lines import is_installed
@@ -133,12 +134,37 @@ def trace(
     check_computes(fn, name)
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
+    options = _Options(static_argnums, static_argnames, params_argnums)
+    if scope is None:
+        return _program(fn, name, args, kwargs, None, options)
     try:
-        with frameworks.collected() as modules, _plainly(scope) as undecided:
-            bound = frameworks.bind(fn, args, kwargs, params_argnums)
+        fresh = _jax.fresh_scope([scope])
+        return _program(fn, name, *_moved_to_scope(args, kwargs, fresh), fresh, options)
+    except CostaxError as error:
+        # The function may close over dimensions of its arguments, as in `(n,) = x.shape; lambda x: x + jnp.zeros(n)`.
+        if _jax.is_inconclusive(error):
+            raise
+    return _program(fn, name, args, kwargs, scope, options)
+
+
+class _Options(NamedTuple):
+    """The options of `trace`."""
+
+    static_argnums: int | Sequence[int]
+    static_argnames: str | Sequence[str]
+    params_argnums: int | Sequence[int] | None
+
+
+def _program(
+    fn: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], scope: Any, options: _Options
+) -> Program:
+    """Trace a function with arguments whose symbolic dimensions are in a scope."""
+    try:
+        with frameworks.collected() as modules, _plainly(scope) as decisions:
+            bound = frameworks.bind(fn, args, kwargs, options.params_argnums)
             if not callable(bound.function):
                 raise _not_callable(fn)
-            static = {"static_argnums": static_argnums, "static_argnames": static_argnames}
+            static = {"static_argnums": options.static_argnums, "static_argnames": options.static_argnames}
             static = {name: value for name, value in static.items() if value != ()}
             closed = _close_over_static(bound, static)
             traced, paths = _traced(fn, args, kwargs, bound, closed)
@@ -149,8 +175,8 @@ def trace(
     program = _from_traced(traced, bound.parameters, name, paths, _tied(bound))
     return replace(
         program,
-        conditions=conditions_of(scope),
-        undecided=tuple(undecided.values()),
+        conditions=(*conditions_of(scope), *map(_order_condition, decisions.orders.values())),
+        undecided=tuple(decisions.undecided.values()),
         modules=modules,
         own_package=frameworks.own_package(fn),
     )
@@ -162,7 +188,7 @@ def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequen
     jax refuses to combine dimensions of different scopes. Raises InputError if two arguments constrain one symbol
     differently, or their constraints contradict each other.
     """
-    leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
+    leaves, _ = pytrees.flatten((tuple(args), dict(kwargs)))
     scopes = _jax.symbolic_scopes(leaves)
     if not scopes:
         return args, kwargs, None
@@ -176,12 +202,25 @@ def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequen
             why="A symbol has the same value in all arguments of a call.",
             cure="Write each constraint once, in the spec of one argument.",
         ) from error
-    args, kwargs = pytrees.unflatten(tree, [_jax.moved_to_scope(leaf, scope) for leaf in leaves])
-    return args, kwargs, scope
+    return *_moved_to_scope(args, kwargs, scope), scope
 
 
-def _plainly(scope: Any) -> AbstractContextManager[Mapping[str, Any]]:
-    return nullcontext(dict[str, Any]()) if scope is None else _jax.traced_as_plain(_PATIENCE)
+def _order_condition(difference: Polynomial) -> Condition:
+    return Condition(f"{difference} >= 0, for which einsum contracts in this order,", difference)
+
+
+def _moved_to_scope(
+    args: Sequence[Any], kwargs: Mapping[str, Any], scope: Any
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    leaves, tree = pytrees.flatten((tuple(args), dict(kwargs)))
+    moved: tuple[Sequence[Any], Mapping[str, Any]] = pytrees.unflatten(
+        tree, [_jax.moved_to_scope(leaf, scope) for leaf in leaves]
+    )
+    return moved
+
+
+def _plainly(scope: Any) -> AbstractContextManager[_jax.Decisions]:
+    return nullcontext(_jax.Decisions()) if scope is None else _jax.traced_as_plain(_PATIENCE)
 
 
 def _check_bounds(scopes: Sequence[Any]) -> None:

@@ -1,0 +1,115 @@
+"""What a trace with symbols decides by the sizes: it is known in every analysis, and numbers at a point agree."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+import costax
+from costax.errors import SymbolError, SymbolicError
+
+ROWS = """
+ij,jk,kl->il | b,s s,40 40,b
+bi,io,bo-> | b,s s,30 b,30
+i,ij,j-> | s s,b b
+bqd,bkd,bke->bqe | b,s,16 b,40,16 b,40,16
+ij,ij,jk->k | s,b s,b b,9
+...a,ab,bc->...c | b,s,12 12,s s,50
+aij,jk,kl->ail | b,1,s s,40 40,b+s
+ab,bc,cd,de->ae | s,b b,20 20,s s,7
+"""
+EINSUMS = [tuple(part.strip() for part in row.split("|")) for row in ROWS.strip().splitlines()]
+SIZES = [2, 3, 7, 16, 30, 40, 41, 64, 200]
+
+
+def arguments(shapes, **sizes):
+    return [f"f32[{','.join(str(eval(d, {}, sizes)) if sizes else d for d in x.split(','))}]" for x in shapes.split()]
+
+
+@pytest.mark.parametrize(("subscripts", "shapes"), EINSUMS)
+def test_an_einsum_with_symbols_is_that_of_numbers_or_refused(subscripts, shapes):
+    einsum = lambda *operands: jnp.einsum(subscripts, *operands)  # noqa: E731
+    analysis = costax.analyze(einsum)(*arguments(shapes))
+    assert analysis.exact_by == "tracing"
+    agree = 0
+    for b, s in itertools.product(SIZES, SIZES):
+        try:
+            at_sizes = analysis.evaluate(b=b, s=s)
+        except SymbolError:
+            continue
+        numbers = costax.analyze(einsum)(*arguments(shapes, b=b, s=s))
+        assert (at_sizes.macs, at_sizes.flops, at_sizes.total.bytes_unfused) == (
+            numbers.macs,
+            numbers.flops,
+            numbers.total.bytes_unfused,
+        )
+        agree += 1
+    assert agree >= 20
+
+
+def test_the_order_of_an_einsum_is_a_condition():
+    analysis = costax.analyze(lambda a, b, c: jnp.einsum("ij,jk,kl->il", a, b, c))("f32[b,s]", "f32[s,40]", "f32[40,b]")
+    # (ab)c takes 40*b*s + 40*b^2 MACs, a(bc) 40*s*b + b*s*b; the first is less from s = 40 on.
+    assert str(analysis.formula("macs")) == "40*b*s + 40*b^2"
+    assert analysis.evaluate(b=8, s=40).macs == 40 * 8 * 40 + 40 * 8**2
+    with pytest.raises(SymbolError, match="s - 40 >= 0, for which einsum contracts in this order"):
+        analysis.evaluate(b=8, s=39)
+    assert "einsum contracts in this order" in str(analysis)
+
+
+def test_an_order_that_the_user_gives_has_no_conditions():
+    for optimize in (False, [(1, 2), (0, 1)]):
+        einsum = lambda a, b, c, optimize=optimize: jnp.einsum("ij,jk,kl->il", a, b, c, optimize=optimize)  # noqa: E731
+        analysis = costax.analyze(einsum)("f32[b,s]", "f32[s,40]", "f32[40,b]")
+        assert analysis.conditions == ()
+        for s in (3, 100):
+            numbers = costax.analyze(einsum)(f"f32[8,{s}]", f"f32[{s},40]", "f32[40,8]")
+            assert analysis.evaluate(b=8, s=s).macs == numbers.macs
+
+
+def test_bounds_of_the_sizes_choose_the_order():
+    einsum = lambda a, b, c: jnp.einsum("ij,jk,kl->il", a, b, c)  # noqa: E731
+    analysis = costax.analyze(einsum)("f32[b,s]; s <= 30, b >= 2", "f32[s,40]", "f32[40,b]")
+    assert str(analysis.formula("macs")) == "b^2*s + 40*b*s"
+    assert analysis.evaluate(b=8, s=20).macs == 8 * 8 * 20 + 40 * 8 * 20
+
+
+def test_the_order_of_five_operands_is_never_guessed():
+    chain = lambda *operands: jnp.einsum("ab,bc,cd,de,ef->af", *operands)  # noqa: E731
+    with pytest.raises(SymbolicError, match="an einsum contracts 5 operands depends on their sizes"):
+        costax.analyze(chain)("f32[b,4]", "f32[4,8]", "f32[8,4]", "f32[4,8]", "f32[8,b]")
+
+
+def test_a_function_that_jax_has_traced_before_keeps_its_conditions():
+    @jax.jit
+    def choose(x):
+        return x.sum() if x.shape[0] == 8 else jnp.sin(x) @ x
+
+    def program(x):
+        return choose(x) * 2
+
+    own = jax.ShapeDtypeStruct(export.symbolic_shape("s"), "float32")
+    for spec in ("f32[s]", "f32[s]", own, own):
+        analysis = costax.analyze(program)(spec)
+        assert [condition.text for condition in analysis.conditions] == ["s - 8 != 0, which the program tests,"]
+        with pytest.raises(SymbolError):
+            analysis.evaluate(s=8)
+        assert analysis.evaluate(s=9).macs == 9
+
+
+def test_a_trace_of_costax_reaches_no_trace_of_the_user():
+    row = jax.jit(lambda x: x[:, 0])
+    shape = jax.ShapeDtypeStruct((*export.symbolic_shape("b, s"),), "float32")
+    text = str(jax.make_jaxpr(lambda x: row(x))(shape))
+    jax.clear_caches()
+    costax.analyze(lambda x: row(x))(shape)
+    assert str(jax.make_jaxpr(lambda x: row(x))(shape)) == text
+
+
+def test_a_function_may_close_over_the_sizes_of_its_arguments():
+    spec = costax.spec("f32[s]")
+    (n,) = spec.shape
+    analysis = costax.analyze(lambda x: x @ jnp.ones(n))(spec)
+    assert str(analysis.formula("macs")) == "s"
