@@ -1,6 +1,8 @@
 """What a trace with symbols decides by the sizes: it is known in every analysis, and numbers at a point agree."""
 
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 from jax import export
 
 import costax
+from costax import _jax
 from costax.errors import SymbolError, SymbolicError
 
 ROWS = """
@@ -97,6 +100,38 @@ def test_a_function_that_jax_has_traced_before_keeps_its_conditions():
         with pytest.raises(SymbolError):
             analysis.evaluate(s=8)
         assert analysis.evaluate(s=9).macs == 9
+
+
+def test_a_function_that_another_thread_traces_at_that_time_keeps_its_conditions():
+    started, traced = threading.Event(), threading.Event()
+
+    @jax.jit
+    def choose(x):
+        return x.sum() if x.shape[0] == 8 else jnp.sin(x) @ x
+
+    def waiting(x):
+        started.set()
+        traced.wait(60)
+        return choose(x) * 2
+
+    with ThreadPoolExecutor(1) as pool:
+        analysis = pool.submit(costax.analyze(waiting), "f32[s]")
+        started.wait(60)
+        costax.analyze(lambda x: choose(x) * 3)("f32[s]")
+        traced.set()
+        assert [condition.text for condition in analysis.result().conditions] == [
+            "s - 8 != 0, which the program tests,"
+        ]
+
+
+def test_traces_share_a_scope_until_one_of_them_decides_something():
+    """A new scope for each trace would fill jax's caches, and trace every function of jax again."""
+    (n,) = costax.spec("f32[s]").shape
+    first = _jax.tracing_scope(n.scope)
+    costax.analyze(lambda x: jnp.sin(x) @ x)("f32[s]")
+    assert _jax.tracing_scope(n.scope) is first
+    costax.analyze(lambda x: x.sum() if x.shape[0] == 8 else x)("f32[s]")
+    assert _jax.tracing_scope(n.scope) is not first
 
 
 def test_a_trace_of_costax_reaches_no_trace_of_the_user():

@@ -111,14 +111,15 @@ from costax._jax.stages import traced as traced
 from costax._jax.symbolic_dims import count as count
 from costax._jax.symbolic_dims import dimension as dimension
 from costax._jax.symbolic_dims import dimensions_at as dimensions_at
-from costax._jax.symbolic_dims import fresh_scope as fresh_scope
 from costax._jax.symbolic_dims import is_inconclusive as is_inconclusive
+from costax._jax.symbolic_dims import is_retired as is_retired
 from costax._jax.symbolic_dims import is_symbolic as is_symbolic
 from costax._jax.symbolic_dims import joined_scope as joined_scope
 from costax._jax.symbolic_dims import moved_to_scope as moved_to_scope
 from costax._jax.symbolic_dims import scope_conditions as scope_conditions
 from costax._jax.symbolic_dims import scope_of as scope_of
 from costax._jax.symbolic_dims import symbolic_scopes as symbolic_scopes
+from costax._jax.symbolic_dims import tracing_scope as tracing_scope
 from costax._jax.symbolic_indexing import Decisions as Decisions
 from costax._jax.symbolic_indexing import traced_as_plain as traced_as_plain
 from costax._jax.versions import JAXLIB_VERSION as JAXLIB_VERSION

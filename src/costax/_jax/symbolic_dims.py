@@ -1,14 +1,16 @@
 """Symbolic dimensions: conversions between jax's and costax's polynomials.
 
 In jax a scope contains symbols and their constraints, and the dimensions of one call must have the same scope. Specs
-without constraints share one scope. costax moves the arguments of a call into a scope of their own before it traces.
+without constraints share one scope. costax moves the arguments of a call into a scope of its own before it traces.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 import jax
 from jax import export as _export
@@ -25,6 +27,11 @@ _core_internals: Any = _core
 _SHARED: Final[Any] = _export.SymbolicScope()
 _NUMBERS: Final = {"floordiv": polynomial.floordiv, "max": polynomial.maximum, "min": polynomial.minimum}
 _tree: Any = jax.tree
+_LOCK: Final = threading.Lock()
+# The scopes in which costax traces, by their constraints, and the decisions of the trace that retired a scope.
+_TRACING: Final[dict[tuple[str, ...], Any]] = {}
+_RETIRED: Final[WeakKeyDictionary[Any, object]] = WeakKeyDictionary()
+_MOST_SCOPES: Final = 256
 
 
 def is_inconclusive(error: BaseException) -> bool:
@@ -56,7 +63,7 @@ def scope_of(constraints: Sequence[str]) -> Any:
 
 @lru_cache(maxsize=256)
 def _scope(constraints: tuple[str, ...]) -> Any:
-    return _satisfiable(_export.SymbolicScope(constraints))
+    return _scope_with(constraints)
 
 
 def _satisfiable(scope: Any) -> Any:
@@ -163,19 +170,47 @@ def symbolic_scopes(leaves: Iterable[Any]) -> list[Any]:
 
 def joined_scope(scopes: Sequence[Any]) -> Any:
     """Return one scope with the constraints of several scopes. Raises ValueError if no sizes fulfil all of them."""
-    return _satisfiable(scopes[0]) if len(scopes) == 1 else fresh_scope(scopes)
+    return _satisfiable(scopes[0]) if len(scopes) == 1 else _scope_with(_texts(scopes))
 
 
-def fresh_scope(scopes: Sequence[Any]) -> Any:
-    """Return a new scope with the constraints of some scopes. Raises ValueError if no sizes fulfil all of them.
+def tracing_scope(scope: Any) -> Any:
+    """Return the scope in which costax traces dimensions of another scope, with its constraints.
 
-    Dimensions of two scopes are never equal, so a trace in a new scope takes no function from jax's caches. One that
-    jax traced before would not compare sizes again, and costax would not learn which sizes it treats differently; and
-    what costax traces reaches no other trace of the user.
+    Dimensions of two scopes are never equal, so jax's caches of traced functions do not mix the traces of costax with
+    those of the user. Nor with each other, once a function was traced in a scope and decided something by its sizes:
+    jax would not trace the function again, and the next program that calls it would not learn of the decision. So such
+    a scope is `retired`, and later traces have another one. Raises ValueError if no sizes fulfil the constraints.
     """
+    texts = _texts([scope])
+    with _LOCK:
+        if texts not in _TRACING:
+            if len(_TRACING) >= _MOST_SCOPES:
+                _TRACING.pop(next(iter(_TRACING)))
+            _TRACING[texts] = _scope_with(texts)
+        return _TRACING[texts]
+
+
+def retire(scope: Any, decisions: object) -> None:
+    """Use a scope for no further traces. decisions: those of the trace that decided something by sizes."""
+    with _LOCK:
+        _RETIRED.setdefault(scope, decisions)
+        for texts in [texts for texts, current in _TRACING.items() if current is scope]:
+            del _TRACING[texts]
+
+
+def is_retired(scope: Any, *, by_others_than: object) -> bool:
+    """Say whether another trace has decided something in a scope, so that a trace at that time may have missed it."""
+    with _LOCK:
+        return _RETIRED.get(scope, by_others_than) is not by_others_than
+
+
+def _texts(scopes: Sequence[Any]) -> tuple[str, ...]:
     # In their order: jax adds `8*floordiv(s, 8) == s` behind `mod(s, 8) == 0`, and drops the second that it reads.
-    texts = dict.fromkeys(str(c.debug_str) for scope in scopes for c in scope._explicit_constraints)
-    return _satisfiable(_export.SymbolicScope(tuple(texts)))
+    return tuple(dict.fromkeys(str(c.debug_str) for scope in scopes for c in scope._explicit_constraints))
+
+
+def _scope_with(texts: tuple[str, ...]) -> Any:
+    return _satisfiable(_export.SymbolicScope(texts))
 
 
 def moved_to_scope(leaf: Any, scope: Any) -> Any:

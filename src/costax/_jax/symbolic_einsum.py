@@ -30,10 +30,10 @@ _MOST: Final = 4
 _Step = tuple[int, int]
 
 
-def contract_path(original: Callable[..., Any], record: Callable[[Polynomial], None]) -> Callable[..., Any]:
+def contract_path(original: Callable[..., Any], record: Callable[[Polynomial, Any], None]) -> Callable[..., Any]:
     """Return jax's function for the order of an einsum with symbolic dimensions, which records its conditions.
 
-    original: jax's own. record: takes each polynomial that must be at least 0.
+    original: jax's own. record: takes each polynomial that must be at least 0, and the scope of the sizes.
     """
 
     def path(*operands: Any, **kwargs: Any) -> Any:
@@ -48,8 +48,9 @@ def contract_path(original: Callable[..., Any], record: Callable[[Polynomial], N
             )
         numbers = [_at_large_sizes(operand) if hasattr(operand, "dtype") else operand for operand in operands]
         ordered, contractions = _opt_einsum.contract_path(*numbers, **kwargs)
+        scope = next(extent.scope for array in arrays for extent in array.shape if is_symbolic(extent))
         for difference in _conditions(numbers, arrays):
-            record(difference)
+            record(difference, scope)
         return [operands[next(i for i, n in enumerate(numbers) if n is x)] for x in ordered], contractions
 
     return path

@@ -34,7 +34,7 @@ from jax._src.numpy import einsum as _einsum_module
 from jax._src.numpy import indexing as _indexing
 from jax._src.numpy import lax_numpy as _lax_numpy
 
-from costax._jax.symbolic_dims import count, is_symbolic
+from costax._jax.symbolic_dims import count, is_symbolic, retire
 from costax._jax.symbolic_einsum import contract_path
 from costax._jax.versions import VERSION
 from costax.core.polynomial import Polynomial, at_least
@@ -61,7 +61,7 @@ _users = 0
 _STATIC_SLICES: Final = VERSION >= (0, 9)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Decisions:
     """What a trace with symbols assumed about sizes, as polynomials by their text.
 
@@ -188,8 +188,9 @@ def _patched_handlers(original: Any) -> Any:
     """Return jax's functions for the order of an einsum by the class of a dimension."""
     unpatched = original[_Dimension]
 
-    def record(difference: Polynomial) -> None:
+    def record(difference: Polynomial, scope: Any) -> None:
         _STATE.decisions.orders[str(difference)] = difference
+        retire(scope, _STATE.decisions)
 
     patched = contract_path(unpatched, record)
 
@@ -216,6 +217,7 @@ def _record_undecided(one: Any, other: Any) -> None:
     difference = count(one) - count(other) if is_symbolic(other) or isinstance(other, int) else 1
     if isinstance(difference, Polynomial) and not (at_least(difference, 1) or at_least(-difference, 1)):
         _STATE.decisions.undecided[str(difference)] = difference
+        retire(one.scope, _STATE.decisions)
 
 
 def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -135,16 +135,19 @@ def trace(
     _check_argument_numbers(fn, args, params_argnums)
     args, kwargs, scope = in_one_scope(args, kwargs)
     options = _Options(static_argnums, static_argnames, params_argnums)
-    if scope is None:
-        return _program(fn, name, args, kwargs, None, options)
-    try:
-        fresh = _jax.fresh_scope([scope])
-        return _program(fn, name, *_moved_to_scope(args, kwargs, fresh), fresh, options)
-    except CostaxError as error:
-        # The function may close over dimensions of its arguments, as in `(n,) = x.shape; lambda x: x + jnp.zeros(n)`.
-        if _jax.is_inconclusive(error):
-            raise
-    return _program(fn, name, args, kwargs, scope, options)
+    while scope is not None:
+        own = _jax.tracing_scope(scope)
+        try:
+            program, decisions = _program(fn, name, *_moved_to_scope(args, kwargs, own), own, options)
+        except CostaxError as error:
+            # The function may close over dimensions of its arguments: `(n,) = x.shape; lambda x: x + jnp.zeros(n)`.
+            if _jax.is_inconclusive(error):
+                raise
+            break
+        # Another thread may have traced a function in this scope that this trace called.
+        if not _jax.is_retired(own, by_others_than=decisions):
+            return program
+    return _program(fn, name, args, kwargs, scope, options)[0]
 
 
 class _Options(NamedTuple):
@@ -157,8 +160,8 @@ class _Options(NamedTuple):
 
 def _program(
     fn: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], scope: Any, options: _Options
-) -> Program:
-    """Trace a function with arguments whose symbolic dimensions are in a scope."""
+) -> tuple[Program, _jax.Decisions]:
+    """Trace a function with arguments whose symbolic dimensions are in a scope; also return what it decided by them."""
     try:
         with frameworks.collected() as modules, _plainly(scope) as decisions:
             bound = frameworks.bind(fn, args, kwargs, options.params_argnums)
@@ -173,13 +176,14 @@ def _program(
     except (Exception, SystemExit) as error:
         raise _does_not_trace(fn, args, kwargs, error) from error
     program = _from_traced(traced, bound.parameters, name, paths, _tied(bound))
-    return replace(
+    program = replace(
         program,
         conditions=(*conditions_of(scope), *map(_order_condition, decisions.orders.values())),
         undecided=tuple(decisions.undecided.values()),
         modules=modules,
         own_package=frameworks.own_package(fn),
     )
+    return program, decisions
 
 
 def in_one_scope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
