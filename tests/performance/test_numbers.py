@@ -107,7 +107,7 @@ name = "A calibrated CPU"
 vendor = "x86"
 calibrated = "2026-11-30"
 [rates]
-format = 2
+format = 3
 [rates.product.64]
 f32 = [[1e6, 1e11], [1e12, 1e11]]
 """

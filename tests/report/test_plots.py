@@ -77,5 +77,5 @@ def test_what_cannot_be_drawn_is_an_error(monkeypatch):
     with pytest.raises(InputError, match="points is empty"):
         costax.plot_scaling({})
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(ExtraError, match=r"costax\[plots\]"):
+    with pytest.raises(ExtraError, match=r"pip install .*\[plots\]"):
         counted().plot_breakdown()
