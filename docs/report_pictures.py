@@ -23,6 +23,7 @@ STEP = ROOT.parent / "shared" / "oracles" / "a100_step"
 # By picture: the command that writes its page; the theme; the section at its top; the height. All are 1,200 wide.
 PICTURES: Mapping[str, tuple[Sequence[str], str, str, int]] = {
     "report-top.png": (("compare", "examples/gpt2.py:gpt2_train_step"), "light", "", 730),
+    "report-top-dark.png": (("compare", "examples/gpt2.py:gpt2_train_step"), "dark", "", 730),
     "report-light.png": (("compare", "examples/gpt2.py:gpt2_train_step"), "light", "", 1400),
     "report-dark.png": (("compare", "examples/gpt2.py:gpt2_train_step"), "dark", "#layers-section", 1300),
     "join-a100.png": (

@@ -219,3 +219,14 @@ def test_the_docstring_lists_every_argument(name, function):
         one for line in re.findall(r"^ {8,12}(\w+(?:, \w+)*): ", arguments, re.MULTILINE) for one in line.split(", ")
     }
     assert [each for each in names if each not in described] == []
+
+
+def test_texts_serve_as_specs_in_a_target_too():
+    target = costax.Target(layers, ("f32[64,64]",), {"w": "f32[64,64]"})
+    assert costax.analyze(target)().total == costax.analyze(layers)(X, X).total
+    assert costax.compare(target)().jaxpr.total == costax.analyze(layers)(X, X).total
+    symbolic = costax.analyze(costax.Target(lambda x: x @ x.T, ("f32[a,8]",)))()
+    assert str(symbolic.macs) == "8*a^2"
+    assert symbolic.evaluate(a=4).macs == 8 * 4 * 4
+    with pytest.raises(costax.CostaxError, match=r"'q32\[8\]' is not a valid spec"):
+        costax.Target(jnp.sin, ("q32[8]",))

@@ -91,9 +91,9 @@ def test_merging_twice_changes_nothing(rows):
 
 def test_top_keeps_the_costliest_of_each_level_and_sums_the_others():
     model = analysis_of({"a": 1, "b": 9, "c": 2, "d/x": 5, "d/y": 1})
-    assert labels(model, top=2) == ["(2 others)", "b", "d", "x", "y"]
-    assert flops(model, top=2) == ["3", "9", "6", "5", "1"]
-    assert labels(model, top=1) == ["(3 others)", "b"]
+    assert labels(model, top=2) == ["b", "d", "x", "y", "(2 others)"]
+    assert flops(model, top=2) == ["9", "6", "5", "1", "3"]
+    assert labels(model, top=1) == ["b", "(3 others)"]
     assert labels(model, by="source", top=1) == ["a.py:3"]
 
 

@@ -10,6 +10,7 @@ from costax.analysis import growth, symbols
 from costax.analysis.counts import Counts
 from costax.core.cost import FIELDS, Count
 from costax.core.display import reporter
+from costax.core.listing import listed
 
 if TYPE_CHECKING:
     from costax.analysis.budgets import Budget
@@ -198,6 +199,7 @@ class Analysis(Counts):
 
     # Symbols.
 
+    @listed
     def formula(self, field: str, by: str | None = None, depth: int | None = None) -> Any:
         """Return a field as an exact Polynomial, or with `by` a Polynomial for each line of a table.
 
@@ -229,6 +231,7 @@ class Analysis(Counts):
         """
         return symbols.evaluate(self, *args, **kwargs)
 
+    @listed
     def evaluate_many(
         self, fields: Sequence[str] = tuple(FIELDS), *args: Mapping[str, Any], exact: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
@@ -255,6 +258,7 @@ class Analysis(Counts):
         """
         return growth.degree(self, symbol, field)
 
+    @listed
     def leading(self, symbol: str, field: str = "flops", depth: int | None = None) -> dict[str, growth.Leading]:
         """Return the leading term of each scope in a symbol, the highest degree first.
 

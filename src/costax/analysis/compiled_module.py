@@ -134,6 +134,7 @@ class CompiledModule(ModuleAnalysis):
         )
 
     @cached_property
+    @listed
     def collectives(self) -> tuple[Collective, ...]:
         """The collectives of one device, in the order of the module."""
         module = self.replay.module

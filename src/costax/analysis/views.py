@@ -23,6 +23,7 @@ C = TypeVar("C", bound=Counts)
 Rows = Mapping[Row, Cost]
 Sizes = Mapping[tuple[Scope, str], Size]
 
+_OTHERS: Final = re.compile(r"\(\d+ others\)")
 _NUMBER: Final = re.compile(r"\d+")
 # Equal layers that are not neighbours are merged only if there are at least three and each has layers inside.
 _FEWEST_APART: Final = 3
@@ -71,7 +72,10 @@ def top(analysis: C, most: int, key: Callable[[Cost], Count]) -> C:
                     names[below.scope] = (*path, f"({len(ranked) - most} others)")
 
     rename(scope_tree(analysis), ())
-    return view(analysis, names)
+    cut = view(analysis, names)
+    # The lines keep the order of the program, and the sum of the others stands below them.
+    rows = sorted(cut.rows.items(), key=lambda item: any(_OTHERS.fullmatch(part) for part in item[0].scope))
+    return replace(cut, saved_rows=dict(rows))
 
 
 def top_primitives(rows: Rows, most: int, key: Callable[[Cost], Count]) -> dict[Row, Cost]:

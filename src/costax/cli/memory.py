@@ -142,7 +142,7 @@ def _shown(analysis: Analysis, device: Device, most: int, *, fused: bool) -> Any
     parts.append(columns(("size", "array", "primitive", "scope", "source", "alive because"), buffers))
     if use.unmodelled:
         doubts = ", ".join(use.unmodelled)
-        parts.append(one_line(f"The workspace of these calls is unknown: {doubts}."))
+        parts.append(one_line(f"The memory of these is not modelled: {doubts}."))
     return Group(*parts)
 
 

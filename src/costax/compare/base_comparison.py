@@ -201,6 +201,7 @@ class BaseComparison(Displayed, Generic[S]):
                 sums[key(delta)] = Pair.sum((sums.get(key(delta), Pair()), part))
         return sums
 
+    @listed
     def communication(self, depth: int | None = None) -> list[Communication]:
         """Return what one device sends, by layer, direction, kind of collective, mesh axes and link; most bytes first.
 

@@ -166,6 +166,7 @@ class StageCost(Printed):
         return not self.unknown_loops and not self.conditionals and not self.opaque
 
     @property
+    @listed
     def collectives(self) -> tuple[Collective, ...]:
         """The collectives of one device, in program order, with their layer, direction, mesh axes and links."""
         return self._collectives

@@ -20,6 +20,7 @@ import numpy as np
 
 from costax import _jax
 from costax._jax import pytrees
+from costax._jax.spec import with_specs
 from costax.core.display import Printed
 from costax.core.equation import Operand
 from costax.core.foreign import message_of, representation
@@ -91,6 +92,12 @@ class Target(Printed):
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     params_argnums: int | Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Replace texts by the arrays that they describe. Raises InputError for a text that is not a valid spec."""
+        args, kwargs = with_specs(self.args, self.kwargs)
+        object.__setattr__(self, "args", args)
+        object.__setattr__(self, "kwargs", kwargs)
 
     def __repr__(self) -> str:
         """Return the name of the function and the number of its arguments."""

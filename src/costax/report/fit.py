@@ -31,7 +31,7 @@ def render(fit: Fit) -> Text:
     if fit.device.of_chip > 1:
         lines.append(f"  jax sees one chip as {fit.device.of_chip} devices; the memory is that of one of them.")
     if fit.unmodelled:
-        lines.append(f"  More may be needed: the workspace of these calls is unknown: {', '.join(fit.unmodelled)}.")
+        lines.append(f"  More may be needed; the memory of these is not modelled: {', '.join(fit.unmodelled)}.")
     if fit.answer == "unsure":
         lines.append(
             "Ask the compiler: costax fits TARGET --device NAME --xla."

@@ -16,8 +16,11 @@ from costax.core.size import Size
 from costax.report.text import columns
 
 _OF_COSTS = ("macs", "flops", "transcendentals", "ops", "bytes_unfused")
-# What a table of rules and of devices shows; the other fields of these classes are code and sources.
-_SHOWN: Mapping[str, tuple[str, ...]] = {"Rule": ("name", "file", "line", "higher_order", "free")}
+# The columns of a table of values whose other fields are code, sources or details.
+_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "Collective": ("opcode", "scope", "direction", "axes", "link", "executed", "sent"),
+    "Rule": ("name", "file", "line", "higher_order", "free"),
+}
 
 
 def render(entries: Any) -> Table:
