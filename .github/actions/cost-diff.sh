@@ -5,6 +5,8 @@
 # command for both versions; may be empty. FOLDER: for records and the summary. Exit code 1: a threshold was crossed, or
 # a program of the working tree could not be counted.
 set -uo pipefail
+# Lines of progress are no part of an error.
+export COSTAX_QUIET=1
 
 mkdir -p "$FOLDER"
 FOLDER=$(cd "$FOLDER" && pwd)

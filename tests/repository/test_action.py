@@ -118,6 +118,16 @@ def test_a_comparison_has_what_the_compiler_made_of_it(repository):
     assert "16.4 kFLOP" in summary
 
 
+@pytest.mark.slow
+def test_a_threshold_on_compiled_counts_names_the_layers_that_the_compiler_made_larger(repository):
+    code, summary = repository.compared("model.py:net", COMPILE_FOR="cpu", FAIL_ON="executed_flops > +1%")
+    assert code == 1
+    # Both programs have the same name, and a layer without a scope.
+    assert "### jit\\_layer\n" in summary
+    assert re.search(r"Where executed FLOPs changed:\n\n.*\n.*\n\| \(no scope\) \|.* \+100 % \|", summary), summary
+    assert "importing" not in summary
+
+
 def test_a_comment_is_made_once_and_changed_later(repository, tmp_path):
     log = tmp_path / "calls"
     fake = Path(repository.path.split(os.pathsep)[0]) / "gh"

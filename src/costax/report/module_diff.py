@@ -104,20 +104,24 @@ def to_record(diff: ModuleDiff, depth: int | None = None) -> dict[str, Any]:
 
 
 def as_markdown(diff: ModuleDiff, failures: Sequence[Any] = ()) -> str:
-    """Return a summary for a pull request."""
+    """Return a summary for a pull request: the totals, and the layers in which the first total that differs changed."""
     from costax.report.formats import escaped, grid
+    from costax.report.pull_request import layers_as_markdown
 
-    total = diff.total
+    changes = {name: diff.total.change(name) for name in COMPILED}
     rows = [
         (HEADINGS[name], *(_short(name, n) for n in (c.before, c.after)), signed_percent(c))
-        for name in COMPILED
-        for c in (total.change(name),)
+        for name, c in changes.items()
+        if c.before or c.after
     ]
-    text = [f"### {escaped(diff.before.name)} to {escaped(diff.after.name)}", ""]
-    text += grid(("", "before", "after", "change"), rows, numeric_from=1)
-    text += ["", *(f"* {escaped(sentence)}" for sentence in _unknown(diff))] if _unknown(diff) else []
-    text += ["", *(f"* **{escaped(str(failure))}**" for failure in failures)] if failures else []
-    return "\n".join(text) + "\n"
+    title = " to ".join(dict.fromkeys((diff.before.name, diff.after.name)))
+    text = [f"### {escaped(title)}", "", *(f"* **{escaped(str(failure))}**" for failure in failures)]
+    text += [""] if failures else []
+    text += [*grid(("", "before", "after", "change"), rows, numeric_from=1), ""]
+    field = next((name for name, c in changes.items() if c.delta), "")
+    text += layers_as_markdown(diff, field, HEADINGS[field]) if field else []
+    text += [*(f"* {escaped(sentence)}" for sentence in _unknown(diff))]
+    return "\n".join(text).rstrip("\n") + "\n"
 
 
 def _record(change: Change) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from costax.analysis.budgets import text
-from costax.analysis.diff import Change, Diff, Layer, fields
+from costax.analysis.diff import Change, Diff, fields
 from costax.analysis.thresholds import Failure, described, signed_percent
 from costax.analysis.views import label, templates
 from costax.core.cost import Count
@@ -16,6 +16,7 @@ from costax.report.formats import escaped, grid
 from costax.report.passes import difference
 
 if TYPE_CHECKING:
+    from costax.analysis.module_diff import ModuleDiff
     from costax.compare.base_comparison import BaseComparison, StageView
 
 # The fields of the summary, most important first; a field that did not change is not shown.
@@ -49,6 +50,15 @@ class ChangedLayers:
     change: Change
 
 
+class _OneLayer(Protocol):
+    """A layer of a diff of programs or of compiled programs."""
+
+    @property
+    def scope(self) -> str: ...
+
+    def change(self, field: str) -> Change: ...
+
+
 def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
     """Return the summary of a diff as Markdown: the failures, the totals, the layers that changed."""
     total = diff.total
@@ -69,13 +79,7 @@ def as_markdown(diff: Diff, failures: Sequence[Failure] = ()) -> str:
             "",
         ]
     field = leading_field(diff)
-    changed = places(diff, field)
-    if changed:
-        lines += [f"Where {_NAMES.get(field, field)} changed:", ""]
-        cells = [(entry.name, *_row(field, entry.change)) for entry in changed[:_MOST]]
-        lines += grid(("layer", "before", "after", "change", "%"), cells, numeric_from=1)
-        lines += [f"\n{len(changed) - _MOST} more layers changed."] if len(changed) > _MOST else []
-        lines.append("")
+    lines += layers_as_markdown(diff, field, _NAMES.get(field, field))
     return "\n".join(lines)
 
 
@@ -132,12 +136,12 @@ def leading_field(diff: Diff) -> str:
     return next((f for f in (*_FIELDS, *fields()) if any(layer.change(f).delta for layer in layers)), "flops")
 
 
-def places(diff: Diff, field: str) -> list[ChangedLayers]:
+def places(diff: Diff | ModuleDiff, field: str) -> list[ChangedLayers]:
     """Return the layers whose own work changed in a field, largest change first.
 
     Layers whose paths differ in one number and whose changes are equal share an entry, `block_0..11 x 12`.
     """
-    layers = [layer for layer in diff.layers() if layer.change(field).delta]
+    layers: list[_OneLayer] = [layer for layer in diff.layers() if layer.change(field).delta]
     changed = [
         ChangedLayers(
             _name([layer.scope or "(no scope)" for layer in group]),
@@ -148,9 +152,9 @@ def places(diff: Diff, field: str) -> list[ChangedLayers]:
     return sorted(changed, key=lambda entry: -magnitude(entry.change.delta))
 
 
-def _same_change(layers: Sequence[Layer], field: str) -> Iterator[list[Layer]]:
+def _same_change(layers: Sequence[_OneLayer], field: str) -> Iterator[list[_OneLayer]]:
     """Yield groups of layers whose paths differ in one number and whose changes are equal."""
-    groups: dict[Hashable, list[Layer]] = {}
+    groups: dict[Hashable, list[_OneLayer]] = {}
     for layer in layers:
         change = layer.change(field)
         for template in templates(layer.scope):
@@ -167,6 +171,16 @@ def _same_change(layers: Sequence[Layer], field: str) -> Iterator[list[Layer]]:
 
 def _name(scopes: Sequence[str]) -> str:
     return scopes[0] if len(scopes) == 1 else label(scopes)
+
+
+def layers_as_markdown(diff: Diff | ModuleDiff, field: str, name: str) -> list[str]:
+    """Return a table of the layers whose own work changed in a field, largest change first; [] if none did."""
+    changed = places(diff, field)
+    if not changed:
+        return []
+    cells = [(entry.name, *_row(field, entry.change)) for entry in changed[:_MOST]]
+    lines = [f"Where {name} changed:", "", *grid(("layer", "before", "after", "change", "%"), cells, numeric_from=1)]
+    return [*lines, *([f"\n{len(changed) - _MOST} more layers changed."] if len(changed) > _MOST else []), ""]
 
 
 def _row(field: str, change: Change) -> tuple[str, str, str, str]:
