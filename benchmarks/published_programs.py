@@ -113,6 +113,16 @@ def _adam(weight, gradient, state):
     return exact.astype(weight.dtype), (exact, mean, square)
 
 
+class _OneHot:
+    """Weights of an embedding; a product with a one-hot matrix picks its rows (`use_iota_embed` of MaxText)."""
+
+    def __init__(self, weights) -> None:
+        self.weights = weights
+
+    def __getitem__(self, tokens):
+        return jax.nn.one_hot(tokens, self.weights.shape[0], dtype=self.weights.dtype) @ self.weights
+
+
 @cache
 def training(
     model: str,
@@ -123,13 +133,15 @@ def training(
     replicas: int = 1,
     saved: str = "",
     capacity: float = 0.0,
+    one_hot: bool = False,
 ) -> costax.Analysis:
     """A training step of a language model on one device. AdamW updates the weights of the layers that it has.
 
     recompute: "full", "mlp" for the feed-forward part alone, or "" for nothing. saved: what is kept of it, as MaxText
     names it. shards: devices that share the weights (FSDP): each layer gathers them, and scatters their gradients.
     replicas: how many such groups sum their gradients. capacity: of the experts, over an even share of the tokens;
-    each gets as many rows, by products with one-hot matrices. 0: experts get the tokens that chose them.
+    each gets as many rows, by products with one-hot matrices. 0: experts get the tokens that chose them. one_hot: the
+    embedding is such a product too. The logits are float32, as MaxText has them by default (`cast_logits_to_fp32`).
     """
     import language_models
     import published_models
@@ -164,7 +176,13 @@ def training(
         params = language_models.parameters(sizes)
         groups = [[{n: _shard(w, shards) for n, w in p.items()} for p in group] for group in params["groups"]]
         params = {**params, "groups": groups}
-        gradient = jax.value_and_grad(partial(language_models.loss, model=sizes))
+
+        def loss(params, tokens):
+            embed = _OneHot(params["embed"]) if one_hot else params["embed"]
+            logits = language_models.forward({**params, "embed": embed}, tokens, sizes).astype(jnp.float32)
+            return -jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], -1).mean()
+
+        gradient = jax.value_and_grad(loss)
 
         exact = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), groups)
 
