@@ -284,6 +284,65 @@ def test_ragged_products_of_a_cpu_store_their_masks_and_their_operands_in_both_o
     assert found.parts["temporaries"] == pytest.approx(used.temp_size_in_bytes, rel=0.1)
 
 
+def residual_layers(ws, x, *, remat):
+    def layer(w1, w2, x):
+        return x + jnp.tanh(jnp.tanh(x @ w1) @ w2)
+
+    for w1, w2 in ws:
+        x = (jax.checkpoint(layer) if remat else layer)(w1, w2, x)
+    return jnp.square(x).mean()
+
+
+# XLA for an H100: temp_size_in_bytes.
+@pytest.mark.parametrize(("remat", "xla"), [(True, 125_830_432), (False, 335_544_592)])
+def test_a_gpu_recomputes_a_block_only_when_the_backward_pass_arrives_there(remat, xla):
+    def loss(ws, x):
+        return residual_layers(ws, x, remat=remat)
+
+    ws = [(f32("f32[512,2048]"), f32("f32[2048,512]"))] * 6
+    found = costax.analyze(jax.grad(loss))(ws, f32("f32[4096,512]")).memory
+    assert found.parts["temporaries"] == pytest.approx(xla, rel=1e-3)
+
+
+def test_a_cpu_removes_the_barrier_of_a_recomputation_before_it_makes_the_schedule():
+    ws = [(f32("f32[512,2048]"), f32("f32[2048,512]"))] * 6
+    by_remat = [
+        costax.analyze(jax.grad(lambda ws, x, remat=remat: residual_layers(ws, x, remat=remat)))(
+            ws, f32("f32[4096,512]")
+        ).memory.compiled_by(XLA_CPU)
+        for remat in (False, True)
+    ]
+    plain, remat = (found.parts["temporaries"] for found in by_remat)
+    assert remat > 0.9 * plain
+
+
+# XLA for an H100: the zeros of all tables of one shape are filled by one kernel.
+@pytest.mark.parametrize(("shapes", "xla"), [([50000] * 5, 64_000_040), (range(50000, 50040, 8), 12_808_192)])
+def test_the_gradients_of_several_lookups_are_filled_with_zeros_together(shapes, xla):
+    def loss(tables, i):
+        return sum(jnp.square(table[i]).sum() for table in tables)
+
+    def step(tables, i):
+        return [table - 0.1 * g for table, g in zip(tables, jax.grad(loss)(tables, i), strict=True)]
+
+    tables = [f32(f"f32[{rows},64]") for rows in shapes]
+    found = costax.analyze(jax.jit(step, donate_argnums=0))(tables, f32("i32[512]")).memory
+    assert found.parts["temporaries"] == pytest.approx(xla, rel=1e-3)
+
+
+def test_a_product_that_contracts_several_axes_is_split_like_one_that_contracts_one():
+    def contract(a, b):
+        axes = tuple(range(a.ndim - 1))
+        return lax.dot_general(a, b, ((axes, axes), ((), ())))
+
+    # XLA for an H100: gemm_fusion_dot.1 = f32[16,256,512].
+    parts = 16 * 256 * 512 * 4
+    several = memory(contract, "f32[4,64,32,256]", "f32[4,64,32,512]")
+    one = memory(contract, "f32[8192,256]", "f32[8192,512]")
+    assert several.parts["temporaries"] == pytest.approx(parts, rel=1e-3)
+    assert one.parts["temporaries"] == several.parts["temporaries"]
+
+
 def test_parts_that_are_no_whole_tiles_are_joined_before_the_product():
     def three(x, q, k, v, g):
         return jnp.tanh(x @ q) @ g, jnp.tanh(x @ k) @ g, jnp.tanh(x @ v) @ g

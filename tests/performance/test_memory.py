@@ -268,7 +268,7 @@ def missed_bars(rows) -> set[str]:
         "small, within 25 %": sum(abs(e - t) <= 0.25 * t for e, t in small) >= 0.75 * len(small),
         "large, median": median(abs(e - t) / t for e, t in large) <= 0.10,
         "large, within 10 %": sum(abs(e - t) <= 0.10 * t for e, t in large) >= 0.5 * len(large),
-        "large, within 25 %": sum(abs(e - t) <= 0.25 * t for e, t in large) >= 0.8 * len(large),
+        "large, within 25 %": sum(abs(e - t) <= 0.25 * t for e, t in large) >= 0.84 * len(large),
         # A buffer of one alignment more or less is a quarter of many small programs.
         "too low without a doubt, programs": len(silent) <= 0.065 * len(rows),
         "too low without a doubt, large programs": sum(t >= SMALL for t in silent) <= 0.04 * len(large),

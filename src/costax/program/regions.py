@@ -51,7 +51,8 @@ class Op:
     of these. loop: whether the regions run repeatedly. carried: positions of the inputs that are the first carry.
     axis_sizes: of the manual mesh axes around the equation. parts: how many devices share its work evenly. call: the
     one region is a function, and the outputs are those of its results that it computes, in their order. inserted: the
-    traits of an op that a compiler inserts beside an equation, such as a cast of an operand.
+    traits of an op that a compiler inserts beside an equation, such as a cast of an operand. after: values that exist
+    before the op runs although it does not read them: the operands of the barrier behind which a recomputation starts.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Op:
     carried: range = range(0)
     call: bool = False
     inserted: Traits | None = None
+    after: tuple[int, ...] = ()
 
     @property
     def equation(self) -> Any:
@@ -152,13 +154,15 @@ def program(
 class _OpContext(NamedTuple):
     """The scope and direction of equations below the region, and the sizes of the manual mesh axes around them.
 
-    devices: how many devices run the program.
+    devices: how many devices run the program. barrier: the values that the barrier of a recomputation around the
+    equations waits for.
     """
 
     scope: Scope = ()
     direction: str = ""
     axis_sizes: Mapping[str, Count] = {}
     devices: int = 1
+    barrier: tuple[int, ...] = ()
 
     @property
     def parts(self) -> int:
@@ -212,6 +216,8 @@ class _Builder(Interpreter["int | None", _OpContext]):
             axis_sizes=surroundings.axis_sizes,
             parts=surroundings.parts,
         )
+        if not set(context.barrier).isdisjoint(operands):
+            op.after = context.barrier
         op.regions, op.nodes = tuple(region for region, _, _ in inner), tuple(child for _, _, child in inner)
         op.loop = bool(inner) and inner[0][1].loop
         if op.loop:
@@ -248,7 +254,11 @@ class _Builder(Interpreter["int | None", _OpContext]):
                     shard if context.devices > 1 else min(region.values[number].nbytes, shard)
                 )
             inputs.append(number)
-        results = self.run(body.jaxpr, child.children, inputs, context.inside(node, body))
+        inside = context.inside(node, body)
+        barrier = _behind_a_barrier(node, inputs)
+        if barrier:
+            inside = inside._replace(barrier=barrier)
+        results = self.run(body.jaxpr, child.children, inputs, inside)
         return [
             region.add(_jax.operand(var.aval), "constant") if number is None else number
             for var, number in zip(node.equation.outvars, results, strict=True)
@@ -324,3 +334,17 @@ class _Builder(Interpreter["int | None", _OpContext]):
         carry = [] if body.name == CONDITION else region.inputs[fixed : fixed + body.carried]
         region.carries = [*carry, *[None] * (len(region.outputs) - len(carry))]
         return region
+
+
+def _behind_a_barrier(node: Node, inputs: Sequence[int]) -> tuple[int, ...]:
+    """Return the inputs of a recomputation that a barrier joins: no op behind it runs before all of them exist.
+
+    The cotangents of a checkpointed function are among them, so that its recomputation waits for the backward pass to
+    arrive. Source: jax, _src/ad_checkpoint.py, _remat_lowering.
+    """
+    params = node.equation.params
+    prevented = params.get("prevent_cse", False)
+    if not params.get("differentiated", False):
+        return ()
+    chosen = (prevented,) * len(inputs) if isinstance(prevented, bool) else prevented
+    return tuple(dict.fromkeys(x for x, joined in zip(inputs, chosen, strict=False) if joined))

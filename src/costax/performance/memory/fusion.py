@@ -148,6 +148,8 @@ def _unfusible(region: Region, model: CompilerModel) -> set[int]:
         if value.kind in ("argument", "carry", "outer"):
             kept.add(number)
     for op in region.ops:
+        # A barrier reads arrays.
+        kept.update(op.after)
         product = dot_kind.kind(op, model) if op.traits.contraction is ContractionKind.PRODUCT else ""
         if not op.traits.computed_where_used and product != "small" and not reduces_last_axis(op):
             kept.update(op.outputs)

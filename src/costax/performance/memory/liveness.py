@@ -171,7 +171,9 @@ class _RegionLiveness:
         """Return the kernels of the region and what each must wait for."""
         values = self.region.values
         sizes = [0 if x in self.pinned else values[x].nbytes for x in range(len(values))]
-        return kernel_graph(self.region, self.fusion, self.kernels, sizes)
+        model = self.analysis.model
+        barriers = model is not None and model.kind != "cpu"
+        return kernel_graph(self.region, self.fusion, self.kernels, sizes, barriers=barriers)
 
     def live_ranges(self, order: Sequence[int]) -> LiveRanges:
         """Go through the kernels in order: allocate the results of each, note the bytes, free the operands that die.

@@ -66,7 +66,9 @@ def _groups(region: Region, largest: int) -> list[list[int]]:
         for position in (0, 1):
             if _other_is_one_axis(op, position):
                 dtypes = tuple(region.values[x].operand.dtype for x in (*op.inputs, *op.outputs) if x is not None)
-                key = (op.inputs[position], position, str(op.equation.params["dimension_numbers"]), dtypes)
+                # Behind the barrier of a recomputation an operand is another one.
+                dimensions = str(op.equation.params["dimension_numbers"])
+                key = (op.inputs[position], position, dimensions, dtypes, id(op.after) if op.after else 0)
                 by_operand.setdefault(key, []).append(number)
     taken: set[int] = set()
     groups: list[list[int]] = []
@@ -137,12 +139,15 @@ def _together(parts: list[int], values: list[Value]) -> int:
 
 
 def _in_order(ops: list[Op], values: list[Value]) -> list[Op]:
-    """Return the ops with producers before users, otherwise in the order of the program; number their results."""
+    """Return the ops with producers before users, otherwise in the order of the program; number their results.
+
+    Operands of a barrier come before the ops behind it.
+    """
     producer = {x: number for number, op in enumerate(ops) for x in op.outputs}
     users: list[list[int]] = [[] for _ in ops]
     pending = [0] * len(ops)
     for number, op in enumerate(ops):
-        before = {producer[x] for x in op.inputs if x in producer}
+        before = {producer[x] for x in (*op.inputs, *op.after) if x in producer}
         pending[number] = len(before)
         for earlier in before:
             users[earlier].append(number)

@@ -9,7 +9,7 @@ these is an op with a result of its own, which may be fused, and which takes mem
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -18,13 +18,15 @@ from costax.core.dtypes import bits
 from costax.core.equation import Operand
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
+from costax.performance.memory.simplifications import is_scatter, scalar_broadcasts
 from costax.program.regions import Op, Region, Value
-from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKind, Function, Traits
+from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKind, Function, Implementation, Traits
 
 _CAST = ELEMENTWISE.but(function=Function.CONVERT)
 _TRANSPOSE = MOVEMENT.but(permutes=True)
 _EXPANSION = MOVEMENT.but(repeats=True)
-_NARROW = ("bf16", "f16")
+# Floating-point numbers of 8 and 16 bits.
+_NARROW = ("bf16", "f16", "f8_e4m3fn", "f8_e5m2")
 # Smaller draws are no part of any peak.
 _LARGE_DRAW = 1 << 10
 # A loop that copies what it carries: it needs its result once more.
@@ -74,40 +76,50 @@ def with_expanded_groups(region: Region, model: CompilerModel) -> Region:
 
 
 def with_shared_initial_values(region: Region, model: CompilerModel) -> Region:
-    """Return a program with one op that fills the stacked results of all its scans of one shape, before the first.
+    """Return a program with one op that fills the arrays of zeros of one shape, of all its scans and scatters.
 
-    A scan writes its stacked results into an array of zeros. The zeros of one shape are one broadcast after common
-    subexpressions are gone, copy insertion makes a copy for each loop, and copy_fusion.cc puts all copies into the
-    kernel that fills the first, if they are at most `most_sources`; so those of all scans are alive from the first scan
-    on. copy_fusion.cc does that for the entry computation alone, so the body of a loop is left as it is. (XLA after
-    August 2026 fills arrays from 1 MiB apart again.) Example: nothing but the last of six checkpointed blocks needs its
-    recomputed activations now, and all six have their memory.
+    A scan writes its stacked results into an array of zeros, and so does the gradient of a lookup or of a maximum over
+    windows. The zeros of one shape are one broadcast after common subexpressions are gone, copy insertion makes a copy
+    for each loop and each scatter, and copy_fusion.cc puts all copies into the kernel that fills the first, if they
+    are at most `most_sources`; so all are alive from the first on. copy_fusion.cc does that for the entry computation
+    alone, so the body of a loop is left as it is. (XLA after August 2026 fills arrays from 1 MiB apart again.)
+    Example: nothing but the last of six checkpointed blocks needs its recomputed activations now, and all six have
+    their memory.
     """
-    scans = [op for op in region.ops if op.loop and not op.has_condition]
+    zeros = scalar_broadcasts(region)
     by_shape: dict[Operand, list[tuple[int, int]]] = {}
-    for scan, op in enumerate(scans):
-        for x in op.outputs[len(op.carried) :]:
-            by_shape.setdefault(region.values[x].operand, []).append((scan, x))
+    for number, op in enumerate(region.ops):
+        stacked: Sequence[int] = ()
+        scatters = op.traits.in_place and is_scatter(op) and op.inputs[0] in zeros
+        if op.loop and not op.has_condition:
+            stacked = op.outputs[len(op.carried) :]
+        elif scatters or op.traits.implementation is Implementation.WINDOW_SCATTER:
+            stacked = op.outputs
+        for x in stacked:
+            by_shape.setdefault(region.values[x].operand, []).append((number, x))
     shared = [
         pairs
         for pairs in by_shape.values()
-        if len({scan for scan, _ in pairs}) > 1 and len(pairs) <= model.most_sources
+        if len({number for number, _ in pairs}) > 1 and len(pairs) <= model.most_sources
     ]
     if not shared:
         return region
     rewriter = _Rewriter(region)
-    zeros: dict[int, int] = {}
+    filled: dict[int, int] = {}
     for pairs in shared:
-        first = scans[pairs[0][0]]
+        first = region.ops[pairs[0][0]]
         made = {x: rewriter.value(x, "") for _, x in pairs}
         rewriter.append(
             replace(first, name="zeros", inputs=(), outputs=tuple(made.values()), regions=(), nodes=(), loop=False,
-                    carried=range(0), inserted=NO_TRAITS)
+                    carried=range(0), inserted=NO_TRAITS, after=())
         )  # fmt: skip
-        zeros |= made
+        filled |= made
     for op in region.ops:
-        added = tuple(zeros[x] for x in op.outputs if x in zeros)
-        rewriter.append(replace(op, inputs=(*op.inputs, *added)) if added else op)
+        added = tuple(filled[x] for x in op.outputs if x in filled)
+        if added and op.traits.in_place:
+            rewriter.append(replace(op, inputs=(*added, *op.inputs[1:])))
+        else:
+            rewriter.append(replace(op, inputs=(*op.inputs, *added)) if added else op)
     return rewriter.region
 
 
@@ -246,7 +258,7 @@ class _Rewriter:
         """Add a value like another one, in another dtype; "": the same. Return its number."""
         like = self.region.values[x]
         operand = Operand(like.operand.shape, dtype or like.operand.dtype)
-        nbytes = like.nbytes * (2 if dtype else 1)
+        nbytes = like.nbytes * bits(operand.dtype) // bits(like.operand.dtype)
         self.region.values.append(Value(operand, "computed", nbytes))
         return len(self.region.values) - 1
 

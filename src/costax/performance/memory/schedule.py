@@ -38,13 +38,19 @@ class KernelGraph:
     roots: list[int] = field(default_factory=list[int])
 
 
-def kernel_graph(region: Region, fusion: Fusion, kernels: Sequence[int], sizes: list[Count]) -> KernelGraph:
+def kernel_graph(
+    region: Region, fusion: Fusion, kernels: Sequence[int], sizes: list[Count], *, barriers: bool = False
+) -> KernelGraph:
     """Return the graph of the kernels of a region.
 
     kernels: the numbers of the ops that end a kernel. An op that updates an array in place waits for the ops that read
-    the array before it in the program, so that no copy is needed.
+    the array before it in the program, so that no copy is needed. barriers: recomputations wait for their barriers:
+    XLA for GPUs removes those after it has made the schedule (gpu_compiler.cc), XLA for CPUs before (cpu_compiler.cc).
     """
     graph = KernelGraph(list(kernels), sizes=sizes)
+    behind = _behind_barriers(region, fusion) if barriers else {}
+    computing = {x: number for number in kernels for x in region.ops[number].outputs}
+    graph.users = {number: [] for number in kernels}
     producer: dict[int, int] = {}
     readers: dict[int, list[int]] = {}
     for number, value in enumerate(region.values):
@@ -59,8 +65,9 @@ def kernel_graph(region: Region, fusion: Fusion, kernels: Sequence[int], sizes: 
         if (op.traits.in_place or op.loop) and read:
             updated = [read[0]] if op.traits.in_place else [op.inputs[i] for i in op.carried]
             waits += [r for x in updated if x is not None for r in readers.get(x, ())]
+        for barrier in behind.get(number, ()):
+            waits += [computing[x] for x in barrier if x in computing]
         graph.operands[number] = list(dict.fromkeys(waits))
-        graph.users[number] = []
         for before in graph.operands[number]:
             graph.users[before].append(number)
         for x in read:
@@ -68,6 +75,20 @@ def kernel_graph(region: Region, fusion: Fusion, kernels: Sequence[int], sizes: 
         producer.update(dict.fromkeys(op.outputs, number))
     graph.roots = list(dict.fromkeys(producer[x] for x in region.outputs if x in producer))
     return graph
+
+
+def _behind_barriers(region: Region, fusion: Fusion) -> dict[int, list[tuple[int, ...]]]:
+    """Return by op the barriers that it waits for, directly or through the ops that are fused into it."""
+    by_op: dict[int, list[tuple[int, ...]]] = {}
+    by_value: dict[int, list[tuple[int, ...]]] = {}
+    for number, op in enumerate(region.ops):
+        barriers = {id(op.after): op.after} if op.after else {}
+        for x in op.inputs:
+            barriers |= {id(barrier): barrier for barrier in by_value.get(x, ())} if x is not None else {}
+        if barriers:
+            by_op[number] = list(barriers.values())
+            by_value |= {x: by_op[number] for x in op.outputs if x not in fusion.buffers}
+    return by_op
 
 
 def breadth_first(graph: KernelGraph) -> list[int]:

@@ -23,15 +23,10 @@ def simplified(region: Region) -> Region:
     A product that is transposed is a product with the operands exchanged. Source: algebraic_simplifier.cc,
     HandleTranspose.
     """
-    zeros = {
-        x
-        for op in region.ops
-        if op.traits.repeats and all(y is None or region.values[y].operand.size == 1 for y in op.inputs)
-        for x in op.outputs
-    }
+    zeros = scalar_broadcasts(region)
     users: list[list[int]] = [[] for _ in region.values]
     for number, op in enumerate(region.ops):
-        for x in op.inputs:
+        for x in (*op.inputs, *op.after):
             if x is not None:
                 users[x].append(number)
     results = set(region.outputs)
@@ -71,6 +66,16 @@ def simplified(region: Region) -> Region:
         for x in op.outputs:
             values[x].op = number
     return replace(region, values=values, ops=kept)
+
+
+def scalar_broadcasts(region: Region) -> set[int]:
+    """Return the values that repeat one number, as arrays of zeros do."""
+    return {
+        x
+        for op in region.ops
+        if op.traits.repeats and all(y is None or region.values[y].operand.size == 1 for y in op.inputs)
+        for x in op.outputs
+    }
 
 
 def is_scatter(op: Op) -> bool:

@@ -144,7 +144,7 @@ def _partial_sums(op: Op, model: CompilerModel) -> Count:
     """
     contracted, batched = op.equation.params["dimension_numbers"]
     left, right = (var.aval.shape for var in op.equation.invars)
-    if len(contracted[0]) != 1 or not all(isinstance(n, int) for n in (*left, *right)):
+    if not contracted[0] or not all(isinstance(n, int) for n in (*left, *right)):
         return 0
     width, out = _width(op.equation.invars[0]), _width(op.equation.outvars[0])
     if not dtypes.is_floating(_dtype(op.equation.invars[0])) or width > 4:
@@ -153,7 +153,8 @@ def _partial_sums(op: Op, model: CompilerModel) -> Count:
     b = prod(left[axis] for axis in batched[0])
     m = prod(n for axis, n in enumerate(left) if axis not in (*contracted[0], *batched[0]))
     n = prod(n for axis, n in enumerate(right) if axis not in (*contracted[1], *batched[1]))
-    k = left[contracted[0][0]]
+    # Several contracted axes are one after dot_decomposer.cc.
+    k = prod(left[axis] for axis in contracted[0])
     return _partial_sums_of(b, m, n, k, width, out, model)
 
 
