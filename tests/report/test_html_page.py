@@ -559,6 +559,8 @@ def test_the_colour_of_a_layer_says_what_bounds_it(saved, visit):
         "#icicle .slice[aria-label^='block_0/mlp'] rect", "rect => getComputedStyle(rect).fill"
     )
     assert [most, fill] in keys
+    # The same as in a plot, whichever bounds the program has.
+    assert fill == {"memory": "rgb(230, 159, 0)", "matmul unit": "rgb(0, 114, 178)"}[most]
     page.select_option("#colour", "direction")
     used = {text.strip() for text in page.inner_text("#icicle-key").splitlines()}
     assert used <= {*data["directions"], "no operations"}

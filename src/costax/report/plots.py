@@ -15,9 +15,8 @@ from costax.core import units
 from costax.core.cost import Cost, Count
 from costax.core.printable import printable
 from costax.errors import ExtraError, InputError
+from costax.report.colours import COLOURS, hue
 
-# Okabe and Ito, "Color Universal Design", 2008.
-COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 MARKS: Final = ("o", "D", "s", "^")
 _NAMES: Final[Mapping[str, str]] = {"flops": "FLOPs", "macs": "MACs", "ops": "OPs", "bytes_unfused": "bytes, unfused"}
 _GREY: Final = "#444444"
@@ -112,7 +111,7 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
     least = prediction.seconds * _LEAST_SHARE
     parts = [p for p in prediction.parts if p.kernel.flops and p.kernel.moved and p.seconds > least]
     most = max((part.seconds for part in parts), default=1.0)
-    for i, bound in enumerate(sorted({part.timing.bound for part in parts})):
+    for bound in sorted({part.timing.bound for part in parts}, key=hue):
         chosen = [part for part in parts if part.timing.bound == bound]
         x = [part.kernel.flops / part.kernel.moved for part in chosen]
         y = [part.kernel.flops / part.timing.expected for part in chosen]
@@ -121,8 +120,8 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
             x,
             y,
             s=area,
-            color=COLOURS[i],
-            marker=MARKS[i % 4],
+            color=COLOURS[hue(bound)],
+            marker=MARKS[hue(bound) % len(MARKS)],
             alpha=0.7,
             lw=0.5,
             ec="white",

@@ -63,7 +63,7 @@ def contents(account: Shown, prediction: Prediction | None = None) -> dict[str, 
     if devices:
         # One column for all devices; the page shows the seconds of the selected device.
         columns.append({"name": "seconds", "format": "seconds", "everywhere": False, "device": True})
-        program_sections["bounds"] = times.bounds
+        program_sections |= {"bounds": times.bounds, "hues": times.hues}
     names = views.merged_names(analysis)
     merged = views.view(analysis, names)
     directions = list(dict.fromkeys(row.direction for row in analysis.rows))

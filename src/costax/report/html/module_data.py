@@ -45,7 +45,7 @@ def contents(module: CompiledModule, prediction: Prediction | None = None) -> di
         "tables": {by: _table(module, by) for by in TABLES},
         "memory": {"fused": _memory(module)},
     }
-    return {**data, "devices": devices, "bounds": times.bounds} if devices else data
+    return {**data, "devices": devices, "bounds": times.bounds, "hues": times.hues} if devices else data
 
 
 def inputs(module: CompiledModule) -> str:

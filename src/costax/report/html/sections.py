@@ -9,6 +9,7 @@ from costax.analysis.analysis import Analysis
 from costax.core.polynomial import magnitude
 from costax.core.printable import printable
 from costax.errors import CostaxError, SymbolError
+from costax.report.colours import hue
 
 if TYPE_CHECKING:
     from costax.performance.memory import Buffer
@@ -120,7 +121,9 @@ class LayerTimes:
 
     def __init__(self, devices: Mapping[str, Any]) -> None:
         """Take the sections of the devices."""
-        self.bounds: list[str] = sorted({part["bound"] for device in devices.values() for part in device["parts"]})
+        found = {part["bound"] for device in devices.values() for part in device["parts"]}
+        self.bounds: list[str] = sorted(found, key=hue)
+        self.hues = [hue(bound) for bound in self.bounds]
         self._length = len(devices) * len(self.bounds)
         self._seconds: dict[Scope, list[float]] = {}
         for i, device in enumerate(devices.values()):

@@ -94,7 +94,9 @@
   };
 
   // Icicle. Its colour says what bounds most of the time of a layer, or the direction of most of its operations.
-  const hues = (names) => names.map((name, i) => [name, palette[i % palette.length]]);
+  // What bounds a kernel has the same colour on every page.
+  const hue = (names, i) => palette[(names === data.bounds ? data.hues[i] : i) % palette.length];
+  const hues = (names) => names.map((name, i) => [name, hue(names, i)]);
   const dominant = (node) => {
     if ($("colour").value === "bound") return node.b[machine()];
     if (!data.directions) return null;
@@ -110,7 +112,7 @@
     const total = amount(whole[0], column) || 1;
     const bound = $("colour").value === "bound";
     const names = (bound ? data.bounds : data.directions) || [];
-    const fill = (node) => { const most = dominant(node); return most ? palette[most[0] % palette.length] : neutral; };
+    const fill = (node) => { const most = dominant(node); return most ? hue(names, most[0]) : neutral; };
     const detail = (node) => `${format(amount(node, column))}, ${((100 * amount(node, column)) / total).toFixed(1)} %`;
     const reason = (node) => {
       const most = dominant(node);
@@ -262,7 +264,7 @@
         points: points.map((part, i) => {
           const kind = Math.max(0, data.bounds.indexOf(part.bound));
           return {
-            x: x[i], y: y[i], radius: 3 + 12 * Math.sqrt(part.seconds / most), fill: kinds[kind][1], mark: shapes[kind % shapes.length],
+            x: x[i], y: y[i], radius: 3 + 12 * Math.sqrt(part.seconds / most), fill: kinds[kind][1], mark: shapes[data.hues[kind] % shapes.length],
             lines: [part.name, part.scope || "(no scope)", `bound by ${part.bound}`, `${seconds(part.seconds)} in ${part.times} run${part.times === 1 ? "" : "s"}`, `${short(x[i])} FLOP/B, ${short(y[i])}FLOP/s`],
           };
         }),
