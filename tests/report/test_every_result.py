@@ -16,6 +16,7 @@ import pytest
 
 import costax
 import traces
+from costax.core import units
 from costax.core.display import Printed
 from costax.core.listing import shortened, shown
 from traces import written
@@ -189,6 +190,19 @@ def test_what_the_methods_of_results_return_is_shown_too(walked):
     plain = [path for path, value in walked if type(value) in (dict, list, tuple) and "()" in path.rpartition(".")[2]]
     long = [path for path in plain if lines_of(repr(dict(walked)[path])) > LINES]
     assert long == []
+
+
+def test_the_tables_of_lists_fit_a_screen_and_their_numbers_have_units(results):
+    prediction, comparison = results["predict"], results["compare"]
+    shown_here = [prediction.parts, results["analyze"].kernels(), results["analyze"].memory_timeline()]
+    shown_here += [comparison.compiled.instruction_costs, comparison.passes.steps, results["diff"].layers()]
+    shown_here += [results["join"].by_scope(), results["join"].rows, results["analyze of a module"].by_scope()]
+    for each in shown_here:
+        assert max(map(len, str(each).splitlines())) <= WIDTH, str(each)[:300]
+        assert "None" not in str(each)
+    assert f" {units.seconds(prediction.parts[0].seconds)} " in str(prediction.parts)
+    # an array of 32 x 32 float32
+    assert "4 KiB" in str(results["analyze"].live_at_peak())
 
 
 def test_the_devices_are_their_names_and_print_shows_their_figures(results):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from operator import attrgetter
 from typing import Any, cast
 
 from rich.table import Table
@@ -15,9 +16,20 @@ from costax.core.polynomial import Polynomial
 from costax.core.size import Size
 from costax.report.text import columns
 
+# Fields that are bytes.
+_BYTES = frozenset({"bytes", "nbytes", "bytes_unfused", "needed", "read", "room", "sent", "written"})
 _OF_COSTS = ("macs", "flops", "transcendentals", "ops", "bytes_unfused")
 # The columns of a table of values whose other fields are code, sources or details.
 _SHOWN: Mapping[str, tuple[str, ...]] = {
+    "AttributedCost": ("instruction.name", "flops", "transcendentals", "bytes", "executed", "evidence"),
+    "HloCost": ("counted.flops", "executed.flops", "counted.bytes", "executed.bytes"),
+    "InstructionCost": ("instruction.name", "computation.name", "cost.counted.flops", "cost.executed.flops"),
+    "JoinRow": ("name", "opcode", "place.scope", "place.direction", "seconds", "cost.flops", "cost.bytes"),
+    "Kernel": ("name", "scope", "direction", "times", "flops", "read", "written"),
+    "KernelTime": ("kernel.name", "kernel.scope", "kernel.times", "seconds", "timing.bound"),
+    "Layer": ("scope", "before.macs", "after.macs", "before.flops", "after.flops"),
+    "PassStep": ("name", "cost.flops", "cost.transcendentals", "cost.bytes"),
+    "Sum": ("seconds", "executions", "cost.flops", "cost.bytes", "roofline"),
     "Collective": ("opcode", "scope", "direction", "axes", "link", "executed", "sent"),
     "Rule": ("name", "file", "line", "higher_order", "free"),
 }
@@ -35,7 +47,7 @@ def render(entries: Any) -> Table:
     first = next((value for _, value in pairs), None)
     names = _names(first)
     keyed = isinstance(entries, Mapping) and "name" not in names
-    heading = [*([""] if keyed else []), *(names or ["value"])]
+    heading = [*([""] if keyed else []), *(_headings(names) or ["value"])]
     lines = [[*([_text(key)] if keyed else []), *_cells(value, names)] for key, value in pairs]
     return columns(heading, lines)
 
@@ -43,8 +55,8 @@ def render(entries: Any) -> Table:
 def of_fields(value: Any) -> Table:
     """Return what rich prints of one value: a line for each field that has one."""
     names = _names(value)
-    known = [(name, getattr(value, name)) for name in names]
-    lines = [[name.replace("_", " "), _text(field)] for name, field in known if field not in (None, "")]
+    known = [(name, attrgetter(name)(value)) for name in names]
+    lines = [[name.replace("_", " "), _text(field, name)] for name, field in known if field not in (None, "")]
     return columns(["", ""], lines)
 
 
@@ -94,13 +106,26 @@ def _names(value: Any) -> Sequence[str]:
     return getattr(value, "_fields", ())
 
 
+def _headings(names: Sequence[str]) -> list[str]:
+    """Return `flops` for `cost.flops`, and `counted flops` where another column ends alike."""
+    ends = [name.rpartition(".")[2] for name in names]
+    return [name.replace(".", " ") if ends.count(end) > 1 else end for name, end in zip(names, ends, strict=True)]
+
+
 def _cells(value: Any, names: Sequence[str]) -> list[str]:
-    return [_text(getattr(value, name)) for name in names] if names else [_text(value)]
+    return [_text(attrgetter(name)(value), name.rpartition(".")[2]) for name in names] if names else [_text(value)]
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str = "") -> str:
+    """Return a cell. name: of the field, which says what a number counts."""
+    if isinstance(value, int | Polynomial) and not isinstance(value, bool) and name in _BYTES:
+        return units.short_bytes(cast("Count", value))
     if isinstance(value, int | Polynomial) and not isinstance(value, bool):
         return units.short(cast("Count", value))
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return units.seconds(value) if name.endswith("seconds") else f"{value:.4g}"
     if isinstance(value, tuple):
         return "/".join(map(str, cast("tuple[Any, ...]", value)))
     return " ".join(str(value).split())
