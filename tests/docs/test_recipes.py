@@ -12,6 +12,7 @@ import pytest
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "recipes.md").read_text(encoding="utf-8")
 PROGRAMS, *SECTIONS = PAGE.split("\n## ")
 RECIPES = {section.partition("\n")[0]: re.findall(r"```python\n(.*?)```", section, re.DOTALL) for section in SECTIONS}
+SECTION = {section.partition("\n")[0]: section for section in SECTIONS}
 # What the output of a recipe must contain: 2*32*64*256 + 2*32*256*10 FLOPs of products, and so on.
 SHOWN = {
     "The FLOPs of each layer of a flax model": "Dense_0",
@@ -48,6 +49,28 @@ def test_a_recipe_runs(title, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "recipes", module)
     for text in (re.findall(r"```python\n(.*?)```", PROGRAMS, re.DOTALL)[0], code):
         exec(compile(text, title, "exec", dont_inherit=True), vars(module))
-    assert SHOWN.get(title, "") in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert SHOWN.get(title, "") in printed
+    assert_excerpt(re.findall(r"```text\n(.*?)```", SECTION[title], re.DOTALL), printed)
     written = re.findall(r'"(\w+\.(?:csv|png))"', code)
     assert all((tmp_path / name).stat().st_size > 100 for name in written)
+
+
+def assert_excerpt(blocks: list[str], printed: str) -> None:
+    """Check that the page shows lines of the output in their order; a line that ends in " ..." is the start of one."""
+    lines = iter(printed.splitlines())
+    for shown in filter(str.strip, "".join(blocks).splitlines()):
+        start = shown.removesuffix(" ...")
+        assert any(line.rstrip() == start or (start != shown and line.startswith(start)) for line in lines), shown
+
+
+@pytest.mark.once
+def test_an_excerpt_that_is_not_of_the_output_is_noticed():
+    printed = "a 1\nb 2\nc 3 more"
+    assert_excerpt(["a 1\n", "c 3 ...\n"], printed)
+    for wrong in ("a 2\n", "c 3\n", "c 3 more\na 1\n"):
+        with pytest.raises(AssertionError):
+            assert_excerpt([wrong], printed)
+    # Every recipe that prints shows what.
+    silent = {title for title, (code,) in RECIPES.items() if "print(" in code and "```text" not in SECTION[title]}
+    assert silent == {"A program sharded over a mesh", "A PyTorch model"}, "they depend on the machine"
