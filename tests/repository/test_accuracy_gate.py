@@ -67,6 +67,18 @@ def test_one_more_program_silently_below_is_noticed(accuracy):
     assert accuracy.worse([now], last) == ["memory, cpu, silently below: 1, 0 in the last release"]
 
 
+def test_every_compiler_has_a_row_of_memory(accuracy, monkeypatch):
+    few = {part: names[:2] for part, names in accuracy.memory.parts().items()}
+    monkeypatch.setattr(accuracy.memory, "parts", lambda: few)
+    monkeypatch.setattr(accuracy, "FEWEST_PROGRAMS", 2)
+    rows = list(accuracy.bytes_of_programs())
+    assert {row.name.split(", ")[1] for row in rows} == set(accuracy.memory.DEVICES)
+    assert all(row.count and row.bars.keys() == row.figures.keys() for row in rows)
+    # The record is of the same rows, for all programs.
+    record = json.loads(accuracy.RECORD.read_text())
+    assert {row.name.split(", ")[1] for row in rows} == {x.split(", ")[1] for x in record if x.startswith("memory")}
+
+
 def test_a_figure_that_is_gone_is_noticed(accuracy):
     last = {"products, h100": {"median error": 4.0}, "collectives, h100": {"median error": 3.0}}
     found = accuracy.worse([errors(accuracy, "products, b200", 1.01)], last)
