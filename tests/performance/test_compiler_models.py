@@ -264,6 +264,16 @@ def contracted_twice(a, b):
             ("f32[1024,1024]", "f32[1024,1024]", "f32[1024,1024]"),
             id="a cheap value of two kernels is computed in both",
         ),
+        pytest.param(
+            lambda x, a, b: ((x @ a * 3).max(-1), (x @ b * 3).max(-1)),
+            ("f32[2048,256]", "f32[256,1024]", "f32[256,1024]"),
+            id="a number that two library calls multiply by is an array",
+        ),
+        pytest.param(
+            lambda x, a, b: ((x @ a * 3).max(-1), (x @ b * 2).max(-1)),
+            ("f32[2048,256]", "f32[256,1024]", "f32[256,1024]"),
+            id="a number of one library call is none",
+        ),
     ],
 )
 def test_a_cpu_transposes_and_stores_what_xla_transposes_and_stores(fn, shapes):
@@ -304,6 +314,23 @@ def test_a_gpu_recomputes_a_block_only_when_the_backward_pass_arrives_there(rema
     assert found.parts["temporaries"] == pytest.approx(xla, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "size", [pytest.param(2, id="a position for each window"), pytest.param(1, id="windows of one element")]
+)
+def test_the_gradient_of_a_maximum_over_windows_takes_an_index_for_each_axis_on_a_cpu(size):
+    def loss(x):
+        window = (1, size, size, 1)
+        return jnp.square(lax.reduce_window(jnp.tanh(x), -jnp.inf, lax.max, window, window, "SAME")).sum()
+
+    argument = jax.ShapeDtypeStruct((16, 64, 64, 32), jnp.float32)
+    used = jax.jit(jax.grad(loss)).lower(argument).compile().memory_analysis().temp_size_in_bytes
+    found = memory(jax.grad(loss), "f32[16,64,64,32]", model=XLA_CPU)
+    assert found.parts["temporaries"] == pytest.approx(used, rel=1e-3)
+    # Four arrays of the size of the argument for the indices, and those of the positions.
+    array = 16 * 64 * 64 * 32 * 4
+    assert found.parts["temporaries"] > 5 * array
+
+
 def test_a_cpu_removes_the_barrier_of_a_recomputation_before_it_makes_the_schedule():
     ws = [(f32("f32[512,2048]"), f32("f32[2048,512]"))] * 6
     by_remat = [
@@ -328,6 +355,20 @@ def test_the_gradients_of_several_lookups_are_filled_with_zeros_together(shapes,
     tables = [f32(f"f32[{rows},64]") for rows in shapes]
     found = costax.analyze(jax.jit(step, donate_argnums=0))(tables, f32("i32[512]")).memory
     assert found.parts["temporaries"] == pytest.approx(xla, rel=1e-3)
+
+
+def test_a_cast_from_64_bits_is_no_part_of_a_product_of_triton():
+    def fn(a, b):
+        return a.astype(jnp.float32).T @ b
+
+    with jax.enable_x64(True):
+        wide, narrow = (
+            costax.analyze(fn)(jax.ShapeDtypeStruct((2048, 2048), dtype), f32("f32[2048,64]")).memory
+            for dtype in (jnp.float64, jnp.bfloat16)
+        )
+    # XLA for an H100: wrapped_convert = f32[2048,2048].
+    assert wide.parts["temporaries"] >= 2048 * 2048 * 4
+    assert narrow.parts["temporaries"] < 2048 * 2048 * 4
 
 
 def test_a_product_that_contracts_several_axes_is_split_like_one_that_contracts_one():

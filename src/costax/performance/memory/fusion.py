@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from costax.core.dtypes import bits
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
 from costax.performance.memory.merged_products import reads_parts_in_place
@@ -40,6 +41,8 @@ class Fusion:
     many_lookups: bool = False
 
 
+# The most bits of a number that Triton's product reads.
+_WIDEST = 32
 # A bilinear interpolation gathers four times; XLA for an H100 stores what `map_coordinates` under vmap gathers.
 _MOST_LOOKUPS = 3
 
@@ -184,10 +187,23 @@ def _fuses_into_dot(region: Region, op: Op, x: int, model: CompilerModel) -> boo
     producer = region.ops[value.op]
     if reads_parts_in_place(producer):
         return True
+    if _reads_wide_numbers(region, producer):
+        return False
     read = sum(region.values[y].nbytes for y in dict.fromkeys(producer.inputs) if y is not None)
     # A transpose or broadcast is fused; a slice is not, because it reads a larger array than the operand.
     moves_all = producer.traits.moves and not producer.traits.partial and value.nbytes >= read
     return (producer.traits.elementwise or moves_all) and read - value.nbytes <= model.product_tolerance
+
+
+def _reads_wide_numbers(region: Region, op: Op) -> bool:
+    """Say whether an op, or a cast whose result it only moves, reads numbers of more bits than a product of Triton."""
+    while True:
+        inputs = [region.values[y] for y in op.inputs if y is not None]
+        if any(bits(value.operand.dtype) > _WIDEST for value in inputs):
+            return True
+        if not op.traits.moves or op.traits.partial or not inputs or inputs[0].op < 0:
+            return False
+        op = region.ops[inputs[0].op]
 
 
 def _buffer_operands(op: Op) -> tuple[int | None, ...]:

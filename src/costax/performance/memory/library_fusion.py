@@ -128,7 +128,8 @@ def _starts(region: Region, op: Op) -> bool:
 def _supported(region: Region, op: Op) -> bool:
     """Say whether an op can be a part of a call."""
     traits, values = op.traits, region.values
-    if op.regions or len(op.outputs) != 1 or op.inserted:
+    repeats_a_number = traits.repeats and set(op.inputs) == {None}
+    if op.regions or len(op.outputs) != 1 or (op.inserted and not repeats_a_number):
         return False
     operands = [values[x].operand for x in (*op.inputs, *op.outputs) if x is not None]
     if any(operand.dtype not in _DTYPES for operand in operands):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from costax.core.dtypes import bits
+from costax.core.dtypes import bits, short_name
 from costax.core.equation import Operand
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
@@ -25,6 +25,10 @@ from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKin
 _CAST = ELEMENTWISE.but(function=Function.CONVERT)
 _TRANSPOSE = MOVEMENT.but(permutes=True)
 _EXPANSION = MOVEMENT.but(repeats=True)
+_UPDATE = NO_TRAITS.but(in_place=True)
+_REPEAT = MOVEMENT.but(repeats=True)
+# Smaller arrays of one number are no part of any peak.
+_LARGE_LITERAL = 1 << 10
 # Floating-point numbers of 8 and 16 bits.
 _NARROW = ("bf16", "f16", "f8_e4m3fn", "f8_e5m2")
 # Smaller draws are no part of any peak.
@@ -36,12 +40,17 @@ CIPHER_LOOP = NO_TRAITS.but(series_arrays=1)
 def rewritten_for_cpu(region: Region) -> Region:
     """Return the region with casts and transposes around its contractions; the region itself where none is needed."""
     kinds = (ContractionKind.PRODUCT, ContractionKind.CONVOLUTION)
-    if not any(op.traits.contraction in kinds or op.loop or _is_threefry(op, region) for op in region.ops):
+    if not any(
+        op.traits.contraction in kinds or op.loop or _is_threefry(op, region) or _scatters_maxima(op)
+        for op in region.ops
+    ):
         return region
     rewriter = _Rewriter(region)
     for op in region.ops:
         if _is_threefry(op, region):
             rewriter.add_threefry(op)
+        elif _scatters_maxima(op):
+            rewriter.add_scatter_of_maxima(op)
         elif op.loop and not op.has_condition:
             rewriter.add_scan(op)
         else:
@@ -131,6 +140,11 @@ def _is_threefry(op: Op, region: Region) -> bool:
     return large and region.values[op.inputs[0]].operand.dtype == "key<fry>"
 
 
+def _scatters_maxima(op: Op) -> bool:
+    """Say whether an op is the gradient of a maximum, or minimum, over windows."""
+    return op.traits.implementation is Implementation.WINDOW_SCATTER and None not in op.inputs[:2]
+
+
 class _Rewriter:
     def __init__(self, region: Region) -> None:
         self.region = replace(region, values=[replace(value) for value in region.values], ops=[])
@@ -164,9 +178,67 @@ class _Rewriter:
         self.append(replace(op, name="threefry2x32", outputs=(joined,), inserted=CIPHER_LOOP))
         self.append(replace(op, inputs=(joined,), inserted=ELEMENTWISE))
 
+    def add_scatter_of_maxima(self, op: Op) -> None:
+        """Add the gradient of a maximum over windows: a scatter to the positions of the maxima, which are found first.
+
+        The positions come from a maximum over windows of the array together with its indices, an array for each axis.
+        XLA for CPUs fuses none of these, and what reads nothing runs first. Source: XLA,
+        select_and_scatter_expander.cc.
+        Example: a maximum over windows 2 x 2 of f32[64,64,64,64] takes four arrays of its size for the indices, and
+        four of a quarter of it for the positions, beside these once more in one array.
+        """
+        source, operand = op.inputs[:2]
+        assert source is not None
+        assert operand is not None
+        gradient, array = self.region.values[source].operand, self.region.values[operand].operand
+        rank = len(array.shape)
+        indices = [self._computed(op, "iota", (), Operand(array.shape, "i32")) for _ in range(rank)]
+        positions = [self._new_value(Operand(gradient.shape, "i32")) for _ in range(rank)]
+        maxima = self._new_value(Operand(gradient.shape, array.dtype))
+        self.append(
+            replace(op, name="reduce_window", inputs=(operand, *indices), outputs=(maxima, *positions),
+                    inserted=NO_TRAITS)
+        )  # fmt: skip
+        joined = self._computed(op, "concatenate", tuple(positions), Operand((*gradient.shape, rank), "i32"))
+        zeros = self._computed(op, "zeros", (), self.region.values[op.outputs[0]].operand)
+        self.append(replace(op, inputs=(zeros, joined, source), inserted=_UPDATE))
+
+    def _with_broadcast_literals(self, op: Op) -> Op:
+        """Return an elementwise op that reads its number as an array, one for all ops with this number and shape.
+
+        Most kernels compute the array where they use it; a library call reads it from memory if another kernel uses it
+        too. Example: the scale of attention scores, by which the forward and the backward pass multiply.
+        """
+        if not op.traits.elementwise or op.inserted or None not in op.inputs or len(op.outputs) != 1:
+            return op
+        shape = self.region.values[op.outputs[0]].operand.shape
+        inputs = list(op.inputs)
+        for position, (x, atom) in enumerate(zip(inputs, op.equation.invars, strict=True)):
+            if x is None and prod(map(int, shape)) >= _LARGE_LITERAL:
+                dtype = short_name(str(atom.aval.dtype))
+                key = "literal", str(getattr(atom, "val", None)), shape, dtype
+                if (-1, key) not in self._inserted:
+                    self._inserted[-1, key] = self._new_value(Operand(shape, dtype))
+                    self.append(
+                        replace(op, name="broadcast_in_dim", inputs=(None,), outputs=(self._inserted[-1, key],),
+                                inserted=_REPEAT)
+                    )  # fmt: skip
+                inputs[position] = self._inserted[-1, key]
+        return replace(op, inputs=tuple(inputs))
+
+    def _computed(self, op: Op, name: str, read: tuple[int, ...], operand: Operand) -> int:
+        """Insert an op that is not fused; return its result."""
+        result = self._new_value(operand)
+        self.append(replace(op, name=name, inputs=read, outputs=(result,), inserted=NO_TRAITS))
+        return result
+
+    def _new_value(self, operand: Operand) -> int:
+        self.region.values.append(Value(operand, "computed", operand.nbytes))
+        return len(self.region.values) - 1
+
     def add(self, op: Op, *, contraction: bool) -> None:
         if not contraction:
-            self.append(op)
+            self.append(self._with_broadcast_literals(op))
             return
         convolution = op.traits.contraction is ContractionKind.CONVOLUTION
         orders = _convolution_orders(op) if convolution else _product_orders(op)
