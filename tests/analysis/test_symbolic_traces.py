@@ -85,6 +85,80 @@ def test_the_order_of_five_operands_is_never_guessed():
         costax.analyze(chain)("f32[b,4]", "f32[4,8]", "f32[8,4]", "f32[4,8]", "f32[8,b]")
 
 
+def special_at(difference):
+    return lambda x: x.sum() if difference(x.shape[0]) else jnp.sin(x) @ x
+
+
+@pytest.mark.parametrize(
+    ("difference", "sizes"),
+    [
+        (lambda n: n == 128, [128]),
+        (lambda n: n % 128 == 0, [128, 256, 1280]),
+        (lambda n: n % 64 == 0, [64, 128, 640]),
+        (lambda n: n in (100, 50257), [100, 50257]),
+        (lambda n: 3 * n - 6 == 2 * n + 994, [1000]),
+        (lambda n: n * n == 10000, [100]),
+        (lambda n: n // 100 == 1, [100, 150, 199]),
+    ],
+)
+def test_a_comparison_with_a_size_of_any_magnitude_is_a_condition(difference, sizes):
+    analysis = costax.analyze(special_at(difference))("f32[n]")
+    for n in sizes:
+        assert difference(n)
+        with pytest.raises(SymbolError, match="which the program tests"):
+            analysis.evaluate(n=n)
+        assert not difference(n + 200)
+        assert analysis.evaluate(n=n + 200).macs == n + 200
+
+
+def test_a_comparison_without_consequence_is_no_condition():
+    for special in (128, 1000):
+        program = lambda x, n=special: jnp.sin(x * (2.0 if x.shape[0] == n else 3.0))  # noqa: E731
+        assert costax.analyze(program)("f32[n]").conditions == ()
+
+
+def test_a_size_that_the_program_refuses_is_a_condition():
+    def program(x):
+        if x.shape[0] == 40:
+            raise ValueError("40 is no size")
+        return jnp.sin(x)
+
+    with pytest.raises(SymbolError, match="n - 40 != 0"):
+        costax.analyze(program)("f32[n]").evaluate(n=40)
+
+
+@pytest.mark.parametrize(
+    ("program", "spec", "size"),
+    [
+        (lambda x: x[:8] * 2, "f32[n]; n >= 8", 8),
+        (lambda x: x[:200] * 2, "f32[n]; n >= 200", 200),
+        (lambda x: x[:, : x.shape[0]] * 2, "f32[n,40]; n <= 40", 40),
+        (lambda x: x.reshape(-1, 4) * 2, "f32[b,4*n]", 1),
+        (lambda x: x.reshape(x.shape[1], x.shape[0]) * 2, "f32[b,n]", 3),
+    ],
+)
+def test_a_slice_or_reshape_that_changes_nothing_is_left_out(program, spec, size):
+    analysis = costax.analyze(program)(spec)
+    given = {"b": 3, "n": size} if "b" in spec else {"n": size}
+    shape = costax.spec(spec.split(";")[0].replace("4*n", str(4 * size)).replace("n", str(size)).replace("b,", "3,"))
+    exact = costax.analyze(program)(shape).total.bytes_unfused
+    formula = analysis.formula("bytes_unfused").value(given)
+    if formula == exact:
+        assert analysis.evaluate(**given).total.bytes_unfused == exact
+    else:
+        with pytest.raises(SymbolError, match="which the program tests"):
+            analysis.evaluate(**given)
+
+
+def test_an_interpolated_formula_is_traced_where_it_is_evaluated():
+    analysis = costax.analyze(lambda x: x.sum() if x.shape[0] > 100 else jnp.sin(x) @ x)("f32[n]")
+    assert analysis.exact_by == "interpolation"
+    assert (analysis.evaluate(n=100).macs, analysis.evaluate(n=101).macs) == (100, 0)
+    assert list(analysis.evaluate_many(("macs",), n=[50, 100])["macs"]) == [50, 100]
+    with pytest.raises(SymbolError, match="At n=101 the formula does not hold: the macs of the program are 0, not 101"):
+        analysis.evaluate_many(("macs",), n=[50, 101])
+
+
 def test_a_function_that_jax_has_traced_before_keeps_its_conditions():
     @jax.jit
     def choose(x):

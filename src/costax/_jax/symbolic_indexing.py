@@ -106,6 +106,7 @@ def traced_as_plain(patience: float) -> Generator[Decisions]:
                 (_convolutions, "operator", _patched_operator),
                 (_Decision, "_bounds_for_sorted_terms", _patched_bounds),
                 (_Dimension, "__eq__", _patched_eq),
+                (_internals, "definitely_equal_shape", _patched_equal_shapes),
                 (_einsum, "_poly_einsum_handlers", _patched_handlers),
             ):
                 original = getattr(module, name)
@@ -200,6 +201,31 @@ def _patched_handlers(original: Any) -> Any:
     return {**original, _Dimension: path}
 
 
+def _patched_equal_shapes(original: Any) -> Any:
+    """Return jax's comparison of shapes. jax omits a reshape to the same shape, which costs no bytes."""
+
+    def equal(one: Sequence[Any], other: Sequence[Any]) -> bool:
+        result = original(one, other)
+        if not result and _STATE.active and len(one) == len(other):
+            _record_pairs(list(zip(one, other, strict=True)))
+        return result
+
+    return equal
+
+
+def _record_pairs(pairs: Sequence[tuple[Any, Any]]) -> None:
+    """Record that some extents are taken for unequal, unless one pair of them is never equal.
+
+    A pair of an extent and 1 needs no record: where a size is 1, `evaluate` traces the program again.
+    """
+    differences = [_difference(*pair) for pair in pairs]
+    if any(difference != 0 and not _may_be_zero(difference) for difference in differences):
+        return
+    for (one, other), difference in zip(pairs, differences, strict=True):
+        if difference != 0 and 1 not in (one, other):
+            _record_undecided(one, other) if is_symbolic(one) else _record_undecided(other, one)
+
+
 def _is_user_comparison(frame: Any) -> bool:
     """Say whether the user's code compares: not code of jax or costax, and not the look-up in a dictionary."""
     code = frame.f_code
@@ -212,12 +238,21 @@ def _is_library_file(filename: str) -> bool:
 
 
 def _record_undecided(one: Any, other: Any) -> None:
-    if is_symbolic(other) and other.scope is not one.scope:
-        return
-    difference = count(one) - count(other) if is_symbolic(other) or isinstance(other, int) else 1
-    if isinstance(difference, Polynomial) and not (at_least(difference, 1) or at_least(-difference, 1)):
+    difference = _difference(one, other)
+    if _may_be_zero(difference):
         _STATE.decisions.undecided[str(difference)] = difference
         retire(one.scope, _STATE.decisions)
+
+
+def _difference(one: Any, other: Any) -> Any:
+    """Return the difference of two extents, at least one of which is symbolic; 1 where they are no extents."""
+    scopes = {id(extent.scope) for extent in (one, other) if is_symbolic(extent)}
+    comparable = all(is_symbolic(extent) or isinstance(extent, int) for extent in (one, other))
+    return count(one) - count(other) if comparable and len(scopes) <= 1 else 1
+
+
+def _may_be_zero(difference: Any) -> bool:
+    return isinstance(difference, Polynomial) and not (at_least(difference, 1) or at_least(-difference, 1))
 
 
 def _plain_options(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -267,6 +302,9 @@ def _sliced(arr: Any, idx: tuple[Any, ...]) -> Any:
     if dynamic and any(stride != 1 for stride in strides):
         return None
     whole = [start == 0 and limit == size for start, limit, size in zip(starts, limits, arr.shape, strict=True)]
+    if not dynamic and not all(whole) and all(stride == 1 for stride in strides):
+        # jax omits a slice that is the whole array, as x[:8] is for eight rows.
+        _record_pairs([*zip(starts, [0] * len(starts), strict=True), *zip(limits, arr.shape, strict=True)])
     if dynamic:
         arr = _dynamic(arr, starts, limits)
     elif not all(whole) or any(stride != 1 for stride in strides):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
@@ -29,6 +29,8 @@ _FACTORS: Final = (4, 16, 64)
 
 # The largest size at which a comparison of the program is tested for another outcome.
 _TRIED: Final = 66
+# If it has no other outcome there, the largest size at which it is computed whether it has one.
+_FARTHEST: Final = 4100
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ class _Check:
     def where_undecided(self) -> str:
         """Return how the counts differ at sizes where a comparison that the trace took for unequal is equal.
 
-        If a comparison is equal at one size only (`if n == 8`), the result is "" and a condition excludes the size.
+        If the sizes at which it is equal are too few or too large to find a formula from (`if n == 8`, `if n % 128 ==
+        0`), or the program does not run there, the result is "" and a condition excludes them.
         """
         values = self._sizes(_CHECKED[0])
         for difference in self._undecided:
@@ -167,11 +170,14 @@ class _Check:
             # Points where a size is 1 need no check: `evaluate` traces the program again there.
             sizes = [n for n in range(self.symbolic.least[name], _TRIED) if not ones(self.traced, {**values, name: n})]
             zeros = [n for n in sizes if not difference.value({**values, name: n})]
-            admitted = [n for n in zeros if self._admitted({**values, name: n})]
-            differs = self._compared({**values, name: admitted[0]}) if admitted else None
+            points = [{**values, name: n} for n in zeros or _larger_zeros(difference, values, name)]
+            if not points and ones(self.traced, {**values, name: 1}) and not difference.value({**values, name: 1}):
+                continue
+            admitted = next(filter(self._admitted, points), None)
+            differs = self._compared(admitted) if admitted else None
             if differs and len(zeros) > 1:
                 return differs
-            if differs or (differs is None and zeros and not admitted):
+            if differs != "":
                 self.unequal.append(Condition(f"{difference} != 0, which the program tests,", difference, "!="))
         return ""
 
@@ -201,6 +207,18 @@ class _Check:
         except CostaxError:
             return None
         return _rows_that_differ(self.traced, exact, values)
+
+
+def _larger_zeros(difference: Polynomial, values: Mapping[str, int], name: str) -> Iterator[int]:
+    """Yield sizes beyond those tried one by one at which a difference is 0, the least of them first."""
+    at = {size: difference.value({**values, name: size}) for size in (0, 1, 2)}
+    slope = at[1] - at[0]
+    if at[2] - at[1] == slope and slope and -at[0] % slope == 0 and -at[0] // slope >= _TRIED:
+        root = int(-at[0] // slope)
+        if not difference.value({**values, name: root}):
+            yield root
+            return
+    yield from (n for n in range(_TRIED, _FARTHEST) if not difference.value({**values, name: n}))
 
 
 def _rows_that_differ(traced: Analysis, exact: Analysis, values: Mapping[str, int]) -> str:

@@ -94,6 +94,16 @@ def points_where_one(extent: Any, arrays: Mapping[str, Any]) -> list[dict[str, i
     return list(points_by_pattern.values())
 
 
+def extreme_points(arrays: Mapping[str, Any]) -> list[dict[str, int]]:
+    """Return the points whose values have the least and the greatest product."""
+    import numpy as np
+
+    whole = dict(zip(arrays, map(np.ravel, np.broadcast_arrays(*arrays.values())), strict=True))
+    size = sum(np.log(array.astype(np.float64) + 1) for array in whole.values())
+    positions = sorted({int(np.argmin(size)), int(np.argmax(size))}) if np.size(size) else []
+    return [{name: int(array[position]) for name, array in whole.items()} for position in positions]
+
+
 @operation
 def elementwise(function: str, operands: list[Any]) -> Any:
     """Apply a function of `polynomial.FUNCTIONS` to arrays, element by element."""
