@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import click
 
 from costax.core import units
-from costax.errors import TripsError, UnitError
+from costax.errors import InputError, TripsError, UnitError
 from costax.report import FORMATS, format_names
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -302,10 +302,12 @@ def parsed_trips(texts: Sequence[str]) -> dict[str, int]:
 
 
 def add_once(values: dict[str, Any], name: str, value: Any, option: str) -> None:
-    """Add the value that an option gives to a name. Raises click's BadParameter if the name has another value."""
+    """Add the value that an option gives to a name. Raises InputError if the name has another value."""
     if values.setdefault(name, value) != value:
-        raise click.BadParameter(
-            f"{name!r} has two values, {values[name]} and {value}. Only one of them can count.", param_hint=option
+        raise InputError(
+            f"In {option}, {name!r} has two values, {values[name]} and {value}.",
+            why="Only one of them can count.",
+            cure="Leave one of them out.",
         )
 
 
