@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from fractions import Fraction
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from costax.core.polynomial import (
     Polynomial,
     apply_function,
+    as_polynomial,
     lower_bound,
     maximum,
     minimum,
@@ -219,3 +221,28 @@ def test_the_former_name_of_evaluate_many_warns():
     with pytest.warns(DeprecationWarning, match="evaluate_many"):
         values = (s * s).over(s=[2, 3], exact=True)
     assert list(values) == [4, 9]
+
+
+@pytest.mark.parametrize("text", ["21/2 // 2", "21/2 % 2", "(4*s + 21/2) // 2", "(4*s - 21/2) % 2", "(6*s - 1/3) // 3"])
+def test_a_fraction_without_symbols_is_divided(text):
+    formula = as_polynomial(parse_polynomial(text))
+    for s in (1, 5):
+        python = re.sub(r"(\d+)/(\d+)", r"Fraction(\1, \2)", text)
+        assert formula.value({"s": s}) == eval(python, {"Fraction": Fraction, "s": s})
+
+
+@pytest.mark.parametrize("step", ["*(s - 1)//2", "*(s - 1)//b"])
+def test_a_formula_that_doubles_with_each_division_is_refused(step):
+    """The text of floordiv(x*s - x, 2) has the text of x twice, so that 1,200 characters took gigabytes."""
+    assert parse_polynomial("s" + step * 8).symbols
+    with pytest.raises(SymbolError, match="when its products are multiplied out"):
+        parse_polynomial("s" + step * 60)
+
+
+@pytest.mark.parametrize("name", ["max", "min", "floordiv", "mod"])
+def test_a_formula_that_doubles_with_each_call_is_refused(name):
+    text = "s"
+    for _ in range(60):
+        text = f"{name}(({text})*(s - b), s + 1)"
+    with pytest.raises(SymbolError, match=r"when its products are multiplied out|nested too deeply"):
+        parse_polynomial(text)

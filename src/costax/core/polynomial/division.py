@@ -57,6 +57,9 @@ def _by_number(a: Polynomial, b: int) -> Any:
     outside = polynomial(whole)
     if not isinstance(left, Polynomial):
         return outside + left // b
+    if not any(left.terms):
+        # A fraction without symbols, such as 21/2.
+        return outside + left.terms[()] // b
     if left.terms[max((m for m in left.terms if m), key=_order)] < 0:
         return outside - _rounded_down(b - 1 - left, b)
     return outside + _rounded_down(left, b)

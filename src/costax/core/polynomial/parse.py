@@ -121,9 +121,9 @@ class _Parser:
             if sign == "*":
                 product = self.product(product, factor)
             elif sign == "//":
-                product = floordiv(product, factor)
+                product = floordiv(self.short(product), self.short(factor))
             elif sign == "%":
-                product = product - self.product(factor, floordiv(product, factor))
+                product = product - self.product(factor, floordiv(self.short(product), self.short(factor)))
             elif isinstance(factor, int):
                 product = product * rational(Fraction(1, factor))
             else:
@@ -155,6 +155,15 @@ class _Parser:
             raise self.error(f"a number has more than {_MOST_DIGITS:,} digits")
         return left * right
 
+    def short(self, operand: Any) -> Any:
+        """Return an operand of a division or another function. Raises SymbolError if its text is too long.
+
+        The text of floordiv(x*s - x, 2) has the text of x twice: a formula of 30 such divisions would take gigabytes.
+        """
+        if _text_length(operand) > _LONGEST:
+            raise self.error(f"it has more than {_LONGEST:,} characters when its products are multiplied out")
+        return operand
+
     def atom(self) -> Any:
         if self.accept("("):
             inner = self.sum()
@@ -179,9 +188,9 @@ class _Parser:
     def call(self, name: str) -> Any:
         if name not in FUNCTIONS and name not in _CALLS:
             raise self.error(f"there is no function {name!r}")
-        operands = [self.sum()]
+        operands = [self.short(self.sum())]
         while self.accept(","):
-            operands.append(self.sum())
+            operands.append(self.short(self.sum()))
         self.close_parenthesis()
         return _CALLS[name](*operands) if name in _CALLS else apply_function(name, *operands)
 
@@ -198,6 +207,12 @@ def _add(terms: Terms, part: Any, sign: int) -> None:
 
 def _length(part: Any) -> int:
     return len(part.terms) if isinstance(part, Polynomial) else 1
+
+
+def _text_length(part: Any) -> int:
+    """Return about how many characters the text of a polynomial has."""
+    monomials = part.terms if isinstance(part, Polynomial) else ()
+    return sum(len(atom.text) for monomial in monomials for atom, _ in monomial)
 
 
 def _degree(part: Any) -> int:
