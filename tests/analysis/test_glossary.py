@@ -27,6 +27,11 @@ def test_every_term_is_found_by_its_name():
     assert shown == f"framework peak: {TERMS['framework peak']}\n"
 
 
+def test_the_error_for_a_term_that_is_no_primitive_explains_it():
+    with pytest.raises(costax.CostaxError, match=re.escape(TERMS["framework peak"])):
+        costax.explain("framework peak")
+
+
 def test_names_of_operations_find_their_primitive():
     assert set(ALIASES.values()) <= set(costax.rules())
     meant = {"conv": "conv_general_dilated", "attention": "dot_general", "jnp.einsum": "dot_general"}

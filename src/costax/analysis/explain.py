@@ -85,6 +85,13 @@ def explain(primitive: str) -> Explanation:
         # `jnp.einsum` and `jax.numpy.add` name a function of jax, whose last name is often that of the primitive.
         other = glossary.primitive(primitive) or primitive.rpartition(".")[2]
         primitive = other if other in table else primitive
+    term = glossary.term(primitive)
+    if primitive not in table and term is not None:
+        raise TargetError(
+            f"{primitive!r} is a word that costax prints, and no primitive.",
+            why=f"{term}: {glossary.TERMS[term]}",
+            cure="Pass the name of a primitive; `costax explain` takes both.",
+        )
     if primitive not in table:
         matches = difflib.get_close_matches(primitive, table, n=4, cutoff=0.5)
         raise TargetError(

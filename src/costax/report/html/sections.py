@@ -123,7 +123,7 @@ class LayerTimes:
         """Take the sections of the devices."""
         found = {part["bound"] for device in devices.values() for part in device["parts"]}
         self.bounds: list[str] = sorted(found, key=hue)
-        self.hues = [hue(bound) for bound in self.bounds]
+        self.hues: list[int] = [hue(bound) for bound in self.bounds]
         self._length = len(devices) * len(self.bounds)
         self._seconds: dict[Scope, list[float]] = {}
         for i, device in enumerate(devices.values()):
