@@ -162,14 +162,15 @@ def as_json(recorded: dict[str, dict[str, list[int]]]) -> str:
 def parts() -> dict[str, list[str]]:
     """Return the names of the programs of `kinds` by what they are to the rules of the models.
 
-    "made on": every second program, looked at when the rules were made. "kept apart": the others. "fresh": written
-    after the rules, and tried once before any rule was changed for them; README.md has the figures of that first try.
+    "made on": every second program, looked at when the rules were made. "kept apart": the others. "fresh", "second
+    fresh": written later, and tried once before any rule was changed for them; README.md has the figures of that try.
     """
     from kinds import PROGRAMS
 
-    fresh = [name for name, make in PROGRAMS.items() if make.__module__ == "kinds.fresh"]
-    older = [name for name in PROGRAMS if name not in set(fresh)]
-    return {"made on": older[::2], "kept apart": older[1::2], "fresh": fresh}
+    later = {"fresh": "kinds.fresh", "second fresh": "kinds.fresh_second"}
+    by_part = {part: [n for n, make in PROGRAMS.items() if make.__module__ == m] for part, m in later.items()}
+    older = [name for name, make in PROGRAMS.items() if make.__module__ not in later.values()]
+    return {"made on": older[::2], "kept apart": older[1::2], **by_part}
 
 
 def compare_kinds(part: str | None = None) -> dict[str, list[tuple[str, int, int, tuple[str, ...]]]]:

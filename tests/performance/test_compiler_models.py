@@ -274,6 +274,26 @@ def contracted_twice(a, b):
             ("f32[2048,256]", "f32[256,1024]", "f32[256,1024]"),
             id="a number of one library call is none",
         ),
+        pytest.param(
+            lambda a, b: b @ a.T,
+            ("f32[1024,512]", "f32[2048,512]"),
+            id="a transpose of the last two axes is a part of the product",
+        ),
+        pytest.param(
+            lambda a, b: b @ a.transpose(1, 0, 2),
+            ("f32[16,256,64]", "f32[256,64,16]"),
+            id="a transpose of a batch axis is an array",
+        ),
+        pytest.param(
+            lambda c, p: lax.scan(lambda c, _: (jnp.tanh(c) * -p, None), c, None, length=10)[0],
+            ("f32[1024,1024]", "f32[1024,1024]"),
+            id="what each iteration would compute alike is computed before the loop",
+        ),
+        pytest.param(
+            lambda c, p: lax.scan(lambda c, _: (jnp.tanh(c) * p.T, None), c, None, length=10)[0],
+            ("f32[1024,1024]", "f32[1024,1024]"),
+            id="a transpose alone stays in the loop",
+        ),
     ],
 )
 def test_a_cpu_transposes_and_stores_what_xla_transposes_and_stores(fn, shapes):

@@ -11,6 +11,7 @@ from costax.core.polynomial import Polynomial, magnitude, maximum
 from costax.performance.memory.compiler import CompilerModel
 from costax.performance.memory.fusion import Fusion, fused, unfused
 from costax.performance.memory.instruction_fusion import instruction_fused
+from costax.performance.memory.invariants import without_invariants
 from costax.performance.memory.merged_products import with_merged_products
 from costax.performance.memory.rewrites import rewritten_for_cpu, with_expanded_groups, with_shared_initial_values
 from costax.performance.memory.schedule import (
@@ -82,12 +83,18 @@ class LivenessAnalysis:
         A function of a very large program is taken as it is written: the values of its callers name its own.
         """
         rewritten = self.rewritten(region, whole) if held is None else region
+        # The bytes of what is computed before the loop whose body the region is.
+        before: Count = 0
+        if self.model is not None and self.model.kind == "cpu" and not whole and held is None and _is_body(region):
+            rewritten, before = without_invariants(rewritten)
         liveness = _RegionLiveness(self, rewritten, whole, held or frozenset())
         if self.model is None or held is not None:
             return liveness.live_ranges(liveness.kernels)
         graph = liveness.graph()
         if self.model.schedule == "breadth first":
-            return liveness.live_ranges(breadth_first(graph))
+            ranges = liveness.live_ranges(breadth_first(graph))
+            ranges.peak += before
+            return ranges
         orders = [list_order(graph), depth_first(graph), post_order(graph)]
         distinct = {tuple(order): order for order in orders}
         return min((liveness.live_ranges(order) for order in distinct.values()), key=lambda ranges: ranges.peak)
@@ -465,6 +472,11 @@ class _RegionLiveness:
             if x is not None:
                 last[x] = len(self.region.ops)
         return last
+
+
+def _is_body(region: Region) -> bool:
+    """Say whether a region is the body of a loop, and no branch."""
+    return any(region.values[x].kind in ("carry", "slice") for x in region.inputs)
 
 
 def _by_op(sizes: Mapping[int, Count], ops: int, last: Count) -> list[Count]:

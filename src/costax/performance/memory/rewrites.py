@@ -18,7 +18,7 @@ from costax.core.dtypes import bits, short_name
 from costax.core.equation import Operand
 from costax.performance.memory import dot_kind
 from costax.performance.memory.compiler import CompilerModel
-from costax.performance.memory.simplifications import is_scatter, scalar_broadcasts
+from costax.performance.memory.simplifications import is_scatter, scalar_broadcasts, swaps_last_axes
 from costax.program.regions import Op, Region, Value
 from costax.rules.traits import ELEMENTWISE, MOVEMENT, NO_TRAITS, ContractionKind, Function, Implementation, Traits
 
@@ -226,6 +226,14 @@ class _Rewriter:
                 inputs[position] = self._inserted[-1, key]
         return replace(op, inputs=tuple(inputs))
 
+    def _before_transpose(self, x: int) -> int:
+        """Return what a transpose of the last two axes reads, as a product does. Source: transpose_folding.cc."""
+        producer = self.region.values[x].op
+        op = self.region.ops[producer] if producer >= 0 else None
+        if op is None or op.inserted or not op.traits.permutes or not swaps_last_axes(op):
+            return x
+        return x if op.inputs[0] is None else op.inputs[0]
+
     def _computed(self, op: Op, name: str, read: tuple[int, ...], operand: Operand) -> int:
         """Insert an op that is not fused; return its result."""
         result = self._new_value(operand)
@@ -247,6 +255,8 @@ class _Rewriter:
             x = inputs[position]
             if x is None:
                 continue
+            if order is None and not convolution:
+                x = self._before_transpose(x)
             if self.region.values[x].operand.dtype in _NARROW:
                 x = self._insert(op, x, _CAST, "convert", "cast", "f32")
             if order is not None:

@@ -55,7 +55,7 @@ def simplified(region: Region) -> Region:
             producer = region.values[x].op
             product = ops[producer] if producer >= 0 else None
             single = len(users[x]) == 1 and x not in results
-            if product and single and product.traits.contraction is ContractionKind.PRODUCT and _swaps(op):
+            if product and single and product.traits.contraction is ContractionKind.PRODUCT and swaps_last_axes(op):
                 # XLA makes a new product, the last reader of its operands, which its schedules see in that order.
                 ops[producer], ops[number] = None, replace(product, outputs=op.outputs)
                 places[number] = min((reader - 0.5 for reader in users[op.outputs[0]]), default=float(len(ops)))
@@ -87,7 +87,7 @@ def _adds(op: Op) -> bool:
     return op.traits.elementwise and op.traits.function is Function.ADD and not op.inserted
 
 
-def _swaps(op: Op) -> bool:
+def swaps_last_axes(op: Op) -> bool:
     """Say whether a transpose exchanges the last two axes and leaves the others."""
     order = tuple(op.equation.params.get("permutation", ()))
     rank = len(order)
