@@ -237,6 +237,18 @@ def one_compilation(monkeypatch):
     monkeypatch.setattr(comparison, "compare_program", once)
 
 
+@pytest.fixture(autouse=True)
+def no_smaller_example_stays(tmp_path_factory):
+    """Other tests import the examples by name."""
+    path, before = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    written = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(written):
+            del sys.modules[name]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_compilation")
 @pytest.mark.parametrize("page", LINES)
