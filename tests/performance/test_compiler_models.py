@@ -463,6 +463,40 @@ def test_an_interpolation_is_a_doubt_for_it_gathers_many_times_in_one_kernel():
     assert not memory(lambda x, i: x[i] * 2, "f32[256,256]", "i32[64]").doubts
 
 
+def test_matrices_that_one_loop_stacks_for_another_are_a_doubt_for_their_layout_is_open():
+    def loss(x, *, matrices):
+        def step(memory, t):
+            if matrices:
+                memory = memory * jnp.tanh(memory).sum(-1, keepdims=True) + t[..., None]
+                return memory, memory.sum(-1)
+            t = jnp.tanh(memory.sum(-1) + t)
+            return memory + t[..., None], t
+
+        first = jnp.zeros((*x.shape[1:], 48))
+        return jnp.square(lax.scan(step, first, x)[1]).sum()
+
+    for matrices in (True, False):
+        found = memory(jax.grad(lambda x, m=matrices: loss(x, matrices=m)), "f32[64,8,48]")
+        assert ("layouts of stacked arrays" in found.doubts) == matrices
+        # The other compilers do not choose layouts for loops.
+        assert "layouts of stacked arrays" not in found.compiled_by(XLA_CPU).doubts
+
+
+def test_a_product_whose_contracted_axes_lie_between_others_is_a_doubt():
+    def between(a, b, c):
+        return jnp.einsum("npqu,pxqy->nuxy", (a @ b).reshape(64, 64, 64, 64), c)
+
+    def outside(a, b, c):
+        return jnp.einsum("pqnu,pxqy->nuxy", (a @ b).reshape(64, 64, 64, 64), c)
+
+    shapes = "f32[4096,128]", "f32[128,4096]", "f32[64,8,64,8]"
+    # XLA for an H100 takes 134,217,728 bytes: the product and its transpose, input_transpose_fusion.
+    doubtful = memory(between, *shapes)
+    assert "interleaved axes of a product" in doubtful.doubts
+    assert doubtful.bounds[1] >= 134_217_728
+    assert not memory(outside, *shapes).doubts
+
+
 # Three chains of one kernel each and a last kernel that reads all: 0, 1, 2 -> 3.
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 from costax import _jax
@@ -19,6 +20,7 @@ from costax.core.cost import Count
 from costax.core.display import Printed
 from costax.core.equation import Operand
 from costax.core.listing import listed
+from costax.core.polynomial import magnitude
 from costax.performance.memory.compiler import XLA_GPU_H100, CompilerModel
 from costax.performance.memory.liveness import LivenessAnalysis, LiveRanges
 from costax.program.regions import Op, Region, program
@@ -27,6 +29,10 @@ from costax.rules.traits import ContractionKind
 
 # Where on-chip memory takes more than this share of the estimate, the estimate depends on what the compiler puts there.
 _DOUBTFUL: Final = 1.25
+# An array of this share of the estimate matters for it.
+_LARGE_SHARE: Final = 0.1
+# A vector for each element of a batch has two axes, a matrix three.
+_MATRIX_OF_BATCH: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +179,20 @@ class MemoryProfile(Printed):
         "temporaries in on-chip memory": a TPU keeps some of them there, and costax does not know which. "slices of
         slices" stands for values that a compiler would have to recompute too often, as in an associative
         scan: which of them it stores instead depends on the order in which it fuses. "many gathers in one kernel": a
-        compiler may store what some of them read, as in an interpolation.
+        compiler may store what some of them read, as in an interpolation. "layouts of stacked arrays": XLA for GPUs
+        may transpose what one loop has stacked and another reads, as a copy. "interleaved axes of a product": it may
+        transpose the operand of a product whose contracted axes lie between others.
         """
         names = {op.name for op in _operations(self._region) if op.traits.unmodelled or _is_dilated(op)}
         notes = ["slices of slices"] if self._fused and self._compiler.limited else []
         if self._compiler.many_lookups:
             notes.append("many gathers in one kernel")
+        if self._model.kind == "gpu":
+            least = magnitude(self.fused_estimate) * _LARGE_SHARE
+            if any(_reads_stacked_matrices(self._region, op, least) for op in self._region.ops):
+                notes.append("layouts of stacked arrays")
+            if any(_interleaves_axes(op, self._region, least) for op in self._region.ops):
+                notes.append("interleaved axes of a product")
         if self._model.on_chip and self._off_chip.fused_estimate > _DOUBTFUL * self.fused_estimate:
             notes.append("temporaries in on-chip memory")
         return (*sorted(names), *notes)
@@ -245,6 +259,36 @@ def memory_profile(
     """
     region = program(jaxpr, tree, names, donated, devices, shards)
     return MemoryProfile(region, model)
+
+
+def _reads_stacked_matrices(region: Region, op: Op, least: float) -> bool:
+    """Say whether a loop goes through a large array of matrices, or more axes, that another loop has stacked."""
+    if not op.loop or op.has_condition:
+        return False
+    body = op.regions[0]
+    for number, source in zip(body.inputs, body.sources, strict=False):
+        x = None if source is None or body.values[number].kind != "slice" else op.inputs[source]
+        value = None if x is None else region.values[x]
+        if value is None or value.op < 0 or not region.ops[value.op].loop or magnitude(value.nbytes) < least:
+            continue
+        if sum(extent != 1 for extent in body.values[number].operand.shape) >= _MATRIX_OF_BATCH:
+            return True
+    return False
+
+
+def _interleaves_axes(op: Op, region: Region, least: float) -> bool:
+    """Say whether the contracted axes of a large operand of a product lie between its other axes."""
+    if op.traits.contraction is not ContractionKind.PRODUCT:
+        return False
+    contracted, batched = op.equation.params["dimension_numbers"]
+    for x, var, ours, shared in zip(op.inputs, op.equation.invars, contracted, batched, strict=True):
+        if x is None or region.values[x].kind != "computed" or magnitude(region.values[x].nbytes) < least:
+            continue
+        shape = var.aval.shape
+        summed = [axis in ours for axis in range(len(shape)) if axis not in shared and shape[axis] != 1]
+        if sum(a != b for a, b in pairwise(summed)) > 1:
+            return True
+    return False
 
 
 def _is_dilated(op: Op) -> bool:
