@@ -7,6 +7,7 @@ finding, and an input that takes ten seconds or 2 GB (-timeout and -rss_limit_mb
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import random
 import sys
@@ -83,7 +84,8 @@ def mutated(data: bytes, most: int, seed: int) -> bytes:
         elif how < 0.4 and isinstance(container[key], str):
             container[key] += rng.choice("/~;*^\n\x1b0s ")
         else:
-            container[key] = rng.choice(VALUES)
+            # A copy, because a later change of a container would change the table, or put it into itself.
+            container[key] = copy.deepcopy(rng.choice(VALUES))
     return json.dumps(record).encode()[:most]
 
 
