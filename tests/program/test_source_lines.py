@@ -81,7 +81,7 @@ def test_every_line_of_an_nnx_module_is_the_users():
 
 def test_a_traced_program_has_the_users_lines():
     traced = jax.jit(training_step).trace(*training_arguments())
-    assert all(line.startswith(__file__) for line in costax.analyze(traced)().by_source())
+    assert [line for line in costax.analyze(traced)().by_source() if not line.startswith(__file__)] == []
 
 
 def test_a_program_of_library_code_alone_has_the_lines_of_the_library():
