@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import pytest
 from jax import lax
 
@@ -42,6 +43,35 @@ def test_one_that_does_not_fit_says_what_to_change():
     assert found.devices > 1
     assert any("checkpoint" in change.what for change in found.changes)
     assert str(found).startswith("no")
+
+
+def layers_of(batch):
+    def step(w, x):
+        def loss(w):
+            return jnp.mean(lax.scan(lambda h, a: (jnp.tanh(h @ a), None), x, w)[0] ** 2)
+
+        return w - 0.1 * jax.grad(loss)(w)
+
+    args = f32("f32[16,16384,16384]"), f32(f"f32[{batch},16384]")
+    return costax.fits(costax.analyze(jax.jit(step, donate_argnums=0), params_argnums=0)(*args), "v5e")
+
+
+def halving(found):
+    return [change.saves for change in found.changes if change.what == "halve the batch"]
+
+
+def test_half_of_the_batch_saves_what_the_smaller_program_no_longer_needs():
+    large, small = layers_of(4096), layers_of(2048)
+    assert halving(large) == [pytest.approx(large.needed - small.needed, rel=0.03)]
+    # The gradients are most of the temporaries, and do not grow with the batch.
+    assert halving(layers_of(64)) == []
+
+
+def test_a_program_without_a_batch_is_not_told_to_halve_it():
+    spec = f32("f32[50000,50000]")
+    assert halving(costax.fits(analysis(lambda a: jnp.linalg.norm((a @ a) @ (a @ a.T)), spec), "v5e")) == []
+    two = costax.analyze(lambda w, x, y: (x @ w) + y, params_argnums=0)
+    assert halving(costax.fits(two(f32("f32[9,9]"), f32("f32[90000,9]"), f32("f32[1,9]")), "v5e")) == []
 
 
 def test_a_device_without_a_memory_figure_is_an_error():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import ClassVar, Final, Literal
 
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device, Slice, slice_of
-from costax.performance.memory import residuals
+from costax.performance.memory import MemoryProfile, compiler_model, residuals
 from costax.performance.protocols import Counted, MemoryUse, Predictable, check_program
 
 # The share of the memory that programs can use. On a GPU the runtime needs the rest for its context, the kernels and
@@ -122,7 +123,7 @@ def fits(program: Predictable, device: str | Device, *, devices: int | None = No
     room = int(chosen.usable.value if chosen.usable else chosen.capacity.value * _USABLE[chosen.family])
     use, analysis = program.memory_use(chosen), program.analysis
     bounds = use.bounds or (use.needed, use.needed)
-    changes = _changes(analysis, use)
+    changes = _changes(analysis, use, chosen)
     return Fit(analysis, chosen, use.needed, room, use.source, changes, use.unmodelled, use.parts, bounds, available)
 
 
@@ -150,7 +151,7 @@ def _available(found: Slice, devices: int | None, used: int) -> int | None:
     return available
 
 
-def _changes(analysis: Counted, use: MemoryUse) -> list[Saving]:
+def _changes(analysis: Counted, use: MemoryUse, device: Device) -> list[Saving]:
     account = analysis.memory
     if account is None:
         # A module does not say which arguments are parameters, nor which arrays are saved for the backward pass.
@@ -159,7 +160,7 @@ def _changes(analysis: Counted, use: MemoryUse) -> list[Saving]:
     saved_arrays = residuals(account.region)
     changes = [
         Saving("donate arguments that a result can overwrite (donate_argnums)", account.donatable_bytes),
-        Saving("halve the batch", parts["temporaries"] // 2),
+        Saving("halve the batch", int(parts["temporaries"] * _batch_share(analysis, account, device) / 2)),
     ]
     if saved_arrays:
         saved = min(sum(residual.nbytes for residual in saved_arrays), parts["temporaries"])
@@ -173,3 +174,22 @@ def _changes(analysis: Counted, use: MemoryUse) -> list[Saving]:
         changes.append(Saving("store the parameters in bfloat16", wide // 2))
     worthwhile = [change for change in changes if change.saves > _WORTH * needed]
     return sorted(worthwhile, key=lambda change: -change.saves)
+
+
+def _batch_share(analysis: Counted, account: MemoryProfile, device: Device) -> float:
+    """Return the share of the temporaries at the peak that grow with the batch; 0 where the batch is not known.
+
+    It is the leading extent of all arguments that are neither parameters nor of the shape of one, as the state of an
+    optimiser is. An array grows with it if one of its axes is the batch, or the batch times the axes behind it, and it
+    has no parameter's shape.
+    """
+    weights = {x.shape for (_, x), known in zip(analysis.inputs, analysis.is_parameter(), strict=True) if known}
+    data = [x.shape for _, x in analysis.inputs if x.shape and x.shape not in weights]
+    if not weights or len({shape[0] for shape in data}) != 1:
+        return 0.0
+    extents = {prod(shape[:axes]) for shape in data for axes in range(1, len(shape) + 1)}
+    model = compiler_model(device)
+    alive = (account.compiled_by(model) if model else account).live_at_peak(None, fused=model is not None)
+    arrays = [x for x in alive if x.primitive != "argument"]
+    grow = [x.nbytes for x in arrays if x.shape not in weights and not extents.isdisjoint(x.shape)]
+    return sum(grow) / (sum(x.nbytes for x in arrays) or 1)

@@ -97,6 +97,10 @@ class Counted(Protocol):
         """The parameters by scope and dtype; None if it is not known which inputs are parameters."""
         ...
 
+    def is_parameter(self) -> Sequence[bool]:
+        """Return for each input whether it is a parameter."""
+        ...
+
     @property
     def hardware_flops(self) -> Count:
         """FLOPs that one device executes, recomputed work included."""
