@@ -62,7 +62,7 @@ def halving(found):
 
 def test_half_of_the_batch_saves_what_the_smaller_program_no_longer_needs():
     large, small = layers_of(4096), layers_of(2048)
-    assert halving(large) == [pytest.approx(large.needed - small.needed, rel=0.03)]
+    assert halving(large) == [pytest.approx(large.needed - small.needed, rel=0.06)]
     # The gradients are most of the temporaries, and do not grow with the batch.
     assert halving(layers_of(64)) == []
 
@@ -122,6 +122,29 @@ def test_what_the_partitioner_gathers_is_a_doubt():
     use = analysis(jax.jit(chain), x, x).memory_use()
     assert "what the partitioner gathers" in use.unmodelled
     assert use.bounds[1] >= use.needed
+
+
+@pytest.mark.parametrize(("rows", "share"), [((), 1), (("data",), 8)])
+def test_a_device_holds_of_a_result_what_its_sharding_says(rows, share):
+    mesh = jax.sharding.AbstractMesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    named, whole = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (rows, ()))
+    step = jax.jit(lambda w, x: w - 0.1 * jax.grad(lambda w: jnp.sum((x @ w) ** 2))(w), out_shardings=named)
+    data = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    w = jax.ShapeDtypeStruct((1024, 1024), "float32", sharding=whole)
+    x = jax.ShapeDtypeStruct((64, 1024), "float32", sharding=data)
+    parts = analysis(step, w, x).fits("h100:8").parts
+    assert parts["results"] == 4 * 1024 * 1024 // share
+    assert parts["arguments"] == 4 * 1024 * 1024 + 4 * 64 * 1024 // 8
+    if jax.device_count() < 8:
+        pytest.skip("XLA's own figure needs 8 devices")
+    real = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    w, x = (
+        jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=jax.sharding.NamedSharding(real, a.sharding.spec))
+        for a in (w, x)
+    )
+    onto = jax.sharding.NamedSharding(real, named.spec)
+    compiled = jax.jit(step.__wrapped__, out_shardings=onto).lower(w, x).compile().memory_analysis()
+    assert compiled.output_size_in_bytes == parts["results"]
 
 
 GIB = 2**30

@@ -74,6 +74,7 @@ from costax._jax.pallas import pallas_cost_estimate as pallas_cost_estimate
 from costax._jax.pallas import with_kernel_estimates as with_kernel_estimates
 from costax._jax.shardings import argument_shards as argument_shards
 from costax._jax.shardings import device_count as device_count
+from costax._jax.shardings import result_shards as result_shards
 from costax._jax.source_info import current_scope as current_scope
 from costax._jax.source_info import is_user_file as is_user_file
 from costax._jax.source_info import name_stack as name_stack

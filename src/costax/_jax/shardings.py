@@ -35,11 +35,22 @@ def argument_shards(traced: Any) -> tuple[Operand | None, ...]:
     return tuple(_shard(meta, sharding) for meta, sharding in zip_longest(metas, chosen))
 
 
+def result_shards(traced: Any) -> tuple[Operand | None, ...]:
+    """Return what one device holds of each result of a traced program; None where `out_shardings` does not say it."""
+    if traced is None:
+        return ()
+    avals, chosen = opened(traced.jaxpr).outvars, _flat(traced._params.get("out_shardings"))
+    return tuple(_part(var.aval, sharding) for var, sharding in zip_longest(avals, chosen) if var is not None)
+
+
 def _shard(meta: Any, sharding: Any) -> Operand | None:
-    named = sharding if isinstance(sharding, jax.sharding.Sharding) else meta.sharding
+    return _part(meta.aval, sharding if isinstance(sharding, jax.sharding.Sharding) else meta.sharding)
+
+
+def _part(aval: Any, named: Any) -> Operand | None:
     if not isinstance(named, jax.sharding.Sharding):
         return None
-    whole = operand(meta.aval)
+    whole = operand(aval)
     try:
         return Operand(tuple(named.shard_shape(whole.shape)), whole.dtype)
     except ValueError:

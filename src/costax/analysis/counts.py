@@ -207,8 +207,8 @@ class Counts(Displayed):
     @cached_property
     def memory_formulas(self) -> MemoryProfile:
         """The memory profile also where sizes are symbols: then only its timeline and lifetimes without fusion hold."""
-        from costax._jax import argument_shards, donated
-        from costax.performance.memory import memory_profile
+        from costax._jax import argument_shards, donated, result_shards
+        from costax.performance.memory import XLA_GPU_H100, memory_profile
 
         names = [path for path, _ in self.inputs]
         donated_inputs = donated(self.program.traced) if self.program is not None else ()
@@ -218,8 +218,9 @@ class Counts(Displayed):
             return memory_profile(self.live, self.whole_tree(), names, donated_inputs)
         shards = argument_shards(self.program.traced) if self.program is not None else ()
         shards = (*(None,) * (len(names) - len(shards)), *shards)
-        tree = self.whole_tree()
-        return memory_profile(self.live, tree, names, donated_inputs, devices=self.devices, shards=shards)
+        results = result_shards(self.program.traced) if self.program is not None else ()
+        tree, split = self.whole_tree(), (self.devices, shards, results)
+        return memory_profile(self.live, tree, names, donated_inputs, XLA_GPU_H100, *split)
 
     @property
     def hardware_flops(self) -> Count:

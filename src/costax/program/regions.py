@@ -126,12 +126,13 @@ def program(
     donated: Sequence[bool],
     devices: int = 1,
     shards: Sequence[Operand | None] = (),
+    result_shards: Sequence[Operand | None] = (),
 ) -> Region:
     """Return a whole program as a region, whose inputs are the arguments of the program.
 
     tree: the result of `walk` for the same jaxpr. names, donated: of the inputs. devices: how many devices share the
-    program evenly, except where a `shard_map` says the part of each. shards: what one device holds of each input; None
-    or missing where no sharding says it.
+    program evenly, except where a `shard_map` says the part of each. shards, result_shards: what one device holds of
+    each input and result; None or missing where no sharding says it.
     """
     region = Region()
     context = _OpContext(devices=devices)
@@ -147,6 +148,9 @@ def program(
     region.outputs = _Builder(region, {}, shared_functions(tree.children)).run(
         jaxpr, tree.children, region.inputs, context
     )
+    for number, shard in zip(region.outputs, result_shards, strict=False):
+        if number is not None and shard is not None and number not in region.inputs:
+            region.values[number].nbytes = shard.nbytes
     region.carries = [None] * len(region.outputs)
     return region
 

@@ -249,15 +249,16 @@ def memory_profile(
     model: CompilerModel = XLA_GPU_H100,
     devices: int = 1,
     shards: Sequence[Operand | None] = (),
+    result_shards: Sequence[Operand | None] = (),
 ) -> MemoryProfile:
     """Return the memory profile of a traced program on one device.
 
     tree: the costs of the same jaxpr. names, donated: of the inputs. model: the compiler of the fused estimate.
-    devices, shards: how many devices share the program, and what one of them holds of each input; see
-    `costax.program.regions.program`.
+    devices, shards, result_shards: how many devices share the program, and what one of them holds of each input and
+    result; see `costax.program.regions.program`.
     The sizes must be numbers.
     """
-    region = program(jaxpr, tree, names, donated, devices, shards)
+    region = program(jaxpr, tree, names, donated, devices, shards, result_shards)
     return MemoryProfile(region, model)
 
 
