@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import jax
+import pytest
 
 import costax
 from costax.core.cost import FIELDS
+from costax.errors import InputError
 
 x, w = costax.spec("f32[4,8]"), costax.spec("f32[8,8]")
 
@@ -41,3 +43,21 @@ def test_the_name_of_the_whole_does_not_part_its_layers():
     found = costax.diff(dense("small", 1), dense("large", 1))
     assert [layer.scope for layer in found.layers() if layer.change("macs").before] == ["layer_0"]
     assert not any(layer.change("macs").delta for layer in found.layers())
+
+
+class Model:
+    def __call__(self, x):
+        return x @ x
+
+    def summary(self):
+        return "a table"
+
+
+@pytest.mark.parametrize("value", [Model(), costax.analyze(Model()), "model.py:Model"])
+def test_a_model_is_not_compared_before_it_is_analysed(value):
+    analysis = costax.analyze(Model(), "f32[8,8]")
+    for pair in ((value, value), (analysis, value), (value, analysis)):
+        with pytest.raises(InputError, match=rf"compares analyses, got .* {type(value).__name__}") as caught:
+            costax.diff(*pair)
+        assert "costax.analyze(" in caught.value.cure
+    assert costax.diff(analysis, analysis).total.change("macs").before == 8 * 8 * 8

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import costax
 from costax.cli.app import main
 
 # The result is the same for every version of jax.
@@ -37,3 +39,41 @@ def test_a_record_stands_for_its_analysis(tmp_path):
     done = CliRunner().invoke(main, ["diff", str(record), name, "--changed"])
     assert done.exit_code == 0, done.output
     assert "same in both" in done.output
+
+
+LAYERS = """
+import flax.linen as nn
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4, use_bias=False)(x)
+class Large(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(12, use_bias=False)(x)
+"""
+
+
+@pytest.fixture
+def layers(tmp_path, monkeypatch):
+    (tmp_path / "layers_to_compare.py").write_text(LAYERS)
+    monkeypatch.chdir(tmp_path)
+    return ["layers_to_compare.py:Small", "layers_to_compare.py:Large"]
+
+
+def test_input_gives_both_targets_their_arguments(layers):
+    done = CliRunner().invoke(main, ["diff", *layers, "--input", "f32[5,8]", "--json"])
+    assert done.exit_code == 0, done.output
+    macs = json.loads(done.stdout)["total"]["macs"]
+    assert (macs["before"], macs["after"]) == (5 * 8 * 4, 5 * 8 * 12)
+    symbolic = CliRunner().invoke(main, ["diff", *layers, "--input", "f32[b,8]", "--at", "b=5", "--json"])
+    assert json.loads(symbolic.stdout)["total"]["macs"] == macs
+    without = CliRunner().invoke(main, ["diff", *layers])
+    assert (without.exit_code, "--input" in without.output) == (2, True)
+
+
+def test_input_is_refused_where_no_program_is_traced(tmp_path):
+    record = tmp_path / "product.json"
+    costax.analyze(lambda x: x @ x, "f32[8,8]").save(record)
+    done = CliRunner().invoke(main, ["diff", str(record), str(record), "--input", "f32[8,8]"])
+    assert (done.exit_code, "--input does not apply to records" in done.output) == (2, True)

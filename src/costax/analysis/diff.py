@@ -104,9 +104,12 @@ def diff(before: Analysis | Summarised, after: Analysis | Summarised) -> Diff | 
             program then counts.
         after: The other one.
 
-    Raises InputError for a program and a module: their counts have other meanings.
+    Raises InputError for a program and a module, whose counts have other meanings, and for a value without counts.
     """
     from costax.analysis.module_diff import ModuleDiff
+
+    for value in (before, after):
+        _check_counted(value)
 
     if isinstance(before, Analysis) and isinstance(after, Analysis):
         return Diff(before, after)
@@ -118,6 +121,19 @@ def diff(before: Analysis | Summarised, after: Analysis | Summarised) -> Diff | 
         why="A program has the work that it asks for, and a module what the compiler made of it: they do not compare.",
         cure="Pass two modules or two programs, or a module and a comparison, costax.compare(fn)(*args), which has the "
         "compiled program.",
+    )
+
+
+def _check_counted(value: object) -> None:
+    """Raise InputError for a value that is neither an analysis nor a compiled program, such as a model itself."""
+    # The summary of a compiled program is a property. A model may have a method of that name.
+    summary = getattr(type(value), "summary", None)
+    if isinstance(value, Analysis) or (summary is not None and not callable(summary)):
+        return
+    raise InputError(
+        f"costax.diff compares analyses, got a value of type {type(value).__name__}.",
+        why="The counts of a program depend on the shapes of its arguments, which only its analysis has.",
+        cure='Pass two analyses: costax.diff(costax.analyze(one)("f32[8,128]"), costax.analyze(other)("f32[8,128]")).',
     )
 
 

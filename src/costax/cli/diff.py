@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     metavar="THRESHOLD",
     help="Exit with 1 if a cost exceeds the threshold, such as 'flops > +1%'. Repeat for more.",
 )
+@options.inputs
 @options.symbol_values
 @click.option("--markdown", is_flag=True, help="Print a Markdown summary for a pull request instead of the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print every field of every layer as JSON.")
@@ -51,6 +52,7 @@ def diff(
     merge: bool,
     only_changed: bool,
     fail_on: Sequence[str],
+    inputs: Sequence[str],
     trips: Sequence[str],
     markdown: bool,
     as_json: bool,
@@ -71,6 +73,7 @@ def diff(
     """
     from costax.cli import module_diff
 
+    _check_inputs((before, after), inputs)
     compiled_fields, of_compiled = _compiled(before, after, fields, fail_on)
     if of_compiled:
         _check_merge()
@@ -93,7 +96,7 @@ def diff(
 
     _check(fields)
     asked = [thresholds.parse(text) for text in fail_on if text not in compiled_fields]
-    accounts = _accounts((before, after), options.parsed_trips(trips))
+    accounts = _accounts((before, after), inputs, options.parsed_trips(trips))
     compared = compare(*map(analysis_of, accounts))
     comparisons = [account for account in accounts if not isinstance(account, Analysis)]
     failures = thresholds.failures(compared, asked)
@@ -153,6 +156,18 @@ def _compiled(before: str, after: str, names: Sequence[str], fail_on: Sequence[s
     return asked, False
 
 
+def _check_inputs(texts: Sequence[str], inputs: Sequence[str]) -> None:
+    """Raise InputError for --input where neither program is traced."""
+    from costax.cli.programs import is_module
+
+    if inputs and all(text.endswith(".json") or is_module(text) for text in texts):
+        raise InputError(
+            "--input does not apply to records and HLO files.",
+            why="They already have the shapes of their arguments.",
+            cure="Remove --input, or name a target: path/to/file.py:name.",
+        )
+
+
 def _check_merge() -> None:
     """Raise InputError for --merge and --no-merge, which do nothing for compiled programs."""
     context = click.get_current_context()
@@ -172,15 +187,15 @@ def _check(names: Sequence[str]) -> None:
             raise click.BadParameter(f"{name!r} must be one of {', '.join(fields())}.", param_hint="--field")
 
 
-def _accounts(texts: Sequence[str], values: Mapping[str, int]) -> list[Shown]:
+def _accounts(texts: Sequence[str], inputs: Sequence[str], values: Mapping[str, int]) -> list[Shown]:
     """Return the analyses of two targets or records, or the comparisons of records, with values for their symbols.
 
-    Raises SymbolError for a value that fits no symbol of either.
+    inputs: the specs of the arguments of each target. Raises SymbolError for a value that fits no symbol of either.
     """
     from costax.analysis.analysis import Analysis
     from costax.report.shown import analysis_of
 
-    accounts = [_account(text) for text in texts]
+    accounts = [_account(text, inputs) for text in texts]
     known = {name for account in accounts for name in analysis_of(account).symbols}
     if set(values) - known:
         raise SymbolError(
@@ -200,7 +215,7 @@ def _accounts(texts: Sequence[str], values: Mapping[str, int]) -> list[Shown]:
     return [at(account) for account in accounts]
 
 
-def _account(text: str) -> Shown:
+def _account(text: str, inputs: Sequence[str]) -> Shown:
     """Return the analysis of a target, or the analysis or comparison of a record."""
     if text.endswith(".json"):
         from costax.report import load_any
@@ -208,4 +223,4 @@ def _account(text: str) -> Shown:
         return load_any(text)
     from costax.cli.loading import analysed
 
-    return analysed(text, (), {}, "raise")
+    return analysed(text, inputs, {}, "raise")

@@ -93,17 +93,20 @@ symbol_values: Decorator = click.option(
     "b=8,s=2048. Repeat for more.",
 )
 
+# The arguments of a target that is not a factory: `inputs`.
+inputs: Decorator = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SPEC",
+    help="Dtype and shape of an argument, as f32[8,224,224,3] or name=i32[8]. Repeat for each argument; a factory "
+    "needs none.",
+)
+
 # TARGET and how it is traced: `target`, `inputs`, `trips`, `on_missing`; --params is kept in `Context.meta`.
 tracing: Decorator = _chain(
     click.argument("target"),
-    click.option(
-        "--input",
-        "inputs",
-        multiple=True,
-        metavar="SPEC",
-        help="Dtype and shape of an argument, as f32[8,224,224,3] or name=i32[8]. Repeat for each argument; a factory "
-        "needs none.",
-    ),
+    inputs,
     symbol_values,
     click.option(
         "--params",
