@@ -156,7 +156,13 @@ class BudgetError(CheckError):
 
 
 class TripsError(CostaxError, ValueError):
-    """A trip count for a loop that the program does not have, or one that is not a non-negative integer."""
+    """A trip count for a loop that the program does not have, or one that is not a non-negative integer.
+
+    unmatched: the names that are those of no loop. loops: the names of the loops of unknown length.
+    """
+
+    unmatched: tuple[str, ...] = ()
+    loops: tuple[str, ...] = ()
 
 
 def install_command(extra: str) -> str:

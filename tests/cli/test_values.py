@@ -20,6 +20,9 @@ def loop():
 def sized():
     return jnp.matmul, (costax.spec("f32[b,s]"), costax.spec("f32[s,4]"))
 
+def fixed():
+    return jnp.matmul, (costax.spec("f32[8,8]"), costax.spec("f32[8,4]"))
+
 def step():
     grad = jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w)))
     return costax.Target(grad, (costax.spec("f32[64,64]"), costax.spec("f32[b,64]")), params_argnums=0)
@@ -77,6 +80,8 @@ def test_two_programs_are_compared_at_values(run):
     more = CliRunner().invoke(main, ["diff", "programs.py:sized", "programs.py:loop", *at])
     assert more.exit_code == 1
     assert "flops > +1%" in more.output
+    unknown = CliRunner().invoke(main, ["diff", "programs.py:sized", "programs.py:sized", "--at", "seq=3"])
+    assert "Did you mean 's'?" in unknown.output
     unknown = CliRunner().invoke(main, ["diff", "programs.py:sized", "programs.py:sized", "--at", "q=3"])
     assert (unknown.exit_code, "There is no symbol q" in unknown.output) == (2, True)
     markdown = CliRunner().invoke(main, ["diff", "programs.py:sized", "programs.py:loop", "--markdown"])
@@ -89,7 +94,13 @@ def test_two_programs_are_compared_at_values(run):
         ("b=8", "s has no value"),
         ("b=8,s=0", "s"),
         ("b=x", "must be NAME=N"),
-        ("q=3", "No loop of unknown length matches 'q'"),
+        ("q=3", "Neither a size nor a loop of unknown length matches 'q'. (sizes with names: b, s; loops of"),
+        ("b=8,s=4,q=3", "Neither a size nor a loop of unknown length matches 'q'. (sizes with names: b, s; loops of"),
+        ("seq=8192", "Did you mean 's'?"),
+        ("b=8,seq=8192", "None of its sizes has the name 'seq'"),
+        ("b=8,s=8k", "Write s=8000 or s=8192."),
+        ("b=1.5M,s=8", "Write b=1500000 or b=1572864."),
+        ("b=8,s=2.5", "must be NAME=N"),
     ],
 )
 def test_a_wrong_value_is_one_clear_message(run, values, message):
@@ -97,3 +108,25 @@ def test_a_wrong_value_is_one_clear_message(run, values, message):
     assert result.exit_code == 2
     assert message in result.output
     assert "costax itself failed" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("program", "values", "listed"),
+    [
+        ("loop", "whil=7", "(sizes with names: none; loops of unknown length: while)"),
+        ("fixed", "s=3", "(sizes with names: none; loops of unknown length: none)"),
+    ],
+)
+def test_a_value_without_a_symbol_lists_sizes_and_loops(run, program, values, listed):
+    result = run("analyze", program, "--at", values)
+    assert result.exit_code == 2
+    assert listed in result.output
+    assert ("Did you mean 'while'?" in result.output) == (program == "loop")
+
+
+def test_a_number_has_a_binary_prefix_or_an_exponent(run):
+    macs = []
+    for values in ("b=2048,s=16", "b=2Ki,s=16", "b=2_048,s=1.6e1"):
+        result = run("analyze", "sized", "--at", values, "--json")
+        macs.append(json.loads(result.stdout)["total"]["macs"])
+    assert macs == [2048 * 16 * 4] * 3

@@ -299,12 +299,14 @@ def _check_findings(findings: Findings, trips: Mapping[str, Count], on_missing: 
         warnings.warn(f"Not counted: {names}", UncountedWarning, stacklevel=4)
     unused = [place for place in trips if place not in findings.used_trips]
     if unused:
-        raise TripsError(
+        error = TripsError(
             f"No loop of unknown length matches {', '.join(map(repr, unused))}.",
             where=f"loops of unknown length: {', '.join(findings.unknowns) or 'none'}",
             why="A trip count without its loop has no effect.",
             cure=nearest(unused[0], findings.unknowns) or "Use a loop of that list, or a pattern such as '*/while'.",
         )
+        error.unmatched, error.loops = tuple(unused), tuple(findings.unknowns)
+        raise error
 
 
 def checked_trips(trips: Mapping[str, Any]) -> dict[str, Any]:

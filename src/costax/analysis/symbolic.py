@@ -17,6 +17,7 @@ from costax.core.open_symbols import given
 from costax.core.polynomial import Polynomial
 from costax.core.polynomial.symbol_values import Condition, broken_condition, too_small
 from costax.errors import CostaxError, MissingRuleError, SymbolError, TripsError, Undecided
+from costax.program.branches import nearest
 from costax.program.trace import Target, conditions_of, in_one_scope
 
 # The three points at which formulas are checked, as indices into the allowed sizes of each symbol. The first symbol
@@ -81,11 +82,13 @@ def target_at(target: Target, values: Mapping[str, Any]) -> tuple[Target, dict[s
     if symbolic is None or not sizes:
         return target, dict(values)
     missing = sorted(set(symbolic.least) - set(sizes))
+    others = ", ".join(repr(name) for name in values if name not in sizes)
     if missing:
         raise SymbolError(
             f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value.",
             where=f"sizes: {', '.join(sorted(symbolic.least))}",
-            why="The program is traced with numbers for all of its sizes, or with names for all of them.",
+            why="The program is traced with numbers for all of its sizes, or with names for all of them."
+            + (f" None of its sizes has the name {others}." if others else ""),
             cure=f"Give all of them values: {given(sorted(symbolic.least))}.",
         )
     for name, value in sizes.items():
@@ -95,6 +98,25 @@ def target_at(target: Target, values: Mapping[str, Any]) -> tuple[Target, dict[s
         if not condition.holds(sizes):
             raise broken_condition(condition, sizes)
     return symbolic.at(sizes)[0], {name: value for name, value in values.items() if name not in sizes}
+
+
+def unmatched(error: TripsError, target: Target) -> TripsError:
+    """Return the error for values that belong neither to a size of a target nor to a loop of it.
+
+    error: that of the analysis, which knows the loops only.
+    """
+    if not error.unmatched:
+        return error
+    symbolic = symbolic_arguments(target, (), {})
+    sizes = sorted(symbolic.least) if symbolic else []
+    return TripsError(
+        f"Neither a size nor a loop of unknown length matches {', '.join(map(repr, error.unmatched))}.",
+        where=f"sizes with names: {', '.join(sizes) or 'none'}; "
+        f"loops of unknown length: {', '.join(error.loops) or 'none'}",
+        why="The value would have no effect.",
+        cure=nearest(error.unmatched[0], (*sizes, *error.loops))
+        or ("Use one of these names." if sizes or error.loops else "Leave it out, or name sizes in specs: f32[b,s]."),
+    )
 
 
 def analyze_symbols(

@@ -193,16 +193,18 @@ def _accounts(texts: Sequence[str], inputs: Sequence[str], values: Mapping[str, 
     inputs: the specs of the arguments of each target. Raises SymbolError for a value that fits no symbol of either.
     """
     from costax.analysis.analysis import Analysis
+    from costax.program.branches import nearest
     from costax.report.shown import analysis_of
 
     accounts = [_account(text, inputs) for text in texts]
     known = {name for account in accounts for name in analysis_of(account).symbols}
-    if set(values) - known:
+    unknown = sorted(set(values) - known)
+    if unknown:
         raise SymbolError(
-            f"There is no symbol {', '.join(sorted(set(values) - known))} in either program.",
+            f"There is no symbol {', '.join(unknown)} in either program.",
             where=f"symbols: {', '.join(sorted(known)) or 'none'}",
             why="The value would have no effect.",
-            cure="Leave it out, or name one of these symbols.",
+            cure=nearest(unknown[0], known) or "Leave it out, or name one of these symbols.",
         )
     if not values:
         return accounts

@@ -23,8 +23,9 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
 
     from costax.analysis.analyze import UncountedWarning
     from costax.analysis.analyze import analyze as analyze_function
-    from costax.analysis.symbolic import target_at
+    from costax.analysis.symbolic import target_at, unmatched
     from costax.cli.options import PARAMS
+    from costax.errors import TripsError
     from costax.program.targets import load_target
 
     context = click.get_current_context(silent=True)
@@ -34,8 +35,12 @@ def analysed(target: str, inputs: Sequence[str], trips: Mapping[str, int], on_mi
         # Tables and records list the uncounted primitives themselves.
         warnings.simplefilter("ignore", UncountedWarning)
         # Values of --at and --trips belong to sizes with names, or else to loops.
-        loaded, loops = target_at(load_target(target, inputs), trips)
-        analysis = analyze_function(loaded, trips=loops, on_missing=on_missing, **options)()  # type: ignore[arg-type]
+        named = load_target(target, inputs)
+        loaded, loops = target_at(named, trips)
+        try:
+            analysis = analyze_function(loaded, trips=loops, on_missing=on_missing, **options)()  # type: ignore[arg-type]
+        except TripsError as error:
+            raise unmatched(error, named) from None
     # The name of the factory, `resnet18`, tells more than the name of the function or class that it returned.
     return replace(analysis, name=target.rpartition(":")[2])
 
