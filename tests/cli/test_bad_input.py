@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import jax
@@ -15,7 +17,8 @@ from click.testing import CliRunner
 
 import costax
 from costax.cli.app import main
-from costax.errors import MissingRuleError, RuleCollisionError, RuleError
+from costax.errors import MissingRuleError, RuleCollisionError, RuleError, install_command
+from costax.program.targets import EXTRAS
 from costax.rules.registry import REGISTRY
 
 # The result is the same for every version of jax.
@@ -191,6 +194,25 @@ def test_a_file_that_does_not_import(text, what, line, tmp_path):
     assert what in message
     assert ("Install the package that provides `no_such_package`." in message) == ("ModuleNotFoundError" in what)
     assert "broken" not in sys.modules
+
+
+def test_a_missing_package_of_an_extra_is_installed_by_the_extra(tmp_path, monkeypatch):
+    for name, extra in EXTRAS.items():
+        # None in sys.modules makes the import fail as that of an absent package does.
+        monkeypatch.setitem(sys.modules, name, None)
+        path = tmp_path / f"needs_{name}.py"
+        path.write_text(f"from {name} import nn\n")
+        message = refused("analyze", f"{path}:f")
+        assert message.startswith("TargetError: ")
+        assert f"{path}:1" in message
+        assert f"Install `{name}` in a version that works with costax: {install_command(extra)}" in message
+
+
+def test_an_extra_has_the_packages_that_messages_say_it_installs():
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+    for name, extra in EXTRAS.items():
+        assert {"haiku": "dm-haiku"}.get(name, name) in [re.split("[^a-z-]", line)[0] for line in extras[extra]]
 
 
 def test_a_binary_file(tmp_path):

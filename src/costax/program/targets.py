@@ -23,7 +23,7 @@ from costax.core.foreign import message_of, representation
 from costax.core.interrupts import Terminated
 from costax.core.progress import stage
 from costax.core.source_lines import is_installed
-from costax.errors import CostaxError, InputError, TargetError
+from costax.errors import CostaxError, InputError, TargetError, install_command
 from costax.program import frameworks
 from costax.program.results import check_computes
 from costax.program.trace import Target
@@ -32,6 +32,12 @@ _GRAMMAR: Final = "Write package.module:name or path/to/file.py:name, for exampl
 # (file or module, name) -> value. A sweep loads the same target for each point, and a file must be imported once.
 _LOADED: Final[dict[tuple[str, str], Any]] = {}
 _FACTORY: Final = "Return (fn, args), (fn, args, kwargs) or costax.Target(fn, args, kwargs)."
+
+EXTRAS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("torch", "torchax"), "torch"),
+    **dict.fromkeys(("flax", "haiku", "equinox", "optax"), "examples"),
+}
+"""The extra of costax that installs a module which programs import, by the name of the module."""
 
 _RECORDS: Final = "`costax show FILE` shows records of analyze and compare."
 _MODULES: Final = "predict, memory, fits, diff, show, analyze and compare take HLO files."
@@ -163,10 +169,20 @@ def _imported(load: Callable[[], Any], location: str) -> Any:
             f"Importing {location!r} raised {_error_text(error)}.",
             where=_user_line(error),
             why="costax imports the module to find the target in it.",
-            cure=f"Install the package that provides `{absent.partition('.')[0]}`."
+            cure=_installed_by(absent.partition(".")[0])
             if absent
             else "Correct the error, which also occurs when Python imports the module; --debug shows the traceback.",
         ) from error
+
+
+def _installed_by(module: str) -> str:
+    """Return how to install a module: with an extra of costax, whose versions work together, if one has it."""
+    extra = EXTRAS.get(module)
+    return (
+        f"Install `{module}` in a version that works with costax: {install_command(extra)}"
+        if extra
+        else f"Install the package that provides `{module}`."
+    )
 
 
 def _attribute(module: ModuleType, name: str, location: str) -> Any:
