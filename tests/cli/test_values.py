@@ -113,7 +113,7 @@ def test_a_wrong_value_is_one_clear_message(run, values, message):
 @pytest.mark.parametrize(
     ("program", "values", "listed"),
     [
-        ("loop", "whil=7", "(sizes with names: none; loops of unknown length: while)"),
+        ("loop", "whiles=7", "(sizes with names: none; loops of unknown length: while)"),
         ("fixed", "s=3", "(sizes with names: none; loops of unknown length: none)"),
     ],
 )
