@@ -270,6 +270,69 @@ def test_a_factory_that_needs_arguments(program):
     assert "`factory_that_needs(size, depth=3)` takes arguments" in message
 
 
+CLASSES = """
+import flax.linen as nn
+from flax import nnx
+
+class Small(nnx.Module):  # Small
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(4, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.layer(x)
+
+class Named(nnx.Module):  # Named
+    def __init__(self, size=4, *, rngs):
+        self.layer = nnx.Linear(size, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.layer(x)
+
+class Sized(nn.Module):  # Sized
+    rngs: int
+
+    def __call__(self, x):
+        return x
+
+class Faulty(nnx.Module):  # Faulty
+    def __init__(self):
+        self.layer = 1 + None  # raises
+
+    def __call__(self, x):
+        return x
+"""
+
+
+@pytest.mark.parametrize("inputs", [(), ("--input", "f32[8,4]")])
+@pytest.mark.parametrize("name", ["Small", "Named", "Sized"])
+def test_a_class_that_needs_arguments_is_named_with_its_line(name, inputs, tmp_path):
+    path = tmp_path / "classes_with_arguments.py"
+    path.write_text(CLASSES)
+    message = refused("analyze", f"{path}:{name}", *inputs)
+    assert_in_parts(message, "InputError", where=line_of(name, path))
+    assert f"`{name}` is a class whose constructor needs `rngs`." in message
+    assert f"costax.Target({name}(...)" in message
+
+
+def test_an_error_inside_of_a_constructor_is_its_own(tmp_path):
+    path = tmp_path / "classes_with_arguments.py"
+    path.write_text(CLASSES)
+    message = refused("analyze", f"{path}:Faulty")
+    assert_in_parts(message, "TargetError", where=line_of("raises", path))
+    assert "is a class whose" not in message
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("body", ['params["w"] @ x', "params.w @ x"])
+def test_a_pytree_cannot_be_given_by_input(body, inputs, tmp_path):
+    path = tmp_path / "takes_a_pytree.py"
+    path.write_text(f"def step(params, x):\n    return {body}\n")
+    message = refused("analyze", f"{path}:step", *["--input", "f32[8]"] * inputs)
+    assert_in_parts(message, "InputError", where=f"{path}:")
+    assert "--input cannot describe" in message
+    assert "costax.Target(fn, " in message
+
+
 def test_a_callable_without_its_inputs(program):
     message = refused("analyze", f"{program}:product")
     assert_in_parts(message, "InputError")

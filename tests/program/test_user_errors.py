@@ -155,3 +155,30 @@ def test_what_jax_cannot_differentiate_is_no_matter_of_shapes():
         costax.analyze(jax.grad(loss))(X)
     assert str(caught.value).startswith("ValueError: Reverse-mode differentiation does not work")
     assert ADVICE not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(8, 32, 32, 3), [8, 32, 32, 3]])
+@pytest.mark.parametrize("fn", [lambda x: x.ndim, jnp.tanh, lambda x: x @ x])
+def test_a_shape_instead_of_an_array_is_to_be_written_as_a_text(fn, shape):
+    with pytest.raises(InputError) as caught:
+        costax.analyze(fn)(shape)
+    assert 'Write a shape as a text: "f32[8,32,32,3]".' in caught.value.cure
+
+
+@pytest.mark.parametrize("argument", [(), (8, 3.0), {"n": 8}])
+def test_what_is_no_shape_gets_no_advice_on_shapes_as_texts(argument):
+    with pytest.raises(InputError) as caught:
+        costax.analyze(lambda x: x.ndim)(argument)
+    assert "as a text" not in caught.value.cure
+
+
+def test_a_shape_that_the_error_is_not_about_gets_no_advice():
+    with pytest.raises(InputError, match="ZeroDivisionError") as caught:
+        costax.analyze(lambda x: 1 / 0)((8, 3))
+    assert "as a text" not in caught.value.cure
+
+
+def test_an_array_instead_of_a_pytree_gets_advice_on_pytrees():
+    with pytest.raises(InputError) as caught:
+        costax.analyze(lambda params: params["w"])("f32[8]")
+    assert 'pass one whose leaves are shapes: {"w": "f32[8,128]"}' in caught.value.cure

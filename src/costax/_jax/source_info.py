@@ -79,7 +79,7 @@ def is_user_file(filename: str) -> bool:
 
 def _torch_files() -> list[str]:
     """Return the folders of torch and of torchax, whose frames lie between a line of a model and its equations."""
-    names = [name for name in ("torch", "torchax") if name in sys.modules]
+    names = [name for name in ("torch", "torchax") if sys.modules.get(name) is not None]
     return [f"{folder}{os.sep}" for name in names for folder in sys.modules[name].__path__]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
+from costax._jax import is_user_file
 from costax._jax.spec import spec
 from costax.core.foreign import message_of, representation
 from costax.core.interrupts import Terminated
@@ -38,6 +39,11 @@ EXTRAS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("flax", "haiku", "equinox", "optax"), "examples"),
 }
 """The extra of costax that installs a module which programs import, by the name of the module."""
+
+_PYTREE: Final = (
+    "--input cannot describe a pytree, such as a dict of parameters: use a factory, which returns costax.Target(fn, "
+    "args)."
+)
 
 _RECORDS: Final = "`costax show FILE` shows records of analyze and compare."
 _MODULES: Final = "predict, memory, fits, diff, show, analyze and compare take HLO files."
@@ -217,12 +223,14 @@ def _with_inputs(value: Any, name: str, args: Sequence[Any], kwargs: Mapping[str
             _no_inputs_wanted(name)
         if callable(result):
             return Target(result, tuple(args), kwargs)
+    elif inspect.isclass(value):
+        raise _needs_arguments(value, name, signature)
     count = len(args) + len(kwargs)
     raise InputError(
         f"`{name}{_names(signature)}` does not take {count} input{'s' if count != 1 else ''}.",
         where=_definition_line(value),
         why="Each --input is one argument; --input 'name=f32[8]' is a keyword argument.",
-        cure="Pass one --input for each argument without a default, or use a factory that returns (fn, args).",
+        cure=f"Pass one --input for each argument without a default. {_PYTREE}",
     )
 
 
@@ -235,6 +243,8 @@ def _called(factory: Any, name: str) -> Any:
         )
     signature = _signature(factory)
     if signature is None or not _binds(signature, (), {}):
+        if signature is not None and inspect.isclass(factory):
+            raise _needs_arguments(factory, name, signature)
         raise InputError(
             f"`{name}{_names(signature) if signature else '(...)'}` takes arguments, but there is no --input.",
             where=_definition_line(factory),
@@ -247,12 +257,34 @@ def _called(factory: Any, name: str) -> Any:
     except (CostaxError, KeyboardInterrupt, Terminated):
         raise
     except BaseException as error:
+        constructor = _constructor(factory) if isinstance(error, TypeError) else None
+        if constructor is not None and not _binds(constructor, (), {}):
+            raise _needs_arguments(factory, name, constructor) from error
         raise TargetError(
             f"`{name}()` raised {_error_text(error)}.",
             where=_user_line(error) or _definition_line(factory),
             why="costax calls a factory to get the program and its arguments.",
             cure="Correct the error in the factory; --debug shows the traceback.",
         ) from error
+
+
+def _constructor(value: Any) -> inspect.Signature | None:
+    """Return the signature of the constructor of a class, which the metaclass of nnx hides; None of other values."""
+    signature = _signature(value.__init__) if inspect.isclass(value) else None
+    return signature and signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _needs_arguments(value: Any, name: str, signature: inspect.Signature) -> InputError:
+    """Return the error for a class that cannot be called without arguments."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p for p in signature.parameters.values() if p.default is p.empty and p.kind not in optional]
+    return InputError(
+        f"`{name}` is a class whose constructor needs {', '.join(f'`{p.name}`' for p in needed)}.",
+        where=_definition_line(value),
+        why="--input describes the arguments of a call of the object, and not those that make it.",
+        cure=f'Write a factory: def program(): return costax.Target({name}(...), ("f32[8,128]",)), and name it as the '
+        "target.",
+    )
 
 
 def _made(factory: Callable[[], Any]) -> Any:
@@ -325,6 +357,11 @@ def _binds(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[st
 
 
 def _definition_line(value: Any) -> str:
+    if inspect.isclass(value):
+        try:
+            return f"{inspect.getsourcefile(value)}:{inspect.getsourcelines(value)[1]}"
+        except (OSError, TypeError):  # a class without a file
+            return ""
     code = getattr(inspect.unwrap(value) if callable(value) else value, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
@@ -332,7 +369,8 @@ def _definition_line(value: Any) -> str:
 def _user_line(error: BaseException) -> str:
     """Return the innermost `file:line` of the traceback outside of installed packages and the standard library."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if Path(f.filename).is_file() and not is_installed(f.filename)]
+    own = [f for f in frames if is_user_file(f.filename) and not is_installed(f.filename)]
+    own = [f for f in own if Path(f.filename).is_file()]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -486,6 +486,20 @@ _ABOUT_SHAPES = re.compile(
 )
 
 
+# The message for an argument that is a tuple or list of integers where the function takes an array.
+_OF_A_SEQUENCE = re.compile(r"\b(tuple|list)\b")
+# The messages for an array where the function takes a dict, or an object with attributes.
+_OF_A_PYTREE = re.compile(r"JAX does not support string indexing|Tracer\b.* has no attribute")
+
+
+def _pytree_cure() -> str:
+    return hint(
+        'If the function takes a pytree there, pass one whose leaves are shapes: {"w": "f32[8,128]"}.',
+        "If the function takes a pytree there, use a factory: --input cannot describe one, and "
+        'costax.Target(fn, ({"w": "f32[8,128]"},)) can.',
+    )
+
+
 def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], error: BaseException) -> CostaxError:
     """Return the error for a function that raised an exception while jax traced it.
 
@@ -497,13 +511,14 @@ def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], err
     text, frame = _exception_text(error), _user_frame(error)
     where = f"{frame.filename}:{frame.lineno}" if frame else ""
     about_shapes = isinstance(error, TypeError | ValueError | IndexError) and _ABOUT_SHAPES.search(text) is not None
+    shape = _shape_among((*args, *kwargs.values())) if _OF_A_SEQUENCE.search(text) else ""
     raised_here = frame is not None and re.search(r"\b(raise|assert)\b", frame.line or "") is not None
     if not _takes(fn, args, kwargs) or (about_shapes and not raised_here and not _jax.needs_values(error)):
         return InputError(
             f"`{_name(fn)}` does not accept these arguments: {text}",
             where=where,
             why=f"The arguments are: {listed or 'none'}.",
-            cure=_SHAPES_CURE,
+            cure=f'{_SHAPES_CURE} Write a shape as a text: "f32[{shape}]".' if shape else _SHAPES_CURE,
         )
     if _jax.needs_values(error):
         cure = (
@@ -512,11 +527,24 @@ def _does_not_trace(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], err
         )
     elif about_shapes:
         cure = _SHAPES_CURE
+    elif shape:
+        cure = f'Write a shape as a text: "f32[{shape}]". A tuple or list of integers is a pytree of integers.'
+    elif _OF_A_PYTREE.search(text) is not None and not raised_here:
+        cure = _pytree_cure()
     else:
         cure = "Correct the error, which also occurs when jax traces the function, as in jax.eval_shape or jax.jit."
     return InputError(
         text, where=where, why=f"`{_name(fn)}` raised it when it was traced with {listed or 'no arguments'}.", cure=cure
     )
+
+
+def _shape_among(arguments: Sequence[Any]) -> str:
+    """Return the extents of the first argument that looks like a shape, a tuple or list of integers: "8,128"; or ""."""
+    for argument in arguments:
+        extents = cast("Sequence[Any]", argument) if isinstance(argument, tuple | list) else ()
+        if extents and all(type(extent) is int for extent in extents):
+            return ",".join(map(str, extents))
+    return ""
 
 
 def _exception_text(error: BaseException) -> str:
