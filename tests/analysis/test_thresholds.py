@@ -36,3 +36,10 @@ def test_thresholds_compare_as_they_read(text, before, after, holds):
 def test_a_text_that_is_not_a_threshold_is_an_error(text):
     with pytest.raises(UnitError):
         thresholds.parse(text)
+
+
+@pytest.mark.parametrize(("text", "cure"), [("flop > +1%", "Did you mean 'flops'?"), ("zz > 1", "Write, for example")])
+def test_a_field_that_does_not_exist_suggests_a_similar_one(text, cure):
+    with pytest.raises(UnitError) as caught:
+        thresholds.parse(text)
+    assert caught.value.cure.startswith(cure)

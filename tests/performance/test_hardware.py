@@ -159,6 +159,28 @@ def test_an_unknown_device_suggests_its_neighbours():
         costax.device("h10")
 
 
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("NVIDIA H100", ["h100-sxm", "h100-nvl", "h100-pcie"]),
+        ("nvidia_h100_pcie", ["h100-pcie"]),
+        ("A100 80GB", ["a100-sxm-80"]),
+        ("Tesla V100", ["v100-sxm2"]),
+        ("v5e-8", ["tpu-v5e"]),
+    ],
+)
+def test_a_device_is_suggested_by_the_words_of_its_name(name, suggested):
+    with pytest.raises(LookupError) as caught:
+        costax.device(name)
+    assert caught.value.cure == f"Did you mean {' or '.join(suggested)}?"
+
+
+@pytest.mark.parametrize("name", ["xyz!", "", "-"])
+def test_a_name_without_known_words_suggests_nothing(name):
+    with pytest.raises(LookupError, match="Add a device file to"):
+        costax.device(name)
+
+
 def test_a_device_is_found_by_the_name_that_jax_gives_it():
     # Names of libtpu 0.0.42 and of XLA's descriptions of GPUs.
     for kind, name in (("TPU v5 lite", "tpu-v5e"), ("TPU7x", "tpu-v7x"), ("NVIDIA H100 80GB HBM3", "h100-sxm")):

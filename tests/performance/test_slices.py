@@ -64,3 +64,17 @@ def test_a_device_is_taken_as_it_is():
 def test_a_name_that_means_nothing_is_refused(name, words):
     with pytest.raises(DeviceError, match=words):
         slice_of(name)
+
+
+@pytest.mark.parametrize(("name", "suggested"), [("v5e8", "v5e-8"), ("V5P16", "v5p-16"), ("v48", "v4-8")])
+def test_a_slice_without_its_hyphen_is_suggested_with_it(name, suggested):
+    with pytest.raises(DeviceError) as caught:
+        slice_of(name)
+    assert caught.value.cure == f"Did you mean {suggested}?"
+    assert slice_of(suggested).devices
+
+
+def test_a_gpu_with_a_number_behind_it_is_no_slice():
+    with pytest.raises(DeviceError) as caught:
+        slice_of("h1008")
+    assert "h100-8" not in caught.value.cure

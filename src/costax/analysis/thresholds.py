@@ -15,6 +15,7 @@ from costax.core import units
 from costax.core.cost import Count
 from costax.core.open_symbols import given
 from costax.errors import SymbolError, UnitError
+from costax.program.branches import nearest
 
 _THRESHOLD: Final = re.compile(r"\s*(?P<field>\w+)\s*(?P<sign>[<>]=?)\s*(?P<relative>[+-]?)\s*(?P<limit>.+?)\s*")
 _PERCENT: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*%")
@@ -131,7 +132,7 @@ def parse(written: str, names: Sequence[str] | None = None) -> Threshold:
         raise UnitError(
             f"{written!r} is not a threshold.",
             why=f"A threshold compares a field with a limit. The fields are {', '.join(known)}.",
-            cure=f"Write, for example, {_examples(known)}.",
+            cure=(nearest(match["field"], known) if match else "") or f"Write, for example, {_examples(known)}.",
         )
     percent = _PERCENT.fullmatch(match["limit"])
     field, relative = match["field"], bool(match["relative"])

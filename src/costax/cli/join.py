@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--module", metavar="NAME", help="A module of the trace or folder; by default that with the most time.")
 @click.option("--device", "name", help="A device of `costax devices`: its peaks give MFU, HFU and the roofline.")
 @click.option(
-    "--step", type=options.FiniteRange(positive=True), metavar="SECONDS", help="Time of a run, measured otherwise."
+    "--step", type=options.FiniteSeconds(positive=True), metavar="SECONDS", help="Time of a run, measured otherwise."
 )
 @click.option("--input", "inputs", multiple=True, metavar="SPEC", help="Dtype and shape of an argument of a function.")
 @click.option("--trips", multiple=True, metavar="PLACE=N", help="Trip count of a loop that depends on data.")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option(
     "--iterations", type=click.IntRange(min=1), help="Timed runs; by default until the standard error is 2 %."
 )
-@click.option("--seconds", type=options.FiniteRange(positive=True), default=5.0, show_default=True, help="Time limit.")
+@click.option(
+    "--seconds", type=options.FiniteSeconds(positive=True), default=5.0, show_default=True, help="Time limit."
+)
 @click.option("--profile", is_flag=True, help="Also profile some runs: measured and predicted time by scope.")
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels of scopes in the profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")

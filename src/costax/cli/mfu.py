@@ -14,9 +14,30 @@ if TYPE_CHECKING:
 _OF_MODULES = ("seconds", "name", "devices", "tokens", "peak")
 
 
-@click.command(short_help="Show the MFU of a step of TARGET by every convention.")
+class _Mfu(click.Command):
+    """The command, which knows by what other names people call the time of a step."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments. No name of an option is similar to --seconds, and click would suggest --json."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in ("--seconds", "--time"):
+                raise
+            message = f"No such option {error.option_name!r}. Did you mean '--step'?"
+            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
+
+
+@click.command(cls=_Mfu, short_help="Show the MFU of a step of TARGET by every convention.")
 @options.tracing
-@click.option("--step", "seconds", type=float, required=True, metavar="SECONDS", help="Time of one step, measured.")
+@click.option(
+    "--step",
+    "seconds",
+    type=options.Seconds(),
+    required=True,
+    metavar="SECONDS",
+    help="Time of one step, measured.",
+)
 @click.option("--device", "name", required=True, help="A device of `costax devices`, or the path of a device file.")
 @click.option(
     "--devices",

@@ -43,6 +43,36 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_WITH_UNIT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min|h)\s*")
+
+
+def _number_of_seconds(value: Any) -> str:
+    """Return the reason why a time with a unit, such as 50ms, is no number of seconds; "" for any other value."""
+    match = _WITH_UNIT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return ""
+    return f"{value!r} has a unit; write the number of seconds: {float(match[1]) * _UNITS[match[2]]:.15g}"
+
+
+class Seconds(click.types.FloatParamType):
+    """A number of seconds, without a unit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        reason = _number_of_seconds(value)
+        return self.fail(reason, param, ctx) if reason else super().convert(value, param, ctx)
+
+
+class FiniteSeconds(FiniteRange):
+    """A number of seconds, without a unit, in the range of a `FiniteRange`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        reason = _number_of_seconds(value)
+        return self.fail(reason, param, ctx) if reason else super().convert(value, param, ctx)
+
+
 def at_least_one() -> click.IntRange:
     """Return the type of a number of devices, examples or tokens."""
     return click.IntRange(min=1, max=_MOST)
@@ -149,7 +179,7 @@ compile_target: Decorator = _chain(
     ),
     click.option(
         "--timeout",
-        type=FiniteRange(positive=True),
+        type=FiniteSeconds(positive=True),
         default=1800.0,
         show_default=True,
         metavar="SECONDS",

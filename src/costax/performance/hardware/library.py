@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +17,7 @@ from costax.performance.hardware.device_file import read, refuse
 from costax.performance.hardware.specification import Device
 
 _OWN: Final = Path(__file__).parent / "devices"
+_WORDS: Final = re.compile("[a-z0-9]+")
 _VARIABLE: Final = "COSTAX_DEVICES"
 
 
@@ -71,14 +73,27 @@ def device(name: str | Device) -> Device:
             why="The speed of a CPU depends on the whole machine, so costax measures it and has no table for it.",
             cure="Run `costax calibrate` once. It takes about a minute.",
         )
-    names = [*known, *(alias for d in known.values() for alias in d.aliases)]
-    matches = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
+    matches = _by_words(wanted, known) or difflib.get_close_matches(
+        wanted, [*known, *(alias for d in known.values() for alias in d.aliases)], n=3, cutoff=0.4
+    )
     left_out = "".join(f"\nA device file was left out: {error.what}" for error in faults.values())
     raise DeviceError(
         f"There is no device {name!r}.",
         why=f"`costax devices` lists those that costax knows.{left_out}",
         cure=f"Did you mean {' or '.join(matches)}?" if matches else f"Add a device file to {user_folder()}.",
     )
+
+
+def _by_words(wanted: str, known: Mapping[str, Device]) -> list[str]:
+    """Return the ids of at most three devices with the words of a text: all of them, else an id or alias among them.
+
+    An id or alias among the words comes first: "nvidia h100" is rather the device with the alias h100 than h100-pcie.
+    """
+    words = set(_WORDS.findall(wanted))
+    named = [name for name, listed in known.items() if words & {name, *map(str.lower, listed.aliases)}]
+    texts = {name: (name, d.name, *d.aliases, *d.device_kinds) for name, d in known.items()}
+    full = [name for name, own in texts.items() if words and words <= set(_WORDS.findall(" ".join(own).lower()))]
+    return [*(name for name in named if name in full), *(name for name in full if name not in named)][:3] or named[:3]
 
 
 def _read_all() -> tuple[dict[str, Device], dict[str, DeviceError]]:

@@ -49,7 +49,10 @@ def slice_of(name: str | Device) -> Slice:
     except DeviceError as error:
         found = _several(name.strip().lower())
         if found is None:
-            raise error
+            meant = _with_hyphen(name.strip().lower())
+            if not meant:
+                raise
+            raise DeviceError(error.what, why=error.why, cure=f"Did you mean {meant}?") from None
         return found
 
 
@@ -73,6 +76,15 @@ def _several(name: str) -> Slice | None:
             )
         return _of_chips(kind, count // kind.cores, name)
     return None
+
+
+def _with_hyphen(name: str) -> str:
+    """Return the name of a slice of TPUs that was written without its hyphen, `v5e8`; "" for any other name."""
+    for end in range(len(name) - 1, 0, -1):
+        numbered = f"{name[:end]}-{name[end:]}"
+        if name[end:].isdecimal() and _several(numbered) is not None:
+            return numbered
+    return ""
 
 
 def _known(name: str) -> Device | None:
