@@ -272,16 +272,23 @@ def test_every_command_is_tried():
     assert {words[0] for words in COMMANDS.values()} == {command.name for command in _ALL} - {"calibrate"}
 
 
+_PRINTED = "import sys, costax; print(costax.load(sys.argv[1]).by_primitive()); print(costax.load(sys.argv[1]))"
+
+
 @pytest.mark.slow
 @pytest.mark.once
-def test_a_process_on_a_real_terminal(tmp_path):
+@pytest.mark.parametrize(
+    "command", [("-m", "costax", "show", "record.json", "--by", "primitive"), ("-c", _PRINTED, "record.json")]
+)
+def test_a_process_on_a_real_terminal(tmp_path, command):
     record = tmp_path / "record.json"
     costax.analyze(lambda x, w: x @ w @ w)("f32[1024,512]", "f32[512,512]").save(record)
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    command = [sys.executable, "-m", "costax", "show", str(record), "--by", "primitive"]
-    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env={**environment, "TERM": "xterm"})
+    words = [sys.executable, *command]
+    environment["TERM"] = "xterm"
+    process = subprocess.Popen(words, stdout=terminal, stderr=terminal, env=environment, cwd=tmp_path)
     os.close(terminal)
     shown = Terminal(60)
     shown._read(controller)

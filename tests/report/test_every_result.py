@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,25 @@ def test_the_tables_of_lists_fit_a_screen_and_their_numbers_have_units(results):
     assert f" {units.seconds(prediction.parts[0].seconds)} " in str(prediction.parts)
     # an array of 32 x 32 float32
     assert "4 KiB" in str(results["analyze"].live_at_peak())
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_every_result_that_is_printed_fits_the_terminal_and_breaks_no_number(walked, monkeypatch, width):
+    shown_here = {path: value for path, value in walked if isinstance(value, Printed)}
+    whole = {path: str(value) for path, value in shown_here.items()}
+    reprs = {path: repr(value) for path, value in shown_here.items()}
+    # Without a terminal the tables are as wide as they need, so some have to change.
+    assert sum(max(map(len, text.splitlines()), default=0) > width for text in whole.values()) > 10
+    monkeypatch.setenv("COLUMNS", str(width))
+    fitting = {path: str(value) for path, value in shown_here.items()}
+    assert {p for p, text in fitting.items() if max(map(len, text.splitlines()), default=0) > width} == set()
+    assert {p for p, text in fitting.items() if not numbers(text) <= numbers(whole[p])} == set()
+    assert {path: repr(value) for path, value in shown_here.items()} == reprs
+
+
+def numbers(text):
+    """The numbers with separators, `1,814,073,344`, which a line break in them would change."""
+    return set(re.findall(r"\d{1,3}(?:,\d{3})+", text))
 
 
 def test_the_devices_are_their_names_and_print_shows_their_figures(results):

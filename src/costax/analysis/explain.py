@@ -55,7 +55,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation(Printed):
-    """A rule and its worked examples. `str()` returns the page that `costax explain` prints."""
+    """A rule and its worked examples. `print` shows the page of `costax explain`."""
 
     rule: Rule
     examples: tuple[Example, ...]
@@ -63,13 +63,6 @@ class Explanation(Printed):
     def __repr__(self) -> str:
         """Return the name of the rule and its first sentence."""
         return f"<costax.Explanation> {self.rule!r}, {len(self.examples)} examples.\nprint() shows the page."
-
-    def __str__(self) -> str:
-        """Return the page as text."""
-        head = f"{self.rule.name}: {kind(self.rule)} rule, {self.rule.file}:{self.rule.line}"
-        law = f"Free: {self.rule.free}" if self.rule.free else self.rule.law
-        examples = [f"Example {i}\n{textwrap.indent(str(x), '  ')}" for i, x in enumerate(self.examples, 1)]
-        return "\n\n".join([head, law, *(examples or ["No worked example has only this primitive."])])
 
 
 def explain(primitive: str) -> Explanation:

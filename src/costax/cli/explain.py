@@ -31,4 +31,4 @@ def explain(primitive: str) -> None:
         terminal.show(f"`{primitive}` does its work in the primitive {other}.")
         click.echo()
 
-    terminal.show(str(explanation_of(primitive)))
+    terminal.show(explanation_of(primitive))

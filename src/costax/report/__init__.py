@@ -57,7 +57,7 @@ _RENDERERS: Final[Mapping[str, str]] = {
     "Device": "device",
     "Diff": "diff",
     "Energy": "energy",
-    "Explanation": "listing.page",
+    "Explanation": "listing.of_explanation",
     "Fit": "fit",
     "Join": "join",
     "Measurement": "measurement",
@@ -182,17 +182,19 @@ def renderable(value: Any, **choice: Any) -> Any:
 
 
 def plain_text(value: Any) -> str:
-    """Return the tables of a value as plain text, without colours."""
-    from costax.report.text import plain
+    """Return the tables of a value as plain text, without colours, as wide as standard output if it is a terminal."""
+    from costax.report.text import output_width, plain
 
-    return plain(renderable(value))
+    return plain(renderable(value), output_width())
 
 
 def summary(value: Any) -> str:
     """Return the answer of a value in a sentence, at most five lines: its `repr`."""
     from costax.report.summaries import summary as summary_of
+    from costax.report.text import plain
 
-    return summary_of(value, plain_text)
+    # The same lines in every terminal.
+    return summary_of(value, lambda shown: plain(renderable(shown)))
 
 
 def notebook_html(value: Any) -> str:

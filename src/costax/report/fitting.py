@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from costax.core.display import Displayed
+from costax.core.display import Printed
 from costax.report.folding import folded
 
 # Characters that a name keeps: in the first column of a table, and in the others.
@@ -35,7 +35,7 @@ _OF_A_DIFF: Final = ("after", "ratio")
 
 def fitted(renderable: RenderableType, width: int) -> RenderableType:
     """Return what rich prints with every table at most so many characters wide."""
-    if isinstance(renderable, Displayed):
+    if isinstance(renderable, Printed):
         renderable = renderable.__rich__()
     if isinstance(renderable, Group):
         return Group(*(fitted(part, width) for part in renderable.renderables))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
@@ -78,9 +79,15 @@ def of_meter(meter: Any) -> Table:
     return of_fields(meter.work)
 
 
-def page(value: Any) -> Text:
-    """Return what rich prints of a value whose text is a page, such as an explanation."""
-    return Text(str(value))
+def of_explanation(found: Any) -> Text:
+    """Return what rich prints of the explanation of a primitive: its rule, the formula and worked examples."""
+    from costax.analysis.explain import kind
+
+    rule = found.rule
+    head = f"{rule.name}: {kind(rule)} rule, {rule.file}:{rule.line}"
+    law = f"Free: {rule.free}" if rule.free else rule.law
+    examples = [f"Example {i}\n{textwrap.indent(str(x), '  ')}" for i, x in enumerate(found.examples, 1)]
+    return Text("\n\n".join([head, law, *(examples or ["No worked example has only this primitive."])]))
 
 
 def _cost(cost: Cost) -> Table:

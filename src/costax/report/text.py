@@ -87,14 +87,13 @@ def footer(sentences: Iterable[str], style: str = "") -> Text:
     return Text("\n".join(map(printable, sentences)), style=style)
 
 
-def plain(renderable: Any) -> str:
-    """Return what rich prints as plain text, without wrapping."""
-    console = Console(
-        file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False, legacy_windows=False
-    )
+def plain(renderable: Any, width: int = _UNBOUNDED) -> str:
+    """Return what rich prints as plain text: without wrapping, or with lines of at most so many characters."""
+    shown = renderable if width == _UNBOUNDED else fitted(renderable, width)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:
-        console.print(renderable)
-    return "\n".join(line.rstrip() for line in without_controls(capture.get()).split("\n")).strip("\n")
+        console.print(shown)
+    return _safe(capture.get())
 
 
 def for_output(renderable: Any) -> str:
@@ -102,10 +101,27 @@ def for_output(renderable: Any) -> str:
 
     In a pipe the width is that of the environment variable COLUMNS, or unbounded.
     """
-    console = Console(width=None if sys.stdout.isatty() else _width_of_a_pipe())
+    console = Console(width=None if _is_terminal() else _width_of_a_pipe())
     with console.capture() as capture:
         console.print(fitted(renderable, console.width))
-    return "\n".join(line.rstrip() for line in without_controls(capture.get()).split("\n")).strip("\n")
+    return _safe(capture.get())
+
+
+def output_width() -> int:
+    """Return the characters of a line of standard output: those of the terminal, or of COLUMNS, or unbounded."""
+    return Console().width if _is_terminal() else _width_of_a_pipe()
+
+
+def _safe(text: str) -> str:
+    return "\n".join(line.rstrip() for line in without_controls(text).split("\n")).strip("\n")
+
+
+def _is_terminal() -> bool:
+    # Python has no stream where a shell closed it, and a closed stream answers nothing.
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):
+        return False
 
 
 def _width_of_a_pipe() -> int:
