@@ -165,3 +165,54 @@ def test_the_record_has_all_numbers(tmp_path):
     assert by_name["palm"]["flops_per_step"] == found.flops("palm")
     assert "all devices" in str(found)
     assert "a device" in str(found)
+
+
+def _dense(w, x):
+    return jnp.tanh(x @ w).sum()
+
+
+DENSE = costax.spec("f32[512,512]"), costax.spec("f32[64,512]")
+# The forward product and the gradient of w, and tanh with its derivative: a few FLOPs an element.
+PRODUCTS = 2 * 2 * 64 * 512 * 512
+
+
+def test_the_first_line_is_the_answer_with_the_digits_of_the_table():
+    found = costax.analyze(jax.grad(_dense), params_argnums=0)(*DENSE).mfu(1e-3, "h100-sxm", devices=2)
+    first, *rest = str(found).splitlines()
+    # 0.0068 % of two devices: with two decimals it would be 0.01 %.
+    share = f"{100 * PRODUCTS / 1e-3 / 2 / found.peak:.2g}%"
+    assert share == "0.0068%"
+    assert first.startswith(f"MFU {share}: _dense does 67.2 MFLOPs (model) in 1 ms on 2 x NVIDIA H100")
+    assert first.endswith("of 495 TFLOP/s each (tf32).")
+    assert any(line.split()[:1] == ["model"] and share in line for line in rest)
+    assert share in repr(found)
+    faster = str(costax.analyze(jax.grad(_dense))(*DENSE).mfu(1e-5, "h100-sxm"))
+    assert faster.startswith(f"MFU {PRODUCTS / 1e-5 / found.peak:.2%}: ")
+
+
+def test_formulas_of_transformers_have_no_row_where_there_is_no_transformer():
+    step = costax.analyze(jax.grad(_dense), params_argnums=0)(*DENSE)
+    found = step.mfu(1e-3, "h100-sxm")
+    assert "\n model " in str(found)
+    assert "\n palm " not in str(found)
+    assert "formulas of transformers" in str(found)
+    assert "palm" in found.unfitting
+    # They have a number still, and a user that names tokens has a row for it.
+    assert found.flops("palm") > 0
+    llama = analysis(MODELS["llama3-8b"], 2048, training=True)
+    for shown in (step.mfu(1e-3, "h100-sxm", tokens=64), llama.mfu(9, "v5p")):
+        assert not shown.unfitting
+        assert "\n palm " in str(shown)
+        assert "formulas of transformers" not in str(shown)
+
+    def lookup(table, tokens):
+        return jnp.take(table, tokens, axis=0).sum(axis=1) @ table.T
+
+    embedded = costax.analyze(lookup, params_argnums=0)("f32[100,64]", "i32[8,16]").mfu(1.0, "h100-sxm")
+    assert embedded.unfitting == ()
+
+
+@pytest.mark.parametrize(("program", "is_said"), [(_dense, True), (jax.grad(_dense), False)])
+def test_a_forward_pass_is_no_training_step(program, is_said):
+    found = costax.analyze(program)(*DENSE).mfu(1e-3, "h100-sxm")
+    assert any("not of a training step" in note for note in found.notes) is is_said

@@ -9,13 +9,14 @@ Example: a step of 6e15 FLOPs on 4 devices of 459 TFLOP/s that takes 5 s: 6e15 /
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Final
 
 from costax.analysis.counts import Counts
 from costax.analysis.other_tools.conventions import CONVENTIONS, Reason, answer
 from costax.analysis.other_tools.model_flops import FORMULAS
+from costax.analysis.other_tools.transformer_reader import read_transformer
 from costax.core.cost import Count
 from costax.core.display import Displayed
 from costax.core.dtypes import bits, short_name
@@ -25,7 +26,7 @@ from costax.errors import DeviceError, InputError
 from costax.performance.hardware import Device
 from costax.performance.hardware import device as load_device
 from costax.performance.protocols import Counted
-from costax.program.tree import RECOMPUTE
+from costax.program.tree import BACKWARD, RECOMPUTE
 
 MODEL: Final = "model"
 HARDWARE: Final = "hardware"
@@ -54,6 +55,7 @@ class Utilisation(Displayed):
     ran the step together. unit, peak: the unit of the device whose peak divides, and the FLOP/s of one of jax's
     devices. tokens: that all devices together processed in the step; None if not known. counts: of the conventions.
     omitted: the conventions that give no number for this program, with the reason. notes: what the numbers assume.
+    unfitting: those of the counts whose formula is of a transformer, which this program is not; no table shows them.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Utilisation(Displayed):
     counts: Sequence[ConventionCount]
     omitted: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: Sequence[str] = ()
+    unfitting: Sequence[str] = ()
 
     def count(self, convention: str) -> ConventionCount:
         """Return the count of a convention.
@@ -150,7 +153,12 @@ def utilisation(
     counts, omitted = _counts(analysis)
     check_possible(analysis, chip, seconds, count)
     notes = notes_on(analysis, chip, count, unit)
-    return Utilisation(analysis.name, seconds, chip, count, unit, per_device, tokens, shown(counts), omitted, notes)
+    if not {BACKWARD, RECOMPUTE} & set(analysis.by_direction()):
+        notes.append(
+            "No backward pass (jax.grad) is in the program: its MFU is that of a forward pass, not of a training step."
+        )
+    found = Utilisation(analysis.name, seconds, chip, count, unit, per_device, tokens, shown(counts), omitted, notes)
+    return found if tokens is not None else replace(found, unfitting=_unfitting(analysis, counts))
 
 
 def check_step(seconds: float, tokens: int | None) -> None:
@@ -266,6 +274,13 @@ def _counts(analysis: Counts) -> tuple[list[ConventionCount], dict[str, str]]:
             reasons = (elementwise, *found.reasons) if elementwise.count else found.reasons
             counts.append(ConventionCount(convention, int(found.count), found.version, reasons))
     return counts, omitted
+
+
+def _unfitting(analysis: Counts, counts: Sequence[ConventionCount]) -> tuple[str, ...]:
+    """Return the formulas of transformers, if the program neither attends nor looks up tokens in a table."""
+    formulas = tuple(count.convention for count in counts if count.convention in FORMULAS)
+    parts = read_transformer(analysis).parts if formulas else None
+    return () if parts is None or parts.attentions or parts.tables else formulas
 
 
 def check_possible(analysis: Counted, device: Device, seconds: float, devices: int) -> None:

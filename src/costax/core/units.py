@@ -92,6 +92,17 @@ def rate(value: float, unit: str = "") -> str:
     return f"{float(f'{value:.3g}'):g} {unit}".rstrip() if abs(value) < 1000 else short(round(value), unit)
 
 
+def percent(part: float) -> str:
+    """Return a share in percent with two decimals; of a smaller one two digits.
+
+    >>> percent(0.2781), percent(0.000107), percent(0)
+    ('27.81%', '0.011%', '0.00%')
+    """
+    digits = f"{100 * part:.2g}"
+    # Not `1.2e-07`, which nobody compares with a percentage.
+    return f"{part:.2%}" if abs(part) >= 1e-3 or not part else f"{Decimal(digits):f}%"
+
+
 def share(part: Count, whole: Count) -> str:
     """Return a part as a percentage of the whole with one decimal; "-" of nothing.
 

@@ -14,6 +14,7 @@ from costax.report.shown import analysis_of
 
 if TYPE_CHECKING:
     from costax.analysis.analysis import Analysis
+    from costax.analysis.changes import Change
     from costax.analysis.diff import Diff
     from costax.analysis.other_tools.conventions import Answer
     from costax.analysis.utilisation import Utilisation
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # A headline names so many causes of a difference, the largest ones.
 _CAUSES: Final = 2
+# Ratios that differ less from 1 are a change in percent.
+_NEAR: Final = 0.1
 # A formula longer than this is shown as the number of its terms.
 _FORMULA: Final = 60
 
@@ -145,7 +148,7 @@ def _diff(diff: Diff) -> str:
     fields = {"macs": "MACs", "flops": "FLOPs", "params": "params"}
     changes = [(name, total.change(field)) for field, name in fields.items()]
     parts = [
-        f"{name} {units.short(change.before)} -> {units.short(change.after)}{_ratio(change.ratio)}"
+        f"{name} {units.short(change.before)} -> {units.short(change.after)}{_ratio(change)}"
         for name, change in changes
         if change.before or change.after
     ]
@@ -154,8 +157,15 @@ def _diff(diff: Diff) -> str:
     )
 
 
-def _ratio(ratio: float | None) -> str:
-    return "" if ratio is None else f" (x {ratio:.3g})"
+def _ratio(change: Change) -> str:
+    return "" if change.ratio is None else f" ({near_one(change) or f'x {change.ratio:.3g}'})"
+
+
+def near_one(change: Change) -> str:
+    """Return a change of less than a tenth in percent: as a ratio, three digits hide most of it; "" for any other."""
+    from costax.analysis.thresholds import signed_percent
+
+    return signed_percent(change) if change.ratio is not None and 0 < abs(change.ratio - 1) < _NEAR else ""
 
 
 def _what_if(change: WhatIf) -> str:
@@ -180,14 +190,19 @@ def _utilisation(found: Utilisation) -> str:
     # It imports jax, which showing a record does not need.
     from costax.analysis.utilisation import HARDWARE, MODEL
 
-    several = "" if found.devices == 1 else f"{found.devices} x "
-    where = f"{several}{found.device.name}, {units.seconds(found.seconds)} a step"
     conventions = [count.convention for count in found.counts]
-    model = f"MFU {found.mfu():.1%}" if MODEL in conventions else ""
+    convention = MODEL if MODEL in conventions else HARDWARE
     # Without recomputed work the two are the same.
-    recomputes = HARDWARE in conventions and not (model and found.hfu == found.mfu())
-    shares = ", ".join(filter(None, [model, f"HFU {found.hfu:.1%}" if recomputes else ""]))
-    return f"{printable(found.name)} on {where}: {shares} of {units.rate(found.peak, 'FLOP/s')} ({found.unit})."
+    recomputes = convention == MODEL and HARDWARE in conventions and found.hfu != found.mfu()
+    shares = [f"{'MFU' if convention == MODEL else 'HFU'} {units.percent(found.mfu(convention))}"]
+    shares += [f"HFU {units.percent(found.hfu)}"] if recomputes else []
+    work = f"{units.short(found.flops(convention), 'FLOPs')} ({convention})"
+    on = f"{'one' if found.devices == 1 else f'{found.devices} x'} {found.device.name}"
+    each = "" if found.devices == 1 else " each"
+    return (
+        f"{', '.join(shares)}: {printable(found.name)} does {work} in {units.seconds(found.seconds)} on {on}, "
+        f"of {units.rate(found.peak, 'FLOP/s')}{each} ({found.unit})."
+    )
 
 
 def _answer(answer: Answer) -> str:

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from costax.analysis.utilisation import HARDWARE
 from costax.core import units
+from costax.core.hints import hint
+from costax.report.headlines import headline
 from costax.report.text import footer, one_line
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 def render(found: Utilisation) -> Group:
     """Return what rich prints."""
-    plural = "" if found.devices == 1 else f"{found.devices} x "
-    title = f"{found.name} on {plural}{found.device.name}, {units.seconds(found.seconds)} a step"
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column()
@@ -31,8 +31,14 @@ def render(found: Utilisation) -> Group:
     omitted: dict[str, list[str]] = {}
     for convention, reason in found.omitted.items():
         omitted.setdefault(reason.replace(convention, "each"), []).append(convention)
-    lines = [*found.notes, *(f"No number by {', '.join(names)}: {reason}" for reason, names in omitted.items())]
-    return Group(one_line(title, style="bold"), grid, _table(found), footer(lines))
+    lines = list(found.notes)
+    if found.unfitting:
+        lines.append(
+            f"Not shown, because they are formulas of transformers, and the program has no attention and looks up no "
+            f"tokens: {', '.join(found.unfitting)}. " + hint("`tokens=` shows them.", "--tokens shows them.")
+        )
+    lines += [f"No number by {', '.join(names)}: {reason}" for reason, names in omitted.items()]
+    return Group(footer([headline(found)], style="bold"), grid, _table(found), footer(lines))
 
 
 def _head(found: Utilisation) -> list[tuple[str, str]]:
@@ -57,11 +63,11 @@ def _table(found: Utilisation) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("against all FLOPs of the program", overflow="fold")
-    for count in found.counts:
+    for count in (count for count in found.counts if count.convention not in found.unfitting):
         name = count.convention
         per_token = [units.short(round(count.flops / found.tokens))] if found.tokens else []
         rate = units.rate(found.flops_per_second_per_device(name))
-        share = f"{found.mfu(name):.2%}{' (HFU)' if name == HARDWARE else ''}"
+        share = f"{units.percent(found.mfu(name))}{' (HFU)' if name == HARDWARE else ''}"
         table.add_row(
             name,
             units.short(count.flops),
@@ -80,7 +86,7 @@ def _differences(count: ConventionCount, whole: int) -> str:
     parts: Sequence[Any] = sorted(count.reasons, key=lambda reason: -abs(reason.count))
     texts = {
         sign: ", ".join(
-            f"{part.what} {abs(part.count) / whole:.2%}" for part in parts if part.count * sign > 0 and whole
+            f"{part.what} {units.percent(abs(part.count) / whole)}" for part in parts if part.count * sign > 0 and whole
         )
         for sign in (-1, 1)
     }
