@@ -9,7 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 import costax
+from costax.analysis.changes import Change
 from costax.cli.app import main
+from costax.core import units
+from costax.report.diff import _ratio
 
 # The result is the same for every version of jax.
 pytestmark = pytest.mark.once
@@ -77,3 +80,36 @@ def test_input_is_refused_where_no_program_is_traced(tmp_path):
     costax.analyze(lambda x: x @ x, "f32[8,8]").save(record)
     done = CliRunner().invoke(main, ["diff", str(record), str(record), "--input", "f32[8,8]"])
     assert (done.exit_code, "--input does not apply to records" in done.output) == (2, True)
+
+
+def test_the_counts_of_fail_on_are_columns_with_the_change_that_decides(tmp_path, monkeypatch):
+    # The product has 100 FLOPs for each element of the result, and a product and a sum more are 2 of them.
+    before, after = 64 * 64 * 2 * 50, 64 * 64 * (2 * 50 + 2)
+    records = []
+    for name, flops in (("before", lambda y: y), ("after", lambda y: y * 3 + 1)):
+        records.append(str(tmp_path / f"{name}.json"))
+        costax.analyze(lambda x, w, more=flops: more(x @ w))("f32[64,50]", "f32[50,64]").save(records[-1])
+    crossed = CliRunner().invoke(main, ["diff", *records, "--fail-on", "flops > +1%"])
+    assert crossed.exit_code == 1
+    (total,) = (line for line in crossed.stdout.splitlines() if line.startswith(" total"))
+    assert total.split()[:7] == ["total", *units.short(before).split(), *units.short(after).split(), "+2", "%"]
+    assert "FLOPs" in crossed.stdout.split("total")[0]
+    assert total.count("%") == 1, "the MACs are the same: their ratio is 1"
+    # Beside the fields that --field names, and on a narrow terminal too.
+    for options, env in ((["--field", "ops"], {}), ([], {"COLUMNS": "40"})):
+        command = ["diff", *records, "--fail-on", "flops > +3%", *options]
+        narrow = CliRunner().invoke(main, command, env=env)
+        assert narrow.exit_code == 0, narrow.output
+        assert "FLOPs" in narrow.stdout
+        assert "+2 %" in narrow.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [(10_000, 10_142, "+1.42 %"), (10_000, 9_999, "-0.01 %"), (100, 100, "1"), (100, 111, "1.11"), (3, 0, "gone")],
+)
+def test_a_ratio_near_one_has_the_digits_of_the_change(before, after, text):
+    assert _ratio(Change(before, after)) == text
+    one, other = (costax.analyze(lambda x: x * 2.0)(f"f32[{size}]") for size in (before, max(after, 1)))
+    sentence = repr(costax.diff(one, other))
+    assert (f"({text})" in sentence) is text.endswith("%")

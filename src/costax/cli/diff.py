@@ -113,7 +113,8 @@ def diff(
         if len(comparisons) == 2:
             click.echo("\n" + pull_request.compiled_as_markdown(*comparisons), nl=False)
     else:
-        shown = fields or diff.DEFAULT
+        # The counts that decide come first: no terminal is too narrow for them.
+        shown = tuple(dict.fromkeys((*(threshold.field for threshold in asked), *(fields or diff.DEFAULT))))
         table = compare(*views.merged_alike(compared.before, compared.after)) if merge else compared
         terminal.show(diff.render(table, fields=shown, depth=depth, only_changed=only_changed))
         if len(comparisons) == 2:

@@ -65,7 +65,9 @@ def show(
     elif form == "markdown":
         click.echo(module_diff.as_markdown(compared, failures), nl=False)
     else:
-        terminal.show(module_diff.render(compared, fields=fields, depth=depth, only_changed=only_changed))
+        # By default the table has all counts.
+        shown = tuple(dict.fromkeys((*(threshold.field for threshold in asked), *fields))) if fields else ()
+        terminal.show(module_diff.render(compared, fields=shown, depth=depth, only_changed=only_changed))
     check(compared.after.name, failures)
 
 

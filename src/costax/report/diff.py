@@ -12,6 +12,7 @@ from rich.table import Table
 from costax.analysis.diff import SIZES, Change, Diff, Layer
 from costax.core import units
 from costax.core.cost import FIELDS
+from costax.report.headlines import near_one
 from costax.report.record import written
 from costax.report.text import footer, one_line
 
@@ -52,7 +53,8 @@ def render(
     for layer in shown:
         table.add_row(one_line(layer.scope or "(no scope)"), *_line(layer, fields))
     same = len(layers) - len(shown)
-    notes = [f"Each count: before ({diff.before.name}), after ({diff.after.name}), ratio = after / before."]
+    ratio = "ratio = after / before, or the change in percent"
+    notes = [f"Each count: before ({diff.before.name}), after ({diff.after.name}), {ratio}."]
     notes += [f"{same} layers are the same in both programs."] if same else []
     return Group(one_line(f"{diff.before.name} -> {diff.after.name}", style="bold"), table, footer(notes))
 
@@ -91,4 +93,4 @@ def _cells(field: str, change: Change) -> tuple[str, str, str]:
 def _ratio(change: Change) -> str:
     if change.ratio is None:
         return "new" if change.after and not change.before else ""
-    return "gone" if not change.after else f"{change.ratio:.3g}"
+    return near_one(change) or (f"{change.ratio:.3g}" if change.after else "gone")
