@@ -8,9 +8,14 @@ import jax
 import jax.numpy as jnp
 
 import costax
+from costax.compare.base_comparison import BaseComparison
 from costax.compare.causes import Delta
 from costax.core.cost import Cost
-from costax.report.waterfall import waterfall_rows
+from costax.core.listing import Items
+from costax.hlo.collectives import Collective, Share
+from costax.report import sharding
+from costax.report.text import plain
+from costax.report.waterfall import _per_device, waterfall_rows
 
 
 def delta(stage: str, cause: str, flops: int, pass_name: str = "", run: int = 0) -> Delta:
@@ -73,3 +78,38 @@ def test_the_rows_of_a_comparison_are_the_runs_of_its_passes():
     for row, (name, run) in zip(rows, runs, strict=True):
         (step,) = (step for step in found.passes.steps if (step.name, step.number) == (name, run))
         assert (row.flops, row.transcendentals) == step.cost[:2]
+
+
+def collective(name, *shares, scope=""):
+    return Collective(name, "all-reduce", 64, 112, ((0, 1),), ("data",), 3, scope=scope, shares=shares)
+
+
+def of_one_device(*collectives):
+    """What the notes of a comparison say of its collectives, its table of them, and `print(communication())`."""
+    ledger = SimpleNamespace(memory={}, devices=2, collectives=collectives)
+    comparison = SimpleNamespace(compiled=ledger)
+    comparison.communication = lambda: BaseComparison.communication(comparison)
+    (table,) = sharding.communication(comparison)
+    return list(_per_device(ledger))[-1], plain(table).splitlines(), str(comparison.communication()).splitlines()
+
+
+def test_a_combined_collective_is_one_and_has_a_line_for_each_layer():
+    shares = [Share(scope, "backward", 16, 28) for scope in ("", "mlp", "head", "stem")]
+    note, table, _ = of_one_device(collective("combined", *shares))
+    assert note.startswith("all-reduce over data: 1 in the program (combined from 4, ")
+    assert f"each device sends {3 * 112} B." in note
+    assert len([line for line in table if "all-reduce" in line]) == 4
+    note, table, _ = of_one_device(collective("one", scope="mlp"), collective("other", scope="head"))
+    assert note.startswith("all-reduce over data: 2 in the program, each device sends")
+
+
+def test_the_communication_of_a_comparison_is_printed_in_the_words_of_its_table():
+    collectives = collective("one"), collective("other", scope="mlp")
+    _, (title, *table), printed = of_one_device(*collectives)
+    assert title == "Sent by one device, 2 of 2"
+    assert [line.split() for line in table if line] == [line.split() for line in printed if line]
+    assert "(no scope)" in str(printed)
+    words = ("layer", "direction", "collective", "mesh axes", "link", "runs", "sent")
+    assert all(word in printed[0] for word in words)
+    listed = str(Items(collectives)).splitlines()[0]
+    assert all(word in listed for word in words)

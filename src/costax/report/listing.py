@@ -34,6 +34,13 @@ _SHOWN: Mapping[str, tuple[str, ...]] = {
     "Collective": ("opcode", "scope", "direction", "axes", "link", "executed", "sent"),
     "Rule": ("name", "file", "line", "higher_order", "free"),
 }
+# The words of the tables of what one device sends.
+_OF_COLLECTIVES: Mapping[str, str] = {
+    "opcode": "collective",
+    "scope": "layer",
+    "axes": "mesh axes",
+    "executed": "runs",
+}
 
 
 def render(entries: Any) -> Table:
@@ -46,9 +53,15 @@ def render(entries: Any) -> Table:
     else:
         pairs = [(None, value) for value in cast("Sequence[Any]", entries)]
     first = next((value for _, value in pairs), None)
+    if type(first).__name__ == "Communication":
+        from costax.report.sharding import sent_by_one
+
+        return sent_by_one([value for _, value in pairs])
     names = _names(first)
     keyed = isinstance(entries, Mapping) and "name" not in names
     heading = [*([""] if keyed else []), *(_headings(names) or ["value"])]
+    if type(first).__name__ == "Collective":
+        heading = [_OF_COLLECTIVES.get(name, name) for name in heading]
     lines = [[*([_text(key)] if keyed else []), *_cells(value, names)] for key, value in pairs]
     return columns(heading, lines)
 

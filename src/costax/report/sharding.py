@@ -16,7 +16,7 @@ from costax.report.tables import short_place
 from costax.report.text import footer, one_line
 
 if TYPE_CHECKING:
-    from costax.compare.base_comparison import BaseComparison, StageView
+    from costax.compare.base_comparison import BaseComparison, Communication, StageView
     from costax.compare.replication import Repeated, Replication
 
 _MOST: Final = 8
@@ -71,17 +71,21 @@ def communication(comparison: BaseComparison[StageView], most: int = _MOST) -> l
     found = comparison.communication()
     if not found:
         return []
-    title = f"Sent by one device, {min(most, len(found))} of {len(found)}"
+    return [sent_by_one(found[:most], f"Sent by one device, {min(most, len(found))} of {len(found)}")]
+
+
+def sent_by_one(found: Sequence[Communication], title: str | None = None) -> Table:
+    """Return the table of what one device sends, with a line for each of these entries."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("layer", "direction", "collective", "mesh axes", "link"):
         table.add_column(name, overflow="fold")
     for name in ("in the program", "runs", "sent"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in found[:most]:
+    for each in found:
         texts = (each.scope or "(no scope)", each.direction or "-", each.opcode, ", ".join(each.axes) or "-")
         numbers = (str(each.count), str(each.runs), units.short_bytes(each.sent))
         table.add_row(*map(one_line, (*texts, each.link or "-")), *numbers)
-    return [table]
+    return table
 
 
 def to_record(found: Replication | None) -> dict[str, Any] | None:

@@ -313,13 +313,18 @@ def _per_device(ledger: StageView) -> Iterator[str]:
     if ledger.devices > 1:
         yield f"Sharded over {ledger.devices} devices; the compiled numbers are for one device."
     groups: dict[tuple[str, tuple[str, ...], str], list[int]] = defaultdict(list)
+    parts: dict[tuple[str, tuple[str, ...], str], int] = defaultdict(int)
     for collective in ledger.collectives:
-        sent = (collective.sent or 0) * collective.executed
-        groups[collective.opcode, collective.axes, collective.link].append(sent)
+        key = (collective.opcode, collective.axes, collective.link)
+        groups[key].append((collective.sent or 0) * collective.executed)
+        parts[key] += max(1, len(collective.shares))
     for (opcode, axes, link), each in groups.items():
+        # The table has a line for each layer of a collective that XLA combined.
+        combined = parts[opcode, axes, link]
+        of = f" (combined from {combined}, a part for each layer and direction)" if combined > len(each) else ""
         over = f" over {', '.join(axes)}" if axes else ""
         by = f" by {link}" if link else ""
-        yield f"{opcode}{over}: {len(each)} in the program, each device sends {units.short_bytes(sum(each))}{by}."
+        yield f"{opcode}{over}: {len(each)} in the program{of}, each device sends {units.short_bytes(sum(each))}{by}."
 
 
 def _agreement(ledger: StageView) -> str:
