@@ -319,3 +319,32 @@ def test_a_record_has_no_modules(tmp_path):
     two_layers().save(tmp_path / "x.json")
     with pytest.raises(InputError, match="modules"):
         table(costax.load(tmp_path / "x.json"), "module")
+
+
+def test_shares_that_depend_on_symbols_have_no_column():
+    def attention(q, k, v):
+        return jax.nn.softmax(q @ k.T) @ v
+
+    formulas = costax.analyze(attention)("f32[s,d]", "f32[s,d]", "f32[s,d]")
+    shown = formulas.table(by="primitive")
+    assert shown.columns == ("MACs", "FLOPs", "transc.", "traffic")
+    assert {len(line.cells) for line in (*shown.lines, shown.total)} == {len(shown.columns)}
+    # dot_general: two products of s x s x d, over all FLOPs, which have terms in s^2 too.
+    assert shown.lines[0].cells[0] == "2*d*s^2"
+    assert "%" not in repr(shown)
+    assert "depends on the symbols" in plain(render(formulas, by="primitive"))
+    # One scope has all of it, whatever the sizes are; and numbers have shares.
+    assert formulas.table().columns[-1] == "% FLOPs"
+    assert "depends on the symbols" not in plain(render(formulas))
+    numbers = formulas.evaluate(s=64, d=8)
+    assert numbers.table(by="primitive").columns[-1] == "% FLOPs"
+    flops = 2 * 2 * 64 * 64 * 8
+    share = f"{100 * flops / numbers.flops:.1f}"
+    assert numbers.table(by="primitive").lines[0].cells[-1] == share
+    assert f"{share}%" in repr(numbers.table(by="primitive"))
+
+
+def test_a_column_that_ends_in_a_period_ends_the_sentence_too(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "46")
+    (sentence,) = (line for line in str(two_layers()).splitlines() if line.endswith("transc."))
+    assert not sentence.endswith("..")

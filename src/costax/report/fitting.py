@@ -195,4 +195,5 @@ def _plain(cell: Any) -> str:
 
 def _left_out(headings: Sequence[str]) -> str:
     names = ", ".join(dict.fromkeys(filter(None, headings)))
-    return f"Not shown, because the terminal is narrow: {names}."
+    # "transc." ends the sentence too.
+    return f"Not shown, because the terminal is narrow: {names.removesuffix('.')}."

@@ -181,7 +181,11 @@ def _passes(trail: PassTrail) -> str:
 
 def _table(table: Table) -> str:
     columns = ", ".join(table.columns)
-    largest = ", ".join(f"{printable(line.label)} {line.cells[-1]}%" for line in table.lines[:_CAUSES])
+    # Shares that depend on symbols have no column.
+    has_shares = columns.rpartition(", ")[2].startswith("%")
+    largest = ", ".join(
+        printable(line.label) + (f" {line.cells[-1]}%" if has_shares else "") for line in table.lines[:_CAUSES]
+    )
     more = f", {len(table.lines) - _CAUSES} more" if len(table.lines) > _CAUSES else ""
     return f"{len(table.lines)} lines by {table.heading}: {columns}.\n{largest}{more}."
 

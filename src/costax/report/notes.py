@@ -70,7 +70,7 @@ def footing(analysis: Analysis, table: Table | None = None) -> list[str]:
     """Return what the numbers include and what they do not, one sentence per line."""
     dead = _sizes(analysis.dead_code)
     dropped = [f"Not included, because jit removes it as dead code: {dead}."] if dead else []
-    return [*_conventions(analysis), *gaps(analysis), *dropped, *_cut(table)]
+    return [*_conventions(analysis), *gaps(analysis), *dropped, *_cut(analysis, table)]
 
 
 def _conventions(analysis: Analysis) -> list[str]:
@@ -153,10 +153,15 @@ def gaps(analysis: Analysis) -> list[str]:
     return notes
 
 
-def _cut(table: Table | None) -> list[str]:
+def _cut(analysis: Analysis, table: Table | None) -> list[str]:
     if table is None:
         return []
     notes: list[str] = []
+    if analysis.symbols and table.lines and not any(name.startswith("%") for name in table.columns):
+        notes.append(
+            "The share of each line depends on the symbols: "
+            + hint("evaluate(name=N) gives them values.", "--at name=N gives them values.")
+        )
     if table.direction:
         notes.append(f"The table shows only the {table.direction} part.")
     if table.merged:

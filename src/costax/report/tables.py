@@ -108,15 +108,25 @@ def table(
         _check("direction", direction, DIRECTIONS)
         analysis = views.selected(analysis, direction)
     if by == "module":
-        return replace(_by_module(analysis, depth, most_lines), direction=direction)
+        return _with_shares(replace(_by_module(analysis, depth, most_lines), direction=direction))
     if by != "scope":
-        return replace(_flat(_topmost(analysis, by, top, sort), by, sort), direction=direction)
+        return _with_shares(replace(_flat(_topmost(analysis, by, top, sort), by, sort), direction=direction))
     shown = views.merged(analysis) if merge else analysis
     described = _described(analysis, columns, merge=merge) if columns else {}
     if top is not None:
         shown = views.top(shown, top, _by_cost(sort, analysis))
     by_scope = _by_scope(shown, depth, sort or "order", most_lines, (columns, described))
-    return replace(by_scope, merged=shown.rows is not analysis.rows, direction=direction)
+    return _with_shares(replace(by_scope, merged=shown.rows is not analysis.rows, direction=direction))
+
+
+def _with_shares(shown: Table) -> Table:
+    """Return a table without its last column where that has no share, because all of them depend on symbols."""
+    shares = {line.cells[-1] for line in shown.lines}
+    if "-" not in shares or shares - {"-", "0.0"}:
+        return shown
+    lines = tuple(replace(line, cells=line.cells[:-1]) for line in shown.lines)
+    total = replace(shown.total, cells=shown.total.cells[:-1])
+    return replace(shown, columns=shown.columns[:-1], lines=lines, total=total)
 
 
 def _topmost(analysis: Analysis, by: str, top: int | None, sort: str | None) -> Analysis:
