@@ -71,7 +71,7 @@ def explain(primitive: str) -> Explanation:
     Args:
         primitive: The name of a primitive.
 
-    Raises TargetError for a primitive without a rule; the message lists primitives with similar names.
+    Raises TargetError for a primitive without a rule; the message lists primitives and terms with similar names.
     """
     table = rules()
     if primitive not in table:
@@ -86,10 +86,12 @@ def explain(primitive: str) -> Explanation:
             cure="Pass the name of a primitive; `costax explain` takes both.",
         )
     if primitive not in table:
-        matches = difflib.get_close_matches(primitive, table, n=4, cutoff=0.5)
+        names = {name.lower(): name for name in (*glossary.SPELLINGS, *glossary.TERMS, *table)}
+        close = difflib.get_close_matches(primitive.lower(), names, n=4, cutoff=0.5)
+        matches = [names[match] for match in close]
         raise TargetError(
             f"There is no rule for {primitive!r}.",
-            why=f"costax has rules for {len(table)} primitives.",
+            why=f"costax has rules for {len(table)} primitives, and explains {len(glossary.TERMS)} terms.",
             cure=f"Did you mean {' or '.join(matches)}?" if matches else "`costax rules` lists them all.",
         )
     return Explanation(table[primitive], shown(tuple(_run(case) for case in cases() if case.primitive == primitive)))

@@ -13,10 +13,13 @@ from costax.cli import options, terminal
 def explain(primitive: str) -> None:
     """Explain what a PRIMITIVE costs: its rule, the formula, and worked examples with XLA's count; or a printed TERM.
 
+    A TERM is a word or a heading that costax prints, a pass of XLA, or the convention of another tool.
+
     \b
     costax explain dot_general
     costax explain jnp.einsum
     costax explain 'framework peak'
+    costax explain algsimp
     """
     from costax.analysis import glossary
 
@@ -25,7 +28,16 @@ def explain(primitive: str) -> None:
         terminal.show(f"{term}: {glossary.TERMS[term]}")
         return
     from costax.analysis.explain import explain as explanation_of
+    from costax.analysis.other_tools.conventions import CONVENTIONS, described
+    from costax.compare.passes import PLAIN
 
+    plain = primitive.strip().lower()
+    if plain in PLAIN:
+        terminal.show(f"{plain}: a pass of XLA's compiler: {PLAIN[plain]}.")
+        return
+    if plain in CONVENTIONS:
+        terminal.show(f"{plain}: {described(plain)}")
+        return
     other = glossary.primitive(primitive)
     if other is not None:
         terminal.show(f"`{primitive}` does its work in the primitive {other}.")

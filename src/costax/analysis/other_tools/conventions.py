@@ -63,6 +63,23 @@ class Answer(Displayed):
         return json.dumps({"schema": "costax/answer/1", **asdict(self), "layers": dict(self.layers)}, indent=1) + "\n"
 
 
+def described(name: str) -> str:
+    """Return what a convention counts and where it is from, for one of `CONVENTIONS`.
+
+    >>> described("palm").partition(";")[0]
+    'a convention: model FLOPs of a step, by Chowdhery et al. 2022, appendix B'
+    """
+    if name in TOOLS:
+        what = f"the {TOOLS[name].unit} that {TOOLS[name].version} counts"
+    elif name in FORMULAS:
+        what = f"model FLOPs of a step, by {FORMULAS[name].source}"
+    elif name == "xla":
+        what = "the FLOPs of XLA's cost model for the jaxpr: loop bodies once, one device, integers as FLOPs"
+    else:
+        what = "every matrix product three times, plus recomputation (Narayanan et al. 2021, section 4.1)"
+    return f"a convention: {what}; `costax analyze TARGET --as {name}` shows why it differs from costax."
+
+
 def answer(analysis: Counts, tool: str) -> Answer:
     """Return the number that a tool would report for a program, with the reasons for the difference.
 
