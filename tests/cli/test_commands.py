@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -342,3 +344,82 @@ def test_a_module_has_no_parameters_to_name(tmp_path):
         result = run(*command, str(path), "--params", "0")
         assert result.exit_code == 2
         assert "--params does not apply to an HLO file" in result.stderr
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        (["--by", "scope"], ["layer"]),
+        (["--by", "primitive"], ["dot_general", "tanh"]),
+        (["--depth", "1"], ["layer"]),
+        (["--top", "1", "--by", "direction"], ["forward"]),
+        (["--columns", "type", "--by", "scope"], ["layer"]),
+    ],
+)
+def test_a_csv_has_the_lines_of_the_table_that_was_asked_for(options, labels, program, tmp_path):
+    saved, record = tmp_path / "s.csv", tmp_path / "s.json"
+    ran("analyze", f"{program}:target", *options, "--save", str(saved), "--save", str(record))
+    lines = rows_of(saved.read_text())
+    name = "scope" if "--depth" in options else options[options.index("--by") + 1]
+    assert [line[name] for line in lines] == labels
+    assert sum(int(line["macs"]) for line in lines) == 4 * 8 * 3
+    assert sum(int(line["transcendentals"]) for line in lines) == 4 * 3
+    # The parameters are in the tables by scope alone, and the record prints the same lines.
+    assert [int(line["params"]) for line in lines if "params" in line] == ([24] if name == "scope" else [])
+    if "--columns" not in options:
+        assert ran("show", str(record), "--format", "csv", *options) == saved.read_text()
+
+
+def test_the_levels_of_a_csv_add_up(program, tmp_path):
+    nested = tmp_path / "nested.py"
+    nested.write_text(
+        "import jax, costax\n"
+        "def fn(x):\n"
+        "    with jax.named_scope('a'):\n"
+        "        y = x @ x\n"
+        "        with jax.named_scope('b'):\n"
+        "            return jax.numpy.sin(y) @ x @ x\n"
+        "def net():\n"
+        "    return fn, (costax.spec('f32[4,4]'),)\n"
+    )
+    saved = tmp_path / "s.csv"
+    ran("analyze", f"{nested}:net", "--by", "scope", "--save", str(saved))
+    macs = {(line["scope"], line["level"]): int(line["macs"]) for line in rows_of(saved.read_text())}
+    assert macs == {("a", "0"): 192, ("a/(own)", "1"): 64, ("a/b", "1"): 128}
+
+
+def test_a_csv_without_options_of_the_table_has_every_row(program, tmp_path):
+    saved = tmp_path / "s.csv"
+    ran("analyze", f"{program}:target", "--save", str(saved))
+    assert {(line["scope"], line["primitive"]) for line in rows_of(saved.read_text())} == {
+        ("layer", "dot_general"),
+        ("layer", "tanh"),
+    }
+
+
+def test_the_csv_of_a_prediction_and_of_a_module_have_the_lines_that_were_asked_for(program, tmp_path):
+    saved, kernels = tmp_path / "s.csv", tmp_path / "kernels.csv"
+    target = f"{program}:target"
+    ran("predict", target, "--device", "h100", "--by", "direction", "--save", str(saved))
+    ran("predict", target, "--device", "h100", "--save", str(kernels))
+    (line,) = rows_of(saved.read_text())
+    each = rows_of(kernels.read_text())
+    assert line["direction"] == "(no direction)"
+    assert int(line["flops"]) == sum(int(kernel["flops"]) * int(kernel["runs"]) for kernel in each) > 0
+    assert float(line["seconds"]) == pytest.approx(sum(float(kernel["seconds"]) for kernel in each))
+
+    module = tmp_path / "module.txt"
+    module.write_text(
+        "HloModule m\n\nENTRY e {\n  a = f32[4,4] parameter(0)\n  b = f32[4,4] multiply(a, a)\n"
+        "  ROOT c = f32[4,4] add(a, b)\n}\n"
+    )
+    ran("analyze", str(module), "--by", "opcode", "--save", str(saved))
+    assert {line["opcode"]: line["counted_flops"] for line in rows_of(saved.read_text())} == {
+        "add": "16",
+        "multiply": "16",
+    }
+    assert "| add |" in ran("show", str(module), "--format", "markdown", "--by", "opcode")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from costax.cli import terminal
 from costax.errors import CheckError, RecordError
@@ -37,12 +38,12 @@ def deliver(
     unsaved: RecordError | None = None
     for path in save:
         try:
-            report.save(account, path, **table)
+            report.save(account, path, **lines_of(table, report.check_file(path, type(account))))
         except RecordError as error:
             # The work of the command, such as a long compile, is shown all the same.
             unsaved = unsaved or error
     if form is not None:
-        terminal.write(report.as_format(form, type(account))(account, **table))
+        terminal.write(report.as_format(form, type(account))(account, **lines_of(table, form)))
     else:
         terminal.show(report.renderable(account, **table) if shown is None else shown)
     if unsaved is not None:
@@ -53,6 +54,14 @@ def deliver(
         check_compiled(account)
 
 
+def lines_of(table: Mapping[str, Any], form: str) -> Mapping[str, Any]:
+    """Return the options of a table for a format: a CSV has all rows unless the user asked for lines of a table."""
+    context = click.get_current_context(silent=True)
+    asked = context is not None and any(context.get_parameter_source(name) in _ASKED for name in table)
+    return table if asked or form != "csv" else {}
+
+
+_ASKED: Final = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 _WITHOUT_CONDITIONAL: Final = "call the function of the branch itself, without the conditional,"
 
 

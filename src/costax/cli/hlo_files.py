@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from costax.cli import terminal
+from costax.cli.delivery import lines_of
 from costax.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -105,13 +106,16 @@ def deliver(
             why="It shows the equations of a program.",
             cure=f"Use one of {', '.join(format_names(type(module)))}.",
         )
-    for path in save:
-        check_file(path, type(module))
+    forms = {path: check_file(path, type(module)) for path in save}
     rendered = hlo_module.render(module, **table)
-    for path in save:
-        report.save(module, path, **(table if path.endswith(".md") else {}))
+
+    def choice(form: str) -> Mapping[str, Any]:
+        return lines_of(table, form) if form in ("csv", "markdown") else {}
+
+    for path, name in forms.items():
+        report.save(module, path, **choice(name))
     if form is not None:
-        terminal.write(as_format(form, type(module))(module))
+        terminal.write(as_format(form, type(module))(module, **choice(form)))
     elif as_json:
         click.echo(json.dumps(hlo_module.to_record(module), indent=1))
     else:

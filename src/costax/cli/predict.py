@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from costax.cli import options, terminal
+from costax.cli.delivery import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,8 @@ def predict(
     from costax.errors import DeviceError
     from costax.performance.hardware import device
     from costax.performance.prediction import predict as predict_time
-    from costax.report import prediction
+    from costax.report import check_file, prediction
+    from costax.report import save as save_as
 
     target_device = device(name)
     sizes = parsed_mesh(mesh)
@@ -123,7 +125,8 @@ def predict(
         energy_per_call, unknown_energy = None, f"energy per call: not known. {error}"
     run = energy_per_call.run(calls, devices, carbon_intensity=carbon, price=price) if energy_per_call else None
     for path in save:
-        estimate.save(path)
+        form = check_file(path, type(estimate))
+        save_as(estimate, path, **(lines_of({"by": by, "depth": depth}, form) if form == "csv" else {}))
     if as_json:
         click.echo(json.dumps(prediction.to_record(estimate, run), indent=1))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from costax.analysis.analysis import Analysis
@@ -14,7 +14,7 @@ from costax.core.printable import printable
 from costax.report import flamegraph, notes
 from costax.report.record import to_record
 from costax.report.shown import analysis_of
-from costax.report.tables import table
+from costax.report.tables import COLUMNS, Table, table
 
 if TYPE_CHECKING:
     from costax.report.shown import Shown
@@ -29,13 +29,49 @@ def as_json(account: Shown, **_: Any) -> str:
     return json.dumps(comparison_record(account), indent=1) + "\n"
 
 
-def as_csv(account: Shown, **_: Any) -> str:
-    """Return one line for each (scope, direction, primitive, source line), with the exact number of every field."""
+def as_csv(account: Shown, **choice: Any) -> str:
+    """Return one line for each (scope, direction, primitive, source line), with the exact number of every field.
+
+    choice: options of `costax.report.tables.table`; with any of them, return one line for each line of the table.
+    """
+    analysis = analysis_of(account)
+    if choice:
+        return written_csv(*_lines_of_table(table(analysis, **choice)))
+    return written_csv(HEADINGS, lines(analysis))
+
+
+def written_csv(headings: Sequence[str], cells: Iterable[Sequence[Any]]) -> str:
+    """Return the text of a CSV whose cells a spreadsheet does not run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADINGS)
-    writer.writerows(map(spreadsheet_safe, line) for line in lines(analysis_of(account)))
+    writer.writerow(headings)
+    writer.writerows(map(spreadsheet_safe, line) for line in cells)
     return out.getvalue()
+
+
+def _lines_of_table(shown: Table) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the headings and the lines of a table without its total, with the exact number of every field.
+
+    In a table with levels, a line has its level from 0 and the path of its labels; it is the sum of the lines below it.
+    """
+    has_levels = shown.heading in ("scope", "module")
+    texts = [number for number, column in enumerate(shown.columns) if column in COLUMNS]
+    with_params = any(line.params is not None for line in shown.lines)
+    headings = (
+        *((shown.heading, "level") if has_levels else (shown.heading,)),
+        *(shown.columns[number] for number in texts),
+        *(("params",) if with_params else ()),
+        *FIELDS,
+    )
+    path: list[str] = []
+    cells: list[tuple[Any, ...]] = []
+    for line in shown.lines:
+        path[line.depth :] = [line.label]
+        names = ("/".join(path), line.depth) if has_levels else (line.label,)
+        params = (line.params.elements if line.params else 0,) if with_params else ()
+        counts = (getattr(line.cost, name) for name in FIELDS)
+        cells.append((*names, *(line.cells[number] for number in texts), *params, *counts))
+    return headings, cells
 
 
 HEADINGS = ("scope", "direction", "primitive", "source", *FIELDS)

@@ -42,6 +42,17 @@ def table(
 
     depth: the number of levels of scopes, by default as many as fit in 40 lines.
     """
+    lines, depth, full = sums(module, by, depth, sort)
+    whole = HloCost(module.total, module.executed)
+    shown = tuple(_line(name, cost, module.total.flops) for name, cost in lines)
+    columns = ("FLOPs", "transc.", "bytes", "executed FLOPs", "% FLOPs")
+    return Table(by, columns, shown, _line("total", whole, module.total.flops), depth, full)
+
+
+def sums(
+    module: ModuleAnalysis | SavedModule, by: str = "scope", depth: int | None = None, sort: str | None = None
+) -> tuple[list[tuple[str, HloCost]], int, int]:
+    """Return the label and the cost of each line of the table, and how many levels of scopes it and the module have."""
     _check("by", by, BY)
     if sort is not None:
         _check("sort", sort, SORTS)
@@ -51,11 +62,8 @@ def table(
         depth = max(fitting, default=1)
     costs: Mapping[str, HloCost] = module.by_scope(depth) if by == "scope" else getattr(module, f"by_{by}")()
     lines = sorted(costs.items(), key=lambda item: _key(item[1], item[0], sort))
-    whole = HloCost(module.total, module.executed)
     label = short_place if by == "source" else str
-    shown = tuple(_line(label(name) or f"(no {by})", cost, module.total.flops) for name, cost in lines)
-    columns = ("FLOPs", "transc.", "bytes", "executed FLOPs", "% FLOPs")
-    return Table(by, columns, shown, _line("total", whole, module.total.flops), min(depth or full, full), full)
+    return [(label(name) or f"(no {by})", cost) for name, cost in lines], min(depth or full, full), full
 
 
 def _key(cost: HloCost, name: str, sort: str | None) -> tuple[Any, ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING, Any, Final
 
 from costax.core import units
 from costax.hlo.metadata import Scopes, Sources
-from costax.report.formats import escaped, grid, spreadsheet_safe
-from costax.report.hlo_module import PROPERTIES, notes, table
+from costax.report.formats import escaped, grid, written_csv
+from costax.report.hlo_module import PROPERTIES, notes, sums, table
 
 if TYPE_CHECKING:
     from costax.hlo.module_analysis import ModuleAnalysis
@@ -40,15 +38,19 @@ def as_markdown(module: ModuleAnalysis | SavedModule, **choice: Any) -> str:
     return "\n".join(text) + "\n"
 
 
-def as_csv(module: ModuleAnalysis, **_: Any) -> str:
-    """Return one line for each instruction that costs something, with the exact number of every count."""
+def as_csv(module: ModuleAnalysis, **choice: Any) -> str:
+    """Return one line for each instruction that costs something, with the exact number of every count.
+
+    choice: options of `hlo_module.table`; with any of them, return one line for each line of the table.
+    """
+    if choice:
+        chosen = [(label, *cost.counted, *cost.executed) for label, cost in sums(module, **choice)[0]]
+        return written_csv((choice.get("by", "scope"), *HEADINGS[-2 * len(_COUNTS) :]), chosen)
     scopes, sources = Scopes(module.replay.module), Sources(module.replay.module)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADINGS)
+    cells: list[tuple[Any, ...]] = []
     for cost in module.instruction_costs:
         ins = cost.instruction
         scope, direction = scopes.layer(cost.computation, ins)
         names = ("/".join(scope), direction, ins.opcode, sources.of(ins), cost.computation.name, ins.name)
-        writer.writerow([*map(spreadsheet_safe, names), cost.runs, *cost.cost.counted, *cost.cost.executed])
-    return out.getvalue()
+        cells.append((*names, cost.runs, *cost.cost.counted, *cost.cost.executed))
+    return written_csv(HEADINGS, cells)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -189,15 +190,28 @@ def _rate(rate: float, each: float | None, devices: int) -> str:
     return f"{units.rate(rate)} by all {devices} devices{share}"
 
 
-def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:
-    sums: dict[str, list[KernelTime]] = defaultdict(list)
+def groups_of(prediction: Prediction, by: str, depth: int | None) -> list[tuple[str, list[KernelTime]]]:
+    """Return the label and the kernels of each line of the table; see `render` for its options."""
+    groups: dict[str, list[KernelTime]] = defaultdict(list)
     chosen = depth or _depth(prediction)
     for part in prediction.parts:
         kernel = part.kernel
-        sums["/".join(kernel.scope[:chosen]) if by == "scope" else getattr(kernel, by)].append(part)
-    lines = list(sums.items())
+        groups["/".join(kernel.scope[:chosen]) if by == "scope" else getattr(kernel, by)].append(part)
+    lines = list(groups.items())
     if by != "scope":
         lines.sort(key=lambda line: -sum(part.seconds for part in line[1]))
+    return [(short_place(name) if by == "source" and name else name or f"(no {by})", parts) for name, parts in lines]
+
+
+def bound_by(parts: Sequence[KernelTime]) -> str:
+    """Return what bounds most of the time of kernels."""
+    bounds: dict[str, float] = defaultdict(float)
+    for part in parts:
+        bounds[part.timing.bound] += part.seconds
+    return max(bounds, key=lambda name: bounds[name])
+
+
+def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:
     total = prediction.seconds
     table = Table(box=SIMPLE_HEAD, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
     table.add_column(by, "total", overflow="fold")
@@ -210,19 +224,16 @@ def _sums(prediction: Prediction, by: str, depth: int | None) -> Table:
     ):
         table.add_column(heading, total_text, justify="right", no_wrap=True)
     table.add_column("bound by")
-    for name, parts in lines:
+    for name, parts in groups_of(prediction, by, depth):
         seconds = sum(part.seconds for part in parts)
-        bounds: dict[str, float] = defaultdict(float)
-        for part in parts:
-            bounds[part.timing.bound] += part.seconds
         table.add_row(
-            one_line(short_place(name) if by == "source" and name else name or f"(no {by})"),
+            one_line(name),
             units.seconds(seconds),
             f"{100 * seconds / total if total else 0:.1f}",
             units.short(sum(p.kernel.flops * p.kernel.times for p in parts)),
             units.short_bytes(sum(p.kernel.moved * p.kernel.times for p in parts)),
             str(sum(p.kernel.times for p in parts)),
-            max(bounds, key=lambda name: bounds[name]),
+            bound_by(parts),
         )
     if prediction.dispatch:
         table.add_row(one_line("(dispatch)"), units.seconds(prediction.dispatch), "", "", "", "", "")

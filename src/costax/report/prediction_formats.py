@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Sequence
 from typing import Any, Final
 
 from costax.core import units
 from costax.performance.prediction import Prediction
-from costax.report.formats import escaped, grid
+from costax.performance.roofline import KernelTime
+from costax.report.formats import escaped, grid, written_csv
+from costax.report.prediction import bound_by, groups_of
 
 HEADINGS: Final = (
     *("kernel", "scope", "direction", "opcode", "source", "runs", "seconds", "bound_by"),
@@ -17,17 +18,38 @@ HEADINGS: Final = (
 """The columns of the CSV; FLOPs and bytes are of one run, seconds of all runs."""
 
 
-def as_csv(prediction: Prediction, **_: Any) -> str:
-    """Return one line for each kernel, in the order of the program."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADINGS)
+OF_TABLE: Final = ("runs", "seconds", "bound_by", "flops", "bytes_read", "bytes_written")
+"""The columns of the CSV of a table, beside its labels; all are of all runs."""
+
+
+def as_csv(prediction: Prediction, **choice: Any) -> str:
+    """Return one line for each kernel, in the order of the program.
+
+    choice: `by` and `depth` of the table; with any of them, return one line for each line of the table.
+    """
+    if choice:
+        by = choice.get("by", "scope")
+        groups = groups_of(prediction, by, choice.get("depth"))
+        return written_csv((by, *OF_TABLE), [(name, *_sums(parts)) for name, parts in groups])
+    cells: list[tuple[Any, ...]] = []
     for part in prediction.parts:
         kernel = part.kernel
         names = (kernel.name, "/".join(kernel.scope), kernel.direction, kernel.opcode, kernel.source)
         counts = (kernel.flops, kernel.read, kernel.written)
-        writer.writerow([*names, kernel.times, part.seconds, part.timing.bound, *counts])
-    return out.getvalue()
+        cells.append((*names, kernel.times, part.seconds, part.timing.bound, *counts))
+    return written_csv(HEADINGS, cells)
+
+
+def _sums(parts: Sequence[KernelTime]) -> tuple[Any, ...]:
+    runs = [(part.kernel, part.kernel.times) for part in parts]
+    return (
+        sum(times for _, times in runs),
+        sum(part.seconds for part in parts),
+        bound_by(parts),
+        sum(kernel.flops * times for kernel, times in runs),
+        sum(kernel.read * times for kernel, times in runs),
+        sum(kernel.written * times for kernel, times in runs),
+    )
 
 
 def as_markdown(prediction: Prediction, **_: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from costax.analysis import views
@@ -47,11 +47,16 @@ _MEANING: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its level of indentation, its label, and one text per column."""
+    """One line: its level of indentation, its label, and one text per column.
+
+    cost, params: what the cells show, in exact numbers; None for a table of something else than costs.
+    """
 
     depth: int
     label: str
     cells: tuple[str, ...]
+    cost: Cost | None = field(default=None, compare=False, repr=False)
+    params: Size | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -162,7 +167,8 @@ class _Measures:
         cells = [_text(heading, of(cost)) for heading, of in self.columns]
         if self.with_params:
             cells.append(units.short(params.elements if params else 0))
-        return Line(depth, label, (*cells, units.share(self.share_of(cost), self.whole)))
+        cells.append(units.share(self.share_of(cost), self.whole))
+        return Line(depth, label, tuple(cells), cost, params if self.with_params else None)
 
     def holds(self, cost: Cost, params: Size) -> bool:
         return any(of(cost) for _, of in self.columns) or (self.with_params and bool(params.elements))
