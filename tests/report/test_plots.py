@@ -60,6 +60,46 @@ def test_a_roofline_lies_under_its_roof():
     assert all(0 < y <= peak * min(1, x / ridge) * 1.001 for x, y in marks)
 
 
+def names_of(axes):
+    """The names beside the marks: every annotation but those of the roof, which are grey."""
+    return [text for text in axes.texts if text.get_color() != "#444444"]
+
+
+def test_the_marks_that_take_most_time_have_the_names_of_their_layers():
+    axes = counted(4096).plot_roofline("h100-sxm")
+    names = [text.get_text() for text in names_of(axes)]
+    assert "head" in names
+    assert {name for name in names if name != "head"} <= {f"block_{number}" for number in (0, 1, 2, 3, "*")}
+    assert len(set(names)) == len(names) > 1
+    marks = {tuple(place) for drawn in axes.collections for place in drawn.get_offsets()}
+    assert {text.xy for text in names_of(axes)} <= marks
+
+
+def test_names_of_marks_are_few_and_do_not_overlap():
+    def many(x):
+        for i in range(40):
+            with jax.named_scope(f"part_{chr(97 + i % 26)}{i}x"):
+                x = jnp.tanh(x[: 4000 - 90 * i] @ jnp.ones((64 + 8 * i, 72 + 8 * i)))
+        return x
+
+    axes = costax.analyze(many)("f32[4096,64]").plot_roofline("h100-sxm")
+    axes.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in names_of(axes)]
+    assert 2 <= len(boxes) <= 8
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_a_program_without_layers_has_the_names_of_its_kernels():
+    (name,) = (text.get_text() for text in names_of(product().plot_roofline("h100-sxm")))
+    assert name == "dot_general"
+
+
+def test_the_slanted_roof_has_the_bandwidth_of_the_device():
+    (slanted,) = (text for text in counted(4096).plot_roofline("h100-sxm").texts if text.get_rotation())
+    assert slanted.get_text() == "3.35 TB/s"
+    assert 10 < slanted.get_rotation() < 80
+
+
 def test_what_bounds_a_kernel_has_the_same_colour_in_every_plot():
     """Programs bound by the matrix unit alone, by memory alone, and by several: the first is blue, memory orange."""
     seen = {}

@@ -5,9 +5,11 @@ Each function draws on `ax`, or on a new figure, and returns the axes: `ax.figur
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from math import atan2, degrees, log10
+from typing import TYPE_CHECKING, Any, Final
 
 from costax.analysis import views
 from costax.analysis.analysis import Analysis
@@ -17,12 +19,18 @@ from costax.core.printable import printable
 from costax.errors import ExtraError, InputError
 from costax.report.colours import COLOURS, hue
 
+if TYPE_CHECKING:
+    from costax.performance.roofline import KernelTime
+
 MARKS: Final = ("o", "D", "s", "^")
 _NAMES: Final[Mapping[str, str]] = {"flops": "FLOPs", "macs": "MACs", "ops": "OPs", "bytes_unfused": "bytes, unfused"}
 _GREY: Final = "#444444"
 # Kernels that take a smaller share of the time are not drawn: they would stretch the axes.
 _LEAST_SHARE: Final = 1e-4
 _LEGEND_MARK: Final = 30
+# How many marks of a roofline get the name of their layer, and its size in points.
+_MOST_NAMES: Final = 8
+_NAME_SIZE: Final = 7
 
 
 def plot_breakdown(
@@ -103,7 +111,10 @@ def plot_scaling(
 
 
 def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
-    """Draw a program's kernels under the roof of a device; a mark's area is its share of the time."""
+    """Draw a program's kernels under the roof of a device; a mark's area is its share of the time.
+
+    The marks that take most time have the name of their layer, the slanted roof has the bandwidth.
+    """
     from costax.performance.prediction import predict
 
     prediction = predict(analysis, device)
@@ -115,7 +126,7 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
         chosen = [part for part in parts if part.timing.bound == bound]
         x = [part.kernel.flops / part.kernel.moved for part in chosen]
         y = [part.kernel.flops / part.timing.expected for part in chosen]
-        area = [8 + 250 * part.seconds / most for part in chosen]
+        area = [_area(part.seconds, most) for part in chosen]
         axes.scatter(
             x,
             y,
@@ -127,11 +138,13 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
             ec="white",
             label=f"bound by {bound}",
         )
+    slope = None
     if prediction.peak and prediction.ridge and prediction.device.bandwidth:
         (unit, peak), ridge = prediction.peak, prediction.ridge
         low = min([part.kernel.flops / part.kernel.moved for part in parts], default=ridge) / 2
         high = max([part.kernel.flops / part.kernel.moved for part in parts], default=ridge) * 2
         axes.plot([low, ridge, max(high, ridge * 4)], [peak * low / ridge, peak, peak], color=_GREY, lw=1.5)
+        slope = (low, peak * low / ridge), (ridge, peak)
         axes.annotate(
             f"{unit}, {units.short(round(peak))}FLOP/s",
             (max(high, ridge * 4), peak),
@@ -148,7 +161,89 @@ def plot_roofline(analysis: Analysis, device: str, *, ax: Any = None) -> Any:
     axes.set_title(_literal(f"{analysis.name} on {prediction.device.name}"), fontsize="medium", loc="left")
     for mark in axes.legend(frameon=False, fontsize="small", loc="lower right").legend_handles:
         mark.set_sizes([_LEGEND_MARK])
+    if slope is not None and prediction.device.bandwidth:
+        _name_slope(axes, *slope, units.rate(prediction.device.bandwidth.value, "B/s"))
+    _name_marks(axes, parts)
     return _bare(axes)
+
+
+def _name_slope(axes: Any, low: tuple[float, float], ridge: tuple[float, float], bandwidth: str) -> None:
+    """Write the bandwidth along the slanted roof, above its lower part, where few kernels are."""
+    (x, y), (to_x, to_y) = axes.transData.transform([low, ridge])
+    axes.annotate(
+        bandwidth,
+        ((low[0] ** 3 * ridge[0]) ** 0.25, (low[1] ** 3 * ridge[1]) ** 0.25),
+        (-3, 3),
+        textcoords="offset points",
+        rotation=degrees(atan2(to_y - y, to_x - x)),
+        rotation_mode="anchor",
+        ha="center",
+        va="bottom",
+        color=_GREY,
+        fontsize="small",
+    )
+
+
+def _name_marks(axes: Any, parts: Sequence[KernelTime]) -> None:
+    """Write the name of the layer beside the marks that take most time, where the names do not overlap.
+
+    Marks in one place whose layers differ in numbers only, such as block_0 and block_1, share one name. A layer with
+    marks in several places is named at the one that takes most time.
+    """
+    longest = max((part.seconds for part in parts), default=1.0)
+    groups: dict[tuple[str, int, int], list[KernelTime]] = {}
+    places: dict[tuple[str, int, int], tuple[float, float]] = {}
+    # Kernels outside of all layers have no name that a reader knows; they are named where there are no layers.
+    for part in [part for part in parts if part.kernel.scope] or parts:
+        x, y = part.kernel.flops / part.kernel.moved, part.kernel.flops / part.timing.expected
+        key = (re.sub(r"\d+", "*", "/".join(part.kernel.scope)), round(20 * log10(x)), round(20 * log10(y)))
+        groups.setdefault(key, []).append(part)
+        places.setdefault(key, (x, y))
+    figure = axes.figure
+    to_points = 72 / figure.dpi
+    left, bottom, right, top = (edge * to_points for edge in axes.bbox.extents)
+    # The name of the peak stands in the upper right corner.
+    taken = [(right - 140, top - 12, right, top)]
+    named: set[str] = set()
+    ranked = sorted(groups, key=lambda key: -sum(part.seconds for part in groups[key]))
+    for key in ranked:
+        name = _shared_name(groups[key])
+        if name in named or len(named) == _MOST_NAMES:
+            continue
+        radius = _area(max(part.seconds for part in groups[key]), longest) ** 0.5 / 2
+        x, y = axes.transData.transform(places[key]) * to_points
+        width, height = 0.62 * _NAME_SIZE * len(name), 1.2 * _NAME_SIZE
+        beside, below = radius + 3, -radius - height
+        for dx, dy, align in (
+            *((beside, -2, "left"), (0, below, "left"), (-beside, -2, "right")),
+            *((radius, below, "right"), (0, below - height, "left"), (-beside, radius, "right")),
+        ):
+            start = x + dx - (width if align == "right" else 0)
+            box = (start, y + dy, start + width, y + dy + height)
+            inside = left <= box[0] and box[2] <= right and bottom <= box[1] and box[3] <= top
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                named.add(name)
+                axes.annotate(
+                    _literal(name), places[key], (dx, dy), textcoords="offset points", ha=align, fontsize=_NAME_SIZE
+                )
+                break
+
+
+def _shared_name(parts: Sequence[KernelTime]) -> str:
+    """Return the last two names of the layer of some marks, with a star for each number that differs."""
+    numbered = [re.split(r"(\d+)", "/".join(part.kernel.scope)) for part in parts]
+    path = "".join(each[0] if len(set(each)) == 1 else "*" for each in zip(*numbered, strict=True))
+    return "/".join(path.split("/")[-2:]) or f"{parts[0].kernel.name:.24}"
+
+
+def _area(seconds: float, most: float) -> float:
+    """Return the area of a mark in square points."""
+    return 8 + 250 * seconds / most
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _field(field: str) -> Callable[[Cost], Count]:
