@@ -12,14 +12,7 @@ from jax import lax
 
 import costax
 from costax.report.join import to_record
-from traces import FIRST, STEP, TRIPS, N, chrome_json, csv_table, written
-
-# The condition of the loop looks at the data, so that the module does not say how often it runs.
-OPEN = STEP.replace(', backend_config={"known_trip_count":{"n":"4"}}', "").replace(
-    "  %n = s32[] constant(4)\n  ROOT %lt = pred[] compare(%i, %n), direction=LT",
-    "  %x = f32[64,64] get-tuple-element(%s), index=1\n  %e = f32[1,1] slice(%x), slice={[0:1], [0:1]}\n"
-    "  %r = f32[] reshape(%e)\n  %n = f32[] constant(4)\n  ROOT %lt = pred[] compare(%r, %n), direction=LT",
-)
+from traces import FIRST, OPEN, STEP, TRIPS, N, chrome_json, csv_table, written
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ _FREE: Final = frozenset(
     {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier", "domain"}
     | {"add-dependency", "partition-id", "replica-id"}
 )
-_CONTROL: Final = frozenset({"while", "conditional", "call", "async-start"})
+_CALLS: Final = frozenset({"call", "async-start"})
+_CONTROL: Final = _CALLS | {"while", "conditional"}
 _NONE: Final = Properties()
 
 
@@ -82,6 +83,22 @@ class InstructionIndex:
             for inner in callee.instructions
             if inner.name in named
         }
+
+    def always(self) -> frozenset[str]:
+        """Return the names of the instructions that every run executes: of the entry, and of what it calls.
+
+        Instructions in a loop or in a branch depend on the data.
+        """
+        entry = self._analysis.replay.module.entry
+        names: set[str] = set()
+        reached, pending = {entry.id}, [entry]
+        while pending:
+            for ins in pending.pop().instructions:
+                names.add(ins.name)
+                called = ins.called if ins.opcode in _CALLS else ()
+                pending += [callee for callee in called if callee.id not in reached]
+                reached |= {callee.id for callee in called}
+        return frozenset(names)
 
     def runs(self, ins: Instruction) -> bool:
         """Say whether a device executes an instruction."""

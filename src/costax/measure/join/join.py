@@ -99,7 +99,7 @@ class _Joiner:
             events = [e._replace(instruction=fusions.get(e.instruction, e.instruction)) for e in events]
         module_runs = [run for run in self.trace.module_runs if run.module in self.names]
         entry = {ins.name for ins in self.analysis.replay.module.entry.instructions}
-        runs = runs_of(events, module_runs, entry, timed=self.trace.timed)
+        runs = runs_of(events, module_runs, entry, self.index.always(), timed=self.trace.timed)
         whole = self._whole(runs)
         self._set_trips(whole)
         measured, in_flight, busy = self._times(runs)

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
 
 from costax.measure.traces.records import Event, ModuleName, ModuleRun
-
-# A run at an end of the trace with fewer of the instructions than this share of the fullest run was cut off.
-_WHOLE: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -33,12 +29,18 @@ class TraceRun:
 
 
 def runs_of(
-    events: Iterable[Event], module_runs: Iterable[ModuleRun], entry: Collection[str] = (), *, timed: bool = True
+    events: Iterable[Event],
+    module_runs: Iterable[ModuleRun],
+    entry: Collection[str] = (),
+    always: Collection[str] = (),
+    *,
+    timed: bool = True,
 ) -> list[TraceRun]:
     """Return the runs of a module by device and time.
 
-    events, module_runs: of this module only. entry: the instructions of its entry, which are outside of loops. timed:
-    the events have a start.
+    events, module_runs: of this module only. entry: the instructions of its entry, which are outside of loops. always:
+    the instructions that every run executes, whatever its data: those outside of loops and of branches. timed: the
+    events have a start.
     """
     by_device: dict[str, list[Event]] = defaultdict(list)
     for event in events:
@@ -49,7 +51,7 @@ def runs_of(
         own.sort(key=lambda event: (event.start, -event.duration))
         groups = _by_id(own) if any(event.run for event in own) else _by_recurrence(own, entry)
         runs = [TraceRun(device, name, group, _span(group, spans.get((device, name)), timed)) for name, group in groups]
-        found += _marked(runs)
+        found += _marked(runs, frozenset(always)) if timed else runs
     return found
 
 
@@ -92,17 +94,37 @@ def _by_recurrence(events: Sequence[Event], entry: Collection[str]) -> list[tupl
     return [(str(number), group) for number, group in enumerate(groups)]
 
 
-def _marked(runs: list[TraceRun]) -> list[TraceRun]:
-    """Return the runs of a device, where the first and the last say whether the trace has all of them."""
+def _marked(runs: list[TraceRun], always: Collection[str]) -> list[TraceRun]:
+    """Return the runs of a device, where the first and the last say whether the trace has all of them.
+
+    The trace begins inside of the first run if the run lacks what the fullest run begins with, and it ends inside of
+    the last one if the run lacks what the fullest run ends with. always: the instructions that every run executes. The
+    number of all instructions tells nothing, because runs may take other branches, or no trip of a loop.
+    """
     if len(runs) < 2:
         return runs
-    counts = [len({event.instruction for event in run.events}) for run in runs]
-    most = max(counts)
-    ends = {0, len(runs) - 1}
-    return [
-        TraceRun(run.device, run.name, run.events, run.span, i not in ends or counts[i] >= _WHOLE * most)
-        for i, run in enumerate(runs)
-    ]
+    spans = [_spans(run, always) for run in runs]
+    fullest = max(spans, key=len)
+    if not fullest:
+        return runs
+    cut: set[int] = set()
+    begins = min(fullest, key=lambda name: fullest[name][0])
+    ends = max(fullest, key=lambda name: fullest[name][1])
+    if begins not in spans[0]:
+        cut.add(0)
+    if ends not in spans[-1]:
+        cut.add(len(runs) - 1)
+    return [replace(run, whole=i not in cut) for i, run in enumerate(runs)]
+
+
+def _spans(run: TraceRun, always: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return the first start and the last end of the instructions that every run executes."""
+    spans: dict[str, tuple[int, int]] = {}
+    for event in run.events:
+        if event.instruction in always:
+            start, end = spans.get(event.instruction, (event.start, event.start))
+            spans[event.instruction] = (min(start, event.start), max(end, event.start + event.duration))
+    return spans
 
 
 def by_module(events: Iterable[Event]) -> Mapping[ModuleName, list[Event]]:
