@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,7 +28,7 @@ from costax.hlo.loops import Conditional, Loop
 from costax.hlo.metadata import Scopes, Sources
 from costax.hlo.read import read_bytes
 from costax.hlo.records import Computation, Instruction
-from costax.hlo.replay import Float32, Properties, Replay, replay_module
+from costax.hlo.replay import Call, Float32, Properties, Replay, replay_module
 from costax.hlo.trip_counts import TripCounts
 from costax.rules import leaf
 
@@ -92,7 +92,8 @@ class ModuleAnalysis(Displayed):
     cost. loops: every while loop that runs. hlo: the serialised module. xla: XLA's own cost dictionary, None unless
     `costax.compare` made the analysis. versions: of jaxlib, whose cost model counts, and of costax. conditionals: those
     whose branches differ in executed work; of each property the branch with most counts. mean_trips: loops that ran
-    differently often in a trace, whose `trips` is this mean, rounded.
+    differently often in a trace: the mean over their executions in the median run, of which `trips` is the rounded
+    number. mixed_branches: conditionals that took different branches in a trace: how often each ran in the median run.
     """
 
     internals: ClassVar[frozenset[str]] = Displayed.internals | {
@@ -108,6 +109,7 @@ class ModuleAnalysis(Displayed):
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     conditionals: tuple[Conditional, ...] = field(default=(), repr=False)
     mean_trips: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
+    mixed_branches: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]], repr=False)
 
     @property
     def total(self) -> Properties:
@@ -146,10 +148,10 @@ class ModuleAnalysis(Displayed):
     def exact(self) -> bool:
         """Say whether `executed` is exact.
 
-        Every trip count and the work of every library call are known, no trip count is a mean, and no conditional has
-        branches that differ.
+        Every trip count and the work of every library call are known, no trip count is of one run out of several that
+        differ, and no conditional has branches that differ.
         """
-        return not (self.unknown_loops or self.mean_trips or self.opaque or self.conditionals)
+        return not (self.unknown_loops or self.mean_trips or self.opaque or self.conditionals or self.mixed_branches)
 
     @property
     def is_optimized(self) -> bool:
@@ -260,11 +262,20 @@ def analyze_bytes(hlo: bytes, trips: Mapping[str, int] | None = None) -> ModuleA
     return analyze_replay(replay_module(read_bytes(hlo), cost_model_for()), hlo, trips)
 
 
-def analyze_replay(replayed: Replay, hlo: bytes, trips: Mapping[str, int] | None = None) -> ModuleAnalysis:
-    """Return the analysis of a replayed module. hlo: the serialised module. trips: as for `analyze_module`."""
+def analyze_replay(
+    replayed: Replay,
+    hlo: bytes,
+    trips: Mapping[str, int] | None = None,
+    branches: Mapping[str, Sequence[int]] | None = None,
+) -> ModuleAnalysis:
+    """Return the analysis of a replayed module.
+
+    hlo: the serialised module. trips: as for `analyze_module`. branches: how often each branch of a conditional ran, by
+    the name of the conditional; the shares decide its executed work.
+    """
     module = replayed.module
     loops = _Loops(replayed, trips or {})
-    instruction_costs = shown(tuple(_instruction_costs(replayed, loops)))
+    instruction_costs = shown(tuple(_instruction_costs(replayed, loops, branches or {})))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}
     return ModuleAnalysis(
         module.name,
@@ -311,7 +322,9 @@ def _check_steps(replayed: Replay) -> None:
         raise malformed("With repeated calls, XLA's own analysis would visit more than 10^8 instructions")
 
 
-def _instruction_costs(replayed: Replay, loops: _Loops) -> Iterator[InstructionCost]:
+def _instruction_costs(
+    replayed: Replay, loops: _Loops, branches: Mapping[str, Sequence[int]]
+) -> Iterator[InstructionCost]:
     """Yield the cost of each instruction, callers before callees."""
     runs: dict[int, Properties] = defaultdict(lambda: _NONE, {replayed.module.entry.id: _ONCE})
     for key in reversed(list(replayed.computation_costs)):
@@ -330,7 +343,16 @@ def _instruction_costs(replayed: Replay, loops: _Loops) -> Iterator[InstructionC
         for call in computation_cost.calls:
             trips = loops.trips(call.instruction) if call.instruction.opcode == "while" else 1
             each = call.times.scaled(executions).scaled(Properties(trips, trips, trips))
+            if call.instruction.name in branches and call.instruction.opcode == "conditional":
+                each = _of_branch(call, branches[call.instruction.name], executions)
             runs[call.callee.id] = runs[call.callee.id].plus(each)
+
+
+def _of_branch(call: Call, counts: Sequence[int], executions: Properties) -> Properties:
+    """Return the executions of a branch: its share of those of the conditional, rounded; none if no branch ran."""
+    whole = sum(counts) or 1
+    own = sum(n for n, branch in zip(counts, call.instruction.called, strict=True) if branch is call.callee)
+    return Properties(*((2 * n * own + whole) // (2 * whole) for n in executions))
 
 
 def open_conditionals(replayed: Replay, trip_count: Callable[[Instruction], int]) -> Iterator[Conditional]:

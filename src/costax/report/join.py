@@ -274,10 +274,20 @@ def _gaps(join: Join) -> list[str]:
     from costax.report.hlo_module import gaps
 
     means = [
-        f"{name} ran differently often; its body counts {mean:.4g} times, rounded."
+        f"{name} ran differently often; its body counts {mean:.4g} times, as in the median run"
+        + ("." if mean.is_integer() else ", rounded.")
         for name, mean in join.analysis.mean_trips.items()
     ]
+    means += [
+        f"{name} took different branches; those of the median run count: {_times(counts)}."
+        for name, counts in join.analysis.mixed_branches.items()
+    ]
     return [*means, *gaps(join.analysis)][:_LISTED]
+
+
+def _times(counts: Sequence[int]) -> str:
+    ran = [f"branch {branch} ({times:,} x)" for branch, times in enumerate(counts) if times]
+    return ", ".join(ran) or "none"
 
 
 def _some(listed: Sequence[str]) -> str:

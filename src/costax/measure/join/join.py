@@ -17,10 +17,10 @@ from costax.core.printable import printable
 from costax.errors import InputError
 from costax.hlo.module_analysis import ModuleAnalysis, analyze_replay
 from costax.measure.join.candidates import candidates_of, embedded_in
+from costax.measure.join.executions import Executions, executions_in
 from costax.measure.join.instructions import InstructionIndex
 from costax.measure.join.matching import chosen
 from costax.measure.join.result import Join, JoinRow, Measured, OtherModule, Spread, Unjoined
-from costax.measure.join.trip_counts import measured_trips
 from costax.measure.traces import Event, Trace, read_traces
 from costax.measure.traces.own_time import own_times, union
 from costax.measure.traces.records import ModuleName
@@ -101,8 +101,15 @@ class _Joiner:
         entry = {ins.name for ins in self.analysis.replay.module.entry.instructions}
         runs = runs_of(events, module_runs, entry, self.index.always(), timed=self.trace.timed)
         whole = self._whole(runs)
-        self._set_trips(whole)
-        measured, in_flight, busy = self._times(runs)
+        busy = [_busy(run) for run in whole] if self.trace.timed else []
+        middle = _middle(busy)
+        executions = executions_in(self.analysis, whole if self.trace.timed else ())
+        if executions.differ:
+            # Time and work must be of the same run.
+            middle = middle[:1]
+        if executions.reached:
+            self._set_executions(executions, middle[0])
+        measured, in_flight = self._times(runs, middle)
         index = self.index
         index.roll_up(measured)
         rows = [
@@ -123,6 +130,8 @@ class _Joiner:
         expected, untimed, waiting = self._coverage(measured, in_flight)
         steps = [run.span / _SECOND for run in whole if run.span is not None]
         step = Spread.of(steps) if steps else None
+        if step is not None and executions.differ:
+            step = step._replace(median=steps[middle[0]])
         if self.given_step is not None:
             step = Spread(self.given_step, self.given_step, self.given_step)
         joined = self._with_hardware(
@@ -133,7 +142,7 @@ class _Joiner:
                 devices=len({run.device for run in whole}),
                 processes=self.trace.processes,
                 step=step,
-                busy=Spread.of(busy) if busy else None,
+                busy=Spread.of(busy)._replace(median=fmean(busy[i] for i in middle)) if busy else None,
                 unjoined=shown(self._unjoined(events, groups)),
                 untimed=shown(untimed),
                 waiting=shown(waiting),
@@ -149,18 +158,32 @@ class _Joiner:
             _check_step(self.given_step, joined)
         return joined
 
-    def _set_trips(self, runs: Sequence[TraceRun]) -> None:
-        """Give the loops of unknown length the trip counts that the trace has."""
-        found = {x.loop: x for x in measured_trips(self.analysis, runs)} if self.trace.timed else {}
-        trips = {name: round(x.trips) for name, x in found.items() if round(x.trips)}
-        if not trips:
-            return
-        means = {name: found[name].trips for name in trips if not found[name].constant}
-        self.analysis = replace(analyze_replay(self.analysis.replay, self.analysis.hlo, trips), mean_trips=means)
+    def _set_executions(self, executions: Executions, run: int) -> None:
+        """Give loops of unknown length the trip counts, and conditionals the branches, that a run of the trace has."""
+        replayed, hlo = self.analysis.replay, self.analysis.hlo
+        of_run = {name: values[run] for name, values in executions.trips.items()}
+        # Of an execution in 2.3 trips or 0.3 of one, none is lost.
+        trips = {name: max(round(n), n > 0) for name, n in of_run.items() if n is not None}
+        branches = {name: counts for name, values in executions.branches.items() if (counts := values[run]) is not None}
+        unknown = {loop.name for loop in analyze_replay(replayed, hlo).unknown_loops}
+        told = {x.name: x.trips for x in self.analysis.loops if x.name in unknown and x.trips is not None}
+        analysis = analyze_replay(replayed, hlo, {**told, **trips}, branches)
+        means = {name: n for name in trips if not executions.same_trips(name) and (n := of_run[name]) is not None}
+        differing = [x.name for x in analysis.conditionals if x.name in branches]
+        mixed = {name: branches[name] for name in differing if not executions.same_branch(name)}
+        self.analysis = replace(
+            analysis,
+            xla=self.analysis.xla,
+            conditionals=tuple(x for x in analysis.conditionals if x.name not in branches),
+            mean_trips=means,
+            mixed_branches=mixed,
+        )
         self.index = InstructionIndex(self.analysis)
-        for name, count in trips.items():
-            mean = f", the mean of executions that differ ({means[name]:.4g})" if name in means else ""
-            self.notes.append(f"The trip count of {printable(name)} is that of the trace: {count:,}{mean}.")
+        self.notes += [_trips_note(name, count, executions) for name, count in trips.items()]
+        for name in differing:
+            if name not in mixed and any(branches[name]):
+                taken = branches[name].index(max(branches[name]))
+                self.notes.append(f"The branch of the conditional {printable(name)} is that of the trace: {taken}.")
 
     def _named(self, event: Event) -> Event:
         """Return an event with the instruction of its kernel where the trace names only the kernel."""
@@ -175,13 +198,15 @@ class _Joiner:
             self.notes.append(f"Left out, because the trace begins or ends inside of them: {cut} of {len(runs)} runs.")
         return whole
 
-    def _times(self, runs: Sequence[TraceRun]) -> tuple[dict[str, Measured], dict[str, Spread], list[float]]:
-        """Return the times of instructions, those of asynchronous operations, and the busy seconds of whole runs."""
+    def _times(self, runs: Sequence[TraceRun], middle: Sequence[int]) -> tuple[dict[str, Measured], dict[str, Spread]]:
+        """Return the times of instructions, and those of asynchronous operations.
+
+        middle: which of the whole runs are in the middle; empty for a table, where their sums decide.
+        """
         own: list[Mapping[str, int]] = []
         beside: list[Mapping[str, int]] = []
         executions: dict[str, int] = defaultdict(int)
         totals: dict[str, int] = defaultdict(int)
-        busy: list[float] = []
         for run in runs:
             sums: dict[str, int] = defaultdict(int)
             flights: dict[str, int] = defaultdict(int)
@@ -198,10 +223,7 @@ class _Joiner:
                 continue
             own.append(sums)
             beside.append(flights)
-            if self.trace.timed:
-                spans = sorted((e.start, e.start + e.duration) for e in run.events if not e.in_flight)
-                busy.append(union(spans) / _SECOND)
-        middle = _middle(busy or [sum(sums.values()) for sums in own])
+        middle = middle or _middle([sum(sums.values()) for sums in own])
         measured = {
             name: Measured(self._spread(name, own, middle), total / _SECOND, executions[name])
             for name, total in totals.items()
@@ -209,7 +231,7 @@ class _Joiner:
         }
         flying = dict.fromkeys(name for flights in beside for name in flights)
         in_flight = {name: self._spread(name, beside, middle) for name in flying if name in self.index}
-        return measured, in_flight, busy
+        return measured, in_flight
 
     def _spread(self, name: str, runs: Sequence[Mapping[str, int]], middle: Sequence[int]) -> Spread:
         """Return the seconds of an instruction in the median run, and in the runs where it is fastest and slowest."""
@@ -289,6 +311,21 @@ class _Joiner:
         ]
         expected = float(prediction.seconds)
         return replace(found, rows=rows, device=self.device, peak=prediction.peak, expected_step=expected)
+
+
+def _trips_note(loop: str, count: int, executions: Executions) -> str:
+    """Return the sentence on the trip count of a loop that a trace tells."""
+    if executions.same_trips(loop):
+        return f"The trip count of {printable(loop)} is that of the trace: {count:,}."
+    seen = [n for n in executions.seen(loop) if isinstance(n, float)]
+    several = f"; the runs of the trace have {min(seen):,.4g} to {max(seen):,.4g}" if len(seen) > 1 else ""
+    return f"The trip count of {printable(loop)} is that of the median run, whose time is shown: {count:,}{several}."
+
+
+def _busy(run: TraceRun) -> float:
+    """Return the seconds of a run in which at least one instruction ran."""
+    spans = sorted((e.start, e.start + e.duration) for e in run.events if not e.in_flight)
+    return union(spans) / _SECOND
 
 
 def _kind(runs: Sequence[TraceRun]) -> str:
