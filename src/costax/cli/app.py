@@ -20,7 +20,7 @@ def main() -> None:
     analyze, compare, predict, memory, fits, diff and show also accept an HLO file as XLA_FLAGS=--xla_dump_to=DIR writes
     it, such as module.pb or module.txt, and the folder DIR itself.
 
-    Exit codes: 0 success, 1 a check failed, 2 wrong usage.
+    Exit codes: 0 success, 1 a check failed, 2 wrong usage; of fits also 3, too close to say.
     """
 
 

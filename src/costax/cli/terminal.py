@@ -60,7 +60,7 @@ class Commands(click.Group):
             raise click.exceptions.Exit(_report(error, debug=False)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Exit codes: 0 success, 1 a check failed, 2 wrong usage."""
+        """Run the command. Exit codes: 0 success, 1 a check failed, 2 wrong usage; of `fits` also 3."""
         # A character that the terminal's encoding cannot express is printed as a question mark.
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
