@@ -88,6 +88,7 @@ def _profile(analysis: Analysis, device: Device) -> MemoryProfile:
 def _shown(analysis: Analysis, device: Device, most: int, *, fused: bool) -> Any:
     from rich.console import Group
 
+    from costax.report.fit import unmodelled
     from costax.report.tables import short_place
     from costax.report.text import columns, one_line
 
@@ -141,8 +142,8 @@ def _shown(analysis: Analysis, device: Device, most: int, *, fused: bool) -> Any
     parts.append(one_line(title, style="bold"))
     parts.append(columns(("size", "array", "primitive", "scope", "source", "alive because"), buffers))
     if use.unmodelled:
-        doubts = ", ".join(use.unmodelled)
-        parts.append(one_line(f"The memory of these is not modelled: {doubts}."))
+        most = use.bounds[1] if use.bounds else use.needed
+        parts.append(one_line(unmodelled(use.unmodelled, use.needed, most)))
     return Group(*parts)
 
 

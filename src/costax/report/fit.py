@@ -10,6 +10,9 @@ from costax.core import units
 from costax.report.text import footer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from costax.core.cost import Count
     from costax.performance.fit import Fit
 
 
@@ -31,7 +34,7 @@ def render(fit: Fit) -> Text:
     if fit.device.of_chip > 1:
         lines.append(f"  jax sees one chip as {fit.device.of_chip} devices; the memory is that of one of them.")
     if fit.unmodelled:
-        lines.append(f"  More may be needed; the memory of these is not modelled: {', '.join(fit.unmodelled)}.")
+        lines.append(f"  {unmodelled(fit.unmodelled, fit.needed, fit.bounds[1])}")
     if fit.answer == "unsure":
         lines.append(
             "Ask the compiler: costax fits TARGET --device NAME --xla."
@@ -44,6 +47,12 @@ def render(fit: Fit) -> Text:
     if fit.answer == "no" and (fit.available is None or fit.available >= fit.devices):
         lines.append(f"  shard the program evenly over {fit.devices:,} devices or more")
     return footer(lines)
+
+
+def unmodelled(doubts: Sequence[str], needed: Count, most: Count) -> str:
+    """Return the sentence about memory that is not modelled. most: bytes that the program may need with it."""
+    limit = f", at most {units.short_bytes(most)} in all by the bounds of the estimate" if most > needed else ""
+    return f"More may be needed{limit}; the memory of these is not modelled: {', '.join(doubts)}."
 
 
 def _of_several(fit: Fit) -> list[str]:
