@@ -111,6 +111,53 @@ def test_a_loop_whose_condition_alone_runs_has_no_trips(tmp_path):
     assert not found.analysis.exact
 
 
+NESTED = """HloModule jit_step, is_scheduled=true
+
+%inner (x: f32[64,64]) -> f32[64,64] {
+  %x = f32[64,64] parameter(0)
+  ROOT %tanh.5 = f32[64,64] tanh(%x)
+}
+
+%more (y: f32[64,64]) -> pred[] {
+  %y = f32[64,64] parameter(0)
+  ROOT %again = pred[] custom-call(%y), custom_call_target="again"
+}
+
+%outer (z: f32[64,64]) -> f32[64,64] {
+  %z = f32[64,64] parameter(0)
+  %exp.1 = f32[64,64] exponential(%z)
+  ROOT %while.2 = f32[64,64] while(%exp.1), condition=%more, body=%inner
+}
+
+%most (u: f32[64,64]) -> pred[] {
+  %u = f32[64,64] parameter(0)
+  ROOT %once.more = pred[] custom-call(%u), custom_call_target="again"
+}
+
+ENTRY %main (a: f32[64,64]) -> f32[64,64] {
+  %a = f32[64,64] parameter(0)
+  %b = f32[64,64] copy(%a)
+  %while.1 = f32[64,64] while(%b), condition=%most, body=%outer
+  ROOT %dot.4 = f32[64,64] dot(%while.1, %a), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""
+
+
+@pytest.mark.once
+def test_a_loop_in_a_loop_has_all_of_its_trips(tmp_path):
+    # 0 + 1 + 2 + 3 trips in four executions are 1.5 on average.
+    runs = ["b", *(name for trips in range(4) for name in ["exp.1", *["tanh.5"] * trips]), "dot.4"]
+    found = traced(tmp_path, [runs] * 3, NESTED)
+    sums = found.by_instruction()
+    assert sums["exp.1"].cost.transcendentals == 4 * N * N
+    assert sums["tanh.5"].cost.transcendentals == 6 * N * N
+    assert found.analysis.mean_trips == {"while.2": 1.5}
+    # A loop in one that makes no trip makes none.
+    found = traced(tmp_path, [["b", "once.more", "dot.4"]] * 3, NESTED)
+    assert found.analysis.executed.transcendentals == 0
+    assert not found.analysis.unknown_loops
+
+
 # The branches have one product and two, and the last one only hands on its operand.
 BRANCHES = """HloModule jit_step, is_scheduled=true
 

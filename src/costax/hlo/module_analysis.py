@@ -267,15 +267,17 @@ def analyze_replay(
     hlo: bytes,
     trips: Mapping[str, int] | None = None,
     branches: Mapping[str, Sequence[int]] | None = None,
+    mean_trips: Mapping[str, float] | None = None,
 ) -> ModuleAnalysis:
     """Return the analysis of a replayed module.
 
     hlo: the serialised module. trips: as for `analyze_module`. branches: how often each branch of a conditional ran, by
-    the name of the conditional; the shares decide its executed work.
+    the name of the conditional; the shares decide its executed work. mean_trips: of loops in `trips` whose executions
+    differ, the mean of which `trips` has the rounded number.
     """
     module = replayed.module
     loops = _Loops(replayed, trips or {})
-    instruction_costs = shown(tuple(_instruction_costs(replayed, loops, branches or {})))
+    instruction_costs = shown(tuple(_instruction_costs(replayed, loops, branches or {}, mean_trips or {})))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}
     return ModuleAnalysis(
         module.name,
@@ -286,6 +288,7 @@ def analyze_replay(
         None,
         versions,
         tuple(open_conditionals(replayed, loops.trips)),
+        mean_trips or {},
     )
 
 
@@ -323,7 +326,7 @@ def _check_steps(replayed: Replay) -> None:
 
 
 def _instruction_costs(
-    replayed: Replay, loops: _Loops, branches: Mapping[str, Sequence[int]]
+    replayed: Replay, loops: _Loops, branches: Mapping[str, Sequence[int]], mean_trips: Mapping[str, float]
 ) -> Iterator[InstructionCost]:
     """Yield the cost of each instruction, callers before callees."""
     runs: dict[int, Properties] = defaultdict(lambda: _NONE, {replayed.module.entry.id: _ONCE})
@@ -343,8 +346,12 @@ def _instruction_costs(
         for call in computation_cost.calls:
             trips = loops.trips(call.instruction) if call.instruction.opcode == "while" else 1
             each = call.times.scaled(executions).scaled(Properties(trips, trips, trips))
-            if call.instruction.name in branches and call.instruction.opcode == "conditional":
-                each = _of_branch(call, branches[call.instruction.name], executions)
+            name = call.instruction.name
+            if name in mean_trips and call.instruction.opcode == "while":
+                # Four executions of 1.5 trips each are 6 trips, and not 8.
+                each = Properties(*(round(n * mean_trips[name]) for n in call.times.scaled(executions)))
+            elif name in branches and call.instruction.opcode == "conditional":
+                each = _of_branch(call, branches[name], executions)
             runs[call.callee.id] = runs[call.callee.id].plus(each)
 
 

@@ -274,8 +274,7 @@ def _gaps(join: Join) -> list[str]:
     from costax.report.hlo_module import gaps
 
     means = [
-        f"{name} ran differently often; its body counts {mean:.4g} times, as in the median run"
-        + ("." if mean.is_integer() else ", rounded.")
+        f"{name} ran differently often; its body counts {mean:.4g} times, as in the median run."
         for name, mean in join.analysis.mean_trips.items()
     ]
     means += [

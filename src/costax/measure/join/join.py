@@ -167,19 +167,18 @@ class _Joiner:
         branches = {name: counts for name, values in executions.branches.items() if (counts := values[run]) is not None}
         unknown = {loop.name for loop in analyze_replay(replayed, hlo).unknown_loops}
         told = {x.name: x.trips for x in self.analysis.loops if x.name in unknown and x.trips is not None}
-        analysis = analyze_replay(replayed, hlo, {**told, **trips}, branches)
         means = {name: n for name in trips if not executions.same_trips(name) and (n := of_run[name]) is not None}
+        analysis = analyze_replay(replayed, hlo, {**told, **trips}, branches, means)
         differing = [x.name for x in analysis.conditionals if x.name in branches]
         mixed = {name: branches[name] for name in differing if not executions.same_branch(name)}
         self.analysis = replace(
             analysis,
             xla=self.analysis.xla,
             conditionals=tuple(x for x in analysis.conditionals if x.name not in branches),
-            mean_trips=means,
             mixed_branches=mixed,
         )
         self.index = InstructionIndex(self.analysis)
-        self.notes += [_trips_note(name, count, executions) for name, count in trips.items()]
+        self.notes += [_trips_note(name, means.get(name, count), executions) for name, count in trips.items()]
         for name in differing:
             if name not in mixed and any(branches[name]):
                 taken = branches[name].index(max(branches[name]))
@@ -313,13 +312,14 @@ class _Joiner:
         return replace(found, rows=rows, device=self.device, peak=prediction.peak, expected_step=expected)
 
 
-def _trips_note(loop: str, count: int, executions: Executions) -> str:
+def _trips_note(loop: str, count: float, executions: Executions) -> str:
     """Return the sentence on the trip count of a loop that a trace tells."""
     if executions.same_trips(loop):
-        return f"The trip count of {printable(loop)} is that of the trace: {count:,}."
+        return f"The trip count of {printable(loop)} is that of the trace: {int(count):,}."
     seen = [n for n in executions.seen(loop) if isinstance(n, float)]
     several = f"; the runs of the trace have {min(seen):,.4g} to {max(seen):,.4g}" if len(seen) > 1 else ""
-    return f"The trip count of {printable(loop)} is that of the median run, whose time is shown: {count:,}{several}."
+    shown = f"{count:,.4g}{several}"
+    return f"The trip count of {printable(loop)} is that of the median run, whose time is shown: {shown}."
 
 
 def _busy(run: TraceRun) -> float:
