@@ -31,7 +31,7 @@ from costax.hlo.dump_folder import module_in
 from costax.hlo.files import ModuleFile, read_module_file
 from costax.hlo.live_ranges import estimated_memory
 from costax.hlo.memory_report import reported_memory
-from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Sources
+from costax.hlo.metadata import BACKWARD, OUTSIDE, Scopes, Site, Sources
 from costax.hlo.module_analysis import InstructionCost, ModuleAnalysis, analyze_bytes, named_after
 from costax.hlo.module_memory import ARGUMENTS, CONSTANTS, RESULTS, TEMPORARIES, LiveBuffer, ModuleMemory
 from costax.hlo.replay import Properties
@@ -112,10 +112,14 @@ class CompiledModule(ModuleAnalysis):
 
     @cached_property
     def executed_instructions(self) -> tuple[ExecutedInstruction, ...]:
-        """The instructions that run, each with its scope, its direction, its source line and the work of one run."""
-        scopes, sources = Scopes(self.replay.module), Sources(self.replay.module)
-        costs = [cost for cost in self.instruction_costs if cost.runs]
-        layers = [scopes.layer(cost.computation, cost.instruction) for cost in costs]
+        """The instructions that run, each with its scope, its direction, its source line and the work of one run.
+
+        An instruction of a function that is called from several scopes is there once for each.
+        """
+        scopes, sources = self._scopes, Sources(self.replay.module)
+        every = chain.from_iterable(cost.by_site() for cost in self.instruction_costs)
+        placed = [(site, cost) for site, cost in every if cost.runs]
+        layers = [scopes.layer(cost.computation, cost.instruction, site) for site, cost in placed]
         differentiated = any(direction == BACKWARD for _, direction in layers)
         outside = OUTSIDE if differentiated else ""
         return tuple(
@@ -129,8 +133,9 @@ class CompiledModule(ModuleAnalysis):
                 sources.of(cost.instruction),
                 cost.cost.executed.flops + cost.cost.executed.transcendentals,
                 bool(cost.instruction.raw_metadata),
+                site,
             )
-            for cost, (scope, direction) in zip(costs, layers, strict=True)
+            for (site, cost), (scope, direction) in zip(placed, layers, strict=True)
         )
 
     @cached_property
@@ -139,18 +144,20 @@ class CompiledModule(ModuleAnalysis):
         """The collectives of one device, in the order of the module."""
         module = self.replay.module
         meshes = module.run_on.meshes or ({"devices": module.devices},)
-        scopes, sources, around = Scopes(module), Sources(module), fusions(module)
-        runs = {id(x.instruction): x.runs for x in self.executed_instructions}
+        scopes, sources, around = self._scopes, Sources(module), fusions(module)
+        runs: dict[int, Counter[Site | None]] = defaultdict(Counter)
+        for x in self.executed_instructions:
+            runs[id(x.instruction)][x.site] += x.runs
         found: list[Collective] = []
         for computation in reversed(list(module.computations.values())):
             fusion = around.get(computation.id)
             for ins in computation.instructions:
                 opcode = sent_as(ins, computation)
-                executed = runs.get(id(ins), 0 if fusion is None else runs.get(id(fusion), 0))
-                if opcode and executed:
-                    scope, source = "/".join(scopes.layer(computation, ins)[0]), sources.of(ins)
+                executed = runs[id(fusion if fusion is not None and id(ins) not in runs else ins)]
+                for site, times in executed.items() if opcode else ():
+                    scope, source = "/".join(scopes.layer(computation, ins, site)[0]), sources.of(ins)
                     parts = [(size, ("/".join(x), "")) for size, x in scopes.served(computation, ins, fusion)]
-                    found.append(collective(ins, meshes, executed, scope, source, opcode).shared(parts))
+                    found.append(collective(ins, meshes, times, scope, source, opcode).shared(parts))
         return tuple(found)
 
     # Memory.
@@ -197,7 +204,7 @@ class CompiledModule(ModuleAnalysis):
         Args:
             n: How many; None for all.
         """
-        scopes, sources = Scopes(self.replay.module), Sources(self.replay.module)
+        scopes, sources = self._scopes, Sources(self.replay.module)
         return [_buffer(x, scopes, sources) for x in self.memory.alive[:n]]
 
     @listed
@@ -252,7 +259,7 @@ class CompiledModule(ModuleAnalysis):
         for kernel in self.kernels():
             add(kernel.scope, "kernels", kernel.times)
         temporaries = [x for x in self.memory.alive if x.kind == TEMPORARIES]
-        scopes = Scopes(self.replay.module)
+        scopes = self._scopes
         for x in temporaries:
             known = x.instruction is not None and x.computation is not None
             add(scopes.layer(x.computation, x.instruction)[0] if known else (), "temp_bytes", x.nbytes)  # type: ignore[arg-type]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from os.path import normpath
-from typing import Final
+from typing import Final, NamedTuple
 
 from costax.core.cost import Count
 from costax.core.source_lines import is_installed
@@ -22,6 +22,7 @@ _FUNCTIONS: Final = frozenset({"jit", "pjit", "pmap", "xmap", "checkpoint", "rem
 _JOINED: Final = re.compile(r";(?=p?jit\()")
 MARK: Final = re.compile(r"~\d+~")
 """A mark by which `costax.compare` names an equation: `jit(f)/~0~/layer/~12~/dot_general`."""
+_CALLS: Final = frozenset({"call", "while", "conditional"})
 _REMATTED: Final = "rematted_computation"
 _EVALUATED: Final = "eval_jaxpr"
 _CONTROL: Final = re.compile(
@@ -29,53 +30,101 @@ _CONTROL: Final = re.compile(
 )
 # In a damaged file, nested calls could make the joined names grow without bound.
 _MAX_SCOPE_DEPTH: Final = 100
+# n nested functions that each call the next one in two scopes have 2^n scopes. The instructions of a module count once
+# for each call site, as if its calls were inlined.
+_MAX_PLACED: Final = 200_000
+
+
+class Site(NamedTuple):
+    """Where a computation runs, as far as the names in it depend on that.
+
+    function: the whole name of the call of the function around it. around: that of the instruction that runs it.
+    control: the name of the loop or conditional that runs it, as it stands in the function; () for a function.
+    """
+
+    function: tuple[str, ...] = ()
+    around: tuple[str, ...] = ()
+    control: tuple[str, ...] = ()
+
+
+_ENTRY: Final = Site()
 
 
 class Scopes:
     """The scopes of instructions, from jax's operation names: `jit(step)/layer_1/dot_general` is in `layer_1`.
 
-    Before optimisation, the names inside a shared function are relative to its call site. They are joined with the name
-    of the call site if all calls have the same name.
+    Before optimisation, the names inside a shared function are relative to its call, and the instructions in it have a
+    scope at each call site. Names in a loop or branch are relative to the same call as the name of the loop.
+
+    merged: the computations whose call sites are too many, or that are called in several places although the module has
+    fusions; their instructions have the part of the scope that all calls share, and then their own.
     """
 
     def __init__(self, module: Module) -> None:
-        """Compute the name prefix of every computation of a module from its call sites."""
+        """Find the call sites of every computation of a module."""
         names = (split(ins.op_name) for ins in module.entry.instructions)
         self._root = next((name[0] for name in names if name and name[0].startswith(("jit(", "pjit(", "pmap("))), "")
-        self._prefixes: dict[int, tuple[str, ...]] = {}
-        self._known: dict[tuple[int, str], tuple[str, ...]] = {}
-        self._layers: dict[tuple[int, str], tuple[tuple[str, ...], str]] = {}
-        callers: dict[int, set[tuple[str, ...]]] = defaultdict(set)
+        self._common: dict[int, Site] = {}
+        self._known: dict[tuple[Site, str], tuple[str, ...]] = {}
+        self._layers: dict[tuple[Site, str], tuple[tuple[str, ...], str]] = {}
+        self.merged: dict[int, Computation] = {}
+        computations = list(module.computations.values())
+        # XLA inlines calls before it fuses.
+        left = 0 if any(x.opcode == "fusion" for c in computations for x in c.instructions) else _MAX_PLACED
+        found: dict[int, dict[Site, None]] = {}
         # A module lists callees before callers: in reverse, all callers of a computation come before it.
-        for computation in reversed(list(module.computations.values())):
-            scopes = callers.pop(computation.id, set())
-            self._prefixes[computation.id] = scopes.pop() if len(scopes) == 1 else ()
+        for computation in reversed(computations):
+            sites = list(found.pop(computation.id, {})) or [_ENTRY]
+            self._common[computation.id] = common = _common(sites)
+            if len(sites) > 1:
+                left -= (placed := len(sites) * len(computation.instructions))
+                if left < 0:
+                    left += placed
+                    self.merged[computation.id] = computation
+                    sites = [common]
             for ins in computation.instructions:
-                for callee in ins.called if ins.opcode in ("call", "while", "conditional") else ():
-                    callers[callee.id].add(self._whole(computation, ins.op_name))
+                for callee in ins.called if ins.opcode in _CALLS else ():
+                    found.setdefault(callee.id, {}).update(dict.fromkeys(self._inside(sites, ins)))
+
+    def inside(self, sites: Sequence[Site], ins: Instruction, callee: Computation) -> Sequence[Site]:
+        """Return where a computation runs that an instruction calls, for each of the places where that one runs."""
+        if callee.id in self.merged:
+            return [self._common[callee.id]] * len(sites)
+        return self._inside(sites, ins) if ins.opcode in _CALLS else [_ENTRY] * len(sites)
+
+    def _inside(self, sites: Sequence[Site], ins: Instruction) -> Sequence[Site]:
+        name = split(ins.op_name)
+        whole = [self._whole(site, name) for site in sites]
+        if ins.opcode == "call":
+            return [Site(x, x) for x in whole]
+        return [Site(site.function, x, name) if name else site for site, x in zip(sites, whole, strict=True)]
 
     def of(self, computation: Computation, ins: Instruction) -> tuple[str, ...]:
-        """Return the scope of an instruction, outermost part first."""
-        name = ins.op_name
-        scope = self._known.get((computation.id, name))
+        """Return the scope of an instruction, outermost part first; of several call sites the part that they share."""
+        key = self._common[computation.id], ins.op_name
+        scope = self._known.get(key)
         if scope is None:
-            path = tuple(part for part in self._whole(computation, name)[:-1] if not MARK.fullmatch(part))
-            scope = self._known[computation.id, name] = path[1:] if path[:1] == (self._root,) else path
+            path = tuple(part for part in self._whole(key[0], split(key[1]))[:-1] if not MARK.fullmatch(part))
+            scope = self._known[key] = path[1:] if path[:1] == (self._root,) else path
         return scope
 
-    def layer(self, computation: Computation, ins: Instruction) -> tuple[tuple[str, ...], str]:
+    def layer(
+        self, computation: Computation, ins: Instruction, site: Site | None = None
+    ) -> tuple[tuple[str, ...], str]:
         """Return the scope of the user and the direction of an instruction, as `layer_of` reads its name.
 
-        What the partitioner moves for an instruction belongs to that instruction.
+        What the partitioner moves for an instruction belongs to that instruction. site: where the computation runs; by
+        default all call sites together, of which the scope is the part that they share.
         """
         if is_resharding(ins):
-            ins, computation = next(consumers(ins, computation, self._is_jaxs), (ins, computation))
-        name = ins.op_name
-        found = self._layers.get((computation.id, name))
+            ins, inside = next(consumers(ins, computation, self._is_jaxs), (ins, computation))
+            site, computation = site if inside is computation else None, inside
+        key = site or self._common[computation.id], ins.op_name
+        found = self._layers.get(key)
         if found is None:
             # XLA joins the names of instructions that it merges: `jit(f)/a/add;jit(f)/b/mul`. The first one counts.
-            first = _JOINED.split(name, maxsplit=1)[0]
-            found = self._layers[computation.id, name] = layer_of(self._whole(computation, first)[:-1])
+            first = _JOINED.split(key[1], maxsplit=1)[0]
+            found = self._layers[key] = layer_of(self._whole(key[0], split(first))[:-1])
         return found
 
     def served(
@@ -89,11 +138,33 @@ class Scopes:
     def _is_jaxs(self, ins: Instruction) -> bool:
         return split(ins.op_name)[:1] == (self._root,)
 
-    def _whole(self, computation: Computation, name: str) -> tuple[str, ...]:
-        parts = split(name)
+    def _whole(self, site: Site, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the whole name of an instruction. parts: those of its own name; () has the name of what runs it."""
         if parts[:1] == (self._root,):
             return parts
-        return (*self._prefixes[computation.id], *parts)[:_MAX_SCOPE_DEPTH]
+        # The names in the body of a loop begin as the name of the loop does: only a call starts names anew.
+        beside = parts and site.control and parts[: len(site.control) - 1] == site.control[:-1]
+        return (*(site.function if beside else site.around), *parts)[:_MAX_SCOPE_DEPTH]
+
+
+def _common(sites: Sequence[Site]) -> Site:
+    """Return the part of the names that several call sites share."""
+    if len(sites) == 1:
+        return sites[0]
+    functions, around, controls = zip(*sites, strict=True)
+    control: tuple[str, ...] = controls[0] if len(set(controls)) == 1 else ()
+    return Site(_shared(functions), _shared(around), control)
+
+
+def _shared(names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the parts with which all names begin.
+
+    >>> _shared([("jit(f)", "A", "jit(g)"), ("jit(f)", "B", "jit(g)")])
+    ('jit(f)',)
+    """
+    # All names lie between the first and the last in order, and so begin as these two do.
+    pairs = zip(min(names), max(names), strict=False)
+    return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def split(name: str) -> tuple[str, ...]:

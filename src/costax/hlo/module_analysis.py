@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,7 +25,7 @@ from costax.hlo.errors import malformed, too_large_for_xla
 from costax.hlo.files import module_of
 from costax.hlo.library_calls import is_opaque, true_cost
 from costax.hlo.loops import Conditional, Loop
-from costax.hlo.metadata import Scopes, Sources
+from costax.hlo.metadata import Scopes, Site, Sources
 from costax.hlo.read import read_bytes
 from costax.hlo.records import Computation, Instruction
 from costax.hlo.replay import Call, Float32, Properties, Replay, replay_module
@@ -71,10 +71,19 @@ class HloCost(NamedTuple):
         return HloCost(self.counted.plus(other.counted), self.executed.plus(other.executed))
 
 
+class SiteTimes(NamedTuple):
+    """How often a computation counts, and how often it runs, at one of its call sites; for each property."""
+
+    site: Site
+    counted: Properties
+    executed: Properties
+
+
 class InstructionCost(NamedTuple):
     """The cost of one instruction, over all call sites.
 
-    opaque: it is a library call whose work is unknown. runs: how often it runs.
+    opaque: it is a library call whose work is unknown. runs: how often it runs. each: the cost of one run. sites: the
+    call sites of its computation, if there are several.
     """
 
     computation: Computation
@@ -82,6 +91,17 @@ class InstructionCost(NamedTuple):
     cost: HloCost
     opaque: bool
     runs: int = 1
+    each: HloCost = HloCost()
+    sites: tuple[SiteTimes, ...] = ()
+
+    def by_site(self) -> Iterator[tuple[Site | None, InstructionCost]]:
+        """Yield the cost at each call site of the computation; itself, with None, if there is one call site alone."""
+        if not self.sites:
+            yield None, self
+        for site, counted, executed in self.sites:
+            cost = HloCost(self.each.counted.scaled(counted), self.each.executed.scaled(executed))
+            if any(executed) or cost != HloCost():
+                yield site, self._replace(cost=cost, runs=max(executed), sites=())
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,6 +214,15 @@ class ModuleAnalysis(Displayed):
         """How many instructions the module has."""
         return sum(len(computation.instructions) for computation in self.replay.module.computations.values())
 
+    @cached_property
+    def merged(self) -> tuple[str, ...]:
+        """The functions whose work has the scope that all their calls share, because their calls are too many."""
+        return tuple(x.name for x in self._scopes.merged.values()) if not self.is_optimized else ()
+
+    @cached_property
+    def _scopes(self) -> Scopes:
+        return Scopes(self.replay.module)
+
     @property
     def lines(self) -> tuple[InstructionCost, ...]:
         """The former name of `instruction_costs`, deprecated."""
@@ -214,8 +243,20 @@ class ModuleAnalysis(Displayed):
         Args:
             depth: Levels of scopes; by default all.
         """
-        scopes = Scopes(self.replay.module)
-        return self._by(lambda entry: "/".join(scopes.layer(entry.computation, entry.instruction)[0][:depth]))
+        sums: dict[str, HloCost] = {}
+        for scope, cost in self._by_layer.items():
+            name = "/".join(scope[:depth])
+            sums[name] = sums[name].plus(cost) if name in sums else cost
+        return sums
+
+    @cached_property
+    def _by_layer(self) -> dict[tuple[str, ...], HloCost]:
+        scopes, sums = self._scopes, dict[tuple[str, ...], HloCost]()
+        for entry in self.instruction_costs:
+            for site, part in entry.by_site():
+                scope, _ = scopes.layer(part.computation, part.instruction, site)
+                sums[scope] = sums[scope].plus(part.cost) if scope in sums else part.cost
+        return sums
 
     @listed
     def by_source(self) -> dict[str, HloCost]:
@@ -276,8 +317,10 @@ def analyze_replay(
     differ, the mean of which `trips` has the rounded number.
     """
     module = replayed.module
-    loops = _Loops(replayed, trips or {})
-    instruction_costs = shown(tuple(_instruction_costs(replayed, loops, branches or {}, mean_trips or {})))
+    scopes = Scopes(module)
+    loops = _Loops(replayed, trips or {}, scopes)
+    known = _Executions(loops, branches or {}, mean_trips or {})
+    instruction_costs = shown(tuple(_instruction_costs(replayed, known, scopes)))
     versions = {name: importlib.metadata.version(name) for name in ("jaxlib", "costax")}
     return ModuleAnalysis(
         module.name,
@@ -325,13 +368,14 @@ def _check_steps(replayed: Replay) -> None:
         raise malformed("With repeated calls, XLA's own analysis would visit more than 10^8 instructions")
 
 
-def _instruction_costs(
-    replayed: Replay, loops: _Loops, branches: Mapping[str, Sequence[int]], mean_trips: Mapping[str, float]
-) -> Iterator[InstructionCost]:
+def _instruction_costs(replayed: Replay, known: _Executions, scopes: Scopes) -> Iterator[InstructionCost]:
     """Yield the cost of each instruction, callers before callees."""
-    runs: dict[int, Properties] = defaultdict(lambda: _NONE, {replayed.module.entry.id: _ONCE})
+    entry = Site()
+    found: dict[int, dict[Site, SiteTimes]] = {replayed.module.entry.id: {entry: SiteTimes(entry, _ONCE, _ONCE)}}
     for key in reversed(list(replayed.computation_costs)):
-        executions, times = runs[key], replayed.times.get(key, _NONE)
+        sites = tuple(found.pop(key, {}).values())
+        executions, times = _sum(x.executed for x in sites), replayed.times.get(key, _NONE)
+        several = sites if len(sites) > 1 else ()
         if max(executions) > _LARGEST:
             raise malformed("The trip counts multiply to more than float64 can hold", where=_named(replayed, key))
         computation_cost = replayed.computation_costs[key]
@@ -342,17 +386,41 @@ def _instruction_costs(
             cost = HloCost(own.scaled(times), executed)
             if opaque or cost != HloCost():
                 unknown = opaque and any(executions)
-                yield InstructionCost(replayed.module.computations[key], instruction, cost, unknown, max(executions))
+                computation, each = replayed.module.computations[key], HloCost(own, once or _NONE)
+                yield InstructionCost(computation, instruction, cost, unknown, max(executions), each, several)
         for call in computation_cost.calls:
-            trips = loops.trips(call.instruction) if call.instruction.opcode == "while" else 1
-            each = call.times.scaled(executions).scaled(Properties(trips, trips, trips))
-            name = call.instruction.name
-            if name in mean_trips and call.instruction.opcode == "while":
-                # Four executions of 1.5 trips each are 6 trips, and not 8.
-                each = Properties(*(round(n * mean_trips[name]) for n in call.times.scaled(executions)))
-            elif name in branches and call.instruction.opcode == "conditional":
-                each = _of_branch(call, branches[name], executions)
-            runs[call.callee.id] = runs[call.callee.id].plus(each)
+            inside = found.setdefault(call.callee.id, {})
+            places = scopes.inside([x.site for x in sites], call.instruction, call.callee)
+            for around, site in zip(sites, places, strict=True):
+                before = inside.get(site, SiteTimes(site, _NONE, _NONE))
+                runs, counted = known.of(call, around.executed), call.times.scaled(around.counted)
+                inside[site] = SiteTimes(site, before.counted.plus(counted), before.executed.plus(runs))
+
+
+def _sum(properties: Iterable[Properties]) -> Properties:
+    total = _NONE
+    for x in properties:
+        total = total.plus(x)
+    return total
+
+
+class _Executions(NamedTuple):
+    """How often computations run: the trip counts of loops, and what a trace has of conditionals and of means."""
+
+    loops: _Loops
+    branches: Mapping[str, Sequence[int]]
+    mean_trips: Mapping[str, float]
+
+    def of(self, call: Call, executions: Properties) -> Properties:
+        """Return how often a called computation runs. executions: of the instruction that calls it."""
+        name, opcode = call.instruction.name, call.instruction.opcode
+        if opcode == "while" and name in self.mean_trips:
+            # Four executions of 1.5 trips each are 6 trips, and not 8.
+            return Properties(*(round(n * self.mean_trips[name]) for n in call.times.scaled(executions)))
+        if opcode == "conditional" and name in self.branches:
+            return _of_branch(call, self.branches[name], executions)
+        trips = self.loops.trips(call.instruction) if opcode == "while" else 1
+        return call.times.scaled(executions).scaled(Properties(trips, trips, trips))
 
 
 def _of_branch(call: Call, counts: Sequence[int], executions: Properties) -> Properties:
@@ -415,9 +483,9 @@ def _named(replayed: Replay, key: int) -> str:
 class _Loops:
     """The while loops of a module, and the trip counts that the user gave for loops of unknown length."""
 
-    def __init__(self, replayed: Replay, trips_by_pattern: Mapping[str, int]) -> None:
+    def __init__(self, replayed: Replay, trips_by_pattern: Mapping[str, int], scopes: Scopes) -> None:
         module = replayed.module
-        scopes, sources, trip_counts = Scopes(module), Sources(module), TripCounts(module)
+        sources, trip_counts = Sources(module), TripCounts(module)
         self.by_instruction: dict[int, Loop] = {}
         used: set[str] = set()
         for key in reversed(list(replayed.computation_costs)):

@@ -13,6 +13,7 @@ from typing import Final
 
 from costax.core.cost import Count
 from costax.hlo.collectives import ASYNC_START, SEND, Collective
+from costax.hlo.metadata import Site
 from costax.hlo.records import Computation, Instruction, Module
 from costax.hlo.replay import Properties
 from costax.hlo.schedule import Schedule
@@ -37,7 +38,8 @@ class ExecutedInstruction:
 
     runs: how often it runs. once: the work of one run. scope, direction: of the equation that it belongs to. source:
     its source line. work: by which the instruction of a kernel is chosen that names its scope. owned: its scope is
-    known, even if it is the outermost.
+    known, even if it is the outermost. site: of the computation, where its calls are told apart; each has kernels of
+    its own.
     """
 
     computation: Computation
@@ -49,6 +51,7 @@ class ExecutedInstruction:
     source: str = ""
     work: Count = 0
     owned: bool = True
+    site: Site | None = None
 
 
 def of_module(
@@ -59,11 +62,11 @@ def of_module(
     executed: the instructions that cost something. collectives: by the name of the instruction.
     """
     fusions = _outermost_fusions(module)
-    by_kernel: dict[tuple[int, int], list[ExecutedInstruction]] = defaultdict(list)
+    by_kernel: dict[tuple[int, Count, Site | None], list[ExecutedInstruction]] = defaultdict(list)
     for cost in executed:
         # A computation that is called from loops of different lengths has a kernel for each number of runs.
         owner = fusions.get(cost.computation.id, cost.instruction)
-        by_kernel[id(owner), cost.runs].append(cost)
+        by_kernel[id(owner), cost.runs, cost.site].append(cost)
     kernels: list[Kernel] = []
     loops: list[Computation | None] = []
     computation_of = {x.id: c for c in module.computations.values() for x in c.instructions}

@@ -135,6 +135,9 @@ def notes(module: ModuleAnalysis | SavedModule, shown: Table) -> list[str]:
     if module.opaque:
         calls = ", ".join(f"{target} x {count}" for target, count in sorted(module.opaque.items()))
         lines.append(f"Not in the executed work, because the work of these library calls is unknown: {calls}.")
+    if shown.heading == "scope" and module.merged:
+        each = f"{', '.join(module.merged[:5])}{_more(module.merged)}"
+        lines.append(f"Functions with too many calls to tell apart; their work has the scope that all share: {each}.")
     if shown.heading == "scope" and shown.depth < shown.full_depth:
         lines.append(
             f"Scopes are cut at depth {shown.depth} of {shown.full_depth}; --depth {shown.full_depth} shows all."
@@ -146,8 +149,8 @@ def _place(name: str, source: str) -> str:
     return f"{name} ({short_place(source)})" if source else name
 
 
-def _more(loops: Sequence[Any]) -> str:
-    return f" and {len(loops) - 5} more" if len(loops) > 5 else ""
+def _more(names: Sequence[Any]) -> str:
+    return f" and {len(names) - 5} more" if len(names) > 5 else ""
 
 
 def gaps(module: ModuleAnalysis | SavedModule) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from costax.core import units
@@ -41,16 +42,17 @@ def as_markdown(module: ModuleAnalysis | SavedModule, **choice: Any) -> str:
 def as_csv(module: ModuleAnalysis, **choice: Any) -> str:
     """Return one line for each instruction that costs something, with the exact number of every count.
 
-    choice: options of `hlo_module.table`; with any of them, return one line for each line of the table.
+    An instruction of a function that is called from several scopes has one line for each. choice: options of
+    `hlo_module.table`; with any of them, return one line for each line of the table.
     """
     if choice:
         chosen = [(label, *cost.counted, *cost.executed) for label, cost in sums(module, **choice)[0]]
         return written_csv((choice.get("by", "scope"), *HEADINGS[-2 * len(_COUNTS) :]), chosen)
     scopes, sources = Scopes(module.replay.module), Sources(module.replay.module)
     cells: list[tuple[Any, ...]] = []
-    for cost in module.instruction_costs:
+    for site, cost in chain.from_iterable(x.by_site() for x in module.instruction_costs):
         ins = cost.instruction
-        scope, direction = scopes.layer(cost.computation, ins)
+        scope, direction = scopes.layer(cost.computation, ins, site)
         names = ("/".join(scope), direction, ins.opcode, sources.of(ins), cost.computation.name, ins.name)
         cells.append((*names, cost.runs, *cost.cost.counted, *cost.cost.executed))
     return written_csv(HEADINGS, cells)

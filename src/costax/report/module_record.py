@@ -38,6 +38,7 @@ class SavedModule(Displayed):
     versions: Mapping[str, str]
     sums: Mapping[str, Mapping[str, HloCost]] = field(repr=False)
     by_layer: CompiledSummary | None = field(default=None, repr=False)
+    merged: tuple[str, ...] = ()
 
     @property
     def summary(self) -> CompiledSummary:
