@@ -353,6 +353,10 @@ class ModuleCounts:
             for leaf in x.shape.arrays()
         )
 
+    def is_parameter(self) -> tuple[bool, ...]:
+        """Return False for each argument: a module does not say which of them are parameters."""
+        return (False,) * len(self.inputs)
+
     @property
     def symbols(self) -> tuple[str, ...]:
         """None: the shapes of a module are numbers."""
