@@ -110,7 +110,7 @@ def unmatched(error: TripsError, target: Target) -> TripsError:
     symbolic = symbolic_arguments(target, (), {})
     sizes = sorted(symbolic.least) if symbolic else []
     return TripsError(
-        f"Neither a size nor a loop of unknown length matches {', '.join(map(repr, error.unmatched))}.",
+        f"No loop of unknown length and no size matches {', '.join(map(repr, error.unmatched))}.",
         where=f"sizes with names: {', '.join(sizes) or 'none'}; "
         f"loops of unknown length: {', '.join(error.loops) or 'none'}",
         why="The value would have no effect.",

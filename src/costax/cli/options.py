@@ -330,22 +330,19 @@ def parsed_trips(texts: Sequence[str]) -> dict[str, int]:
                 why="NAME is a loop as the tables name it, or a size; N is its value, a whole number.",
                 cure="Use for example --trips 'solver/while=40' or --at b=8,s=2048.",
             )
-        _check_prefix(text.strip(), place, number.strip())
+        _say_prefix(place, number.strip(), int(value))
         add_once(trips, place, int(value), "--trips or --at")
     return trips
 
 
-def _check_prefix(text: str, place: str, number: str) -> None:
-    """Raise TripsError for a number with a decimal prefix: 8k may be 8000 or 8192, which are two programs."""
+def _say_prefix(place: str, number: str, value: int) -> None:
+    """Say on standard error how a number with a decimal prefix is read: by 8k a reader may mean 8192, too."""
     if not number[-1].isalpha() or number.endswith("i"):
         return
-    both = (units.parse_exact(text, "") for text in (number, f"{number[:-1]}{number[-1].upper()}i"))
-    choices = " or ".join(f"{place}={int(value)}" for value in both if value.denominator == 1)
-    raise TripsError(
-        f"{text!r} in --trips or --at has a prefix that people read in two ways.",
-        why=f"For a size or a trip count, {number[-1]} may be a power of 1000 or of 1024.",
-        cure=f"Write {choices}.",
-    )
+    binary = f"{number[:-1]}{number[-1].upper()}i"
+    other = units.parse_exact(binary, "")
+    if other.denominator == 1:
+        click.echo(f"costax: {place}={number} is {value:,}; {place}={binary} is {int(other):,}.", err=True)
 
 
 def add_once(values: dict[str, Any], name: str, value: Any, option: str) -> None:
