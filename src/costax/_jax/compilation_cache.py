@@ -28,6 +28,6 @@ def compiled(lowered: Any, options: Mapping[str, Any] | None = None, *, anew: bo
         stack.enter_context(_config.compilation_cache_include_metadata_in_key(True))
         if anew:
             stack.enter_context(_config.persistent_cache_min_compile_time_secs(math.inf))
-            # A part of the key; no emitter has this name, so nothing of it is written.
+            # The option is a part of the key, and no emitter has this name.
             options = {**(options or {}), "xla_dump_emitter_re": f"none-{secrets.token_hex(8)}"}
         return lowered.compile(compiler_options=dict(options) if options else None)

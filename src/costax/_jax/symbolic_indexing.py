@@ -245,7 +245,7 @@ def _record_undecided(one: Any, other: Any) -> None:
 
 
 def _difference(one: Any, other: Any) -> Any:
-    """Return the difference of two extents, at least one of which is symbolic; 1 where they are no extents."""
+    """Return the difference of two extents, at least one of them symbolic; 1 if they cannot be compared."""
     scopes = {id(extent.scope) for extent in (one, other) if is_symbolic(extent)}
     comparable = all(is_symbolic(extent) or isinstance(extent, int) for extent in (one, other))
     return count(one) - count(other) if comparable and len(scopes) <= 1 else 1
